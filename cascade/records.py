@@ -1,0 +1,65 @@
+"""Plain records of what exists: what the pure functions of the cascade look at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+Value = str | int | float | bool
+"""Value of a keyword."""
+
+CLASSES = ("bias", "dark", "flat", "science", "arc", "sky", "focus", "unclassified")
+"""What a raw frame can be."""
+
+
+def seconds(obsdate: str) -> float:
+    """Seconds since 1970-01-01 UTC of an ISO date and time in UTC, written with or without zone."""
+    moment = datetime.fromisoformat(obsdate)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """One raw frame: a row of the registry's table ``frame`` and the keywords kept with it.
+
+    Blank text is ``""``, an unknown number is None. `obsdate` is the start of the exposure, ISO UTC without zone
+    (``2018-09-09T19:35:30``), `night` the evening's date. `sha256` and `path` are None for a row of a catalogue.
+    `keywords` holds everything else that the instrument keeps, under the names of the instrument file
+    (``binning``, ``readout_mode``, ``ccd_temperature``, ``gain``, ``read_noise``, ``ra``, ``dec``, ...).
+    """
+
+    id: int
+    frame_class: str
+    telescope: str
+    camera: str
+    instrument: str
+    filter: str
+    object: str
+    exptime: float | None
+    obsdate: str
+    iobs: int | None
+    nobs: int | None
+    night: str
+    sha256: str | None = None
+    path: str | None = None
+    keywords: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def stream(self) -> tuple[str, str, str]:
+        """What grouping never crosses: telescope, camera, instrument."""
+        return self.telescope, self.camera, self.instrument
+
+    @property
+    def time(self) -> float:
+        """Start of the exposure in seconds since 1970-01-01 UTC."""
+        return seconds(self.obsdate)
+
+    def value(self, keyword: str) -> Value | None:
+        """The value that the frame has for a column or kept keyword; None where it has none or a blank."""
+        name = "frame_class" if keyword == "class" else keyword
+        found = getattr(self, name) if name in self.__slots__ else self.keywords.get(keyword)
+        return None if found == "" else found
+
+
+Action = Literal["stack", "pass"]
+Status = Literal["open", "closed", "superseded"]

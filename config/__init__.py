@@ -1,0 +1,1 @@
+"""Instruments, cascades and parameter sets in YAML, and their typed loader."""

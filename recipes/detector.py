@@ -1,0 +1,129 @@
+"""Where the pixels of a raw frame come from: sections, amplifiers and their numbers."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+_SECTION = re.compile(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows ``y0 <= y < y1`` and columns ``x0 <= x < x1``, counted from 0.
+
+    `flip_y` and `flip_x` say that the section is read from its far end, as a FITS section does whose
+    first bound is above its second.
+    """
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+    flip_y: bool = False
+    flip_x: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and columns ``(ny, nx)``."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    @classmethod
+    def parse(cls, text: str) -> "Section":
+        """The section that a FITS card such as ``[1:1024,1:512]`` (x first, counted from 1) means.
+
+        Raises
+        ------
+        ValueError
+            If `text` is not a section.
+        """
+        match = _SECTION.fullmatch(text)
+        if match is None:
+            raise ValueError(f"section {text!r} is not of the form '[x1:x2,y1:y2]'")
+        xa, xb, ya, yb = (int(group) for group in match.groups())
+        if min(xa, xb, ya, yb) < 1:
+            raise ValueError(f"section {text!r} starts below pixel 1")
+        return cls(min(ya, yb) - 1, max(ya, yb), min(xa, xb) - 1, max(xa, xb), ya > yb, xa > xb)
+
+    @classmethod
+    def whole(cls, shape: tuple[int, int]) -> "Section":
+        """The section that covers all of an array of shape ``(ny, nx)``."""
+        return cls(0, shape[0], 0, shape[1])
+
+
+@dataclass(frozen=True)
+class Amplifier:
+    """One readout of a detector.
+
+    Parameters
+    ----------
+    data : Section
+        The light-sensitive pixels in the raw array.
+    target : Section
+        Where they belong in the assembled image; same shape as `data`.
+    overscan : Section or None
+        The overscan in the raw array: same rows as `data` (columns beside it), or same columns.
+    gain : float or None
+        Electron per adu; None where nobody knows.
+    read_noise : float or None
+        Electron rms per pixel; None where nobody knows.
+    saturation : float
+        adu in the raw frame; a pixel at or above it is saturated.
+    linearity : tuple of float
+        Coefficients ``c1, c2, ...``: true signal = s (1 + c1 s + c2 s² + ...), s in electron.
+    nonlinear : float or None
+        Electron above which a pixel is flagged ``NONLINEAR``.
+    name : str
+        As the header names it.
+    """
+
+    data: Section
+    target: Section
+    overscan: Section | None = None
+    gain: float | None = None
+    read_noise: float | None = None
+    saturation: float = 65535.0
+    linearity: tuple[float, ...] = ()
+    nonlinear: float | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The amplifiers of one detector and the shape ``(ny, nx)`` of the image they make."""
+
+    shape: tuple[int, int]
+    amplifiers: tuple[Amplifier, ...]
+
+
+class Pixels(Protocol):
+    """A two-dimensional array of adu that can be cut: a numpy array, a memory map, a FITS section."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Number of rows and columns ``(ny, nx)``."""
+        ...
+
+    def __getitem__(self, key: tuple[slice, slice], /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """One raw frame as a recipe sees it.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        adu, shape (ny, nx) of the raw array, overscan included; cut, never loaded whole at once by combining recipes.
+    detector : Detector
+        How to read the raw array.
+    exptime : float
+        Exposure time in seconds.
+    name : str
+        File name or id, for messages.
+    """
+
+    pixels: Pixels
+    detector: Detector
+    exptime: float = 0.0
+    name: str = ""
