@@ -1,0 +1,170 @@
+"""Values as headers write them: numbers with units, blanks, angles, cards made of other cards."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ccdflow.cascade.records import Value
+
+Cards = Mapping[str, Value]
+"""A header whose keywords are written as `keyword_name` writes them, and whose blanks are gone."""
+
+_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?)\s*/?\s*(.*)")
+_UNIT = re.compile(r"[\[(]?\s*([^\d\s\]),;]+)")
+_SEXAGESIMAL = re.compile(
+    r"(?P<sign>[-+]?)\s*(?P<units>\d+)\s*[\s:dh°]\s*(?P<minutes>\d+(?:\.\d*)?)"
+    r"(?:\s*[\s:m'′]\s*(?P<seconds>\d+(?:\.\d*)?)?)?\s*(?:s|''|\"|″)?"
+)
+_TEMPLATE = re.compile(r"\{([^{}]+)\}")
+_SECONDS = {
+    "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0,
+    "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "milliseconds": 1e-3,
+    "us": 1e-6, "usec": 1e-6, "microseconds": 1e-6,
+    "m": 60.0, "min": 60.0, "minute": 60.0, "minutes": 60.0,
+    "h": 3600.0, "hr": 3600.0, "hour": 3600.0, "hours": 3600.0,
+}  # fmt: skip
+"""Length in seconds of the units of time that headers use."""
+
+
+def keyword_name(keyword: str) -> str:
+    """One spelling of a keyword: upper case, ``ESO.TPL.NEXP`` and ``HIERARCH ESO TPL NEXP`` as ``ESO TPL NEXP``."""
+    return keyword.strip().upper().replace(".", " ").removeprefix("HIERARCH ").strip()
+
+
+def cards_of(header: Mapping[str, Any], blanks: Iterable[str] = ()) -> dict[str, Value]:
+    """The cards of `header` that say something, by `keyword_name`.
+
+    Text is stripped. Left out is what is blank, not a finite number, or one of the words `blanks` in any case
+    (``N/A``, ``UNKNOWN``). Of keywords that differ only in case the first counts.
+    """
+    empty = {"", *(word.casefold() for word in blanks)}
+    cards: dict[str, Value] = {}
+    for keyword, value in header.items():
+        kept = value.strip() if isinstance(value, str) else value
+        if isinstance(kept, str) and kept.casefold() in empty:
+            continue
+        if isinstance(kept, float) and not math.isfinite(kept):
+            continue
+        if isinstance(kept, str | int | float | bool):
+            cards.setdefault(keyword_name(keyword), kept)
+    return cards
+
+
+def text(value: Value | None) -> str:
+    """The value as one would write it: ``T``, ``2`` for 2.0, text stripped, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value).strip()
+
+
+def number(value: Value | None) -> float | None:
+    """The number that `value` starts with, a unit after it allowed: ``'-25.0 C'``, ``'60.0 / sec'``.
+
+    None for what is no number: ``'T'``, ``'2019-05-03'``, ``'16 41 41'``, not a finite number.
+    """
+    return quantity(value)[0]
+
+
+def quantity(value: Value | None) -> tuple[float | None, str]:
+    """The number that `value` starts with, and the unit behind it or nothing."""
+    if value is None or isinstance(value, bool):
+        return None, ""
+    if isinstance(value, int | float):
+        return (float(value), "") if math.isfinite(value) else (None, "")
+    match = _NUMBER.fullmatch(value.strip())
+    if match is None:
+        return None, ""
+    unit = _UNIT.match(match[2])
+    if match[2] and (unit is None or unit[1][0] in "-+:.,/"):
+        return None, ""
+    found = float(match[1].upper().replace("D", "E"))
+    return (found, unit[1] if unit else "") if math.isfinite(found) else (None, "")
+
+
+def flag(value: Value | None) -> bool | None:
+    """True or False where the value says so (``T``, ``'T'``, ``'yes'``, ``1``), else None."""
+    if isinstance(value, bool):
+        return value
+    word = text(value).casefold()
+    if word in ("t", "true", "yes", "1"):
+        return True
+    return False if word in ("f", "false", "no", "0") else None
+
+
+def duration(value: Value | None, unit: str = "", comment: str = "") -> float | None:
+    """Seconds that `value` means.
+
+    The unit is the one behind the number (``'500 ms'``), else `unit`, else one in brackets at the beginning of the
+    card's comment as the FITS standard has it (``[ms] Exposure``), else seconds.
+    """
+    found, own = quantity(value)
+    bracket = re.match(r"\s*\[(\w+)\]", comment)
+    for word in (own, unit, bracket[1] if bracket else ""):
+        if found is not None and word.casefold().rstrip(".") in _SECONDS:
+            # Divided where the unit is a fraction: 500 ms is 0.5 s, not 0.5000000000000001.
+            scale = _SECONDS[word.casefold().rstrip(".")]
+            return found / round(1 / scale) if scale < 1 else found * scale
+    return found
+
+
+def angle(value: Value | None, *, hours: bool = False) -> float | None:
+    """Degrees that `value` means: ``-105.82``, ``'-105 49 13'``, ``'105:49:13 W'``, ``'16h41m41s'``.
+
+    Sexagesimal text counts in hours where `hours` is set, as right ascensions do; a plain number is degrees always.
+    """
+    plain = number(value)
+    written = text(value).upper()
+    side = re.search(r"[NSEW]", written)
+    bare = re.sub(r"\s*[NSEW]\s*$|^\s*[NSEW]\s*", "", written).lower()
+    if plain is None and (plain := number(bare)) is None:
+        plain = _sexagesimal(bare)
+        plain = plain * 15 if plain is not None and hours else plain
+    if plain is None:
+        return None
+    return -abs(plain) if side and side[0] in "SW" and not written.endswith('S"') else plain
+
+
+def _sexagesimal(written: str) -> float | None:
+    match = _SEXAGESIMAL.fullmatch(written.strip())
+    if match is None:
+        return None
+    minutes, seconds = float(match["minutes"]), float(match["seconds"] or 0)
+    if minutes >= 60 or seconds >= 60:
+        return None
+    found = float(match["units"]) + minutes / 60 + seconds / 3600
+    return -found if match["sign"] == "-" else found
+
+
+def binning(value: Value | None) -> str:
+    """Binning as ``XxY``: ``'1 1'``, ``'(1,1)'``, ``'1*1'`` and ``1`` all are ``1x1``."""
+    factors = re.findall(r"\d+", text(value))
+    if len(factors) == 1:
+        factors *= 2
+    return "x".join(str(int(one)) for one in factors) if len(factors) == 2 else text(value)
+
+
+def look_up(cards: Cards, alternative: str) -> Value | None:
+    """The value of a keyword, or of a template such as ``{XBINNING}x{YBINNING}`` whose cards are all there."""
+    names = _TEMPLATE.findall(alternative)
+    if not names:
+        return cards.get(keyword_name(alternative))
+    values = {name: text(cards.get(keyword_name(name))) for name in names}
+    if not all(values.values()):
+        return None
+    return _TEMPLATE.sub(lambda match: values[match[1]], alternative)
+
+
+def first(cards: Cards, alternatives: Iterable[str], empty: Iterable[str] = ()) -> tuple[str, Value] | None:
+    """The first alternative that the header has, with its value.
+
+    The words `empty`, such as ``open`` for a filter wheel, count only where no alternative says more.
+    """
+    found = [(one, value) for one in alternatives if (value := look_up(cards, one)) is not None]
+    words = {word.casefold() for word in empty}
+    telling = [pair for pair in found if text(pair[1]).casefold() not in words]
+    return next(iter([*telling, *found]), None)

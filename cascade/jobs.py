@@ -1,0 +1,171 @@
+"""What a plan is made of: jobs with their inputs, and why a job can't be done."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from ccdflow.cascade.records import FrameRecord, Value
+from ccdflow.recipes.recipe import Recipe
+
+State = Literal["new", "reused", "incomplete"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Frames that one job takes together; to the association rules, also the product made from them."""
+
+    frames: tuple[FrameRecord, ...]
+
+    @cached_property
+    def time(self) -> float:
+        """Mean start of the exposures in seconds since 1970-01-01 UTC."""
+        return sum(frame.time for frame in self.frames) / len(self.frames)
+
+    @cached_property
+    def identity(self) -> str:
+        """Digest of the frames' contents, in order."""
+        return digest([content(frame) for frame in self.frames])
+
+    def value(self, keyword: str) -> Value | None:
+        """The first value that any of the frames has for a keyword; None where all are blank."""
+        return next((found for frame in self.frames if (found := frame.value(keyword)) is not None), None)
+
+    def text(self, keyword: str) -> str:
+        """The value of a keyword as text; empty for a blank."""
+        found = self.value(keyword)
+        return "" if found is None else str(found)
+
+
+@dataclass(frozen=True)
+class JobInput:
+    """One input of a job: a raw frame, or what another job makes.
+
+    `identity` is what stands for it in the job's key: a raw file's sha256, or the key of the job that makes the product.
+    """
+
+    role: str
+    identity: str
+    frame: int | None = None
+    job: str | None = None
+    level: int | None = None
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """A candidate that came close, and the test that it failed."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An input that could not be found, and why."""
+
+    input: str
+    reason: str
+    nearest: tuple[Nearest, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The value of a parameter, and where it came from: ``recipe``, ``cascade`` or ``request``."""
+
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step applied to one set, with its associated inputs and parameters.
+
+    Two jobs with one key do the same work. A job that lacks a mandatory input has `state` ``incomplete`` and says in `missing` what
+    it lacks; its key then stands for what is known of it.
+    """
+
+    key: str
+    step: str
+    stage: str
+    recipe: str
+    version: str
+    state: State
+    group: Group
+    inputs: tuple[JobInput, ...]
+    missing: tuple[Missing, ...] = ()
+    parameters: Mapping[str, Resolved] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> tuple[JobInput, ...]:
+        """The inputs of role ``main``, in order."""
+        return tuple(one for one in self.inputs if one.role == "main")
+
+    @property
+    def associated(self) -> tuple[JobInput, ...]:
+        """The inputs of all other roles."""
+        return tuple(one for one in self.inputs if one.role != "main")
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Keys of the jobs whose products it takes."""
+        return tuple(one.job for one in self.inputs if one.job is not None)
+
+    @property
+    def level(self) -> int:
+        """The worst level of its associations; 0 without any."""
+        return max((one.level for one in self.inputs if one.level is not None), default=0)
+
+    @property
+    def reason(self) -> str:
+        """What is missing, in one sentence; empty for a complete job."""
+        return "; ".join(one.reason for one in self.missing)
+
+    @property
+    def name(self) -> str:
+        """What to call its product in a file name: the raw frame's name, or what the set is."""
+        first = self.group.frames[0]
+        if len(self.group.frames) == 1 and self.stage == "science":
+            stem = (first.path or "").rsplit("/", 1)[-1]
+            return stem.split(".fit")[0].split(".fts")[0] or f"frame-{first.id}"
+        value = self.group.value("exptime")
+        exposure = f"{float(value):g}s" if value is not None and self.step != "bias" else ""
+        words = {"dark": [exposure], "flat": [first.filter], "stack": [first.object, first.filter, exposure]}
+        return "-".join(word for word in [self.step, *words.get(self.step, [])] if word)
+
+
+def content(frame: FrameRecord) -> str:
+    """What a raw frame is, for a job's key: its file's sha256; for a row of a catalogue, its identity there."""
+    if frame.sha256 is not None:
+        return frame.sha256
+    return "|".join(str(part) for part in (*frame.stream, frame.obsdate, frame.iobs))
+
+
+def digest(value: Any) -> str:
+    """Hexadecimal sha256 of a value that JSON can write, the same for the same value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def job_key(
+    recipe: Recipe, parameters: Mapping[str, Resolved], inputs: Sequence[JobInput], detectors: Sequence[str] = ()
+) -> str:
+    """The identity of a job: digest of recipe, version, resolved parameters and all inputs with their roles.
+
+    Inputs of one role keep their order, since the order of a stack's frames says which is the reference. `detectors` are
+    the digests of what instrument files say about the frames' detectors.
+    """
+    roles: dict[str, list[str]] = {}
+    for one in inputs:
+        roles.setdefault(one.role, []).append(one.identity)
+    return digest(
+        {
+            "recipe": recipe.name,
+            "version": recipe.version,
+            "parameters": {name: one.value for name, one in parameters.items()},
+            "inputs": roles,
+            "detectors": sorted(set(detectors)),
+        }
+    )

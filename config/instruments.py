@@ -1,0 +1,55 @@
+"""The instrument files of some folders, read and put in the order in which they may claim a header."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from ccdflow.cascade.instrument import Instrument, inherit
+from ccdflow.config.yamlfile import ConfigError, load_model
+
+
+def load_instruments(directories: Iterable[Path]) -> tuple[Instrument, ...]:
+    """Every instrument of the folders, in the order of the folders, then of the files' names.
+
+    Of two instruments of one name the first counts, so that a folder may put its own in the place of a later one's. What an
+    instrument `extends` is filled in.
+
+    Raises
+    ------
+    ConfigError
+        If a folder is missing, a file is not understood, two files of one folder have one name, or an instrument extends one
+        that is not there, or itself.
+    """
+    known: dict[str, tuple[Instrument, Path]] = {}
+    for directory in directories:
+        for name, found in _folder(Path(directory)).items():
+            known.setdefault(name, found)
+    return tuple(_filled(name, known, ()) for name in known)
+
+
+def _folder(directory: Path) -> dict[str, tuple[Instrument, Path]]:
+    if not directory.is_dir():
+        raise ConfigError(f"{directory}: no such folder of instrument files")
+    found: dict[str, tuple[Instrument, Path]] = {}
+    for path in sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")]):
+        instrument = load_model(path, Instrument)
+        if instrument.name in found:
+            raise ConfigError(
+                f"{path}: instrument {instrument.name!r} stands in {found[instrument.name][1]} already"
+            )
+        found[instrument.name] = instrument, path
+    return found
+
+
+def _filled(name: str, known: dict[str, tuple[Instrument, Path]], above: tuple[str, ...]) -> Instrument:
+    instrument, path = known[name]
+    parent = instrument.extends
+    if parent is None:
+        return instrument
+    if parent in (*above, name):
+        raise ConfigError(f"{path}: instruments extend each other: {' -> '.join([*above, name, parent])}")
+    if parent not in known:
+        near = get_close_matches(parent, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{path}: extends unknown instrument {parent!r}{hint}; known: {', '.join(known)}")
+    return inherit(instrument, _filled(parent, known, (*above, name)))

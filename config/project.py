@@ -1,0 +1,125 @@
+"""The project file `ccdflow.yaml`: where registry and store are, which cascade and instruments apply."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from ccdflow.cascade.model import Cascade
+from ccdflow.config.yamlfile import ConfigError, load_model
+
+PROJECT_FILE = "ccdflow.yaml"
+
+TEMPLATE = """\
+# A ccdflow project. Paths are relative to this file.
+registry: sqlite:///registry.sqlite   # or postgresql://user@host/database
+store: store                          # folder of the products
+cascade: imaging                      # name of a cascade that comes with ccdflow, or the path of a YAML file
+# instruments: [instruments]          # folders with instrument files of your own; they come before ours
+# keep_alive: 60                      # seconds after which the job of a silent worker is given to another
+"""
+
+
+class ProjectFile(BaseModel):
+    """What stands in `ccdflow.yaml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    registry: str = "sqlite:///registry.sqlite"
+    """Database URL; a relative SQLite path is relative to the project."""
+    store: str = "store"
+    """Folder of the products."""
+    cascade: str = "imaging"
+    """Name of a cascade that comes with ccdflow, or path of a YAML file."""
+    instruments: tuple[str, ...] = ()
+    """Folders with instrument files; the first that claims a header wins."""
+    keep_alive: float = 60.0
+    """Seconds without a sign of life after which a job is given to another worker."""
+
+
+class Project(BaseModel):
+    """A project as the programs see it: absolute paths, database URL."""
+
+    model_config = ConfigDict(frozen=True)
+
+    directory: Path
+    registry: str
+    store: Path
+    cascade_path: Path
+    instruments: tuple[Path, ...]
+    keep_alive: float
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of what may be deleted at any time: the embedded Prefect server's files."""
+        return self.directory / ".ccdflow"
+
+
+def load_project(directory: Path) -> Project:
+    """The project of a directory.
+
+    Raises
+    ------
+    ConfigError
+        If there is no project file, or it says something that is not understood.
+    """
+    root = directory.expanduser().resolve()
+    path = root / PROJECT_FILE
+    if not path.is_file():
+        raise ConfigError(f"{directory} is no project: it has no {PROJECT_FILE}; make one with 'ccdflow init'")
+    found = load_model(path, ProjectFile)
+    return Project(
+        directory=root,
+        registry=_absolute_url(found.registry, root),
+        store=root / found.store,
+        cascade_path=_cascade_path(found.cascade, root),
+        instruments=tuple(root / one for one in found.instruments),
+        keep_alive=found.keep_alive,
+    )
+
+
+def _absolute_url(url: str, root: Path) -> str:
+    scheme, _, path = url.partition(":///")
+    if not scheme.startswith("sqlite") or path.startswith("/"):
+        return url
+    return f"{scheme}:///{root / path}"
+
+
+def shipped(kind: str) -> Path:
+    """Folder of the YAML files of one kind, ``cascades`` or ``instruments``, that come with ccdflow."""
+    return Path(str(files("ccdflow.config"))) / kind
+
+
+def _cascade_path(name: str, root: Path) -> Path:
+    for path in (root / name, shipped("cascades") / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(one.stem for one in shipped("cascades").glob("*.yaml")))
+    raise ConfigError(f"{PROJECT_FILE}: cascade {name!r} is no file of the project; those that come with ccdflow: {known}")
+
+
+def load_cascade(path: Path) -> Cascade:
+    """The cascade that a YAML file states.
+
+    Raises
+    ------
+    ConfigError
+        If the file says something that is not understood.
+    """
+    return load_model(path, Cascade)
+
+
+def init_project(directory: Path) -> Path:
+    """A new project file in `directory`, which is made if it isn't there.
+
+    Raises
+    ------
+    ConfigError
+        If there is a project already.
+    """
+    path = directory / PROJECT_FILE
+    if path.exists():
+        raise ConfigError(f"{directory} already has a {PROJECT_FILE}")
+    directory.mkdir(parents=True, exist_ok=True)
+    path.write_text(TEMPLATE)
+    return path

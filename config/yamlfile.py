@@ -1,0 +1,238 @@
+"""YAML into pydantic models, with errors that name file, line and what would have worked."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+M = TypeVar("M", bound=BaseModel)
+Location = tuple[int | str, ...]
+
+
+class ConfigError(Exception):
+    """A configuration file that is not understood; the message is one line that names file and line."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without the traps of version 1.1: ``no``, ``12:30:00`` and ``2026-03-01`` stay text."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _starts in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_starts))
+
+
+def load_model(source: Path | str, model: type[M], name: str = "") -> M:
+    """The model that a YAML file, or a YAML text, describes.
+
+    Keys at the top that begin with ``x-`` are left out: they are the place for anchors.
+
+    Parameters
+    ----------
+    source : Path or str
+        A path is read as a file, a str is the text itself.
+    model : type of BaseModel
+        What it must be.
+    name : str
+        Name of the source in messages; the file's path where it is one.
+
+    Raises
+    ------
+    ConfigError
+        If the file can't be read, is no YAML, or is not what the model wants.
+    """
+    called = name or (str(source) if isinstance(source, Path) else "configuration")
+    node = _compose(_read(source, called) if isinstance(source, Path) else source, called)
+    if node is None:
+        node = yaml.MappingNode("tag:yaml.org,2002:map", [])
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{called}, line {_line(node)}: found a {node.id}, wanted keys with values")
+    _refuse_duplicates(node, called)
+    try:
+        content = _construct(node)
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_message(called, error)) from None
+    try:
+        return model.model_validate(
+            {key: value for key, value in content.items() if not str(key).startswith("x-")}
+        )
+    except ValidationError as error:
+        raise ConfigError(_message(called, node, model, error)) from None
+
+
+def _read(path: Path, called: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{called}: not a text in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{called}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _compose(content: str, called: str) -> yaml.Node | None:
+    loader = _Loader(content)
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+        return node
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_message(called, error)) from None
+    finally:
+        loader.dispose()
+
+
+def _construct(node: yaml.Node) -> Any:
+    loader = _Loader("")
+    try:
+        return loader.construct_document(node)  # type: ignore[no-untyped-call]  # has none in its stubs
+    finally:
+        loader.dispose()
+
+
+def _yaml_message(called: str, error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f", line {mark.line + 1}" if mark else ""
+    return f"{called}{where}: not YAML: {getattr(error, 'problem', None) or ' '.join(str(error).split())}"
+
+
+def _refuse_duplicates(node: yaml.Node, called: str, above: tuple[int, ...] = ()) -> None:
+    if id(node) in above:
+        raise ConfigError(f"{called}, line {_line(node)}: an anchor holds itself")
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            if key.value in seen and key.value != "<<" and isinstance(key, yaml.ScalarNode):
+                raise ConfigError(
+                    f"{called}, line {_line(key)}: key {key.value!r} stands in line {seen[key.value]} already"
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen[key.value] = _line(key)
+            _refuse_duplicates(value, called, (*above, id(node)))
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_duplicates(value, called, (*above, id(node)))
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1 if node.start_mark else 1
+
+
+def _message(called: str, node: yaml.Node, model: type[BaseModel], error: ValidationError) -> str:
+    """The first error that names an unknown key, else the first; and how many more there are."""
+    problems = error.errors(include_url=False)
+    chosen = min(problems, key=lambda one: (_rank(one["type"]), -_depth(node, one["loc"])))
+    line, path = _place(node, chosen["loc"])
+    if chosen["type"] == "extra_forbidden":
+        said = _unknown_key(str(chosen["loc"][-1]), list(_keys_at(model, chosen["loc"][:-1])))
+        path = path[:-1]
+    elif chosen["type"] == "literal_error":
+        said = _unknown_word(chosen["input"], str(chosen.get("ctx", {}).get("expected", "")))
+    elif chosen["type"] == "missing":
+        said = f"key {str(chosen['loc'][-1])!r} is missing"
+    else:
+        said = f"{chosen['msg'].removeprefix('Value error, ')}{_found(chosen)}"
+    where = ".".join(str(part) for part in path)
+    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{called}, line {line}: {f'{where}: ' if where else ''}{said}{rest}"
+
+
+def _rank(kind: str) -> int:
+    """Unknown keys first, since what is missing was often only misspelt."""
+    return {"extra_forbidden": 0, "missing": 2}.get(kind, 1)
+
+
+def _found(problem: Mapping[str, Any]) -> str:
+    found = problem["input"]
+    if (
+        problem["type"] == "value_error"
+        or (isinstance(found, Mapping | Sequence)
+        and not isinstance(found, str))
+    ):
+        return ""
+    return f"; found {found!r}"
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
+    near = get_close_matches(key, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown key {key!r}{hint}" + (f"; known: {', '.join(known)}" if known and not near else "")
+
+
+def _unknown_word(word: Any, expected: str) -> str:
+    known = re.findall(r"'([^']*)'", expected)
+    near = get_close_matches(str(word), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown value {word!r}{hint}; known: {', '.join(known) or expected}"
+
+
+def _steps(node: yaml.Node, location: Location) -> Iterator[tuple[int | str, yaml.Node, yaml.Node]]:
+    """Each part of a pydantic location that exists in the file: the part, the node of its key, the node of its value.
+
+    Parts that pydantic adds itself (names of the members of a union) are passed over.
+    """
+    for part in location:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            yield part, node, node
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in reversed(node.value):  # of merged keys the last counts
+                if str(key.value) == str(part):
+                    node = value
+                    yield part, key, value
+                    break
+
+
+def _depth(node: yaml.Node, location: Location) -> int:
+    return len(list(_steps(node, location)))
+
+
+def _place(node: yaml.Node, location: Location) -> tuple[int, list[int | str]]:
+    steps = list(_steps(node, location))
+    return (_line(steps[-1][1]) if steps else _line(node)), [part for part, _, _ in steps]
+
+
+def _keys_at(model: type[BaseModel], location: Location) -> Iterator[str]:
+    """Keys that the model knows at a location, aliases before names."""
+    kinds: list[Any] = [model]
+    for part in location:
+        named = [one for one in kinds if getattr(one, "__name__", None) == part]
+        if named:
+            kinds = named
+            continue
+        below = [kind for one in kinds for kind in _below(one, part)]
+        kinds = below or kinds
+    for one in kinds:
+        if _is_model(one):
+            yield from (info.alias or name for name, info in one.model_fields.items())
+
+
+def _below(kind: Any, part: int | str) -> Iterator[Any]:
+    if _is_model(kind):
+        for name, info in kind.model_fields.items():
+            if part in (name, info.alias):
+                yield from _members(info.annotation)
+    else:
+        for argument in get_args(kind):
+            yield from _members(argument)
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """Models and containers that an annotation allows, out of unions and ``Annotated``."""
+    if _is_model(annotation) or getattr(annotation, "__origin__", None) in (list, tuple, dict):
+        yield annotation
+    else:
+        for argument in get_args(annotation):
+            yield from _members(argument)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

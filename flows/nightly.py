@@ -1,0 +1,52 @@
+"""A whole night, or whatever is asked for: the stages one after the other."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from ccdflow.cascade.plan import Request
+from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack
+from ccdflow.tasks.summary import night_summaries
+
+
+@contextmanager
+def without_heartbeat() -> Iterator[None]:
+    """Flows end at once: with a heartbeat each waits a second for its thread at its end."""
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+@flow(name="nightly", flow_run_name=run_name("nightly"))
+def nightly(
+    project: str, paths: list[str] | None = None, request: Request | None = None
+) -> dict[str, str]:
+    """Raw frames to stacks: ingest, calibrate, science, group, stack; then a summary of each night.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    paths : list of str, optional
+        Files and folders whose frames are registered first.
+    request : Request, optional
+        Targets, parameters and selection; without it, everything.
+
+    Returns
+    -------
+    dict
+        Key of each job that failed, and the sentence that says why.
+    """
+    wanted = request or Request()
+    with without_heartbeat():
+        if paths:
+            ingest(project, paths)
+        failed = calibrate(project, wanted)
+        failed |= science(project, wanted, failed)
+        group(project, wanted)
+        failed |= stack(project, wanted, failed)
+    for night, text in night_summaries(project, wanted).items():
+        create_markdown_artifact(text, key=f"night-{night}", description=f"Night {night}")
+    return failed

@@ -1,0 +1,74 @@
+"""One flow for each stage of a frame's life: ingest, calibrate, science, group, stack."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from prefect import flow, runtime
+
+from ccdflow.cascade.plan import Request
+from ccdflow.flows.execute import execute, task_runner
+from ccdflow.tasks.grouping import group_frames
+from ccdflow.tasks.ingest import ingest_paths
+from ccdflow.tasks.planning import make_plan
+
+
+def run_name(stage: str) -> Callable[[], str]:
+    """What to call a flow run: its stage, the project, and the night and camera that it was asked for."""
+
+    def name() -> str:
+        given = runtime.flow_run.parameters
+        request = given.get("request") or Request()
+        words = [stage, Path(given["project"]).name, request.camera, request.night]
+        return " ".join(word for word in words if word)
+
+    return name
+
+
+@flow(name="ingest", flow_run_name=run_name("ingest"))
+def ingest(project: str, paths: list[str]) -> dict[str, int]:
+    """Register the frames of files and folders; gives how many were new, known, duplicate, ..."""
+    return ingest_paths(project, paths)
+
+
+@flow(name="calibrate", flow_run_name=run_name("calibrate"), task_runner=task_runner())
+def calibrate(
+    project: str, request: Request | None = None, failed: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Make the master calibrations that the request's targets need."""
+    return _run(project, request or Request(), ("calibrate",), failed or {})
+
+
+@flow(name="science", flow_run_name=run_name("science"), task_runner=task_runner())
+def science(
+    project: str, request: Request | None = None, failed: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Make the calibrated frames that the request's targets need."""
+    return _run(project, request or Request(), ("calibrate", "science"), failed or {})
+
+
+@flow(name="group", flow_run_name=run_name("group"))
+def group(project: str, request: Request | None = None) -> dict[str, int]:
+    """Cut the stream of frames into sets."""
+    return group_frames(project, request or Request())
+
+
+@flow(name="stack", flow_run_name=run_name("stack"), task_runner=task_runner())
+def stack(
+    project: str, request: Request | None = None, failed: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Make the stacks that the request asks for."""
+    return _run(project, request or Request(), ("calibrate", "science", "stack"), failed or {})
+
+
+def _run(project: str, request: Request, stages: tuple[str, ...], failed: dict[str, str]) -> dict[str, str]:
+    """Plan and run until nothing is left; gives the sentences of what failed, by job key.
+
+    A stage does what an earlier one has left: a calibration that fails is replaced by the next best, which may still have to be made.
+    """
+    failed = dict(failed)
+    while True:
+        jobs = make_plan(project, request, failed).jobs
+        todo = [one for one in jobs if one.state == "new" and one.stage in stages and one.key not in failed]
+        if not todo:
+            return failed
+        failed |= execute(project, todo).failed

@@ -1,0 +1,377 @@
+"""The command `ccdflow`."""
+
+import sys
+from contextlib import contextmanager
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from ccdflow import __version__
+from ccdflow.cascade.model import unknown
+from ccdflow.cascade.plan import Request
+from ccdflow.config.project import init_project
+from ccdflow.config.yamlfile import ConfigError
+from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
+from ccdflow.commands import queries
+from ccdflow.tasks.workspace import Workspace, open_workspace
+
+app = typer.Typer(
+    help="Raw CCD frames to calibrated frames and stacks with honest uncertainties.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Target = Annotated[
+    list[str] | None, typer.Option("--target", "-t", help="Task or tag whose products are wanted; may be repeated.")
+]
+Night = Annotated[str | None, typer.Option(help="Only this night: the evening's date, 2026-03-01.")]
+Since = Annotated[str | None, typer.Option(help="Only frames from this time on, ISO, UTC.")]
+Until = Annotated[str | None, typer.Option(help="Only frames up to this time, ISO, UTC.")]
+Camera = Annotated[str | None, typer.Option(help="Only this camera: CAMERA or TELESCOPE/CAMERA.")]
+Param = Annotated[
+    list[str] | None, typer.Option("--param", "-p", help="STEP.NAME=VALUE; may be repeated.", metavar="STEP.NAME=VALUE")
+]
+Now = Annotated[str | None, typer.Option(help="Time at which sequences are closed, ISO, UTC (default: the clock).")]
+
+_directory = Path()
+
+
+def main() -> None:
+    """Entry point: what is wrong is said in one line, never as a traceback of ours."""
+    try:
+        app()
+    except (ConfigError, ValueError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.stderr.write(f"ccdflow: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ccdflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    directory: Annotated[Path, typer.Option("-C", metavar="DIR", help="Directory of the project.")] = Path(),
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show Python tracebacks.")] = False,
+) -> None:
+    """Options that come before the command."""
+    global _directory  # noqa: PLW0603  # the one option that all commands share
+    _directory = directory
+
+
+def _workspace() -> Workspace:
+    return open_workspace(_directory)
+
+
+def _moment(text: str | None, *, end: bool = False) -> str | None:
+    """ISO date or time in UTC, without zone; a date alone is the start, or the end, of the day."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        stop(f"{text!r} is no time; wanted ISO, for instance 2026-03-01T20:15:00")
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    if end and len(text) == 10:
+        return f"{text}T23:59:59.999999"
+    return moment.isoformat()
+
+
+def _request(
+    target: list[str] | None,
+    param: list[str] | None,
+    night: str | None,
+    since: str | None,
+    until: str | None,
+    camera: str | None,
+    now: str | None,
+) -> Request:
+    clock = _moment(now) or datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+    return Request(
+        targets=tuple(target or ()),
+        parameters=dict(_assignment(one) for one in param or ()),
+        night=night,
+        since=_moment(since),
+        until=_moment(until, end=True),
+        camera=camera,
+        now=clock,
+    )
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        stop(f"--param {text!r} is not of the form STEP.NAME=VALUE")
+    return name, yaml.safe_load(value)
+
+
+@app.command()
+def init(
+    directory: Annotated[Path | None, typer.Argument(help="Directory of the new project (default: this one).")] = None,
+    json: Json = False,
+) -> None:
+    """Make a project: `ccdflow.yaml`, an SQLite registry and a store."""
+    path = init_project(directory or _directory)
+    space = open_workspace(path.parent)
+    space.project.store.mkdir(parents=True, exist_ok=True)
+    if json:
+        print_json({"project": str(path.parent), "registry": space.registry.url, "store": str(space.project.store)})
+    else:
+        typer.echo(f"Project in {path.parent}; next: ccdflow -C {path.parent} run FOLDER_OF_RAW_FRAMES")
+
+
+@app.command()
+def simulate(
+    directory: Annotated[Path, typer.Argument(help="Where to write; made if it isn't there.")],
+    night: Annotated[str, typer.Option(help="goto: GOTO's night of 2018-09-09; small: two cameras, a few sequences.")] = "small",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    shape: Annotated[str | None, typer.Option(metavar="NYxNX", help="Light-sensitive pixels of each frame.")] = None,
+    catalog_only: Annotated[bool, typer.Option("--catalog-only", help="Only catalog.csv, no pixels.")] = False,
+    clouds: Annotated[str, typer.Option(help="Cameras whose sequence clouds cut: first, all or none.")] = "first",
+    json: Json = False,
+) -> None:
+    """Write a night of realistic raw frames, and beside it the truth that they were made from."""
+    from ccdflow.commands.progress import counting
+    from ccdflow.simulate import simulate_night
+
+    with counting("simulating", quiet=json) as progress:
+        made = simulate_night(
+            directory,
+            night=night,
+            seed=seed,
+            shape=_shape(shape),
+            catalog_only=catalog_only,
+            clouds=clouds,
+            progress=progress,
+        )
+    if json:
+        print_json(made.summary())
+    else:
+        typer.echo(str(made))
+
+
+def _shape(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    ny, cross, nx = text.lower().partition("x")
+    if not (cross and ny.isdigit() and nx.isdigit()):
+        stop(f"--shape {text!r} is not of the form NYxNX, for instance 512x512")
+    return int(ny), int(nx)
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders of raw frames.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="CSV file of frames without files.")] = None,
+    json: Json = False,
+) -> None:
+    """Register raw frames, or the rows of a catalogue; twice is harmless."""
+    from ccdflow.commands.progress import counting
+    from ccdflow.tasks.ingest import ingest_catalog, ingest_files
+
+    if (catalog is None) == (not paths):
+        stop("ingest needs files or folders, or --catalog FILE.csv")
+    space = _workspace()
+    with counting("registering", quiet=json) as progress:
+        report = ingest_catalog(space, catalog) if catalog else ingest_files(space, paths or [], progress)
+    if json:
+        print_json(report.document())
+    else:
+        typer.echo(report.sentence())
+    for problem in report.problems:
+        warn(problem)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def plan(
+    target: Target = None,
+    param: Param = None,
+    night: Night = None,
+    since: Since = None,
+    until: Until = None,
+    camera: Camera = None,
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Show the jobs that a run would do: new, reused, incomplete and why."""
+    from ccdflow.tasks.planning import planned
+
+    space = _workspace()
+    found = planned(space, _request(target, param, night, since, until, camera, now))
+    rows = queries.plan_rows(space, found)
+    if json:
+        print_json({"jobs": rows, "notes": list(found.notes)})
+    else:
+        _print_plan(rows)
+        for note in found.notes:
+            warn(note)
+    if not rows:
+        warn("nothing to do: no frame of the registry belongs to the target")
+    if not rows or any(row["state"] == "incomplete" for row in rows):
+        raise typer.Exit(FAILED)
+
+
+def _print_plan(rows: list[dict[str, Any]]) -> None:
+    shown = [{**row, "key": row["key"][:8], "inputs": queries.inputs_text(row)} for row in rows]
+    print_table(shown, ["key", "step", "what", "state", "inputs", "reason"])
+    for row in rows:
+        for missing in row["missing"]:
+            for near in missing["nearest"]:
+                typer.echo(f"  {row['key'][:8]} {missing['input']}: {near['name']}: {near['reason']}")
+
+
+@app.command()
+def run(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders to register first.")] = None,
+    target: Target = None,
+    param: Param = None,
+    night: Night = None,
+    since: Since = None,
+    until: Until = None,
+    camera: Camera = None,
+    now: Now = None,
+    json: Json = False,
+) -> None:
+    """Make what is wanted and not there yet: register PATHS, plan, run, sum up."""
+    from ccdflow.commands.reduction import reduce_now
+
+    space = _workspace()
+    request = _request(target, param, night, since, until, camera, now)
+    report = reduce_now(space, paths or [], request, quiet=json)
+    if json:
+        print_json(report.document())
+    else:
+        report.show()
+    for problem in report.problems:
+        warn(problem)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def group(now: Now = None, json: Json = False) -> None:
+    """Cut the stream of frames into stack sets by the sequence rules."""
+    from ccdflow.tasks.grouping import group_sets
+
+    space = _workspace()
+    counts = group_sets(space, _request(None, None, None, None, None, None, now))
+    if json:
+        print_json(counts)
+    else:
+        typer.echo(", ".join(f"{number} sets {name}" for name, number in counts.items()))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="frames, sets, jobs, products or events.")],
+    night: Night = None,
+    camera: Camera = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also superseded frames and sets.")] = False,
+    json: Json = False,
+) -> None:
+    """List what there is."""
+    if what not in queries.LISTS:
+        stop(unknown("list", what, list(queries.LISTS)))
+    rows = queries.LISTS[what](_workspace(), night=night, camera=camera, superseded=all_)
+    if json:
+        print_json(rows)
+    elif rows:
+        print_table(rows, queries.COLUMNS[what])
+    else:
+        typer.echo(f"no {what}")
+
+
+@app.command()
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")],
+    json: Json = False,
+) -> None:
+    """Show one frame, set, job or product."""
+    found = queries.find(_workspace(), id_)
+    if json:
+        print_json(found)
+    else:
+        print_fields(found)
+
+
+@app.command()
+def explain(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")],
+    json: Json = False,
+) -> None:
+    """Say where something came from, or why it can't be made."""
+    found = queries.explain(_workspace(), id_)
+    if json:
+        print_json(found)
+    else:
+        typer.echo("\n".join(queries.tree_lines(found)))
+
+
+@app.command()
+def status(night: Night = None, json: Json = False) -> None:
+    """Count frames by night, stage and state; for each night the ledger balances."""
+    rows = queries.ledger(_workspace(), night)
+    if json:
+        print_json(rows)
+    elif rows:
+        print_table(rows, ["night", "stage", "frames", "done", "passed", "running", "waiting", "failed", "refused"])
+    else:
+        typer.echo("no frames; register some with 'ccdflow ingest' or 'ccdflow run'")
+
+
+@app.command()
+def verify(json: Json = False) -> None:
+    """Hold every product against its checksum; name what is missing, damaged or foreign."""
+    found = queries.verify(_workspace())
+    if json:
+        print_json(found)
+    else:
+        for problem in found["problems"]:
+            typer.echo(f"{problem['what']}: {problem['path']}: {problem['reason']}")
+        typer.echo(f"{found['intact']} of {found['products']} products intact, {len(found['foreign'])} foreign files")
+    raise typer.Exit(FAILED if found["problems"] else DONE)
+
+
+@app.command()
+def recipe(
+    name: Annotated[str, typer.Argument(help="bias, dark, flat, science, stack or gain.")],
+    files: Annotated[list[Path], typer.Argument(help="The main input: raw frames or products.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The product; never overwritten unless --force.")],
+    with_: Annotated[list[str] | None, typer.Option("--with", metavar="ROLE=FILE", help="An associated input.")] = None,
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
+    json: Json = False,
+) -> None:
+    """Run one recipe by hand, on files: no project, no database, no Prefect."""
+    from ccdflow.commands.byhand import run_recipe
+
+    report = run_recipe(name, files, dict(_assignment(one) for one in param or ()), _roles(with_), output, force=force)
+    if json:
+        print_json(report.document())
+    else:
+        typer.echo(report.sentence())
+    for problem in report.warnings:
+        warn(problem)
+
+
+def _roles(given: list[str] | None) -> dict[str, list[Path]]:
+    roles: dict[str, list[Path]] = {}
+    for text in given or ():
+        role, equals, path = text.partition("=")
+        if not equals or not path:
+            stop(f"--with {text!r} is not of the form ROLE=FILE")
+        roles.setdefault(role, []).append(Path(path))
+    return roles

@@ -1,0 +1,1 @@
+"""What stands behind the commands: reports, tables, progress; no pixels and no SQL."""

@@ -1,0 +1,96 @@
+"""What the commands print: one JSON document, or tables for people; errors in one line."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+
+console = Console(highlight=False, soft_wrap=False)
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+STATE_STYLES = {
+    "done": "green",
+    "new": "cyan",
+    "reused": "green",
+    "failed": "red",
+    "refused": "red",
+    "incomplete": "yellow",
+    "waiting": "yellow",
+    "running": "cyan",
+    "superseded": "dim",
+    "duplicate": "dim",
+}
+
+
+def print_json(document: Any) -> None:
+    """Write one JSON document, and nothing else, to standard output."""
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: str = "") -> None:
+    """Write rows as a table; columns that are blank in each row are left out."""
+    shown = [name for name in columns if any(_text(row.get(name)) for row in rows)]
+    table = Table(title=title or None, box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for name in shown:
+        number = all(isinstance(row.get(name), int | float | None) for row in rows)
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_styled(_text(row.get(name))) for name in shown))
+    console.print(table)
+
+
+def print_fields(row: Mapping[str, Any]) -> None:
+    """Write one thing, a line for each of its fields that is not blank."""
+    width = max(len(name) for name in row)
+    for name, value in row.items():
+        if isinstance(value, Mapping | list | tuple) and value:
+            console.print(f"{name}")
+            for line in _lines(value):
+                console.print(f"  {line}", markup=False)
+        elif _text(value):
+            console.print(f"{name:<{width}}  {_text(value)}", markup=False)
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [f"{name}: {_text(one)}" for name, one in value.items()]
+    return [
+        ", ".join(f"{name} {_text(one)}" for name, one in item.items() if _text(one))
+        if isinstance(item, Mapping)
+        else _text(item)
+        for item in value
+    ]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return " ".join(_text(one) for one in value)
+    return str(value)
+
+
+def _styled(text: str) -> str:
+    style = STATE_STYLES.get(text)
+    escaped = text.replace("[", r"\[")
+    return f"[{style}]{escaped}[/{style}]" if style else escaped
+
+
+def warn(message: str) -> None:
+    """Write one line to standard error."""
+    messages.print(message, markup=False, style="yellow")
+
+
+def stop(message: str, code: int = BAD_USAGE) -> NoReturn:
+    """Write one line to standard error and end the program."""
+    messages.print(f"ccdflow: {message}", markup=False, style="red")
+    raise typer.Exit(code)
