@@ -1,7 +1,7 @@
 """FITS header cards into values, whatever programs have written there.
 
-astropy's own cards warn or raise at text outside of ASCII, unquoted words and broken quotes, which all occur in
-headers that observers own; here such a card is text.
+astropy's own cards warn or raise at text outside of ASCII, unquoted words and broken quotes, which all occur
+in headers that observers own; here such a card is text.
 """
 
 import re
@@ -16,9 +16,10 @@ _REAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([EDed][-+]?\d+)?")
 
 
 def read_cards(block: bytes) -> tuple[dict[str, Value], dict[str, str]]:
-    """Values and comments by keyword, of the bytes of a header; keywords in upper case, the first of several counts.
+    """Values and comments by keyword, of the bytes of a header.
 
-    Text is stripped; a card without value is left out, as are ``COMMENT``, ``HISTORY`` and blank ones.
+    Keywords are in upper case, and of several alike the first counts. Text is stripped; a card without value
+    is left out, as are ``COMMENT``, ``HISTORY`` and blank ones.
     """
     values: dict[str, Value] = {}
     comments: dict[str, str] = {}
@@ -55,7 +56,7 @@ def _card(card: str) -> tuple[str, Value | None, str] | None:
         keyword, rest = card[:8], card[9:]
     else:
         return None
-    if not keyword.strip():
+    if keyword.strip().upper() in ("", "COMMENT", "HISTORY", "CONTINUE"):
         return None
     return (" ".join(keyword.upper().split()), *_value(rest))
 

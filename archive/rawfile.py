@@ -5,58 +5,56 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
-from ccdflow.archive.cards import CARD, read_cards
 from ccdflow.archive.rawpixels import ImageLayout, PlainPixels, TiledPixels
+from ccdflow.archive.rawunits import (
+    BLOCK,
+    NoImageError,
+    NotFitsError,
+    Stream,
+    TruncatedError,
+    Unit,
+    UnreadableFrameError,
+    units,
+)
 from ccdflow.cascade.records import Value
+
+__all__ = [
+    "FITS_SUFFIXES",
+    "Extension",
+    "NoImageError",
+    "NotFitsError",
+    "RawFile",
+    "TruncatedError",
+    "UnreadableFrameError",
+    "file_digest",
+    "looks_like_fits",
+    "open_raw",
+]
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".fits.gz", ".fit.gz", ".fts.gz")
 """Endings of the names of files that are looked at in a folder."""
 
-_BLOCK = 2880
-_MAX_BLOCKS = 2000  # 72,000 cards: a file without END card must not be read to its end
-_NO_FRAME = frozenset(
-    {"BPM", "MASK", "DQ", "ERR", "ERROR", "VAR", "VARIANCE", "UNCERT", "WEIGHT", "WGT", "CAT"}
-)
+# fmt: off
+_NO_FRAME = frozenset({
+    "BPM", "MASK", "DQ", "ERR", "ERROR", "VAR", "VARIANCE",
+    "UNCERT", "WEIGHT", "WGT", "CAT",
+})
 """Names of extensions that go with an image and are none of their own."""
 
-_STRUCTURE = frozenset(
-    ["SIMPLE", "BITPIX", "NAXIS", "EXTEND", "XTENSION", "PCOUNT", "GCOUNT", "GROUPS", "TFIELDS", "THEAP", "BSCALE", "BZERO", "BLANK", "INHERIT", "EXTNAME", "EXTVER", "CHECKSUM", "DATASUM", "ZIMAGE", "ZTENSION", "ZBITPIX", "ZNAXIS", "ZCMPTYPE", "ZSIMPLE", "ZEXTEND", "ZPCOUNT", "ZGCOUNT", "ZHECKSUM", "ZDATASUM", "ZQUANTIZ", "ZDITHER0", "ZBLANK", "ZSCALE", "ZZERO"]
-)
-_NUMBERED_STRUCTURE = (
-    "NAXIS",
-    "TTYPE",
-    "TFORM",
-    "TUNIT",
-    "TSCAL",
-    "TZERO",
-    "TDIM",
-    "ZNAXIS",
-    "ZTILE",
-    "ZNAME",
-    "ZVAL",
-)
-
-
-class UnreadableFrameError(Exception):
-    """A file that is no raw frame; the message is one sentence that names the file and says why."""
-
-
-class NotFitsError(UnreadableFrameError):
-    """It is no FITS file."""
-
-
-class TruncatedError(UnreadableFrameError):
-    """It ends before its header says, or is damaged."""
-
-
-class NoImageError(UnreadableFrameError):
-    """It holds no two-dimensional image."""
+_STRUCTURE = frozenset({
+    "SIMPLE", "BITPIX", "NAXIS", "EXTEND", "XTENSION", "PCOUNT", "GCOUNT", "GROUPS", "TFIELDS", "THEAP",
+    "BSCALE", "BZERO", "BLANK", "INHERIT", "EXTNAME", "EXTVER", "CHECKSUM", "DATASUM",
+    "ZIMAGE", "ZTENSION", "ZBITPIX", "ZNAXIS", "ZCMPTYPE", "ZSIMPLE", "ZEXTEND", "ZPCOUNT",
+    "ZGCOUNT", "ZHECKSUM", "ZDATASUM", "ZQUANTIZ", "ZDITHER0", "ZBLANK", "ZSCALE", "ZZERO",
+})
+_NUMBERED_STRUCTURE = frozenset({
+    "NAXIS", "TTYPE", "TFORM", "TUNIT", "TSCAL", "TZERO", "TDIM", "ZNAXIS", "ZTILE", "ZNAME", "ZVAL",
+})
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,13 @@ class RawFile:
     path : Path
         The file.
     header : mapping
-        Keyword to value: those of the image's extension, and of the primary header what the extension leaves out or blank;
-        without the keywords that describe the file's structure.
+        Keyword to value: those of the image's extension, and of the primary header what the extension leaves
+        out or blank; without the keywords that describe the file's structure.
     comments : mapping
         Keyword to comment.
     extensions : tuple of Extension
-        The images of the file; the first is the one that is read. The primary HDU counts alone where it holds an image.
+        The images of the file; the first is the one that is read. The primary HDU counts alone where it holds
+        an image.
     pixels : PlainPixels or TiledPixels
         adu, shape (ny, nx), read when cut: ``pixels[0:100, :]``; ``numpy.asarray(pixels)`` is the whole.
     """
@@ -102,70 +101,6 @@ class RawFile:
     def shape(self) -> tuple[int, int]:
         """Number of rows and columns ``(ny, nx)``."""
         return self.extensions[0].shape
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """One header, with the place in the file where its data begin."""
-
-    index: int
-    values: Mapping[str, Value]
-    comments: Mapping[str, str]
-    offset: int
-
-    @property
-    def tiled(self) -> bool:
-        return self.values.get("ZIMAGE") is True
-
-    def size(self, keyword: str, default: int = 0, *, stored: bool = False) -> int:
-        """An integer card of the structure: of a tile-compressed image that of the image, unless `stored`."""
-        found = self.values.get(f"Z{keyword}" if self.tiled and not stored else keyword, default)
-        return found if isinstance(found, int) else default
-
-    def real(self, keyword: str, default: float) -> float:
-        """A number that stands in a card."""
-        found = self.values.get(keyword, default)
-        return float(found) if isinstance(found, int | float) else default
-
-    @property
-    def length(self) -> int:
-        """Bytes of data, without padding."""
-        axes = [
-            self.size(f"NAXIS{axis}", stored=True) for axis in range(1, self.size("NAXIS", stored=True) + 1)
-        ]
-        if not axes:
-            return 0
-        pixels = self.size("PCOUNT", stored=True) + prod(axes)
-        return abs(self.size("BITPIX", stored=True)) // 8 * self.size("GCOUNT", 1, stored=True) * pixels
-
-    @property
-    def end(self) -> int:
-        """Byte at which the file must not have ended."""
-        return self.offset + self.length
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """Lengths of the axes of an image, the slowest first, without leading ones of length 1; () for no image."""
-        if self.values.get("XTENSION", "IMAGE") != "IMAGE" and not self.tiled:
-            return ()
-        lengths = [self.size(f"NAXIS{axis}") for axis in range(self.size("NAXIS"), 0, -1)]
-        while len(lengths) > 2 and lengths[0] == 1:
-            del lengths[0]
-        return tuple(lengths) if all(lengths) else ()
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        ny, nx = self.axes
-        return ny, nx
-
-    @property
-    def name(self) -> str:
-        return str(self.values.get("EXTNAME", "")).upper()
-
-    @property
-    def called(self) -> str:
-        version = self.values.get("EXTVER")
-        return f"{self.name}{f',{version}' if version else ''}" if self.name else f"HDU {self.index}"
 
 
 def looks_like_fits(path: Path) -> bool:
@@ -191,8 +126,8 @@ def file_digest(path: Path) -> str:
 def open_raw(path: Path) -> RawFile:
     """A raw file, of which only the headers are read.
 
-    FITS as it is, gzipped, or tile-compressed, whatever its name. Its size is checked against its headers. Only a
-    gzipped file with more behind its image than a single look tells is read to its end.
+    FITS as it is, gzipped, or tile-compressed, whatever its name. Its size is checked against its headers.
+    Only a gzipped file with more behind its image than a single look tells is read to its end.
 
     Raises
     ------
@@ -211,8 +146,8 @@ def open_raw(path: Path) -> RawFile:
             plain.seek(0)
             if not gzipped:
                 return _opened(path, plain, gzipped=False)
-            with gzip.open(plain) as stream:
-                return _opened(path, stream, gzipped=True)  # type: ignore[arg-type]  # a GzipFile is a BinaryIO but by name
+            with gzip.GzipFile(fileobj=plain) as stream:
+                return _opened(path, stream, gzipped=True)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise TruncatedError(f"{path} is a damaged gzip file, or ends before it should") from None
     except OSError as error:
@@ -226,13 +161,13 @@ def _why(path: Path, error: OSError) -> str:
     return f"{path} can't be read: {(error.strerror or str(error)).lower()}"
 
 
-def _opened(path: Path, stream: BinaryIO, *, gzipped: bool) -> RawFile:
-    units = list(_units(path, stream))
-    _check_size(path, units[-1].end, stream if gzipped else None)
-    images = _images(path, units)
+def _opened(path: Path, stream: Stream, *, gzipped: bool) -> RawFile:
+    found = list(units(path, stream))
+    _check_size(path, found[-1].end, stream if gzipped else None)
+    images = _images(path, found)
     first = images[0]
     extensions = tuple(Extension(one.index, one.called, one.shape) for one in images)
-    header, comments = _merged(units[0], first)
+    header, comments = _merged(found[0], first)
     blank = first.values.get("BLANK")
     layout = ImageLayout(
         offset=first.offset,
@@ -250,47 +185,14 @@ def _opened(path: Path, stream: BinaryIO, *, gzipped: bool) -> RawFile:
     return RawFile(path, header, comments, extensions, pixels)
 
 
-def _units(path: Path, stream: BinaryIO) -> Iterator[_Unit]:
-    """The headers of a file; of a file with an image in the primary HDU that alone."""
-    index, position = 0, 0
-    while (block := _header(path, stream, primary=index == 0)) is not None:
-        values, comments = read_cards(block)
-        unit = _Unit(index, values, comments, position + len(block))
-        yield unit
-        if index == 0 and unit.axes:
-            return
-        position = unit.offset + -(-unit.length // _BLOCK) * _BLOCK
-        stream.seek(position)
-        index += 1
-
-
-def _header(path: Path, stream: BinaryIO, *, primary: bool) -> bytes | None:
-    """The blocks of the header that begins here; None where no other begins."""
-    blocks: list[bytes] = []
-    while len(blocks) < _MAX_BLOCKS:
-        block = stream.read(_BLOCK)
-        if not blocks and primary and not block:
-            raise NotFitsError(f"{path} is empty")
-        if not blocks and not block.startswith(b"SIMPLE  =" if primary else b"XTENSION="):
-            if primary:
-                raise NotFitsError(f"{path} is not FITS: it does not begin with SIMPLE")
-            return None
-        blocks.append(block)
-        if any(block[at : at + CARD].rstrip() == b"END" for at in range(0, len(block), CARD)):
-            return b"".join(blocks)
-        if len(block) < _BLOCK:
-            raise TruncatedError(f"{path} is truncated: it ends within a header")
-    raise NotFitsError(f"{path} is not FITS: a header of {_MAX_BLOCKS} blocks has no END")
-
-
-def _check_size(path: Path, wanted: int, gzipped: BinaryIO | None) -> None:
+def _check_size(path: Path, wanted: int, gzipped: Stream | None) -> None:
     found = path.stat().st_size
     if gzipped is not None:
-        # The last four bytes of a whole gzip file are the size of its content: most often that saves reading it.
+        # A whole gzip file ends with the size of its content: most often that saves reading it.
         with path.open("rb") as plain:
             plain.seek(-4, os.SEEK_END)
             (found,) = struct.unpack("<I", plain.read(4))
-        if found == (-(-wanted // _BLOCK) * _BLOCK) % 2**32:
+        if found == (-(-wanted // BLOCK) * BLOCK) % 2**32:
             return
         found = gzipped.tell()
         while chunk := gzipped.read(2**20):
@@ -299,9 +201,9 @@ def _check_size(path: Path, wanted: int, gzipped: BinaryIO | None) -> None:
         raise TruncatedError(f"{path} is truncated: it has {found} bytes, its headers say {wanted}")
 
 
-def _images(path: Path, units: list[_Unit]) -> list[_Unit]:
+def _images(path: Path, found: list[Unit]) -> list[Unit]:
     """The images of the file, the one to read first; extensions called SCI before others."""
-    images = [one for one in units if one.axes and one.name not in _NO_FRAME]
+    images = [one for one in found if one.axes and one.name not in _NO_FRAME]
     images = [one for one in images if one.name == "SCI"] or images
     if not images:
         raise NoImageError(f"{path} holds no image")
@@ -312,7 +214,7 @@ def _images(path: Path, units: list[_Unit]) -> list[_Unit]:
     return images
 
 
-def _merged(primary: _Unit, image: _Unit) -> tuple[dict[str, Value], dict[str, str]]:
+def _merged(primary: Unit, image: Unit) -> tuple[dict[str, Value], dict[str, str]]:
     """Values and comments of both headers; what the image's leaves blank is filled from the primary's."""
     values: dict[str, Value] = {}
     comments: dict[str, str] = {}

@@ -46,23 +46,27 @@ class ImageLayout:
         return np.dtype(f">{kind}")
 
     def values(self, numbers: Pixels) -> Pixels:
-        """Adu that the stored numbers mean: integers where the file says integers (uint16 by BZERO = 32768), else real.
+        """Pixels in adu that the stored numbers mean.
 
-        Scaled numbers are float32 for 8 and 16 bits, else float64; where the image has a BLANK, they are NaN there.
+        Integers where the file says integers (uint16 by BZERO = 32768), else real.
+        Scaled numbers are float32 for 8 and 16 bits, else float64; where the image has a BLANK, they are NaN
+        there.
         """
-        native = numbers.astype(self.stored.newbyteorder("="))
+        native: Pixels = numbers.astype(self.stored.newbyteorder("="))
         half = {16: 2**15, 32: 2**31}.get(self.bitpix)
         if self.bitpix < 0 or self.blank is not None or self.scale != 1 or self.zero not in (0, half):
             return self._real(native)
         if self.zero == half:
-            unsigned = native.view(f"u{native.itemsize}")
-            return unsigned ^ unsigned.dtype.type(half)  # flipping the top bit adds BZERO
+            unsigned: Pixels = native.view(f"u{native.itemsize}")
+            unsigned ^= half  # flipping the top bit adds BZERO
+            return unsigned
         return native
 
     def _real(self, native: Pixels) -> Pixels:
-        real = native.astype(np.float32 if self.bitpix in (8, 16, -32) else np.float64)
+        real: Pixels = native.astype(np.float32 if self.bitpix in (8, 16, -32) else np.float64)
         if self.scale != 1 or self.zero != 0:
-            real = real * real.dtype.type(self.scale) + real.dtype.type(self.zero)
+            real *= self.scale
+            real += self.zero
         if self.blank is not None and self.bitpix > 0:
             real[native == self.blank] = np.nan
         return real
@@ -78,7 +82,8 @@ class _Strips(Protocol):
 class PlainPixels:
     """Pixels of an image that is stored as it is, in a file that may be gzipped.
 
-    A gzipped file can only be read forward: strips in order cost one pass together, a strip further up begins anew.
+    A gzipped file can only be read forward: strips in order cost one pass together, a strip further up begins
+    anew.
     """
 
     def __init__(self, path: Path, layout: ImageLayout, *, gzipped: bool = False) -> None:
@@ -86,7 +91,7 @@ class PlainPixels:
         self.layout = layout
         self.shape = layout.shape
         self._gzipped = gzipped
-        self._handle: BinaryIO | None = None
+        self._handle: gzip.GzipFile | None = None
         self._lock = Lock()
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
@@ -101,7 +106,7 @@ class PlainPixels:
         return self.layout.values(strip[:, columns])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
-        """The whole image."""
+        """Whole image, for `numpy.asarray`."""
         return whole(self, dtype)
 
     def _read(self, start: int, size: int) -> bytes:
@@ -111,7 +116,7 @@ class PlainPixels:
                 return _exactly(plain, size, self.path)
         with self._lock:
             if self._handle is None:
-                self._handle = gzip.open(self.path, "rb")  # noqa: SIM115  # closed with the object
+                self._handle = gzip.GzipFile(self.path, "rb")
                 weakref.finalize(self, self._handle.close)
             self._handle.seek(start)
             return _exactly(self._handle, size, self.path)
@@ -132,7 +137,7 @@ class TiledPixels:
         return strip.astype(strip.dtype.newbyteorder("="), copy=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
-        """The whole image."""
+        """Whole image, for `numpy.asarray`."""
         return whole(self, dtype)
 
 
@@ -142,7 +147,7 @@ def whole(pixels: _Strips, dtype: Any = None) -> Pixels:
     return loaded if dtype is None else loaded.astype(dtype, copy=False)
 
 
-def _exactly(stream: BinaryIO, size: int, path: Path) -> bytes:
+def _exactly(stream: BinaryIO | gzip.GzipFile, size: int, path: Path) -> bytes:
     content = stream.read(size)
     if len(content) < size:
         raise OSError(f"{path} ends before its last pixel: it has changed since it was opened")

@@ -16,7 +16,7 @@ _NUMBERS = ("gain", "read_noise", "saturation")
 
 @dataclass(frozen=True)
 class _Source:
-    """What there is to ask about one detector, and the amplifier that is asked about ("" for the only one)."""
+    """What there is to ask about one detector, and the amplifier asked about ("" for the only one)."""
 
     cards: Cards
     instrument: Instrument
@@ -76,11 +76,11 @@ class _Source:
 def detector(header: Mapping[str, Any], instrument: Instrument, shape: tuple[int, int]) -> Detector:
     """The detector of a raw array of shape ``(ny, nx)``.
 
-    Several amplifiers come from the instrument file, else from the header where every amplifier that it names has a data
-    section; otherwise there is one, with the trim and bias section of the header, or the whole array as its data.
-    Overscan is cut to the rows of the data beside it, or to the columns of the data above or below it. The assembled image
-    begins at the lowest target; where no targets are told, amplifiers keep their order with no space between them.
-    Gain and read noise that nobody tells are None.
+    Several amplifiers come from the instrument file, else from the header where every amplifier that it names
+    has a data section; otherwise there is one, with the trim and bias section of the header, or the whole
+    array as its data. Overscan is cut to the rows of the data beside it, or to the columns of the data above
+    or below it. The assembled image begins at the lowest target; where no targets are told, amplifiers keep
+    their order with no space between them. Gain and read noise that nobody tells are None.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def _placed(source: _Source, data: Section, target: Section) -> Section:
         if one.shape == sensitive.shape:
             return _cut(one, sensitive, data)
     raise ValueError(
-        f"amplifier {source.name!r} has data of shape {data.shape}, but its place on the detector {target.shape}"
+        f"amplifier {source.name!r} has data of shape {data.shape}, its place on the detector {target.shape}"
     )
 
 

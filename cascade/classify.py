@@ -9,6 +9,7 @@ from ccdflow.cascade.dates import night, observation_date
 from ccdflow.cascade.headers import Cards, angle, binning, cards_of, duration, first, number, text
 from ccdflow.cascade.instrument import Instrument, claims, find_instrument, plain
 from ccdflow.cascade.records import FrameRecord, Value
+from ccdflow.recipes.detector import Amplifier
 
 _NAMES = ("telescope", "camera", "instrument", "filter", "object")
 _TEMPERATURES = ("ccd_temperature", "set_temperature", "airmass")
@@ -124,8 +125,8 @@ class _Reader:
 def classify(cards: Cards, instrument: Instrument) -> tuple[str, str]:
     """Class of a frame, and one sentence where it could not be told.
 
-    The instrument's rules come first, then the first class keyword whose value it knows. Nothing is guessed: a frame with
-    an unknown value, or none, is ``unclassified``.
+    The instrument's rules come first, then the first class keyword whose value it knows. Nothing is guessed:
+    a frame with an unknown value, or none, is ``unclassified``.
     """
     for rule in instrument.rules:
         if claims(rule.where, cards):
@@ -154,7 +155,8 @@ def describe(
 ) -> Description:
     """What a header says, read by the first of `instruments` that claims it.
 
-    A header that is merely odd never raises: what it does not tell is blank or None, with a sentence in `reasons`.
+    A header that is merely odd never raises: what it does not tell is blank or None, with a sentence in
+    `reasons`.
 
     Parameters
     ----------
@@ -245,5 +247,7 @@ def _detector_numbers(
     for name in ("gain", "read_noise"):
         values = [getattr(one, name) for one in made.amplifiers]
         numbers[name] = None if None in values else sum(values) / len(values)
-    numbers["saturation"] = min(one.saturation for one in made.amplifiers)
+    lowest = min(one.saturation for one in made.amplifiers)
+    # Where nobody tells it, recipes assume the top of 16 bits; a record must not state that as known.
+    numbers["saturation"] = lowest if lowest != Amplifier.saturation else None
     return numbers

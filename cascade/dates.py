@@ -43,9 +43,10 @@ class DateKeywords:
 def observation_date(cards: Cards, keywords: DateKeywords, time_zone: str = "UTC") -> tuple[str, str]:
     """Start of the exposure as ISO text in UTC without zone, and one sentence about what was wrong.
 
-    A date with time is taken first, then a date with a time of day from another card, then MJD and JD. A moment
-    without zone is in `time_zone`, unless its time of day stands in a card whose name begins with ``UT``. The date is
-    empty where the header does not tell it; the sentence is empty where the first card read was right.
+    A date with time is taken first, then a date with a time of day from another card, then MJD and JD. A
+    moment without zone is in `time_zone`, unless its time of day stands in a card whose name begins with
+    ``UT``. The date is empty where the header does not tell it; the sentence is empty where the first card
+    read was right.
     """
     doubts: list[str] = []
     for keyword in _present(cards, keywords.date):
@@ -92,7 +93,7 @@ def parse_moment(written: str) -> tuple[date, time | None, tzinfo | None]:
 
 
 def night(obsdate: str, longitude: float | None = None) -> str:
-    """Date of the evening, noon to noon in local mean time at `longitude` (degrees, east positive; None: UTC)."""
+    """Date of the evening, noon to noon in local mean time at `longitude` (degrees east; None: UTC)."""
     moment = datetime.fromisoformat(obsdate) + timedelta(hours=(longitude or 0.0) / 15 - 12)
     return moment.date().isoformat()
 

@@ -16,6 +16,10 @@ _SEXAGESIMAL = re.compile(
     r"(?P<sign>[-+]?)\s*(?P<units>\d+)\s*[\s:dh°]\s*(?P<minutes>\d+(?:\.\d*)?)"
     r"(?:\s*[\s:m'′]\s*(?P<seconds>\d+(?:\.\d*)?)?)?\s*(?:s|''|\"|″)?"
 )
+# A side of the world before or behind; a trailing S after letters such as 28D17M58S means seconds.
+_SIDE = re.compile(
+    r"\s*(?:(?P<lead>[NSEW])\s*(?P<lead_rest>.*)|(?P<trail_rest>[^a-zA-Z]*?)\s*(?P<trail>[NSEW]))\s*"
+)
 _TEMPLATE = re.compile(r"\{([^{}]+)\}")
 _SECONDS = {
     "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0,
@@ -28,7 +32,7 @@ _SECONDS = {
 
 
 def keyword_name(keyword: str) -> str:
-    """One spelling of a keyword: upper case, ``ESO.TPL.NEXP`` and ``HIERARCH ESO TPL NEXP`` as ``ESO TPL NEXP``."""
+    """One spelling of a keyword: ``ESO.TPL.NEXP`` and ``HIERARCH Eso Tpl Nexp`` are ``ESO TPL NEXP``."""
     return keyword.strip().upper().replace(".", " ").removeprefix("HIERARCH ").strip()
 
 
@@ -80,7 +84,7 @@ def quantity(value: Value | None) -> tuple[float | None, str]:
     if match is None:
         return None, ""
     unit = _UNIT.match(match[2])
-    if match[2] and (unit is None or unit[1][0] in "-+:.,/"):
+    if match[2] and (unit is None or unit[1][0] in "-+:.,/" or re.search(r"\d", match[2])):
         return None, ""
     found = float(match[1].upper().replace("D", "E"))
     return (found, unit[1] if unit else "") if math.isfinite(found) else (None, "")
@@ -99,8 +103,8 @@ def flag(value: Value | None) -> bool | None:
 def duration(value: Value | None, unit: str = "", comment: str = "") -> float | None:
     """Seconds that `value` means.
 
-    The unit is the one behind the number (``'500 ms'``), else `unit`, else one in brackets at the beginning of the
-    card's comment as the FITS standard has it (``[ms] Exposure``), else seconds.
+    The unit is the one behind the number (``'500 ms'``), else `unit`, else one in brackets at the beginning
+    of the card's comment as the FITS standard has it (``[ms] Exposure``), else seconds.
     """
     found, own = quantity(value)
     bracket = re.match(r"\s*\[(\w+)\]", comment)
@@ -115,18 +119,20 @@ def duration(value: Value | None, unit: str = "", comment: str = "") -> float | 
 def angle(value: Value | None, *, hours: bool = False) -> float | None:
     """Degrees that `value` means: ``-105.82``, ``'-105 49 13'``, ``'105:49:13 W'``, ``'16h41m41s'``.
 
-    Sexagesimal text counts in hours where `hours` is set, as right ascensions do; a plain number is degrees always.
+    Sexagesimal text counts in hours where `hours` is set, as right ascensions do; a plain number is degrees
+    always.
     """
-    plain = number(value)
-    written = text(value).upper()
-    side = re.search(r"[NSEW]", written)
-    bare = re.sub(r"\s*[NSEW]\s*$|^\s*[NSEW]\s*", "", written).lower()
-    if plain is None and (plain := number(bare)) is None:
-        plain = _sexagesimal(bare)
-        plain = plain * 15 if plain is not None and hours else plain
-    if plain is None:
-        return None
-    return -abs(plain) if side and side[0] in "SW" and not written.endswith('S"') else plain
+    written = text(value)
+    side = _SIDE.fullmatch(written)
+    bare = (side["lead_rest"] or side["trail_rest"]) if side else written
+    found = _sexagesimal(bare.lower())
+    if found is not None and hours:
+        found *= 15
+    if found is None:
+        found = number(value if side is None else bare)
+    if found is None or side is None:
+        return found
+    return -abs(found) if (side["lead"] or side["trail"]) in "SW" else abs(found)
 
 
 def _sexagesimal(written: str) -> float | None:
@@ -149,7 +155,7 @@ def binning(value: Value | None) -> str:
 
 
 def look_up(cards: Cards, alternative: str) -> Value | None:
-    """The value of a keyword, or of a template such as ``{XBINNING}x{YBINNING}`` whose cards are all there."""
+    """Value of a keyword, or of a template such as ``{XBINNING}x{YBINNING}`` whose cards are all there."""
     names = _TEMPLATE.findall(alternative)
     if not names:
         return cards.get(keyword_name(alternative))

@@ -218,7 +218,7 @@ class Instrument(Model):
     keywords: Keywords = Keywords()
     """Where each thing stands in the header."""
     classes: dict[FrameClass, Strings] = Field(default_factory=dict)
-    """Class to the spellings that mean it; case, blanks and signs don't matter. ``PICTTYPE=2`` holds for one keyword."""
+    """Class to its spellings; case, blanks and signs don't matter. ``PICTTYPE=2`` holds for one keyword."""
     rules: tuple[ClassRule, ...] = ()
     """Rules that decide the class before `classes` does; the first that fits counts."""
     values: dict[str, dict[str, Strings]] = Field(default_factory=dict)

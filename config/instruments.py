@@ -11,14 +11,14 @@ from ccdflow.config.yamlfile import ConfigError, load_model
 def load_instruments(directories: Iterable[Path]) -> tuple[Instrument, ...]:
     """Every instrument of the folders, in the order of the folders, then of the files' names.
 
-    Of two instruments of one name the first counts, so that a folder may put its own in the place of a later one's. What an
-    instrument `extends` is filled in.
+    Of two instruments of one name the first counts, so that a folder may put its own in the place of a later
+    one's. What an instrument `extends` is filled in.
 
     Raises
     ------
     ConfigError
-        If a folder is missing, a file is not understood, two files of one folder have one name, or an instrument extends one
-        that is not there, or itself.
+        If a folder is missing, a file is not understood, two files of one folder have one name, or an
+        instrument extends one that is not there, or itself.
     """
     known: dict[str, tuple[Instrument, Path]] = {}
     for directory in directories:

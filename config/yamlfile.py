@@ -56,7 +56,8 @@ def load_model(source: Path | str, model: type[M], name: str = "") -> M:
     if node is None:
         node = yaml.MappingNode("tag:yaml.org,2002:map", [])
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{called}, line {_line(node)}: found a {node.id}, wanted keys with values")
+        found = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+        raise ConfigError(f"{called}, line {_line(node)}: found {found}, wanted keys with values")
     _refuse_duplicates(node, called)
     try:
         content = _construct(node)
@@ -80,20 +81,17 @@ def _read(path: Path, called: str) -> str:
 
 
 def _compose(content: str, called: str) -> yaml.Node | None:
-    loader = _Loader(content)
     try:
-        node: yaml.Node | None = loader.get_single_node()
+        node: yaml.Node | None = yaml.compose(content, _Loader)
         return node
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_message(called, error)) from None
-    finally:
-        loader.dispose()
 
 
 def _construct(node: yaml.Node) -> Any:
     loader = _Loader("")
     try:
-        return loader.construct_document(node)  # type: ignore[no-untyped-call]  # has none in its stubs
+        return loader.construct_document(node)
     finally:
         loader.dispose()
 
@@ -110,12 +108,13 @@ def _refuse_duplicates(node: yaml.Node, called: str, above: tuple[int, ...] = ()
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
-            if key.value in seen and key.value != "<<" and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{called}, line {_line(key)}: a key must be a word")
+            if key.value in seen and key.value != "<<":
                 raise ConfigError(
                     f"{called}, line {_line(key)}: key {key.value!r} stands in line {seen[key.value]} already"
                 )
-            if isinstance(key, yaml.ScalarNode):
-                seen[key.value] = _line(key)
+            seen[key.value] = _line(key)
             _refuse_duplicates(value, called, (*above, id(node)))
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
@@ -132,7 +131,10 @@ def _message(called: str, node: yaml.Node, model: type[BaseModel], error: Valida
     chosen = min(problems, key=lambda one: (_rank(one["type"]), -_depth(node, one["loc"])))
     line, path = _place(node, chosen["loc"])
     if chosen["type"] == "extra_forbidden":
-        said = _unknown_key(str(chosen["loc"][-1]), list(_keys_at(model, chosen["loc"][:-1])))
+        # Of a union each member complains: what any of them knows would have worked.
+        alike = [one["loc"][:-1] for one in problems if _place(node, one["loc"]) == (line, path)]
+        known = dict.fromkeys(key for location in alike for key in _keys_at(model, location))
+        said = _unknown_key(str(chosen["loc"][-1]), list(known))
         path = path[:-1]
     elif chosen["type"] == "literal_error":
         said = _unknown_word(chosen["input"], str(chosen.get("ctx", {}).get("expected", "")))
@@ -152,10 +154,8 @@ def _rank(kind: str) -> int:
 
 def _found(problem: Mapping[str, Any]) -> str:
     found = problem["input"]
-    if (
-        problem["type"] == "value_error"
-        or (isinstance(found, Mapping | Sequence)
-        and not isinstance(found, str))
+    if problem["type"] == "value_error" or (
+        isinstance(found, Mapping | Sequence) and not isinstance(found, str)
     ):
         return ""
     return f"; found {found!r}"
@@ -170,12 +170,12 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
 def _unknown_word(word: Any, expected: str) -> str:
     known = re.findall(r"'([^']*)'", expected)
     near = get_close_matches(str(word), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown value {word!r}{hint}; known: {', '.join(known) or expected}"
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or expected}"
+    return f"unknown value {word!r}; {hint}"
 
 
 def _steps(node: yaml.Node, location: Location) -> Iterator[tuple[int | str, yaml.Node, yaml.Node]]:
-    """Each part of a pydantic location that exists in the file: the part, the node of its key, the node of its value.
+    """The parts of a pydantic location that exist in the file, each with the nodes of its key and its value.
 
     Parts that pydantic adds itself (names of the members of a union) are passed over.
     """

@@ -16,7 +16,7 @@ OVERSCAN = 32
 ADC_LIMIT = 65535
 """Highest number that the converter gives, adu."""
 FULL_WELL = 90_000.0
-"""Electron that a pixel holds before it bleeds along its column."""
+"""Electron that a pixel holds before it bleeds along its column: more than the converter can tell."""
 PIXEL_SCALE = 1.24
 """Arcsec per pixel."""
 
@@ -53,7 +53,7 @@ class CameraTruth:
     bad : bool array
         Pixels that do not respond at all.
     response : mapping of float arrays
-        For each filter vignetting × dust × pixel response, 1 on average over pixels that are not bad, 0 in those.
+        For each filter vignetting × dust × pixel response: 0 in bad pixels, 1 on average over the others.
     """
 
     shape: tuple[int, int]
@@ -71,7 +71,7 @@ class CameraTruth:
 
 
 def make_camera(rng: np.random.Generator, shape: tuple[int, int], filters: Sequence[str]) -> CameraTruth:
-    """A camera drawn at random, with two amplifiers side by side."""
+    """Draw a camera at random, with two amplifiers side by side."""
     bad = _dead_columns(rng, shape)
     hot, dark = _dark_current(rng, shape)
     dust = _dust(rng, shape)
@@ -86,26 +86,34 @@ def make_camera(rng: np.random.Generator, shape: tuple[int, int], filters: Seque
     )
 
 
-def _amplifiers(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[AmplifierTruth, AmplifierTruth]:
-    """Raw columns are left data, left overscan, right overscan, right data."""
+def amplifier_sections(shape: tuple[int, int]) -> tuple[tuple[Section, Section, Section], ...]:
+    """Give data, overscan and target section of both amplifiers.
+
+    Raw columns are left data, left overscan, right overscan, right data.
+    """
     ny, half = shape[0], shape[1] // 2
-    edges = np.cumsum([0, half, OVERSCAN, OVERSCAN, half]).tolist()
-    sections = [Section(0, ny, start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
-    made = [
+    right = half + 2 * OVERSCAN
+    return (
+        (Section(0, ny, 0, half), Section(0, ny, half, half + OVERSCAN), Section(0, ny, 0, half)),
+        (
+            Section(0, ny, right, right + half),
+            Section(0, ny, half + OVERSCAN, right),
+            Section(0, ny, half, 2 * half),
+        ),
+    )
+
+
+def _amplifiers(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[AmplifierTruth, ...]:
+    return tuple(
         AmplifierTruth(
-            name=name,
-            data=data,
-            overscan=overscan,
-            target=Section(0, ny, number * half, (number + 1) * half),
-            gain=round(float(rng.uniform(1.20, 1.45)), 3),
+            name,
+            *sections,
+            gain=round(float(rng.uniform(1.15, 1.35)), 3),
             read_noise=round(float(rng.uniform(5.0, 8.0)), 2),
             level=round(float(rng.uniform(900.0, 1200.0)), 1),
         )
-        for number, (name, data, overscan) in enumerate(
-            (("11", sections[0], sections[1]), ("12", sections[3], sections[2]))
-        )
-    ]
-    return made[0], made[1]
+        for name, sections in zip(("11", "12"), amplifier_sections(shape), strict=True)
+    )
 
 
 def _bias_structure(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
@@ -150,7 +158,7 @@ def _response(rng: np.random.Generator, dust: Floats, bad: Bools) -> Floats:
 def expose(
     rng: np.random.Generator, camera: CameraTruth, light: Floats | None, filter_name: str, exptime: float
 ) -> Floats:
-    """Electrons that an exposure collects: light times response plus dark current, with their Poisson noise."""
+    """Electrons that an exposure collects: light times response plus dark current, with Poisson noise."""
     expected = camera.dark * exptime
     if light is not None:
         expected = expected + light * camera.response[filter_name]
@@ -158,7 +166,7 @@ def expose(
 
 
 def bleed(electrons: Floats) -> Floats:
-    """The electrons after what exceeds the full well has flowed, half up and half down, along its column."""
+    """Let what exceeds the full well flow along its column, half up and half down, and give the result."""
     result = np.minimum(electrons, FULL_WELL)
     excess = (electrons - result) / 2
     columns = np.flatnonzero(excess.any(axis=0))
@@ -175,7 +183,7 @@ def bleed(electrons: Floats) -> Floats:
 def read_out(
     rng: np.random.Generator, camera: CameraTruth, electrons: Floats, offsets: Sequence[float]
 ) -> NDArray[np.uint16]:
-    """The raw array in adu; `offsets` says how far each amplifier's level has drifted, adu."""
+    """Convert to the raw array in adu; `offsets` says how far each amplifier's level has drifted, adu."""
     raw = np.empty(camera.raw_shape)
     for amplifier, offset in zip(camera.amplifiers, offsets, strict=True):
         data, target = _cut(amplifier.data), _cut(amplifier.target)

@@ -57,13 +57,17 @@ GOTO = Programme(
 )
 """GOTO's night of 2018-09-09.
 
-The clock: every exposure takes its exposure time plus 12 s, changes of filter and of target included. GOTO1's cameras
-so begin field 79 at 21:09:42 (GRB 1152 s, Cepheid 540 s, GW123456 1584 s, fields 23, 44 and 56 792 s each), and its
-second L frame at 21:11:54, which is being exposed at 21:13. It is finished, the third is never begun: 2 frames of 3.
-GOTO2's cameras lack B and V, are ahead, and have at 21:13 begun the fifth of And123's 12 frames.
+The clock: every exposure takes its exposure time plus 12 s, changes of filter and of target included. GOTO1's
+cameras so begin field 79 at 21:09:42 (GRB 1152 s, Cepheid 540 s, GW123456 1584 s, fields 23, 44 and 56 792 s
+each), and its second L frame at 21:11:54, which is being exposed at 21:13. It is finished, the third is never
+begun: 2 frames of 3. At 22:43 the sequence is taken again, and what was to follow it follows. GOTO2's cameras
+lack B and V, are ahead, and have at 21:13 begun the fifth of And123's 12 frames.
 
-117 frames for each camera of GOTO1 and 106 for each of GOTO2 make 786 without clouds; the 2 frames of the cut sequence
-make 788 (``first``), and 4 cameras × 2 + 3 cameras × 5 frames make 809 (``all``).
+117 frames for each camera of GOTO1 and 106 for each of GOTO2 make 786 without clouds; the 2 frames of the cut
+sequence make 788 (``first``), and 4 cameras × 2 + 3 cameras × 5 frames make 809 (``all``).
+
+Calibrations come before, where they can't disturb a sequence: biases and darks in the afternoon, flats in the
+twilight.
 """
 
 SMALL = Programme(
@@ -94,9 +98,10 @@ SMALL = Programme(
     shape=(512, 512),
     site={"OBSERVAT": "Simulated", "SITELAT": 28.3, "SITELONG": -16.5, "SITEELEV": 2390.0},
 )
-"""A night small enough for a demonstration: 3 then 1 frame, a sequence cut by clouds, 6 frames, 13 short ones.
+"""A night small enough for a demonstration: sequences of 3, 1, 6 and 13 frames, and one that clouds cut.
 
-CAM1 has the filters L and R, CAM2 has L and G: each skips what it lacks. The clouds cut field 34 after 2 of 3 frames.
+CAM1 has the filters L and R, CAM2 has L and G: each skips what it lacks. The clouds cut field 34 after 2 of
+3 frames; the 13 short exposures are too long a sequence to be combined.
 """
 
 NIGHTS = {programme.name: programme for programme in (SMALL, GOTO)}

@@ -54,7 +54,7 @@ class Twilight:
     level : float
         Electron per pixel that is aimed at.
     first : float
-        Seconds that the first flat of each filter takes: the observer waits until the sky is dark enough for it.
+        Seconds that the first flat of each filter takes: the observer waits until the sky is dark enough.
     decay : float
         Seconds in which the sky fades by a factor e.
     """
@@ -90,8 +90,8 @@ class Clouds:
 class Programme:
     """One night: who observes what, from when on.
 
-    `readout` is the time in seconds from the end of an exposure to the start of the next; changes of filter and of
-    target happen within it.
+    `readout` is the time in seconds from the end of an exposure to the start of the next; changes of filter
+    and of target happen within it. Each item of `site` becomes a header card.
     """
 
     name: str
@@ -109,8 +109,8 @@ class Programme:
 class Exposure:
     """One frame to be taken.
 
-    `start` is UTC. `target` is None for calibrations. `twilight` is the mean light of a twilight flat in electron
-    per pixel, 0 for other frames.
+    `start` is UTC. `target` is None for calibrations. `twilight` is the mean light of a twilight flat in
+    electron per pixel, 0 for other frames.
     """
 
     camera: Camera
@@ -142,9 +142,9 @@ class Exposure:
 def science_exposures(programme: Programme, clouds: CloudCover) -> list[Exposure]:
     """Every science frame of the night, in order of time, telescope and camera.
 
-    The cameras of a mount work independently of each other, each through the whole list of targets; a sequence is
-    what is taken of one target in one filter. When clouds come the exposure that is running is finished and read out,
-    but none is begun any more until they are gone; the sequence that they cut is then taken again from its first frame.
+    The cameras of a mount work side by side, each through the whole list of targets. When clouds come the
+    exposure that is running is finished and read out, but none is begun any more until they are gone; the
+    sequence that they cut is then taken again from its first frame, and what was to follow it follows.
     `clouds` says whom they concern: the ``first`` camera alone, ``all`` of them, or ``none``.
     """
     exposures: list[Exposure] = []
@@ -173,17 +173,18 @@ def _observe(programme: Programme, camera: Camera, clouds: Clouds | None) -> Ite
 def _sequence(template: Exposure, readout: float) -> list[Exposure]:
     step = timedelta(seconds=template.exptime + readout)
     return [
-        replace(template, iobs=number + 1, start=template.start + number * step) for number in range(template.nobs)
+        replace(template, iobs=number + 1, start=template.start + number * step)
+        for number in range(template.nobs)
     ]
 
 
 def _next(exposure: Exposure, readout: float) -> datetime:
-    """The earliest full second at which the next exposure can begin."""
+    """First full second at which the next exposure can begin."""
     return exposure.start + timedelta(seconds=ceil(exposure.exptime + readout))
 
 
 def calibration_exposures(programme: Programme) -> list[Exposure]:
-    """Biases and darks of the afternoon and flats of the evening twilight, in order of time, telescope and camera."""
+    """Biases and darks of the afternoon, flats of the evening; in order of time, telescope and camera."""
     wanted = programme.calibrations
     exposures: list[Exposure] = []
     for camera in programme.cameras:
@@ -200,7 +201,7 @@ def calibration_exposures(programme: Programme) -> list[Exposure]:
 
 
 def _twilight_flats(camera: Camera, name: str, moment: datetime, programme: Programme) -> list[Exposure]:
-    """Flats of one filter, exposed ever longer as the sky fades; exposure times are chosen to half a second."""
+    """Flats of one filter, exposed ever longer as the sky fades; times are chosen to half a second."""
     wanted, sky = programme.calibrations, programme.calibrations.twilight
     start, flats = moment, []
     for number in range(wanted.flats):
@@ -208,7 +209,9 @@ def _twilight_flats(camera: Camera, name: str, moment: datetime, programme: Prog
         rate = sky.level / sky.first * exp(-elapsed / sky.decay)
         exptime = max(0.5, round(2 * sky.level / rate) / 2)
         light = rate * sky.decay * (1 - exp(-exptime / sky.decay))
-        flats.append(Exposure(camera, "flat", name, exptime, moment, number + 1, wanted.flats, twilight=light))
+        flats.append(
+            Exposure(camera, "flat", name, exptime, moment, number + 1, wanted.flats, twilight=light)
+        )
         moment = _next(flats[-1], programme.readout)
     return flats
 

@@ -10,14 +10,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOFFAT_BETA = 3.0
-"""Exponent of the stars' profile; seeing in the field gives 2.5 to 4.7 (Trujillo et al. 2001, MNRAS 328, 977)."""
+"""Exponent of the stars' profile; turbulence alone gives 4.8, real images less (Trujillo et al. 2001)."""
 
 STAR_DENSITY = 1.0e-3
 """Stars per pixel down to `FAINTEST`."""
 BRIGHTEST, FAINTEST = 10.5, 18.5
 """Magnitudes of the brightest and the faintest stars."""
 COUNT_SLOPE = 0.30
-"""Number of stars brighter than m grows as 10^(slope m); counts at intermediate galactic latitudes give about 0.3."""
+"""Number of stars brighter than m grows as 10^(slope m); at middle galactic latitudes by about 0.3."""
 MARGIN = 24
 """Pixels around the frame in which there are stars too, so that dithers bring new ones in."""
 
@@ -49,7 +49,7 @@ BANDS: Mapping[str, Band] = {
 
 @dataclass(frozen=True)
 class StarField:
-    """Stars of one pointing: pixel coordinates counted from 0 at the centre of the first pixel, and magnitudes."""
+    """Stars of one pointing: magnitudes, and pixel coordinates from 0 at the centre of the first pixel."""
 
     x: Floats
     y: Floats
@@ -112,7 +112,7 @@ def star_field(rng: np.random.Generator, shape: tuple[int, int]) -> StarField:
 
 
 def stars_on_frame(field: StarField, band: Band, exptime: float, sky: Sky) -> Stars:
-    """The stars of `field` at the places, and with the electrons, that they have in one exposure."""
+    """Place the stars of `field` where one exposure has them, with the electrons that it collects."""
     rate = 10 ** (-0.4 * (field.magnitude - band.zero_point))
     dy, dx = sky.shift
     return Stars(field.x + dx, field.y + dy, rate * exptime * sky.transparency)
@@ -128,7 +128,8 @@ def background(sky: Sky, shape: tuple[int, int]) -> Floats:
 def add_stars(image: Floats, stars: Stars, fwhm: float) -> None:
     """Add the expected electrons of `stars` to `image`, in place.
 
-    The profile is a circular Moffat function, integrated over each pixel by Gauss-Legendre quadrature of 3 × 3 points.
+    The profile is a circular Moffat function, integrated over each pixel by Gauss-Legendre quadrature of
+    3 × 3 points.
     """
     alpha = fwhm / (2 * np.sqrt(2 ** (1 / MOFFAT_BETA) - 1))
     points, weights = np.polynomial.legendre.leggauss(3)
@@ -159,19 +160,17 @@ def _window(centre: float, radius: int, size: int) -> range:
 
 def cosmic_rays(rng: np.random.Generator, shape: tuple[int, int], exptime: float) -> CosmicRays:
     """Straight tracks of random direction, length and charge, as many as `exptime` seconds bring."""
-    y: list[Ints] = []
-    x: list[Ints] = []
-    charge: list[Floats] = []
-    for _ in range(rng.poisson(COSMIC_RAY_RATE * shape[0] * shape[1] * exptime)):
-        along = np.arange(1 + int(rng.exponential(3.0)))
-        angle = rng.uniform(0, 2 * np.pi)
-        y.append(np.rint(rng.uniform(0, shape[0] - 1) + along * np.sin(angle)).astype(np.int64))
-        x.append(np.rint(rng.uniform(0, shape[1] - 1) + along * np.cos(angle)).astype(np.int64))
-        charge.append(rng.lognormal(np.log(2000.0), 0.6) * rng.uniform(0.7, 1.3, along.size))
-    rows, columns = _joined(y, np.int64), _joined(x, np.int64)
-    inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
-    return CosmicRays(rows[inside], columns[inside], _joined(charge, np.float64)[inside])
+    tracks = [_track(rng, shape) for _ in range(rng.poisson(COSMIC_RAY_RATE * shape[0] * shape[1] * exptime))]
+    y, x, electrons = np.concatenate([np.zeros((3, 0)), *tracks], axis=1)
+    inside = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
+    return CosmicRays(y[inside].astype(np.int64), x[inside].astype(np.int64), electrons[inside])
 
 
-def _joined(parts: list[NDArray[np.generic]] | list[Ints] | list[Floats], dtype: type) -> NDArray[np.generic]:
-    return np.concatenate(parts).astype(dtype) if parts else np.zeros(0, dtype)
+def _track(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
+    """Rows, columns and electrons of one hit, shape (3, length)."""
+    along = np.arange(1 + int(rng.exponential(3.0)))
+    angle = rng.uniform(0, 2 * np.pi)
+    y = np.rint(rng.uniform(0, shape[0] - 1) + along * np.sin(angle))
+    x = np.rint(rng.uniform(0, shape[1] - 1) + along * np.cos(angle))
+    charge = np.rint(rng.lognormal(np.log(2000.0), 0.6) * rng.uniform(0.7, 1.3, along.size))
+    return np.array([y, x, charge])

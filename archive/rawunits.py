@@ -1,0 +1,132 @@
+"""The headers of a FITS file, walked without reading its data."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from gzip import GzipFile
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+from ccdflow.archive.cards import CARD, read_cards
+from ccdflow.cascade.records import Value
+
+Stream = BinaryIO | GzipFile
+
+BLOCK = 2880
+_MAX_BLOCKS = 2000  # 72,000 cards: a file without END card must not be read to its end
+
+
+class UnreadableFrameError(Exception):
+    """A file that is no raw frame; the message is one sentence that names the file and says why."""
+
+
+class NotFitsError(UnreadableFrameError):
+    """It is no FITS file."""
+
+
+class TruncatedError(UnreadableFrameError):
+    """It ends before its header says, or is damaged."""
+
+
+class NoImageError(UnreadableFrameError):
+    """It holds no two-dimensional image."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One header, with the place in the file where its data begin."""
+
+    index: int
+    values: Mapping[str, Value]
+    comments: Mapping[str, str]
+    offset: int
+
+    @property
+    def tiled(self) -> bool:
+        """Whether it is a tile-compressed image."""
+        return self.values.get("ZIMAGE") is True
+
+    def size(self, keyword: str, default: int = 0, *, stored: bool = False) -> int:
+        """An integer card of the structure: of a tile-compressed image that of the image, unless `stored`."""
+        found = self.values.get(f"Z{keyword}" if self.tiled and not stored else keyword, default)
+        return found if isinstance(found, int) else default
+
+    def real(self, keyword: str, default: float) -> float:
+        """A number that stands in a card."""
+        found = self.values.get(keyword, default)
+        return float(found) if isinstance(found, int | float) else default
+
+    @property
+    def length(self) -> int:
+        """Bytes of data, without padding."""
+        count = self.size("NAXIS", stored=True)
+        if count < 1:
+            return 0
+        axes = (self.size(f"NAXIS{axis}", stored=True) for axis in range(1, count + 1))
+        numbers = (self.size("PCOUNT", stored=True) + prod(axes)) * self.size("GCOUNT", 1, stored=True)
+        return max(abs(self.size("BITPIX", stored=True)) // 8 * numbers, 0)
+
+    @property
+    def end(self) -> int:
+        """Byte at which the file must not have ended."""
+        return self.offset + self.length
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Lengths of the axes of an image, the slowest first, leading ones left out; () for no image."""
+        if self.values.get("XTENSION", "IMAGE") != "IMAGE" and not self.tiled:
+            return ()
+        lengths = [self.size(f"NAXIS{axis}") for axis in range(self.size("NAXIS"), 0, -1)]
+        while len(lengths) > 2 and lengths[0] == 1:
+            del lengths[0]
+        return tuple(lengths) if all(lengths) else ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and columns ``(ny, nx)`` of an image with two axes."""
+        ny, nx = self.axes
+        return ny, nx
+
+    @property
+    def name(self) -> str:
+        """The extension's name in upper case, or nothing."""
+        return str(self.values.get("EXTNAME", "")).upper()
+
+    @property
+    def called(self) -> str:
+        """Name for messages: ``SCI,1``, or ``HDU 2``."""
+        version = self.values.get("EXTVER")
+        return f"{self.name}{f',{version}' if version else ''}" if self.name else f"HDU {self.index}"
+
+
+def units(path: Path, stream: Stream) -> Iterator[Unit]:
+    """The headers of a file; of a file with an image in the primary HDU that alone."""
+    index, position = 0, 0
+    while (block := _header(path, stream, primary=index == 0)) is not None:
+        values, comments = read_cards(block)
+        unit = Unit(index, values, comments, position + len(block))
+        yield unit
+        if index == 0 and unit.axes:
+            return
+        position = unit.offset + -(-unit.length // BLOCK) * BLOCK
+        stream.seek(position)
+        index += 1
+
+
+def _header(path: Path, stream: Stream, *, primary: bool) -> bytes | None:
+    """The blocks of the header that begins here; None where no other begins."""
+    blocks: list[bytes] = []
+    while len(blocks) < _MAX_BLOCKS:
+        block = stream.read(BLOCK)
+        if not blocks and primary and not block:
+            raise NotFitsError(f"{path} is empty")
+        if not blocks and not block.startswith(b"SIMPLE  =" if primary else b"XTENSION="):
+            if primary:
+                raise NotFitsError(f"{path} is not FITS: it does not begin with SIMPLE")
+            return None
+        blocks.append(block)
+        if any(block[at : at + CARD].rstrip() == b"END" for at in range(0, len(block), CARD)):
+            return b"".join(blocks)
+        if len(block) < BLOCK:
+            raise TruncatedError(f"{path} is truncated: it ends within a header")
+    raise NotFitsError(f"{path} is not FITS: a header of {_MAX_BLOCKS} blocks has no END")

@@ -1,0 +1,174 @@
+"""Many frames into one, strip by strip, with clipping against the stated noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccdflow.recipes.average import average
+from ccdflow.recipes.clip import Clip, Rule, clip_outliers, scatter_ratio, variance_ratios
+from ccdflow.recipes.image import FloatArray, Image, ImageSource
+from ccdflow.recipes.strips import Calibration, Frames, checked_frames, read_strip, strips, survey
+
+TRUSTED_SCATTER = (0.8, 1.25)
+"""Measured scatter over stated noise between which the stated noise is trusted to clip with."""
+FALLBACK_SIGMA = 5.0
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How frames are combined.
+
+    Parameters
+    ----------
+    method : {'mean', 'median'}
+        The mean is weighted by the frames' weights, the median is not.
+    clip : {'variance', 'mad', 'sigma', 'minmax', 'none'}
+        What a value's distance from the median over the frames is measured by: the stated variance at the
+        median, 1.4826 times the median absolute deviation, or the population standard deviation. ``minmax``
+        drops the lowest and the highest of three or more values.
+    sigma : float
+        Values further than this many standard deviations from the median are rejected.
+    iterations : int
+        Clipping is repeated until nothing more is rejected, at most so often.
+    relative_noise : float
+        Fraction of the value that counts as further noise in the clip ``variance``, so that a change of
+        seeing does not cut the cores of bright stars.
+    """
+
+    method: Literal["mean", "median"] = "mean"
+    clip: Clip = "variance"
+    sigma: float = 3.0
+    iterations: int = 10
+    relative_noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What `combine` gives back.
+
+    Parameters
+    ----------
+    image : Image
+        `ngood` says how many values stand behind each pixel, and where it is 0 the pixel is excluded by its
+        DQ.
+    ngood : uint16 array, shape (ny, nx)
+    rejected : float
+        Fraction of the usable values that were clipped.
+    scatter_ratio : float or None
+        Robust scatter between the frames over the stated noise, near 1 where the noise model is true; None
+        where there is nothing to compare.
+    clip : str
+        The clip that was used; with `fell_back`, not the one that was asked for.
+    fell_back : bool
+        True if the scatter contradicted the stated noise, so that values were clipped at 5 sigma of their
+        scatter instead.
+    calibration_variance : float32 array or None, shape (ny, nx)
+        The part of the variance that shared masters brought; None if no frame has masters.
+    """
+
+    image: Image
+    ngood: NDArray[np.uint16]
+    rejected: float
+    scatter_ratio: float | None
+    clip: Clip
+    fell_back: bool
+    calibration_variance: FloatArray | None
+
+
+def combine(
+    sources: Sequence[ImageSource],
+    options: Combination,
+    *,
+    scales: Sequence[float] | None = None,
+    weights: Sequence[float] | None = None,
+    calibrations: Sequence[Calibration] | None = None,
+    strip_rows: int | None = None,
+) -> Combined:
+    """Combine frames of one shape into one, holding one strip of all frames in memory.
+
+    Parameters
+    ----------
+    sources : sequence of ImageSource
+        Read in strips from top to bottom, after a survey of a few rows.
+    options : Combination
+        Method and clip.
+    scales : sequence of float, optional
+        Factor of each frame; its variance is multiplied by the square.
+    weights : sequence of float, optional
+        Weight of each frame in the mean; equal by default. Weights are never per pixel: a pixel's own noise
+        would then decide its weight, and bias the mean low.
+    calibrations : sequence of (str, ImageSource or None), optional
+        Identity of each frame's masters, and the part of the frame's variance that they brought. Between
+        frames of equal identity (not ``""``) this part is the same error, and is not averaged down.
+    strip_rows : int, optional
+        Rows of a strip; by default what `STRIP_BYTES` allows. Never changes the result.
+
+    Returns
+    -------
+    Combined
+        DQ is the OR of the values used. Where none is left, it is the OR of all and ``REJECTED``, and data
+        are the mean of what was measured there (a saturated star stays bright); where nothing was measured,
+        data and variance are 0 and DQ has ``NO_DATA`` too.
+
+    Notes
+    -----
+    With weights w of the values used, normalised to Σw = 1, V a value's variance and C the masters' part in
+    it,
+
+        variance = Σ w² (V - C) + Σ over identities (Σ w √C)²
+
+    and for the median the first term is `median_variance(n)` · mean(V - C), with w = 1/n in the second.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame, or their shapes or units differ, or a scale or weight is missing or not above 0.
+    """
+    frames = checked_frames(sources, scales, weights, calibrations)
+    rule, scatter = _choose_rule(frames, options)
+    data, variance, shared = (np.empty(frames.shape, np.float32) for _ in range(3))
+    dq, ngood = np.empty(frames.shape, np.uint16), np.empty(frames.shape, np.uint16)
+    usable = rejected = 0
+    for rows in strips(frames.shape, len(sources), strip_rows):
+        strip = read_strip(frames, rows)
+        kept = clip_outliers(strip.values, strip.variance, strip.used, rule)
+        made = average(strip, kept, frames, median=options.method == "median")
+        for plane, part in (
+            (data, made.data),
+            (variance, made.variance),
+            (shared, made.shared),
+            (dq, made.dq),
+            (ngood, made.ngood),
+        ):
+            plane[rows] = part.reshape(-1, frames.shape[1])
+        usable += int(np.count_nonzero(strip.used))
+        rejected += int(np.count_nonzero(strip.used & ~kept))
+    return Combined(
+        image=Image(data, variance, dq, sources[0].unit),
+        ngood=ngood,
+        rejected=rejected / max(usable, 1),
+        scatter_ratio=scatter,
+        clip=rule.clip,
+        fell_back=rule.clip != options.clip and len(sources) > 1,
+        calibration_variance=shared if any(frames.identities) else None,
+    )
+
+
+def _choose_rule(frames: Frames, options: Combination) -> tuple[Rule, float | None]:
+    """Clip that the frames' scatter allows, and that scatter over the stated noise."""
+    sample = survey(frames)
+    ratios = variance_ratios(sample.variance, sample.used)
+    masters = (frames.identities, sample.shared)
+    scatter = scatter_ratio(sample.values, sample.variance, sample.used, ratios, masters)
+    if len(frames.sources) == 1:
+        return Rule("none"), scatter
+    if options.clip != "variance":
+        return Rule(options.clip, options.sigma, options.iterations), scatter
+    if scatter is not None and not TRUSTED_SCATTER[0] <= scatter <= TRUSTED_SCATTER[1]:
+        return Rule("mad", FALLBACK_SIGMA, options.iterations, ratios, floor=scatter), scatter
+    if scatter is None and sample.used.any():
+        return Rule("mad", FALLBACK_SIGMA, options.iterations), scatter
+    return Rule("variance", options.sigma, options.iterations, ratios, options.relative_noise), scatter

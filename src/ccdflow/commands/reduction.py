@@ -1,0 +1,143 @@
+"""`ccdflow run`: register, plan, run the flow if there is anything to do, sum up."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from ccdflow.cascade.jobs import Job
+from ccdflow.cascade.plan import Plan, Request
+from ccdflow.commands.output import DONE, FAILED, console, print_table
+from ccdflow.commands.progress import Count, counting
+from ccdflow.tasks.grouping import group_sets
+from ccdflow.tasks.ingest import IngestReport, ingest_files, recheck_files
+from ccdflow.tasks.planning import planned
+from ccdflow.tasks.workspace import Workspace
+
+STATES = ("new", "reused", "failed", "incomplete")
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run found and made."""
+
+    ingested: IngestReport
+    before: Plan
+    after: Plan
+    failed: dict[str, str]
+    products: list[dict[str, Any]]
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """How many jobs were made, reused, failed, or can't be done."""
+        keys = {job.key for job in self.before.jobs if job.state == "new"}
+        keys |= {job.key for job in self.after.jobs if job.state == "reused"} - {
+            job.key for job in self.before.jobs if job.state == "reused"
+        }
+        made = [job for job in self.after.jobs if job.state == "reused" and job.key in keys]
+        reused = [job for job in self.after.jobs if job.state == "reused" and job.key not in keys]
+        incomplete = [job for job in self.after.jobs if job.state == "incomplete"]
+        return dict(
+            zip(STATES, (len(made), len(reused), len(self.failed), len(incomplete)), strict=True)
+        )
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for everything that is not as it should be."""
+        lines = [*self.ingested.problems, *self.after.notes]
+        lines += [f"job {key[:8]} failed: {reason}" for key, reason in self.failed.items()]
+        for job in self.after.jobs:
+            if job.state == "incomplete":
+                lines += _why_incomplete(job)
+        if not self.after.jobs:
+            lines.append("nothing to do: no frame of the registry belongs to the target")
+        return lines
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is done, 1 when something failed, is missing or was bad, 2 when nothing was usable."""
+        if not self.after.jobs:
+            return self.ingested.exit_code or FAILED
+        bad = self.failed or self.jobs["incomplete"] or self.ingested.exit_code == FAILED
+        return FAILED if bad else DONE
+
+    def document(self) -> dict[str, Any]:
+        """The report for ``--json``."""
+        return {
+            "jobs": self.jobs,
+            "products": [one["id"] for one in self.products],
+            "frames": self.ingested.document(),
+            "failed": [{"key": key, "reason": reason} for key, reason in self.failed.items()],
+            "notes": self.problems,
+        }
+
+    def show(self) -> None:
+        """Print the report for people."""
+        if self.ingested.total:
+            console.print(self.ingested.sentence())
+        counts = Counter(one["category"] for one in self.products)
+        rows = [{"category": name, "products": number} for name, number in counts.items()]
+        if rows:
+            print_table(rows, ["category", "products"])
+        console.print("jobs: " + ", ".join(f"{number} {name}" for name, number in self.jobs.items()))
+
+
+def _why_incomplete(job: Job) -> Iterator[str]:
+    for missing in job.missing:
+        yield f"{job.step} of {_frames(job)} is incomplete: {missing.reason}"
+        for near in missing.nearest:
+            yield f"    {near.name}: {near.reason}"
+
+
+def _frames(job: Job) -> str:
+    first, last = job.group.frames[0], job.group.frames[-1]
+    return f"f{first.id}" if first is last else f"f{first.id}..f{last.id}"
+
+
+def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, quiet: bool) -> RunReport:
+    """Make what `request` wants and the store lacks; Prefect is started only where there is work."""
+    with counting("registering", quiet=quiet) as progress:
+        ingested = ingest_files(space, paths, progress) if paths else recheck_files(space)
+    before = planned(space, request)
+    failed: dict[str, str] = {}
+    new = [job for job in before.jobs if job.state == "new"]
+    if new:
+        with _watching(space, new, quiet=quiet):
+            failed = _run_flow(space, request)
+    group_sets(space, request)
+    after = planned(space, request, failed)
+    products = space.registry.products_of([job.key for job in after.jobs])
+    return RunReport(ingested, before, after, failed, products)
+
+
+def _run_flow(space: Workspace, request: Request) -> dict[str, str]:
+    from ccdflow.flows.nightly import nightly
+    from ccdflow.flows.server import prefect_server
+
+    with prefect_server(space.project.scratch):
+        return nightly(str(space.project.directory), request=request)
+
+
+@contextmanager
+def _watching(space: Workspace, jobs: Sequence[Job], *, quiet: bool) -> Iterator[None]:
+    """A bar that shows how many of `jobs` the registry knows to be done or failed."""
+    keys = [job.key for job in jobs]
+    stop = Event()
+    with counting("reducing", quiet=quiet) as progress:
+        watcher = Thread(target=_watch, args=(lambda: space.registry.count_finished(keys), len(keys), progress, stop))
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join()
+
+
+def _watch(finished: Callable[[], int], total: int, progress: Count, stop: Event) -> None:
+    while not stop.wait(0.3):
+        progress(finished(), total)
+
+
