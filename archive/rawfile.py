@@ -124,7 +124,7 @@ def file_digest(path: Path) -> str:
 
 
 def open_raw(path: Path) -> RawFile:
-    """A raw file, of which only the headers are read.
+    """Return a raw file, of which only the headers are read.
 
     FITS as it is, gzipped, or tile-compressed, whatever its name. Its size is checked against its headers.
     Only a gzipped file with more behind its image than a single look tells is read to its end.
@@ -202,7 +202,7 @@ def _check_size(path: Path, wanted: int, gzipped: Stream | None) -> None:
 
 
 def _images(path: Path, found: list[Unit]) -> list[Unit]:
-    """The images of the file, the one to read first; extensions called SCI before others."""
+    """Return the images of the file, the one to read first; extensions called SCI before others."""
     images = [one for one in found if one.axes and one.name not in _NO_FRAME]
     images = [one for one in images if one.name == "SCI"] or images
     if not images:

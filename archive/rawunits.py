@@ -47,12 +47,12 @@ class Unit:
         return self.values.get("ZIMAGE") is True
 
     def size(self, keyword: str, default: int = 0, *, stored: bool = False) -> int:
-        """An integer card of the structure: of a tile-compressed image that of the image, unless `stored`."""
+        """Return an integer card of the structure: of a tiled image the image's, unless `stored`."""
         found = self.values.get(f"Z{keyword}" if self.tiled and not stored else keyword, default)
         return found if isinstance(found, int) else default
 
     def real(self, keyword: str, default: float) -> float:
-        """A number that stands in a card."""
+        """Return a number that stands in a card."""
         found = self.values.get(keyword, default)
         return float(found) if isinstance(found, int | float) else default
 
@@ -100,7 +100,7 @@ class Unit:
 
 
 def units(path: Path, stream: Stream) -> Iterator[Unit]:
-    """The headers of a file; of a file with an image in the primary HDU that alone."""
+    """Yield the headers of a file; of a file with an image in the primary HDU that alone."""
     index, position = 0, 0
     while (block := _header(path, stream, primary=index == 0)) is not None:
         values, comments = read_cards(block)
@@ -114,7 +114,7 @@ def units(path: Path, stream: Stream) -> Iterator[Unit]:
 
 
 def _header(path: Path, stream: Stream, *, primary: bool) -> bytes | None:
-    """The blocks of the header that begins here; None where no other begins."""
+    """Return the blocks of the header that begins here; None where no other begins."""
     blocks: list[bytes] = []
     while len(blocks) < _MAX_BLOCKS:
         block = stream.read(BLOCK)

@@ -31,7 +31,7 @@ class _Source:
         return next(named, FixedAmplifier())
 
     def section(self, kind: str) -> Section | None:
-        """The data, sensitive, overscan or target section of the amplifier, where one is told."""
+        """Return the data, sensitive, overscan or target section of the amplifier, where one is told."""
         told = getattr(self.own, kind, None)
         if told is not None:
             return self._inside(kind, Section.parse(told), f"{kind} of the instrument file", told)
@@ -74,7 +74,7 @@ class _Source:
 
 
 def detector(header: Mapping[str, Any], instrument: Instrument, shape: tuple[int, int]) -> Detector:
-    """The detector of a raw array of shape ``(ny, nx)``.
+    """Return the detector of a raw array of shape ``(ny, nx)``.
 
     Several amplifiers come from the instrument file, else from the header where every amplifier that it names
     has a data section; otherwise there is one, with the trim and bias section of the header, or the whole
@@ -102,7 +102,7 @@ def detector(header: Mapping[str, Any], instrument: Instrument, shape: tuple[int
 
 
 def believable(cards: Cards, alternatives: Sequence[str], field: str, instrument: Instrument) -> float | None:
-    """The number of the first alternative that lies within the instrument's limits for `field`.
+    """Return the number of the first alternative that lies within the instrument's limits for `field`.
 
     Gain, read noise and saturation must be above 0: many programs write 0 or -1 where they know nothing.
     """
@@ -170,7 +170,7 @@ def _amplifier(source: _Source, data: Section, target: Section) -> Amplifier:
 
 
 def _beside(overscan: Section | None, data: Section, name: str) -> Section | None:
-    """The part of the overscan that has the rows of `data`, or where it lies above or below, its columns."""
+    """Return the part of the overscan that has the rows of `data`, or above and below, its columns."""
     if overscan is None:
         return None
     y0, y1 = max(overscan.y0, data.y0), min(overscan.y1, data.y1)
@@ -203,7 +203,7 @@ def _targets(sources: Sequence[_Source], data: Sequence[Section]) -> list[Sectio
 
 
 def _packed(data: Sequence[Section]) -> list[Section]:
-    """The data sections moved together until nothing lies between them."""
+    """Return the data sections moved together until nothing lies between them."""
     rows = _starts({(one.y0, one.y1) for one in data})
     columns = _starts({(one.x0, one.x1) for one in data})
     placed = []

@@ -59,7 +59,7 @@ class Description:
     refused: str = ""
 
     def record(self, id: int, sha256: str | None = None, path: str | None = None) -> FrameRecord:
-        """The frame as a row of the registry."""
+        """Return the frame as a row of the registry."""
         same = {name: getattr(self, name) for name in FrameRecord.__slots__ if hasattr(self, name)}
         return FrameRecord(id=id, sha256=sha256, path=path, **same)
 
@@ -78,7 +78,7 @@ class _Reader:
         return first(self.cards, getattr(self.by.keywords, name), self.by.empty.get(name, ()))
 
     def text(self, name: str) -> str:
-        """A field that is text, in the spelling that the instrument file prefers."""
+        """Return a field that is text, in the spelling that the instrument file prefers."""
         found = self.found(name)
         written = text(found[1]) if found else ""
         for preferred, spellings in self.by.values.get(name, {}).items():
@@ -87,7 +87,7 @@ class _Reader:
         return written
 
     def measure(self, name: str, read: Callable[[Value], float | None] = number) -> float | None:
-        """A field that is a number within the instrument's limits; a doubt where it is neither."""
+        """Return a field that is a number within the instrument's limits; a doubt where it is neither."""
         found = self.found(name)
         if found is None:
             return None
@@ -153,7 +153,7 @@ def describe(
     instruments: Sequence[Instrument],
     facts: FileFacts | None = None,
 ) -> Description:
-    """What a header says, read by the first of `instruments` that claims it.
+    """Return what a header says, read by the first of `instruments` that claims it.
 
     A header that is merely odd never raises: what it does not tell is blank or None, with a sentence in
     `reasons`.
@@ -195,7 +195,7 @@ def describe(
 
 
 def _sequence(reader: _Reader) -> tuple[int | None, int | None]:
-    """Number of the exposure and length of its sequence; missing, 0 or beyond the end is unknown."""
+    """Return number of the exposure and length of its sequence; missing, 0 or beyond the end is unknown."""
     iobs, nobs = (_count(reader.measure(name)) for name in ("iobs", "nobs"))
     if iobs and nobs and iobs > nobs:
         reader.reasons.append(f"exposure {iobs} of {nobs} can't be: its place in the sequence is unknown")

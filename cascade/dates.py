@@ -1,6 +1,7 @@
 """When a frame was taken: dates as headers write them, and the night they belong to."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
@@ -15,6 +16,16 @@ _ZONE = re.compile(r"([-+])(\d{2}):?(\d{2})?")
 _MJD_EPOCH = datetime(1858, 11, 17)
 _JD_OF_MJD = 2400000.5
 _YEARS = (1900, 2200)
+_BEHIND_TAI = {"tai": 0.0, "gps": 19.0, "tt": -32.184, "tdb": -32.184}
+"""Time scales other than UTC, and the seconds by which they are behind TAI."""
+# fmt: off
+_LEAP_SECONDS = (
+    (1972, 7), (1973, 1), (1974, 1), (1975, 1), (1976, 1), (1977, 1), (1978, 1), (1979, 1), (1980, 1),
+    (1981, 7), (1982, 7), (1983, 7), (1985, 7), (1988, 1), (1990, 1), (1991, 1), (1992, 7), (1993, 7),
+    (1994, 7), (1996, 1), (1997, 7), (1999, 1), (2006, 1), (2009, 1), (2012, 7), (2015, 7), (2017, 1),
+)
+# fmt: on
+"""Months that began after an inserted second (IERS Bulletin C); TAI was 10 s ahead before the first."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ def night(obsdate: str, longitude: float | None = None) -> str:
 
 
 def zone_of(name: str) -> tzinfo:
-    """The time zone called ``UTC``, ``+02:00`` or, by its place, ``America/Denver``.
+    """Return the time zone called ``UTC``, ``+02:00`` or, by its place, ``America/Denver``.
 
     Raises
     ------
@@ -192,7 +203,7 @@ def _offset(match: re.Match[str]) -> timezone:
 
 
 def _from_mjd(days: float | None, offset: float) -> datetime:
-    """The moment, to the millisecond: a Julian Date in double precision has 40 microseconds."""
+    """Return the moment, to the millisecond: a Julian Date in double precision has 40 microseconds."""
     if days is None:
         raise ValueError("is no number")
     mjd = days - offset
@@ -202,13 +213,13 @@ def _from_mjd(days: float | None, offset: float) -> datetime:
 
 
 def _scaled(moment: datetime, cards: Cards, keywords: DateKeywords) -> str:
-    """The moment in UTC, where the header's time scale is another."""
+    """Return the moment in UTC, where the header's time scale is another."""
     scale = next((text(cards[name]).casefold() for name in _present(cards, keywords.system)), "utc")
-    if scale not in ("tai", "tt", "tdb", "gps"):
+    if scale not in _BEHIND_TAI:
         return canonical(moment)
-    from astropy.time import Time  # slow to import, and hardly any header needs it
+    tai = moment + timedelta(seconds=_BEHIND_TAI[scale])
+    return canonical(tai - _tai_minus_utc(tai - _tai_minus_utc(tai)))
 
-    shifted = moment + timedelta(seconds=19) if scale == "gps" else moment
-    found = Time(shifted, scale="tai" if scale == "gps" else scale).utc.to_datetime()
-    # Rounded, since the step from one scale to another leaves some nanoseconds.
-    return canonical(datetime.fromisoformat(found.isoformat(timespec="microseconds")))
+
+def _tai_minus_utc(utc: datetime) -> timedelta:
+    return timedelta(seconds=10 + bisect_right(_LEAP_SECONDS, (utc.year, utc.month)))

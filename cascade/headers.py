@@ -37,7 +37,7 @@ def keyword_name(keyword: str) -> str:
 
 
 def cards_of(header: Mapping[str, Any], blanks: Iterable[str] = ()) -> dict[str, Value]:
-    """The cards of `header` that say something, by `keyword_name`.
+    """Return the cards of `header` that say something, by `keyword_name`.
 
     Text is stripped. Left out is what is blank, not a finite number, or one of the words `blanks` in any case
     (``N/A``, ``UNKNOWN``). Of keywords that differ only in case the first counts.
@@ -56,7 +56,7 @@ def cards_of(header: Mapping[str, Any], blanks: Iterable[str] = ()) -> dict[str,
 
 
 def text(value: Value | None) -> str:
-    """The value as one would write it: ``T``, ``2`` for 2.0, text stripped, nothing for None."""
+    """Return the value as one would write it: ``T``, ``2`` for 2.0, text stripped, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -67,7 +67,7 @@ def text(value: Value | None) -> str:
 
 
 def number(value: Value | None) -> float | None:
-    """The number that `value` starts with, a unit after it allowed: ``'-25.0 C'``, ``'60.0 / sec'``.
+    """Return the number that `value` starts with, a unit after it allowed: ``'-25.0 C'``, ``'60.0 / sec'``.
 
     None for what is no number: ``'T'``, ``'2019-05-03'``, ``'16 41 41'``, not a finite number.
     """
@@ -75,7 +75,7 @@ def number(value: Value | None) -> float | None:
 
 
 def quantity(value: Value | None) -> tuple[float | None, str]:
-    """The number that `value` starts with, and the unit behind it or nothing."""
+    """Return the number that `value` starts with, and the unit behind it or nothing."""
     if value is None or isinstance(value, bool):
         return None, ""
     if isinstance(value, int | float):
@@ -91,7 +91,7 @@ def quantity(value: Value | None) -> tuple[float | None, str]:
 
 
 def flag(value: Value | None) -> bool | None:
-    """True or False where the value says so (``T``, ``'T'``, ``'yes'``, ``1``), else None."""
+    """Return True or False where the value says so (``T``, ``'T'``, ``'yes'``, ``1``), else None."""
     if isinstance(value, bool):
         return value
     word = text(value).casefold()
@@ -166,7 +166,7 @@ def look_up(cards: Cards, alternative: str) -> Value | None:
 
 
 def first(cards: Cards, alternatives: Iterable[str], empty: Iterable[str] = ()) -> tuple[str, Value] | None:
-    """The first alternative that the header has, with its value.
+    """Return the first alternative that the header has, with its value.
 
     The words `empty`, such as ``open`` for a filter wheel, count only where no alternative says more.
     """

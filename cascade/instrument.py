@@ -14,7 +14,7 @@ FrameClass = Literal["bias", "dark", "flat", "science", "arc", "sky", "focus", "
 
 
 def _strings(value: Any) -> Any:
-    """A single word or number where a list of words is wanted."""
+    """Return a single word or number where a list of words is wanted."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return (str(value),)
     return tuple(str(one) for one in value) if isinstance(value, list | tuple) else value
@@ -25,7 +25,7 @@ def _several(value: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """A list of keywords where a mapping of names to keywords is wanted: each is its own name."""
+    """Return a list of keywords where a mapping of names to keywords is wanted: each is its own name."""
     return {one: (one,) for one in value} if isinstance(value, list | tuple) else value
 
 
@@ -267,7 +267,7 @@ def claims(patterns: Mapping[str, Sequence[str]], cards: Cards) -> bool:
 
 
 def find_instrument(cards: Cards, instruments: Iterable[Instrument]) -> Instrument:
-    """The first instrument that claims the header, else the first that claims none in particular.
+    """Return the first instrument that claims the header, else the first that claims none in particular.
 
     Raises
     ------

@@ -33,7 +33,7 @@ for _tag, _pattern, _starts in (
 
 
 def load_model(source: Path | str, model: type[M], name: str = "") -> M:
-    """The model that a YAML file, or a YAML text, describes.
+    """Return the model that a YAML file, or a YAML text, describes.
 
     Keys at the top that begin with ``x-`` are left out: they are the place for anchors.
 
@@ -126,7 +126,7 @@ def _line(node: yaml.Node) -> int:
 
 
 def _message(called: str, node: yaml.Node, model: type[BaseModel], error: ValidationError) -> str:
-    """The first error that names an unknown key, else the first; and how many more there are."""
+    """Return the first error that names an unknown key, else the first; and how many more there are."""
     problems = error.errors(include_url=False)
     chosen = min(problems, key=lambda one: (_rank(one["type"]), -_depth(node, one["loc"])))
     line, path = _place(node, chosen["loc"])
@@ -175,7 +175,7 @@ def _unknown_word(word: Any, expected: str) -> str:
 
 
 def _steps(node: yaml.Node, location: Location) -> Iterator[tuple[int | str, yaml.Node, yaml.Node]]:
-    """The parts of a pydantic location that exist in the file, each with the nodes of its key and its value.
+    """Yield the parts of a pydantic location that exist in the file, with the nodes of key and value.
 
     Parts that pydantic adds itself (names of the members of a union) are passed over.
     """

@@ -83,6 +83,6 @@ def _combined_dq(dq: DQArray, taken: BoolArray, empty: BoolArray) -> DQArray:
     if not empty.any():
         return used
     every = np.bitwise_or.reduce(dq, axis=0) | np.uint16(DQ.REJECTED)
-    nothing = empty & ~taken.any(axis=0)
-    result: DQArray = np.where(empty, every, used) | np.where(nothing, np.uint16(DQ.NO_DATA), np.uint16(0))
-    return result
+    used[empty] = every[empty]
+    used[empty & ~taken.any(axis=0)] |= np.uint16(DQ.NO_DATA)
+    return used

@@ -9,54 +9,13 @@ from numpy.typing import NDArray
 
 from ccdflow.recipes.dq import DQ, BoolArray, DQArray, excluded
 from ccdflow.recipes.image import FloatArray, Image, ImageSource
+from ccdflow.recipes.transform import Transform
 
 Floats = NDArray[np.float64]
 Kernel = Literal["bilinear", "bicubic", "lanczos3"]
 
 _INFLUENCE = 0.01
 """A pixel whose weight is above 1 % hands on its flags (as in DRAGONS)."""
-
-
-@dataclass(frozen=True)
-class Transform:
-    """Where pixel ``(x, y)`` of the reference lies in a frame: ``(a x + b y + dx, c x + d y + dy)``.
-
-    Positions count from 0 at the centre of the first pixel.
-    """
-
-    dx: float = 0.0
-    dy: float = 0.0
-    a: float = 1.0
-    b: float = 0.0
-    c: float = 0.0
-    d: float = 1.0
-
-    def __call__(self, points: Floats) -> Floats:
-        """Frame positions of reference positions, both of shape (n, 2)."""
-        x, y = points[:, 0], points[:, 1]
-        return np.column_stack([self.a * x + self.b * y + self.dx, self.c * x + self.d * y + self.dy])
-
-    @property
-    def area(self) -> float:
-        """Area in pixels of the frame that one pixel of the reference covers."""
-        return abs(self.a * self.d - self.b * self.c)
-
-    @property
-    def shift(self) -> tuple[int, int] | None:
-        """Whole columns and rows, where the transform is a shift by whole pixels; otherwise None."""
-        whole = (self.a, self.b, self.c, self.d) == (1, 0, 0, 1)
-        if whole and float(self.dx).is_integer() and float(self.dy).is_integer():
-            return int(self.dx), int(self.dy)
-        return None
-
-    def snapped(self, shape: tuple[int, int], tolerance: float) -> "Transform":
-        """Itself, or the shift by whole pixels that it differs from by at most `tolerance` pixels on `shape`."""
-        ny, nx = shape
-        corners = np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1]], dtype=float)
-        moved = self(corners) - corners
-        dx, dy = np.rint(moved.mean(axis=0))
-        near = np.abs(moved - (dx, dy)).max() <= tolerance
-        return Transform(float(dx), float(dy)) if near else self
 
 
 def align(source: ImageSource, transform: Transform, shape: tuple[int, int], kernel: Kernel) -> ImageSource:

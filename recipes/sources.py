@@ -14,8 +14,10 @@ Floats = NDArray[np.float64]
 
 _SIGMA_TO_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 _HALF_STAMP = 7
-_MOST_PROFILES = 200
-"""So many stars' profiles are measured one by one: the median width of 200 is known to a per cent."""
+_MOST_PROFILES = 2000
+"""So many of the brightest stars are measured one by one; fainter ones are never usable."""
+_MOST_TYPICAL = 200
+"""The median width of so many is known to a per cent."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ class Stars:
     ellipticity : float array
         1 − b/a of the second moments.
     saturated, usable : bool arrays
-        Whether a ``SATURATED`` pixel belongs to it; whether it is round, as wide as a star, and free of
-        excluded pixels and of blends.
+        Whether a ``SATURATED`` pixel lies in its core; whether it is round, as wide as a star, whole, and
+        its core is free of excluded pixels (it may touch a neighbour).
     fwhm : float
-        Median of the brightest usable stars' full width at half maximum, in pixels; NaN without any.
+        Median of the brightest isolated stars' full width at half maximum, in pixels; NaN without any.
     background, background_sigma : float
         Level of the sky, and its robust scatter.
     """
@@ -91,7 +93,7 @@ def find_stars(image: Image, detection: Detection) -> Stars:
     """Find the stars of `image` with `sep` (Barbary 2016: the algorithms of Source Extractor).
 
     What stands in an excluded pixel changes nothing. A saturated star therefore has a hole; it, or the
-    fragments of its rim, are flagged by the ``SATURATED`` pixels among theirs.
+    fragments of its rim, are flagged by the ``SATURATED`` pixels in their cores.
 
     Raises
     ------
@@ -153,16 +155,17 @@ def _extract(data: Any, variance: Any, bad: BoolArray, detection: Detection) -> 
 def _measure(found: Any, data: Any, bad: BoolArray, image: Image, background: Any) -> Stars:
     x, y = _centroids(found, data, bad)
     ellipticity = 1 - found["b"] / np.maximum(found["a"], 1e-6)
-    saturated = _contains(found, (image.dq & np.uint16(DQ.SATURATED)) != 0)
-    # Bits of sep's flag: 1 blended, 2 blended with a neighbour, 4 saturated, 8 cut by the edge of the image.
-    clean = ~_contains(found, bad) & (found["flag"] == 0) & (ellipticity < 0.5)
-    sharpest = np.flatnonzero(clean)
-    sharpest = sharpest[np.argsort(-found["peak"][sharpest], kind="stable")][:_MOST_PROFILES]
-    fwhm = _widths(data, x, y, sharpest)
-    typical = float(np.nanmedian(fwhm)) if np.isfinite(fwhm).any() else float("nan")
-    moment = _SIGMA_TO_FWHM * np.sqrt(found["a"] * found["b"])
-    usual = np.median(moment[clean]) if clean.any() else np.nan
-    usable = clean & (moment > 0.5 * usual) & (moment < 2 * usual)
+    core = np.clip(np.ceil(2 * np.sqrt(found["a"] * found["b"])), 2, 15).astype(int)
+    saturated = _contains((image.dq & np.uint16(DQ.SATURATED)) != 0, x, y, core)
+    whole = (found["flag"] & (sep.OBJ_TRUNC | sep.OBJ_DOVERFLOW | sep.OBJ_SINGU)) == 0
+    clean = whole & ~_contains(bad, x, y, core) & (ellipticity < 0.5)
+    profiled = np.flatnonzero(clean)[:_MOST_PROFILES]
+    width = np.full(len(x), np.nan)
+    width[profiled] = _widths(data, x[profiled], y[profiled])
+    isolated = np.flatnonzero(np.isfinite(width) & ((found["flag"] & sep.OBJ_MERGED) == 0))
+    sharpest = isolated[np.argsort(-found["peak"][isolated], kind="stable")][:_MOST_TYPICAL]
+    typical = float(np.median(width[sharpest])) if len(sharpest) else float("nan")
+    usable = (width > 0.6 * typical) & (width < 1.7 * typical)
     radius = 1.5 * typical if np.isfinite(typical) else 3.0
     flux = sep.sum_circle(data, x, y, radius, mask=bad)[0] if len(x) else np.zeros(0)
     order = np.argsort(-flux, kind="stable")
@@ -190,25 +193,26 @@ def _centroids(found: Any, data: Any, bad: BoolArray) -> tuple[Floats, Floats]:
     return np.where(stayed, windowed_x, x), np.where(stayed, windowed_y, y)
 
 
-def _contains(found: Any, flagged: BoolArray) -> BoolArray:
-    """Whether a flagged pixel lies in each object's bounding box, or beside it."""
+def _contains(flagged: BoolArray, x: Floats, y: Floats, half: NDArray[np.int_]) -> BoolArray:
+    """Whether a flagged pixel lies in the box of ``2 half + 1`` pixels around each star."""
     ny, nx = flagged.shape
     total = np.zeros((ny + 1, nx + 1), dtype=np.int64)
     total[1:, 1:] = flagged.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
-    y0, y1 = np.maximum(found["ymin"] - 1, 0), np.minimum(found["ymax"] + 2, ny)
-    x0, x1 = np.maximum(found["xmin"] - 1, 0), np.minimum(found["xmax"] + 2, nx)
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    y0, y1 = np.clip(row - half, 0, ny), np.clip(row + half + 1, 0, ny)
+    x0, x1 = np.clip(column - half, 0, nx), np.clip(column + half + 1, 0, nx)
     inside: BoolArray = (total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]) > 0
     return inside
 
 
-def _widths(data: Any, x: Floats, y: Floats, chosen: NDArray[np.intp]) -> Floats:
-    """Full width at half maximum, in pixels, of the stars `chosen`; NaN where a profile does not fall.
+def _widths(data: Any, x: Floats, y: Floats) -> Floats:
+    """Full width at half maximum of each star, in pixels; NaN for a lone hot pixel.
 
     A straight line through ln I against r² gives a Gaussian's σ (slope −1/2σ²). Pixels above 30 % of the peak
     take part, weighted by I², so that it is the half maximum that counts, in a Moffat profile too. The radius
     follows the width, so that a neighbour stays outside.
     """
-    stamp, r2 = _stamps(data, x[chosen], y[chosen])
+    stamp, r2 = _stamps(data, x, y)
     reach = np.full(len(stamp), 2.5)
     for _ in range(3):
         width = _gaussian_fwhm(stamp, r2, reach)
@@ -217,15 +221,14 @@ def _widths(data: Any, x: Floats, y: Floats, chosen: NDArray[np.intp]) -> Floats
 
 
 def _stamps(data: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Cut-outs that lie wholly inside, and each pixel's squared distance to the star; shape (n, 15, 15)."""
+    """Cut-outs around stars, 0 beyond the edge, and each pixel's squared distance; shape (n, 15, 15)."""
     ny, nx = data.shape
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    inside = (np.minimum(column, row) >= _HALF_STAMP) & (column < nx - _HALF_STAMP) & (row < ny - _HALF_STAMP)
     offset = np.arange(-_HALF_STAMP, _HALF_STAMP + 1)
-    yy = row[inside, None, None] + offset[:, None]
-    xx = column[inside, None, None] + offset
-    r2 = (yy - y[inside, None, None]) ** 2 + (xx - x[inside, None, None]) ** 2
-    return data[yy, xx].astype(np.float64), r2
+    yy = np.rint(y).astype(int)[:, None, None] + offset[:, None]
+    xx = np.rint(x).astype(int)[:, None, None] + offset
+    inside = (yy >= 0) & (yy < ny) & (xx >= 0) & (xx < nx)
+    stamp = np.where(inside, data[np.clip(yy, 0, ny - 1), np.clip(xx, 0, nx - 1)], 0).astype(np.float64)
+    return stamp, (yy - y[:, None, None]) ** 2 + (xx - x[:, None, None]) ** 2
 
 
 def _gaussian_fwhm(stamp: Floats, r2: Floats, reach: Floats) -> Floats:

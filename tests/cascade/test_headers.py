@@ -1,6 +1,8 @@
+import warnings
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -230,6 +232,17 @@ def test_other_time_scales_become_utc():
     cards = {"DATE-OBS": "2019-05-03T08:44:11", "TIMESYS": "TAI"}
     assert observation_date(cards, KEYWORDS)[0] == "2019-05-03T08:43:34"
     assert observation_date({**cards, "TIMESYS": "GPS"}, KEYWORDS)[0] == "2019-05-03T08:43:53"
+
+
+@pytest.mark.parametrize("scale", ["tai", "tt"])
+def test_leap_seconds_are_those_of_astropy(scale):
+    for month in range(12 * 50):
+        moment = datetime(1973 + month // 12, month % 12 + 1, 1, 0, 0, 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "dubious year" beyond the leap seconds that are announced
+            wanted = Time(moment, scale=scale).utc.to_datetime()
+        found = observation_date({"DATE-OBS": moment.isoformat(), "TIMESYS": scale}, KEYWORDS)[0]
+        assert abs(datetime.fromisoformat(found) - wanted) < timedelta(microseconds=10)
 
 
 def test_an_unknown_zone_is_refused():

@@ -1,0 +1,86 @@
+"""Linear transforms between the pixel grids of two frames, and their fits to matched positions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Model = Literal["shift", "similarity", "affine"]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Where pixel ``(x, y)`` of the reference lies in a frame: ``(a x + b y + dx, c x + d y + dy)``.
+
+    Positions count from 0 at the centre of the first pixel.
+    """
+
+    dx: float = 0.0
+    dy: float = 0.0
+    a: float = 1.0
+    b: float = 0.0
+    c: float = 0.0
+    d: float = 1.0
+
+    def __call__(self, points: Floats) -> Floats:
+        """Frame positions of reference positions, both of shape (n, 2)."""
+        x, y = points[:, 0], points[:, 1]
+        return np.column_stack([self.a * x + self.b * y + self.dx, self.c * x + self.d * y + self.dy])
+
+    @property
+    def area(self) -> float:
+        """Area in pixels of the frame that one pixel of the reference covers."""
+        return abs(self.a * self.d - self.b * self.c)
+
+    @property
+    def shift(self) -> tuple[int, int] | None:
+        """Whole columns and rows, where the transform is a shift by whole pixels; otherwise None."""
+        whole = (self.a, self.b, self.c, self.d) == (1, 0, 0, 1)
+        if whole and float(self.dx).is_integer() and float(self.dy).is_integer():
+            return int(self.dx), int(self.dy)
+        return None
+
+    def snapped(self, shape: tuple[int, int], tolerance: float) -> "Transform":
+        """Itself, or the shift by whole pixels that is at most `tolerance` pixels away all over `shape`."""
+        ny, nx = shape
+        corners = np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1]], dtype=float)
+        moved = self(corners) - corners
+        dx, dy = np.rint(moved.mean(axis=0))
+        near = np.abs(moved - (dx, dy)).max() <= tolerance
+        return Transform(float(dx), float(dy)) if near else self
+
+
+def fit_shift(reference: Floats, frame: Floats) -> Transform:
+    """Shift by the median difference of matched positions, both of shape (n, 2)."""
+    dx, dy = np.median(frame - reference, axis=0)
+    return Transform(float(dx), float(dy))
+
+
+def fit_similarity(reference: Floats, frame: Floats) -> Transform:
+    """Shift, rotation and scale by least squares: in complex numbers, frame = p · reference + q."""
+    z, w = reference @ [1, 1j], frame @ [1, 1j]
+    away = z - z.mean()
+    spread = float(np.sum(np.abs(away) ** 2))
+    p = np.sum(np.conj(away) * (w - w.mean())) / spread if spread > 0 else 1.0
+    q = w.mean() - p * z.mean()
+    return Transform(
+        float(q.real), float(q.imag), float(p.real), float(-p.imag), float(p.imag), float(p.real)
+    )
+
+
+def fit_affine(reference: Floats, frame: Floats) -> Transform:
+    """General linear transform by least squares."""
+    design = np.column_stack([reference, np.ones(len(reference))])
+    (a, c), (b, d), (dx, dy) = np.linalg.lstsq(design, frame, rcond=None)[0].tolist()
+    return Transform(dx, dy, a, b, c, d)
+
+
+FITS: Mapping[Model, Callable[[Floats, Floats], Transform]] = {
+    "shift": fit_shift,
+    "similarity": fit_similarity,
+    "affine": fit_affine,
+}
+"""How each model is fitted."""
