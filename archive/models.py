@@ -15,6 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
     func,
+    literal_column,
     text,
     true,
 )
@@ -83,7 +84,9 @@ class Frame(Base):
         CheckConstraint(
             "status IN ('registered', 'duplicate', 'superseded', 'refused')", name="ck_frame_status"
         ),
-        Index("uq_frame_path", "path", unique=True, sqlite_where=text(CURRENT), postgresql_where=text(CURRENT)),
+        Index(
+            "uq_frame_path", "path", unique=True, sqlite_where=text(CURRENT), postgresql_where=text(CURRENT)
+        ),
         Index(
             "uq_frame_content",
             "sha256",
@@ -154,7 +157,8 @@ class FrameStage(Base):
     updated: Mapped[str] = _time()
     __table_args__ = (
         CheckConstraint(
-            "state IN ('waiting', 'running', 'done', 'passed', 'failed', 'refused')", name="ck_frame_stage_state"
+            "state IN ('waiting', 'running', 'done', 'passed', 'failed', 'refused')",
+            name="ck_frame_stage_state",
         ),
         Index("ix_frame_stage_state", "stage", "state"),
     )
@@ -178,7 +182,8 @@ class FrameSet(Base):
     last_obsdate: Mapped[str] = _time()
     version: Mapped[int] = mapped_column(Integer, server_default="1")
     superseded_by: Mapped[int | None] = mapped_column(ForeignKey("frame_set.id"))
-    product_id: Mapped[int | None] = mapped_column(ForeignKey("product.id"))
+    # No foreign key: product -> job -> set -> product would be a circle.
+    product_id: Mapped[int | None] = mapped_column(BIG)
     __table_args__ = (
         CheckConstraint("action IN ('stack', 'pass')", name="ck_frame_set_action"),
         CheckConstraint("status IN ('open', 'closed', 'superseded')", name="ck_frame_set_status"),
@@ -318,7 +323,9 @@ class CollectionMember(Base):
     """The products of a collection."""
 
     __tablename__ = "collection_member"
-    collection_id: Mapped[int] = mapped_column(ForeignKey("collection.id", ondelete="CASCADE"), primary_key=True)
+    collection_id: Mapped[int] = mapped_column(
+        ForeignKey("collection.id", ondelete="CASCADE"), primary_key=True
+    )
     product_id: Mapped[int] = mapped_column(ForeignKey("product.id"), primary_key=True)
     __table_args__ = (Index("ix_collection_member_product", "product_id"),)
 
@@ -358,5 +365,8 @@ class Event(Base):
 
 
 def order_key() -> tuple[Any, ...]:
-    """What frames of a stream are ordered by: obsdate, iobs (0 where unknown), content, id."""
-    return Frame.obsdate, func.coalesce(Frame.iobs, 0), func.coalesce(Frame.sha256, ""), Frame.id
+    """Columns that order the frames of a stream: obsdate, iobs (0 where unknown), content, id."""
+    # Literals, since SQLite does not see its index behind bound values.
+    iobs = func.coalesce(Frame.iobs, literal_column("0"))
+    content = func.coalesce(Frame.sha256, literal_column("''"))
+    return Frame.obsdate, iobs, content, Frame.id

@@ -11,6 +11,8 @@ import numpy as np
 from ccdflow.recipes.dq import DQ, excluded
 from ccdflow.recipes.image import FloatArray, Image
 
+_whatever_stands_in_excluded_pixels = np.errstate(invalid="ignore", over="ignore")
+
 
 def check_master(name: str, master: tuple[tuple[int, int], str], image: tuple[tuple[int, int], str]) -> None:
     """Refuse a master whose shape or unit does not fit the image's.
@@ -26,6 +28,7 @@ def check_master(name: str, master: tuple[tuple[int, int], str], image: tuple[tu
         raise ValueError(f"{name} is in {master[1]!r}, image needs {image[1]!r}")
 
 
+@_whatever_stands_in_excluded_pixels
 def subtract_bias(image: Image, master_bias: Image) -> Image:
     """Image minus the master bias, both in the same unit; variance V + V_bias.
 
@@ -43,11 +46,13 @@ def subtract_bias(image: Image, master_bias: Image) -> Image:
     )
 
 
+@_whatever_stands_in_excluded_pixels
 def add_photon_variance(image: Image) -> Image:
     """Image in electron, bias subtracted, whose variance holds the photons' share: V + max(d, 0)."""
     return replace(image, variance=image.variance + np.maximum(image.data, np.float32(0)))
 
 
+@_whatever_stands_in_excluded_pixels
 def subtract_dark(
     image: Image,
     master_dark: Image,
@@ -103,6 +108,7 @@ def subtract_dark(
     )
 
 
+@_whatever_stands_in_excluded_pixels
 def flat_correct(image: Image, master_flat: Image) -> Image:
     """Image divided by the master flat f; variance (V + (d/f)² V_flat) / f², finite at d = 0.
 
@@ -121,7 +127,9 @@ def flat_correct(image: Image, master_flat: Image) -> Image:
     flagged = master_flat.dq | np.where(usable, np.uint16(0), np.uint16(DQ.LOW_FLAT))
     data = image.data / flat
     variance = (image.variance + data**2 * flat_variance) / flat**2
-    return Image(data, variance, image.dq | flagged, image.unit)
+    return Image(
+        np.asarray(data, np.float32), np.asarray(variance, np.float32), image.dq | flagged, image.unit
+    )
 
 
 def flag_bad_pixels(image: Image, bad_pixel_mask: Image) -> Image:
@@ -156,19 +164,23 @@ def flag_cosmic_rays(image: Image, *, sigma: float, contrast: float) -> Image:
     van Dokkum 2001, PASP 113, 1420, by `ccdproc.cosmicray_lacosmic`. Values are not replaced: a stack has
     better ones than neighbours are.
     """
-    from ccdproc import cosmicray_lacosmic  # takes a second to import, and most runs never need it
+    # ccdproc takes a second to import, and most runs never need it.
+    from astropy.nddata import CCDData
+    from ccdproc import cosmicray_lacosmic
 
     bad = excluded(image.dq) | ~np.isfinite(image.data)
-    data = np.where(bad, np.float32(0), image.data)
-    variance = np.where(bad, np.float32(1), np.maximum(image.variance, np.float32(1e-6)))
-    _, hits = cosmicray_lacosmic(
-        data,
+    data = np.where(np.isfinite(image.data), image.data, np.float32(0))
+    variance = np.where(
+        np.isfinite(image.variance), np.maximum(image.variance, np.float32(1e-6)), np.float32(1)
+    )
+    found = cosmicray_lacosmic(
+        CCDData(data, unit="electron", mask=bad),
         sigclip=sigma,
         objlim=contrast,
         invar=variance,
-        inmask=bad,
-        gain=1.0,
         readnoise=0.0,
+        satlevel=np.inf,
         gain_apply=False,
     )
+    hits = found.mask & ~bad
     return replace(image, dq=image.dq | np.where(hits, np.uint16(DQ.COSMIC_RAY), np.uint16(0)))

@@ -8,12 +8,9 @@ import numpy as np
 
 from ccdflow.recipes.dq import BoolArray
 from ccdflow.recipes.image import FloatArray
-from ccdflow.recipes.statistics import NORMAL_MAD, frame_median, typical_size
+from ccdflow.recipes.statistics import NORMAL_MAD, frame_median, sampled, typical_size
 
 Clip = Literal["variance", "mad", "sigma", "minmax", "none"]
-
-COMPARED_VALUES = 300_000
-"""So many differences between frames measure their scatter to 0.2 %."""
 
 
 @dataclass(frozen=True)
@@ -183,13 +180,12 @@ def scatter_ratio(
     """
     identities, shared = masters
     common = frame_median(variance / np.asarray(ratios, np.float32)[:, None], used)
-    step = max(1, values.size // COMPARED_VALUES)
     found = []
     for i in range(len(values) - 1):
         stated = (ratios[i] + ratios[i + 1]) * common
         if shared is not None and identities[i] and identities[i] == identities[i + 1]:
             stated = stated - 2 * np.sqrt(shared[i] * shared[i + 1])
-        here = np.flatnonzero(used[i] & used[i + 1] & (stated > 0))[::step]
+        here = used[i] & used[i + 1] & (stated > 0)
         found.append((values[i][here] - values[i + 1][here]) / np.sqrt(stated[here]))
     differences = np.concatenate(found) if found else np.empty(0)
-    return NORMAL_MAD * typical_size(differences) if differences.size else None
+    return NORMAL_MAD * typical_size(sampled(differences)) if differences.size else None

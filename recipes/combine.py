@@ -16,6 +16,8 @@ TRUSTED_SCATTER = (0.8, 1.25)
 """Measured scatter over stated noise between which the stated noise is trusted to clip with."""
 FALLBACK_SIGMA = 5.0
 
+Method = Literal["mean", "median"]
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -38,7 +40,7 @@ class Combination:
         seeing does not cut the cores of bright stars.
     """
 
-    method: Literal["mean", "median"] = "mean"
+    method: Method = "mean"
     clip: Clip = "variance"
     sigma: float = 3.0
     iterations: int = 10

@@ -1,12 +1,13 @@
 """Where a frame lies on the reference's grid: from matched stars, from cross-correlation, or from its WCS."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from astropy.io.fits import Header
-from astropy.wcs import WCS
+from astropy.wcs import WCS, FITSFixedWarning
 from scipy import fft
 
 from ccdflow.recipes.asterisms import SEARCH_RADIUS, Pairs, guesses, match
@@ -187,9 +188,11 @@ def register_wcs(
 
 
 def _celestial(header: Mapping[str, Any], whose: str) -> WCS:
-    wcs = WCS(
-        Header([(key, value) for key, value in header.items() if key not in ("COMMENT", "HISTORY", "")])
-    )
+    cards = [(key, value) for key, value in header.items() if key not in ("COMMENT", "HISTORY", "")]
+    with warnings.catch_warnings():
+        # astropy mends old spellings such as RADECSYS, and says so.
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        wcs = WCS(Header(cards))
     if not wcs.has_celestial:
         raise NoMatchError(f"the {whose}'s header has no celestial WCS (CTYPE1, CTYPE2)")
     return wcs.celestial

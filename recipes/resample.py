@@ -15,7 +15,13 @@ Floats = NDArray[np.float64]
 Kernel = Literal["bilinear", "bicubic", "lanczos3"]
 
 _INFLUENCE = 0.01
-"""A pixel whose weight is above 1 % hands on its flags (as in DRAGONS)."""
+"""A pixel whose weight is above 1 % hands on its flags (as in DRAGONS), if they do not exclude it."""
+_EXCLUDING = 0.1
+"""An excluded pixel above this weight excludes the result, below it the others are normalised without it.
+
+Of a cubic kernel's 16 pixels only the four around the place weigh more. With 1 % for these too, a bad pixel would
+spoil 16 instead of four, and three frames dithered by a pixel or two lose a per cent of the field.
+"""
 
 
 def align(source: ImageSource, transform: Transform, shape: tuple[int, int], kernel: Kernel) -> ImageSource:
@@ -78,9 +84,10 @@ class Resampled:
     `Transform.area`, so that a star keeps its flux, and a surface its brightness per area of sky. Variance is
     that of each pixel; neighbours become correlated, see `correlation`.
 
-    What stands in an excluded pixel never enters a good one. Where its weight would be above 1 % the result
+    What stands in an excluded pixel never enters a good one. Where its weight would be above 10 % the result
     carries its bits and so is excluded too (its value is then interpolated from all that was measured, so
-    that a saturated star stays bright); below that the good pixels are normalised without it. What lies
+    that a saturated star stays bright); below that the good pixels are normalised without it, and above 1 %
+    the result is flagged ``INTERPOLATED``. Other flags are handed on above 1 %. What lies
     outside the source is ``NO_DATA``.
     """
 
@@ -163,8 +170,7 @@ def _gather(
     touched = np.nonzero(_any_flag(dq, len(weights[0])).take(first))
     near = [(step, wx[touched], wy[touched]) for step, wx, wy in taps]
     for step, wx, wy in near:
-        influence = np.abs(wx * wy) > _INFLUENCE
-        bits[touched] |= np.where(influence, dq.take(first[touched] + step), np.uint16(0))
+        bits[touched] |= _handed_on(dq.take(first[touched] + step), np.abs(wx * wy))
     good = _sums(window, measured & ~excluded(dq), first[touched], near)
     spoilt = excluded(bits[touched])
     for total, other in zip(sums, good, strict=True):
@@ -175,6 +181,14 @@ def _gather(
     norm[empty] = np.inf
     factor = np.float32(area) / norm
     return Image(value * factor, noise * factor**2, bits, window.unit)
+
+
+def _handed_on(dq: DQArray, weight: FloatArray) -> DQArray:
+    """Bits that a result takes from one pixel, given the size of its weight."""
+    none = np.uint16(0)
+    spoils = np.where(weight > _EXCLUDING, dq, np.uint16(DQ.INTERPOLATED))
+    bits: DQArray = np.where(weight > _INFLUENCE, np.where(excluded(dq), spoils, dq), none)
+    return bits
 
 
 def _sums(

@@ -18,6 +18,8 @@ _MOST_PROFILES = 2000
 """So many of the brightest stars are measured one by one; fainter ones are never usable."""
 _MOST_TYPICAL = 200
 """The median width of so many is known to a per cent."""
+_CLEAR_PEAK = 20.0
+"""In sigma of the sky: neighbours and noise widen fainter stars."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,8 @@ def _measure(found: Any, data: Any, bad: BoolArray, image: Image, background: An
     profiled = np.flatnonzero(clean)[:_MOST_PROFILES]
     width = np.full(len(x), np.nan)
     width[profiled] = _widths(data, x[profiled], y[profiled])
-    isolated = np.flatnonzero(np.isfinite(width) & ((found["flag"] & sep.OBJ_MERGED) == 0))
-    sharpest = isolated[np.argsort(-found["peak"][isolated], kind="stable")][:_MOST_TYPICAL]
-    typical = float(np.median(width[sharpest])) if len(sharpest) else float("nan")
+    isolated = np.isfinite(width) & ((found["flag"] & sep.OBJ_MERGED) == 0)
+    typical = _typical_width(width[isolated], found["peak"][isolated] / max(background.globalrms, 1e-30))
     usable = (width > 0.6 * typical) & (width < 1.7 * typical)
     radius = 1.5 * typical if np.isfinite(typical) else 3.0
     flux = sep.sum_circle(data, x, y, radius, mask=bad)[0] if len(x) else np.zeros(0)
@@ -218,6 +219,13 @@ def _widths(data: Any, x: Floats, y: Floats) -> Floats:
         width = _gaussian_fwhm(stamp, r2, reach)
         reach = np.clip(np.nan_to_num(0.85 * width, nan=2.5), 1.5, _HALF_STAMP)
     return width
+
+
+def _typical_width(width: Floats, peak: Floats) -> float:
+    """Median width of the stars with the highest peaks; those below 20 sigma only if others are few."""
+    order = np.argsort(-peak, kind="stable")
+    clear = max(int((peak > _CLEAR_PEAK).sum()), 10)
+    return float(np.median(width[order[:clear]][:_MOST_TYPICAL])) if len(order) else float("nan")
 
 
 def _stamps(data: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -36,6 +36,11 @@ class Transform:
         return abs(self.a * self.d - self.b * self.c)
 
     @property
+    def rotation(self) -> float:
+        """Angle in degrees, from the x axis towards the y axis."""
+        return float(np.degrees(np.arctan2(self.c - self.b, self.a + self.d)))
+
+    @property
     def shift(self) -> tuple[int, int] | None:
         """Whole columns and rows, where the transform is a shift by whole pixels; otherwise None."""
         whole = (self.a, self.b, self.c, self.d) == (1, 0, 0, 1)

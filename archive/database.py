@@ -1,0 +1,127 @@
+"""Databases: how they are opened, written to and brought up to date."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, create_engine, event, make_url, text
+from sqlalchemy.orm import Session
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_MS = 60_000
+"""How long a program waits for another that writes to the same SQLite file."""
+
+_UPGRADE_LOCK = 0x63636466
+
+
+class DatabaseVersionError(Exception):
+    """The database was written by another version of ccdflow."""
+
+
+def now() -> str:
+    """The time: ISO UTC without zone, with microseconds."""
+    return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+class Database:
+    """An engine and its two kinds of transactions; may be used by many threads at once.
+
+    On SQLite a transaction that writes begins with the right to write: one that began by reading could not
+    wait for another writer, but would fail at once.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _checked(url)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        # hide_parameters: a message must not spell out the thousand rows of a statement.
+        self.engine = create_engine(self.url, pool_size=16, max_overflow=48, hide_parameters=True)
+        if self.sqlite:
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._writer = self.engine.execution_options(writes=True)
+        self._turn = threading.Lock() if self.sqlite else nullcontext()
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that only reads: it sees one state of the database."""
+        with Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that writes: all of it counts, or nothing."""
+        with self._turn, Session(self._writer) as session, session.begin():
+            yield session
+
+    def upgrade(self) -> None:
+        """Bring the tables up to date; makes them where there are none. Many programs may do so at once.
+
+        Raises
+        ------
+        DatabaseVersionError
+            If a newer version of ccdflow has written the database.
+        """
+        if self.sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        scripts = ScriptDirectory.from_config(config)
+        with self.engine.connect() as connection:
+            if _revision(connection) == scripts.get_current_head():
+                return
+        with self._turn, self._writer.begin() as connection:
+            if not self.sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+            self._refuse_unknown(connection, scripts)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def _refuse_unknown(self, connection: Connection, scripts: ScriptDirectory) -> None:
+        found = _revision(connection)
+        known = [script.revision for script in scripts.walk_revisions()]
+        if found is not None and found not in known:
+            raise DatabaseVersionError(
+                f"{self.url} is at version {found}, this ccdflow knows up to {known[0]}: update ccdflow"
+            )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _checked(url: str) -> URL:
+    found = make_url(url)
+    if found.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError(f"database {found} is neither sqlite:///FILE nor postgresql://USER@HOST/NAME")
+    if found.get_backend_name() == "sqlite" and found.database in (None, "", ":memory:"):
+        raise ValueError(f"database {found} has no file; wanted sqlite:///FILE")
+    if found.drivername == "postgresql":
+        return found.set(drivername="postgresql+psycopg")
+    return found
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # else the driver decides where transactions begin
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # A power cut may undo the last transactions, a killed program none; nothing is ever half written.
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,321 @@
+"""Jobs: planned, claimed by lease, finished, failed."""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from ccdflow.archive.database import now
+from ccdflow.archive.frames import batches, ignoring
+from ccdflow.archive.models import Job, JobInput, Product, table
+from ccdflow.archive.owners import is_dead
+
+JobState = Literal["planned", "running", "done", "failed", "incomplete", "refused"]
+
+_MANY = 5000
+
+
+class LeaseLostError(Exception):
+    """A job is no longer this owner's: another has taken it over, or it is finished."""
+
+
+@dataclass(frozen=True)
+class InputRecord:
+    """One input of a job: a raw frame, or what another job makes.
+
+    `identity` is what stands for it in the job's key, `level` that of the association.
+    """
+
+    role: str
+    identity: str
+    frame: int | None = None
+    job: str | None = None
+    level: int | None = None
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job as it is planned.
+
+    `outputs` are pairs of category and path in the store. `parameters` is what JSON can write: name to value
+    and origin.
+    """
+
+    key: str
+    step: str
+    recipe: str
+    version: str
+    inputs: Sequence[InputRecord] = ()
+    outputs: Sequence[tuple[str, str]] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    state: Literal["planned", "incomplete", "refused"] = "planned"
+    reason: str = ""
+    night: str = ""
+    telescope: str = ""
+    camera: str = ""
+    instrument: str = ""
+    filter: str = ""
+    object: str = ""
+    exptime: float | None = None
+    obsdate: str = ""
+    set_id: int | None = None
+    level: int = 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to do a job, until the lease ends."""
+
+    key: str
+    owner: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job as the registry knows it; `heartbeat` in seconds since 1970-01-01 UTC."""
+
+    key: str
+    step: str
+    recipe: str
+    version: str
+    state: JobState
+    reason: str
+    night: str
+    telescope: str
+    camera: str
+    instrument: str
+    filter: str
+    object: str
+    parameters: Mapping[str, Any]
+    set_id: int | None
+    level: int
+    owner: str
+    heartbeat: float | None
+    attempts: int
+    planned_at: str
+    started_at: str
+    finished_at: str
+    inputs: tuple[InputRecord, ...] = ()
+
+
+_COLUMNS = [getattr(Job, name) for name in JobRecord.__annotations__ if name != "inputs"]
+_PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs; what is None does not matter. `camera` is CAMERA or TELESCOPE/CAMERA."""
+
+    states: Collection[str] | None = None
+    step: str | None = None
+    night: str | None = None
+    camera: str | None = None
+    keys: Collection[str] | None = None
+
+
+def plan_jobs(session: Session, jobs: Sequence[PlannedJob]) -> int:
+    """Write jobs with their inputs and the products that they will make; gives how many were new.
+
+    Of a job that is known, nothing changes but the reason why it is incomplete.
+    """
+    made: set[str] = set()
+    for some in batches(jobs, 500):
+        rows = {job.key: _job_row(job) for job in some}
+        job_table = table(Job)
+        statement = ignoring(session, job_table).returning(job_table.c.key)
+        made |= set(session.execute(statement, list(rows.values())).scalars())
+        _write_inputs(session, [job for job in some if job.key in made])
+        _write_outputs(session, some)
+        for job in some:
+            if job.state == "incomplete" and job.key not in made:
+                known = update(Job).where(
+                    Job.key == job.key, Job.state == "incomplete", Job.reason != job.reason
+                )
+                session.execute(known.values(reason=job.reason))
+    return len(made)
+
+
+def _job_row(job: PlannedJob) -> dict[str, Any]:
+    same = ("key", "step", "recipe", "version", "state", "reason", "parameters", "set_id", "level", *_PLACE)
+    return {name: getattr(job, name) for name in same} | {"planned_at": now()}
+
+
+def _write_inputs(session: Session, jobs: Sequence[PlannedJob]) -> None:
+    rows = []
+    for job in jobs:
+        positions: dict[str, int] = {}
+        for one in job.inputs:
+            position = positions[one.role] = positions.get(one.role, -1) + 1
+            row = {"job_key": job.key, "role": one.role, "position": position, "identity": one.identity}
+            rows.append(row | {"frame_id": one.frame, "parent_job_key": one.job, "level": one.level})
+    if rows:
+        session.execute(ignoring(session, table(JobInput)), rows)
+
+
+def _write_outputs(session: Session, jobs: Sequence[PlannedJob]) -> None:
+    rows = [
+        {name: getattr(job, name) for name in (*_PLACE, "exptime", "obsdate")}
+        | {"job_key": job.key, "category": category, "path": path, "state": "planned"}
+        for job in jobs
+        if job.state == "planned"
+        for category, path in job.outputs
+    ]
+    # A job that is done has what it made: an output that it left out must not come back as planned.
+    done = set(
+        session.execute(select(Job.key).where(Job.state == "done", Job.key.in_(_keys(rows)))).scalars()
+    )
+    rows = [row for row in rows if row["job_key"] not in done]
+    if rows:
+        session.execute(ignoring(session, table(Product)), rows)
+
+
+def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(row["job_key"]) for row in rows))
+
+
+def claim(session: Session, key: str, owner: str, lease: float) -> Claim | None:
+    """Take a job that waits, has failed, or whose owner is silent for longer than `lease` seconds or dead."""
+    moment = time.time()
+    found = session.execute(select(Job.state, Job.owner).where(Job.key == key)).one_or_none()
+    if found is None:
+        raise KeyError(f"no job {key!r} in the registry")
+    free = Job.state.in_(("planned", "failed"))
+    expired = and_(Job.state == "running", or_(Job.heartbeat.is_(None), Job.heartbeat < moment - lease))
+    tests: list[ColumnElement[bool]] = [free, expired]
+    if found.state == "running" and is_dead(found.owner):
+        tests.append(and_(Job.state == "running", Job.owner == found.owner))
+    statement = (
+        update(Job)
+        .where(Job.key == key, or_(*tests))
+        .values(
+            state="running",
+            reason="",
+            owner=owner,
+            heartbeat=moment,
+            attempts=Job.attempts + 1,
+            started_at=now(),
+            finished_at="",
+        )
+        .returning(Job.attempts)
+        .execution_options(synchronize_session=False)
+    )
+    attempts = session.execute(statement).scalar_one_or_none()
+    return None if attempts is None else Claim(key, owner, attempts)
+
+
+def set_state(session: Session, key: str, owner: str, **values: Any) -> bool:
+    """Change a job that `owner` holds; False where it does not hold it."""
+    held = update(Job).where(Job.key == key, Job.owner == owner, Job.state == "running")
+    result = session.execute(
+        held.values(**values).returning(Job.key).execution_options(synchronize_session=False)
+    )
+    return result.scalar_one_or_none() is not None
+
+
+def sweep(session: Session, lease: float) -> list[str]:
+    """Give back the jobs of dead and silent owners; gives their keys."""
+    running = select(Job.key, Job.owner, Job.heartbeat).where(Job.state == "running")
+    silent = time.time() - lease
+    freed: list[str] = []
+    for key, owner, heartbeat in session.execute(running).all():
+        if (heartbeat or 0.0) < silent or is_dead(owner):
+            reason = f"its worker {owner} gave no sign of life"
+            held = and_(
+                Job.key == key, Job.owner == owner, Job.heartbeat == heartbeat, Job.state == "running"
+            )
+            given = (
+                update(Job).where(held).values(state="planned", owner="", reason=reason).returning(Job.key)
+            )
+            freed += session.execute(given.execution_options(synchronize_session=False)).scalars()
+    return freed
+
+
+def jobs(session: Session, wanted: JobFilter) -> list[JobRecord]:
+    """The jobs that `wanted` selects, in the order in which they were planned."""
+    tests: list[ColumnElement[bool]] = []
+    if wanted.states is not None:
+        tests.append(Job.state.in_(wanted.states))
+    if wanted.step is not None:
+        tests.append(Job.step == wanted.step)
+    if wanted.night is not None:
+        tests.append(Job.night == wanted.night)
+    if wanted.camera is not None:
+        telescope, _, camera = wanted.camera.rpartition("/")
+        both = and_(Job.telescope == telescope, Job.camera == camera)
+        tests.append(or_(Job.camera == wanted.camera, both))
+    if wanted.keys is None:
+        return sorted(_read(session, tests), key=lambda one: (one.planned_at, one.key))
+    found = [
+        one
+        for some in batches(sorted(set(wanted.keys)), _MANY)
+        for one in _read(session, [*tests, Job.key.in_(some)])
+    ]
+    return sorted(found, key=lambda one: (one.planned_at, one.key))
+
+
+def _read(session: Session, tests: Sequence[ColumnElement[bool]]) -> list[JobRecord]:
+    inputs: dict[str, list[InputRecord]] = {}
+    of = select(Job.key).where(*tests)
+    columns = (JobInput.role, JobInput.identity, JobInput.frame_id, JobInput.parent_job_key, JobInput.level)
+    order = case((JobInput.role == "main", 0), else_=1), JobInput.role, JobInput.position
+    statement = select(JobInput.job_key, *columns).where(JobInput.job_key.in_(of)).order_by(*order)
+    for row in session.execute(statement):
+        inputs.setdefault(row[0], []).append(InputRecord(*row[1:]))
+    rows = session.execute(select(*_COLUMNS).where(*tests))
+    return [JobRecord(*[*row, tuple(inputs.get(row[0], ()))]) for row in rows]
+
+
+def keys_like(session: Session, prefix: str, limit: int) -> list[str]:
+    """Keys that begin with `prefix`."""
+    behind = prefix + "g"  # the digits of a key end with f
+    found = select(Job.key).where(Job.key >= prefix, Job.key < behind).order_by(Job.key)
+    return list(session.execute(found.limit(limit)).scalars())
+
+
+def done_keys(session: Session) -> set[str]:
+    """Keys of all jobs that are done."""
+    return set(session.execute(select(Job.key).where(Job.state == "done")).scalars())
+
+
+def count_states(session: Session, keys: Collection[str]) -> dict[str, int]:
+    """How many of these jobs are in each state."""
+    counts: dict[str, int] = {}
+    for some in batches(keys, _MANY):
+        statement = select(Job.state, func.count()).where(Job.key.in_(some)).group_by(Job.state)
+        for state, number in session.execute(statement):
+            counts[state] = counts.get(state, 0) + number
+    return counts
+
+
+def lineage(session: Session, keys: Collection[str], *, up: bool) -> list[JobRecord]:
+    """The jobs that these took products from and so on (up), or that took theirs (down), nearest first."""
+    seen, frontier = set(keys), set(keys)
+    found: list[JobRecord] = []
+    taken, taker = JobInput.parent_job_key, JobInput.job_key
+    here, there = (taker, taken) if up else (taken, taker)
+    while frontier:
+        step: set[str] = set()
+        for some in batches(sorted(frontier), _MANY):
+            rows = session.execute(select(there).where(here.in_(some))).scalars()
+            step |= {one for one in rows if one is not None}
+        frontier = step - seen
+        seen |= frontier
+        found += jobs(session, JobFilter(keys=frontier)) if frontier else []
+    return found
+
+
+def keys_of_frames(session: Session, frames: Collection[int]) -> set[str]:
+    """Keys of the jobs that took one of these frames themselves."""
+    found: set[str] = set()
+    for some in batches(frames, _MANY):
+        found |= set(session.execute(select(JobInput.job_key).where(JobInput.frame_id.in_(some))).scalars())
+    return found
+
+
+def input_row(one: InputRecord) -> dict[str, Any]:
+    """An input as JSON has it: without what does not apply."""
+    return {name: value for name, value in asdict(one).items() if value is not None}

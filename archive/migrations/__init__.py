@@ -1,0 +1,1 @@
+"""Alembic migrations of the registry; `Registry.upgrade` runs them."""

@@ -1,0 +1,101 @@
+"""What happened: the outbox that database triggers write, stages of frames, events of instruments."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from ccdflow.archive.database import now
+from ccdflow.archive.frames import batches, replacing
+from ccdflow.archive.models import Event, FrameStage, InstrumentEvent, table
+
+_MANY = 5000
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """Something that happened: ``frame.registered``, ``product.made`` or ``set.closed``; `subject` as ``frame/12``."""
+
+    id: int
+    kind: str
+    subject: str
+    payload: dict[str, Any]
+    created: str
+    delivered: str | None
+
+
+@dataclass(frozen=True)
+class StageState:
+    """How far a frame has come in a stage: ``waiting running done passed failed refused``, and why."""
+
+    frame: int
+    stage: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class InstrumentChange:
+    """What happened to an instrument, and when (ISO UTC); a blank matches any."""
+
+    happened: str
+    what: str
+    telescope: str = ""
+    camera: str = ""
+    instrument: str = ""
+
+
+def events(session: Session, *, undelivered: bool, after: int, limit: int | None) -> list[EventRecord]:
+    """Events behind the id `after`, in order."""
+    columns = [getattr(Event, name) for name in EventRecord.__annotations__]
+    statement = select(*columns).where(Event.id > after).order_by(Event.id).limit(limit)
+    if undelivered:
+        statement = statement.where(Event.delivered.is_(None))
+    return [EventRecord(*row) for row in session.execute(statement)]
+
+
+def deliver(session: Session, ids: Collection[int]) -> None:
+    """Mark events as delivered."""
+    for some in batches(ids, _MANY):
+        done = update(Event).where(Event.id.in_(some), Event.delivered.is_(None))
+        session.execute(done.values(delivered=now()).execution_options(synchronize_session=False))
+
+
+def set_stages(session: Session, states: Sequence[StageState]) -> None:
+    """Write how far frames have come; of several for one frame and stage, the last counts."""
+    moment = now()
+    rows = {
+        (one.frame, one.stage): {
+            "frame_id": one.frame,
+            "stage": one.stage,
+            "state": one.state,
+            "reason": one.reason,
+            "updated": moment,
+        }
+        for one in states
+    }
+    if rows:
+        statement = replacing(session, table(FrameStage), "state", "reason", "updated")
+        session.execute(statement, list(rows.values()))
+
+
+def stages_of(session: Session, frame: int) -> list[dict[str, str]]:
+    """State and reason of a frame in each stage."""
+    columns = select(FrameStage.stage, FrameStage.state, FrameStage.reason, FrameStage.updated)
+    rows = session.execute(columns.where(FrameStage.frame_id == frame).order_by(FrameStage.updated))
+    return [dict(row._mapping) for row in rows]
+
+
+def add_instrument_event(session: Session, change: InstrumentChange) -> None:
+    """Record what happened to an instrument."""
+    names = InstrumentChange.__annotations__
+    session.execute(table(InstrumentEvent).insert(), [{name: getattr(change, name) for name in names}])
+
+
+def instrument_events(session: Session) -> list[InstrumentChange]:
+    """What happened to instruments, in order."""
+    columns = [getattr(InstrumentEvent, name) for name in InstrumentChange.__annotations__]
+    rows = session.execute(select(*columns).order_by(InstrumentEvent.happened, InstrumentEvent.id))
+    return [InstrumentChange(*row) for row in rows]

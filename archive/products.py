@@ -1,0 +1,235 @@
+"""Products: what jobs made, with quality numbers, and collections of them."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from ccdflow.archive.database import now
+from ccdflow.archive.frames import batches, ignoring, replacing
+from ccdflow.archive.jobs import JobFilter, LeaseLostError, input_row, jobs, set_state
+from ccdflow.archive.models import (
+    Collection as CollectionRow,
+)
+from ccdflow.archive.models import (
+    CollectionMember,
+    FrameSet,
+    Job,
+    Product,
+    ProductQuality,
+    table,
+)
+
+ProductState = Literal["planned", "done", "missing"]
+
+_MANY = 5000
+_UNSYNCED: Mapping[str, Any] = {"synchronize_session": False}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A product's file as a worker has written it.
+
+    `path` is relative to the store, `quality` its quality numbers, `cards` what the recipe adds to the header
+    (keyword to value). `exptime` and `obsdate`, where given, replace what was planned.
+    """
+
+    category: str
+    path: str
+    sha256: str
+    size: int
+    quality: Mapping[str, float] = field(default_factory=dict)
+    cards: Mapping[str, Any] = field(default_factory=dict)
+    exptime: float | None = None
+    obsdate: str | None = None
+
+
+@dataclass(frozen=True)
+class ProductRecord:
+    """A product as the registry knows it; `path` is relative to the store."""
+
+    id: int
+    job_key: str
+    category: str
+    path: str
+    sha256: str | None
+    size: int | None
+    state: ProductState
+    night: str
+    telescope: str
+    camera: str
+    instrument: str
+    filter: str
+    object: str
+    exptime: float | None
+    obsdate: str
+    cards: Mapping[str, Any] | None
+    quality: Mapping[str, float | None] = field(default_factory=dict)
+
+
+_COLUMNS = [getattr(Product, name) for name in ProductRecord.__annotations__ if name != "quality"]
+
+
+@dataclass(frozen=True)
+class ProductFilter:
+    """Which products; what is None does not matter."""
+
+    states: Collection[str] | None = ("done",)
+    category: str | None = None
+    night: str | None = None
+    camera: str | None = None
+    job_keys: Collection[str] | None = None
+    ids: Collection[int] | None = None
+    collection: str | None = None
+
+
+def finish(session: Session, key: str, owner: str, made: Sequence[Made]) -> list[int]:
+    """Record what a job made; gives the products' ids in the order of `made`."""
+    if not set_state(session, key, owner, state="done", reason="", finished_at=now(), heartbeat=None):
+        raise LeaseLostError(f"job {key[:8]} is not {owner}'s any more: what it made does not count")
+    job = session.execute(select(Job).where(Job.key == key)).scalar_one()
+    place = {
+        name: getattr(job, name)
+        for name in ("night", "telescope", "camera", "instrument", "filter", "object")
+    }
+    ids = [_finish_product(session, key, place, one) for one in made]
+    left_out = delete(Product).where(
+        Product.job_key == key,
+        Product.state == "planned",
+        Product.category.not_in([one.category for one in made]),
+    )
+    session.execute(left_out.execution_options(**_UNSYNCED))
+    if job.set_id is not None and ids:
+        session.execute(update(FrameSet).where(FrameSet.id == job.set_id).values(product_id=ids[0]))
+    return ids
+
+
+def _finish_product(session: Session, key: str, place: Mapping[str, str], made: Made) -> int:
+    product = table(Product)
+    found = select(Product.id).where(Product.job_key == key, Product.category == made.category)
+    identity = session.execute(found).scalar_one_or_none()
+    if identity is None:
+        row = {**place, "job_key": key, "category": made.category, "path": made.path}
+        identity = session.execute(product.insert().values(row).returning(product.c.id)).scalar_one()
+    values = {
+        "path": made.path,
+        "sha256": made.sha256,
+        "size": made.size,
+        "state": "done",
+        "cards": dict(made.cards),
+    }
+    values |= {} if made.exptime is None else {"exptime": made.exptime}
+    values |= {} if made.obsdate is None else {"obsdate": made.obsdate}
+    session.execute(product.update().where(product.c.id == identity).values(values))
+    quality = table(ProductQuality)
+    session.execute(quality.delete().where(quality.c.product_id == identity))
+    rows = [
+        {"product_id": identity, "name": name, "value": float(value) if math.isfinite(value) else None}
+        for name, value in made.quality.items()
+    ]
+    if rows:
+        session.execute(replacing(session, quality, "value"), rows)
+    return int(identity)
+
+
+def lose_products(session: Session, ids: Collection[int], reason: str) -> int:
+    """Products whose file is gone or damaged: their jobs are to be done again. Gives how many jobs."""
+    reopened = 0
+    for some in batches(ids, _MANY):
+        lost = Product.id.in_(some), Product.state == "done"
+        keys = session.execute(select(Product.job_key).where(*lost).distinct()).scalars().all()
+        session.execute(update(Product).where(*lost).values(state="missing").execution_options(**_UNSYNCED))
+        again = update(Job).where(Job.key.in_(keys), Job.state == "done")
+        session.execute(again.values(state="planned", reason=reason, owner="").execution_options(**_UNSYNCED))
+        reopened += len(keys)
+    return reopened
+
+
+def products(session: Session, wanted: ProductFilter) -> list[ProductRecord]:
+    """The products that `wanted` selects, by id."""
+    tests: list[Any] = []
+    if wanted.states is not None:
+        tests.append(Product.state.in_(wanted.states))
+    if wanted.category is not None:
+        tests.append(Product.category == wanted.category)
+    if wanted.night is not None:
+        tests.append(Product.night == wanted.night)
+    if wanted.camera is not None:
+        telescope, _, camera = wanted.camera.rpartition("/")
+        tests.append(
+            (Product.camera == wanted.camera)
+            | ((Product.telescope == telescope) & (Product.camera == camera))
+        )
+    if wanted.collection is not None:
+        tests.append(Product.id.in_(_members(wanted.collection)))
+    found: list[ProductRecord] = []
+    for some in _narrowed(wanted):
+        found += _read(session, [*tests, *some])
+    return sorted(found, key=lambda one: one.id)
+
+
+def _narrowed(wanted: ProductFilter) -> list[list[Any]]:
+    """Conditions of one statement or, for many ids or keys, of several."""
+    if wanted.ids is not None:
+        return [[Product.id.in_(some)] for some in batches(sorted(set(wanted.ids)), _MANY)]
+    if wanted.job_keys is not None:
+        return [[Product.job_key.in_(some)] for some in batches(sorted(set(wanted.job_keys)), _MANY)]
+    return [[]]
+
+
+def _members(collection: str) -> Any:
+    joined = select(CollectionMember.product_id).join(
+        CollectionRow, CollectionRow.id == CollectionMember.collection_id
+    )
+    return joined.where(CollectionRow.name == collection)
+
+
+def _read(session: Session, tests: Sequence[Any]) -> list[ProductRecord]:
+    quality: dict[int, dict[str, float | None]] = {}
+    of = select(Product.id).where(*tests)
+    columns = select(ProductQuality.product_id, ProductQuality.name, ProductQuality.value)
+    statement = columns.where(ProductQuality.product_id.in_(of)).order_by(ProductQuality.name)
+    for product, name, value in session.execute(statement):
+        quality.setdefault(product, {})[name] = value
+    rows = session.execute(select(*_COLUMNS).where(*tests))
+    return [ProductRecord(*[*row, quality.get(row[0], {})]) for row in rows]
+
+
+def product_rows(session: Session, found: Sequence[ProductRecord]) -> list[dict[str, Any]]:
+    """Products as JSON has them: with the inputs of their jobs."""
+    by_key = {job.key: job for job in jobs(session, JobFilter(keys={one.job_key for one in found}))}
+    return [
+        {
+            "id": one.id,
+            "category": one.category,
+            "path": one.path,
+            "sha256": one.sha256,
+            "size": one.size,
+            "state": one.state,
+            "job": one.job_key,
+            "night": one.night,
+            "telescope": one.telescope,
+            "camera": one.camera,
+            "instrument": one.instrument,
+            "filter": one.filter,
+            "object": one.object,
+            "exptime": one.exptime,
+            "obsdate": one.obsdate,
+            "inputs": [input_row(each) for each in by_key[one.job_key].inputs],
+            "quality": dict(one.quality),
+        }
+        for one in found
+    ]
+
+
+def collect(session: Session, name: str, ids: Collection[int]) -> None:
+    """Put products into a collection, which is made if it isn't there."""
+    collection = table(CollectionRow)
+    session.execute(ignoring(session, collection), [{"name": name, "created": now()}])
+    identity = session.execute(select(CollectionRow.id).where(CollectionRow.name == name)).scalar_one()
+    rows = [{"collection_id": identity, "product_id": one} for one in sorted(set(ids))]
+    if rows:
+        session.execute(ignoring(session, table(CollectionMember)), rows)

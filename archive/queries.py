@@ -1,0 +1,248 @@
+"""Frames are read from the registry: by filter, in the order of a stream, as rows for people."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, literal, literal_column, or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from ccdflow.archive.frames import batches, read_value
+from ccdflow.archive.models import Frame, FrameKeyword, FrameSet, FrameStage, SetMember, order_key
+from ccdflow.cascade.records import FrameRecord, Value
+
+Stream = tuple[str, str, str]
+"""Telescope, camera, instrument."""
+
+OrderKey = tuple[str, int | None, str | None]
+"""obsdate, iobs and sha256: the order of a stream."""
+
+STAGES = ("ingest", "calibrate", "science", "group", "stack")
+"""The stages of a frame's life, in order."""
+
+_MANY = 5000  # values in one statement; SQLite takes 32766
+
+_COLUMNS = (
+    Frame.id,
+    Frame.frame_class,
+    Frame.telescope,
+    Frame.camera,
+    Frame.instrument,
+    Frame.filter,
+    Frame.object,
+    Frame.exptime,
+    Frame.obsdate,
+    Frame.iobs,
+    Frame.nobs,
+    Frame.night,
+    Frame.sha256,
+    Frame.path,
+)
+
+
+@dataclass(frozen=True)
+class FrameFilter:
+    """Which frames; what is None does not matter.
+
+    `status` is by default what grouping sees: duplicates and superseded versions are left out. `camera` is
+    CAMERA or TELESCOPE/CAMERA; `since` and `until` are ISO times that belong to the range.
+    """
+
+    status: Collection[str] | None = ("registered", "refused")
+    classes: Collection[str] | None = None
+    night: str | None = None
+    camera: str | None = None
+    since: str | None = None
+    until: str | None = None
+    ids: Collection[int] | None = None
+
+
+def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
+    tests: list[ColumnElement[bool]] = []
+    if wanted.status is not None:
+        tests.append(Frame.status.in_(wanted.status))
+    if wanted.classes is not None:
+        tests.append(Frame.frame_class.in_(wanted.classes))
+    if wanted.night is not None:
+        tests.append(Frame.night == wanted.night)
+    if wanted.since is not None:
+        tests.append(Frame.obsdate >= wanted.since)
+    if wanted.until is not None:
+        tests.append(Frame.obsdate <= wanted.until)
+    if wanted.camera is not None:
+        tests.append(is_camera(wanted.camera))
+    return tests
+
+
+def is_camera(name: str) -> ColumnElement[bool]:
+    """Whether a frame is of a camera, written CAMERA or TELESCOPE/CAMERA."""
+    telescope, _, camera = name.rpartition("/")
+    return or_(Frame.camera == name, and_(Frame.telescope == telescope, Frame.camera == camera))
+
+
+def _selections(wanted: FrameFilter) -> Iterator[list[ColumnElement[bool]]]:
+    """The conditions of one statement or, for many ids, of several."""
+    if wanted.ids is None:
+        yield _conditions(wanted)
+        return
+    for some in batches(sorted(set(wanted.ids)), _MANY):
+        yield [*_conditions(wanted), Frame.id.in_(some)]
+
+
+def frames(session: Session, wanted: FrameFilter) -> list[FrameRecord]:
+    """The frames that `wanted` selects, by time, each with its keywords."""
+    found: list[FrameRecord] = []
+    for tests in _selections(wanted):
+        rows = session.execute(select(*_COLUMNS, Frame.status, Frame.reason).where(*tests)).all()
+        kept = _keywords(session, select(Frame.id).where(*tests))
+        found += [_record(row, kept) for row in rows]
+    return sorted(found, key=lambda one: (one.obsdate, one.iobs or 0, one.sha256 or "", one.id))
+
+
+def _keywords(session: Session, of: Select[int]) -> dict[int, dict[str, Value]]:
+    columns = select(FrameKeyword.frame_id, FrameKeyword.name, FrameKeyword.value, FrameKeyword.number)
+    kept: dict[int, dict[str, Value]] = defaultdict(dict)
+    statement = columns.where(FrameKeyword.frame_id.in_(of)).execution_options(yield_per=10_000)
+    for frame, name, value, number in session.execute(statement):
+        kept[frame][name] = read_value(value, number)
+    return kept
+
+
+def _record(row: Any, kept: dict[int, dict[str, Value]]) -> FrameRecord:
+    *columns, status, reason = row
+    refused = reason or "refused" if status == "refused" else ""
+    return FrameRecord(*[*columns, kept.get(columns[0], {}), refused])
+
+
+def stream_is(stream: Stream) -> ColumnElement[bool]:
+    """Whether a frame belongs to a stream."""
+    telescope, camera, instrument = stream
+    return and_(Frame.telescope == telescope, Frame.camera == camera, Frame.instrument == instrument)
+
+
+def stream_page(
+    session: Session, stream: Stream, after: OrderKey | None, size: int, last: int
+) -> list[FrameRecord]:
+    """The next frames of a stream, in order, from those behind the key `after` and the id `last`."""
+    tests = [stream_is(stream), Frame.status.in_(("registered", "refused"))]
+    if after is not None:
+        obsdate, iobs, sha256 = after
+        # The bare comparison lets the database start at the right place of its index.
+        tests += [
+            Frame.obsdate >= obsdate,
+            tuple_(*order_key()) > tuple_(obsdate, iobs or 0, sha256 or "", last),
+        ]
+    statement = select(*_COLUMNS, Frame.status, Frame.reason).where(*tests).order_by(*order_key()).limit(size)
+    rows = session.execute(statement).all()
+    ids = [row[0] for row in rows]
+    kept: dict[int, dict[str, Value]] = {}
+    for some in batches(ids, _MANY):
+        kept |= _keywords(session, select(Frame.id).where(Frame.id.in_(some)))
+    return [_record(row, kept) for row in rows]
+
+
+def streams(session: Session, *, ungrouped: bool) -> list[Stream]:
+    """All streams, or those with frames that have not been grouped."""
+    statement = select(Frame.telescope, Frame.camera, Frame.instrument).distinct()
+    if ungrouped:
+        statement = statement.where(_ungrouped())
+    return sorted((row[0], row[1], row[2]) for row in session.execute(statement))
+
+
+def _ungrouped() -> ColumnElement[bool]:
+    # Written out as the index has it, else SQLite does not use it.
+    return and_(
+        literal_column("ungrouped", Frame.ungrouped.type), Frame.status.in_(("registered", "refused"))
+    )
+
+
+def ungrouped_frames(session: Session, stream: Stream, limit: int | None) -> list[FrameRecord]:
+    """The frames of a stream that no grouping has seen, in order."""
+    statement = select(*_COLUMNS, Frame.status, Frame.reason).where(stream_is(stream), _ungrouped())
+    rows = session.execute(statement.order_by(*order_key()).limit(limit)).all()
+    kept: dict[int, dict[str, Value]] = {}
+    for some in batches([row[0] for row in rows], _MANY):
+        kept |= _keywords(session, select(Frame.id).where(Frame.id.in_(some)))
+    return [_record(row, kept) for row in rows]
+
+
+def list_frames(session: Session, wanted: FrameFilter, limit: int | None) -> list[dict[str, Any]]:
+    """Frames as rows for people: with furthest stage, state there, and current set."""
+    listed: list[dict[str, Any]] = []
+    columns = select(
+        *_COLUMNS, Frame.status, Frame.reason, Frame.version, Frame.duplicate_of, Frame.superseded_by
+    )
+    for tests in _selections(wanted):
+        rows = session.execute(columns.where(*tests)).all()
+        stages = _furthest(session, select(Frame.id).where(*tests))
+        sets = _current_sets(session, select(Frame.id).where(*tests))
+        listed += [_frame_row(row._mapping, stages, sets) for row in rows]
+    listed.sort(
+        key=lambda one: (one["obsdate"], one["telescope"], one["camera"], one["iobs"] or 0, one["id"])
+    )
+    return listed[:limit]
+
+
+def _frame_row(row: Any, stages: dict[int, tuple[str, str, str]], sets: dict[int, int]) -> dict[str, Any]:
+    made = {"class" if name == "frame_class" else name: value for name, value in row.items()}
+    state = "done" if made["status"] == "registered" else made["status"]
+    stage, status, reason = stages.get(made["id"], ("ingest", state, ""))
+    made |= {"stage": stage, "status": status, "set": sets.get(made["id"])}
+    made["reason"] = reason or made["reason"]
+    return made
+
+
+def _furthest(session: Session, of: Select[int]) -> dict[int, tuple[str, str, str]]:
+    """Stage, state and reason by frame, of the last stage that the frame has reached."""
+    columns = select(FrameStage.frame_id, FrameStage.stage, FrameStage.state, FrameStage.reason)
+    found: dict[int, tuple[str, str, str]] = {}
+    for frame, *there in session.execute(columns.where(FrameStage.frame_id.in_(of))):
+        stage, state, reason = there
+        if frame not in found or stage_order(stage) > stage_order(found[frame][0]):
+            found[frame] = stage, state, reason
+    return found
+
+
+def stage_order(stage: str) -> int:
+    """Place of a stage in a frame's life; one of a cascade of its own comes last."""
+    return STAGES.index(stage) if stage in STAGES else len(STAGES)
+
+
+def _current_sets(session: Session, of: Select[int]) -> dict[int, int]:
+    statement = (
+        select(SetMember.frame_id, func.max(SetMember.set_id))
+        .join(FrameSet, FrameSet.id == SetMember.set_id)
+        .where(FrameSet.status != "superseded", SetMember.frame_id.in_(of))
+        .group_by(SetMember.frame_id)
+    )
+    return {frame: found for frame, found in session.execute(statement)}
+
+
+def ledger(session: Session, night: str | None) -> list[dict[str, Any]]:
+    """How many frames of each night are in each state of each stage.
+
+    The stage ``ingest`` counts all frames by what registration made of them.
+    """
+    status = select(Frame.night, literal("ingest"), Frame.status, func.count()).group_by(
+        Frame.night, Frame.status
+    )
+    stages = (
+        select(Frame.night, FrameStage.stage, FrameStage.state, func.count())
+        .join(Frame, Frame.id == FrameStage.frame_id)
+        .where(Frame.status.in_(("registered", "refused")))
+        .group_by(Frame.night, FrameStage.stage, FrameStage.state)
+    )
+    if night is not None:
+        status, stages = status.where(Frame.night == night), stages.where(Frame.night == night)
+    rows: Sequence[Any] = [*session.execute(status), *session.execute(stages)]
+    rows = sorted(rows, key=lambda row: (row[0], stage_order(row[1]), row[1], row[2]))
+    return [
+        {
+            "night": night,
+            "stage": stage,
+            "state": "done" if state == "registered" else state,
+            "frames": number,
+        }
+        for night, stage, state, number in rows
+    ]

@@ -1,0 +1,141 @@
+"""Recipe ``dark``: raw darks to a master dark, a rate in electron / s."""
+
+from dataclasses import replace
+
+import numpy as np
+from pydantic import Field
+
+from ccdflow.recipes.calibrate import (
+    CalibratedFrame,
+    MastersVariance,
+    calibrated_frames,
+    fingerprint,
+    masters_of,
+    one_product,
+    pixels_of,
+    raw_frames,
+)
+from ccdflow.recipes.combine import Combined, combine
+from ccdflow.recipes.dq import DQ, BoolArray, excluded
+from ccdflow.recipes.image import FloatArray, Image
+from ccdflow.recipes.masters import MasterParameters, combined_cards, combined_quality, combined_warnings
+from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Product, Recipe, Result
+from ccdflow.recipes.statistics import robust_sigma
+
+NEIGHBOURHOOD = 32
+"""Side in pixels of the blocks whose median stands for a pixel's neighbours."""
+
+
+class DarkParameters(MasterParameters):
+    """Parameters of the recipe ``dark``."""
+
+    hot_sigma: float = Field(
+        10.0, gt=0, description="Standard deviations above its neighbours from which a pixel is HOT."
+    )
+
+
+def run(inputs: Inputs, parameters: DarkParameters) -> Result:
+    """Combine raw darks into a master dark.
+
+    With a master bias, in electron / s. Without one the bias stays in it: in electron, of one exposure time
+    only.
+    """
+    masters = masters_of({role: inputs.get(role, ()) for role in ("bias",)})
+    frames, doubts = calibrated_frames(
+        raw_frames(inputs, "main"), masters, one_product(inputs, "gain"), parameters.overscan
+    )
+    combined = _combined(frames, masters.bias, parameters)
+    hot = hot_pixels(combined.image, sigma=parameters.hot_sigma)
+    image = replace(
+        combined.image,
+        dq=combined.image.dq | np.where(hot, np.uint16(DQ.HOT), np.uint16(0)),
+        unit="electron / s" if masters.bias is not None else "electron",
+    )
+    good = image.data[~excluded(image.dq)]
+    output = Output(
+        image,
+        ngood=combined.ngood,
+        calibration_variance=combined.calibration_variance,
+        cards={
+            **combined_cards(combined, len(frames)),
+            **frames[0].prepared.readout.cards,
+            **_bias_cards(masters.bias),
+            "EXPTIME": (
+                float(np.mean([frame.exptime for frame in frames])),
+                "[s] exposure time of one frame",
+            ),
+        },
+        quality={
+            "level": float(np.median(good)) if good.size else 0.0,
+            "rms": robust_sigma(good) if good.size else 0.0,
+            "hot_fraction": float(hot.mean()),
+            **combined_quality(combined),
+        },
+    )
+    return Result({"master_dark": output}, tuple(doubts + combined_warnings(combined)))
+
+
+def hot_pixels(image: Image, *, sigma: float) -> BoolArray:
+    """Pixels more than `sigma` standard deviations above the median of their block.
+
+    The standard deviation is that of all good pixels about their blocks' medians, robustly, or the pixel's
+    own stated noise if that is larger.
+    """
+    good = ~excluded(image.dq)
+    excess = image.data - _block_medians(image.data, good)
+    spread = robust_sigma(excess[good]) if good.any() else 0.0
+    stated = np.sqrt(np.where(good, image.variance, np.float32(0)))
+    hot: BoolArray = good & (excess > sigma * np.maximum(stated, spread))
+    return hot
+
+
+def _block_medians(data: FloatArray, good: BoolArray) -> FloatArray:
+    result = np.zeros_like(data)
+    for y in range(0, data.shape[0], NEIGHBOURHOOD):
+        for x in range(0, data.shape[1], NEIGHBOURHOOD):
+            block = slice(y, y + NEIGHBOURHOOD), slice(x, x + NEIGHBOURHOOD)
+            values = data[block][good[block]]
+            result[block] = np.median(values) if values.size else 0
+    return result
+
+
+def _combined(frames: list[CalibratedFrame], bias: Product | None, parameters: DarkParameters) -> Combined:
+    times = [frame.exptime for frame in frames]
+    if bias is None:
+        if not np.allclose(times, times[0], rtol=1e-3, atol=0):
+            raise ValueError(f"darks that hold bias must have one exposure time, found {times} s")
+        return combine(frames, parameters.combination)
+    for frame in frames:
+        if not frame.exptime > 0:
+            raise ValueError(
+                f"{frame.name} has an exposure time of {frame.exptime:g} s, a dark needs one above 0"
+            )
+    return combine(
+        frames,
+        parameters.combination,
+        scales=[1 / time for time in times],
+        weights=times,
+        calibrations=[("bias", MastersVariance(frame)) for frame in frames],
+    )
+
+
+def _bias_cards(bias: Product | None) -> dict[str, Card]:
+    subtracted: dict[str, Card] = {
+        "BIASSUB": (bias is not None, "master bias subtracted: can be scaled by time")
+    }
+    if bias is None:
+        return subtracted
+    return {
+        **subtracted,
+        "BIASID": (fingerprint(pixels_of(bias, "master bias")), "checksum of that bias's pixels"),
+    }
+
+
+RECIPE = Recipe(
+    name="dark",
+    version="1",
+    inputs={"main": Input("raw", 1, None), "bias": Input("product", 0, 1), "gain": Input("product", 0, 1)},
+    outputs=("master_dark",),
+    parameters=DarkParameters,
+    run=run,
+)

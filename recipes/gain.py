@@ -1,0 +1,206 @@
+"""Gain and read noise of each amplifier, from pairs of flats and of biases."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ccdflow.recipes.calibrate import raw_frames
+from ccdflow.recipes.detector import Detector, RawFrame, Section
+from ccdflow.recipes.dq import excluded
+from ccdflow.recipes.image import FloatArray, Image
+from ccdflow.recipes.raw import Overscan, prepare
+from ccdflow.recipes.readout import Readout
+from ccdflow.recipes.recipe import Input, Inputs, Output, Parameters, Recipe, Result
+from ccdflow.recipes.statistics import NORMAL_MAD, robust_sigma, sampled, typical_size, without_outliers
+
+Floats = NDArray[np.float64]
+
+OUTLIER = 5.0
+"""Pixels whose difference is further out than so many standard deviations were hit by something."""
+
+
+class GainParameters(Parameters):
+    """Parameters of the recipe ``gain``."""
+
+    overscan: Overscan = Field("level", description="How the overscan is subtracted: level, row or none.")
+    block: int = Field(32, ge=4, description="Side in pixels of the blocks in which noise is measured.")
+    max_saturated: float = Field(
+        0.05, description="Fraction of saturated pixels above which a flat is left out."
+    )
+    max_structure: float = Field(
+        0.003,
+        description="Largest rms, over the blocks, of the ratio of two flats of one filter and one lamp.",
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number from one or more pairs of frames, and its standard error."""
+
+    value: float
+    error: float
+    pairs: int
+
+
+def run(inputs: Inputs, parameters: GainParameters) -> Result:
+    """Measure gain and read noise of each amplifier."""
+    flats = raw_frames(inputs, "main")
+    biases = raw_frames(inputs, "bias")
+    if not flats + biases:
+        raise ValueError("there is no flat and no bias to measure with")
+    rows, warnings = [], []
+    for number, amplifier in enumerate((flats or biases)[0].detector.amplifiers):
+        if not biases and amplifier.overscan is None:
+            raise ValueError(
+                "without a bias frame or an overscan the flats' light can't be told from their bias"
+            )
+        noise = read_noise_adu(biases, number, parameters)
+        gain = gain_from_flats(flats, biases, number, noise.value, parameters)
+        label = amplifier.name or str(number + 1)
+        if not gain.pairs:
+            warnings.append(f"amplifier {label}: no pair of alike flats; a gain of 1 electron/adu is assumed")
+        if not noise.pairs:
+            warnings.append(f"amplifier {label}: fewer than 2 biases; read noise is not known")
+        rows.append((label, gain, noise))
+    return Result({"gain_table": _output(rows)}, tuple(warnings))
+
+
+def read_noise_adu(biases: Sequence[RawFrame], number: int, parameters: GainParameters) -> Measured:
+    """Read noise of an amplifier in adu: rms of the difference of neighbouring biases / √2."""
+    found = []
+    for one, other in pairwise(_amplifier_images(biases, number, parameters)):
+        variances = without_outliers(block_variances(one.data - other.data, parameters.block)) / 2
+        found.append((float(variances.mean()), float(variances.std()) / sqrt(variances.size)))
+    mean = _mean(found)
+    noise = sqrt(mean.value)
+    return Measured(noise, mean.error / (2 * noise) if noise else 0.0, mean.pairs)
+
+
+def read_noise_of_amplifiers(
+    biases: Sequence[RawFrame], gains: Sequence[float], overscan: Overscan
+) -> tuple[float, ...]:
+    """Read noise in electron of each amplifier, measured from two biases or more; nothing from fewer."""
+    if len(biases) < 2:
+        return ()
+    parameters = GainParameters(overscan=overscan)
+    return tuple(gain * read_noise_adu(biases, number, parameters).value for number, gain in enumerate(gains))
+
+
+def gain_from_flats(
+    flats: Sequence[RawFrame],
+    biases: Sequence[RawFrame],
+    number: int,
+    noise: float,
+    parameters: GainParameters,
+) -> Measured:
+    """Gain of an amplifier in electron/adu, over neighbouring flats that are alike; 1 without a pair.
+
+    Notes
+    -----
+    Photon transfer (Janesick 2001, Scientific Charge-Coupled Devices, ch. 2) with flats of unequal level: in
+    each block, where the flats' bias-free levels are S1 and S2 [adu] and s = S1 / S2, the difference D = F1 -
+    s F2 is free of the pattern that both share, and
+
+        var(D) = (S1 + s² S2) / gain + (1 + s²) read_noise²
+    """
+    bias = sum(
+        (image.data / len(biases) for image in _amplifier_images(biases, number, parameters)), np.float32(0)
+    )
+    found = []
+    for one, other in pairwise(_amplifier_images(flats, number, parameters)):
+        if max(excluded(flat.dq).mean() for flat in (one, other)) > parameters.max_saturated:
+            continue
+        inverse = _inverse_gains(one.data - bias, other.data - bias, noise, parameters)
+        if inverse.size and inverse.mean() > 0:
+            found.append((float(inverse.mean()), float(inverse.std()) / sqrt(inverse.size)))
+    mean = _mean(found)
+    if not mean.pairs:
+        return Measured(1.0, 0.0, 0)
+    return Measured(1 / mean.value, mean.error / mean.value**2, mean.pairs)
+
+
+def block_variances(difference: FloatArray, block: int) -> Floats:
+    """Variance of the difference of two frames in each block of `block` × `block` pixels, outliers left out.
+
+    What changes slowly over the frame is not counted: each block has its own level.
+    """
+    cells = _blocks(difference, block)
+    residual = cells - np.median(cells, axis=1, keepdims=True)
+    good = np.abs(residual) <= OUTLIER * max(NORMAL_MAD * typical_size(sampled(residual)), 1e-9)
+    count = np.maximum(good.sum(axis=1), 2)
+    mean = np.where(good, residual, 0).sum(axis=1) / count
+    squares = np.where(good, residual - mean[:, None], 0) ** 2
+    variances: Floats = squares.sum(axis=1) / (count - 1)
+    return variances
+
+
+def _inverse_gains(one: FloatArray, other: FloatArray, noise: float, parameters: GainParameters) -> Floats:
+    """1 / gain in each block; none if the flats are too different for a pair, or hold no light."""
+    levels, others = (np.median(_blocks(flat, parameters.block), axis=1) for flat in (one, other))
+    if min(levels.min(), others.min()) <= 0:
+        return np.empty(0)
+    ratio = levels / others
+    typical = float(np.median(ratio))
+    if robust_sigma(ratio / typical) > parameters.max_structure:
+        return np.empty(0)
+    variances = block_variances(one - np.float32(typical) * other, parameters.block)
+    inverse: Floats = (variances - (1 + typical**2) * noise**2) / (levels + typical**2 * others)
+    return without_outliers(inverse)
+
+
+def _amplifier_images(frames: Sequence[RawFrame], number: int, parameters: GainParameters) -> Iterator[Image]:
+    """Pixels of one amplifier in adu, one frame after the other."""
+    for frame in frames:
+        amplifier = frame.detector.amplifiers[number]
+        alone = replace(amplifier, target=Section.whole(amplifier.data.shape))
+        detector = Detector(alone.data.shape, (alone,))
+        yield prepare(
+            replace(frame, detector=detector), Readout((1.0,), (0.0,)), overscan=parameters.overscan
+        )
+
+
+def _blocks(plane: FloatArray, block: int) -> Floats:
+    """Blocks as rows of an array of shape (blocks, pixels); what is left over at the edges is not used."""
+    ny, nx = (max(1, size // block) for size in plane.shape)
+    height, width = min(block, plane.shape[0]), min(block, plane.shape[1])
+    cut: Floats = plane[: ny * height, : nx * width].reshape(ny, height, nx, width).astype(np.float64)
+    cells: Floats = cut.swapaxes(1, 2).reshape(ny * nx, height * width)
+    return cells
+
+
+def _mean(found: Sequence[tuple[float, float]]) -> Measured:
+    if not found:
+        return Measured(0.0, 0.0, 0)
+    values, errors = np.array(found).T
+    return Measured(float(values.mean()), float(np.sqrt((errors**2).sum()) / len(found)), len(found))
+
+
+def _output(rows: Sequence[tuple[str, Measured, Measured]]) -> Output:
+    table: dict[str, NDArray[Any]] = {
+        "amplifier": np.array([label for label, _, _ in rows]),
+        "gain": np.array([gain.value for _, gain, _ in rows]),
+        "gain_error": np.array([gain.error for _, gain, _ in rows]),
+        "read_noise": np.array([gain.value * noise.value for _, gain, noise in rows]),
+        "read_noise_adu": np.array([noise.value for _, _, noise in rows]),
+        "pairs": np.array([gain.pairs for _, gain, _ in rows], np.int32),
+    }
+    quality = {
+        name: float(table[name].mean()) for name in ("gain", "gain_error", "read_noise", "read_noise_adu")
+    }
+    return Output(None, table=table, quality=quality)
+
+
+RECIPE = Recipe(
+    name="gain",
+    version="1",
+    inputs={"main": Input("raw", 1, None), "bias": Input("raw", 1, None)},
+    outputs=("gain_table",),
+    parameters=GainParameters,
+    run=run,
+)

@@ -1,0 +1,104 @@
+"""Recipe ``science``: one raw frame to a calibrated frame in electron."""
+
+import numpy as np
+from pydantic import Field
+
+from ccdflow.recipes.arithmetic import flag_bad_pixels, flag_cosmic_rays
+from ccdflow.recipes.calibrate import (
+    CalibratedFrame,
+    Masters,
+    calibrated_frames,
+    masters_of,
+    one_product,
+    pixels_of,
+    raw_frames,
+)
+from ccdflow.recipes.dq import DQ, excluded
+from ccdflow.recipes.image import Image
+from ccdflow.recipes.raw import Overscan
+from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Parameters, Product, Recipe, Result
+from ccdflow.recipes.statistics import sampled, without_outliers
+
+WHOLE = slice(None)
+
+
+class ScienceParameters(Parameters):
+    """Parameters of the recipe ``science``."""
+
+    overscan: Overscan = Field("level", description="How the overscan is subtracted: level, row or none.")
+    cosmic_rays: bool = Field(
+        False, description="Flag cosmic rays by L.A.Cosmic; a stack rejects them anyway."
+    )
+    cosmic_sigma: float = Field(6.0, gt=0, description="Laplacian signal over noise of a cosmic ray.")
+    cosmic_contrast: float = Field(
+        5.0, gt=0, description="Least contrast that tells a hit from a star's core."
+    )
+
+
+def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
+    """Calibrate one frame: each master that is given is applied."""
+    raw = raw_frames(inputs, "main")
+    if len(raw) != 1:
+        raise ValueError(f"found {len(raw)} frames as main, one is needed")
+    masters = masters_of(inputs)
+    (frame,), doubts = calibrated_frames(raw, masters, one_product(inputs, "gain"), parameters.overscan)
+    image = _flagged(frame.rows(WHOLE), one_product(inputs, "bad_pixel_mask"), parameters)
+    output = Output(
+        image,
+        calibration_variance=frame.masters_variance(WHOLE).data if masters.given else None,
+        cards={**frame.prepared.readout.cards, **_cards(frame, masters)},
+        quality=_quality(image),
+    )
+    return Result({"science": output}, tuple(doubts))
+
+
+def _flagged(image: Image, bad_pixel_mask: Product | None, parameters: ScienceParameters) -> Image:
+    if bad_pixel_mask is not None:
+        image = flag_bad_pixels(image, pixels_of(bad_pixel_mask, "bad pixel mask").rows(WHOLE))
+    if parameters.cosmic_rays:
+        image = flag_cosmic_rays(image, sigma=parameters.cosmic_sigma, contrast=parameters.cosmic_contrast)
+    return image
+
+
+def _cards(frame: CalibratedFrame, masters: Masters) -> dict[str, Card]:
+    amplifiers = frame.prepared.frame.detector.amplifiers
+    levels = [float(level.values.mean()) for level in frame.prepared.levels if level is not None]
+    cards: dict[str, Card] = {
+        "OVERSCAN": (bool(levels), "overscan subtracted"),
+        "BIASCORR": (masters.bias is not None, "master bias subtracted"),
+        "LINCORR": (any(one.linearity for one in amplifiers), "corrected for nonlinearity"),
+        "DARKCORR": (masters.dark is not None, "master dark subtracted"),
+        "FLATCORR": (masters.flat is not None, "divided by master flat"),
+    }
+    if levels:
+        cards["OVSCNLVL"] = (float(np.mean(levels)), "[adu] level of the overscan")
+    return cards
+
+
+def _quality(image: Image) -> dict[str, float]:
+    bad = excluded(image.dq)
+    good = image.data[~bad]
+    sky = without_outliers(sampled(good), sigma=3.0)
+    return {
+        "background": float(np.median(sky)) if sky.size else 0.0,
+        "background_sigma": float(sky.std()) if sky.size else 0.0,
+        "saturated_fraction": float(((image.dq & DQ.SATURATED) != 0).mean()),
+        "bad_fraction": float(bad.mean()),
+    }
+
+
+RECIPE = Recipe(
+    name="science",
+    version="1",
+    inputs={
+        "main": Input("raw", 1, 1),
+        "bias": Input("product", 0, 1),
+        "dark": Input("product", 0, 1),
+        "flat": Input("product", 0, 1),
+        "gain": Input("product", 0, 1),
+        "bad_pixel_mask": Input("product", 0, 1),
+    },
+    outputs=("science",),
+    parameters=ScienceParameters,
+    run=run,
+)
