@@ -23,14 +23,15 @@ _T = TypeVar("_T")
 class NewFrame:
     """A frame as ingest describes it.
 
-    `path` is None for a row of a catalogue. `refused` says why the frame can't be used; empty where it can.
-    The other columns are as in `FrameRecord`.
+    `path` is None for a row of a catalogue. `changed_ns` is when the file was last changed, in nanoseconds
+    since 1970-01-01 UTC (best its ctime, which nobody can set back). `refused` says why the frame can't be
+    used; empty where it can. The other columns are as in `FrameRecord`.
     """
 
     path: str | None = None
     sha256: str | None = None
     size: int | None = None
-    mtime_ns: int | None = None
+    changed_ns: int | None = None
     frame_class: str = "unclassified"
     telescope: str = ""
     camera: str = ""
@@ -142,7 +143,7 @@ def _refresh(session: Session, frame: int, new: NewFrame) -> None:
     if before["status"] != "duplicate":
         row["status"] = status
     changed = {name: value for name, value in row.items() if before[name] != value}
-    regroup = changed.keys() - {"path", "size", "mtime_ns", "reason"}
+    regroup = changed.keys() - {"path", "size", "changed_ns", "reason"}
     if regroup and before["status"] != "duplicate":
         changed["ungrouped"] = True
     if changed:
@@ -157,7 +158,7 @@ def _row(new: NewFrame) -> dict[str, Any]:
         "path": new.path,
         "sha256": new.sha256,
         "size": new.size,
-        "mtime_ns": new.mtime_ns,
+        "changed_ns": new.changed_ns,
         "class": _clean(new.frame_class),
         "status": "refused" if new.refused else "registered",
         "reason": _clean(new.refused),
@@ -254,7 +255,19 @@ def batches(rows: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield batch
 
 
-def known_file(session: Session, path: str, size: int, mtime_ns: int) -> int | None:
+def known_file(session: Session, path: str, size: int, changed_ns: int) -> int | None:
     """The frame of a file that has not been touched, told by size and time alone."""
-    wanted = Frame.path == path, Frame.size == size, Frame.mtime_ns == mtime_ns, Frame.status != "superseded"
+    wanted = (
+        Frame.path == path,
+        Frame.size == size,
+        Frame.changed_ns == changed_ns,
+        Frame.status != "superseded",
+    )
     return session.execute(select(Frame.id).where(*wanted)).scalar_one_or_none()
+
+
+def files(session: Session) -> list[tuple[str, int, int]]:
+    """Path, size and time of the newest version of each file."""
+    columns = select(Frame.path, Frame.size, Frame.changed_ns).order_by(Frame.path)
+    rows = session.execute(columns.where(Frame.path.is_not(None), Frame.status != "superseded"))
+    return [(path or "", size or 0, changed_ns or 0) for path, size, changed_ns in rows]

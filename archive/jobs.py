@@ -177,9 +177,14 @@ def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(str(row["job_key"]) for row in rows))
 
 
+def clock() -> float:
+    """The time in seconds since 1970-01-01 UTC, as leases have it; the clocks of all workers must agree."""
+    return time.time()
+
+
 def claim(session: Session, key: str, owner: str, lease: float) -> Claim | None:
     """Take a job that waits, has failed, or whose owner is silent for longer than `lease` seconds or dead."""
-    moment = time.time()
+    moment = clock()
     found = session.execute(select(Job.state, Job.owner).where(Job.key == key)).one_or_none()
     if found is None:
         raise KeyError(f"no job {key!r} in the registry")
@@ -207,7 +212,7 @@ def claim(session: Session, key: str, owner: str, lease: float) -> Claim | None:
     return None if attempts is None else Claim(key, owner, attempts)
 
 
-def set_state(session: Session, key: str, owner: str, **values: Any) -> bool:
+def set_state(session: Session, key: str, owner: str, values: Mapping[str, Any]) -> bool:
     """Change a job that `owner` holds; False where it does not hold it."""
     held = update(Job).where(Job.key == key, Job.owner == owner, Job.state == "running")
     result = session.execute(
@@ -219,7 +224,7 @@ def set_state(session: Session, key: str, owner: str, **values: Any) -> bool:
 def sweep(session: Session, lease: float) -> list[str]:
     """Give back the jobs of dead and silent owners; gives their keys."""
     running = select(Job.key, Job.owner, Job.heartbeat).where(Job.state == "running")
-    silent = time.time() - lease
+    silent = clock() - lease
     freed: list[str] = []
     for key, owner, heartbeat in session.execute(running).all():
         if (heartbeat or 0.0) < silent or is_dead(owner):
@@ -305,6 +310,18 @@ def lineage(session: Session, keys: Collection[str], *, up: bool) -> list[JobRec
         frontier = step - seen
         seen |= frontier
         found += jobs(session, JobFilter(keys=frontier)) if frontier else []
+    return found
+
+
+def main_frames(session: Session, key: str) -> list[int]:
+    """Raw frames behind the main input of a job, in order."""
+    main = select(JobInput.frame_id, JobInput.parent_job_key).where(JobInput.job_key == key, JobInput.role == "main")
+    found: list[int] = []
+    for frame, parent in session.execute(main.order_by(JobInput.position)).all():
+        if frame is not None:
+            found.append(frame)
+        elif parent is not None:
+            found += main_frames(session, parent)
     return found
 
 

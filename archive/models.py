@@ -28,6 +28,8 @@ SORTED = Text().with_variant(Text(collation="C"), "postgresql")
 """Text that sorts byte by byte: times, paths and keys of order."""
 
 CURRENT = "path IS NOT NULL AND status <> 'superseded'"
+PLACE = "(CASE WHEN iobs BETWEEN 1 AND nobs THEN iobs ELSE 0 END)"
+"""A frame's place in its sequence, 0 where unknown, as `ccdflow.cascade.sequences.place` has it."""
 ORIGINAL = "sha256 IS NOT NULL AND status IN ('registered', 'refused')"
 
 
@@ -60,7 +62,7 @@ class Frame(Base):
     path: Mapped[str | None] = mapped_column(SORTED)
     sha256: Mapped[str | None] = mapped_column(SORTED)
     size: Mapped[int | None] = mapped_column(BigInteger)
-    mtime_ns: Mapped[int | None] = mapped_column(BigInteger)
+    changed_ns: Mapped[int | None] = mapped_column(BigInteger)
     version: Mapped[int] = mapped_column(Integer, server_default="1")
     frame_class: Mapped[str] = mapped_column("class", Text, server_default="unclassified")
     telescope: Mapped[str] = _blank()
@@ -111,7 +113,7 @@ class Frame(Base):
             "camera",
             "instrument",
             "obsdate",
-            text("coalesce(iobs, 0)"),
+            text(PLACE),
             text("coalesce(sha256, '')"),
             "id",
         ),
@@ -125,6 +127,9 @@ class Frame(Base):
             "camera",
             "instrument",
             "obsdate",
+            text(PLACE),
+            text("coalesce(sha256, '')"),
+            "id",
             sqlite_where=text("ungrouped"),
             postgresql_where=text("ungrouped"),
         ),
@@ -280,6 +285,7 @@ class Product(Base):
     path: Mapped[str] = mapped_column(SORTED)
     sha256: Mapped[str | None] = mapped_column(Text)
     size: Mapped[int | None] = mapped_column(BigInteger)
+    changed_ns: Mapped[int | None] = mapped_column(BigInteger)
     state: Mapped[str] = mapped_column(Text, server_default="planned")
     night: Mapped[str] = _time()
     telescope: Mapped[str] = _blank()
@@ -367,6 +373,5 @@ class Event(Base):
 def order_key() -> tuple[Any, ...]:
     """Columns that order the frames of a stream: obsdate, iobs (0 where unknown), content, id."""
     # Literals, since SQLite does not see its index behind bound values.
-    iobs = func.coalesce(Frame.iobs, literal_column("0"))
     content = func.coalesce(Frame.sha256, literal_column("''"))
-    return Frame.obsdate, iobs, content, Frame.id
+    return Frame.obsdate, literal_column(PLACE, Integer), content, Frame.id

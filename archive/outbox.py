@@ -16,7 +16,11 @@ _MANY = 5000
 
 @dataclass(frozen=True)
 class EventRecord:
-    """Something that happened: ``frame.registered``, ``product.made`` or ``set.closed``; `subject` as ``frame/12``."""
+    """Something that happened.
+
+    `kind` is ``frame.registered``, ``product.made`` or ``set.closed``, `subject` what it happened to, as in
+    ``frame/12``.
+    """
 
     id: int
     kind: str
@@ -79,6 +83,17 @@ def set_stages(session: Session, states: Sequence[StageState]) -> None:
     if rows:
         statement = replacing(session, table(FrameStage), "state", "reason", "updated")
         session.execute(statement, list(rows.values()))
+
+
+def states(session: Session, stage: str, frames: Collection[int]) -> dict[int, str]:
+    """States of frames in one stage."""
+    found: dict[int, str] = {}
+    for some in batches(sorted(set(frames)), _MANY):
+        wanted = select(FrameStage.frame_id, FrameStage.state).where(
+            FrameStage.stage == stage, FrameStage.frame_id.in_(some)
+        )
+        found |= {frame: state for frame, state in session.execute(wanted)}
+    return found
 
 
 def stages_of(session: Session, frame: int) -> list[dict[str, str]]:

@@ -33,7 +33,7 @@ _UNSYNCED: Mapping[str, Any] = {"synchronize_session": False}
 class Made:
     """A product's file as a worker has written it.
 
-    `path` is relative to the store, `quality` its quality numbers, `cards` what the recipe adds to the header
+    `path` is relative to the store, `changed_ns` when the file was last changed, in nanoseconds, `quality` its quality numbers, `cards` what the recipe adds to the header
     (keyword to value). `exptime` and `obsdate`, where given, replace what was planned.
     """
 
@@ -41,6 +41,7 @@ class Made:
     path: str
     sha256: str
     size: int
+    changed_ns: int | None = None
     quality: Mapping[str, float] = field(default_factory=dict)
     cards: Mapping[str, Any] = field(default_factory=dict)
     exptime: float | None = None
@@ -57,6 +58,7 @@ class ProductRecord:
     path: str
     sha256: str | None
     size: int | None
+    changed_ns: int | None
     state: ProductState
     night: str
     telescope: str
@@ -88,7 +90,8 @@ class ProductFilter:
 
 def finish(session: Session, key: str, owner: str, made: Sequence[Made]) -> list[int]:
     """Record what a job made; gives the products' ids in the order of `made`."""
-    if not set_state(session, key, owner, state="done", reason="", finished_at=now(), heartbeat=None):
+    done = {"state": "done", "reason": "", "finished_at": now(), "heartbeat": None}
+    if not set_state(session, key, owner, done):
         raise LeaseLostError(f"job {key[:8]} is not {owner}'s any more: what it made does not count")
     job = session.execute(select(Job).where(Job.key == key)).scalar_one()
     place = {
@@ -118,6 +121,7 @@ def _finish_product(session: Session, key: str, place: Mapping[str, str], made: 
         "path": made.path,
         "sha256": made.sha256,
         "size": made.size,
+        "changed_ns": made.changed_ns,
         "state": "done",
         "cards": dict(made.cards),
     }
@@ -146,6 +150,14 @@ def lose_products(session: Session, ids: Collection[int], reason: str) -> int:
         session.execute(again.values(state="planned", reason=reason, owner="").execution_options(**_UNSYNCED))
         reopened += len(keys)
     return reopened
+
+
+def touch(session: Session, changed: Mapping[int, int]) -> None:
+    """Note when files that were found intact were last changed, by product."""
+    for identity, changed_ns in changed.items():
+        session.execute(
+            update(Product).where(Product.id == identity).values(changed_ns=changed_ns).execution_options(**_UNSYNCED)
+        )
 
 
 def products(session: Session, wanted: ProductFilter) -> list[ProductRecord]:

@@ -5,18 +5,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, literal_column, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from ccdflow.archive.frames import batches, read_value
 from ccdflow.archive.models import Frame, FrameKeyword, FrameSet, FrameStage, SetMember, order_key
 from ccdflow.cascade.records import FrameRecord, Value
-
-Stream = tuple[str, str, str]
-"""Telescope, camera, instrument."""
-
-OrderKey = tuple[str, int | None, str | None]
-"""obsdate, iobs and sha256: the order of a stream."""
+from ccdflow.cascade.sequences import OrderKey, Stream, place
 
 STAGES = ("ingest", "calibrate", "science", "group", "stack")
 """The stages of a frame's life, in order."""
@@ -97,7 +92,7 @@ def frames(session: Session, wanted: FrameFilter) -> list[FrameRecord]:
         rows = session.execute(select(*_COLUMNS, Frame.status, Frame.reason).where(*tests)).all()
         kept = _keywords(session, select(Frame.id).where(*tests))
         found += [_record(row, kept) for row in rows]
-    return sorted(found, key=lambda one: (one.obsdate, one.iobs or 0, one.sha256 or "", one.id))
+    return sorted(found, key=order_of)
 
 
 def _keywords(session: Session, of: Select[int]) -> dict[int, dict[str, Value]]:
@@ -121,18 +116,17 @@ def stream_is(stream: Stream) -> ColumnElement[bool]:
     return and_(Frame.telescope == telescope, Frame.camera == camera, Frame.instrument == instrument)
 
 
-def stream_page(
-    session: Session, stream: Stream, after: OrderKey | None, size: int, last: int
-) -> list[FrameRecord]:
-    """The next frames of a stream, in order, from those behind the key `after` and the id `last`."""
+def order_of(frame: FrameRecord) -> OrderKey:
+    """What orders the frames of a stream."""
+    return frame.obsdate, place(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
+
+
+def stream_page(session: Session, stream: Stream, after: OrderKey | None, size: int) -> list[FrameRecord]:
+    """The next frames of a stream, in order, from those behind the key `after`."""
     tests = [stream_is(stream), Frame.status.in_(("registered", "refused"))]
     if after is not None:
-        obsdate, iobs, sha256 = after
         # The bare comparison lets the database start at the right place of its index.
-        tests += [
-            Frame.obsdate >= obsdate,
-            tuple_(*order_key()) > tuple_(obsdate, iobs or 0, sha256 or "", last),
-        ]
+        tests += [Frame.obsdate >= after[0], tuple_(*order_key()) > tuple_(*after)]
     statement = select(*_COLUMNS, Frame.status, Frame.reason).where(*tests).order_by(*order_key()).limit(size)
     rows = session.execute(statement).all()
     ids = [row[0] for row in rows]
@@ -151,10 +145,8 @@ def streams(session: Session, *, ungrouped: bool) -> list[Stream]:
 
 
 def _ungrouped() -> ColumnElement[bool]:
-    # Written out as the index has it, else SQLite does not use it.
-    return and_(
-        literal_column("ungrouped", Frame.ungrouped.type), Frame.status.in_(("registered", "refused"))
-    )
+    # Written as the index has it: SQLite does not use that for "ungrouped IS 1".
+    return and_(text("ungrouped"), Frame.status.in_(("registered", "refused")))
 
 
 def ungrouped_frames(session: Session, stream: Stream, limit: int | None) -> list[FrameRecord]:

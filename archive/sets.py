@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from ccdflow.archive.frames import batches, replacing
 from ccdflow.archive.models import Frame, FrameSet, SetMember, StreamState, table
-from ccdflow.archive.queries import Stream
 from ccdflow.cascade.records import Action, Status
+from ccdflow.cascade.sequences import OrderKey, Stream
 
 _MANY = 5000
 
@@ -19,8 +19,7 @@ _MANY = 5000
 class SetRecord:
     """A set as the registry knows it; `frames` in order.
 
-    `sequence_start` is the order key of the first frame of the sequence that the set was cut from: text that sorts
-    as the frames of the stream do.
+    `sequence_start` is the order key of the first frame of the sequence that the set was cut from.
     """
 
     id: int
@@ -32,7 +31,7 @@ class SetRecord:
     status: Status
     ready: bool
     reason: str
-    sequence_start: str
+    sequence_start: OrderKey | None
     first_obsdate: str
     last_obsdate: str
     version: int
@@ -61,7 +60,7 @@ class NewSet:
     status: Status = "open"
     ready: bool = False
     reason: str = ""
-    sequence_start: str = ""
+    sequence_start: OrderKey | None = None
     version: int = 1
 
 
@@ -122,7 +121,7 @@ class SetFilter:
     status: Collection[str] | None = ("open", "closed")
     stream: Stream | None = None
     ready: bool | None = None
-    since_sequence: str | None = None
+    since_sequence: OrderKey | None = None
     ids: Collection[int] | None = None
     frames: Collection[int] | None = None
 
@@ -139,7 +138,7 @@ def sets(session: Session, wanted: SetFilter) -> list[SetRecord]:
     if wanted.ready is not None:
         tests.append(FrameSet.ready.is_(wanted.ready))
     if wanted.since_sequence is not None:
-        tests.append(FrameSet.sequence_start >= wanted.since_sequence)
+        tests.append(FrameSet.sequence_start >= key_text(wanted.since_sequence))
     found: dict[int, SetRecord] = {}
     for some in _narrowed(wanted):
         found |= _read(session, [*tests, *some])
@@ -169,7 +168,29 @@ def _read(session: Session, tests: Sequence[ColumnElement[bool]]) -> dict[int, S
     for found, frame in session.execute(statement.order_by(SetMember.set_id, SetMember.position)):
         members.setdefault(found, []).append(frame)
     rows = session.execute(select(*_COLUMNS).where(*tests))
-    return {row[0]: SetRecord(*[*row, tuple(members.get(row[0], ()))]) for row in rows}
+    return {row.id: _record(row._asdict(), members.get(row.id, [])) for row in rows}
+
+
+def _record(row: Mapping[str, Any], frames: Sequence[int]) -> SetRecord:
+    values = dict(row) | {"sequence_start": text_key(row["sequence_start"]), "frames": tuple(frames)}
+    return SetRecord(**values)
+
+
+def key_text(key: OrderKey | None) -> str:
+    """An order key as text that sorts as the keys do; empty for none."""
+    if key is None:
+        return ""
+    obsdate, iobs, sha256, frame = key
+    # A blank sorts before the point of fractions of a second, as the end of a text does.
+    return f"{obsdate} {iobs:010d} {sha256} {frame:019d}"
+
+
+def text_key(text: str) -> OrderKey | None:
+    """The order key that `key_text` wrote."""
+    if not text:
+        return None
+    obsdate, iobs, sha256, frame = text.split(" ")
+    return obsdate, int(iobs), sha256, int(frame)
 
 
 def set_rows(found: Sequence[SetRecord]) -> list[dict[str, Any]]:
@@ -232,12 +253,12 @@ def apply_changes(
     return ids
 
 
-def _id(set: int | str, ids: Mapping[str, int]) -> int:
-    if isinstance(set, int):
-        return set
-    if set not in ids:
-        raise ValueError(f"no new set is called {set!r}; known: {', '.join(ids) or 'none'}")
-    return ids[set]
+def _id(name: int | str, ids: Mapping[str, int]) -> int:
+    if isinstance(name, int):
+        return name
+    if name not in ids:
+        raise ValueError(f"no new set is called {name!r}; known: {', '.join(ids) or 'none'}")
+    return ids[name]
 
 
 def _new_set(session: Session, new: NewSet) -> int:
@@ -251,7 +272,7 @@ def _new_set(session: Session, new: NewSet) -> int:
         "status": new.status,
         "ready": new.ready,
         "reason": new.reason,
-        "sequence_start": new.sequence_start,
+        "sequence_start": key_text(new.sequence_start),
         "version": new.version,
         "first_obsdate": "",
         "last_obsdate": "",
@@ -336,12 +357,13 @@ def _save_state(session: Session, state: State) -> None:
     session.execute(replacing(session, table(StreamState), "rules", "state"), [row])
 
 
-def last_boundary(session: Session, stream: Stream, step: str, key: str) -> str | None:
+def last_boundary(session: Session, stream: Stream, step: str, key: OrderKey) -> OrderKey | None:
     """Start of the last sequence of a stream that begins at or before `key`; None where there is none."""
     found = select(func.max(FrameSet.sequence_start)).where(
         _of_stream(stream),
         FrameSet.step == step,
         FrameSet.status != "superseded",
-        FrameSet.sequence_start <= key,
+        FrameSet.sequence_start <= key_text(key),
+        FrameSet.sequence_start != "",
     )
-    return session.execute(found).scalar_one()
+    return text_key(session.execute(found).scalar_one() or "")

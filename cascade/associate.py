@@ -125,7 +125,8 @@ def fitting(rules: Sequence[Rule], reference: Candidate, candidates: Sequence[C]
     """
     left = list(candidates)
     for rule in rules:
-        passed, rest = [], []
+        passed: list[C] = []
+        rest: list[C] = []
         for candidate in left:
             (passed if refusal(rule, reference, candidate) is None else rest).append(candidate)
         for candidate in nearest_first(reference, passed):

@@ -168,9 +168,9 @@ class _Planner:
         if source not in self.groups:
             wanted = self.cascade.sources[source].frame_class
             of_class = [one for one in self.frames if one.frame_class == wanted and not one.refused]
-            grouping_result = group_frames(of_class, self.cascade.sources[source].group)
-            self.groups[source] = tuple(Group(tuple(one.frames)) for one in grouping_result.groups)
-            self.notes += [f"{source}: {one.reason}" for one in grouping_result.left_out]
+            grouped = group_frames(of_class, self.cascade.sources[source].group)
+            self.groups[source] = tuple(Group(frames) for frames in grouped.groups)
+            self.notes += [f"{source}: {one.reason}" for one in grouped.left_out]
         return self.groups[source]
 
     def _product_sets(self, task: str) -> list[PlannedSet]:
@@ -188,8 +188,7 @@ class _Planner:
             for one in grouped.left_out
         ]
         return left_out + [
-            PlannedSet(task, tuple(frame.id for frame in one.frames), "stack", True, "")
-            for one in grouped.groups
+            PlannedSet(task, tuple(frame.id for frame in group), "stack", True, "") for group in grouped.groups
         ]
 
     def _set_jobs(self, task: str, found: PlannedSet) -> Iterator[Job]:
@@ -338,5 +337,9 @@ def _group_name(group: Group) -> str:
 
 
 def _in_order(frames: Sequence[FrameRecord]) -> list[FrameRecord]:
-    """Frames by obsdate, then ``iobs``, then content; a total order, whatever the order they came in."""
-    return sorted(frames, key=lambda one: (one.obsdate, one.iobs or 0, content(one), one.id))
+    """Frames by obsdate, then ``iobs``, then content; a total order, whatever the order they came in.
+
+    A frame without obsdate has no place in any order; it is refused at registration.
+    """
+    dated = [frame for frame in frames if frame.obsdate]
+    return sorted(dated, key=lambda one: (one.obsdate, one.iobs or 0, content(one), one.id))

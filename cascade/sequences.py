@@ -149,7 +149,7 @@ class SequenceMachine:
             return [self._cut(pending, "single frame")]
         sizes = self.sizes if self.first.nobs is not None else iter(_sizes(self.length, self.rules))
         size = self.size if self.first.nobs is not None else next(sizes)
-        cuts = []
+        cuts: list[Cut] = []
         while pending:
             cuts.append(self._cut(pending[:size], "left over" if size > 1 or cuts else ""))
             pending = pending[size:]

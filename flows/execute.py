@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from typing import Any
 
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -12,7 +13,7 @@ from ccdflow.cascade.jobs import Job
 from ccdflow.tasks.reduce import recipe_task
 
 
-def task_runner() -> ThreadPoolTaskRunner[object]:
+def task_runner() -> Any:
     """A runner with one thread for each core: recipes let go of the interpreter while they work on pixels."""
     return ThreadPoolTaskRunner(max_workers=os.cpu_count() or 1)
 
@@ -32,7 +33,7 @@ def execute(directory: str, jobs: Iterable[Job]) -> Outcome:
     """
     outcome = Outcome()
     waiting = {job.key: job for job in jobs}
-    finished: SimpleQueue[tuple[str, PrefectFuture[object]]] = SimpleQueue()
+    finished: SimpleQueue[tuple[str, PrefectFuture[Any]]] = SimpleQueue()
     running: set[str] = set()
     while waiting or running:
         ready = [job for job in waiting.values() if not any(one in waiting or one in running for one in job.parents)]
@@ -48,14 +49,14 @@ def execute(directory: str, jobs: Iterable[Job]) -> Outcome:
     return outcome
 
 
-def _submit(directory: str, job: Job, finished: "SimpleQueue[tuple[str, PrefectFuture[object]]]") -> None:
+def _submit(directory: str, job: Job, finished: "SimpleQueue[tuple[str, PrefectFuture[Any]]]") -> None:
     future = recipe_task(directory, job).submit(directory, job.key)
     future.add_done_callback(lambda done: finished.put((job.key, done)))
 
 
-def _note(key: str, future: PrefectFuture[object], outcome: Outcome) -> None:
+def _note(key: str, future: PrefectFuture[Any], outcome: Outcome) -> None:
     state = future.state
     if state.is_completed():
         outcome.done.add(key)
     else:
-        outcome.failed[key] = state.message or state.name
+        outcome.failed[key] = state.message or state.name or state.type.value

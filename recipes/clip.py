@@ -63,8 +63,8 @@ def clip_outliers(values: FloatArray, variance: FloatArray, used: BoolArray, rul
     The clip ``variance`` takes the variance *at the median*, so that no value's own noise decides whether it
     stays: for frame i it is r_i times the median over the frames of V_j / r_j, where r is the frame's typical
     variance relative to the others'. For equal frames that is exact, since V grows with the value. For frames
-    of different exposure, scaled to each other, r is that of the sky, and the limit in bright stars is off by
-    up to the fourth root of what their ratios of read noise differ.
+    of different exposure, scaled to each other, r is that of the sky; in bright stars, where photon noise
+    alone counts, the true ratio is nearer to 1, and the limit is off by the square root of that difference.
     """
     kept = used.copy()
     if rule.clip == "none":

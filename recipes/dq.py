@@ -40,4 +40,5 @@ EXCLUDED = np.uint16(0xFFFF ^ int(DQ.NONLINEAR | DQ.INTERPOLATED))
 
 def excluded(dq: DQArray) -> BoolArray:
     """Boolean array, true where any bit says that the pixel must not be used."""
-    return (dq & EXCLUDED) != 0
+    bad: BoolArray = (dq & EXCLUDED) != 0
+    return bad

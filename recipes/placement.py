@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from ccdflow.recipes.asterisms import SEARCH_RADIUS, match
 from ccdflow.recipes.dq import excluded
 from ccdflow.recipes.image import Image, ImageSource
 from ccdflow.recipes.recipe import Product
@@ -130,7 +131,11 @@ def _by_wcs(frame: Frame, reference: Frame, placing: Placing) -> Registration:
     except NoMatchError as error:
         message = f"{frame.name} cannot be placed on {reference.name} by their WCS: {error}"
         raise ValueError(message) from error
-    return replace(found, transform=found.transform.snapped(shape, _SNAP))
+    found = replace(found, transform=found.transform.snapped(shape, _SNAP))
+    a, b = reference.stars.positions(), frame.stars.positions()
+    pairs = match(a, b, found.transform, SEARCH_RADIUS)
+    found = replace(found, matches=len(pairs), pairs=pairs)
+    return replace(found, rms=residual_rms(reference.stars, frame.stars, found))
 
 
 def _by_correlation(

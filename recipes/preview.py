@@ -13,8 +13,10 @@ from ccdflow.recipes.image import FloatArray
 
 Stretch = Literal["asinh", "linear"]
 
-_SOFTENING = 10.0
-"""asinh turns from linear to logarithmic this many times the zscale range below its white."""
+_SOFTENING = 5.0
+"""asinh turns from linear to logarithmic at a fifth of the range of zscale."""
+_LEAST_RANGE = 20.0
+"""White is at least so many ranges of zscale above black, so that an empty sky is dark."""
 
 
 def preview(
@@ -31,7 +33,7 @@ def preview(
     most : int
         Larger images are averaged in blocks, until neither side has more pixels than that.
     stretch : {'asinh', 'linear'}
-        ``linear`` runs over the range of IRAF's zscale; ``asinh`` goes on to the brightest 0.05 % of the
+        ``linear`` runs over the range of IRAF's zscale; ``asinh`` goes on to the brightest 0.01 % of the
         pixels, so that faint and bright stars are both seen.
 
     Returns
@@ -48,8 +50,8 @@ def preview(
     low, high = ZScaleInterval().get_limits(blocks[seen])
     value = (np.where(seen, blocks, low) - low) / max(high - low, 1e-30)
     if stretch == "asinh":
-        brightest = max(float(np.quantile(value[seen], 0.9995)), 1.0)
-        value = np.arcsinh(_SOFTENING * value / 2) / np.arcsinh(_SOFTENING * brightest / 2)
+        brightest = max(float(np.quantile(value[seen], 0.9999)), _LEAST_RANGE)
+        value = np.arcsinh(_SOFTENING * value) / np.arcsinh(_SOFTENING * brightest)
     grey = np.rint(255 * np.clip(value, 0, 1)).astype(np.uint8)
     return np.where(seen, grey, np.uint8(0))[::-1]
 

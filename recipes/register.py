@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from astropy.io.fits import Header
 from astropy.wcs import WCS, FITSFixedWarning
+from numpy.typing import NDArray
 from scipy import fft
 
 from ccdflow.recipes.asterisms import SEARCH_RADIUS, Pairs, guesses, match
@@ -21,6 +22,8 @@ _FEWEST = {"shift": 3, "similarity": 4, "affine": 12}
 """Matches that a model needs so that it is checked by more stars than it has freedom for."""
 _SIGNIFICANT_PEAK = 8.0
 """The highest of a million values of noise lies near 5 standard deviations."""
+_LEAST_COMMON = 0.1
+"""Part of the frames that must overlap."""
 
 
 class NoMatchError(ValueError):
@@ -145,20 +148,30 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
     ]
     a, b = (np.clip(image, -5 * sigma, 30 * sigma) for image in (reference, frame))
     product = np.conj(fft.rfft2(a - a.mean(), shape)) * fft.rfft2(b - b.mean(), shape)
-    surface = fft.irfft2(product, shape)
+    shifts = [np.arange(size) for size in shape]
+    for at, size, whole in zip(shifts, frame.shape, shape, strict=True):
+        at[size:] -= whole
+    common: NDArray[np.int_] = np.outer(
+        *(_overlap(*each) for each in zip(reference.shape, frame.shape, shifts, strict=True))
+    )
+    # A sum over n pixels of noise has the scatter √n; slivers in common say nothing.
+    enough = common > _LEAST_COMMON * min(reference.size, frame.size)
+    surface = np.where(enough, fft.irfft2(product, shape) / np.sqrt(np.maximum(common, 1)), 0)
     row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
-    spread = 1.4826 * float(np.median(np.abs(surface)))
+    spread = 1.4826 * float(np.median(np.abs(surface[enough])))
     peak = float(surface[row, column]) / spread if spread > 0 else 0.0
     if peak < _SIGNIFICANT_PEAK:
         raise NoMatchError(
             f"the highest cross-correlation is {peak:.1f} standard deviations, "
             f"{_SIGNIFICANT_PEAK:g} are needed"
         )
-    dy, dx = (
-        int(at) if at < size else int(at) - whole
-        for at, size, whole in zip((row, column), frame.shape, shape, strict=True)
-    )
-    return Registration(Transform(float(dx), float(dy)), "correlation")
+    return Registration(Transform(float(shifts[1][column]), float(shifts[0][row])), "correlation")
+
+
+def _overlap(reference: int, frame: int, shift: NDArray[np.int_]) -> NDArray[np.int_]:
+    """How many of the reference's rows (or columns) lie in the frame, for each shift."""
+    common: NDArray[np.int_] = np.minimum(frame, reference + shift) - np.maximum(0, shift)
+    return np.maximum(common, 0)
 
 
 def register_wcs(

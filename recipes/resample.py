@@ -19,7 +19,7 @@ _INFLUENCE = 0.01
 _EXCLUDING = 0.1
 """An excluded pixel above this weight excludes the result, below it the others are normalised without it.
 
-Of a cubic kernel's 16 pixels only the four around the place weigh more. With 1 % for these too, a bad pixel would
+Of a cubic kernel's 16 pixels only the four around the place weigh more. With 1 % here too a bad pixel would
 spoil 16 instead of four, and three frames dithered by a pixel or two lose a per cent of the field.
 """
 
@@ -169,10 +169,14 @@ def _gather(
     # Few pixels touch a flagged one: only those need bits, and sums over good pixels alone.
     touched = np.nonzero(_any_flag(dq, len(weights[0])).take(first))
     near = [(step, wx[touched], wy[touched]) for step, wx, wy in taps]
+    missing = np.zeros(len(touched[0]), np.bool_)
     for step, wx, wy in near:
-        bits[touched] |= _handed_on(dq.take(first[touched] + step), np.abs(wx * wy))
-    good = _sums(window, measured & ~excluded(dq), first[touched], near)
+        tap, weight = dq.take(first[touched] + step), np.abs(wx * wy)
+        bits[touched] |= np.where(weight > np.where(excluded(tap), _EXCLUDING, _INFLUENCE), tap, np.uint16(0))
+        missing |= excluded(tap) & (weight > _INFLUENCE)
     spoilt = excluded(bits[touched])
+    bits[touched] |= np.where(missing & ~spoilt, np.uint16(DQ.INTERPOLATED), np.uint16(0))
+    good = _sums(window, measured & ~excluded(dq), first[touched], near)
     for total, other in zip(sums, good, strict=True):
         total[touched] = np.where(spoilt, total[touched], other)
     value, noise, norm = sums
@@ -181,14 +185,6 @@ def _gather(
     norm[empty] = np.inf
     factor = np.float32(area) / norm
     return Image(value * factor, noise * factor**2, bits, window.unit)
-
-
-def _handed_on(dq: DQArray, weight: FloatArray) -> DQArray:
-    """Bits that a result takes from one pixel, given the size of its weight."""
-    none = np.uint16(0)
-    spoils = np.where(weight > _EXCLUDING, dq, np.uint16(DQ.INTERPOLATED))
-    bits: DQArray = np.where(weight > _INFLUENCE, np.where(excluded(dq), spoils, dq), none)
-    return bits
 
 
 def _sums(

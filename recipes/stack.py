@@ -10,7 +10,6 @@ from pydantic import Field
 
 from ccdflow.recipes.asterisms import SEARCH_RADIUS, match
 from ccdflow.recipes.combine import Combination, Combined, combine
-from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.image import Image, ImageSource
 from ccdflow.recipes.placement import Frame, Placed, Placing, Register, choose_reference, measure, place
 from ccdflow.recipes.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
@@ -42,7 +41,7 @@ with warnings.catch_warnings():
         )
         zero: Literal["additive", "none"] = Field(
             default="additive",
-            description="Whether skies are brought to the reference's level by adding a constant",
+            description="Whether skies are brought to one level, by adding a constant",
         )
         method: Literal["mean", "median"] = Field(
             default="mean", description="Average of what is not clipped"
@@ -79,8 +78,9 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     Returns
     -------
     Result
-        Category ``stack``, on the grid of the reference, in its exposure time and at its sky. EXPTIME is the
-        reference's (without scaling, the weighted mean), TOTEXP the sum.
+        Category ``stack``, on the grid of the reference, scaled to its exposure time; with ``additive``
+        zeros its sky is the weighted mean of the frames' skies. EXPTIME is the reference's (without scaling,
+        the weighted mean), TOTEXP the sum.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def _scale(frame: Frame, reference: Frame, registration: Registration, parameter
 
 
 def _combine(placed: Sequence[Placed], reference: Frame, parameters: StackParameters) -> Combined:
-    """Average of the frames at sky 0, brought back to the reference's sky."""
+    """Average of the frames at sky 0, brought back to their weighted mean sky."""
     sources: list[ImageSource] = []
     calibrations: list[tuple[str, ImageSource | None]] = []
     shape = reference.source.shape
@@ -212,8 +212,10 @@ def _combine(placed: Sequence[Placed], reference: Frame, parameters: StackParame
         calibrations=calibrations,
     )
     image = combined.image
-    nothing = (combined.ngood == 0) & ((image.dq & np.uint16(DQ.NO_DATA)) != 0)
-    sky = np.where(nothing, np.float32(0), np.float32(reference.stars.background))
+    nothing = (combined.ngood == 0) & (image.variance == 0)
+    # Of all common levels the frames' weighted mean is the one whose error is that of the mean itself.
+    level = np.average([-one.level * one.scale for one in placed], weights=[one.weight for one in placed])
+    sky = np.where(nothing, np.float32(0), np.float32(level))
     return replace(combined, image=Image(image.data + sky, image.variance, image.dq, image.unit))
 
 

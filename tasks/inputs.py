@@ -1,42 +1,126 @@
 """Files as recipes take them: raw frames with their detector, products with their header."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ccdflow.archive.product import read_product
-from ccdflow.archive.rawfile import open_raw
+from ccdflow.archive.jobs import JobRecord
+from ccdflow.archive.product import InputNote, Origin, common_cards, read_product
+from ccdflow.archive.products import ProductFilter
+from ccdflow.archive.queries import FrameFilter
+from ccdflow.archive.rawfile import file_digest, open_raw
 from ccdflow.cascade.amplifiers import detector
 from ccdflow.cascade.classify import FileFacts, describe
 from ccdflow.cascade.headers import cards_of
 from ccdflow.cascade.instrument import Instrument, find_instrument
-from ccdflow.recipes.detector import RawFrame
-from ccdflow.recipes.recipe import Product, Recipe
+from ccdflow.recipes.detector import Detector, RawFrame
+from ccdflow.recipes.recipe import Inputs
+from ccdflow.tasks.workspace import Workspace
+
+FROM_THE_FIRST = ("DATE-OBS", "MJD-OBS", "RA", "DEC", "CTYPE", "CRVAL", "CRPIX", "CDELT", "CROTA", "CD1_", "CD2_", "PC1_", "PC2_")
+"""Cards that a combined product takes from its first input, since no two inputs have them alike."""
 
 
-def raw_frame(path: Path, instruments: Sequence[Instrument]) -> tuple[RawFrame, Mapping[str, Any]]:
-    """A raw file as a recipe takes it, and its header; pixels are read when the recipe cuts them.
+@dataclass
+class JobInputs:
+    """All inputs of a job, by role, and what its products' headers say of them."""
+
+    by_role: dict[str, list[Any]] = field(default_factory=dict)
+    notes: list[InputNote] = field(default_factory=list)
+    headers: list[Mapping[str, Any]] = field(default_factory=list)
+    comments: Mapping[str, str] = field(default_factory=dict)
+    trim: tuple[int, int] = (0, 0)
+
+    def add_raw(self, role: str, path: Path, instruments: Sequence[Instrument], note: InputNote) -> None:
+        """Take a raw file; pixels are read when the recipe cuts them.
+
+        Raises
+        ------
+        UnreadableFrameError
+            If the file is no raw frame.
+        ValueError
+            If the sections in its header contradict each other.
+        """
+        file = open_raw(path)
+        made = detector(file.header, find_instrument(cards_of(file.header), instruments), file.shape)
+        facts = FileFacts(file.comments, [one.name for one in file.extensions])
+        exptime = describe(file.header, file.shape, instruments, facts).exptime
+        self.by_role.setdefault(role, []).append(RawFrame(file.pixels, made, exptime or 0.0, path.name))
+        self.notes.append(note)
+        if role == "main":
+            self.headers.append(file.header)
+            self.comments = self.comments or file.comments
+            self.trim = _trim(made)
+
+    def add_product(self, role: str, path: Path, note: InputNote) -> None:
+        """Take a product; pixels are read when the recipe asks for rows."""
+        product = read_product(path)
+        self.by_role.setdefault(role, []).append(product)
+        self.notes.append(note)
+        if role == "main":
+            self.headers.append(product.header)
+
+    @property
+    def recipe_inputs(self) -> Inputs:
+        """The inputs as the recipe takes them."""
+        return self.by_role
+
+    def origin(self, key: str, recipe: str, version: str) -> Origin:
+        """What the headers of the products say of where they came from."""
+        first = self.headers[0]
+        kept = {name: value for name, value in first.items() if name.startswith(FROM_THE_FIRST)}
+        return Origin(
+            key=key,
+            recipe=recipe,
+            version=version,
+            inputs=self.notes,
+            level=max((one.level for one in self.notes if one.level is not None), default=0),
+            header=common_cards(self.headers) | kept,
+            comments=self.comments,
+            trim=self.trim,
+        )
+
+
+def _trim(made: Detector) -> tuple[int, int]:
+    """Columns and rows of the raw array before the first pixel of the assembled image."""
+    first = min(made.amplifiers, key=lambda one: (one.target.y0, one.target.x0))
+    return first.data.x0, first.data.y0
+
+
+def read_inputs(space: Workspace, job: JobRecord) -> JobInputs:
+    """The inputs of a job of the registry.
 
     Raises
     ------
-    UnreadableFrameError
-        If the file is no raw frame.
     ValueError
-        If the sections in its header contradict each other.
+        If a raw file's content is no longer what was registered, or a product is not there.
     """
-    file = open_raw(path)
-    instrument = find_instrument(cards_of(file.header), instruments)
-    made = detector(file.header, instrument, file.shape)
-    facts = FileFacts(file.comments, [one.name for one in file.extensions])
-    exptime = describe(file.header, file.shape, instruments, facts).exptime
-    return RawFrame(file.pixels, made, exptime or 0.0, path.name), file.header
+    ids = [one.frame for one in job.inputs if one.frame is not None]
+    frames = {one.id: one for one in space.registry.frames(FrameFilter(status=None, ids=ids))}
+    keys = [one.job for one in job.inputs if one.job is not None]
+    products = {one.job_key: one for one in space.registry.products(ProductFilter(job_keys=keys))}
+    inputs = JobInputs()
+    for one in job.inputs:
+        if one.job is not None:
+            if one.job not in products:
+                raise ValueError(f"the product of job {one.job[:8]}, input {one.role!r}, is not in the store")
+            path = products[one.job].path
+            note = InputNote(one.role, Path(path).name, one.identity, "product", one.level)
+            inputs.add_product(one.role, space.store.absolute(path), note)
+        elif one.frame is not None:
+            raw = Path(frames[one.frame].path or "")
+            _check_content(raw, one.identity)
+            note = InputNote(one.role, raw.name, one.identity, "raw", one.level)
+            inputs.add_raw(one.role, raw, space.instruments, note)
+    return inputs
 
 
-def read_input(
-    recipe: Recipe, role: str, path: Path, instruments: Sequence[Instrument]
-) -> tuple[RawFrame | Product, Mapping[str, Any]]:
-    """A file as the recipe takes it in one role, and its header."""
-    if recipe.inputs[role].kind == "raw":
-        return raw_frame(path, instruments)
-    product = read_product(path)
-    return product, product.header
+def _check_content(path: Path, identity: str) -> None:
+    found = file_digest(path)
+    if found != identity:
+        raise ValueError(
+            f"{path} has changed since it was registered: its sha256 is {found[:12]}..., was {identity[:12]}..."
+        )
+
+

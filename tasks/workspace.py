@@ -1,11 +1,8 @@
 """A project opened for work: its registry, its store, its cascade and its instruments."""
 
-import os
-import socket
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from threading import get_ident
 
 from ccdflow.archive.registry import Registry
 from ccdflow.archive.store import Store
@@ -24,6 +21,28 @@ class Workspace:
     store: Store
     cascade: Cascade
     instruments: tuple[Instrument, ...]
+
+    def intact_keys(self) -> set[str]:
+        """Keys of the jobs whose products are all there, as they were written.
+
+        A file that has not been changed since it was written is not read again; a changed one is held against its checksum. Jobs whose
+        products are gone or damaged are to be done again: the registry then says so.
+        """
+        lost: list[int] = []
+        touched: dict[int, int] = {}
+        for one in self.registry.products():
+            found = self.store.changed_ns(one.path)
+            if found is not None and found == one.changed_ns:
+                continue
+            if found is not None and self.store.intact(one.path, one.size, one.sha256):
+                touched[one.id] = found
+            else:
+                lost.append(one.id)
+        if touched:
+            self.registry.touch_products(touched)
+        if lost:
+            self.registry.lose_products(lost, "its product is gone from the store, or damaged")
+        return self.registry.done_keys()
 
 
 def open_workspace(directory: str | Path) -> Workspace:

@@ -158,9 +158,10 @@ def simulate(
             progress=progress,
         )
     if json:
-        print_json(made.summary())
+        print_json({"directory": str(made.directory), "catalog": str(made.catalog), "frames": dict(made.counts)})
     else:
-        typer.echo(str(made))
+        told = ", ".join(f"{number} {name}" for name, number in made.counts.items())
+        typer.echo(f"{told} in {made.directory}")
 
 
 def _shape(text: str | None) -> tuple[int, int] | None:

@@ -1,0 +1,363 @@
+"""The registry: what exists, in which state, and why. One method is one transaction."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from ccdflow.archive import frames, jobs, outbox, products, queries, sets
+from ccdflow.archive.database import Database, now
+from ccdflow.archive.frames import NewFrame, Registered
+from ccdflow.archive.jobs import Claim, JobFilter, JobRecord, PlannedJob
+from ccdflow.archive.outbox import EventRecord, InstrumentChange, StageState
+from ccdflow.archive.products import Made, ProductFilter, ProductRecord
+from ccdflow.archive.queries import FrameFilter
+from ccdflow.archive.sets import SetChange, SetFilter, SetRecord, State
+from ccdflow.cascade.records import FrameRecord
+from ccdflow.cascade.sequences import OrderKey, Stream
+
+_T = TypeVar("_T")
+_ALL_FRAMES = FrameFilter()
+_ALL_JOBS = JobFilter()
+_ALL_PRODUCTS = ProductFilter()
+_ALL_SETS = SetFilter()
+
+
+class Registry:
+    """The registry of a project, on SQLite (``sqlite:///FILE``) or PostgreSQL (``postgresql://USER@HOST/NAME``).
+
+    May be used by many threads and programs at once. What it gives back are plain records.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+
+    @property
+    def url(self) -> str:
+        """Where the registry is, without password."""
+        return self.database.url.render_as_string(hide_password=True)
+
+    def upgrade(self) -> None:
+        """Make the tables, or bring them up to date."""
+        self.database.upgrade()
+
+    create = upgrade
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()
+
+    # frames
+
+    def add_frame(self, new: NewFrame, *, moves: bool = True) -> Registered:
+        """Register a file.
+
+        The same content at the same path is known (and what is said of it is brought up to date), the same
+        content at another path a duplicate, other content at a known path a new version. With `moves`, known
+        content whose old path is gone from the disk has moved: it is known, and its path changes.
+        """
+
+        def add(session: Session) -> Registered:
+            return frames.add_frame(session, new, moves=moves)
+
+        # On PostgreSQL another program may register the same file at this moment: then it is known.
+        return self._twice(add)
+
+    def _twice(self, work: Callable[[Session], _T]) -> _T:
+        try:
+            with self.database.write() as session:
+                return work(session)
+        except IntegrityError:
+            with self.database.write() as session:
+                return work(session)
+
+    def add_catalogue(self, rows: Iterable[NewFrame], *, batch: int = 2000) -> int:
+        """Register frames without files, in transactions of `batch`; gives how many were new.
+
+        A row with telescope, camera, instrument, obsdate and iobs of one that is there is passed over.
+        """
+        new = 0
+        for some in frames.batches(rows, batch):
+            with self.database.write() as session:
+                new += frames.add_catalogue(session, some)
+        return new
+
+    def known_file(self, path: str, size: int, changed_ns: int) -> int | None:
+        """The frame of a file with this size and time; one changed on purpose may look the same."""
+        with self.database.read() as session:
+            return frames.known_file(session, path, size, changed_ns)
+
+    def files(self) -> list[tuple[str, int, int]]:
+        """Path, size and time of the newest version of each file, as they were when it was registered."""
+        with self.database.read() as session:
+            return frames.files(session)
+
+    def frames(self, wanted: FrameFilter = _ALL_FRAMES) -> list[FrameRecord]:
+        """The frames that `wanted` selects, by time, each with its keywords."""
+        with self.database.read() as session:
+            return queries.frames(session, wanted)
+
+    def list_frames(
+        self, wanted: FrameFilter = _ALL_FRAMES, limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Frames as rows for people: with furthest stage, state there, and current set."""
+        with self.database.read() as session:
+            return queries.list_frames(session, wanted, limit)
+
+    def show_frame(self, identity: int) -> dict[str, Any] | None:
+        """All that is known of one frame; None where there is none."""
+        wanted = FrameFilter(status=None, ids=[identity])
+        with self.database.read() as session:
+            found = queries.list_frames(session, wanted, 1)
+            if not found:
+                return None
+            (record,) = queries.frames(session, wanted)
+            stages = outbox.stages_of(session, identity)
+            return found[0] | {"keywords": dict(record.keywords), "stages": stages}
+
+    def frames_in_stream(
+        self, stream: Stream, after: OrderKey | None = None, *, batch: int = 5000
+    ) -> Iterator[FrameRecord]:
+        """The frames of a stream, in order, from those behind `after` on; read in transactions of `batch`."""
+        while True:
+            with self.database.read() as session:
+                page = queries.stream_page(session, stream, after, batch)
+            yield from page
+            if len(page) < batch:
+                return
+            after = queries.order_of(page[-1])
+
+    def streams(self, *, ungrouped: bool = False) -> list[Stream]:
+        """All streams, or those with frames that no grouping has seen."""
+        with self.database.read() as session:
+            return queries.streams(session, ungrouped=ungrouped)
+
+    def ungrouped_frames(self, stream: Stream, limit: int | None = None) -> list[FrameRecord]:
+        """The frames of a stream that no grouping has seen, in order."""
+        with self.database.read() as session:
+            return queries.ungrouped_frames(session, stream, limit)
+
+    # stages
+
+    def set_frame_stage(self, *states: StageState) -> None:
+        """Write how far frames have come in their stages."""
+        with self.database.write() as session:
+            outbox.set_stages(session, states)
+
+    def stages(self, stage: str, frames: Collection[int]) -> dict[int, str]:
+        """The states of frames in one stage, by id; frames that have not reached it are left out."""
+        with self.database.read() as session:
+            return outbox.states(session, stage, frames)
+
+    def ledger(self, night: str | None = None) -> list[dict[str, Any]]:
+        """Number of frames by night, stage and state; ``ingest`` counts all that were registered."""
+        with self.database.read() as session:
+            return queries.ledger(session, night)
+
+    # jobs
+
+    def plan_jobs(self, planned: Sequence[PlannedJob]) -> int:
+        """Write jobs, their inputs and the products they will make; gives how many were new."""
+        with self.database.write() as session:
+            return jobs.plan_jobs(session, planned)
+
+    def claim(self, key: str, owner: str, lease_seconds: float) -> Claim | None:
+        """Take a job that waits or has failed, or whose owner is dead or silent for `lease_seconds`.
+
+        None where it is done, can't be done, or is being done.
+
+        Raises
+        ------
+        KeyError
+            If there is no such job.
+        """
+        with self.database.write() as session:
+            return jobs.claim(session, key, owner, lease_seconds)
+
+    def heartbeat(self, key: str, owner: str) -> bool:
+        """Tell that `owner` still works on a job; False where the job is no longer its."""
+        return self._set(key, owner, heartbeat=jobs.clock())
+
+    def finish(self, key: str, owner: str, made: Sequence[Made]) -> list[int]:
+        """Record what a job made, and that it is done; gives the products' ids.
+
+        Raises
+        ------
+        LeaseLostError
+            If the job is no longer this owner's; then nothing is recorded.
+        """
+        with self.database.write() as session:
+            return products.finish(session, key, owner, made)
+
+    def fail(self, key: str, owner: str, reason: str) -> bool:
+        """Record why a job failed; False where it is no longer this owner's."""
+        return self._set(key, owner, state="failed", reason=reason, heartbeat=None, finished_at=now())
+
+    def release(self, key: str, owner: str) -> bool:
+        """Give a job back undone; False where it is no longer this owner's."""
+        return self._set(key, owner, state="planned", owner="", heartbeat=None)
+
+    def _set(self, key: str, holder: str, **values: Any) -> bool:
+        with self.database.write() as session:
+            return jobs.set_state(session, key, holder, values)
+
+    def sweep(self, lease_seconds: float) -> list[str]:
+        """Give back the jobs of dead owners, and of those silent for `lease_seconds`; gives their keys."""
+        with self.database.write() as session:
+            return jobs.sweep(session, lease_seconds)
+
+    def job(self, key: str) -> JobRecord | None:
+        """One job with its inputs; None where there is none."""
+        return next(iter(self.jobs(JobFilter(keys=[key]))), None)
+
+    def jobs(self, wanted: JobFilter = _ALL_JOBS) -> list[JobRecord]:
+        """The jobs that `wanted` selects, with their inputs, in the order in which they were planned."""
+        with self.database.read() as session:
+            return jobs.jobs(session, wanted)
+
+    def keys_like(self, prefix: str, limit: int = 10) -> list[str]:
+        """Keys of jobs that begin with `prefix`."""
+        with self.database.read() as session:
+            return jobs.keys_like(session, prefix, limit)
+
+    def done_keys(self) -> set[str]:
+        """Keys of all jobs that are done."""
+        with self.database.read() as session:
+            return jobs.done_keys(session)
+
+    def count_finished(self, keys: Collection[str]) -> int:
+        """How many of these jobs are done or have failed."""
+        with self.database.read() as session:
+            counts = jobs.count_states(session, keys)
+        return counts.get("done", 0) + counts.get("failed", 0)
+
+    def record(self, key: str) -> dict[str, Any]:
+        """What a job has made: its key and state, and id, category, path and sha256 of each product."""
+        with self.database.read() as session:
+            found = jobs.jobs(session, JobFilter(keys=[key]))
+            if not found:
+                raise KeyError(f"no job {key!r} in the registry")
+            made = products.products(session, ProductFilter(job_keys=[key]))
+        rows = [
+            {"id": one.id, "category": one.category, "path": one.path, "sha256": one.sha256} for one in made
+        ]
+        return {"key": key, "state": found[0].state, "reason": found[0].reason, "products": rows}
+
+    def frames_of_job(self, key: str) -> list[int]:
+        """Ids of the raw frames that a job takes as main input, itself or as the products made of them."""
+        with self.database.read() as session:
+            return jobs.main_frames(session, key)
+
+    def lineage_up(self, keys: Collection[str]) -> list[JobRecord]:
+        """The jobs that made what these took, and so on; the nearest first."""
+        with self.database.read() as session:
+            return jobs.lineage(session, keys, up=True)
+
+    def lineage_down(self, keys: Collection[str]) -> list[JobRecord]:
+        """The jobs that took what these made, and so on; the nearest first."""
+        with self.database.read() as session:
+            return jobs.lineage(session, keys, up=False)
+
+    def keys_of_frames(self, ids: Collection[int]) -> set[str]:
+        """Keys of the jobs that took one of these frames themselves."""
+        with self.database.read() as session:
+            return jobs.keys_of_frames(session, ids)
+
+    # products
+
+    def product(self, identity: int) -> ProductRecord | None:
+        """One product in whatever state; None where there is none."""
+        return next(iter(self.products(ProductFilter(states=None, ids=[identity]))), None)
+
+    def products(self, wanted: ProductFilter = _ALL_PRODUCTS) -> list[ProductRecord]:
+        """The products that `wanted` selects, by id."""
+        with self.database.read() as session:
+            return products.products(session, wanted)
+
+    def list_products(self, wanted: ProductFilter = _ALL_PRODUCTS) -> list[dict[str, Any]]:
+        """Products as rows for people, with the inputs of their jobs."""
+        with self.database.read() as session:
+            return products.product_rows(session, products.products(session, wanted))
+
+    def products_of(self, keys: Collection[str]) -> list[dict[str, Any]]:
+        """What these jobs have made, as rows for people."""
+        return self.list_products(ProductFilter(job_keys=keys))
+
+    def outputs_of(self, key: str) -> list[ProductRecord]:
+        """The products of a job, there or planned."""
+        return self.products(ProductFilter(states=None, job_keys=[key]))
+
+    def touch_products(self, changed: Mapping[int, int]) -> None:
+        """Note when the files of products that were found intact were last changed, in nanoseconds, by id."""
+        with self.database.write() as session:
+            products.touch(session, changed)
+
+    def lose_products(self, ids: Collection[int], reason: str) -> int:
+        """Products whose files are gone or damaged: their jobs are to be done again. Gives how many jobs."""
+        with self.database.write() as session:
+            return products.lose_products(session, ids, reason)
+
+    def collect(self, name: str, ids: Collection[int]) -> None:
+        """Put products into a collection, which is made if it isn't there."""
+        with self.database.write() as session:
+            products.collect(session, name, ids)
+
+    # sets
+
+    def sets(self, wanted: SetFilter = _ALL_SETS) -> list[SetRecord]:
+        """The sets that `wanted` selects, with their frames, by time."""
+        with self.database.read() as session:
+            return sets.sets(session, wanted)
+
+    def list_sets(self, wanted: SetFilter = _ALL_SETS) -> list[dict[str, Any]]:
+        """Sets as rows for people."""
+        return sets.set_rows(self.sets(wanted))
+
+    def apply_set_changes(
+        self, changes: Sequence[SetChange], *, states: Sequence[State] = (), grouped: Collection[int] = ()
+    ) -> dict[str, int]:
+        """Make changes to sets in order, all or none; gives the id of each new set by its `ref`.
+
+        In the same transaction the `states` of streams are saved, and the frames `grouped` marked as seen.
+        """
+        with self.database.write() as session:
+            return sets.apply_changes(session, changes, states, grouped)
+
+    def load_state(self, stream: Stream, step: str, rules: str) -> Any:
+        """Where the grouping of a stream stands; None where it has not begun, or was made by other rules."""
+        with self.database.read() as session:
+            return sets.load_state(session, stream, step, rules)
+
+    def save_state(self, state: State) -> None:
+        """Save where the grouping of a stream stands."""
+        self.apply_set_changes((), states=[state])
+
+    def last_boundary(self, stream: Stream, step: str, key: OrderKey) -> OrderKey | None:
+        """Start of the last sequence of a stream that begins at or before `key`; None where there is none."""
+        with self.database.read() as session:
+            return sets.last_boundary(session, stream, step, key)
+
+    # events
+
+    def events(
+        self, *, undelivered: bool = False, after: int = 0, limit: int | None = None
+    ) -> list[EventRecord]:
+        """Events behind the id `after`, in order."""
+        with self.database.read() as session:
+            return outbox.events(session, undelivered=undelivered, after=after, limit=limit)
+
+    def deliver(self, ids: Collection[int]) -> None:
+        """Mark events as delivered."""
+        with self.database.write() as session:
+            outbox.deliver(session, ids)
+
+    def add_instrument_event(self, change: InstrumentChange) -> None:
+        """Record what happened to an instrument."""
+        with self.database.write() as session:
+            outbox.add_instrument_event(session, change)
+
+    def instrument_events(self) -> list[InstrumentChange]:
+        """What happened to instruments, in order."""
+        with self.database.read() as session:
+            return outbox.instrument_events(session)

@@ -1,0 +1,330 @@
+"""What the commands `list`, `show`, `explain`, `status`, `verify` and `plan` tell, as rows.
+
+Ids carry a letter, so that one word names one thing: ``f12`` a frame, ``s3`` a set, ``p7`` a product; a job is named by its key.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ccdflow.archive.jobs import JobFilter, JobRecord
+from ccdflow.archive.products import ProductFilter
+from ccdflow.archive.queries import FrameFilter
+from ccdflow.archive.sets import SetFilter
+from ccdflow.cascade.jobs import Job, JobInput
+from ccdflow.cascade.plan import Plan, Request
+from ccdflow.tasks.planning import planned
+from ccdflow.tasks.workspace import Workspace
+
+Row = dict[str, Any]
+
+COLUMNS = {
+    "frames": "id class telescope camera filter object exptime obsdate iobs nobs stage status set reason".split(),
+    "sets": "id step status action ready telescope camera object filter first frames product reason".split(),
+    "jobs": "key step state night telescope camera filter object level attempts reason".split(),
+    "products": "id category night telescope camera filter object path".split(),
+    "events": "id kind subject created delivered".split(),
+}
+"""What is shown of each list to people; ``--json`` gives everything."""
+
+STATES = ("done", "passed", "running", "waiting", "failed", "refused")
+
+
+def frames(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
+    """Frames with their furthest stage and state."""
+    status = None if superseded else ("registered", "refused", "duplicate")
+    found = space.registry.list_frames(FrameFilter(status=status, night=night, camera=camera))
+    return [_frame_row(row) for row in found]
+
+
+def _frame_row(row: Mapping[str, Any]) -> Row:
+    named: Row = {"id": f"f{row['id']}", "set": _id("s", row["set"])}
+    for name in ("duplicate_of", "superseded_by"):
+        if name in row:
+            named[name] = _id("f", row[name])
+    return {**row, **named}
+
+
+def _id(letter: str, number: int | None) -> str | None:
+    return None if number is None else f"{letter}{number}"
+
+
+def sets(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
+    """Stack sets, with object and filter of their first frame."""
+    status = None if superseded else ("open", "closed")
+    found = space.registry.list_sets(SetFilter(status=status))
+    known = {one.id: one for one in space.registry.frames(FrameFilter(status=None))}
+    rows = []
+    for row in found:
+        first = known[row["frames"][0]]
+        if night not in (None, first.night) or camera not in (None, first.camera, f"{first.telescope}/{first.camera}"):
+            continue
+        named: Row = {"id": f"s{row['id']}", "frames": [f"f{one}" for one in row["frames"]]}
+        named |= {"product": _id("p", row["product"]), "superseded_by": _id("s", row["superseded_by"])}
+        rows.append({**row, **named, "object": first.object, "filter": first.filter, "night": first.night})
+    return rows
+
+
+def jobs(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
+    """Jobs in the order in which they were planned."""
+    return [_job_row(job) for job in space.registry.jobs(JobFilter(night=night, camera=camera))]
+
+
+def _job_row(job: JobRecord) -> Row:
+    names = "key step recipe version state reason night telescope camera instrument filter object level attempts owner"
+    row = {name: getattr(job, name) for name in names.split()}
+    row["parameters"] = dict(job.parameters)
+    row["inputs"] = [_input_row(one.role, one.frame, one.job, one.level) for one in job.inputs]
+    row |= {"set": _id("s", job.set_id), "planned": job.planned_at, "finished": job.finished_at}
+    return row
+
+
+def _input_row(role: str, frame: int | None, job: str | None, level: int | None) -> Row:
+    row: Row = {"role": role, "id": f"f{frame}" if frame is not None else job}
+    return row if level is None else row | {"level": level}
+
+
+def products(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
+    """Products that are there, with their jobs' inputs and quality numbers."""
+    states = None if superseded else ("done",)
+    found = space.registry.list_products(ProductFilter(states=states, night=night, camera=camera))
+    return [product_row(row) for row in found]
+
+
+def product_row(row: Mapping[str, Any]) -> Row:
+    """A product with ids that carry their letter."""
+    inputs = [
+        _input_row(one["role"], one.get("frame"), one.get("job"), one.get("level")) for one in row["inputs"]
+    ]
+    return {**row, "id": f"p{row['id']}", "inputs": inputs}
+
+
+def events(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
+    """The outbox: what happened, in order."""
+    return [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in space.registry.events()]
+
+
+LISTS: Mapping[str, Callable[..., list[Row]]] = {
+    "frames": frames,
+    "sets": sets,
+    "jobs": jobs,
+    "products": products,
+    "events": events,
+}
+
+
+def find(space: Workspace, name: str) -> Row:
+    """One frame, set, product or job, by id, key, beginning of a key, or path.
+
+    Raises
+    ------
+    ValueError
+        If nothing, or more than one job, is called so.
+    """
+    letter, number = name[:1], name[1:]
+    if letter in "fsp" and number.isdigit():
+        found = _by_number(space, letter, int(number))
+    else:
+        found = _by_path(space, name) or _by_key(space, name)
+    if found is None:
+        raise ValueError(f"nothing is called {name!r}; wanted f12, s3, p7, a job's key or its beginning, or a file")
+    return found
+
+
+def _by_number(space: Workspace, letter: str, number: int) -> Row | None:
+    if letter == "f":
+        found = space.registry.show_frame(number)
+        return None if found is None else _frame_row(found)
+    if letter == "s":
+        rows = sets(space, night=None, camera=None, superseded=True)
+        return next((row for row in rows if row["id"] == f"s{number}"), None)
+    rows = space.registry.list_products(ProductFilter(states=None, ids=[number]))
+    return product_row(rows[0]) if rows else None
+
+
+def _by_path(space: Workspace, name: str) -> Row | None:
+    path = Path(name).absolute()
+    for row in frames(space, night=None, camera=None, superseded=False):
+        if row["path"] == str(path):
+            return find(space, row["id"])
+    for row in products(space, night=None, camera=None, superseded=False):
+        if row["path"] == name or space.store.absolute(row["path"]) == path:
+            return row
+    return None
+
+
+def _by_key(space: Workspace, name: str) -> Row | None:
+    keys = space.registry.keys_like(name.lower()) if len(name) >= 4 else []
+    if len(keys) > 1:
+        raise ValueError(f"{name!r} begins the keys of several jobs: {', '.join(key[:12] for key in keys)}")
+    job = space.registry.job(keys[0]) if keys else None
+    return None if job is None else _job_row(job)
+
+
+def explain(space: Workspace, name: str) -> Row:
+    """Where something came from, down to raw frames, and for a frame what is planned for it and why not more."""
+    found = find(space, name)
+    if "category" in found:
+        return {"id": found["id"], "what": found["path"], "made_by": _tree(space, found["job"])}
+    if "recipe" in found:
+        return {"id": found["key"], "what": found["step"], "made_by": _tree(space, found["key"])}
+    if "action" in found:
+        return {
+            "id": found["id"],
+            "what": f"{found['action']} set of {len(found['frames'])} {found['object']} {found['filter']}".strip(),
+            "state": found["status"],
+            "reason": found["reason"],
+            "frames": [_frame_line(space, one) for one in found["frames"]],
+        }
+    return _explain_frame(space, found)
+
+
+def _explain_frame(space: Workspace, frame: Row) -> Row:
+    number = int(frame["id"][1:])
+    jobs_of = space.registry.jobs(JobFilter(keys=space.registry.keys_of_frames([number])))
+    row: Row = {"id": frame["id"], "what": f"{frame['class']} {frame['path'] or 'row of a catalogue'}"}
+    row |= {"state": f"{frame['stage']} {frame['status']}", "reason": frame["reason"]}
+    row["used_by"] = [{"id": job.key[:12], "what": job.step, "state": job.state} for job in jobs_of]
+    plan = planned(space, Request(night=frame["night"] or None))
+    row["missing"] = [
+        missing
+        for job in plan.jobs
+        if job.state == "incomplete" and any(one.frame == number for one in job.main)
+        for missing in _missing_rows(job)
+    ]
+    return row
+
+
+def _frame_line(space: Workspace, name: str) -> Row:
+    row = find(space, name)
+    return {"id": name, "what": row["path"], "state": f"{row['stage']} {row['status']}", "reason": row["reason"]}
+
+
+def _tree(space: Workspace, key: str) -> Row:
+    """A job with all that it took, down to raw frames."""
+    job = space.registry.job(key)
+    if job is None:
+        return {"id": key, "what": "unknown job"}
+    paths = {one.id: one.path for one in space.registry.frames(FrameFilter(status=None, ids=_frame_ids(job)))}
+    inputs = []
+    for one in job.inputs:
+        if one.job is not None:
+            inputs.append({"role": one.role, "level": one.level, **_tree(space, one.job)})
+        elif one.frame is not None:
+            inputs.append({"role": one.role, "id": f"f{one.frame}", "what": paths.get(one.frame)})
+    parameters = {name: f"{one['value']} ({one['origin']})" for name, one in job.parameters.items()}
+    changed = {name: text for name, text in parameters.items() if not text.endswith("(recipe)")}
+    row: Row = {"id": key[:12], "what": f"{job.step}, recipe {job.recipe} {job.version}", "state": job.state}
+    return row | {"reason": job.reason, "parameters": changed, "inputs": inputs}
+
+
+def _frame_ids(job: JobRecord) -> list[int]:
+    return [one.frame for one in job.inputs if one.frame is not None]
+
+
+def tree_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+    """What `explain` found, as indented lines."""
+    words = [row.get("role"), row["id"], row.get("what"), row.get("state"), row.get("reason")]
+    if row.get("level"):
+        words.append(f"level {row['level']}")
+    yield "  " * depth + "  ".join(str(word) for word in words if word)
+    for name, value in (row.get("parameters") or {}).items():
+        yield "  " * (depth + 1) + f"{name} = {value}"
+    for missing in row.get("missing") or ():
+        yield "  " * (depth + 1) + f"missing {missing['input']}: {missing['reason']}"
+        for near in missing["nearest"]:
+            yield "  " * (depth + 2) + f"{near['name']}: {near['reason']}"
+    below = [row["made_by"]] if "made_by" in row else []
+    for one in [*below, *(row.get("inputs") or ()), *(row.get("frames") or ()), *(row.get("used_by") or ())]:
+        yield from tree_lines(one, depth + 1)
+
+
+def plan_rows(space: Workspace, found: Plan) -> list[Row]:
+    """Jobs of a plan as ``plan --json`` gives them."""
+    made = {job.key for job in found.jobs if job.state == "reused"}
+    ids = {
+        one["job"]: f"p{one['id']}" for one in space.registry.products_of(sorted(made))
+    }
+    return [_plan_row(job, ids) for job in found.jobs]
+
+
+def _plan_row(job: Job, ids: Mapping[str, str]) -> Row:
+    def name(one: JobInput) -> str:
+        return f"f{one.frame}" if one.job is None else ids.get(one.job, one.job)
+
+    roles: dict[str, Row] = {}
+    for one in job.associated:
+        row = roles.setdefault(one.role, {"input": one.role, "ids": [], "level": one.level})
+        row["ids"].append(name(one))
+    return {
+        "key": job.key,
+        "step": job.step,
+        "recipe": job.recipe,
+        "state": job.state,
+        "what": job.name,
+        "main": [name(one) for one in job.main],
+        "associated": list(roles.values()),
+        "missing": _missing_rows(job),
+        "parameters": {
+            name: {"value": one.value, "origin": one.origin} for name, one in job.parameters.items()
+        },
+        "reason": job.reason,
+    }
+
+
+def _missing_rows(job: Job) -> list[Row]:
+    return [
+        {
+            "input": one.input,
+            "reason": one.reason,
+            "nearest": [{"name": near.name, "reason": near.reason} for near in one.nearest],
+        }
+        for one in job.missing
+    ]
+
+
+def inputs_text(row: Mapping[str, Any]) -> str:
+    """The inputs of a planned job in a few words: frames by number, products by role."""
+    main = [one if len(one) < 20 else one[:8] for one in row["main"]]
+    shown = f"{main[0]}..{main[-1]}" if len(main) > 2 else " ".join(main)
+    roles = [f"{one['input']}{_level(one['level'])}" for one in row["associated"]]
+    return f"{shown} + {', '.join(roles)}" if roles else shown
+
+
+def _level(level: int | None) -> str:
+    return "" if level in (None, 0) else f"({level})"
+
+
+def ledger(space: Workspace, night: str | None) -> list[Row]:
+    """Frames by night and stage: how many are in each state; for each night the states add up to its frames."""
+    counts: dict[tuple[str, str], Row] = {}
+    for frame in frames(space, night=night, camera=None, superseded=False):
+        if frame["status"] == "duplicate":
+            continue
+        row = counts.setdefault(
+            (frame["night"] or "unknown", frame["stage"]),
+            {"night": frame["night"] or "unknown", "stage": frame["stage"], "frames": 0, **dict.fromkeys(STATES, 0)},
+        )
+        row["frames"] += 1
+        row[frame["status"]] += 1
+    return [counts[key] for key in sorted(counts)]
+
+
+def verify(space: Workspace) -> Row:
+    """Every product against its checksum; files of the store that are none of ours."""
+    known = space.registry.products()
+    verdicts = list(space.store.verify(known))
+    categories = {one.category for one in known}
+    foreign = space.store.foreign({one.path for one in known}, categories)
+    problems = [
+        {"what": one.state, "path": one.path, "reason": one.reason, "product": f"p{one.product}"}
+        for one in verdicts
+        if one.state != "ok"
+    ]
+    problems += [{"what": "foreign", "path": path, "reason": "no product of the registry"} for path in foreign]
+    return {
+        "products": len(known),
+        "intact": sum(one.state == "ok" for one in verdicts),
+        "foreign": foreign,
+        "problems": problems,
+    }

@@ -1,0 +1,229 @@
+"""Raw frames come in: files are looked at, described, and registered, one transaction each."""
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ccdflow.archive.frames import NewFrame
+from ccdflow.archive.rawfile import UnreadableFrameError, file_digest, looks_like_fits, open_raw
+from ccdflow.cascade.classify import Description, FileFacts, describe
+from ccdflow.cascade.dates import canonical, night
+from ccdflow.cascade.instrument import Instrument, find_instrument, plain
+from ccdflow.tasks.workspace import Workspace, open_workspace
+
+PRODUCT_CARD = "JOBKEY"
+"""Card by which a product of ours is told from a raw frame."""
+
+COLUMNS = ("telescope", "camera", "instrument", "filter", "imagetype", "target", "exptime", "obsdate", "iobs", "nobs")
+"""What a catalogue must have; further columns become keywords."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class IngestReport:
+    """What became of the files or rows that were given."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """How many files or rows there were."""
+        return sum(self.counts.values())
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is well, 1 when some of many were bad, 2 when nothing was usable."""
+        bad = self.counts["refused"] + self.counts["unreadable"]
+        if not self.total or bad == self.total:
+            return 2
+        return 1 if bad else 0
+
+    def document(self) -> dict[str, Any]:
+        """The report for ``--json``."""
+        names = ("new", "known", "duplicate", "version", "refused", "unreadable", "product")
+        return {name: self.counts[name] for name in names} | {"problems": self.problems}
+
+    def sentence(self) -> str:
+        """The report for people."""
+        told = [f"{count} {name}" for name, count in sorted(self.counts.items()) if count]
+        return f"{self.total} looked at: {', '.join(told) or 'nothing found'}"
+
+
+def find_files(paths: Iterable[Path], report: IngestReport) -> Iterator[Path]:
+    """Files that are named, and those below named folders whose names end as FITS files' do."""
+    for path in paths:
+        if path.is_dir():
+            found = sorted(one for one in path.rglob("*") if looks_like_fits(one) and one.is_file())
+            if not found:
+                report.problems.append(f"{path} holds no FITS file")
+            yield from found
+        else:
+            yield path
+
+
+def ingest_files(space: Workspace, paths: Sequence[Path], progress: Progress | None = None) -> IngestReport:
+    """Register all frames of files and folders; what can't be read is named, and nothing else is lost."""
+    report = IngestReport()
+    files = [path for path in find_files(paths, report) if not _in_store(space, path)]
+    for done, path in enumerate(files, 1):
+        ingest_file(space, path, report)
+        if progress is not None:
+            progress(done, len(files))
+    return report
+
+
+def _in_store(space: Workspace, path: Path) -> bool:
+    return path.resolve().is_relative_to(space.project.store)
+
+
+def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
+    """Register one file; the frame's row is there once this returns."""
+    path = path.absolute()
+    try:
+        before = path.stat()
+        file = open_raw(path)
+        sha256 = file_digest(path)
+    except (UnreadableFrameError, OSError) as error:
+        _unreadable(space, path, error, report)
+        return
+    if PRODUCT_CARD in file.header:
+        report.counts["product"] += 1
+        return
+    facts = FileFacts(file.comments, [one.name for one in file.extensions])
+    described = describe(file.header, file.shape, space.instruments, facts)
+    new = _new_frame(described, path=str(path), sha256=sha256, size=before.st_size, changed_ns=before.st_ctime_ns)
+    outcome = space.registry.add_frame(new).outcome
+    refused = described.refused and outcome != "duplicate"
+    report.counts["refused" if refused else outcome] += 1
+    if refused:
+        report.problems.append(f"{path}: {described.refused}")
+    elif described.frame_class == "unclassified" and outcome in ("new", "version"):
+        report.problems.append(f"{path}: unclassified: {'; '.join(described.reasons)}")
+
+
+def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestReport) -> None:
+    """A file that is no frame: a row that says so, if there is a file at all."""
+    reason = str(error) if isinstance(error, UnreadableFrameError) else f"{path} can't be read: {error}"
+    if path.is_file() and looks_like_fits(path):
+        try:
+            facts = path.stat()
+            new = NewFrame(
+                path=str(path),
+                sha256=file_digest(path),
+                size=facts.st_size,
+                changed_ns=facts.st_ctime_ns,
+                refused=reason,
+            )
+            space.registry.add_frame(new)
+        except UnreadableFrameError:
+            pass  # its bytes can't be had at all; the report names it
+    report.counts["unreadable"] += 1
+    report.problems.append(reason)
+
+
+def _new_frame(described: Description, **known: Any) -> NewFrame:
+    same = {name: getattr(described, name) for name in NewFrame.__dataclass_fields__ if hasattr(described, name)}
+    return NewFrame(**{**same, **known})
+
+
+def recheck_files(space: Workspace) -> IngestReport:
+    """Register anew the known files that have changed since; others are not opened."""
+    report = IngestReport()
+    for name, size, changed_ns in space.registry.files():
+        path = Path(name)
+        try:
+            found = path.stat()
+        except OSError:
+            report.problems.append(f"{path} is gone; what was made from it stays")
+            continue
+        if (found.st_size, found.st_ctime_ns) != (size, changed_ns):
+            ingest_file(space, path, report)
+    return report
+
+
+def ingest_catalog(space: Workspace, path: Path) -> IngestReport:
+    """Register the rows of a catalogue; a bad row is named by its line and the others count.
+
+    Raises
+    ------
+    ValueError
+        If it is no catalogue.
+    """
+    report = IngestReport()
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        rows = csv.DictReader(stream)
+        missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{path} is no catalogue: it lacks the columns {', '.join(missing)}")
+        good = list(_good_rows(space, path, rows, report))
+    new = space.registry.add_catalogue(good)
+    report.counts.update({"new": new, "known": len(good) - new})
+    return report
+
+
+def _good_rows(
+    space: Workspace, path: Path, rows: "csv.DictReader[str]", report: IngestReport
+) -> Iterator[NewFrame]:
+    by = find_instrument({}, space.instruments)
+    for row in rows:
+        given = {name: (value or "").strip() for name, value in row.items() if name is not None}
+        try:
+            yield _catalog_frame(given, by)
+        except ValueError as error:
+            report.counts["refused"] += 1
+            report.problems.append(f"{path}, line {rows.line_num}: {error}")
+
+
+def _catalog_frame(row: dict[str, str], by: Instrument) -> NewFrame:
+    obsdate = _moment(row["obsdate"])
+    return NewFrame(
+        frame_class=by.spellings.get(plain(row["imagetype"]), "unclassified"),
+        telescope=row["telescope"],
+        camera=row["camera"],
+        instrument=row["instrument"],
+        filter=row["filter"],
+        object=row["target"],
+        exptime=_number(row, "exptime"),
+        obsdate=obsdate,
+        iobs=_count(row, "iobs"),
+        nobs=_count(row, "nobs"),
+        night=row.get("night") or night(obsdate, by.site.longitude),
+        keywords={name: value for name, value in row.items() if name not in (*COLUMNS, "night") and value},
+    )
+
+
+def _moment(written: str) -> str:
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        raise ValueError(f"obsdate {written!r} is no ISO time, for instance 2018-09-09T19:35:30") from None
+    return canonical(moment)
+
+
+def _number(row: dict[str, str], name: str) -> float | None:
+    if not row[name]:
+        return None
+    try:
+        return float(row[name])
+    except ValueError:
+        raise ValueError(f"{name} {row[name]!r} is no number") from None
+
+
+def _count(row: dict[str, str], name: str) -> int | None:
+    value = _number(row, name)
+    if value is not None and not value.is_integer():
+        raise ValueError(f"{name} {row[name]!r} is no whole number")
+    return None if value is None else int(value)
+
+
+def ingest_paths(project: str, paths: Sequence[str]) -> dict[str, int]:
+    """Register all frames of files and folders; gives how many were new, known, duplicate, ..."""
+    report = ingest_files(open_workspace(project), [Path(path) for path in paths])
+    return dict(report.counts)
+

@@ -1,0 +1,42 @@
+"""What recipes give back, written into the store."""
+
+from functools import partial
+
+from ccdflow.archive.jobs import JobRecord
+from ccdflow.archive.product import write_product
+from ccdflow.archive.products import Made
+from ccdflow.recipes.recipe import Output, Result
+from ccdflow.tasks.inputs import JobInputs
+from ccdflow.tasks.workspace import Workspace
+
+
+def store_result(space: Workspace, job: JobRecord, inputs: JobInputs, result: Result) -> list[Made]:
+    """Write the outputs of a job; gives what the registry is to record of each.
+
+    Raises
+    ------
+    ValueError
+        If the recipe gave a category that it does not declare.
+    """
+    paths = {one.category: one.path for one in space.registry.outputs_of(job.key)}
+    made = []
+    for category, output in result.outputs.items():
+        if category not in paths:
+            raise ValueError(f"recipe {job.recipe!r} gave {category!r}; it declares {', '.join(paths)}")
+        made.append(_store(space, job, inputs, (category, paths[category], output)))
+    return made
+
+
+def _store(space: Workspace, job: JobRecord, inputs: JobInputs, one: tuple[str, str, Output]) -> Made:
+    category, path, output = one
+    origin = inputs.origin(job.key, job.recipe, job.version)
+    stored = space.store.write(path, job.key, partial(write_product, output=output, origin=origin))
+    return Made(
+        category=category,
+        path=stored.path,
+        sha256=stored.sha256,
+        size=stored.size,
+        changed_ns=space.store.changed_ns(path),
+        quality=output.quality,
+        cards={name: value for name, (value, _) in output.cards.items()},
+    )

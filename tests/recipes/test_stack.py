@@ -1,0 +1,442 @@
+"""Stacks of simulated frames against the truth that they were made from."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from scipy.special import erf
+
+from ccdflow.recipes import strips
+from ccdflow.recipes.dq import DQ, excluded
+from ccdflow.recipes.image import Image
+from ccdflow.recipes.recipe import Output, Product, Result
+from ccdflow.recipes.sources import Detection, find_stars
+from ccdflow.recipes.stack import RECIPE, StackParameters
+from ccdflow.recipes.transform import Transform
+
+SHAPE = (320, 340)
+FWHM, READ_NOISE = 3.0, 5.0
+Floats = NDArray[np.float64]
+
+
+def lattice() -> Floats:
+    """Positions and fluxes (x, y, flux) of 42 stars on a jittered lattice: none touches another."""
+    rng = np.random.default_rng(1)
+    grid = np.stack(np.meshgrid(np.arange(45, 310, 45), np.arange(30, 310, 45)), axis=-1).reshape(-1, 2)
+    at = grid + rng.uniform(-9, 9, grid.shape)
+    return np.column_stack([at, 10 ** rng.uniform(4.3, 5.3, len(at))])
+
+
+STARS = lattice()
+
+
+def scene(transform: Transform, fwhm: float = FWHM, stars: Floats = STARS) -> Floats:
+    """Electrons of Gaussian stars, integrated over pixels, where the transform puts them."""
+    width = fwhm / 2.3548 * np.sqrt(2)
+    total = np.zeros(SHAPE)
+    for (x, y), flux in zip(transform(stars[:, :2]), stars[:, 2], strict=True):
+        profiles = [
+            0.5 * np.diff(erf((np.arange(n + 1) - 0.5 - at) / width))
+            for n, at in zip(SHAPE, (y, x), strict=True)
+        ]
+        total += flux * np.outer(*profiles)
+    return total
+
+
+def frame(electrons: Floats, seed: int, exptime: float = 60.0, **more: Any) -> Product:
+    """Poisson and read noise added to the truth, which also gives the variance."""
+    rng = np.random.default_rng(seed)
+    data = rng.poisson(electrons) + rng.normal(0, READ_NOISE, electrons.shape)
+    variance = electrons + READ_NOISE**2
+    dq = np.zeros(electrons.shape, np.uint16)
+    image = Image(data.astype(np.float32), variance.astype(np.float32), dq, "electron")
+    return Product(image, exptime, f"frame{seed}.fits", **more)
+
+
+def pixels(product: Product) -> Image:
+    assert isinstance(product.image, Image)
+    return product.image
+
+
+def changed(
+    product: Product, data: NDArray[Any] | None = None, dq: NDArray[np.uint16] | None = None
+) -> Product:
+    image = pixels(product)
+    data = image.data if data is None else data.astype(np.float32)
+    return replace(product, image=Image(data, image.variance, image.dq if dq is None else dq, image.unit))
+
+
+def stack(frames: Sequence[Product], **parameters: Any) -> tuple[Image, Output, Result]:
+    result: Result = RECIPE.run({"main": frames}, StackParameters.model_validate(parameters))
+    output = result.outputs["stack"]
+    assert output.image is not None
+    return output.image, output, result
+
+
+def drift(seed: int, rotation: float = 0.0) -> Transform:
+    rng = np.random.default_rng(100 + seed)
+    dx, dy = rng.uniform(-4, 4, 2) if seed else (0.0, 0.0)
+    angle = np.radians(rotation * seed)
+    c, s = float(np.cos(angle)), float(np.sin(angle))
+    return Transform(float(dx), float(dy), c, -s, s, c)
+
+
+def measured(image: Image) -> Floats:
+    """Positions and fluxes of the stars, in the order in which they were put."""
+    found = find_stars(image, Detection(threshold=10))
+    at = np.hypot(found.x - STARS[:, :1], found.y - STARS[:, 1:2]).argmin(axis=1)
+    return np.column_stack([found.x, found.y, found.flux])[at]
+
+
+def without_noise(fwhm: float = FWHM) -> Image:
+    data = (scene(Transform(), fwhm) + 100).astype(np.float32)
+    return Image(data, np.full(SHAPE, 100, np.float32), np.zeros(SHAPE, np.uint16), "electron")
+
+
+@pytest.mark.parametrize(
+    ("register", "rotation", "tolerance"),
+    [("affine", 0.0, 0.015), ("affine", 0.4, 0.015), ("shift", 0.0, 0.01)],
+)
+def test_stars_land_on_the_reference_with_their_flux(
+    register: str, rotation: float, tolerance: float
+) -> None:
+    moves = [drift(seed, rotation) for seed in range(4)]
+    if register == "shift":
+        moves = [Transform(float(np.rint(move.dx)), float(np.rint(move.dy))) for move in moves]
+    frames = [frame(scene(move) + 100, seed) for seed, move in enumerate(moves)]
+    image, output, result = stack(frames, register=register)
+    stars, truth = measured(image), measured(without_noise())
+    assert np.sqrt(np.mean((stars[:, :2] - STARS[:, :2]) ** 2)) < 0.1
+    assert np.median(stars[:, 2] / truth[:, 2]) == pytest.approx(1, abs=tolerance)
+    assert np.abs(stars[:, 2] / truth[:, 2] - 1).max() < 3 * tolerance
+    assert output.quality["registration_rms"] < 0.1
+    assert result.warnings == ()
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "bicubic", "lanczos3"])
+def test_change_of_seeing_does_not_cut_the_cores_of_bright_stars(kernel: str) -> None:
+    frames = [frame(scene(drift(i), fwhm) + 100, i) for i, fwhm in enumerate((3.0, 3.2, 3.0, 3.3))]
+    image, output, _ = stack(frames, kernel=kernel)
+    bright = STARS[STARS[:, 2] > 1e5]
+    x, y = np.rint(bright[:, :2]).astype(int).T
+    assert output.ngood is not None
+    assert (output.ngood[y, x] >= 3).mean() > 0.9
+    box = [image.data[b - 12 : b + 13, a - 12 : a + 13].sum() - 100 * 625 for a, b in zip(x, y, strict=True)]
+    assert np.median(box / bright[:, 2]) == pytest.approx(1, abs=0.015)
+
+
+@pytest.mark.parametrize("register", ["shift", "affine"])
+def test_constant_background_stays_constant(register: str) -> None:
+    frames = [frame(scene(drift(i, 0.2)) + 400, i) for i in range(4)]
+    image, _, _ = stack(frames, register=register)
+    empty = (scene(Transform(), 2 * FWHM) < 0.05) & ~excluded(image.dq)
+    blocks = []
+    for rows in (slice(0, 110), slice(110, 220), slice(220, 320)):
+        for columns in (slice(0, 110), slice(110, 220), slice(220, 340)):
+            blocks.append(float(image.data[rows, columns][empty[rows, columns]].mean()))
+    assert blocks == pytest.approx([400] * 9, abs=1.5)
+
+
+def test_ngood_counts_the_frames_that_cover_a_pixel() -> None:
+    shifts = [(0, 0), (5, -3), (-2, 7)]
+    frames = [frame(scene(Transform(dx, dy)) + 100, i) for i, (dx, dy) in enumerate(shifts)]
+    dead = np.zeros(SHAPE, np.uint16)
+    dead[100, 50] = DQ.BAD_PIXEL
+    frames[1] = changed(frames[1], dq=dead)
+    _, output, _ = stack(frames, register="shift", clip="none")
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    by_hand = sum(
+        ((x + dx >= 0) & (x + dx < SHAPE[1]) & (y + dy >= 0) & (y + dy < SHAPE[0])).astype(int)
+        for dx, dy in shifts
+    )
+    by_hand[100 + 3, 50 - 5] -= 1
+    assert output.ngood is not None
+    assert np.array_equal(output.ngood, by_hand)
+    assert output.cards["SHFTX002"][0] == 5
+    assert output.cards["SHFTY003"][0] == 7
+
+
+@pytest.mark.parametrize("register", ["none", "shift", "affine"])
+@pytest.mark.parametrize("rubbish", [np.nan, np.inf, 1e9])
+def test_what_stands_in_excluded_pixels_never_matters(register: str, rubbish: float) -> None:
+    bad = np.random.default_rng(9).random(SHAPE) < 0.005
+    dq = np.where(bad, np.uint16(DQ.HOT), np.uint16(0))
+    frames = [changed(frame(scene(Transform(i * 0.7, i * 1.2)) + 100, i), dq=dq) for i in range(3)]
+    loud = [changed(one, np.where(bad, rubbish, pixels(one).data)) for one in frames]
+    quiet_image, quiet, _ = stack(frames, register=register)
+    loud_image, _, _ = stack(loud, register=register)
+    assert quiet.ngood is not None
+    good = quiet.ngood > 0
+    assert np.array_equal(quiet_image.data[good], loud_image.data[good])
+    assert np.array_equal(quiet_image.variance[good], loud_image.variance[good])
+    assert np.array_equal(quiet_image.dq[good], loud_image.dq[good])
+
+
+@pytest.mark.parametrize("signal", [0, 1, 100, 10_000])
+@pytest.mark.parametrize(("clip", "tolerance"), [("none", 0.02), ("variance", 0.04)])
+def test_variance_of_an_unregistered_stack_is_true(signal: float, clip: str, tolerance: float) -> None:
+    frames = [frame(np.full((500, 500), float(signal)), seed) for seed in range(5)]
+    image, _, _ = stack(frames, register="none", clip=clip)
+    pull = (image.data - signal) / np.sqrt(image.variance)
+    assert pull.mean() == pytest.approx(0, abs=0.02)
+    assert pull.std() == pytest.approx(1, abs=tolerance)
+
+
+@pytest.mark.parametrize("signal", [0, 1, 100, 10_000])
+@pytest.mark.parametrize(
+    ("register", "clip", "tolerance"),
+    [("shift", "none", 0.02), ("shift", "variance", 0.04), ("affine", "variance", 0.04)],
+)
+def test_variance_of_a_registered_stack_is_true(
+    signal: float, register: str, clip: str, tolerance: float
+) -> None:
+    stars = STARS * [1, 1, 3]
+    moves = [Transform(), Transform(2.0, -3.0), Transform(-1.0, 1.0), Transform(4.0, 0.0)]
+    if register == "affine":
+        moves = [replace(move, dx=move.dx + 0.4 * i) for i, move in enumerate(moves)]
+    frames = [frame(scene(move, stars=stars) + signal, seed) for seed, move in enumerate(moves)]
+    image, _, _ = stack(frames, register=register, clip=clip)
+    empty = (scene(Transform(), 2.5 * FWHM, stars) < 1e-3) & ~excluded(image.dq)
+    pull = ((image.data - signal) / np.sqrt(image.variance))[empty]
+    assert pull.mean() == pytest.approx(0, abs=0.03)
+    assert pull.std() == pytest.approx(1, abs=tolerance)
+
+
+def with_master(shared: Floats, seed: int, shift: int = 0) -> Product:
+    """Noise 5 of its own, and the master's error of 2, which all frames have in common."""
+    rng = np.random.default_rng(seed)
+    data = 1000 + rng.normal(0, 5, shared.shape) + shared + np.roll(scene(Transform()), shift, axis=1)
+    variance = np.full(shared.shape, 29, np.float32)
+    dq = np.zeros(shared.shape, np.uint16)
+    masters = Image(np.full(shared.shape, 4, np.float32), np.zeros(shared.shape, np.float32), dq, "electron2")
+    image = Image(data.astype(np.float32), variance, dq, "electron")
+    return Product(image, 60.0, f"{seed}.fits", calibration="bias1", calibration_variance=masters)
+
+
+def test_error_of_a_shared_master_is_not_averaged_down() -> None:
+    shared = np.random.default_rng(5).normal(0, 2, SHAPE)
+    image, output, _ = stack([with_master(shared, seed) for seed in range(4)], register="none", clip="none")
+    empty = scene(Transform(), 2.5 * FWHM) < 1e-3
+    assert image.data[empty].std() == pytest.approx(np.sqrt(25 / 4 + 4), rel=0.02)
+    assert np.sqrt(image.variance) == pytest.approx(np.full(SHAPE, 3.2016), rel=1e-4)
+    assert output.calibration_variance == pytest.approx(np.full(SHAPE, 4.0), rel=1e-4)
+
+
+def test_error_of_a_master_is_averaged_down_between_shifted_frames() -> None:
+    shared = np.random.default_rng(5).normal(0, 2, SHAPE)
+    frames = [with_master(shared, seed, 4 * seed) for seed in range(4)]
+    image, _, _ = stack(frames, register="shift", clip="none")
+    empty = (scene(Transform(), 2.5 * FWHM) < 1e-3)[:, 20:-20]
+    assert image.data[:, 20:-20][empty].std() == pytest.approx(np.sqrt(29 / 4), rel=0.02)
+    assert np.sqrt(image.variance[:, 20:-20]) == pytest.approx(np.sqrt(29 / 4), rel=1e-4)
+
+
+def test_frames_that_moved_together_share_their_masters_error() -> None:
+    shared = np.random.default_rng(5).normal(0, 2, SHAPE)
+    frames = [with_master(shared, 0), *(with_master(shared, seed, 6) for seed in (1, 2))]
+    image, _, _ = stack(frames, register="shift", clip="none")
+    empty = (scene(Transform(), 2.5 * FWHM) < 1e-3)[:, 20:-20]
+    expected = np.sqrt(25 / 3 + 4 * (4 + 1) / 9)
+    assert image.data[:, 20:-20][empty].std() == pytest.approx(expected, rel=0.02)
+    assert np.sqrt(image.variance[:, 20:-20]) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("register", ["none", "affine"])
+def test_cosmic_rays_in_a_stack_of_four_are_rejected(register: str) -> None:
+    rng = np.random.default_rng(11)
+    empty = scene(Transform(), 3 * FWHM) < 1e-3
+    frames = [
+        frame(scene(Transform(0.4 * i if register == "affine" else 0.0, 0.0)) + 100, i) for i in range(4)
+    ]
+    hits = np.zeros(SHAPE, dtype=bool)
+    hits[rng.integers(10, 310, 200), rng.integers(10, 330, 200)] = True
+    hits &= empty
+    frames[1] = changed(frames[1], pixels(frames[1]).data + np.where(hits, 3000, 0))
+    image, output, _ = stack(frames, register=register)
+    excess = (image.data - 100)[hits] / np.sqrt(image.variance[hits])
+    assert np.abs(excess).max() < 6
+    assert np.mean(excess) == pytest.approx(0, abs=0.4)
+    assert output.quality["rejected_fraction"] < 0.01
+
+
+def test_exposures_are_scaled_to_that_of_the_reference() -> None:
+    rate = scene(Transform()) / 60 + 3
+    frames = [frame(rate * t, seed, t) for seed, t in enumerate((60.0, 120.0, 30.0))]
+    image, output, _ = stack(frames, register="none")
+    assert np.median(measured(image)[:, 2] / measured(without_noise())[:, 2]) == pytest.approx(1, abs=0.01)
+    assert output.quality["background"] == pytest.approx(180, abs=1)
+    assert output.cards["EXPTIME"][0] == 60
+    assert output.cards["TOTEXP"][0] == 210
+    assert [output.cards[f"SCALE00{i}"][0] for i in (1, 2, 3)] == [1, 0.5, 2]
+    weights = [1 / 205, 1 / ((360 + 25) / 4), 1 / ((90 + 25) * 4)]
+    stated = [float(output.cards[f"WEIGH00{i}"][0]) for i in (1, 2, 3)]
+    assert stated == pytest.approx([weight / sum(weights) for weight in weights], rel=0.02)
+
+
+def test_rates_are_not_scaled_by_exposure() -> None:
+    frames = []
+    for seed, t in enumerate((60.0, 120.0)):
+        image = pixels(frame(scene(Transform()) + 100, seed))
+        frames.append(Product(replace(image, unit="electron / s"), t, f"{seed}.fits"))
+    _, output, _ = stack(frames, register="none")
+    assert [output.cards[f"SCALE00{i}"][0] for i in (1, 2)] == [1, 1]
+
+
+@pytest.mark.parametrize("register", ["none", "affine"])
+def test_transparency_is_recovered_from_the_stars(register: str) -> None:
+    frames = [frame(scene(Transform()) + 100, 0), frame(0.7 * scene(Transform()) + 150, 1)]
+    image, output, _ = stack(frames, register=register, scale="stars")
+    assert output.cards["SCALE002"][0] == pytest.approx(1 / 0.7, rel=0.01)
+    assert np.median(measured(image)[:, 2] / measured(without_noise())[:, 2]) == pytest.approx(1, abs=0.01)
+
+
+def test_skies_are_brought_to_one_level_or_left() -> None:
+    frames = [frame(scene(Transform()) + sky, i) for i, sky in enumerate((100, 300, 200))]
+    _, matched, result = stack(frames, register="none", weight="equal")
+    assert matched.quality["background"] == pytest.approx(200, abs=1)
+    assert matched.quality["scatter_ratio"] == pytest.approx(1, abs=0.05)
+    assert result.warnings == ()
+    _, left, _ = stack(frames, register="none", zero="none", weight="equal")
+    assert left.quality["scatter_ratio"] > 4
+
+
+def test_scatter_beyond_the_stated_noise_makes_the_clip_fall_back() -> None:
+    noisy = [frame(scene(Transform()) + 100, seed) for seed in range(4)]
+    frames = [replace(one, image=replace(pixels(one), variance=pixels(one).variance / 4)) for one in noisy]
+    _, output, result = stack(frames, register="none")
+    assert output.cards["CLIPFALL"][0] is True
+    assert output.cards["CLIPUSED"][0] == "mad"
+    assert output.quality["scatter_ratio"] == pytest.approx(2, rel=0.05)
+    assert "2.0" in result.warnings[0] and "clipped by mad at 5 sigma, not by variance" in result.warnings[0]
+
+
+def test_too_few_stars_fall_back_to_correlation_with_a_warning() -> None:
+    blob = np.array([[150.0, 160.0, 3e4], [190.0, 120.0, 2e4]])
+    frames = [frame(scene(Transform(4.0 * i, -3.0 * i), stars=blob) + 50, i) for i in range(2)]
+    _, output, result = stack(frames, register="affine")
+    assert (output.cards["SHFTX002"][0], output.cards["SHFTY002"][0]) == (4, -3)
+    assert output.cards["REGBY002"][0] == "correlation"
+    assert "frame1.fits: registered by cross-correlation to whole pixels" in result.warnings[0]
+    assert "found 2 usable stars" in result.warnings[0]
+
+
+@pytest.mark.parametrize("register", ["shift", "affine"])
+def test_frame_without_stars_is_refused_by_name(register: str) -> None:
+    frames = [frame(scene(Transform()) + 100, 0), frame(np.full(SHAPE, 100.0), 1)]
+    message = r"frame1.fits cannot be registered on frame0.fits: found 0 usable stars, the reference has \d+"
+    with pytest.raises(ValueError, match=message):
+        stack(frames, register=register)
+
+
+def test_first_frame_with_stars_is_the_reference_and_lends_its_world_coordinates() -> None:
+    cloudy = frame(scene(Transform(), stars=STARS[:2]) + 100, 0, header={"CRVAL1": 10.0})
+    clear = [
+        frame(scene(Transform(3.0 * i, 0.0)) + 100, i, header={"CRVAL1": 10.0 + i, "OBJECT": "x"})
+        for i in (1, 2)
+    ]
+    _, output, _ = stack([*clear, frame(scene(Transform()) + 100, 3)], register="shift")
+    assert output.cards["STACKREF"][0] == "frame1.fits"
+    assert "CRVAL1" not in output.cards
+    with pytest.raises(ValueError, match=r"frame0.fits cannot be registered on frame1.fits"):
+        stack([changed(cloudy, np.full(SHAPE, 100.0)), *clear], register="shift")
+    _, output, result = stack([cloudy, *clear], register="shift", max_residual=1.0)
+    assert output.cards["STACKREF"][0] == "frame1.fits"
+    assert output.cards["CRVAL1"][0] == 11.0
+    assert "OBJECT" not in output.cards
+    assert len(result.warnings) == 1
+
+
+def test_frames_are_placed_by_their_world_coordinates() -> None:
+    moves = [Transform(), Transform(3.4, -2.3)]
+    frames = []
+    for i, move in enumerate(moves):
+        cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 250.0, "CRVAL2": 36.0}
+        cards |= {"CRPIX1": 170 + move.dx, "CRPIX2": 160 + move.dy, "CDELT1": -2e-4, "CDELT2": 2e-4}
+        frames.append(frame(scene(move) + 100, i, header=cards))
+    image, output, _ = stack(frames, register="wcs")
+    assert (output.cards["SHFTX002"][0], output.cards["SHFTY002"][0]) == pytest.approx((3.4, -2.3), abs=1e-3)
+    assert 0 < output.quality["registration_rms"] < 0.1
+    assert np.sqrt(np.mean((measured(image)[:, :2] - STARS[:, :2]) ** 2)) < 0.1
+    with pytest.raises(ValueError, match=r"frame2.fits cannot be placed on frame0.fits by their WCS"):
+        stack([*frames, frame(scene(Transform()) + 100, 2)], register="wcs")
+
+
+def test_field_edge_has_no_data_and_no_value() -> None:
+    frames = [frame(scene(Transform(30.0 * i, 0.0)) + 100, i) for i in range(2)]
+    dead = np.zeros(SHAPE, np.uint16)
+    dead[:, 320:] = DQ.NO_DATA
+    image, output, _ = stack([changed(frames[0], dq=dead), frames[1]], register="shift")
+    assert output.ngood is not None
+    assert (output.ngood[:, 320:] == 0).all()
+    assert (image.data[:, 320:] == 0).all()
+    assert ((image.dq[:, 320:] & np.uint16(DQ.NO_DATA)) != 0).all()
+
+
+def test_sharpest_frame_can_be_the_reference() -> None:
+    frames = [frame(scene(Transform(), fwhm) + 100, i) for i, fwhm in enumerate((4.0, 2.8, 3.4))]
+    _, output, _ = stack(frames, reference="sharpest")
+    assert output.cards["STACKREF"][0] == "frame1.fits"
+
+
+def test_median_has_the_noise_that_it_states() -> None:
+    frames = [frame(np.full((400, 400), 50.0), seed) for seed in range(5)]
+    image, _, _ = stack(frames, register="none", method="median", clip="none")
+    pull = (image.data - 50) / np.sqrt(image.variance)
+    assert pull.std() == pytest.approx(1, abs=0.02)
+    assert np.median(image.variance) == pytest.approx(0.2868 * 75, rel=0.01)
+
+
+@pytest.mark.parametrize("register", ["shift", "affine"])
+def test_height_of_strips_does_not_matter(register: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [frame(scene(drift(i, 0.2)) + 100, i) for i in range(3)]
+    image, output, _ = stack(frames, register=register)
+    monkeypatch.setattr(strips, "STRIP_BYTES", 3 * SHAPE[1] * strips.BYTES_PER_VALUE * 7)
+    again, same, _ = stack(frames, register=register)
+    for one, other in zip(
+        (image.data, image.variance, image.dq), (again.data, again.variance, again.dq), strict=True
+    ):
+        assert np.array_equal(one, other)
+    assert output.ngood is not None and same.ngood is not None
+    assert np.array_equal(output.ngood, same.ngood)
+
+
+def test_stacking_does_not_change_its_inputs() -> None:
+    frames = [frame(scene(drift(i)) + 100, i) for i in range(3)]
+    saved = [
+        tuple(plane.copy() for plane in (pixels(one).data, pixels(one).variance, pixels(one).dq))
+        for one in frames
+    ]
+    stack(frames)
+    for one, before in zip(frames, saved, strict=True):
+        for plane, kept in zip((pixels(one).data, pixels(one).variance, pixels(one).dq), before, strict=True):
+            assert np.array_equal(plane, kept)
+
+
+def test_frames_that_do_not_fit_are_named() -> None:
+    one = frame(scene(Transform()) + 100, 0)
+    other_unit = replace(frame(scene(Transform()) + 100, 1), image=replace(pixels(one), unit="adu"))
+    with pytest.raises(ValueError, match=r"frame1.fits is in 'adu', frame0.fits in 'electron'"):
+        stack([one, other_unit])
+    small = frame(np.full((50, 60), 100.0), 2)
+    with pytest.raises(ValueError, match=r"frame2.fits has shape \(50, 60\), frame0.fits \(320, 340\)"):
+        stack([one, small], register="none")
+    with pytest.raises(ValueError, match=r"frame3.fits has an exposure time of 0.0 s"):
+        stack([one, frame(scene(Transform()) + 100, 3, 0.0)])
+    dead = changed(frame(scene(Transform()) + 100, 4), dq=np.full(SHAPE, DQ.NO_DATA, np.uint16))
+    with pytest.raises(ValueError, match=r"none of the 108800 pixels of frame4.fits is good"):
+        stack([one, dead])
+    with pytest.raises(ValueError, match=r"table.fits holds no image"):
+        stack([one, Product(None, 60.0, "table.fits")])
+
+
+def test_unknown_and_impossible_parameters_are_refused() -> None:
+    with pytest.raises(ValidationError, match="signma"):
+        StackParameters.model_validate({"signma": 3})
+    with pytest.raises(ValidationError, match="affine"):
+        StackParameters.model_validate({"register": "affin"})
+    with pytest.raises(ValidationError, match="greater than 0"):
+        StackParameters.model_validate({"sigma": 0})
