@@ -315,7 +315,8 @@ def lineage(session: Session, keys: Collection[str], *, up: bool) -> list[JobRec
 
 def main_frames(session: Session, key: str) -> list[int]:
     """Raw frames behind the main input of a job, in order."""
-    main = select(JobInput.frame_id, JobInput.parent_job_key).where(JobInput.job_key == key, JobInput.role == "main")
+    columns = select(JobInput.frame_id, JobInput.parent_job_key)
+    main = columns.where(JobInput.job_key == key, JobInput.role == "main")
     found: list[int] = []
     for frame, parent in session.execute(main.order_by(JobInput.position)).all():
         if frame is not None:

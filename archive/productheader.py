@@ -34,6 +34,9 @@ _DROPPED_PATTERN = re.compile(
     r"|T(TYPE|FORM|UNIT|SCAL|ZERO|DIM)\d+|Z(TILE|NAME|VAL)\d+"
     r"|Z(IMAGE|TENSION|BITPIX|PCOUNT|GCOUNT|CMPTYPE|SIMPLE|EXTEND)"
 )
+_RENAMED = {"RADECSYS": "RADESYS"}
+"""Old keywords at which readers of a WCS complain."""
+
 _REFERENCE_PIXEL = re.compile(r"CRPIX([12])[A-Z]?")
 _PLAIN_KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
 _LONG_KEYWORD = re.compile(r"[A-Z0-9_-][A-Z0-9_. -]*")
@@ -114,7 +117,8 @@ def fill_header(
         name = str(keyword).strip().upper()
         if _DROPPED_PATTERN.fullmatch(name) or name in _DROPPED:
             continue
-        _put(header, name, _shifted(name, value, origin.trim), origin.comments.get(keyword, ""))
+        written = _RENAMED.get(name, name)
+        _put(header, written, _shifted(name, value, origin.trim), origin.comments.get(keyword, ""))
     for keyword, (value, comment) in (*origin.cards.items(), *cards.items(), *_provenance(origin)):
         _put(header, keyword, value, comment)
     for name, number in quality.items():

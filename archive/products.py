@@ -33,8 +33,9 @@ _UNSYNCED: Mapping[str, Any] = {"synchronize_session": False}
 class Made:
     """A product's file as a worker has written it.
 
-    `path` is relative to the store, `changed_ns` when the file was last changed, in nanoseconds, `quality` its quality numbers, `cards` what the recipe adds to the header
-    (keyword to value). `exptime` and `obsdate`, where given, replace what was planned.
+    `path` is relative to the store, `changed_ns` when the file was last changed (ctime, in nanoseconds since
+    1970-01-01 UTC), `quality` its quality numbers, `cards` what the recipe adds to the header (keyword to
+    value). `exptime` and `obsdate`, where given, replace what was planned.
     """
 
     category: str
@@ -155,9 +156,8 @@ def lose_products(session: Session, ids: Collection[int], reason: str) -> int:
 def touch(session: Session, changed: Mapping[int, int]) -> None:
     """Note when files that were found intact were last changed, by product."""
     for identity, changed_ns in changed.items():
-        session.execute(
-            update(Product).where(Product.id == identity).values(changed_ns=changed_ns).execution_options(**_UNSYNCED)
-        )
+        found = update(Product).where(Product.id == identity).values(changed_ns=changed_ns)
+        session.execute(found.execution_options(**_UNSYNCED))
 
 
 def products(session: Session, wanted: ProductFilter) -> list[ProductRecord]:

@@ -298,7 +298,10 @@ def _span(session: Session, frames: Sequence[int]) -> tuple[str, str]:
     """Times of the earliest and latest of these frames."""
     wanted = select(func.min(Frame.obsdate), func.max(Frame.obsdate))
     spans = [session.execute(wanted.where(Frame.id.in_(some))).one() for some in batches(frames, _MANY)]
-    return min(one[0] for one in spans), max(one[1] for one in spans)
+    known = [(first, last) for first, last in spans if first is not None]
+    if not known:
+        raise ValueError(f"there is no frame {', '.join(map(str, frames[:5]))}")
+    return min(first for first, _ in known), max(last for _, last in known)
 
 
 def _append(session: Session, identity: int, frames: Sequence[int]) -> None:

@@ -94,6 +94,7 @@ class Store:
             Writes the content into the open file that it is given.
         """
         target = self.absolute(path)
+        changed = {target.parent, *(one.parent for one in target.parents if not one.exists())}
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".{key}.{uuid.uuid4().hex}.part"
         try:
@@ -107,18 +108,8 @@ class Store:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-        self._sync_folders(target.parent)
+        _sync(changed)
         return Stored(path, digest, size)
-
-    def _sync_folders(self, folder: Path) -> None:
-        """Make sure that names outlive a power cut: a new file's, and those of new folders above it."""
-        while folder.is_relative_to(self.root):
-            handle = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            folder = folder.parent
 
     def temporaries(self) -> Iterator[tuple[str, str]]:
         """Key of the job and relative path of each temporary file."""
@@ -179,6 +170,16 @@ class Store:
             if path.is_file()
         }
         return sorted(found - set(known))
+
+
+def _sync(folders: Iterable[Path]) -> None:
+    """Make sure that the names in these folders outlive a power cut."""
+    for folder in folders:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _clean(text: str) -> str:

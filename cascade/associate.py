@@ -134,9 +134,7 @@ def fitting(rules: Sequence[Rule], reference: Candidate, candidates: Sequence[C]
         left = rest
 
 
-def nearest_refused(
-    rules: Sequence[Rule], reference: Candidate, candidates: Sequence[C]
-) -> list[Refusal[C]]:
+def nearest_refused(rules: Sequence[Rule], reference: Candidate, candidates: Sequence[C]) -> list[Refusal[C]]:
     """The nearest candidates that no rule lets pass, each with the test of the last rule that it failed.
 
     The last rule is the most generous one, so its test is what stands between the candidate and a match.

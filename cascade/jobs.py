@@ -43,7 +43,8 @@ class Group:
 class JobInput:
     """One input of a job: a raw frame, or what another job makes.
 
-    `identity` is what stands for it in the job's key: a raw file's sha256, or the key of the job that makes the product.
+    `identity` is what stands for it in the job's key: a raw file's sha256, or the key of the job that makes
+    the product.
     """
 
     role: str
@@ -82,8 +83,8 @@ class Resolved:
 class Job:
     """A step applied to one set, with its associated inputs and parameters.
 
-    Two jobs with one key do the same work. A job that lacks a mandatory input has `state` ``incomplete`` and says in `missing` what
-    it lacks; its key then stands for what is known of it.
+    Two jobs with one key do the same work. A job that lacks a mandatory input has `state` ``incomplete`` and
+    says in `missing` what it lacks; its key then stands for what is known of it.
     """
 
     key: str
@@ -150,12 +151,15 @@ def digest(value: Any) -> str:
 
 
 def job_key(
-    recipe: Recipe, parameters: Mapping[str, Resolved], inputs: Sequence[JobInput], detectors: Sequence[str] = ()
+    recipe: Recipe,
+    parameters: Mapping[str, Resolved],
+    inputs: Sequence[JobInput],
+    detectors: Sequence[str] = (),
 ) -> str:
     """The identity of a job: digest of recipe, version, resolved parameters and all inputs with their roles.
 
-    Inputs of one role keep their order, since the order of a stack's frames says which is the reference. `detectors` are
-    the digests of what instrument files say about the frames' detectors.
+    Inputs of one role keep their order, since the order of a stack's frames says which is the reference.
+    `detectors` are the digests of what instrument files say about the frames' detectors.
     """
     roles: dict[str, list[str]] = {}
     for one in inputs:

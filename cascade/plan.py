@@ -87,8 +87,8 @@ class Plan:
 class Known:
     """What the planner is told: the cascade, the recipes' declarations, and what exists.
 
-    `done` holds the keys of jobs whose products are there, `detectors` the digest of each instrument file's detector by the name of
-    the file (the keyword ``profile`` of a frame).
+    `done` holds the keys of jobs whose products are there, `detectors` the digest of each instrument file's
+    detector by the name of the file (the keyword ``profile`` of a frame).
     """
 
     cascade: Cascade
@@ -101,8 +101,8 @@ class Known:
 def plan(known: Known, request: Request, failed: Collection[str] = frozenset()) -> Plan:
     """The jobs that make the products of the request's targets, and all that they need.
 
-    The same frames in any order give the same plan. `failed` holds the keys of jobs that have failed for good: their frames leave
-    their sets, and another calibration takes their place.
+    The same frames in any order give the same plan. `failed` holds the keys of jobs that have failed for good:
+    their frames leave their sets, and another calibration takes their place.
 
     Raises
     ------
@@ -188,7 +188,8 @@ class _Planner:
             for one in grouped.left_out
         ]
         return left_out + [
-            PlannedSet(task, tuple(frame.id for frame in group), "stack", True, "") for group in grouped.groups
+            PlannedSet(task, tuple(frame.id for frame in group), "stack", True, "")
+            for group in grouped.groups
         ]
 
     def _set_jobs(self, task: str, found: PlannedSet) -> Iterator[Job]:
@@ -226,7 +227,9 @@ class _Planner:
             fileless = [f"f{frame.id}" for frame in group.frames if frame.path is None]
             missing = []
             if fileless:
-                missing.append(Missing("main", f"{', '.join(fileless)} has no file, only a row of a catalogue"))
+                missing.append(
+                    Missing("main", f"{', '.join(fileless)} has no file, only a row of a catalogue")
+                )
             self.jobs[name] = self._finished(task, group, inputs, missing)
         return self.jobs[name]
 
@@ -234,7 +237,9 @@ class _Planner:
         """The job with its associated inputs, its key and its state."""
         step = self.cascade.tasks[task]
         for role, association in step.inputs.items():
-            if association.when_missing and all(group.value(one) is not None for one in association.when_missing):
+            if association.when_missing and all(
+                group.value(one) is not None for one in association.when_missing
+            ):
                 continue
             found = self._associated(role, association, group)
             inputs += found
@@ -281,9 +286,7 @@ class _Planner:
 
     def _as_inputs(self, role: str, source: str, candidate: Group, level: int) -> list[JobInput]:
         if source in self.cascade.sources:
-            return [
-                JobInput(role, content(frame), frame=frame.id, level=level) for frame in candidate.frames
-            ]
+            return [JobInput(role, content(frame), frame=frame.id, level=level) for frame in candidate.frames]
         job = self._job(source, candidate)
         if job.state == "incomplete" or job.key in self.failed:
             return []

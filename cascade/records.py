@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 Value = str | int | float | bool
 """Value of a keyword."""
+
+EPOCH = datetime(1970, 1, 1)
+"""Where times begin to count, without zone as obsdates are."""
 
 CLASSES = ("bias", "dark", "flat", "science", "arc", "sky", "focus", "unclassified")
 """What a raw frame can be."""
@@ -15,7 +18,7 @@ CLASSES = ("bias", "dark", "flat", "science", "arc", "sky", "focus", "unclassifi
 def seconds(obsdate: str) -> float:
     """Seconds since 1970-01-01 UTC of an ISO date and time in UTC, written with or without zone."""
     moment = datetime.fromisoformat(obsdate)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (moment - EPOCH).total_seconds() if moment.tzinfo is None else moment.timestamp()
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,9 @@ def load_project(directory: Path) -> Project:
     root = directory.expanduser().resolve()
     path = root / PROJECT_FILE
     if not path.is_file():
-        raise ConfigError(f"{directory} is no project: it has no {PROJECT_FILE}; make one with 'ccdflow init'")
+        raise ConfigError(
+            f"{directory} is no project: it has no {PROJECT_FILE}; make one with 'ccdflow init'"
+        )
     found = load_model(path, ProjectFile)
     return Project(
         directory=root,
@@ -95,7 +97,9 @@ def _cascade_path(name: str, root: Path) -> Path:
         if path.is_file():
             return path
     known = ", ".join(sorted(one.stem for one in shipped("cascades").glob("*.yaml")))
-    raise ConfigError(f"{PROJECT_FILE}: cascade {name!r} is no file of the project; those that come with ccdflow: {known}")
+    raise ConfigError(
+        f"{PROJECT_FILE}: cascade {name!r} is no file of the project; those that come with ccdflow: {known}"
+    )
 
 
 def load_cascade(path: Path) -> Cascade:

@@ -36,7 +36,11 @@ def execute(directory: str, jobs: Iterable[Job]) -> Outcome:
     finished: SimpleQueue[tuple[str, PrefectFuture[Any]]] = SimpleQueue()
     running: set[str] = set()
     while waiting or running:
-        ready = [job for job in waiting.values() if not any(one in waiting or one in running for one in job.parents)]
+        ready = [
+            job
+            for job in waiting.values()
+            if not any(one in waiting or one in running for one in job.parents)
+        ]
         for job in ready:
             del waiting[job.key]
             if outcome.failed.keys().isdisjoint(job.parents):
@@ -55,6 +59,7 @@ def _submit(directory: str, job: Job, finished: "SimpleQueue[tuple[str, PrefectF
 
 
 def _note(key: str, future: PrefectFuture[Any], outcome: Outcome) -> None:
+    future.wait()  # until then `state` asks the server, which may not have heard yet
     state = future.state
     if state.is_completed():
         outcome.done.add(key)

@@ -20,9 +20,7 @@ def without_heartbeat() -> Iterator[None]:
 
 
 @flow(name="nightly", flow_run_name=run_name("nightly"))
-def nightly(
-    project: str, paths: list[str] | None = None, request: Request | None = None
-) -> dict[str, str]:
+def nightly(project: str, paths: list[str] | None = None, request: Request | None = None) -> dict[str, str]:
     """Raw frames to stacks: ingest, calibrate, science, group, stack; then a summary of each night.
 
     Parameters

@@ -63,7 +63,8 @@ def stack(
 def _run(project: str, request: Request, stages: tuple[str, ...], failed: dict[str, str]) -> dict[str, str]:
     """Plan and run until nothing is left; gives the sentences of what failed, by job key.
 
-    A stage does what an earlier one has left: a calibration that fails is replaced by the next best, which may still have to be made.
+    A stage does what an earlier one has left: a calibration that fails is replaced by the next best, which may
+    still have to be made.
     """
     failed = dict(failed)
     while True:

@@ -1,4 +1,4 @@
-"""Sets kept in the registry: new frames are grouped, late ones regroup what they touch, everything else keeps its id."""
+"""Sets kept in the registry: new frames are grouped, late ones regroup what they touch, all else keeps its id."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -218,7 +218,9 @@ def _settle(space: Workspace, task: str) -> None:
     """Closed sets become ready once each frame is calibrated or has failed; frames of sets that pass then pass."""
     upstream = space.cascade.tasks[space.cascade.tasks[task].main].stage
     stage = space.cascade.tasks[task].stage
-    open_sets = [one for one in space.registry.sets(SetFilter(step=task)) if not one.ready or one.action == "pass"]
+    open_sets = [
+        one for one in space.registry.sets(SetFilter(step=task)) if not one.ready or one.action == "pass"
+    ]
     members = {frame for one in open_sets for frame in one.frames}
     states = space.registry.stages(upstream, members)
     reached = space.registry.stages(stage, members)

@@ -18,7 +18,18 @@ from ccdflow.tasks.workspace import Workspace, open_workspace
 PRODUCT_CARD = "JOBKEY"
 """Card by which a product of ours is told from a raw frame."""
 
-COLUMNS = ("telescope", "camera", "instrument", "filter", "imagetype", "target", "exptime", "obsdate", "iobs", "nobs")
+COLUMNS = (
+    "telescope",
+    "camera",
+    "instrument",
+    "filter",
+    "imagetype",
+    "target",
+    "exptime",
+    "obsdate",
+    "iobs",
+    "nobs",
+)
 """What a catalogue must have; further columns become keywords."""
 
 Progress = Callable[[int, int], None]
@@ -97,7 +108,9 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
         return
     facts = FileFacts(file.comments, [one.name for one in file.extensions])
     described = describe(file.header, file.shape, space.instruments, facts)
-    new = _new_frame(described, path=str(path), sha256=sha256, size=before.st_size, changed_ns=before.st_ctime_ns)
+    new = _new_frame(
+        described, path=str(path), sha256=sha256, size=before.st_size, changed_ns=before.st_ctime_ns
+    )
     outcome = space.registry.add_frame(new).outcome
     refused = described.refused and outcome != "duplicate"
     report.counts["refused" if refused else outcome] += 1
@@ -128,7 +141,9 @@ def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestRe
 
 
 def _new_frame(described: Description, **known: Any) -> NewFrame:
-    same = {name: getattr(described, name) for name in NewFrame.__dataclass_fields__ if hasattr(described, name)}
+    same = {
+        name: getattr(described, name) for name in NewFrame.__dataclass_fields__ if hasattr(described, name)
+    }
     return NewFrame(**{**same, **known})
 
 
@@ -226,4 +241,3 @@ def ingest_paths(project: str, paths: Sequence[str]) -> dict[str, int]:
     """Register all frames of files and folders; gives how many were new, known, duplicate, ..."""
     report = ingest_files(open_workspace(project), [Path(path) for path in paths])
     return dict(report.counts)
-

@@ -18,7 +18,21 @@ from ccdflow.recipes.detector import Detector, RawFrame
 from ccdflow.recipes.recipe import Inputs
 from ccdflow.tasks.workspace import Workspace
 
-FROM_THE_FIRST = ("DATE-OBS", "MJD-OBS", "RA", "DEC", "CTYPE", "CRVAL", "CRPIX", "CDELT", "CROTA", "CD1_", "CD2_", "PC1_", "PC2_")
+FROM_THE_FIRST = (
+    "DATE-OBS",
+    "MJD-OBS",
+    "RA",
+    "DEC",
+    "CTYPE",
+    "CRVAL",
+    "CRPIX",
+    "CDELT",
+    "CROTA",
+    "CD1_",
+    "CD2_",
+    "PC1_",
+    "PC2_",
+)
 """Cards that a combined product takes from its first input, since no two inputs have them alike."""
 
 
@@ -122,5 +136,3 @@ def _check_content(path: Path, identity: str) -> None:
         raise ValueError(
             f"{path} has changed since it was registered: its sha256 is {found[:12]}..., was {identity[:12]}..."
         )
-
-

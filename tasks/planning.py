@@ -5,6 +5,8 @@ from typing import Any
 
 from ccdflow.archive.jobs import InputRecord, PlannedJob
 from ccdflow.archive.outbox import StageState
+from ccdflow.archive.products import ProductFilter
+from ccdflow.archive.sets import Change
 from ccdflow.archive.store import Place
 from ccdflow.cascade.amplifiers import detector_digest
 from ccdflow.cascade.jobs import Job
@@ -32,7 +34,9 @@ def make_plan(project: str, request: Request, failed: Collection[str] = frozense
     space = open_workspace(project)
     found = planned(space, request, failed)
     sets = _set_ids(space, found)
-    space.registry.plan_jobs([_row(space, job, sets.get(job.key)) for job in found.jobs if job.state != "reused"])
+    space.registry.plan_jobs(
+        [_row(space, job, sets.get(job.key)) for job in found.jobs if job.state != "reused"]
+    )
     waiting = [job for job in found.jobs if job.state != "reused" and job.key not in failed]
     space.registry.set_frame_stage(
         *(
@@ -42,6 +46,19 @@ def make_plan(project: str, request: Request, failed: Collection[str] = frozense
         )
     )
     return found
+
+
+def link_sets(space: Workspace, found: Plan) -> None:
+    """Note with each set the product that was made of it."""
+    numbers = _set_ids(space, found)
+    made = {one.job_key: one.id for one in space.registry.products(ProductFilter(job_keys=numbers))}
+    known = {one.id: one.product_id for one in space.registry.sets()}
+    changes = [
+        Change(numbers[key], product_id=product)
+        for key, product in made.items()
+        if known[numbers[key]] != product
+    ]
+    space.registry.apply_set_changes(changes)
 
 
 def _set_ids(space: Workspace, found: Plan) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
@@ -114,7 +114,7 @@ def _kept_alive(space: Workspace, key: str, owner: str) -> Iterator[None]:
 
 
 RECIPE_TASKS: Mapping[str, Task[[str, str], Record]] = {
-    name: task(
+    name: Task(
         reduce_job,
         name=name,
         persist_result=True,
@@ -140,5 +140,3 @@ def recipe_task(project: str, job: Job) -> Task[[str, str], Record]:
         result_storage=space.project.store / RESULTS,
         refresh_cache=known is None or known.state != "done",
     )
-
-

@@ -25,8 +25,8 @@ class Workspace:
     def intact_keys(self) -> set[str]:
         """Keys of the jobs whose products are all there, as they were written.
 
-        A file that has not been changed since it was written is not read again; a changed one is held against its checksum. Jobs whose
-        products are gone or damaged are to be done again: the registry then says so.
+        A file that has not been changed since it was written is not read again; a changed one is held against
+        its checksum. Jobs whose products are gone or damaged are to be done again: the registry then says so.
         """
         lost: list[int] = []
         touched: dict[int, int] = {}

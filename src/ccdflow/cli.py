@@ -1,8 +1,6 @@
 """The command `ccdflow`."""
 
 import sys
-from contextlib import contextmanager
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +11,10 @@ import yaml
 from ccdflow import __version__
 from ccdflow.cascade.model import unknown
 from ccdflow.cascade.plan import Request
+from ccdflow.commands import queries
+from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
 from ccdflow.config.project import init_project
 from ccdflow.config.yamlfile import ConfigError
-from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
-from ccdflow.commands import queries
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 app = typer.Typer(
@@ -29,16 +27,20 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Target = Annotated[
-    list[str] | None, typer.Option("--target", "-t", help="Task or tag whose products are wanted; may be repeated.")
+    list[str] | None,
+    typer.Option("--target", "-t", help="Task or tag whose products are wanted; may be repeated."),
 ]
 Night = Annotated[str | None, typer.Option(help="Only this night: the evening's date, 2026-03-01.")]
 Since = Annotated[str | None, typer.Option(help="Only frames from this time on, ISO, UTC.")]
 Until = Annotated[str | None, typer.Option(help="Only frames up to this time, ISO, UTC.")]
 Camera = Annotated[str | None, typer.Option(help="Only this camera: CAMERA or TELESCOPE/CAMERA.")]
 Param = Annotated[
-    list[str] | None, typer.Option("--param", "-p", help="STEP.NAME=VALUE; may be repeated.", metavar="STEP.NAME=VALUE")
+    list[str] | None,
+    typer.Option("--param", "-p", help="STEP.NAME=VALUE; may be repeated.", metavar="STEP.NAME=VALUE"),
 ]
-Now = Annotated[str | None, typer.Option(help="Time at which sequences are closed, ISO, UTC (default: the clock).")]
+Now = Annotated[
+    str | None, typer.Option(help="Time at which sequences are closed, ISO, UTC (default: the clock).")
+]
 
 _directory = Path()
 
@@ -63,11 +65,13 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def common(
     directory: Annotated[Path, typer.Option("-C", metavar="DIR", help="Directory of the project.")] = Path(),
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show Python tracebacks.")] = False,
 ) -> None:
     """Options that come before the command."""
-    global _directory  # noqa: PLW0603  # the one option that all commands share
+    global _directory  # the one option that all commands share
     _directory = directory
 
 
@@ -120,7 +124,9 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 @app.command()
 def init(
-    directory: Annotated[Path | None, typer.Argument(help="Directory of the new project (default: this one).")] = None,
+    directory: Annotated[
+        Path | None, typer.Argument(help="Directory of the new project (default: this one).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a project: `ccdflow.yaml`, an SQLite registry and a store."""
@@ -128,7 +134,9 @@ def init(
     space = open_workspace(path.parent)
     space.project.store.mkdir(parents=True, exist_ok=True)
     if json:
-        print_json({"project": str(path.parent), "registry": space.registry.url, "store": str(space.project.store)})
+        print_json(
+            {"project": str(path.parent), "registry": space.registry.url, "store": str(space.project.store)}
+        )
     else:
         typer.echo(f"Project in {path.parent}; next: ccdflow -C {path.parent} run FOLDER_OF_RAW_FRAMES")
 
@@ -136,11 +144,19 @@ def init(
 @app.command()
 def simulate(
     directory: Annotated[Path, typer.Argument(help="Where to write; made if it isn't there.")],
-    night: Annotated[str, typer.Option(help="goto: GOTO's night of 2018-09-09; small: two cameras, a few sequences.")] = "small",
+    night: Annotated[
+        str, typer.Option(help="goto: GOTO's night of 2018-09-09; small: two cameras, a few sequences.")
+    ] = "small",
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    shape: Annotated[str | None, typer.Option(metavar="NYxNX", help="Light-sensitive pixels of each frame.")] = None,
-    catalog_only: Annotated[bool, typer.Option("--catalog-only", help="Only catalog.csv, no pixels.")] = False,
-    clouds: Annotated[str, typer.Option(help="Cameras whose sequence clouds cut: first, all or none.")] = "first",
+    shape: Annotated[
+        str | None, typer.Option(metavar="NYxNX", help="Light-sensitive pixels of each frame.")
+    ] = None,
+    catalog_only: Annotated[
+        bool, typer.Option("--catalog-only", help="Only catalog.csv, no pixels.")
+    ] = False,
+    clouds: Annotated[
+        str, typer.Option(help="Cameras whose sequence clouds cut: first, all or none.")
+    ] = "first",
     json: Json = False,
 ) -> None:
     """Write a night of realistic raw frames, and beside it the truth that they were made from."""
@@ -158,7 +174,9 @@ def simulate(
             progress=progress,
         )
     if json:
-        print_json({"directory": str(made.directory), "catalog": str(made.catalog), "frames": dict(made.counts)})
+        print_json(
+            {"directory": str(made.directory), "catalog": str(made.catalog), "frames": dict(made.counts)}
+        )
     else:
         told = ", ".join(f"{number} {name}" for name, number in made.counts.items())
         typer.echo(f"{told} in {made.directory}")
@@ -297,7 +315,9 @@ def list_(
 
 @app.command()
 def show(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")],
+    id_: Annotated[
+        str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")
+    ],
     json: Json = False,
 ) -> None:
     """Show one frame, set, job or product."""
@@ -310,7 +330,9 @@ def show(
 
 @app.command()
 def explain(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")],
+    id_: Annotated[
+        str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")
+    ],
     json: Json = False,
 ) -> None:
     """Say where something came from, or why it can't be made."""
@@ -328,7 +350,9 @@ def status(night: Night = None, json: Json = False) -> None:
     if json:
         print_json(rows)
     elif rows:
-        print_table(rows, ["night", "stage", "frames", "done", "passed", "running", "waiting", "failed", "refused"])
+        print_table(
+            rows, ["night", "stage", "frames", "done", "passed", "running", "waiting", "failed", "refused"]
+        )
     else:
         typer.echo("no frames; register some with 'ccdflow ingest' or 'ccdflow run'")
 
@@ -342,7 +366,9 @@ def verify(json: Json = False) -> None:
     else:
         for problem in found["problems"]:
             typer.echo(f"{problem['what']}: {problem['path']}: {problem['reason']}")
-        typer.echo(f"{found['intact']} of {found['products']} products intact, {len(found['foreign'])} foreign files")
+        typer.echo(
+            f"{found['intact']} of {found['products']} products intact, {len(found['foreign'])} foreign files"
+        )
     raise typer.Exit(FAILED if found["problems"] else DONE)
 
 
@@ -350,16 +376,24 @@ def verify(json: Json = False) -> None:
 def recipe(
     name: Annotated[str, typer.Argument(help="bias, dark, flat, science, stack or gain.")],
     files: Annotated[list[Path], typer.Argument(help="The main input: raw frames or products.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The product; never overwritten unless --force.")],
-    with_: Annotated[list[str] | None, typer.Option("--with", metavar="ROLE=FILE", help="An associated input.")] = None,
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter.")] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The product; never overwritten unless --force.")
+    ],
+    with_: Annotated[
+        list[str] | None, typer.Option("--with", metavar="ROLE=FILE", help="An associated input.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     json: Json = False,
 ) -> None:
     """Run one recipe by hand, on files: no project, no database, no Prefect."""
     from ccdflow.commands.byhand import run_recipe
 
-    report = run_recipe(name, files, dict(_assignment(one) for one in param or ()), _roles(with_), output, force=force)
+    report = run_recipe(
+        name, files, dict(_assignment(one) for one in param or ()), _roles(with_), output, force=force
+    )
     if json:
         print_json(report.document())
     else:

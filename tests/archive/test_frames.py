@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from ccdflow.archive.frames import NewFrame
 from ccdflow.archive.outbox import StageState
@@ -271,12 +272,14 @@ def test_ledger_balances(registry: Registry) -> None:
         ("science", "waiting"): 3,
     }
     assert registry.ledger("2026-03-02") == []
+    assert registry.stages("science", ids[2:4]) == {ids[2]: "done", ids[3]: "waiting"}
+    assert registry.stages("stack", ids) == {}
 
 
 def test_unknown_states_are_not_taken(registry: Registry) -> None:
     registry.add_catalogue([frame()])
     (found,) = registry.frames()
-    with pytest.raises(Exception, match="ck_frame_stage_state|CHECK constraint"):
+    with pytest.raises(IntegrityError):
         registry.set_frame_stage(StageState(found.id, "science", "perhaps"))
 
 

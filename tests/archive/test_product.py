@@ -87,7 +87,7 @@ def test_ccddata_reads_the_shifted_wcs(tmp_path: Path) -> None:
         "CRPIX1": 50.0,
         "CRPIX2": 40.0,
     }
-    wcs |= {"CDELT1": -1e-3, "CDELT2": 1e-3, "RADESYS": "ICRS", "EQUINOX": 2000.0}
+    wcs |= {"CDELT1": -1e-3, "CDELT2": 1e-3, "RADECSYS": "FK5", "EQUINOX": 2000.0}
     path = written(tmp_path / "a.fits", by=origin(header=wcs, trim=(46, 37)))
     found = CCDData.read(path)
     x, y = found.wcs.all_world2pix(250.0, 36.0, 1)

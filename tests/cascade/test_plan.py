@@ -46,7 +46,9 @@ def night() -> list[FrameRecord]:
     return frames
 
 
-def planned(frames: list[FrameRecord], *targets: str, done: set[str] | None = None, **request: object) -> Plan:
+def planned(
+    frames: list[FrameRecord], *targets: str, done: set[str] | None = None, **request: object
+) -> Plan:
     known = Known(IMAGING, RECIPES, frames, done or set(), {})
     return plan(known, Request(targets=targets, **request))  # type: ignore[arg-type]  # options of one test
 
@@ -153,7 +155,13 @@ def test_blank_telescope_matches_any() -> None:
 def test_the_same_night_comes_first_then_days_with_a_worse_level() -> None:
     frames = night()
     earlier = [
-        replace(one, id=100 + one.id, sha256=f"{100 + one.id:064d}", night="2026-02-27", obsdate=f"2026-02-27T{one.obsdate[11:]}")
+        replace(
+            one,
+            id=100 + one.id,
+            sha256=f"{100 + one.id:064d}",
+            night="2026-02-27",
+            obsdate=f"2026-02-27T{one.obsdate[11:]}",
+        )
         for one in frames
         if one.frame_class == "bias"
     ]
@@ -205,8 +213,17 @@ def test_failed_frames_leave_their_set() -> None:
 
 def test_a_failed_calibration_is_replaced_by_the_next_best() -> None:
     frames = night()
-    later = [replace(one, id=100 + one.id, sha256=f"{100 + one.id:064d}", obsdate=f"2026-03-03T{one.obsdate[11:]}", night="2026-03-03")
-             for one in frames if one.frame_class == "bias"]
+    later = [
+        replace(
+            one,
+            id=100 + one.id,
+            sha256=f"{100 + one.id:064d}",
+            obsdate=f"2026-03-03T{one.obsdate[11:]}",
+            night="2026-03-03",
+        )
+        for one in frames
+        if one.frame_class == "bias"
+    ]
     first = only(planned(frames, "bias"), "bias").key
     known = Known(IMAGING, RECIPES, [*frames, *later])
     found = plan(known, Request(targets=("dark",)), failed={first})
@@ -236,7 +253,10 @@ def test_rows_of_a_catalogue_are_incomplete() -> None:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"targets": ("stak",)}, "unknown target 'stak'; known: gain, bias, dark, flat, science, stack; did you mean 'stack'?"),
+        (
+            {"targets": ("stak",)},
+            "unknown target 'stak'; known: gain, bias, dark, flat, science, stack; did you mean 'stack'?",
+        ),
         ({"parameters": {"stack.sigm": 3}}, "unknown parameter 'sigm'"),
         ({"parameters": {"stak.sigma": 3}}, "unknown task 'stak'"),
         ({"parameters": {"sigma": 3}}, "is not of the form STEP.NAME"),
@@ -244,7 +264,9 @@ def test_rows_of_a_catalogue_are_incomplete() -> None:
         ({"parameters": {"stack.max_stack": "many"}}, "parameter 'stack.max_stack'"),
     ],
 )
-def test_what_is_not_known_is_refused_with_what_would_have_worked(request_: dict[str, object], message: str) -> None:
+def test_what_is_not_known_is_refused_with_what_would_have_worked(
+    request_: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValueError, match=".*") as error:
         plan(Known(IMAGING, RECIPES, night()), Request(**request_))  # type: ignore[arg-type]  # options of one test
     assert message in str(error.value)

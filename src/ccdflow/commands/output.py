@@ -11,7 +11,10 @@ from rich.table import Table
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 
-console = Console(highlight=False, soft_wrap=False)
+WIDE = 200
+"""Columns where the output is no terminal: a file or a pipe has no edge."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 STATE_STYLES = {

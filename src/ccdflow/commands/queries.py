@@ -1,6 +1,7 @@
 """What the commands `list`, `show`, `explain`, `status`, `verify` and `plan` tell, as rows.
 
-Ids carry a letter, so that one word names one thing: ``f12`` a frame, ``s3`` a set, ``p7`` a product; a job is named by its key.
+Ids carry a letter, so that one word names one thing: ``f12`` a frame, ``s3`` a set, ``p7`` a product; a job is
+named by its key.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,11 +20,11 @@ from ccdflow.tasks.workspace import Workspace
 Row = dict[str, Any]
 
 COLUMNS = {
-    "frames": "id class telescope camera filter object exptime obsdate iobs nobs stage status set reason".split(),
-    "sets": "id step status action ready telescope camera object filter first frames product reason".split(),
-    "jobs": "key step state night telescope camera filter object level attempts reason".split(),
-    "products": "id category night telescope camera filter object path".split(),
-    "events": "id kind subject created delivered".split(),
+    "frames": ["id", "class", "telescope", "camera", "filter", "object", "exptime", "obsdate", "iobs", "nobs", "stage", "status", "set", "reason"],
+    "sets": ["id", "step", "status", "action", "ready", "telescope", "camera", "object", "filter", "first", "frames", "product", "reason"],
+    "jobs": ["key", "step", "state", "night", "telescope", "camera", "filter", "object", "level", "attempts", "reason"],
+    "products": ["id", "category", "night", "telescope", "camera", "filter", "object", "path"],
+    "events": ["id", "kind", "subject", "created", "delivered"],
 }
 """What is shown of each list to people; ``--json`` gives everything."""
 
@@ -57,7 +58,11 @@ def sets(space: Workspace, *, night: str | None, camera: str | None, superseded:
     rows = []
     for row in found:
         first = known[row["frames"][0]]
-        if night not in (None, first.night) or camera not in (None, first.camera, f"{first.telescope}/{first.camera}"):
+        if night not in (None, first.night) or camera not in (
+            None,
+            first.camera,
+            f"{first.telescope}/{first.camera}",
+        ):
             continue
         named: Row = {"id": f"s{row['id']}", "frames": [f"f{one}" for one in row["frames"]]}
         named |= {"product": _id("p", row["product"]), "superseded_by": _id("s", row["superseded_by"])}
@@ -101,7 +106,9 @@ def product_row(row: Mapping[str, Any]) -> Row:
 
 def events(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """The outbox: what happened, in order."""
-    return [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in space.registry.events()]
+    return [
+        {name: getattr(one, name) for name in one.__dataclass_fields__} for one in space.registry.events()
+    ]
 
 
 LISTS: Mapping[str, Callable[..., list[Row]]] = {
@@ -127,7 +134,9 @@ def find(space: Workspace, name: str) -> Row:
     else:
         found = _by_path(space, name) or _by_key(space, name)
     if found is None:
-        raise ValueError(f"nothing is called {name!r}; wanted f12, s3, p7, a job's key or its beginning, or a file")
+        raise ValueError(
+            f"nothing is called {name!r}; wanted f12, s3, p7, a job's key or its beginning, or a file"
+        )
     return found
 
 
@@ -197,7 +206,12 @@ def _explain_frame(space: Workspace, frame: Row) -> Row:
 
 def _frame_line(space: Workspace, name: str) -> Row:
     row = find(space, name)
-    return {"id": name, "what": row["path"], "state": f"{row['stage']} {row['status']}", "reason": row["reason"]}
+    return {
+        "id": name,
+        "what": row["path"],
+        "state": f"{row['stage']} {row['status']}",
+        "reason": row["reason"],
+    }
 
 
 def _tree(space: Workspace, key: str) -> Row:
@@ -242,9 +256,7 @@ def tree_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
 def plan_rows(space: Workspace, found: Plan) -> list[Row]:
     """Jobs of a plan as ``plan --json`` gives them."""
     made = {job.key for job in found.jobs if job.state == "reused"}
-    ids = {
-        one["job"]: f"p{one['id']}" for one in space.registry.products_of(sorted(made))
-    }
+    ids = {one["job"]: f"p{one['id']}" for one in space.registry.products_of(sorted(made))}
     return [_plan_row(job, ids) for job in found.jobs]
 
 
@@ -303,7 +315,12 @@ def ledger(space: Workspace, night: str | None) -> list[Row]:
             continue
         row = counts.setdefault(
             (frame["night"] or "unknown", frame["stage"]),
-            {"night": frame["night"] or "unknown", "stage": frame["stage"], "frames": 0, **dict.fromkeys(STATES, 0)},
+            {
+                "night": frame["night"] or "unknown",
+                "stage": frame["stage"],
+                "frames": 0,
+                **dict.fromkeys(STATES, 0),
+            },
         )
         row["frames"] += 1
         row[frame["status"]] += 1
@@ -321,7 +338,9 @@ def verify(space: Workspace) -> Row:
         for one in verdicts
         if one.state != "ok"
     ]
-    problems += [{"what": "foreign", "path": path, "reason": "no product of the registry"} for path in foreign]
+    problems += [
+        {"what": "foreign", "path": path, "reason": "no product of the registry"} for path in foreign
+    ]
     return {
         "products": len(known),
         "intact": sum(one.state == "ok" for one in verdicts),

@@ -1,5 +1,6 @@
 """`ccdflow run`: register, plan, run the flow if there is anything to do, sum up."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, ingest_files, recheck_files
-from ccdflow.tasks.planning import planned
+from ccdflow.tasks.planning import link_sets, planned
 from ccdflow.tasks.workspace import Workspace
 
 STATES = ("new", "reused", "failed", "incomplete")
@@ -40,9 +41,7 @@ class RunReport:
         made = [job for job in self.after.jobs if job.state == "reused" and job.key in keys]
         reused = [job for job in self.after.jobs if job.state == "reused" and job.key not in keys]
         incomplete = [job for job in self.after.jobs if job.state == "incomplete"]
-        return dict(
-            zip(STATES, (len(made), len(reused), len(self.failed), len(incomplete)), strict=True)
-        )
+        return dict(zip(STATES, (len(made), len(reused), len(self.failed), len(incomplete)), strict=True))
 
     @property
     def problems(self) -> list[str]:
@@ -68,7 +67,7 @@ class RunReport:
         """The report for ``--json``."""
         return {
             "jobs": self.jobs,
-            "products": [one["id"] for one in self.products],
+            "products": [f"p{one['id']}" for one in self.products],
             "frames": self.ingested.document(),
             "failed": [{"key": key, "reason": reason} for key, reason in self.failed.items()],
             "notes": self.problems,
@@ -109,11 +108,14 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
             failed = _run_flow(space, request)
     group_sets(space, request)
     after = planned(space, request, failed)
+    link_sets(space, after)
     products = space.registry.products_of([job.key for job in after.jobs])
     return RunReport(ingested, before, after, failed, products)
 
 
 def _run_flow(space: Workspace, request: Request) -> dict[str, str]:
+    # What goes wrong is said by the commands in one line each; the server keeps Prefect's own words.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     from ccdflow.flows.nightly import nightly
     from ccdflow.flows.server import prefect_server
 
@@ -127,7 +129,9 @@ def _watching(space: Workspace, jobs: Sequence[Job], *, quiet: bool) -> Iterator
     keys = [job.key for job in jobs]
     stop = Event()
     with counting("reducing", quiet=quiet) as progress:
-        watcher = Thread(target=_watch, args=(lambda: space.registry.count_finished(keys), len(keys), progress, stop))
+        watcher = Thread(
+            target=_watch, args=(lambda: space.registry.count_finished(keys), len(keys), progress, stop)
+        )
         watcher.start()
         try:
             yield
@@ -139,5 +143,3 @@ def _watching(space: Workspace, jobs: Sequence[Job], *, quiet: bool) -> Iterator
 def _watch(finished: Callable[[], int], total: int, progress: Count, stop: Event) -> None:
     while not stop.wait(0.3):
         progress(finished(), total)
-
-

@@ -1,0 +1,137 @@
+"""Frames as the sequence rules look at them, and the rules themselves."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import isfinite, nan
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from ccdflow.cascade.records import FrameRecord, seconds
+
+Stream = tuple[str, str, str]
+OrderKey = tuple[str, int, str, int]
+"""What orders frames of a stream: obsdate, iobs (0 where unknown), content, id."""
+
+
+class SequenceRules(BaseModel):
+    """What makes consecutive frames a sequence, and how sequences are cut into sets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    same: tuple[str, ...] = ("class", "object", "filter", "exptime")
+    """Keywords that don't change within a sequence; a missing value equals only a missing value."""
+    exptime_tolerance: float = Field(0.001, ge=0)
+    """Largest relative difference of equal exposure times; flats ignore the exposure time."""
+    tolerance: dict[str, float] = Field(default_factory=lambda: {"ccd_temperature": 2.0})
+    """Largest difference from the sequence's first frame, for numeric keywords, in the keyword's unit."""
+    max_stack: PositiveInt = 4
+    """NSTACK: frames in a set at the most."""
+    max_sequence: PositiveInt = 12
+    """MAXSEQ: frames in a sequence at the most; longer ones are not combined."""
+    max_gap: PositiveFloat = 1800.0
+    """MAXTDELTA: seconds from start to start after which a frame begins a new sequence."""
+    restart: bool = True
+    """Whether another ``nobs``, or an ``iobs`` that does not count up, begins a new sequence."""
+    split: Literal["fixed", "balanced", "whole"] = "fixed"
+    """How 6 frames are cut for a `max_stack` of 4: fixed 4+2, balanced 3+3, whole 6."""
+    on_failed: Literal["shrink", "refill"] = "shrink"
+    """Whether failed frames leave their set smaller, or following frames not yet used take their place."""
+
+
+class Exposure(NamedTuple):
+    """What the rules look at: one frame of a stream.
+
+    `time` is in seconds since 1970-01-01 UTC, NaN where unknown. `exptime` is in seconds, None also for a
+    class that ignores it. `same` are the values of the keywords that must not change, `near` those of the
+    numeric ones; `wanted` tells whether sets of the frame's class are asked for.
+    """
+
+    key: OrderKey
+    time: float
+    iobs: int | None
+    nobs: int | None
+    exptime: float | None
+    same: tuple[Any, ...]
+    near: tuple[float | None, ...]
+    wanted: bool
+
+    @property
+    def id(self) -> int:
+        """Id of the frame."""
+        return self.key[3]
+
+
+def exposures(
+    frames: Iterable[FrameRecord], rules: SequenceRules, classes: Sequence[str]
+) -> Iterator[tuple[Stream, Exposure]]:
+    """Frames as the rules look at them, with their streams."""
+    names = ["frame_class" if name == "class" else name for name in rules.same if name != "exptime"]
+    columns = [name for name in names if name in FrameRecord.__slots__]
+    kept = [name for name in names if name not in columns]
+    timed, near = "exptime" in rules.same, tuple(rules.tolerance)
+    read = attrgetter("telescope", "camera", "instrument", *columns)
+    in_keywords = not any(name in FrameRecord.__slots__ for name in near)
+    unknown = (None,) * len(near)
+    for frame in frames:
+        values: tuple[Any, ...] = read(frame)
+        iobs, nobs = place(frame.iobs, frame.nobs)
+        frame_class, obsdate = frame.frame_class, frame.obsdate
+        yield (
+            values[:3],
+            Exposure(
+                (obsdate, iobs or 0, frame.sha256 or "", frame.id),
+                known_time(obsdate),
+                iobs,
+                nobs,
+                number(frame.exptime) if timed and frame_class != "flat" else None,
+                values[3:] + tuple([frame.value(name) for name in kept]) if kept else values[3:],
+                unknown
+                if in_keywords and not frame.keywords
+                else tuple([number(frame.value(name)) for name in near]),
+                frame_class in classes,
+            ),
+        )
+
+
+def order_key(frame: FrameRecord) -> OrderKey:
+    """What orders the frames of a stream."""
+    return frame.obsdate, place(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
+
+
+def place(iobs: int | None, nobs: int | None) -> tuple[int | None, int | None]:
+    """Place in a sequence; both unknown where either is missing, below 1, or ``iobs > nobs``."""
+    if iobs is None or nobs is None or iobs < 1 or iobs > nobs:
+        return None, None
+    return iobs, nobs
+
+
+def known_time(obsdate: str) -> float:
+    """Seconds since 1970-01-01 UTC; NaN where the text tells no time."""
+    try:
+        return seconds(obsdate)
+    except ValueError:
+        return nan
+
+
+def number(value: Any) -> float | None:
+    """A finite number; None for anything else."""
+    return float(value) if isinstance(value, int | float) and isfinite(value) else None
+
+
+def exposure_state(one: Exposure) -> list[Any]:
+    """An exposure as JSON has it: without its time, which stands in its key."""
+    return [list(one.key), one.iobs, one.nobs, one.exptime, list(one.same), list(one.near), one.wanted]
+
+
+def restored_exposure(state: Sequence[Any]) -> Exposure:
+    """The exposure that `exposure_state` wrote."""
+    key, iobs, nobs, exptime, same, near, wanted = state
+    time = known_time(key[0])
+    return Exposure(restored_key(key), time, iobs, nobs, exptime, tuple(same), tuple(near), wanted)
+
+
+def restored_key(state: Sequence[Any]) -> OrderKey:
+    """The order key that JSON made a list of."""
+    obsdate, iobs, sha256, frame = state
+    return obsdate, iobs, sha256, frame

@@ -1,0 +1,143 @@
+"""`ccdflow recipe`: one recipe on files, without project, database or Prefect."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ccdflow.archive.product import InputNote, ProductFileError, write_product
+from ccdflow.archive.rawfile import UnreadableFrameError, file_digest
+from ccdflow.cascade.amplifiers import detector_digest
+from ccdflow.cascade.jobs import JobInput, Resolved, job_key
+from ccdflow.cascade.model import unknown
+from ccdflow.config.instruments import load_instruments
+from ccdflow.config.project import shipped
+from ccdflow.recipes.catalogue import RECIPES
+from ccdflow.recipes.recipe import Output, Parameters, Recipe
+from ccdflow.tasks.inputs import JobInputs
+
+
+@dataclass(frozen=True)
+class RecipeReport:
+    """What a recipe made of files."""
+
+    recipe: str
+    category: str
+    path: Path
+    key: str
+    quality: Mapping[str, float]
+    warnings: Sequence[str]
+
+    def document(self) -> dict[str, Any]:
+        """The report for ``--json``."""
+        return {
+            "recipe": self.recipe,
+            "category": self.category,
+            "path": str(self.path),
+            "key": self.key,
+            "quality": dict(self.quality),
+            "warnings": list(self.warnings),
+        }
+
+    def sentence(self) -> str:
+        """The report for people."""
+        numbers = [f"  {name} {value:.6g}" for name, value in self.quality.items()]
+        return "\n".join([f"{self.category} in {self.path}", *numbers])
+
+
+def run_recipe(
+    name: str,
+    files: Sequence[Path],
+    parameters: Mapping[str, Any],
+    associated: Mapping[str, Sequence[Path]],
+    output: Path,
+    *,
+    force: bool = False,
+) -> RecipeReport:
+    """Run a recipe on files and write its product.
+
+    Raises
+    ------
+    ValueError
+        If anything that is given is not known, does not fit, or can't be read; one line says what and what was wanted.
+    """
+    if name not in RECIPES:
+        raise ValueError(unknown("recipe", name, RECIPES))
+    if output.exists() and not force:
+        raise ValueError(f"{output} is there already; --force overwrites it")
+    recipe = RECIPES[name]
+    roles = {"main": files, **associated}
+    _check_roles(recipe, roles)
+    values = _parameters(recipe, parameters)
+    inputs = _read(recipe, roles)
+    result = recipe.run(inputs.recipe_inputs, values)
+    ((category, made),) = result.outputs.items()
+    key = _key(recipe, values, inputs)
+    _write(output, made, inputs, recipe, key)
+    return RecipeReport(name, category, output, key, made.quality, result.warnings)
+
+
+def _check_roles(recipe: Recipe, roles: Mapping[str, Sequence[Path]]) -> None:
+    for role, paths in roles.items():
+        if role not in recipe.inputs:
+            raise ValueError(f"recipe {recipe.name!r}: {unknown('input', role, recipe.inputs)}")
+        most = recipe.inputs[role].maximum
+        if most is not None and len(paths) > most:
+            raise ValueError(f"recipe {recipe.name!r} takes {most} {role!r}, found {len(paths)}")
+    for role, wanted in recipe.inputs.items():
+        if len(roles.get(role, ())) < wanted.minimum:
+            found = len(roles.get(role, ()))
+            raise ValueError(
+                f"recipe {recipe.name!r} takes at least {wanted.minimum} {role!r}, found {found}"
+            )
+
+
+def _parameters(recipe: Recipe, given: Mapping[str, Any]) -> Parameters:
+    for name in given:
+        if name not in recipe.parameters.model_fields:
+            raise ValueError(
+                f"recipe {recipe.name!r}: {unknown('parameter', name, recipe.parameters.model_fields)}"
+            )
+    try:
+        return recipe.parameters.model_validate(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"parameter {first['loc'][0]!r}: {first['msg']}; found {first['input']!r}") from None
+
+
+def _read(recipe: Recipe, roles: Mapping[str, Sequence[Path]]) -> JobInputs:
+    instruments = load_instruments([shipped("instruments")])
+    inputs = JobInputs()
+    for role, paths in roles.items():
+        kind = recipe.inputs[role].kind
+        for path in paths:
+            try:
+                note = InputNote(role, path.name, file_digest(path), kind, None if role == "main" else 0)
+                if kind == "raw":
+                    inputs.add_raw(role, path, instruments, note)
+                else:
+                    inputs.add_product(role, path, note)
+            except (UnreadableFrameError, ProductFileError) as error:
+                raise ValueError(str(error)) from None
+    return inputs
+
+
+def _key(recipe: Recipe, values: Parameters, inputs: JobInputs) -> str:
+    """The job's key, with each file's sha256 as its identity."""
+    resolved = {name: Resolved(value, "request") for name, value in values.model_dump(mode="json").items()}
+    digests = [detector_digest(one) for one in load_instruments([shipped("instruments")])]
+    return job_key(recipe, resolved, [JobInput(one.role, one.identity) for one in inputs.notes], digests)
+
+
+def _write(output: Path, made: Output, inputs: JobInputs, recipe: Recipe, key: str) -> None:
+    """Write the product whole or not at all."""
+    content = BytesIO()
+    write_product(content, made, inputs.origin(key, recipe.name, recipe.version))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{output.name}.part")
+    temporary.write_bytes(content.getvalue())
+    os.replace(temporary, output)

@@ -1,0 +1,47 @@
+"""Pictures of a reduction: one frame raw, calibrated, and the stack that it went into."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ccdflow.archive.product import read_image, read_product
+from ccdflow.archive.products import ProductFilter, ProductRecord
+from ccdflow.archive.queries import FrameFilter
+from ccdflow.archive.rawfile import open_raw
+from ccdflow.recipes.preview import png, preview
+from ccdflow.tasks.workspace import open_workspace
+
+
+def write_previews(project: Path, directory: Path) -> list[Path]:
+    """Write PNG pictures of the first frame of the largest stack: raw, calibrated, stacked; gives their paths."""
+    space = open_workspace(project)
+    stacks = space.registry.products(ProductFilter(category="stack"))
+    if not stacks:
+        return []
+    frames = {one.id: space.registry.frames_of_job(one.job_key) for one in stacks}
+    stack = max(stacks, key=lambda one: (len(frames[one.id]), -one.id))
+    (frame,) = space.registry.frames(FrameFilter(ids=frames[stack.id][:1]))
+    keys = space.registry.keys_of_frames([frame.id])
+    science = space.registry.products(ProductFilter(category="science", job_keys=keys))[0]
+    raw = np.asarray(open_raw(Path(frame.path or "")).pixels)
+    pictures = {
+        "1-raw": png(preview(raw.astype(np.float32))),
+        "2-calibrated": _picture(space.store.absolute(science.path)),
+        "3-stack": _picture(space.store.absolute(stack.path)),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    return [_written(directory / f"{name}-{_what(stack)}.png", picture) for name, picture in pictures.items()]
+
+
+def _picture(path: Path) -> bytes:
+    image = read_image(read_product(path))
+    return png(preview(image.data, image.dq))
+
+
+def _what(stack: ProductRecord) -> str:
+    return "-".join(word for word in (stack.camera, stack.object, stack.filter) if word).replace("/", "_")
+
+
+def _written(path: Path, picture: bytes) -> Path:
+    path.write_bytes(picture)
+    return path

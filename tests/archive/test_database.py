@@ -1,0 +1,169 @@
+import sqlite3
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
+
+from ccdflow.archive.database import Database, DatabaseVersionError
+from ccdflow.archive.frames import NewFrame
+from ccdflow.archive.jobs import PlannedJob
+from ccdflow.archive.models import Base
+from ccdflow.archive.outbox import InstrumentChange
+from ccdflow.archive.products import Made
+from ccdflow.archive.registry import Registry
+from ccdflow.archive.sets import Change, NewSet
+
+ON_EXPRESSIONS = {"ix_frame_stream", "ix_frame_ungrouped", "uq_frame_catalogue"}
+
+
+def test_migration_makes_what_the_models_say(registry: Registry) -> None:
+    def comparable(_object: object, name: str | None, *_: object) -> bool:
+        return name not in ON_EXPRESSIONS  # they are not read back as they were written
+
+    with registry.database.engine.connect() as connection, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*expression-based index.*")
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "include_object": comparable}
+        )
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_migration_makes_the_indexes_on_expressions(registry: Registry) -> None:
+    catalogue = "sqlite_master" if registry.database.sqlite else "pg_indexes"
+    column = "name" if registry.database.sqlite else "indexname"
+    with registry.database.read() as session:
+        found = set(session.execute(text(f"SELECT {column} FROM {catalogue}")).scalars())
+    assert found >= ON_EXPRESSIONS
+
+
+def test_upgrade_is_harmless_when_many_do_it_at_once(tmp_path: Path) -> None:
+    errors: list[Exception] = []
+
+    def upgrade() -> None:
+        database = Database(f"sqlite:///{tmp_path}/deep/down/registry.sqlite")
+        try:
+            database.upgrade()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            database.close()
+
+    threads = [threading.Thread(target=upgrade) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert errors == []
+    with sqlite3.connect(tmp_path / "deep/down/registry.sqlite") as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/registry.sqlite")
+    database.upgrade()
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseVersionError, match="at version 9999, this ccdflow knows up to 0001"):
+        database.upgrade()
+    database.close()
+
+
+def test_other_databases_are_refused() -> None:
+    with pytest.raises(ValueError, match="neither sqlite:///FILE nor postgresql://"):
+        Database("mysql://user@host/name")
+    with pytest.raises(ValueError, match="has no file"):
+        Database("sqlite://")
+
+
+def test_password_does_not_show() -> None:
+    assert "secret" not in Registry("postgresql://user:secret@host/name").url
+
+
+def test_failed_transaction_leaves_nothing(registry: Registry) -> None:
+    with pytest.raises(ZeroDivisionError), registry.database.write() as session:
+        session.execute(text("INSERT INTO frame (telescope) VALUES ('T')"))
+        raise ZeroDivisionError
+    assert registry.frames() == []
+
+
+def test_foreign_keys_hold(registry: Registry) -> None:
+    registry.add_catalogue([NewFrame(telescope="T")])
+    (frame,) = registry.frames()
+    with pytest.raises(IntegrityError, match=r"(?i)foreign key"):
+        registry.apply_set_changes([NewSet("a", "stack", ("T", "", ""), [frame.id, 99])])
+    assert registry.sets() == []
+
+
+def test_frame_inserted_with_plain_sql_is_a_frame_and_an_event(registry: Registry) -> None:
+    with registry.database.write() as session:
+        session.execute(
+            text(
+                "INSERT INTO frame (telescope, camera, class, obsdate, night) "
+                "VALUES ('T', 'C1', 'science', '2026-03-01T20:00:00', '2026-03-01')"
+            )
+        )
+    (found,) = registry.frames()
+    assert (found.frame_class, found.object) == ("science", "")
+    assert registry.ungrouped_frames(("T", "C1", "")) == [found]
+    (event,) = registry.events(undelivered=True)
+    assert (event.kind, event.subject) == ("frame.registered", f"frame/{found.id}")
+    assert event.payload["obsdate"] == "2026-03-01T20:00:00"
+    assert len(event.created) == len("2026-03-01T20:00:00.000000")
+    with registry.database.read() as session:
+        registered_at = session.execute(text("SELECT registered_at FROM frame")).scalar_one()
+    assert len(registered_at) == len(event.created)
+
+
+def test_each_thing_that_happens_is_one_event(registry: Registry) -> None:
+    registry.add_frame(NewFrame(path="/a.fits", sha256="a", telescope="T"))
+    registry.add_frame(NewFrame(path="/a.fits", sha256="a", telescope="T2"))
+    registry.add_frame(NewFrame(path="/bad.fits", sha256="b", refused="no image"))
+    registry.plan_jobs([PlannedJob("k", "bias", "bias", "1", (), [("master_bias", "b.fits")])])
+    registry.claim("k", "one", 60)
+    registry.finish("k", "one", [Made("master_bias", "b.fits", "c", 1), Made("extra", "x.fits", "d", 1)])
+    frame = registry.frames()[0].id
+    sets = registry.apply_set_changes(
+        [
+            NewSet("a", "stack", ("T", "", ""), [frame]),
+            NewSet("b", "stack", ("T", "", ""), [frame], status="closed"),
+        ]
+    )
+    registry.apply_set_changes([Change(sets["a"], status="closed"), Change(sets["a"], ready=True)])
+    kinds = [one.kind for one in registry.events()]
+    assert kinds.count("frame.registered") == 1
+    assert kinds.count("product.made") == 2
+    assert [one.subject for one in registry.events() if one.kind == "set.closed"] == [
+        f"set/{sets['b']}",
+        f"set/{sets['a']}",
+    ]
+
+
+def test_delivered_events_do_not_come_again(registry: Registry) -> None:
+    registry.add_catalogue(NewFrame(telescope="T", obsdate=f"2026-03-0{day}T00:00:00") for day in range(1, 6))
+    events = registry.events()
+    registry.deliver([events[0].id, events[3].id])
+    assert registry.events(undelivered=True) == [events[1], events[2], events[4]]
+    assert registry.events(undelivered=True, after=events[1].id, limit=1) == [events[2]]
+    assert registry.events()[0].delivered is not None
+
+
+def test_instrument_events_are_kept_in_order(registry: Registry) -> None:
+    changes = [
+        InstrumentChange("2026-03-02", "mirror coated", "T"),
+        InstrumentChange("2026-01-01", "CCD new", "T", "C1"),
+    ]
+    for one in changes:
+        registry.add_instrument_event(one)
+    assert registry.instrument_events() == changes[::-1]
+
+
+def test_all_tables_are_there(registry: Registry) -> None:
+    with registry.database.engine.connect() as connection:
+        assert set(Base.metadata.tables) <= set(inspect(connection).get_table_names())
