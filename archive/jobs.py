@@ -182,6 +182,17 @@ def clock() -> float:
     return time.time()
 
 
+def drop_incomplete(session: Session, keep: Collection[str], places: Collection[tuple[str, str, str]]) -> int:
+    """Delete the incomplete jobs of these steps, nights and cameras but for those to keep; gives how many."""
+    wanted = select(Job.key, Job.step, Job.night, Job.camera).where(Job.state == "incomplete")
+    stale = [row.key for row in session.execute(wanted) if (row.step, row.night, row.camera) in places]
+    stale = sorted(set(stale) - set(keep))
+    for some in batches(stale, _MANY):
+        for model, column in ((JobInput, JobInput.job_key), (Product, Product.job_key), (Job, Job.key)):
+            session.execute(table(model).delete().where(column.in_(some)))
+    return len(stale)
+
+
 def claim(session: Session, key: str, owner: str, lease: float) -> Claim | None:
     """Take a job that waits, has failed, or whose owner is silent for longer than `lease` seconds or dead."""
     moment = clock()

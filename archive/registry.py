@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from ccdflow.archive import frames, jobs, outbox, products, queries, sets
+from ccdflow.archive import exposures, frames, jobs, outbox, products, queries, sets
 from ccdflow.archive.database import Database, now
 from ccdflow.archive.frames import NewFrame, Registered
 from ccdflow.archive.jobs import Claim, JobFilter, JobRecord, PlannedJob
@@ -15,7 +15,7 @@ from ccdflow.archive.products import Made, ProductFilter, ProductRecord
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.sets import SetChange, SetFilter, SetRecord, State
 from ccdflow.cascade.records import FrameRecord
-from ccdflow.cascade.sequences import OrderKey, Stream
+from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream
 
 _T = TypeVar("_T")
 _ALL_FRAMES = FrameFilter()
@@ -128,6 +128,24 @@ class Registry:
                 return
             after = queries.order_of(page[-1])
 
+    def exposures_in_stream(
+        self,
+        stream: Stream,
+        rules: SequenceRules,
+        classes: Collection[str],
+        after: OrderKey | None = None,
+        *,
+        batch: int = 5000,
+    ) -> Iterator[Exposure]:
+        """As `frames_in_stream`, but of each frame only what the rules look at, which is faster."""
+        while True:
+            with self.database.read() as session:
+                page = exposures.exposure_page(session, stream, (rules, classes), after, batch)
+            yield from page
+            if len(page) < batch:
+                return
+            after = page[-1].key
+
     def streams(self, *, ungrouped: bool = False) -> list[Stream]:
         """All streams, or those with frames that no grouping has seen."""
         with self.database.read() as session:
@@ -161,6 +179,11 @@ class Registry:
         """Write jobs, their inputs and the products they will make; gives how many were new."""
         with self.database.write() as session:
             return jobs.plan_jobs(session, planned)
+
+    def drop_incomplete(self, keep: Collection[str], places: Collection[tuple[str, str, str]]) -> int:
+        """Forget incomplete jobs that were not planned again; `places` are steps, nights and cameras that were."""
+        with self.database.write() as session:
+            return jobs.drop_incomplete(session, keep, places)
 
     def claim(self, key: str, owner: str, lease_seconds: float) -> Claim | None:
         """Take a job that waits or has failed, or whose owner is dead or silent for `lease_seconds`.

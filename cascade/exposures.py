@@ -13,6 +13,9 @@ Stream = tuple[str, str, str]
 OrderKey = tuple[str, int, str, int]
 """What orders frames of a stream: obsdate, iobs (0 where unknown), content, id."""
 
+ROUNDING = 1e-9
+"""Relative: 60.06 s is within 0.1 % of 60 s, though not in binary."""
+
 
 class SequenceRules(BaseModel):
     """What makes consecutive frames a sequence, and how sequences are cut into sets."""
@@ -114,9 +117,12 @@ def known_time(obsdate: str) -> float:
         return nan
 
 
+_NUMBERS = (int, float)
+
+
 def number(value: Any) -> float | None:
     """A finite number; None for anything else."""
-    return float(value) if isinstance(value, int | float) and isfinite(value) else None
+    return float(value) if isinstance(value, _NUMBERS) and isfinite(value) else None
 
 
 def exposure_state(one: Exposure) -> list[Any]:

@@ -1,31 +1,18 @@
 """The other ways to put frames together: all, each, by keywords, by closeness, by a function."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from math import asin, cos, degrees, hypot, radians, sin
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from ccdflow.cascade.clusters import Cluster, clusters
+from ccdflow.cascade.exposures import ROUNDING, number, order_key
 from ccdflow.cascade.records import FrameRecord
 
-SECONDS_PER_DAY = 86400.0
-
 GroupFunction = Callable[[Sequence[FrameRecord]], Sequence[Sequence[FrameRecord]]]
-
-
-class Cluster(BaseModel):
-    """Frames that are close to each other: each is near some other, and none is far from any."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    on: Literal["position", "time"]
-    """Position on the sky (keywords ra and dec, degrees), or time."""
-    max_separation: PositiveFloat
-    """Largest distance to the nearest member: degrees, or days."""
-    max_diameter: PositiveFloat
-    """Largest distance between two members: degrees, or days."""
 
 
 class GroupSpec(BaseModel):
@@ -37,6 +24,8 @@ class GroupSpec(BaseModel):
     """All frames together, or each alone; `by`, `cluster` and `function` then part what is together."""
     by: tuple[str, ...] = ()
     """Keywords whose values are equal within a set; a blank equals a blank."""
+    tolerance: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """For numeric keywords of `by`: largest difference of two values within a set, in the keyword's unit."""
     cluster: Cluster | None = None
     """Closeness, within each set that `by` gives."""
     function: str = ""
@@ -50,6 +39,15 @@ class GroupSpec(BaseModel):
     @classmethod
     def _word(cls, found: Any) -> Any:
         return {"how": found} if isinstance(found, str) else found
+
+    @model_validator(mode="after")
+    def _tolerances_are_of_keywords(self) -> "GroupSpec":
+        for name in self.tolerance:
+            if name not in self.by:
+                raise ValueError(
+                    f"tolerance of {name!r}, which is not in by: {', '.join(self.by) or 'nothing'}"
+                )
+        return self
 
 
 @dataclass(frozen=True)
@@ -78,20 +76,17 @@ def group_frames(frames: Sequence[FrameRecord], spec: GroupSpec) -> Grouped:
     ValueError
         If the function of `spec` is not found or loses frames.
     """
-    ordered = sorted(frames, key=_order)
-    if spec.how == "each":
-        parts: list[list[FrameRecord]] = [[frame] for frame in ordered]
-    else:
-        parts = list(_by_keywords(ordered, spec.by))
+    ordered = sorted(frames, key=order_key)
+    parts = [[frame] for frame in ordered] if spec.how == "each" else _by_keywords(ordered, spec)
     if spec.cluster is not None:
-        parts = [piece for part in parts for piece in _clusters(part, spec.cluster)]
+        parts = [piece for part in parts for piece in clusters(part, spec.cluster)]
     if spec.function:
         function = _function(spec.function)
         parts = [piece for part in parts for piece in _called(function, spec.function, part)]
     if spec.max_size is not None:
         size = spec.max_size
         parts = [part[i : i + size] for part in parts for i in range(0, len(part), size)]
-    parts.sort(key=lambda part: _order(part[0]))
+    parts.sort(key=lambda part: order_key(part[0]))
     small = [part for part in parts if len(part) < spec.min_size]
     return Grouped(
         tuple(tuple(part) for part in parts if len(part) >= spec.min_size),
@@ -99,59 +94,69 @@ def group_frames(frames: Sequence[FrameRecord], spec: GroupSpec) -> Grouped:
     )
 
 
-def _order(frame: FrameRecord) -> tuple[str, int, str, int]:
-    return frame.obsdate, frame.iobs or 0, frame.sha256 or "", frame.id
-
-
 def _too_few(part: Sequence[FrameRecord], spec: GroupSpec) -> str:
-    what = " ".join(str(part[0].value(name)) for name in spec.by if part[0].value(name) is not None)
+    values = [part[0].value(name) for name in spec.by]
+    what = " ".join(str(value) for value in values if value is not None)
     return f"{len(part)} {part[0].frame_class} ({what or 'in all'}), at least {spec.min_size} wanted"
 
 
-def _by_keywords(frames: Sequence[FrameRecord], keywords: Sequence[str]) -> Iterator[list[FrameRecord]]:
+def _by_keywords(frames: Sequence[FrameRecord], spec: GroupSpec) -> list[list[FrameRecord]]:
+    exact = [name for name in spec.by if name not in spec.tolerance]
     parts: dict[tuple[Any, ...], list[FrameRecord]] = {}
     for frame in frames:
-        parts.setdefault(tuple(frame.value(name) for name in keywords), []).append(frame)
-    yield from parts.values()
+        parts.setdefault(tuple(_value(frame, name) for name in exact), []).append(frame)
+    found = list(parts.values())
+    for name, tolerance in spec.tolerance.items():
+        found = [piece for part in found for piece in _near(part, name, tolerance)]
+    return found
 
 
-def _clusters(frames: Sequence[FrameRecord], cluster: Cluster) -> Iterator[list[FrameRecord]]:
-    """Single linkage in order of time: a frame joins the first cluster that has it near and none of it far."""
-    made: list[list[FrameRecord]] = []
-    for frame in frames:
-        for one in made:
-            distances = [_distance(frame, member, cluster.on) for member in one]
-            if min(distances) <= cluster.max_separation and max(distances) <= cluster.max_diameter:
-                one.append(frame)
-                break
-        else:
-            made.append([frame])
-    yield from made
+def _value(frame: FrameRecord, keyword: str) -> Any:
+    value = frame.value(keyword)
+    # NaN, which equals nothing, is no value.
+    return value if value == value else None
 
 
-def _distance(one: FrameRecord, other: FrameRecord, on: str) -> float:
-    """Days, or degrees on the sky; a frame without position is far from all."""
-    if on == "time":
-        return abs(one.time - other.time) / SECONDS_PER_DAY
-    places = [frame.value(name) for frame in (one, other) for name in ("ra", "dec")]
-    if any(not isinstance(place, int | float) for place in places):
-        return float("inf")
-    ra1, dec1, ra2, dec2 = (radians(float(place)) for place in places if place is not None)
-    across = cos(dec1) * cos(dec2) * sin((ra2 - ra1) / 2) ** 2
-    return degrees(2 * asin(min(1.0, hypot(sin((dec2 - dec1) / 2), across**0.5))))
+def _near(frames: Sequence[FrameRecord], keyword: str, tolerance: float) -> Iterator[list[FrameRecord]]:
+    """Frames parted so that no two values within a part differ by more than the tolerance, from the lowest up."""
+    numbers = [(number(frame.value(keyword)), frame) for frame in frames]
+    if blank := [frame for value, frame in numbers if value is None]:
+        yield blank
+    part: list[tuple[float, FrameRecord]] = []
+    for value, frame in sorted(
+        ((value, frame) for value, frame in numbers if value is not None), key=lambda one: one[0]
+    ):
+        if part and value - part[0][0] > tolerance * (1 + ROUNDING):
+            yield _in_order(frame for _, frame in part)
+            part = []
+        part.append((value, frame))
+    if part:
+        yield _in_order(frame for _, frame in part)
+
+
+def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
+    return sorted(frames, key=order_key)
 
 
 def _function(path: str) -> GroupFunction:
     module, _, name = path.rpartition(".")
     try:
         found: GroupFunction = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        raise ValueError(f"grouping function {path!r} can't be imported") from None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"grouping function {path!r} can't be imported: {error}") from None
+    if not callable(found):
+        raise ValueError(f"grouping function {path!r} is no function but {type(found).__name__}")
     return found
 
 
 def _called(function: GroupFunction, path: str, frames: Sequence[FrameRecord]) -> Iterator[list[FrameRecord]]:
-    parts = [list(part) for part in function(frames) if part]
-    if sorted(frame.id for part in parts for frame in part) != sorted(frame.id for frame in frames):
-        raise ValueError(f"grouping function {path!r} must put each frame into exactly one set")
+    parts = [_in_order(part) for part in function(tuple(frames)) if part]
+    found = Counter(frame.id for part in parts for frame in part)
+    wanted = Counter(frame.id for frame in frames)
+    if found != wanted:
+        lost, extra = sum((wanted - found).values()), sum((found - wanted).values())
+        raise ValueError(
+            f"grouping function {path!r} must put each of {len(frames)} frames into exactly one set, "
+            f"it left out {lost} and put in {extra} too many"
+        )
     yield from parts

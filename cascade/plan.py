@@ -62,6 +62,10 @@ class Request(BaseModel):
         return inf if self.now is None else seconds(self.now)
 
 
+WAITS = "can't be calibrated"
+"""How the reason ends why a job on products is incomplete: the jobs that make them are."""
+
+
 @dataclass(frozen=True)
 class PlannedSet:
     """Frames that a task on products takes together, or passes through as they are."""
@@ -216,7 +220,7 @@ class _Planner:
         waiting = [f"f{frame}" for frame, job in members.items() if job.state == "incomplete"]
         missing = []
         if waiting:
-            missing.append(Missing("main", f"{', '.join(waiting)} can't be calibrated"))
+            missing.append(Missing("main", f"{', '.join(waiting)} {WAITS}"))
         return self._finished(task, group, inputs, missing)
 
     def _job(self, task: str, group: Group) -> Job:

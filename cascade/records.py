@@ -28,8 +28,8 @@ class FrameRecord:
     Blank text is ``""``, an unknown number is None. `obsdate` is the start of the exposure, ISO UTC without zone
     (``2018-09-09T19:35:30``), `night` the evening's date. `sha256` and `path` are None for a row of a catalogue.
     `keywords` holds everything else that the instrument keeps, under the names of the instrument file
-    (``binning``, ``readout_mode``, ``ccd_temperature``, ``gain``, ``read_noise``, ``ra``, ``dec``, ...). `refused` says why the
-    frame can't be used; it still counts for the boundaries of sequences.
+    (``binning``, ``readout_mode``, ``ccd_temperature``, ``gain``, ``read_noise``, ``ra``, ``dec``, ...). `refused` says
+    why the frame can't be used; it still counts for the boundaries of sequences.
     """
 
     id: int

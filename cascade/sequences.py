@@ -6,6 +6,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from ccdflow.cascade.exposures import (
+    ROUNDING,
     Exposure,
     OrderKey,
     SequenceRules,
@@ -35,8 +36,6 @@ __all__ = [
     "split_sizes",
 ]
 
-ROUNDING = 1e-9
-"""Relative: 60.06 s is within 0.1 % of 60 s, though not in binary."""
 MICROSECOND = 1e-6
 """Resolution of times; the difference of two is exact to less than half of it."""
 
@@ -78,10 +77,22 @@ class Cut(NamedTuple):
 class OpenSequence:
     """One sequence as far as it has been seen: its first frame, its last, those that are in no set yet."""
 
-    __slots__ = ("first", "last", "length", "long", "made", "pending", "rules", "sizes", "unbroken")
+    __slots__ = (
+        "first",
+        "last",
+        "length",
+        "long",
+        "longest",
+        "made",
+        "pending",
+        "rules",
+        "sizes",
+        "unbroken",
+    )
 
     def __init__(self, first: Exposure, rules: SequenceRules) -> None:
         self.rules = rules
+        self.longest = rules.max_sequence
         self.first = first
         self.last = first
         self.length = 0
@@ -99,7 +110,7 @@ class OpenSequence:
         self.last = frame
         if not frame.wanted:
             return []
-        if self.long or self.length > self.rules.max_sequence:
+        if self.long or self.length > self.longest:
             return [self._passing(frame)]
         self.pending.append(frame.key)
         if frame.iobs is not None and frame.iobs == frame.nobs:
@@ -166,6 +177,7 @@ class SequenceMachine:
     def __init__(self, rules: SequenceRules) -> None:
         self.rules = rules
         self.tolerances = tuple(rules.tolerance.values())
+        self.restart = rules.restart
         self.longest_gap = rules.max_gap + MICROSECOND / 2
         self.sequence: OpenSequence | None = None
 
@@ -235,7 +247,7 @@ class SequenceMachine:
         # Written so that an unknown time, which is NaN, begins a sequence.
         if not frame.time - before.time < self.longest_gap:
             return True
-        if is_last(before) or (self.rules.restart and _restarts(frame, before)):
+        if is_last(before) or (self.restart and _restarts(frame, before)):
             return True
         if frame.exptime != first.exptime:
             allowed = self.rules.exptime_tolerance * abs(first.exptime or 0.0)

@@ -9,6 +9,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 
 from ccdflow.cascade.plan import Request
 from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack
+from ccdflow.tasks.planning import recover
 from ccdflow.tasks.summary import night_summaries
 
 
@@ -39,6 +40,7 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
     """
     wanted = request or Request()
     with without_heartbeat():
+        recover(project)
         if paths:
             ingest(project, paths)
         failed = calibrate(project, wanted)

@@ -139,7 +139,7 @@ def _cuts(
 
 
 def _changes(task: str, run: _Run) -> list[SetChange]:
-    """What turns the registry's sets into those of the run: equal sets keep their id, open ones grow, others give way."""
+    """What makes the run's sets of the registry's: equal sets keep their id, open ones grow, others give way."""
     known = {(one.action, one.frames): one for one in run.known}
     growing = {one.frames[0]: one for one in run.known if one.status == "open" and one.frames}
     kept: set[int] = set()

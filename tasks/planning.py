@@ -29,15 +29,26 @@ def planned(space: Workspace, request: Request, failed: Collection[str] = frozen
     return plan(known, request, failed)
 
 
+def recover(project: str) -> None:
+    """Give back the jobs of dead workers, and delete the files that they left half written."""
+    open_workspace(project).recover()
+
+
 def make_plan(project: str, request: Request, failed: Collection[str] = frozenset()) -> Plan:
     """The plan for a request; its jobs and their products stand in the registry as planned."""
     space = open_workspace(project)
     found = planned(space, request, failed)
+    write_plan(space, found, failed)
+    return found
+
+
+def write_plan(space: Workspace, found: Plan, failed: Collection[str] = frozenset()) -> None:
+    """Write the jobs of a plan with what they will make, and which frames wait for what."""
     sets = _set_ids(space, found)
-    space.registry.plan_jobs(
-        [_row(space, job, sets.get(job.key)) for job in found.jobs if job.state != "reused"]
-    )
-    waiting = [job for job in found.jobs if job.state != "reused" and job.key not in failed]
+    open_jobs = [job for job in found.jobs if job.state != "reused"]
+    space.registry.drop_incomplete([job.key for job in found.jobs], {_where(job) for job in found.jobs})
+    space.registry.plan_jobs([_row(space, job, sets.get(job.key)) for job in open_jobs])
+    waiting = [job for job in open_jobs if job.key not in failed]
     space.registry.set_frame_stage(
         *(
             StageState(frame.id, job.stage, "waiting", job.reason)
@@ -45,7 +56,10 @@ def make_plan(project: str, request: Request, failed: Collection[str] = frozense
             for frame in job.group.frames
         )
     )
-    return found
+
+
+def _where(job: Job) -> tuple[str, str, str]:
+    return job.step, job.group.text("night"), job.group.text("camera")
 
 
 def link_sets(space: Workspace, found: Plan) -> None:

@@ -132,10 +132,11 @@ def recipe_task(project: str, job: Job) -> Task[[str, str], Record]:
     """
     space = open_workspace(project)
     frame = job.group.frames[0]
-    words = [job.step, frame.object if job.stage != "calibrate" else "", frame.filter, job.name]
+    object_ = frame.object if job.stage != "calibrate" else ""
+    words = [frame.camera, job.step, object_, frame.filter, frame.obsdate[:19]]
     known = space.registry.job(job.key)
     return RECIPE_TASKS[job.recipe].with_options(
-        task_run_name=" ".join(dict.fromkeys(word for word in words if word)) + f" {job.key[:8]}",
+        task_run_name=" ".join(word for word in words if word) + f" {job.key[:8]}",
         tags=[tag for tag in (frame.night, frame.camera, frame.object, job.step) if tag],
         result_storage=space.project.store / RESULTS,
         refresh_cache=known is None or known.state != "done",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from ccdflow.archive.jobs import JobFilter
 from ccdflow.archive.registry import Registry
 from ccdflow.archive.store import Store
 from ccdflow.cascade.instrument import Instrument
@@ -43,6 +44,18 @@ class Workspace:
         if lost:
             self.registry.lose_products(lost, "its product is gone from the store, or damaged")
         return self.registry.done_keys()
+
+    def recover(self) -> None:
+        """Give back the jobs of dead workers, and delete the files that they left half written.
+
+        Files are listed before the jobs that run: whoever wrote one of them had claimed its job by then.
+        """
+        self.registry.sweep(self.project.keep_alive)
+        left = list(self.store.temporaries())
+        running = {job.key for job in self.registry.jobs(JobFilter(states=("running",)))} if left else set()
+        for key, path in left:
+            if key not in running:
+                self.store.absolute(path).unlink(missing_ok=True)
 
 
 def open_workspace(directory: str | Path) -> Workspace:

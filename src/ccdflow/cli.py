@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow import __version__
 from ccdflow.cascade.model import unknown
@@ -49,7 +50,7 @@ def main() -> None:
     """Entry point: what is wrong is said in one line, never as a traceback of ours."""
     try:
         app()
-    except (ConfigError, ValueError, OSError) as error:
+    except (ConfigError, ValueError, OSError, RuntimeError, SQLAlchemyError) as error:
         if "--debug" in sys.argv:
             raise
         sys.stderr.write(f"ccdflow: {' '.join(str(error).split())}\n")

@@ -24,7 +24,9 @@ def main(directory: Path) -> None:
         ["-C", str(project), "list", "sets"],
     ):
         console.print(f"\n[bold]$ ccdflow {' '.join(words)}[/bold]")
-        cli.app(words, standalone_mode=False)
+        code = cli.app(words, standalone_mode=False)
+        if code:
+            sys.exit(code)
     drawn = write_previews(project, directory / "previews")
     console.print(f"\nPictures: {', '.join(str(one) for one in drawn)}")
     console.print(f"Done in {time.perf_counter() - started:.0f} s.")

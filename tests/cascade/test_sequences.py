@@ -3,7 +3,6 @@
 import csv
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -46,9 +45,7 @@ def frame(number: int, minute: float, **changes: Any) -> FrameRecord:
 
 
 def sequence(nobs: int, *, start: int = 1, first: float = 0.0, **changes: Any) -> list[FrameRecord]:
-    return [
-        frame(start + i, first + 2 * i, iobs=i + 1, nobs=nobs, **changes) for i in range(nobs)
-    ]
+    return [frame(start + i, first + 2 * i, iobs=i + 1, nobs=nobs, **changes) for i in range(nobs)]
 
 
 def shape(found: list[FrameSet]) -> list[tuple[str, int]]:
@@ -68,10 +65,12 @@ def grouped(frames: list[FrameRecord], rules: SequenceRules = RULES, now: float 
         ({}, [("stack", 2)]),
         ({"object": "M14"}, [("pass", 1), ("pass", 1)]),
         ({"filter": "R"}, [("pass", 1), ("pass", 1)]),
-        ({"exptime": 60.05}, [("stack", 2)]),
+        ({"exptime": 60.06}, [("stack", 2)]),
+        ({"exptime": 59.94}, [("stack", 2)]),
         ({"exptime": 60.07}, [("pass", 1), ("pass", 1)]),
         ({"exptime": None}, [("pass", 1), ("pass", 1)]),
         ({"keywords": {"ccd_temperature": -20.0}}, [("pass", 1), ("pass", 1)]),
+        ({"keywords": {"ccd_temperature": float("nan")}}, [("stack", 2)]),
         ({"camera": "D"}, [("pass", 1), ("pass", 1)]),
     ],
 )
@@ -81,6 +80,22 @@ def test_what_differs_begins_a_new_sequence(changes: dict[str, Any], sets: list[
 
 def test_temperature_is_held_against_the_first_frame_so_that_it_cannot_drift() -> None:
     frames = [frame(i, 2 * i, keywords={"ccd_temperature": -20 + 1.5 * i}) for i in range(4)]
+    assert shape(grouped(frames)) == [("stack", 2), ("stack", 2)]
+
+
+def test_a_difference_as_large_as_allowed_is_allowed_whatever_binary_makes_of_it() -> None:
+    frames = [frame(i, i, keywords={"ccd_temperature": t}) for i, t in enumerate([-20.1, -18.1, -18.0])]
+    assert shape(grouped(frames)) == [("stack", 2), ("pass", 1)]
+
+
+def test_any_keyword_can_be_one_that_must_not_change() -> None:
+    frames = [frame(i, i, keywords={"binning": binning}) for i, binning in enumerate(["1x1", "1x1", "2x2"])]
+    rules = RULES.model_copy(update={"same": ("class", "binning")})
+    assert shape(grouped(frames, rules)) == [("stack", 2), ("pass", 1)]
+
+
+def test_exposure_times_do_not_drift() -> None:
+    frames = [frame(i, i, exptime=60 + 0.05 * i) for i in range(4)]
     assert shape(grouped(frames)) == [("stack", 2), ("stack", 2)]
 
 
@@ -95,7 +110,9 @@ def test_a_frame_of_another_class_ends_a_sequence_and_makes_no_set() -> None:
 
 
 @pytest.mark.parametrize(("minutes", "sets"), [(30.0, [("stack", 2)]), (30.01, [("pass", 1), ("pass", 1)])])
-def test_only_strictly_more_than_the_gap_begins_a_new_sequence(minutes: float, sets: list[tuple[str, int]]) -> None:
+def test_only_strictly_more_than_the_gap_begins_a_new_sequence(
+    minutes: float, sets: list[tuple[str, int]]
+) -> None:
     assert shape(grouped([frame(1, 0), frame(2, minutes)])) == sets
 
 
@@ -109,6 +126,13 @@ def test_a_sequence_that_starts_again_is_a_new_one() -> None:
     assert shape(grouped(frames)) == [("stack", 2), ("stack", 3)]
     joined = grouped(frames, RULES.model_copy(update={"restart": False}))
     assert shape(joined) == [("stack", 4), ("pass", 1)]
+
+
+def test_a_sequence_joined_without_restarts_is_too_long_when_it_is() -> None:
+    frames = [one for i in range(3) for one in sequence(6, start=1 + 5 * i, first=10.0 * i)[:5]]
+    joined = grouped(frames, RULES.model_copy(update={"restart": False}))
+    # The first four were full, by the plan, before the sequence turned out to go on.
+    assert shape(joined) == [("stack", 4), ("pass", 11)]
 
 
 def test_another_nobs_is_a_new_sequence() -> None:
@@ -172,6 +196,24 @@ def test_the_last_frame_may_be_missing() -> None:
     assert shape(grouped([*sequence(4)[:3], other])) == [("stack", 3), ("pass", 1)]
 
 
+@pytest.mark.parametrize(
+    ("frames", "reasons"),
+    [
+        (sequence(6), ["frames 1 to 4 of 6", "frames 5 to 6 of 6"]),
+        (sequence(5), ["frames 1 to 4 of 5", "frame 5 of 5 left over"]),
+        (sequence(3)[:2], ["frames 1 to 2 of 3"]),
+        (sequence(3)[:1], ["single frame, 3 planned"]),
+        (sequence(1), ["single frame"]),
+        ([frame(1, 0)], ["single frame"]),
+        ([frame(i, i) for i in range(5)], ["frames 1 to 4 of 5", "frame 5 of 5 left over"]),
+        ([frame(i, i) for i in range(13)], ["sequence is longer than 12"]),
+        (sequence(20)[:1], ["sequence of 20 is longer than 12"]),
+    ],
+)
+def test_each_set_says_why_it_is_one(frames: list[FrameRecord], reasons: list[str]) -> None:
+    assert [one.reason for one in grouped(frames)] == reasons
+
+
 # --- open and closed ---------------------------------------------------------------------------------
 
 
@@ -183,6 +225,7 @@ def test_a_sequence_is_open_until_the_gap_has_passed() -> None:
     frames = [frame(1, 0), frame(2, 2)]
     last = frames[-1].time
     assert closed(frames, last + 1800) == [(False, 2)]
+    assert closed([], last) == []
     assert closed(frames, last + 1800.1) == [(True, 2)]
 
 
@@ -271,12 +314,14 @@ def nights(draw: st.DrawFn) -> list[FrameRecord]:
             "object": draw(st.sampled_from(["A", "B"])),
             "filter": draw(st.sampled_from(["L", "R"])),
             "frame_class": draw(st.sampled_from(["science"] * 5 + ["bias"])),
-            "exptime": draw(st.sampled_from([60.0, 60.05, 80.0])),
+            "exptime": draw(st.sampled_from([60.0, 60.0, 60.05, 80.0, None])),
         }
         for i in range(length):
             minute += draw(st.sampled_from([1.0] * 8 + [29.0, 31.0]))
+            celsius = draw(st.sampled_from([-20.0] * 6 + [-19.0, -17.9]))
             if draw(st.integers(0, 9)):
-                frames.append(frame(len(frames) + 1, minute, iobs=i + 1, nobs=nobs, **changes))
+                cold = {"ccd_temperature": celsius}
+                frames.append(frame(len(frames) + 1, minute, iobs=i + 1, nobs=nobs, keywords=cold, **changes))
     return frames
 
 
@@ -287,6 +332,8 @@ rules = st.builds(
     restart=st.booleans(),
     split=st.sampled_from(["fixed", "balanced", "whole"]),
     same=st.sampled_from([("class", "object", "filter", "exptime"), ("class", "object")]),
+    max_gap=st.sampled_from([600.0, 1800.0, 7200.0]),
+    tolerance=st.sampled_from([{}, {"ccd_temperature": 2.0}]),
 )
 
 
@@ -313,7 +360,12 @@ def _starts(before: list[FrameRecord], one: FrameRecord, by: SequenceRules) -> b
     last, first = before[-1], before[0]
     if any(one.value(name) != last.value(name) for name in by.same if name != "exptime"):
         return True
-    if "exptime" in by.same and abs((one.exptime or 0) - (first.exptime or 0)) > 0.001 * (first.exptime or 0):
+    if "exptime" in by.same and abs((one.exptime or -1) - (first.exptime or -1)) > 0.001 * (
+        first.exptime or 0
+    ):
+        return True
+    drift = float(one.keywords["ccd_temperature"]) - float(first.keywords["ccd_temperature"])
+    if abs(drift) > by.tolerance.get("ccd_temperature", 1e9):
         return True
     if one.time - last.time > by.max_gap:
         return True
@@ -350,6 +402,15 @@ def test_the_machine_agrees_with_the_words_of_the_rules(frames: list[FrameRecord
 
 
 @settings(max_examples=100, deadline=None)
+@given(nights(), rules)
+def test_without_places_in_sequences_restart_changes_nothing(
+    frames: list[FrameRecord], by: SequenceRules
+) -> None:
+    unknown = [replace(one, iobs=None) for one in frames]
+    assert [(one.action, one.frames) for one in grouped(unknown, by)] == oracle(unknown, by)
+
+
+@settings(max_examples=100, deadline=None)
 @given(nights(), rules, st.randoms(use_true_random=False))
 def test_order_of_input_does_not_matter(frames: list[FrameRecord], by: SequenceRules, random: Random) -> None:
     expected = grouped(frames, by)
@@ -366,7 +427,9 @@ def test_each_frame_of_the_class_is_in_exactly_one_set(frames: list[FrameRecord]
 
 @settings(max_examples=100, deadline=None)
 @given(nights(), rules)
-def test_what_is_sure_after_some_frames_stays_so_after_all(frames: list[FrameRecord], by: SequenceRules) -> None:
+def test_what_is_sure_after_some_frames_stays_so_after_all(
+    frames: list[FrameRecord], by: SequenceRules
+) -> None:
     final = {(one.action, one.frames) for one in grouped(frames, by)}
     for i in range(len(frames)):
         now = frames[i].time
@@ -384,6 +447,6 @@ def test_memory_is_bounded_by_the_longest_sequence(frames: list[FrameRecord], by
         assert len(machine.pending) <= by.max_sequence
 
 
-def test_a_stream_never_crosses_cameras(tmp_path: Path) -> None:
+def test_a_stream_never_crosses_cameras() -> None:
     frames = [frame(1, 0), frame(2, 1, camera="D"), frame(3, 2), frame(4, 3, camera="D")]
     assert sorted(one.frames for one in grouped(frames)) == [(1, 3), (2, 4)]

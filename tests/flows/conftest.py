@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
     PREFECT_API_URL,
@@ -127,6 +129,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             with temporary_settings({PREFECT_API_URL: running.api_url}):
                 yield running.api_url
         finally:
+            APILogWorker.instance().drain()  # else they wait for the stopped server at exit
+            EventsWorker.instance().drain()
             running.stop()
 
 

@@ -20,13 +20,22 @@ from ccdflow.tasks.workspace import Workspace
 Row = dict[str, Any]
 
 COLUMNS = {
-    "frames": ["id", "class", "telescope", "camera", "filter", "object", "exptime", "obsdate", "iobs", "nobs", "stage", "status", "set", "reason"],
-    "sets": ["id", "step", "status", "action", "ready", "telescope", "camera", "object", "filter", "first", "frames", "product", "reason"],
-    "jobs": ["key", "step", "state", "night", "telescope", "camera", "filter", "object", "level", "attempts", "reason"],
-    "products": ["id", "category", "night", "telescope", "camera", "filter", "object", "path"],
-    "events": ["id", "kind", "subject", "created", "delivered"],
+    "frames": (
+        *("id", "class", "telescope", "camera", "filter", "object", "exptime", "obsdate", "iobs", "nobs"),
+        *("stage", "status", "set", "reason"),
+    ),
+    "sets": (
+        *("id", "step", "status", "action", "ready", "telescope", "camera", "object", "filter", "first"),
+        *("frames", "product", "reason"),
+    ),
+    "jobs": ("id", "step", "state", "night", "telescope", "camera", "filter", "object", "level", "reason"),
+    "products": ("id", "category", "night", "telescope", "camera", "filter", "object", "path"),
+    "events": ("id", "kind", "subject", "created", "delivered"),
 }
 """What is shown of each list to people; ``--json`` gives everything."""
+
+SHOWN = 12
+"""Digits of a job's key that are shown to people."""
 
 STATES = ("done", "passed", "running", "waiting", "failed", "refused")
 
@@ -77,7 +86,7 @@ def jobs(space: Workspace, *, night: str | None, camera: str | None, superseded:
 
 def _job_row(job: JobRecord) -> Row:
     names = "key step recipe version state reason night telescope camera instrument filter object level attempts owner"
-    row = {name: getattr(job, name) for name in names.split()}
+    row = {"id": job.key[:SHOWN], **{name: getattr(job, name) for name in names.split()}}
     row["parameters"] = dict(job.parameters)
     row["inputs"] = [_input_row(one.role, one.frame, one.job, one.level) for one in job.inputs]
     row |= {"set": _id("s", job.set_id), "planned": job.planned_at, "finished": job.finished_at}

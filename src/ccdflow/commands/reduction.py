@@ -10,13 +10,16 @@ from threading import Event, Thread
 from typing import Any
 
 from ccdflow.cascade.jobs import Job
-from ccdflow.cascade.plan import Plan, Request
+from ccdflow.cascade.plan import WAITS, Plan, Request
 from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, ingest_files, recheck_files
-from ccdflow.tasks.planning import link_sets, planned
+from ccdflow.tasks.planning import link_sets, planned, write_plan
 from ccdflow.tasks.workspace import Workspace
+
+SHOWN = 5
+"""How many jobs of one kind are named before three dots."""
 
 STATES = ("new", "reused", "failed", "incomplete")
 
@@ -48,9 +51,7 @@ class RunReport:
         """One sentence for everything that is not as it should be."""
         lines = [*self.ingested.problems, *self.after.notes]
         lines += [f"job {key[:8]} failed: {reason}" for key, reason in self.failed.items()]
-        for job in self.after.jobs:
-            if job.state == "incomplete":
-                lines += _why_incomplete(job)
+        lines += _why_incomplete([job for job in self.after.jobs if job.state == "incomplete"])
         if not self.after.jobs:
             lines.append("nothing to do: no frame of the registry belongs to the target")
         return lines
@@ -84,11 +85,19 @@ class RunReport:
         console.print("jobs: " + ", ".join(f"{number} {name}" for name, number in self.jobs.items()))
 
 
-def _why_incomplete(job: Job) -> Iterator[str]:
-    for missing in job.missing:
-        yield f"{job.step} of {_frames(job)} is incomplete: {missing.reason}"
-        for near in missing.nearest:
-            yield f"    {near.name}: {near.reason}"
+def _why_incomplete(jobs: Sequence[Job]) -> Iterator[str]:
+    """Why jobs can't be done, each reason once: how many jobs it holds up, and the nearest candidates of the first."""
+    alike: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        waits = all(one.input == "main" and one.reason.endswith(WAITS) for one in job.missing)
+        reasons = [WAITS] if waits else [one.reason for one in job.missing]
+        alike.setdefault((job.step, *reasons), []).append(job)
+    for (step, *reasons), held in alike.items():
+        frames = ", ".join(_frames(job) for job in held[:SHOWN]) + (", ..." if len(held) > SHOWN else "")
+        yield f"{len(held)} {step} incomplete ({frames}): {'; '.join(reasons)}"
+        for missing in held[0].missing:
+            for near in missing.nearest:
+                yield f"    {missing.input}: {near.name}: {near.reason}"
 
 
 def _frames(job: Job) -> str:
@@ -98,6 +107,7 @@ def _frames(job: Job) -> str:
 
 def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, quiet: bool) -> RunReport:
     """Make what `request` wants and the store lacks; Prefect is started only where there is work."""
+    space.recover()
     with counting("registering", quiet=quiet) as progress:
         ingested = ingest_files(space, paths, progress) if paths else recheck_files(space)
     before = planned(space, request)
@@ -108,6 +118,7 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
             failed = _run_flow(space, request)
     group_sets(space, request)
     after = planned(space, request, failed)
+    write_plan(space, after, failed)
     link_sets(space, after)
     products = space.registry.products_of([job.key for job in after.jobs])
     return RunReport(ingested, before, after, failed, products)

@@ -1,0 +1,125 @@
+import time
+from collections import Counter
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.client.schemas.objects import Artifact
+
+from ccdflow.cascade.plan import Request
+from ccdflow.flows.nightly import nightly
+from tests.flows.conftest import NIGHT, STEPS, Bench, flow_runs
+
+PATIENCE = 60.0
+"""Seconds within which the server has recorded all task runs."""
+
+
+@pytest.fixture(scope="module")
+def observed(server: str, new_bench: Callable[[], Bench]) -> Bench:
+    """A night reduced by the flow `nightly` with files to register, one camera and one night asked for."""
+    bench = new_bench()
+    request = Request(night=NIGHT, camera="CAM1")
+    assert nightly(str(bench.project), [str(bench.raw)], request) == {}
+    return bench
+
+
+def runs_of(bench: Bench) -> dict[str, FlowRun]:
+    """Flow runs of a project by the first word of their names, in the order in which they started."""
+    runs = [run for run in flow_runs() if run.parameters.get("project") == str(bench.project)]
+    return {run.name.split()[0]: run for run in runs}
+
+
+def task_runs(bench: Bench, wanted: int) -> list[TaskRun]:
+    """Recorded task runs of the stages, the subflows' own left out; waits until there are as many as wanted."""
+    ids = [run.id for run in runs_of(bench).values()]
+    end = time.monotonic() + PATIENCE
+    while True:
+        with get_client(sync_client=True) as client:
+            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))
+        tasks = [one for one in found if one.state is not None and one.state.state_details.child_flow_run_id is None]
+        if sum(one.state is not None and one.state.is_final() for one in tasks) >= wanted or time.monotonic() > end:
+            return tasks
+        time.sleep(0.2)
+
+
+def artifacts(run: UUID) -> list[Artifact]:
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+        return client.read_artifacts(artifact_filter=wanted)
+
+
+def test_there_is_a_flow_run_for_each_stage_below_that_of_the_night(observed: Bench) -> None:
+    runs = runs_of(observed)
+    assert list(runs) == ["nightly", "ingest", "calibrate", "science", "group", "stack"]
+    assert {run.state_name for run in runs.values()} == {"Completed"}
+    assert runs["nightly"].parent_task_run_id is None
+    assert all(runs[stage].parent_task_run_id for stage in runs if stage != "nightly")
+
+
+def test_flow_runs_are_named_by_stage_project_camera_and_night(observed: Bench) -> None:
+    names = {stage: run.name for stage, run in runs_of(observed).items()}
+    assert names.pop("ingest") == "ingest project"
+    assert names == {stage: f"{stage} project CAM1 {NIGHT}" for stage in names}
+
+
+def test_each_job_is_one_task_run_named_like_a_line_of_an_observing_log(observed: Bench) -> None:
+    jobs = {job.key[:8]: job for job in observed.space.registry.jobs()}
+    tasks = task_runs(observed, len(jobs))
+    named = {task.name.rsplit(" ", 1)[1]: task for task in tasks}
+    assert len(tasks) == len(jobs) == sum(STEPS.values())
+    assert named.keys() == jobs.keys()
+    for key, job in jobs.items():
+        words = named[key].name.split()
+        assert words[0] == job.step
+        assert (job.object in words) == (job.step in ("science", "stack"))
+        assert (job.filter in words) == (job.step in ("flat", "science", "stack"))
+    assert {task.state_name for task in tasks} == {"Completed"}
+
+
+def test_task_runs_carry_night_camera_object_and_step_as_tags(observed: Bench) -> None:
+    tasks = task_runs(observed, sum(STEPS.values()))
+    assert all({NIGHT, "CAM1"} <= set(task.tags) for task in tasks)
+    tags = Counter(tag for task in tasks for tag in task.tags)
+    assert {step: tags[step] for step in STEPS} == STEPS
+    objects = {job.object for job in observed.space.registry.jobs() if job.step == "science"}
+    assert len(objects) == 1
+    assert tags[objects.pop()] == STEPS["science"] + STEPS["stack"]
+
+
+def test_the_stages_do_the_jobs_of_their_stage(observed: Bench) -> None:
+    runs = {run.id: stage for stage, run in runs_of(observed).items()}
+    tasks = task_runs(observed, sum(STEPS.values()))
+    where = {(runs[task.flow_run_id], task.name.split()[0]) for task in tasks if task.flow_run_id is not None}
+    calibrate = {("calibrate", step) for step in ("bias", "dark", "flat")}
+    assert where == calibrate | {("science", "science"), ("stack", "stack")}
+
+
+def test_each_night_has_one_summary(observed: Bench) -> None:
+    (summary,) = artifacts(runs_of(observed)["nightly"].id)
+    assert (summary.key, summary.type) == (f"night-{NIGHT}", "markdown")
+    text = str(summary.data)
+    assert "10 frames" in text
+    for category, number in (("master_bias", 1), ("master_flat", 1), ("science", 3), ("stack", 1)):
+        assert f"{category} | {number}" in text
+
+
+def test_a_failed_job_is_a_failed_task_run_and_stands_in_the_summary(server: str, fresh: Bench) -> None:
+    fresh.run(fresh.raw, targets=("flat",))
+    bad = fresh.frames("science")[1]
+    bad.unlink()
+    (key,) = nightly(str(fresh.project))
+    runs = [run for run in flow_runs() if run.parameters.get("project") == str(fresh.project)]
+    last = [run for run in runs if run.name.startswith("nightly")][-1]
+    (summary,) = artifacts(last.id)
+    assert "## Not done" in str(summary.data)
+    assert f"{bad.name} can't be read" in str(summary.data)
+    tasks = task_runs(fresh, 4)
+    assert [task.name.rsplit(" ", 1)[1] for task in tasks if task.state_name == "Failed"] == [key[:8]]
