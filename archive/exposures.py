@@ -16,7 +16,7 @@ from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream,
 _FRAME = table(Frame).c
 _KEYWORD = table(FrameKeyword).c
 _CONTENT = func.coalesce(_FRAME.sha256, literal_column("''"))
-_ORDER = (_FRAME.obsdate, literal_column(PLACE), _CONTENT, _FRAME.id)
+_ORDER: tuple[Any, ...] = (_FRAME.obsdate, literal_column(PLACE), _CONTENT, _FRAME.id)
 """As `models.order_key`; plain columns, whose rows SQLAlchemy does not make objects of."""
 
 _FIXED = 7
@@ -24,7 +24,11 @@ _FIXED = 7
 
 
 def exposure_page(
-    session: Session, stream: Stream, by: tuple[SequenceRules, Collection[str]], after: OrderKey | None, size: int
+    session: Session,
+    stream: Stream,
+    by: tuple[SequenceRules, Collection[str]],
+    after: OrderKey | None,
+    size: int,
 ) -> list[Exposure]:
     """The next frames of a stream, in order, from those behind the key `after`; `by` are rules and wanted classes.
 
@@ -42,7 +46,10 @@ def exposure_page(
     columns += [column for name in same for column in _value(name)]
     columns += [_number(name) for name in rules.tolerance]
     statement = select(*columns).where(and_(*tests)).order_by(*_ORDER).limit(size)
-    rows = session.connection().execute(statement).fetchall()
+    found = session.connection().execute(statement)
+    # Texts and numbers as the driver gives them: a million `Row`s would take as long as the reading.
+    rows = found.cursor.fetchall() if found.cursor is not None else []
+    found.close()
     return _exposures(rows, rules, same, frozenset(classes))
 
 

@@ -14,8 +14,8 @@ from ccdflow.archive.outbox import EventRecord, InstrumentChange, StageState
 from ccdflow.archive.products import Made, ProductFilter, ProductRecord
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.sets import SetChange, SetFilter, SetRecord, State
-from ccdflow.cascade.records import FrameRecord
 from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream
+from ccdflow.cascade.records import FrameRecord
 
 _T = TypeVar("_T")
 _ALL_FRAMES = FrameFilter()
@@ -137,14 +137,18 @@ class Registry:
         *,
         batch: int = 5000,
     ) -> Iterator[Exposure]:
-        """As `frames_in_stream`, but of each frame only what the rules look at, which is faster."""
+        """As `frames_in_stream`, but of each frame only what the rules look at, which is faster.
+
+        The first transactions are small: whoever regroups a late frame needs few.
+        """
+        size = min(64, batch)
         while True:
             with self.database.read() as session:
-                page = exposures.exposure_page(session, stream, (rules, classes), after, batch)
+                page = exposures.exposure_page(session, stream, (rules, classes), after, size)
             yield from page
-            if len(page) < batch:
+            if len(page) < size:
                 return
-            after = page[-1].key
+            after, size = page[-1].key, min(4 * size, batch)
 
     def streams(self, *, ungrouped: bool = False) -> list[Stream]:
         """All streams, or those with frames that no grouping has seen."""

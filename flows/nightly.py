@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from ccdflow.cascade.plan import Request
-from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack
+from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack, timed
 from ccdflow.tasks.planning import recover
 from ccdflow.tasks.summary import night_summaries
 
@@ -38,7 +38,7 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
     dict
         Key of each job that failed, and the sentence that says why.
     """
-    wanted = request or Request()
+    wanted = timed(request)
     with without_heartbeat():
         recover(project)
         if paths:

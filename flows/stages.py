@@ -1,6 +1,7 @@
 """One flow for each stage of a frame's life: ingest, calibrate, science, group, stack."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow, runtime
@@ -17,11 +18,18 @@ def run_name(stage: str) -> Callable[[], str]:
 
     def name() -> str:
         given = runtime.flow_run.parameters
-        request = given.get("request") or Request()
+        request = Request.model_validate(given.get("request") or {})
         words = [stage, Path(given["project"]).name, request.camera, request.night]
         return " ".join(word for word in words if word)
 
     return name
+
+
+def timed(request: Request | None) -> Request:
+    """The request, or one for everything, with the clock of now where it has none."""
+    wanted = request or Request()
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+    return wanted if wanted.now else wanted.model_copy(update={"now": now})
 
 
 @flow(name="ingest", flow_run_name=run_name("ingest"))
@@ -35,7 +43,7 @@ def calibrate(
     project: str, request: Request | None = None, failed: dict[str, str] | None = None
 ) -> dict[str, str]:
     """Make the master calibrations that the request's targets need."""
-    return _run(project, request or Request(), ("calibrate",), failed or {})
+    return _run(project, timed(request), ("calibrate",), failed or {})
 
 
 @flow(name="science", flow_run_name=run_name("science"), task_runner=task_runner())
@@ -43,13 +51,13 @@ def science(
     project: str, request: Request | None = None, failed: dict[str, str] | None = None
 ) -> dict[str, str]:
     """Make the calibrated frames that the request's targets need."""
-    return _run(project, request or Request(), ("calibrate", "science"), failed or {})
+    return _run(project, timed(request), ("calibrate", "science"), failed or {})
 
 
 @flow(name="group", flow_run_name=run_name("group"))
 def group(project: str, request: Request | None = None) -> dict[str, int]:
     """Cut the stream of frames into sets."""
-    return group_frames(project, request or Request())
+    return group_frames(project, timed(request))
 
 
 @flow(name="stack", flow_run_name=run_name("stack"), task_runner=task_runner())
@@ -57,7 +65,7 @@ def stack(
     project: str, request: Request | None = None, failed: dict[str, str] | None = None
 ) -> dict[str, str]:
     """Make the stacks that the request asks for."""
-    return _run(project, request or Request(), ("calibrate", "science", "stack"), failed or {})
+    return _run(project, timed(request), ("calibrate", "science", "stack"), failed or {})
 
 
 def _run(project: str, request: Request, stages: tuple[str, ...], failed: dict[str, str]) -> dict[str, str]:

@@ -70,7 +70,10 @@ def _group_streams(space: Workspace, task: str, rules: SequenceRules, clock: flo
         space.registry.apply_set_changes(changes, states=[state], grouped=sorted(pending))
 
 
-BEGINNING: OrderKey = ("", 0, "", 0)
+ANEW: OrderKey = ("", 0, "", 0)
+"""Before all frames of a stream, whose sets were made by other rules: none of their boundaries holds."""
+
+BEGINNING: OrderKey = ("", 0, "", 1)
 """Before all frames of a stream."""
 
 By = tuple[SequenceRules, str, float]
@@ -82,7 +85,7 @@ def _start(
 ) -> OrderKey | None:
     """Where grouping begins: key of a sequence's first frame, or None where nothing has changed."""
     if space.registry.load_state(stream, task, name) is None:
-        return BEGINNING
+        return ANEW
     starts: list[OrderKey] = []
     if new:
         ((_, first),) = exposures(new[:1], by[0], ())
@@ -103,7 +106,7 @@ class _Run:
 def _regroup(space: Workspace, stream: Stream, task: str, start: OrderKey, pending: set[int], by: By) -> _Run:
     """Run the machine from `start` on, until a sequence begins where one began before and nothing new follows."""
     known = space.registry.sets(SetFilter(step=task, stream=stream, since_sequence=start))
-    starts = {one.sequence_start for one in known if one.sequence_start is not None}
+    starts = {one.sequence_start for one in known if one.sequence_start is not None and start != ANEW}
     ends: list[OrderKey] = []
     cuts = _cuts(_from(space, stream, start, by), starts, set(pending), by, ends)
     sets = list(assemble(stream, cuts))
@@ -114,8 +117,7 @@ def _regroup(space: Workspace, stream: Stream, task: str, start: OrderKey, pendi
 
 def _from(space: Workspace, stream: Stream, start: OrderKey, by: By) -> Iterator[Exposure]:
     just_before = (*start[:3], start[3] - 1)
-    frames = space.registry.frames_in_stream(stream, just_before)
-    yield from (one for _, one in exposures(frames, by[0], (by[1],)))
+    return space.registry.exposures_in_stream(stream, by[0], (by[1],), just_before)
 
 
 def _cuts(

@@ -1,6 +1,8 @@
 """Raw frames come in: files are looked at, described, and registered, one transaction each."""
 
 import csv
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from ccdflow.archive.rawfile import UnreadableFrameError, file_digest, looks_lik
 from ccdflow.cascade.classify import Description, FileFacts, describe
 from ccdflow.cascade.dates import canonical, night
 from ccdflow.cascade.instrument import Instrument, find_instrument, plain
+from ccdflow.cascade.records import Value
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 PRODUCT_CARD = "JOBKEY"
@@ -209,7 +212,7 @@ def _catalog_frame(row: dict[str, str], by: Instrument) -> NewFrame:
         iobs=_count(row, "iobs"),
         nobs=_count(row, "nobs"),
         night=row.get("night") or night(obsdate, by.site.longitude),
-        keywords={name: value for name, value in row.items() if name not in (*COLUMNS, "night") and value},
+        keywords={name: _value(text) for name, text in row.items() if name not in (*COLUMNS, "night") and text},
     )
 
 
@@ -225,9 +228,19 @@ def _number(row: dict[str, str], name: str) -> float | None:
     if not row[name]:
         return None
     try:
-        return float(row[name])
+        value = float(row[name])
     except ValueError:
-        raise ValueError(f"{name} {row[name]!r} is no number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{name} {row[name]!r} is no number")
+    return value
+
+
+def _value(text: str) -> Value:
+    """A further column's text as a number where it is written as one; ``007`` and ``1_000`` are names."""
+    if not re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?", text):
+        return text
+    return int(text) if text.lstrip("+-").isdigit() else float(text)
 
 
 def _count(row: dict[str, str], name: str) -> int | None:

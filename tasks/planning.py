@@ -49,11 +49,13 @@ def write_plan(space: Workspace, found: Plan, failed: Collection[str] = frozense
     space.registry.drop_incomplete([job.key for job in found.jobs], {_where(job) for job in found.jobs})
     space.registry.plan_jobs([_row(space, job, sets.get(job.key)) for job in open_jobs])
     waiting = [job for job in open_jobs if job.key not in failed]
+    raw = {frame.id for job in waiting if job.main[0].job is None for frame in job.group.frames}
     space.registry.set_frame_stage(
         *(
             StageState(frame.id, job.stage, "waiting", job.reason)
             for job in waiting
             for frame in job.group.frames
+            if job.main[0].job is None or frame.id not in raw  # a frame waits in one stage only
         )
     )
 

@@ -141,3 +141,9 @@ def recipe_task(project: str, job: Job) -> Task[[str, str], Record]:
         result_storage=space.project.store / RESULTS,
         refresh_cache=known is None or known.state != "done",
     )
+
+
+def failure(project: str, key: str) -> str:
+    """The sentence that says why a job failed; empty where the registry has none."""
+    job = open_workspace(project).registry.job(key)
+    return "" if job is None else job.reason

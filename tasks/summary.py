@@ -20,7 +20,7 @@ def _summary(space: Workspace, night: str) -> str:
     states = Counter((one["stage"], one["status"]) for one in frames)
     products = Counter(one.category for one in space.registry.products(ProductFilter(night=night)))
     bad = [one for one in frames if one["status"] in ("failed", "refused", "waiting") and one["reason"]]
-    lines = [f"# Night {night}", "", f"{len(frames)} frames", ""]
+    lines = [f"# {space.project.directory.name}, night {night}", "", f"{len(frames)} frames", ""]
     lines += _table("stage | state | frames", [(*key, number) for key, number in sorted(states.items())])
     lines += _table("product | number", [*sorted(products.items())])
     if bad:

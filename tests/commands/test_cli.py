@@ -244,7 +244,9 @@ def test_a_frame_is_shown_by_id_and_by_path(filled: Path, raw: Path) -> None:
     assert by_id["path"] == str(raw / "0.fits")
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["list", "frames"], ["list", "sets"], ["plan"], ["show", "f1"]])
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["list", "frames"], ["list", "sets"], ["plan"], ["show", "f1"]]
+)
 def test_people_get_a_table(filled: Path, arguments: list[str]) -> None:
     result = invoke("-C", filled, *arguments)
     assert result.exit_code in (0, 1)

@@ -12,12 +12,12 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_HOME,
+    PREFECT_LOGGING_TO_API_ENABLED,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
@@ -121,6 +121,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE: 100,
         PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL: 0.5,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_LOGGING_TO_API_ENABLED: False,  # the server's own end is logged, to a server that has ended
     }
     with temporary_settings(settings, restore_defaults={PREFECT_API_URL}):
         running = SubprocessASGIServer()
@@ -129,8 +130,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             with temporary_settings({PREFECT_API_URL: running.api_url}):
                 yield running.api_url
         finally:
-            APILogWorker.instance().drain()  # else they wait for the stopped server at exit
-            EventsWorker.instance().drain()
+            EventsWorker.instance().drain()  # else it waits for the stopped server at exit
             running.stop()
 
 

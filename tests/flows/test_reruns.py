@@ -226,11 +226,12 @@ def test_a_frame_that_fails_leaves_its_set_smaller_and_the_next_run_tries_again(
     assert any(f"job {key[:8]} failed: {reason}" in line for line in report.problems)
     job = fresh.space.registry.job(key)
     assert job is not None
-    assert (job.state, job.reason, job.step) == ("failed", reason, "science")
+    assert (job.state, job.step) == ("failed", "science")
+    assert reason.endswith(job.reason)
     assert fresh.work({}) == STEPS
     assert stacked(fresh) == [2]
     row = next(one for one in fresh.space.registry.list_frames() if one["path"] == str(bad))
-    assert (row["status"], row["reason"]) == ("failed", reason)
+    assert (row["status"], row["reason"]) == ("failed", job.reason)
     balanced(fresh)
 
     away.rename(bad)

@@ -163,7 +163,7 @@ def test_files_that_are_no_frames_are_named_and_kept_and_others_not_lost(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("truncated", "end"),
+        ("truncated", "truncated"),
         ("text", "FITS"),
         ("empty", "empty"),
         ("no_image", "image"),
@@ -358,7 +358,9 @@ def test_unchanged_files_are_not_read_again(space: Workspace, tmp_path: Path) ->
 def test_a_killed_ingest_loses_nothing_and_doubles_nothing(space: Workspace, tmp_path: Path) -> None:
     number = 60
     paths = [write(tmp_path / "raw" / f"{seed:03}.fits", seed=seed) for seed in range(number)]
-    code = "import sys; from ccdflow.tasks.ingest import ingest_paths; ingest_paths(sys.argv[1], sys.argv[2:])"
+    code = (
+        "import sys; from ccdflow.tasks.ingest import ingest_paths; ingest_paths(sys.argv[1], sys.argv[2:])"
+    )
     arguments = [sys.executable, "-c", code, str(space.project.directory), str(tmp_path / "raw")]
     with subprocess.Popen(arguments) as worker:
         deadline = time.monotonic() + 60
@@ -446,6 +448,7 @@ def test_a_catalogue_without_a_required_column_is_refused(
         ("iobs", "1.5"),
         ("nobs", "many"),
         ("nobs", "inf"),
+        ("exptime", "-inf"),
     ],
 )
 def test_a_bad_row_is_named_by_its_line_and_the_others_count(
@@ -483,13 +486,23 @@ def test_a_temperature_column_counts_in_grouping_as_a_number(space: Workspace, t
     assert only(space).value("ccd_temperature") == -20
 
 
+@pytest.mark.parametrize("text", ["007", "1_000", "nan", "1x1", "1e", "."])
+def test_a_column_that_only_looks_like_a_number_stays_text(
+    space: Workspace, tmp_path: Path, text: str
+) -> None:
+    ingest_catalog(space, catalog(tmp_path / "c.csv", row(plate=text), columns=[*COLUMNS, "plate"]))
+    assert only(space).keywords["plate"] == text
+
+
 def test_a_column_night_is_taken_as_it_is(space: Workspace, tmp_path: Path) -> None:
     path = catalog(tmp_path / "c.csv", row(night="2026-02-28"), columns=[*COLUMNS, "night"])
     ingest_catalog(space, path)
     assert only(space).night == "2026-02-28"
 
 
-@pytest.mark.parametrize("written", ["2026-03-01T21:00:00+01:00", "2026-03-01 20:00:00", "2026-03-01T20:00:00Z"])
+@pytest.mark.parametrize(
+    "written", ["2026-03-01T21:00:00+01:00", "2026-03-01 20:00:00", "2026-03-01T20:00:00Z"]
+)
 def test_times_of_a_catalogue_become_utc(space: Workspace, tmp_path: Path, written: str) -> None:
     ingest_catalog(space, catalog(tmp_path / "c.csv", row(obsdate=written)))
     assert only(space).obsdate == "2026-03-01T20:00:00"
