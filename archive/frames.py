@@ -82,7 +82,7 @@ def add_frame(session: Session, new: NewFrame, *, moves: bool) -> Registered:
         _refresh(session, here.id, new)
         return Registered(here.id, "known", here.duplicate_of)
     if here is not None:
-        session.execute(update(Frame).where(Frame.id == here.id).values(status="superseded", ungrouped=False))
+        session.execute(update(Frame).where(Frame.id == here.id).values(status="superseded", ungrouped=True))
         _promote_duplicate(session, here.id)
     original = _original(session, new.sha256)
     if original is not None and here is None and moves and not Path(original.path or "").exists():

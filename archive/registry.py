@@ -155,6 +155,11 @@ class Registry:
         with self.database.read() as session:
             return queries.streams(session, ungrouped=ungrouped)
 
+    def ungrouped_versions(self) -> list[int]:
+        """Ids of old versions and duplicates that no grouping has missed yet."""
+        with self.database.read() as session:
+            return queries.ungrouped_versions(session)
+
     def ungrouped_frames(self, stream: Stream, limit: int | None = None) -> list[FrameRecord]:
         """The frames of a stream that no grouping has seen, in order."""
         with self.database.read() as session:
@@ -336,6 +341,16 @@ class Registry:
         """The sets that `wanted` selects, with their frames, by time."""
         with self.database.read() as session:
             return sets.sets(session, wanted)
+
+    def count_sets(self, step: str) -> dict[str, int]:
+        """How many sets of a step there are: ``open``, and of the closed ones ``stack`` and ``pass``."""
+        with self.database.read() as session:
+            return sets.count(session, step)
+
+    def sets_holding_changed(self, step: str, stream: Stream) -> list[SetRecord]:
+        """Sets that count and hold a frame that was read anew since, or gave way to a new version."""
+        with self.database.read() as session:
+            return sets.holding_changed(session, step, stream)
 
     def list_sets(self, wanted: SetFilter = _ALL_SETS) -> list[dict[str, Any]]:
         """Sets as rows for people."""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, text, update
 from sqlalchemy.orm import Session
 
 from ccdflow.archive.frames import batches, replacing
@@ -82,6 +82,7 @@ class Change:
     ready: bool | None = None
     reason: str | None = None
     product_id: int | None = None
+    sequence_start: OrderKey | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,26 @@ def sets(session: Session, wanted: SetFilter) -> list[SetRecord]:
     for some in _narrowed(wanted):
         found |= _read(session, [*tests, *some])
     return sorted(found.values(), key=lambda one: (one.first_obsdate, *one.stream, one.id))
+
+
+def count(session: Session, step: str) -> dict[str, int]:
+    """How many sets of a step count: open ones, and closed ones by what is done with them."""
+    columns = select(FrameSet.status, FrameSet.action, func.count()).where(
+        FrameSet.step == step, FrameSet.status != "superseded"
+    )
+    counts: dict[str, int] = {}
+    for status, action, number in session.execute(columns.group_by(FrameSet.status, FrameSet.action)):
+        kind = "open" if status == "open" else action
+        counts[kind] = counts.get(kind, 0) + number
+    return counts
+
+
+def holding_changed(session: Session, step: str, stream: Stream) -> list[SetRecord]:
+    """Sets that count and hold a frame that was read anew since, or gave way to a new version."""
+    # Written as the index has it: SQLite does not use that for "ungrouped IS 1".
+    changed = select(SetMember.set_id).join(Frame, Frame.id == SetMember.frame_id).where(text("ungrouped"))
+    tests = [FrameSet.step == step, _of_stream(stream), FrameSet.status != "superseded"]
+    return list(_read(session, [*tests, FrameSet.id.in_(changed)]).values())
 
 
 def _of_stream(stream: Stream) -> ColumnElement[bool]:
@@ -327,6 +348,8 @@ def _replace(session: Session, identity: int, frames: Sequence[int]) -> None:
 def _change(session: Session, identity: int, change: Change) -> None:
     names = ("action", "status", "ready", "reason", "product_id")
     values = {name: getattr(change, name) for name in names if getattr(change, name) is not None}
+    if change.sequence_start is not None:
+        values["sequence_start"] = key_text(change.sequence_start)
     if values:
         _update(session, identity, values)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import sqrt
+from math import hypot, sqrt
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from ccdflow.recipes.statistics import NORMAL_MAD, robust_sigma, sampled, typica
 
 Floats = NDArray[np.float64]
 
+AGREEMENT = 0.02
+"""Pairs whose 1 / gain lies within this fraction of the smallest are averaged."""
 OUTLIER = 5.0
 """Pixels whose difference is further out than so many standard deviations were hit by something."""
 
@@ -119,10 +121,22 @@ def gain_from_flats(
         inverse = _inverse_gains(one.data - bias, other.data - bias, noise, parameters)
         if inverse.size and inverse.mean() > 0:
             found.append((float(inverse.mean()), float(inverse.std()) / sqrt(inverse.size)))
-    mean = _mean(found)
+    mean = _mean(_quietest(found))
     if not mean.pairs:
         return Measured(1.0, 0.0, 0)
     return Measured(1 / mean.value, mean.error / mean.value**2, mean.pairs)
+
+
+def _quietest(found: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The pairs that agree with the smallest 1 / gain.
+
+    Whatever two flats do not share, such as the dust of another filter, adds to the variance of their difference and
+    never takes away from it.
+    """
+    if not found:
+        return []
+    least, error = min(found)
+    return [one for one in found if one[0] - least <= AGREEMENT * least + 5 * hypot(one[1], error)]
 
 
 def block_variances(difference: FloatArray, block: int) -> Floats:

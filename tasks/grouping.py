@@ -1,27 +1,19 @@
 """Sets kept in the registry: new frames are grouped, late ones regroup what they touch, all else keeps its id."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ccdflow.archive.outbox import StageState
 from ccdflow.archive.queries import FrameFilter
-from ccdflow.archive.sets import Append, Change, NewSet, SetChange, SetFilter, SetRecord, State, Supersede
+from ccdflow.archive.sets import Change, NewSet, Replace, SetChange, SetFilter, SetRecord, State, Supersede
+from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream, exposures
 from ccdflow.cascade.jobs import digest
 from ccdflow.cascade.parameters import grouping, split_request
 from ccdflow.cascade.plan import Request
-from ccdflow.cascade.records import FrameRecord, Status
-from ccdflow.cascade.sequences import (
-    Cut,
-    Exposure,
-    FrameSet,
-    OrderKey,
-    SequenceMachine,
-    SequenceRules,
-    Stream,
-    assemble,
-    exposures,
-)
+from ccdflow.cascade.records import Status
+from ccdflow.cascade.regroup import difference, regroup
+from ccdflow.cascade.sequences import FrameSet
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -37,162 +29,145 @@ def group_frames(project: str, request: Request) -> dict[str, int]:
 def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     """Cut all streams into sets and settle those whose frames are; gives how many sets there are of each kind."""
     requested = split_request(space.cascade, request.parameters)
+    steps = {name: step for name, step in space.cascade.tasks.items() if step.groups}
+    rules = {name: grouping(name, step, requested.get(name, {})) for name, step in steps.items()}
+    by_rules = [
+        _By(task, one, space.cascade.sources[space.cascade.main_source(task)].frame_class, request.clock)
+        for task, one in rules.items()
+        if isinstance(one, SequenceRules)
+    ]
+    if by_rules:
+        gone = space.registry.ungrouped_versions()
+        seen = [one for stream in space.registry.streams() for one in _group_stream(space, stream, by_rules)]
+        # Only now: a frame that moved to another stream is new in that one and missing in the other.
+        space.registry.apply_set_changes((), grouped=sorted([*gone, *seen]))
     counts: Counter[str] = Counter({"stack": 0, "pass": 0, "open": 0})
-    for task, step in space.cascade.tasks.items():
-        if not step.groups:
-            continue
-        rules = grouping(task, step, requested.get(task, {}))
-        if isinstance(rules, SequenceRules):
-            _group_streams(space, task, rules, request.clock)
-        else:
-            _keep_planned(space, task, request, digest(rules.model_dump(mode="json")))
+    for task, one in rules.items():
+        if not isinstance(one, SequenceRules):
+            _keep_planned(space, task, request, digest(one.model_dump(mode="json")))
         _settle(space, task)
-        for one in space.registry.sets(SetFilter(step=task)):
-            counts["open" if one.status == "open" else one.action] += 1
+        counts.update(space.registry.count_sets(task))
     return dict(counts)
 
 
 # --- sequences ---------------------------------------------------------------------------------------
 
 
-def _group_streams(space: Workspace, task: str, rules: SequenceRules, clock: float) -> None:
-    source = space.cascade.sources[space.cascade.main_source(task)]
-    name = digest(rules.model_dump(mode="json"))
-    for stream in space.registry.streams():
-        new = space.registry.ungrouped_frames(stream)
-        start = _start(space, stream, task, name, new, (rules, source.frame_class, clock))
-        if start is None:
-            continue
-        pending = {frame.id for frame in new}
-        run = _regroup(space, stream, task, start, pending, (rules, source.frame_class, clock))
-        changes = _changes(task, run)
-        state = State(stream, task, name, {"frames": len(run.sets)})
-        space.registry.apply_set_changes(changes, states=[state], grouped=sorted(pending))
+@dataclass(frozen=True)
+class _By:
+    """What a task groups by: rules, class of the frames that sets are made of, and clock."""
+
+    task: str
+    rules: SequenceRules
+    frame_class: str
+    clock: float
+
+    @property
+    def name(self) -> str:
+        """Digest of the rules."""
+        return digest(self.rules.model_dump(mode="json"))
 
 
-ANEW: OrderKey = ("", 0, "", 0)
-"""Before all frames of a stream, whose sets were made by other rules: none of their boundaries holds."""
+@dataclass(frozen=True)
+class _Known:
+    """A stream as the registry has it; sets that other rules made bound nothing (`anew`)."""
 
-BEGINNING: OrderKey = ("", 0, "", 1)
+    space: Workspace
+    stream: Stream
+    by: _By
+    anew: bool
+
+    def boundary_before(self, key: OrderKey) -> OrderKey | None:
+        return self._last_boundary((*key[:3], key[3] - 1))
+
+    def is_boundary(self, key: OrderKey) -> bool:
+        return self._last_boundary(key) == key
+
+    def _last_boundary(self, key: OrderKey) -> OrderKey | None:
+        return None if self.anew else self.space.registry.last_boundary(self.stream, self.by.task, key)
+
+    def frames_from(self, key: OrderKey | None) -> Iterator[Exposure]:
+        just_before = None if key is None else (*key[:3], key[3] - 1)
+        classes = (self.by.frame_class,)
+        return self.space.registry.exposures_in_stream(self.stream, self.by.rules, classes, just_before)
+
+
+BEGINNING: OrderKey = ("", 0, "", 0)
 """Before all frames of a stream."""
 
-By = tuple[SequenceRules, str, float]
-"""Rules, class of the frames that sets are made of, and clock."""
+
+def _group_stream(space: Workspace, stream: Stream, tasks: Sequence[_By]) -> list[int]:
+    """Group what is new in a stream, what has left it, and what time may have closed; gives the new frames' ids."""
+    new = space.registry.ungrouped_frames(stream)
+    for by in tasks:
+        anew = space.registry.load_state(stream, by.task, by.name) is None
+        touched = [one.key for _, one in exposures(new, by.rules, ())]
+        touched += [one.sequence_start or BEGINNING for one in _unsure(space, stream, by)]
+        changes: list[SetChange] = []
+        known = _Known(space, stream, by, anew)
+        for region in regroup(stream, known, [BEGINNING] if anew else touched, by.rules, by.clock):
+            before = space.registry.sets(SetFilter(by.task, stream=stream, since_sequence=region.start))
+            held = [one for one in before if anew or region.holds(one.sequence_start or BEGINNING)]
+            changes += _changes(by.task, held, region.sets)
+        if changes or anew:
+            states = [State(stream, by.task, by.name, {})]
+            space.registry.apply_set_changes(changes, states=states)
+    return [one.id for one in new]
 
 
-def _start(
-    space: Workspace, stream: Stream, task: str, name: str, new: Sequence[FrameRecord], by: By
-) -> OrderKey | None:
-    """Where grouping begins: key of a sequence's first frame, or None where nothing has changed."""
-    if space.registry.load_state(stream, task, name) is None:
-        return ANEW
-    starts: list[OrderKey] = []
-    if new:
-        ((_, first),) = exposures(new[:1], by[0], ())
-        starts.append(space.registry.last_boundary(stream, task, first.key) or BEGINNING)
-    open_sets = space.registry.sets(SetFilter(step=task, stream=stream, status=("open",)))
-    starts += [one.sequence_start or BEGINNING for one in open_sets]
-    return min(starts) if starts else None
+def _unsure(space: Workspace, stream: Stream, by: _By) -> list[SetRecord]:
+    """Open sets, which time may have closed, and sets of which a frame has changed, or left the stream."""
+    found = space.registry.sets(SetFilter(step=by.task, stream=stream, status=("open",)))
+    return found + space.registry.sets_holding_changed(by.task, stream)
 
 
-@dataclass
-class _Run:
-    """One regrouping: sets as they are now, and the registry's sets in the same part of the stream."""
-
-    sets: list[FrameSet] = field(default_factory=list)
-    known: list[SetRecord] = field(default_factory=list)
-
-
-def _regroup(space: Workspace, stream: Stream, task: str, start: OrderKey, pending: set[int], by: By) -> _Run:
-    """Run the machine from `start` on, until a sequence begins where one began before and nothing new follows."""
-    known = space.registry.sets(SetFilter(step=task, stream=stream, since_sequence=start))
-    starts = {one.sequence_start for one in known if one.sequence_start is not None and start != ANEW}
-    ends: list[OrderKey] = []
-    cuts = _cuts(_from(space, stream, start, by), starts, set(pending), by, ends)
-    sets = list(assemble(stream, cuts))
-    if ends:
-        known = [one for one in known if (one.sequence_start or BEGINNING) < ends[0]]
-    return _Run(sets, known)
-
-
-def _from(space: Workspace, stream: Stream, start: OrderKey, by: By) -> Iterator[Exposure]:
-    just_before = (*start[:3], start[3] - 1)
-    return space.registry.exposures_in_stream(stream, by[0], (by[1],), just_before)
-
-
-def _cuts(
-    frames: Iterable[Exposure], starts: set[OrderKey], pending: set[int], by: By, ends: list[OrderKey]
-) -> Iterator[tuple[Cut, bool]]:
-    rules, _, clock = by
-    machine = SequenceMachine(rules)
-    for frame in frames:
-        begins = machine.previous is not None and machine.begins(frame)
-        if begins and not pending and frame.key in starts:
-            ends.append(frame.key)
-            yield from ((one, True) for one in machine.close())
-            return
-        pending.discard(frame.id)
-        yield from ((one, True) for one in machine.add(frame))
-    last = machine.previous
-    if last is not None and clock - last.time > rules.max_gap:
-        yield from ((one, True) for one in machine.close())
-    elif (rest := machine.waiting()) is not None:
-        yield rest, False
+def _changes(task: str, before: Sequence[SetRecord], now: Sequence[FrameSet]) -> Iterator[SetChange]:
+    """What makes of the registry's sets those that there are now; superseded ones and their products stay."""
+    records = {one.id: one for one in before}
+    found = difference({one.id: _frame_set(one) for one in before}, now)
+    versions = {frame: records[name].version for name in found.gone for frame in records[name].frames}
+    for number, one in enumerate(found.made):
+        version = 1 + max((versions.get(frame, 0) for frame in one.frames), default=0)
+        yield NewSet(
+            ref=f"{task} {one.stream} {one.frames[0]} {number}",
+            step=task,
+            stream=one.stream,
+            frames=one.frames,
+            action=one.action,
+            status=_status(one),
+            reason=one.reason,
+            sequence_start=one.sequence_start,
+            version=version,
+        )
+    for name, place in found.gone.items():
+        heir = None if place is None else found.made[place]
+        yield Supersede(name, None if heir is None else f"{task} {heir.stream} {heir.frames[0]} {place}")
+    for name, one in found.changed.items():
+        yield from _rewritten(records[name], one)
 
 
-def _changes(task: str, run: _Run) -> list[SetChange]:
-    """What makes the run's sets of the registry's: equal sets keep their id, open ones grow, others give way."""
-    known = {(one.action, one.frames): one for one in run.known}
-    growing = {one.frames[0]: one for one in run.known if one.status == "open" and one.frames}
-    kept: set[int] = set()
-    changes: list[SetChange] = []
-    fresh: list[tuple[str, FrameSet]] = []
-    for number, found in enumerate(run.sets):
-        same = known.get((found.action, found.frames))
-        grown = growing.get(found.frames[0])
-        if same is not None:
-            kept.add(same.id)
-            changes += _restated(same, found)
-        elif grown is not None and grown.frames == found.frames[: len(grown.frames)]:
-            kept.add(grown.id)
-            changes.append(Append(grown.id, found.frames[len(grown.frames) :]))
-            changes.append(Change(grown.id, found.action, _status(found), reason=found.reason))
-        else:
-            fresh.append((f"new{number}", found))
-    gone = [one for one in run.known if one.id not in kept]
-    return [*_replaced(task, gone, fresh), *changes]
+def _frame_set(one: SetRecord) -> FrameSet:
+    return FrameSet(
+        stream=one.stream,
+        frames=one.frames,
+        action=one.action,
+        closed=one.status == "closed",
+        reason=one.reason,
+        sequence_start=one.sequence_start or BEGINNING,
+        first=one.first_obsdate,
+        last=one.last_obsdate,
+    )
+
+
+def _rewritten(known: SetRecord, now: FrameSet) -> Iterator[SetChange]:
+    """A set that stays the one that it is, with other contents."""
+    if now.frames != known.frames:
+        yield Replace(known.id, now.frames)
+    yield Change(known.id, now.action, _status(now), reason=now.reason, sequence_start=now.sequence_start)
 
 
 def _status(found: FrameSet) -> Status:
     return "closed" if found.closed else "open"
-
-
-def _restated(same: SetRecord, found: FrameSet) -> Iterator[SetChange]:
-    status = _status(found)
-    if (same.status, same.reason) != (status, found.reason):
-        yield Change(same.id, status=status, reason=found.reason)
-
-
-def _replaced(
-    task: str, gone: Sequence[SetRecord], fresh: Sequence[tuple[str, FrameSet]]
-) -> Iterator[SetChange]:
-    """New sets, as later versions of the sets whose frames they take; the old ones and their products stay."""
-    versions = {frame: one.version for one in gone for frame in one.frames}
-    home = {frame: name for name, found in fresh for frame in found.frames}
-    for name, found in fresh:
-        yield NewSet(
-            ref=name,
-            step=task,
-            stream=found.stream,
-            frames=found.frames,
-            action=found.action,
-            status=_status(found),
-            reason=found.reason,
-            sequence_start=found.sequence_start,
-            version=1 + max((versions.get(frame, 0) for frame in found.frames), default=0),
-        )
-    for one in gone:
-        yield Supersede(one.id, next((home[frame] for frame in one.frames if frame in home), None))
 
 
 # --- other ways --------------------------------------------------------------------------------------
@@ -201,16 +176,16 @@ def _replaced(
 def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> None:
     """Sets of a grouping that looks at all frames at once: as the plan has them."""
     frames = {one.id: one for one in space.registry.frames()}
-    plan = planned(space, request.model_copy(update={"targets": (task,), "night": None, "camera": None}))
+    everything = {"targets": (task,), "night": None, "camera": None, "since": None, "until": None}
     sets = []
-    for one in plan.sets:
+    for one in planned(space, request.model_copy(update=everything)).sets:
         members = [frames[number] for number in one.frames]
         key = (members[0].obsdate, members[0].iobs or 0, members[0].sha256 or "", members[0].id)
         span = members[0].obsdate, members[-1].obsdate
         sets.append(FrameSet(members[0].stream, one.frames, one.action, one.closed, one.reason, key, *span))
-    run = _Run(sets, space.registry.sets(SetFilter(step=task)))
     states = [State(stream, task, name, {}) for stream in space.registry.streams()]
-    space.registry.apply_set_changes(_changes(task, run), states=states)
+    changes = list(_changes(task, space.registry.sets(SetFilter(step=task)), sets))
+    space.registry.apply_set_changes(changes, states=states)
 
 
 # --- readiness ---------------------------------------------------------------------------------------
@@ -220,9 +195,7 @@ def _settle(space: Workspace, task: str) -> None:
     """Closed sets become ready once each frame is calibrated or has failed; frames of sets that pass then pass."""
     upstream = space.cascade.tasks[space.cascade.tasks[task].main].stage
     stage = space.cascade.tasks[task].stage
-    open_sets = [
-        one for one in space.registry.sets(SetFilter(step=task)) if not one.ready or one.action == "pass"
-    ]
+    open_sets = space.registry.sets(SetFilter(step=task, ready=False))
     members = {frame for one in open_sets for frame in one.frames}
     states = space.registry.stages(upstream, members)
     reached = space.registry.stages(stage, members)

@@ -212,7 +212,9 @@ def _catalog_frame(row: dict[str, str], by: Instrument) -> NewFrame:
         iobs=_count(row, "iobs"),
         nobs=_count(row, "nobs"),
         night=row.get("night") or night(obsdate, by.site.longitude),
-        keywords={name: _value(text) for name, text in row.items() if name not in (*COLUMNS, "night") and text},
+        keywords={
+            name: _value(text) for name, text in row.items() if name not in (*COLUMNS, "night") and text
+        },
     )
 
 

@@ -121,6 +121,40 @@ def test_the_last_of_a_sequence_ends_it_though_nothing_else_changes() -> None:
     assert shape(grouped(frames)) == [("stack", 2)] * 3
 
 
+def test_the_last_of_a_sequence_ends_it_also_where_restarts_do_not() -> None:
+    frames = [one for i in range(3) for one in sequence(2, start=1 + 2 * i, first=4.0 * i)]
+    assert shape(grouped(frames, RULES.model_copy(update={"restart": False}))) == [("stack", 2)] * 3
+
+
+def test_classes_that_may_be_mixed_are_parted_where_only_one_is_asked_for() -> None:
+    frames = [frame(i, i, frame_class="science" if i < 14 else "sky") for i in range(28)]
+    mixed = RULES.model_copy(update={"same": ("object",)})
+    assert [one.frames for one in grouped([*frames, frame(28, 28)], mixed)] == [tuple(range(14)), (28,)]
+    both = group_sequences(frames, mixed, LATER, classes=("science", "sky"))
+    assert [one.frames for one in both] == [tuple(range(28))]
+
+
+def test_what_is_not_asked_to_be_the_same_may_change() -> None:
+    frames = [frame(1, 0), frame(2, 1, exptime=80.0), frame(3, 2, filter="R"), frame(4, 3, object="M14")]
+    assert shape(grouped(frames, SequenceRules(same=("class", "object")))) == [("stack", 3), ("pass", 1)]
+
+
+def test_frames_of_the_same_time_are_in_order_of_their_place_then_of_their_content() -> None:
+    frames = [
+        frame(1, 0, iobs=2, nobs=9, sha256="a"),
+        frame(2, 0, iobs=1, nobs=9, sha256="c"),
+        frame(3, 0, iobs=2, nobs=9, sha256="b"),
+        frame(4, 0, iobs=3, nobs=9, sha256="0"),
+    ]
+    assert [one.frames for one in grouped(frames)] == [(2, 1), (3, 4)]
+
+
+def test_a_column_can_have_a_tolerance() -> None:
+    frames = [frame(i, i, exptime=60.0 + 3 * i) for i in range(4)]
+    rules = SequenceRules(same=("object",), tolerance={"exptime": 4.0})
+    assert shape(grouped(frames, rules)) == [("stack", 2), ("stack", 2)]
+
+
 def test_a_sequence_that_starts_again_is_a_new_one() -> None:
     frames = [*sequence(3)[:2], *sequence(3, start=4, first=6.0)]
     assert shape(grouped(frames)) == [("stack", 2), ("stack", 3)]
@@ -191,6 +225,12 @@ def test_a_sequence_cut_off_is_cut_by_what_was_planned() -> None:
     assert shape(grouped(sequence(6)[:4], balanced)) == [("stack", 3), ("pass", 1)]
 
 
+def test_after_a_hole_sets_are_cut_by_what_was_planned_for_them() -> None:
+    balanced = RULES.model_copy(update={"split": "balanced"})
+    frames = [one for one in sequence(10) if one.iobs != 5]
+    assert shape(grouped(frames, balanced)) == [("stack", 4), ("stack", 3), ("stack", 2)]
+
+
 def test_the_last_frame_may_be_missing() -> None:
     other = frame(9, 20, object="M14")
     assert shape(grouped([*sequence(4)[:3], other])) == [("stack", 3), ("pass", 1)]
@@ -238,6 +278,9 @@ def test_a_full_set_closes_before_its_sequence_where_the_plan_is_known() -> None
 def test_a_full_set_waits_where_a_frame_is_missing_or_the_plan_is_not_known() -> None:
     frames = [one for one in sequence(12) if one.iobs != 3]
     assert closed(frames[:6], frames[5].time) == [(False, 6)]
+    lenient = RULES.model_copy(update={"restart": False})
+    again = [frame(i, i, iobs=iobs, nobs=8) for i, iobs in enumerate([1, 1, 3, 4])]
+    assert [one.closed for one in grouped(again, lenient, now=again[-1].time)] == [False]
     unknown = [replace(one, iobs=None, nobs=None) for one in sequence(8)]
     assert closed(unknown, unknown[-1].time) == [(False, 8)]
 

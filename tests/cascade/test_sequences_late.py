@@ -48,7 +48,7 @@ def nights(draw: st.DrawFn) -> list[FrameRecord]:
     found: list[FrameRecord] = []
     minute = 0.0
     for _ in range(draw(st.integers(0, 7))):
-        nobs = draw(st.sampled_from([None, 1, 2, 3, 4, 6, 8, 14]))
+        nobs = draw(st.sampled_from([None, 1, 2, 3, 5, 6, 7, 10, 14]))
         changes = {
             "object": draw(st.sampled_from("AB")),
             "frame_class": draw(st.sampled_from(["science"] * 5 + ["bias"])),
@@ -115,6 +115,10 @@ def test_a_long_sequence_is_one_set_that_is_open_until_the_sequence_is_closed() 
     assert group_sequences([*frames, frame(99, 21, object="B")], RULES, 0)[0].closed
     (found,) = group_sequences(sequence(20), RULES, 0)
     assert found.closed
+    machine = SequenceMachine(RULES)
+    said = [cut for one in looked_at(sequence(20), RULES) for cut in machine.add(one)]
+    assert [one.closed for one in said] == [False] * 19 + [True]
+    assert machine.close() == []
 
 
 # --- in any order ------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import pytest
 from prefect import flow
 from tests.flows.conftest import FRAMES, NIGHT, STEPS, Bench, flip, flow_runs
 
-from ccdflow.cascade.jobs import Job
 from ccdflow.cascade.plan import Request
 from ccdflow.flows.nightly import nightly
 from ccdflow.recipes.catalogue import RECIPES
@@ -51,7 +50,10 @@ def test_a_task_run_for_work_that_is_done_ends_cached(reduced: Bench) -> None:
 
     @flow
     def again() -> list[tuple[str, object]]:
-        states = [recipe_task(str(reduced.project), job)(str(reduced.project), job.key, return_state=True) for job in jobs]
+        states = [
+            recipe_task(str(reduced.project), job)(str(reduced.project), job.key, return_state=True)
+            for job in jobs
+        ]
         return [(state.name, state.result()) for state in states]
 
     found = again()
@@ -205,11 +207,6 @@ def test_a_target_makes_only_what_it_needs_and_the_next_run_the_rest(server: str
 # --- failures ----------------------------------------------------------------------------------------
 
 
-def failing(bench: Bench) -> Job:
-    """The job of the second science frame."""
-    return [job for job in planned(bench.space, Request()).jobs if job.step == "science"][1]
-
-
 def test_a_frame_that_fails_leaves_its_set_smaller_and_the_next_run_tries_again(
     server: str, pattern: Bench, fresh: Bench
 ) -> None:
@@ -227,7 +224,7 @@ def test_a_frame_that_fails_leaves_its_set_smaller_and_the_next_run_tries_again(
     job = fresh.space.registry.job(key)
     assert job is not None
     assert (job.state, job.step) == ("failed", "science")
-    assert reason.endswith(job.reason)
+    assert reason == job.reason
     assert fresh.work({}) == STEPS
     assert stacked(fresh) == [2]
     row = next(one for one in fresh.space.registry.list_frames() if one["path"] == str(bad))
@@ -248,7 +245,7 @@ def test_a_frame_that_is_cut_short_after_registration_fails_alone(server: str, f
     fresh.run(fresh.raw, targets=("flat",))
     bad = fresh.frames("science")[0]
     os.truncate(bad, bad.stat().st_size // 2)
-    key = [job for job in planned(fresh.space, Request()).jobs if job.step == "science"][0].key
+    key = next(job.key for job in planned(fresh.space, Request()).jobs if job.step == "science")
     failed = nightly(str(fresh.project))
     assert list(failed) == [key]
     assert bad.name in failed[key]
@@ -268,7 +265,9 @@ def test_a_refused_frame_leaves_its_set_smaller(reduced: Bench) -> None:
     balanced(reduced)
 
 
-def test_a_calibration_that_fails_leaves_what_needs_it_incomplete_and_says_so(server: str, fresh: Bench) -> None:
+def test_a_calibration_that_fails_leaves_what_needs_it_incomplete_and_says_so(
+    server: str, fresh: Bench
+) -> None:
     fresh.run(fresh.raw, targets=("dark",))
     bad = fresh.frames("flat")[0]
     bad.rename(fresh.directory / bad.name)
@@ -290,5 +289,5 @@ def stacked(bench: Bench) -> list[int]:
 def balanced(bench: Bench) -> None:
     rows = bench.space.registry.list_frames()
     assert len(rows) == sum(FRAMES.values())
-    assert {row["night"] for row in rows} == {NIGHT}
+    assert {row["night"] for row in rows if row["status"] != "refused"} == {NIGHT}
     assert {row["status"] for row in rows} <= {"done", "passed", "refused", "failed", "waiting"}

@@ -73,6 +73,17 @@ def test_pairs_of_different_filters_are_left_out():
     np.testing.assert_allclose(table["gain"], GAINS, rtol=0.015)
 
 
+def test_a_pair_of_two_filters_whose_patterns_differ_by_little_does_not_count():
+    rng = np.random.default_rng(11)
+    response = rng.normal(1, 0.01, (NY, 2 * HALF))
+    flats, biases = night(rng, pattern=response)
+    dusty = response * rng.normal(1, 0.004, (NY, 2 * HALF))
+    others, _ = night(rng, pattern=dusty)
+    table = RECIPE.run({"main": flats + others, "bias": biases}, OPTIONS).outputs["gain_table"].table
+    np.testing.assert_allclose(table["gain"], GAINS, rtol=0.015)
+    assert list(table["pairs"]) == [4, 4]
+
+
 def test_saturated_flats_are_left_out():
     rng = np.random.default_rng(4)
     flats, biases = night(rng, levels=(20_000, 21_000, 200_000))

@@ -428,7 +428,6 @@ def test_a_new_version_taken_at_another_time_leaves_its_old_set(space: Workspace
     assert [one.frames for one in space.registry.sets()] == [(ids[0], ids[2]), (new,)]
 
 
-@pytest.mark.xfail(reason="what has left a stream does not regroup it", strict=True)
 def test_a_new_version_in_another_stream_leaves_its_old_set(space: Workspace) -> None:
     frames = sequence(3)
     ids = [register(space, one, f"{number}.fits", "abc"[number]) for number, one in enumerate(frames)]
@@ -438,7 +437,6 @@ def test_a_new_version_in_another_stream_leaves_its_old_set(space: Workspace) ->
     assert sorted(one.frames for one in space.registry.sets()) == [(ids[0], ids[2]), (new,)]
 
 
-@pytest.mark.xfail(reason="what has left a stream does not regroup it", strict=True)
 def test_a_frame_whose_header_is_read_otherwise_leaves_its_old_set(space: Workspace) -> None:
     frames = sequence(3)
     ids = [register(space, one, f"{number}.fits", "abc"[number]) for number, one in enumerate(frames)]
@@ -481,7 +479,6 @@ def test_a_new_frame_costs_its_sequence_whatever_the_length_of_the_table(
     counting.registry.close()
 
 
-@pytest.mark.xfail(reason="regrouping goes on to the last new frame", strict=True)
 def test_a_late_frame_and_a_new_one_do_not_cost_what_lies_between(space: Workspace) -> None:
     arrive(space, nights(400))
     counting = replace(space, registry=CountingRegistry(space.project.registry))
