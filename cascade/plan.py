@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from math import inf
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ccdflow.cascade.associate import fitting, nearest_refused, refusal
-from ccdflow.cascade.grouping import group_frames
+from ccdflow.cascade.grouping import GroupSpec, group_frames
 from ccdflow.cascade.jobs import (
     Group,
     Job,
@@ -23,7 +24,8 @@ from ccdflow.cascade.jobs import (
 from ccdflow.cascade.model import Association, Cascade, unknown
 from ccdflow.cascade.parameters import grouping, recipe_parameters, split_request
 from ccdflow.cascade.records import Action, FrameRecord, seconds
-from ccdflow.cascade.sequences import SequenceRules, group_sequences
+from ccdflow.cascade.sequences import FrameSet, SequenceRules, group_sequences
+from ccdflow.cascade.settle import Settled, apply_failures
 from ccdflow.recipes.recipe import Recipe
 
 
@@ -129,6 +131,7 @@ class _Planner:
         self.frames = _in_order(known.frames)
         self.frame = {frame.id: frame for frame in self.frames}
         self.groups: dict[str, tuple[Group, ...]] = {}
+        self.first_of: dict[str, dict[int, Group]] = {}
         self.jobs: dict[tuple[str, tuple[int, ...]], Job] = {}
         self.by_key: dict[str, Job] = {}
         self.candidates: dict[tuple[Any, ...], list[Group]] = {}
@@ -163,9 +166,10 @@ class _Planner:
                 if any(self.request.selects(frame) for frame in group.frames):
                     yield self._job(target, group)
             return
-        for found in self._product_sets(target):
-            if any(self.request.selects(self.frame[one]) for one in found.frames):
-                yield from self._set_jobs(target, found)
+        rules = grouping(target, self.cascade.tasks[target], self.requested.get(target, {}))
+        for sets in self._product_sets(target, rules):
+            if any(self.request.selects(self.frame[frame]) for one in sets for frame in one.frames):
+                yield from self._jobs_of_sets(target, sets, rules)
 
     def _groups(self, source: str) -> tuple[Group, ...]:
         """Sets of raw frames of a data source."""
@@ -177,41 +181,54 @@ class _Planner:
             self.notes += [f"{source}: {one.reason}" for one in grouped.left_out]
         return self.groups[source]
 
-    def _product_sets(self, task: str) -> list[PlannedSet]:
-        """Sets of products, by the frames that they were made from."""
-        step = self.cascade.tasks[task]
-        rules = grouping(task, step, self.requested.get(task, {}))
+    def _product_sets(self, task: str, rules: SequenceRules | GroupSpec) -> Iterator[list[FrameSet]]:
+        """Sets of products, by the frames that they were made from; those of one sequence together."""
         frame_class = self.cascade.sources[self.cascade.main_source(task)].frame_class
         if isinstance(rules, SequenceRules):
             found = group_sequences(self.frames, rules, self.request.clock, classes=(frame_class,))
-            return [PlannedSet(task, tuple(one.frames), one.action, one.closed, one.reason) for one in found]
-        of_class = [one for one in self.frames if one.frame_class == frame_class and not one.refused]
-        grouped = group_frames(of_class, rules)
-        left_out = [
-            PlannedSet(task, tuple(frame.id for frame in one.frames), "pass", True, one.reason)
-            for one in grouped.left_out
-        ]
-        return left_out + [
-            PlannedSet(task, tuple(frame.id for frame in group), "stack", True, "")
-            for group in grouped.groups
-        ]
+            for _, sets in groupby(found, key=lambda one: (one.stream, one.sequence_start)):
+                yield list(sets)
+            return
+        grouped = group_frames([one for one in self.frames if one.frame_class == frame_class], rules)
+        for left in grouped.left_out:
+            yield [_whole_set(left.frames, "pass", left.reason)]
+        for group in grouped.groups:
+            yield [_whole_set(group, "stack", "")]
 
-    def _set_jobs(self, task: str, found: PlannedSet) -> Iterator[Job]:
-        upstream = self.cascade.tasks[task].main
-        groups = {one.frames[0].id: one for one in self._groups(self.cascade.main_source(task))}
-        members = {one: self._job(upstream, groups[one]) for one in found.frames if one in groups}
-        yield from members.values()
-        good = {frame: job for frame, job in members.items() if job.key not in self.failed}
-        if found.action == "pass" or not found.closed:
-            self.sets.append(found)
-        elif len(good) < 2:
-            lost = len(found.frames) - len(good)
-            reason = f"{lost} of {len(found.frames)} frames failed or were refused: {len(good)} left"
-            self.sets.append(replace(found, action="pass", reason=reason))
-        else:
-            job = self._product_job(task, good)
-            self.sets.append(replace(found, job=job.key))
+    def _jobs_of_sets(
+        self, task: str, sets: Sequence[FrameSet], rules: SequenceRules | GroupSpec
+    ) -> Iterator[Job]:
+        """Jobs of the sets of one sequence, after those that make their members."""
+        upstream, source = self.cascade.tasks[task].main, self.cascade.main_source(task)
+        groups = self._group_of(source)
+        frames = [frame for one in sets for frame in one.frames]
+        made = {frame: self._job(upstream, groups[frame]) for frame in frames if frame in groups}
+        yield from made.values()
+        lost = {frame for frame in frames if frame not in made or made[frame].key in self.failed}
+        by = rules if isinstance(rules, SequenceRules) else SequenceRules()
+        stacked = [one for one in sets if by.on_failed == "refill" and self._is_made(task, one, made)]
+        for one in apply_failures(sets, lost, by, stacked):
+            yield from self._settled_job(task, one, made)
+
+    def _is_made(self, task: str, one: FrameSet, made: Mapping[int, Job]) -> bool:
+        left = {frame: made[frame] for frame in one.frames if frame in made}
+        return len(left) > 1 and self._product_job(task, left).state == "reused"
+
+    def _settled_job(self, task: str, settled: Settled, made: Mapping[int, Job]) -> Iterator[Job]:
+        """The job of a set, or none where it passes, waits or is lost."""
+        action: Action = "stack" if settled.outcome == "stack" else "pass"
+        planned = PlannedSet(task, settled.set.frames, action, settled.set.closed, settled.reason)
+        if action == "stack" and settled.set.closed:
+            job = self._product_job(task, {frame: made[frame] for frame in settled.frames})
+            planned = replace(planned, job=job.key)
             yield job
+        self.sets.append(planned)
+
+    def _group_of(self, source: str) -> dict[int, Group]:
+        """The set of raw frames that each frame is the first of."""
+        if source not in self.first_of:
+            self.first_of[source] = {one.frames[0].id: one for one in self._groups(source)}
+        return self.first_of[source]
 
     def _product_job(self, task: str, members: Mapping[int, Job]) -> Job:
         """The job of `task` on the products of `members`, by frame."""
@@ -322,8 +339,9 @@ class _Planner:
         """Why an input could not be filled: nothing there, nothing that fits, or what fits can't be made."""
         every = self._candidates(association.source)
         wanted = f"{association.min} {association.source}" if association.min > 1 else association.source
+        needed = "" if role == association.source else f" as {role!r}"
         if not every:
-            return Missing(role, f"no {wanted} for {role!r}: there are no such frames")
+            return Missing(role, f"no {wanted}{needed}: there are no such frames")
         refused = nearest_refused(association.rules, group, every)
         nearest = [Nearest(_group_name(one.candidate), one.reason) for one in refused]
         for match in fitting(association.rules, group, every):
@@ -332,8 +350,16 @@ class _Planner:
                 reason = "failed" if job.key in self.failed else job.reason
                 if reason:
                     nearest.insert(0, Nearest(_group_name(match.candidate), reason))
-        reason = f"no {wanted} fits for {role!r}; {len(every)} looked at, {found} found"
+        reason = f"no {wanted} fits{needed}; {len(every)} looked at, {found} found"
         return Missing(role, reason, tuple(nearest[:3]))
+
+
+def _whole_set(frames: Sequence[FrameRecord], action: Action, reason: str) -> FrameSet:
+    """A set that is no part of a sequence."""
+    first, last = frames[0], frames[-1]
+    key = first.obsdate, first.iobs or 0, first.sha256 or "", first.id
+    ids = tuple(frame.id for frame in frames)
+    return FrameSet(first.stream, ids, action, True, reason, key, first.obsdate, last.obsdate)
 
 
 def _group_name(group: Group) -> str:

@@ -1,7 +1,9 @@
 """A whole night, or whatever is asked for: the stages one after the other."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -18,6 +20,12 @@ def without_heartbeat() -> Iterator[None]:
     """Flows end at once: with a heartbeat each waits a second for its thread at its end."""
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
+
+
+def artifact_key(project: str, night: str) -> str:
+    """Name of a night's artifact on the server: letters, digits and hyphens, one for each project and night."""
+    words = re.sub(r"[^a-z0-9]+", "-", Path(project).name.lower()).strip("-")
+    return "-".join(word for word in (words, "night", night) if word)
 
 
 @flow(name="nightly", flow_run_name=run_name("nightly"))
@@ -48,5 +56,5 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
         group(project, wanted)
         failed |= stack(project, wanted, failed)
     for night, text in night_summaries(project, wanted).items():
-        create_markdown_artifact(text, key=f"night-{night}", description=f"Night {night}")
+        create_markdown_artifact(text, key=artifact_key(project, night), description=f"Night {night}")
     return failed

@@ -157,10 +157,8 @@ def _levelled(
     """Frame with its scale, level and weight."""
     scale = _scale(frame, reference, registration, parameters)
     area = registration.transform.area
-    if parameters.zero == "additive":
-        level = -frame.stars.background * area
-    else:
-        level = -reference.stars.background / scale
+    additive = parameters.zero == "additive"
+    level = -frame.stars.background * area if additive else -reference.stars.background / scale
     noise = frame.variance * (scale * area) ** 2
     weight = 1 / noise if parameters.weight == "variance" and noise > 0 else 1.0
     return Placed(frame, registration, scale, level, weight)
