@@ -116,7 +116,7 @@ def test_the_stages_do_the_jobs_of_their_stage(observed: Bench) -> None:
 
 def test_each_night_has_one_summary(observed: Bench) -> None:
     (summary,) = artifacts(runs_of(observed)["nightly"].id)
-    assert (summary.key, summary.type) == (f"night-{NIGHT}", "markdown")
+    assert (summary.key, summary.type) == (f"project-night-{NIGHT}", "markdown")
     text = str(summary.data)
     assert "10 frames" in text
     for category, number in (("master_bias", 1), ("master_flat", 1), ("science", 3), ("stack", 1)):
