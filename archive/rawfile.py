@@ -163,11 +163,13 @@ def _why(path: Path, error: OSError) -> str:
 
 def _opened(path: Path, stream: Stream, *, gzipped: bool) -> RawFile:
     found = list(units(path, stream))
-    _check_size(path, found[-1].end, stream if gzipped else None)
+    short = _too_short(path, found[-1].end, stream if gzipped else None)
     images = _images(path, found)
     first = images[0]
-    extensions = tuple(Extension(one.index, one.called, one.shape) for one in images)
     header, comments = _merged(found[0], first)
+    if short:
+        raise TruncatedError(short, header, first.shape)
+    extensions = tuple(Extension(one.index, one.called, one.shape) for one in images)
     blank = first.values.get("BLANK")
     layout = ImageLayout(
         offset=first.offset,
@@ -185,7 +187,8 @@ def _opened(path: Path, stream: Stream, *, gzipped: bool) -> RawFile:
     return RawFile(path, header, comments, extensions, pixels)
 
 
-def _check_size(path: Path, wanted: int, gzipped: Stream | None) -> None:
+def _too_short(path: Path, wanted: int, gzipped: Stream | None) -> str:
+    """What is missing of a file, in one sentence; empty for a whole one."""
     found = path.stat().st_size
     if gzipped is not None:
         # A whole gzip file ends with the size of its content: most often that saves reading it.
@@ -193,12 +196,11 @@ def _check_size(path: Path, wanted: int, gzipped: Stream | None) -> None:
             plain.seek(-4, os.SEEK_END)
             (found,) = struct.unpack("<I", plain.read(4))
         if found == (-(-wanted // BLOCK) * BLOCK) % 2**32:
-            return
+            return ""
         found = gzipped.tell()
         while chunk := gzipped.read(2**20):
             found += len(chunk)
-    if found < wanted:
-        raise TruncatedError(f"{path} is truncated: it has {found} bytes, its headers say {wanted}")
+    return f"{path} is truncated: it has {found} bytes, its headers say {wanted}" if found < wanted else ""
 
 
 def _images(path: Path, found: list[Unit]) -> list[Unit]:

@@ -25,7 +25,18 @@ class NotFitsError(UnreadableFrameError):
 
 
 class TruncatedError(UnreadableFrameError):
-    """It ends before its header says, or is damaged."""
+    """It ends before its header says, or is damaged.
+
+    Where its headers are whole, `header` and `shape` are what they say: the frame was taken, though its pixels are
+    lost.
+    """
+
+    def __init__(
+        self, message: str, header: Mapping[str, Value] | None = None, shape: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.header = header
+        self.shape = shape
 
 
 class NoImageError(UnreadableFrameError):

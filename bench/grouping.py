@@ -1,132 +1,132 @@
-"""Frames per second and peak memory of the sequence rules on a million catalogue rows.
+"""Frames of a registry grouped per second, and the memory that it takes.
 
-Makes a table of rows in a temporary SQLite file, reads it in order and groups it, once for each size and each in a
-process of its own, so that one size's peak does not hide the next's. Time is linear and memory flat if the lines look
-alike.
-
-    python bench/grouping.py --sizes 100000 300000 1000000
+``python bench/grouping.py`` fills a registry with rows of a catalogue, then measures, in a process of its
+own for each size, the reading in order alone (``read``) and reading and cutting into sets (``group``).
 """
 
 import argparse
+import json
 import resource
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
-from ccdflow.cascade.exposures import SequenceRules, exposures
-from ccdflow.cascade.records import FrameRecord
-from ccdflow.cascade.sequences import FrameSet, assemble, cut
+from ccdflow.archive.registry import Registry
+from ccdflow.cascade.exposures import Exposure, SequenceRules, exposures
+from ccdflow.cascade.sequences import Stream, assemble, cut
 
-COLUMNS = (
-    "id, class, telescope, camera, instrument, filter, object, exptime, obsdate, iobs, nobs, night, sha256"
-)
-STREAMS = [("GOTO1", f"UT{i}") for i in (1, 2, 3, 4)] + [("GOTO2", f"UT{i}") for i in (1, 2, 4)]
-SEQUENCES = [
-    ("L", 6, 120.0),
-    ("B", 1, 120.0),
-    ("R", 20, 15.0),
-    ("V", 3, 180.0),
-    ("L", 12, 80.0),
-    ("R", 2, 120.0),
-]
-
-Row = tuple[int, str, str, str, str, str, str, float, str, int, int, str, str]
+SIZES = (100_000, 300_000, 1_000_000)
+STREAMS = 7
+TARGET = 100_000
+"""Frames per second on one core, reading included."""
+LATER = 1e12
+CLASSES = ("science",)
+INSERT = """INSERT INTO frame ("class", telescope, camera, instrument, filter, object, exptime, obsdate,
+iobs, nobs, night) VALUES ('science', 'T', ?, 'I', ?, ?, 120.0, ?, ?, ?, ?)"""
+SEQUENCES = tuple(zip("LBVBLVLRL", (3, 1, 1, 6, 2, 2, 12, 20, 4), strict=True))
+"""Filters and lengths, over and over."""
 
 
-def exposure_times() -> Iterator[tuple[str, float, int, int, int]]:
-    """Filter, exposure time, iobs, nobs and number of the field, without end."""
-    field = 0
+def rows(number: int) -> Iterator[tuple[str, str, str, str, int, int, str]]:
+    """Rows of several cameras that go through sequences of all lengths, nights of 300 frames."""
+    for camera in range(STREAMS):
+        for frame, (place, length, filter_) in zip(range(number // STREAMS), places(), strict=False):
+            night = datetime(1900, 1, 1, 19) + timedelta(days=frame // 300)
+            moment = night + timedelta(seconds=132.5 * (frame % 300))
+            target = f"Field{frame // 40}"
+            yield f"UT{camera}", filter_, target, moment.isoformat(), place, length, night.date().isoformat()
+
+
+def places() -> Iterator[tuple[int, int, str]]:
+    """Place, length and filter of the frames of sequence after sequence, without end."""
     while True:
-        for band, nobs, exptime in SEQUENCES:
-            for iobs in range(1, nobs + 1):
-                yield band, exptime, iobs, nobs, field
-        field += 1
+        for filter_, length in SEQUENCES:
+            yield from ((place + 1, length, filter_) for place in range(length))
 
 
-def rows(number: int) -> Iterator[Row]:
-    """Rows as cameras that expose together write them: one of each stream in turn."""
-    moment = datetime(2018, 9, 9, 19, 35, 30)
-    made = 0
-    for band, exptime, iobs, nobs, field in exposure_times():
-        written, night = moment.isoformat(), moment.date().isoformat()
-        for telescope, camera in STREAMS:
-            if made == number:
-                return
-            made += 1
-            place = (telescope, camera, "CCD", band, f"Field{field}", exptime, written, iobs, nobs, night)
-            yield (made, "science", *place, f"{made * 2654435761 % 2**64:064x}")
-        moment += timedelta(seconds=exptime + 12)
+def fill(url: str, number: int, keywords: bool) -> None:
+    """Make a registry with `number` frames, with two keywords each if wanted."""
+    registry = Registry(url)
+    registry.upgrade()
+    registry.close()
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.executemany(INSERT, rows(number))
+        for name, value in (("ccd_temperature", -20.0), ("airmass", 1.25)) if keywords else ():
+            connection.execute(
+                "INSERT INTO frame_keyword (frame_id, name, value, number) SELECT id, ?, ?, ? FROM frame",
+                (name, repr(value), value),
+            )
+    connection.close()
 
 
-def make_table(path: Path, number: int) -> None:
-    with sqlite3.connect(path) as base:
-        base.execute(f"create table frame ({COLUMNS})")
-        base.executemany(f"insert into frame values ({', '.join('?' * 13)})", rows(number))
-        base.execute(
-            "create index in_order on frame (telescope, camera, instrument, obsdate, iobs, sha256, id)"
-        )
-    base.close()
+def reader(registry: Registry, stream: Stream, rules: SequenceRules, records: bool) -> Iterator[Exposure]:
+    """The frames of a stream, by the lean way or, with `records`, by way of records of all that is known."""
+    if not records:
+        return registry.exposures_in_stream(stream, rules, CLASSES)
+    return (one for _, one in exposures(registry.frames_in_stream(stream), rules, CLASSES))
 
 
-def records(path: Path) -> Iterator[FrameRecord]:
-    """The frames of the table, stream by stream in order."""
-    base = sqlite3.connect(path)
-    order = "telescope, camera, instrument, obsdate, iobs, sha256, id"
-    for row in base.execute(f"select {COLUMNS} from frame order by {order}"):
-        yield FrameRecord(*row)
-    base.close()
+def measure(url: str, work: str, records: bool) -> dict[str, float]:
+    """Frames, sets, seconds by the clock and of the processor, and peak memory of this process in MB."""
+    registry = Registry(url)
+    rules = SequenceRules()
+    frames = sets = 0
+    before, start, used = peak_memory(), time.perf_counter(), time.process_time()
+    for stream in registry.streams():
+        found = reader(registry, stream, rules, records)
+        if work == "read":
+            frames += sum(1 for _ in found)
+            continue
+        for one in assemble(stream, cut(found, rules, LATER)):
+            frames += len(one.frames)
+            sets += 1
+    made = {"seconds": time.perf_counter() - start, "processor": time.process_time() - used}
+    registry.close()
+    return made | {"frames": frames, "sets": sets, "peak": peak_memory(), "before": before}
 
 
-def group(path: Path, rules: SequenceRules) -> Iterator[FrameSet]:
-    """The sets of the whole table, in constant memory."""
-    seen = exposures(records(path), rules, ("science",))
-    for stream, found in groupby(seen, key=itemgetter(0)):
-        yield from assemble(stream, cut((one for _, one in found), rules, float("inf")))
+def peak_memory() -> float:
+    """Most memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(path: Path, number: int) -> None:
-    """Print one line: how long reading alone and reading with grouping take, and the most memory used."""
-    start, cpu = time.perf_counter(), time.process_time()
-    deque(records(path), maxlen=0)
-    read, read_cpu = time.perf_counter() - start, time.process_time() - cpu
-    start, cpu = time.perf_counter(), time.process_time()
-    sets = sum(1 for _ in group(path, SequenceRules()))
-    wall, used = time.perf_counter() - start, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def show(url: str, work: str, records: bool) -> None:
+    """Measure in a process of its own, so that the peak is that of the work alone, and print a line."""
+    command = [sys.executable, __file__, "--measure", url, work, *(["--records"] if records else [])]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    rates = [found["frames"] / found[name] for name in ("seconds", "processor")]
+    note = "below the target" if work == "group" and rates[1] < TARGET else ""
     print(
-        f"{number:>9} frames {sets:>8} sets {wall:6.2f} s ({used:.2f} s of CPU), {number / wall:>8.0f} frames/s "
-        f"({number / used:.0f} per s of CPU; without reading {number / (used - read_cpu):.0f}), "
-        f"reading alone {read:.2f} s, peak {peak:.0f} MiB",
+        f"{found['frames']:9.0f} {work:>6} {found['sets']:8.0f} {found['seconds']:7.2f} {rates[0]:9.0f}"
+        f" {rates[1]:11.0f} {found['peak']:8.0f} {found['peak'] - found['before']:7.0f}  {note}".rstrip(),
         flush=True,
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("sizes", nargs="*", type=int, default=SIZES, help="numbers of frames")
+    parser.add_argument("--keywords", action="store_true", help="with two keywords for each frame")
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[100_000, 300_000, 1_000_000], help="rows of the table"
+        "--records", action="store_true", help="read records of all that is known of each frame"
     )
-    parser.add_argument("--table", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.table is not None:
-        measure(options.table, options.sizes[0])
+    parser.add_argument("--measure", nargs=2, metavar=("URL", "WORK"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(measure(*given.measure, given.records)))
         return
-    for number in options.sizes:
+    print("   frames   work     sets       s  frames/s  per CPU s   peak MB  growth")
+    for size in given.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "frames.sqlite"
-            make_table(path, number)
-            command = [sys.executable, __file__, "--table", str(path), "--sizes", str(number)]
-            subprocess.run(command, check=True)
+            url = f"sqlite:///{Path(folder) / 'registry.sqlite'}"
+            fill(url, size, given.keywords)
+            for work in ("read", "group"):
+                show(url, work, given.records)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def regroup(
     while places:
         region = _region(stream, known, places[0], changed, (rules, now))
         yield region
-        places = [] if region.until is None else [one for one in places if one >= region.until]
+        places = [] if region.until is None else [one for one in places if one > region.until]
 
 
 def _region(

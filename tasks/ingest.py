@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ccdflow.archive.frames import NewFrame
-from ccdflow.archive.rawfile import UnreadableFrameError, file_digest, looks_like_fits, open_raw
+from ccdflow.archive.rawfile import (
+    TruncatedError,
+    UnreadableFrameError,
+    file_digest,
+    looks_like_fits,
+    open_raw,
+)
 from ccdflow.cascade.classify import Description, FileFacts, describe
 from ccdflow.cascade.dates import canonical, night
 from ccdflow.cascade.instrument import Instrument, find_instrument, plain
@@ -40,10 +46,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class IngestReport:
-    """What became of the files or rows that were given."""
+    """What became of the files or rows that were given; `asked` tells whether anybody gave any."""
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    asked: bool = False
 
     @property
     def total(self) -> int:
@@ -83,7 +90,7 @@ def find_files(paths: Iterable[Path], report: IngestReport) -> Iterator[Path]:
 
 def ingest_files(space: Workspace, paths: Sequence[Path], progress: Progress | None = None) -> IngestReport:
     """Register all frames of files and folders; what can't be read is named, and nothing else is lost."""
-    report = IngestReport()
+    report = IngestReport(asked=True)
     files = [path for path in find_files(paths, report) if not _in_store(space, path)]
     for done, path in enumerate(files, 1):
         ingest_file(space, path, report)
@@ -124,23 +131,26 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
 
 
 def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestReport) -> None:
-    """A file that is no frame: a row that says so, if there is a file at all."""
+    """A file that is no frame: a row that says so, if there is a file at all.
+
+    Of a truncated frame the header still tells where it belongs: it counts for the boundaries of sequences.
+    """
     reason = str(error) if isinstance(error, UnreadableFrameError) else f"{path} can't be read: {error}"
     if path.is_file() and looks_like_fits(path):
         try:
             facts = path.stat()
-            new = NewFrame(
-                path=str(path),
-                sha256=file_digest(path),
-                size=facts.st_size,
-                changed_ns=facts.st_ctime_ns,
-                refused=reason,
-            )
-            space.registry.add_frame(new)
+            known = {"sha256": file_digest(path), "size": facts.st_size, "changed_ns": facts.st_ctime_ns}
+            space.registry.add_frame(_refused_frame(space, error, path=str(path), refused=reason, **known))
         except UnreadableFrameError:
             pass  # its bytes can't be had at all; the report names it
     report.counts["unreadable"] += 1
     report.problems.append(reason)
+
+
+def _refused_frame(space: Workspace, error: Exception, **known: Any) -> NewFrame:
+    if isinstance(error, TruncatedError) and error.header is not None and PRODUCT_CARD not in error.header:
+        return _new_frame(describe(error.header, error.shape, space.instruments), **known)
+    return NewFrame(**known)
 
 
 def _new_frame(described: Description, **known: Any) -> NewFrame:

@@ -95,6 +95,20 @@ def test_numbers_within_the_tolerance_are_together() -> None:
     assert ids(found) == [[1, 3, 4], [2], [5, 7], [6]]
 
 
+def test_a_number_that_is_none_is_a_blank() -> None:
+    frames = [
+        frame(i, keywords=cold) for i, cold in enumerate([{"x": float("nan")}, {}, {"x": float("nan")}])
+    ]
+    assert ids(group_frames(frames, spec(by=["x"]))) == [[0, 1, 2]]
+
+
+def test_a_difference_as_large_as_the_tolerance_is_allowed() -> None:
+    frames = [frame(i, keywords={"ccd_temperature": cold}) for i, cold in enumerate([-20.1, -18.1])]
+    assert ids(group_frames(frames, spec(by=["ccd_temperature"], tolerance={"ccd_temperature": 2}))) == [
+        [0, 1]
+    ]
+
+
 def test_tolerances_are_of_keywords_that_are_grouped_by() -> None:
     with pytest.raises(ValidationError, match="tolerance of 'airmass', which is not in by: filter"):
         spec(by=["filter"], tolerance={"airmass": 1})
@@ -119,6 +133,11 @@ def test_a_function_parts_the_frames_of_each_set() -> None:
     frames = [frame(i, filter="RV"[i // 4]) for i in range(8)]
     found = group_frames(frames, spec(by=["filter"], function=f"{__name__}.by_parity"))
     assert ids(found) == [[0, 2], [1, 3], [4, 6], [5, 7]]
+
+
+def test_a_function_may_give_empty_parts() -> None:
+    found = group_frames([frame(2), frame(4)], spec(function=f"{__name__}.by_parity"))
+    assert ids(found) == [[2, 4]]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +179,25 @@ def test_no_cluster_grows_wider_than_its_diameter() -> None:
     assert parts(frames, near(0.2, 0.205)) == [[0, 1, 2], [3, 4], [5]]
 
 
+def test_the_closest_are_joined_first() -> None:
+    assert parts([at(1, 10.0, 0.0), at(2, 10.2, 0.0), at(3, 10.3, 0.0)], near(0.25, 0.25)) == [[1], [2, 3]]
+
+
+def test_all_members_of_two_clusters_count_for_their_diameter() -> None:
+    frames = [at(1, 10.0, 0.0), at(2, 10.1, 0.0), at(3, 10.22, 0.0), at(4, 10.31, 0.0)]
+    assert parts(frames, near(0.2, 0.25)) == [[1, 2], [3, 4]]
+
+
+def test_clusters_are_in_order_of_time_whatever_order_frames_come_in() -> None:
+    frames = [at(1, 10.0, 0.0), at(2, 50.0, 0.0), at(3, 10.0, 0.1), at(4, 50.0, 0.1)]
+    assert parts(frames[::-1], near(0.2)) == [[1, 3], [2, 4]]
+
+
+def test_frames_near_in_declination_are_found() -> None:
+    assert parts([at(1, 10.0, 0.0), at(2, 10.0, 0.99)], near(1)) == [[1, 2]]
+    assert parts([at(1, 10.0, 0.0), at(2, 10.0, 1.01)], near(1)) == [[1], [2]]
+
+
 def test_distances_are_those_on_the_sky() -> None:
     side = 0.1 / cos(radians(80))
     assert parts([at(1, 10.0, 80.0), at(2, 10 + 0.99 * side, 80.0)], near(0.1)) == [[1, 2]]
@@ -170,7 +208,8 @@ def test_distances_are_those_on_the_sky() -> None:
 
 
 def test_a_distance_as_large_as_allowed_is_allowed() -> None:
-    assert parts([at(1, 10.1, 0.0), at(2, 10.4, 0.0)], near(0.3, 0.3)) == [[1, 2]]
+    assert parts([at(1, 10.3, 0.0), at(2, 10.6, 0.0)], near(0.3)) == [[1, 2]]
+    assert parts([at(1, 10.3, 0.0), at(2, 10.6, 0.0)], near(1, 0.3)) == [[1, 2]]
 
 
 def test_a_frame_without_position_is_alone() -> None:

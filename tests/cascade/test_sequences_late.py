@@ -157,7 +157,11 @@ class Table:
             touched += [order_key(found) for found in (before, one) if found is not None]
             if one is not None:
                 self.frames[number] = one
+        reached: OrderKey | None = ("", 0, "", 0)
         for region in regroup(STREAM, self, touched, self.rules, now):
+            assert reached is not None
+            assert region.start is None or region.start >= reached
+            reached = region.until
             old = {name: one for name, one in self.sets.items() if region.holds(one.sequence_start)}
             found = difference(old, region.sets)
             assert {*found.kept, *found.changed, *found.gone} == set(old)

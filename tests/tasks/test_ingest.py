@@ -16,7 +16,9 @@ import pytest
 from astropy.io import fits
 
 from ccdflow.archive.queries import FrameFilter
+from ccdflow.cascade.plan import Request
 from ccdflow.cascade.records import FrameRecord
+from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import (
     COLUMNS,
     IngestReport,
@@ -176,6 +178,20 @@ def test_the_sentence_says_what_is_wrong(space: Workspace, tmp_path: Path, name:
     assert report.exit_code == 2
     (problem,) = report.problems
     assert words in problem.replace(str(path), "")
+
+
+def test_a_truncated_frame_keeps_its_place_in_its_sequence(space: Workspace, tmp_path: Path) -> None:
+    """Its pixels are lost, but it was taken: the boundaries of sequences depend on what frames are."""
+    for number in (1, 2, 3):
+        when = f"2026-03-01T20:0{number}:00"
+        path = write(tmp_path / f"{number}.fits", number, **{"DATE-OBS": when, "IOBS": number, "NOBS": 3})
+    os.truncate(path, path.stat().st_size // 2)
+    assert take_in(space, tmp_path)["unreadable"] == 1
+    group_sets(space, Request(now="2026-03-01T20:04:00"))
+    (found,) = space.registry.sets()
+    assert (found.status, len(found.frames)) == ("closed", 3)
+    last = space.registry.frames()[-1]
+    assert last.iobs == 3 and "truncated" in last.refused
 
 
 def test_a_bad_file_twice_is_one_row(space: Workspace, tmp_path: Path) -> None:

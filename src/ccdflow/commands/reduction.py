@@ -61,7 +61,7 @@ class RunReport:
         """0 when all is done, 1 when something failed, is missing or was bad, 2 when nothing was usable."""
         if not self.after.jobs:
             return self.ingested.exit_code or FAILED
-        unread = self.ingested.total and self.ingested.exit_code
+        unread = (self.ingested.asked or self.ingested.total) and self.ingested.exit_code
         bad = self.failed or self.jobs["incomplete"] or unread
         return FAILED if bad else DONE
 
