@@ -95,6 +95,17 @@ def test_a_machine_kept_as_json_between_batches_says_the_same(
     assert cuts == list(cut(found[: len(stops)], by, now))
 
 
+def test_a_machine_kept_after_each_frame_knows_which_sets_it_has_made() -> None:
+    balanced = SequenceRules(split="balanced")
+    state: list[Any] = []
+    sizes = []
+    for one in looked_at(sequence(10), balanced):
+        machine = SequenceMachine.restored(balanced, json.loads(json.dumps(state)))
+        sizes += [len(said.members) for said in machine.add(one)]
+        state = machine.state()
+    assert sizes == [4, 3, 3]
+
+
 def test_what_is_remembered_stays_small_however_long_the_sequence() -> None:
     machine = SequenceMachine(RULES)
     sizes = []

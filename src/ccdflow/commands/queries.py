@@ -30,7 +30,7 @@ COLUMNS = {
         *("frames", "product", "reason"),
     ),
     "jobs": ("id", "step", "state", "night", "telescope", "camera", "filter", "object", "level", "reason"),
-    "products": ("id", "category", "night", "telescope", "camera", "filter", "object", "path"),
+    "products": ("id", "category", "night", "telescope", "camera", "filter", "object", "file"),
     "events": ("id", "kind", "subject", "created", "delivered"),
 }
 """What is shown of each list to people; ``--json`` gives everything."""
@@ -103,15 +103,16 @@ def products(space: Workspace, *, night: str | None, camera: str | None, superse
     """Products that are there, with their jobs' inputs and quality numbers."""
     states = None if superseded else ("done",)
     found = space.registry.list_products(ProductFilter(states=states, night=night, camera=camera))
-    return [product_row(row) for row in found]
+    return [product_row(space, row) for row in found]
 
 
-def product_row(row: Mapping[str, Any]) -> Row:
-    """A product with ids that carry their letter."""
+def product_row(space: Workspace, row: Mapping[str, Any]) -> Row:
+    """A product with ids that carry their letter; `path` is where its file is, `file` its name within the store."""
     inputs = [
         _input_row(one["role"], one.get("frame"), one.get("job"), one.get("level")) for one in row["inputs"]
     ]
-    return {**row, "id": f"p{row['id']}", "inputs": inputs}
+    path = str(space.store.absolute(row["path"]))
+    return {**row, "id": f"p{row['id']}", "path": path, "file": row["path"], "inputs": inputs}
 
 
 def events(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
@@ -158,7 +159,7 @@ def _by_number(space: Workspace, letter: str, number: int) -> Row | None:
         rows = sets(space, night=None, camera=None, superseded=True)
         return next((row for row in rows if row["id"] == f"s{number}"), None)
     rows = space.registry.list_products(ProductFilter(states=None, ids=[number]))
-    return product_row(rows[0]) if rows else None
+    return product_row(space, rows[0]) if rows else None
 
 
 def _by_path(space: Workspace, name: str) -> Row | None:
@@ -167,7 +168,7 @@ def _by_path(space: Workspace, name: str) -> Row | None:
         if row["path"] == str(path):
             return find(space, row["id"])
     for row in products(space, night=None, camera=None, superseded=False):
-        if row["path"] == name or space.store.absolute(row["path"]) == path:
+        if name == row["file"] or str(path) == row["path"]:
             return row
     return None
 
@@ -184,7 +185,7 @@ def explain(space: Workspace, name: str) -> Row:
     """Where something came from, down to raw frames, and for a frame what is planned for it and why not more."""
     found = find(space, name)
     if "category" in found:
-        return {"id": found["id"], "what": found["path"], "made_by": _tree(space, found["job"])}
+        return {"id": found["id"], "what": found["file"], "made_by": _tree(space, found["job"])}
     if "recipe" in found:
         return {"id": found["key"], "what": found["step"], "made_by": _tree(space, found["key"])}
     if "action" in found:
