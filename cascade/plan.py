@@ -245,12 +245,9 @@ class _Planner:
         name = task, tuple(frame.id for frame in group.frames)
         if name not in self.jobs:
             inputs = [JobInput("main", content(frame), frame=frame.id) for frame in group.frames]
-            fileless = [f"f{frame.id}" for frame in group.frames if frame.path is None]
             missing = []
-            if fileless:
-                missing.append(
-                    Missing("main", f"{', '.join(fileless)} has no file, only a row of a catalogue")
-                )
+            if any(frame.path is None for frame in group.frames):
+                missing.append(Missing("main", "no file, only a row of a catalogue"))
             self.jobs[name] = self._finished(task, group, inputs, missing)
         return self.jobs[name]
 

@@ -14,6 +14,7 @@ from ccdflow.cascade.plan import Request
 from ccdflow.cascade.records import Status
 from ccdflow.cascade.regroup import difference, regroup
 from ccdflow.cascade.sequences import FrameSet
+from ccdflow.cascade.settle import is_ready
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -203,11 +204,11 @@ def _settle(space: Workspace, task: str) -> None:
     changes: list[SetChange] = []
     marks: list[StageState] = []
     for one in open_sets:
-        settled = {frame: "refused" if frame in refused else states.get(frame, "") for frame in one.frames}
-        ready = one.status == "closed" and all(state in SETTLED for state in settled.values())
-        if ready and not one.ready:
+        reached_by = {frame: "refused" if frame in refused else states.get(frame, "") for frame in one.frames}
+        ready = is_ready(_frame_set(one), {frame for frame, state in reached_by.items() if state in SETTLED})
+        if ready:
             changes.append(Change(one.id, ready=True))
-        for frame, state in settled.items():
+        for frame, state in reached_by.items():
             mark = _mark(one, ready, state)
             if mark is not None and reached.get(frame) != mark:
                 marks.append(StageState(frame, stage, mark, one.reason))

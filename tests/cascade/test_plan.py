@@ -264,7 +264,7 @@ def test_selection_keeps_the_sets_that_hold_a_selected_frame() -> None:
 def test_rows_of_a_catalogue_are_incomplete() -> None:
     frames = [replace(one, path=None, sha256=None) for one in night()]
     assert {job.state for job in planned(frames, "bias").jobs} == {"incomplete"}
-    assert "has no file" in planned(frames, "bias").jobs[0].reason
+    assert "no file, only a row of a catalogue" in planned(frames, "bias").jobs[0].reason
 
 
 @pytest.mark.parametrize(
