@@ -15,6 +15,10 @@ from ccdflow.cascade.sequences import OrderKey, Stream
 _MANY = 5000
 
 
+class SetConflictError(Exception):
+    """Another program has grouped the same frames since they were read: read again, and group again."""
+
+
 @dataclass(frozen=True)
 class SetRecord:
     """A set as the registry knows it; `frames` in order.
@@ -241,7 +245,13 @@ def set_rows(found: Sequence[SetRecord]) -> list[dict[str, Any]]:
 def apply_changes(
     session: Session, changes: Sequence[SetChange], states: Sequence[State], grouped: Collection[int]
 ) -> dict[str, int]:
-    """Make the changes in order; gives the id of each new set by its `ref`."""
+    """Make the changes in order; gives the id of each new set by its `ref`.
+
+    Raises
+    ------
+    SetConflictError
+        If a frame would be in two sets of one step that count.
+    """
     ids: dict[str, int] = {}
     for change in changes:
         match change:
@@ -262,6 +272,7 @@ def apply_changes(
                     _id(change.set, ids),
                     {"status": "superseded", "superseded_by": by, "ready": False},
                 )
+    _refuse_conflicts(session, changes)
     for state in states:
         _save_state(session, state)
     for some in batches(grouped, _MANY):
@@ -272,6 +283,25 @@ def apply_changes(
             .execution_options(synchronize_session=False)
         )
     return ids
+
+
+def _refuse_conflicts(session: Session, changes: Sequence[SetChange]) -> None:
+    """Two programs that group the same new frames at once: the second sees what the first has made."""
+    steps: dict[str, set[int]] = {}
+    for change in changes:
+        if isinstance(change, NewSet):
+            steps.setdefault(change.step, set()).update(change.frames)
+    for step, members in steps.items():
+        for some in batches(sorted(members), _MANY):
+            twice = (
+                select(SetMember.frame_id)
+                .join(FrameSet, FrameSet.id == SetMember.set_id)
+                .where(FrameSet.step == step, FrameSet.status != "superseded", SetMember.frame_id.in_(some))
+                .group_by(SetMember.frame_id)
+                .having(func.count() > 1)
+            )
+            if (frame := session.execute(twice.limit(1)).scalar_one_or_none()) is not None:
+                raise SetConflictError(f"frame {frame} would be in two sets of step {step!r}")
 
 
 def _id(name: int | str, ids: Mapping[str, int]) -> int:

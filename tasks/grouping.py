@@ -1,12 +1,25 @@
 """Sets kept in the registry: new frames are grouped, late ones regroup what they touch, all else keeps its id."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import TypeVar
 
 from ccdflow.archive.outbox import StageState
 from ccdflow.archive.queries import FrameFilter
-from ccdflow.archive.sets import Change, NewSet, Replace, SetChange, SetFilter, SetRecord, State, Supersede
+from ccdflow.archive.sets import (
+    Change,
+    NewSet,
+    Replace,
+    SetChange,
+    SetConflictError,
+    SetFilter,
+    SetRecord,
+    State,
+    Supersede,
+)
 from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream, exposures
 from ccdflow.cascade.jobs import digest
 from ccdflow.cascade.parameters import grouping, split_request
@@ -39,13 +52,15 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     ]
     if by_rules:
         gone = space.registry.ungrouped_versions()
-        seen = [one for stream in space.registry.streams() for one in _group_stream(space, stream, by_rules)]
+        streams = space.registry.streams()
+        seen = [_until_sure(partial(_group_stream, space, one, by_rules)) for one in streams]
         # Only now: a frame that moved to another stream is new in that one and missing in the other.
-        space.registry.apply_set_changes((), grouped=sorted([*gone, *seen]))
+        space.registry.apply_set_changes((), grouped=sorted({*gone, *chain(*seen)}))
     counts: Counter[str] = Counter({"stack": 0, "pass": 0, "open": 0})
     for task, one in rules.items():
         if not isinstance(one, SequenceRules):
-            _keep_planned(space, task, request, digest(one.model_dump(mode="json")))
+            name = digest(one.model_dump(mode="json"))
+            _until_sure(partial(_keep_planned, space, task, request, name))
         _settle(space, task)
         counts.update(space.registry.count_sets(task))
     return dict(counts)
@@ -93,8 +108,23 @@ class _Known:
         return self.space.registry.exposures_in_stream(self.stream, self.by.rules, classes, just_before)
 
 
+T = TypeVar("T")
+
+ATTEMPTS = 10
+"""How often a stream is grouped anew when other programs group it at the same time."""
+
 BEGINNING: OrderKey = ("", 0, "", 0)
 """Before all frames of a stream."""
+
+
+def _until_sure(work: Callable[[], T]) -> T:
+    """Do `work`, anew where another program grouped the same frames in the meantime."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return work()
+        except SetConflictError:
+            continue
+    return work()
 
 
 def _group_stream(space: Workspace, stream: Stream, tasks: Sequence[_By]) -> list[int]:

@@ -3,6 +3,7 @@
 import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -444,6 +445,15 @@ def test_a_frame_whose_header_is_read_otherwise_leaves_its_old_set(space: Worksp
     register(space, replace(frames[1], camera="D"), "1.fits", "b")
     group_sets(space, Request())
     assert sorted(one.frames for one in space.registry.sets()) == [(ids[0], ids[2]), (ids[1],)]
+
+
+def test_programs_that_group_at_once_put_no_frame_into_two_sets(new_project: NewProject) -> None:
+    space = new_project("busy")
+    space.registry.add_catalogue(nights(60))
+    spaces = [new_project("busy") for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda one: group_sets(one, Request()), spaces))
+    assert shape(space) == [("stack", 4)] * 60
 
 
 # --- cost --------------------------------------------------------------------------------------------
