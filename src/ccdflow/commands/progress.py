@@ -12,16 +12,24 @@ Count = Callable[[int, int], None]
 
 
 @contextmanager
-def counting(what: str, *, quiet: bool) -> Iterator[Count]:
-    """A bar that a function moves by calling what it is given; none when `quiet` or not on a terminal."""
+def counting(what: str, *, quiet: bool, before: str = "") -> Iterator[Count]:
+    """A bar that a function moves by calling what it is given; none when `quiet` or not on a terminal.
+
+    Until the first is done, the bar says `before`, where that is given.
+    """
     with _bars(quiet) as progress:
-        bar = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
+        bar = progress.add_task(before or what, total=None)
+
+        def count(done: int, total: int) -> None:
+            label = what if done or not before else before
+            progress.update(bar, description=label, completed=done, total=total)
+
+        yield count
 
 
 @contextmanager
 def _bars(quiet: bool) -> Iterator[Progress]:
-    columns = TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     hidden = quiet or not messages.is_terminal
     with Progress(*columns, console=messages, transient=True, disable=hidden) as progress:
         yield progress

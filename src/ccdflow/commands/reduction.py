@@ -140,7 +140,7 @@ def _watching(space: Workspace, jobs: Sequence[Job], *, quiet: bool) -> Iterator
     """A bar that shows how many of `jobs` the registry knows to be done or failed."""
     keys = [job.key for job in jobs]
     stop = Event()
-    with counting("reducing", quiet=quiet) as progress:
+    with counting("reducing", quiet=quiet, before="starting Prefect") as progress:
         watcher = Thread(
             target=_watch, args=(lambda: space.registry.count_finished(keys), len(keys), progress, stop)
         )
