@@ -120,7 +120,10 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         stop(f"--param {text!r} is not of the form STEP.NAME=VALUE")
-    return name, yaml.safe_load(value)
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        stop(f"--param {text!r}: {value!r} is no YAML value; wanted a number, a word, true, or [a, list]")
 
 
 @app.command()

@@ -258,6 +258,7 @@ def test_people_get_a_table(filled: Path, arguments: list[str]) -> None:
 
 WRONG = {
     "unknown target": (["plan", "--target", "stak"], "stak.*stack"),
+    "parameter that is no value": (["plan", "--param", "stack.sigma=[1"], "no YAML value"),
     "unknown step of a parameter": (["plan", "--param", "stak.clip=3"], "stak.*stack"),
     "unknown parameter": (["plan", "--param", "stack.max_stak=3"], "max_stak.*max_stack"),
     "value that does not fit": (["plan", "--param", "stack.max_stack=many"], "max_stack.*many"),
