@@ -79,6 +79,9 @@ def add_frame(session: Session, new: NewFrame, *, moves: bool) -> Registered:
         raise ValueError(f"a file needs path and sha256, found {new.path!r} and {new.sha256!r}")
     here = _current(session, new.path)
     if here is not None and here.sha256 == new.sha256:
+        if here.duplicate_of is not None and moves and _is_gone(session, here.duplicate_of):
+            _take_over(session, here.id, here.duplicate_of)
+            here = _current(session, new.path)
         _refresh(session, here.id, new)
         return Registered(here.id, "known", here.duplicate_of)
     if here is not None:
@@ -123,6 +126,22 @@ def _promote_duplicate(session: Session, superseded: int) -> None:
     session.execute(update(Frame).where(Frame.id == first.id).values(**values))
     others = [one.id for one in found[1:]]
     session.execute(update(Frame).where(Frame.id.in_(others)).values(duplicate_of=first.id))
+
+
+def _is_gone(session: Session, frame: int) -> bool:
+    path = session.execute(select(Frame.path).where(Frame.id == frame)).scalar_one()
+    return path is not None and not Path(path).exists()
+
+
+def _take_over(session: Session, duplicate: int, original: int) -> None:
+    """Let a duplicate stand for its content, since the file of the original is gone."""
+    gone = {"status": "superseded", "superseded_by": duplicate, "ungrouped": True}
+    session.execute(update(Frame).where(Frame.id == original).values(**gone))
+    reason = session.execute(select(Frame.reason).where(Frame.id == duplicate)).scalar_one()
+    here = {"status": "refused" if reason else "registered", "duplicate_of": None, "ungrouped": True}
+    session.execute(update(Frame).where(Frame.id == duplicate).values(**here))
+    others = update(Frame).where(Frame.duplicate_of == original, Frame.id != duplicate)
+    session.execute(others.values(duplicate_of=duplicate))
 
 
 def _insert(session: Session, new: NewFrame, version: int, duplicate_of: int | None) -> int:

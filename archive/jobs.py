@@ -193,6 +193,19 @@ def drop_incomplete(session: Session, keep: Collection[str], places: Collection[
     return len(stale)
 
 
+def repoint(session: Session, frames: Mapping[str, Sequence[int]]) -> None:
+    """Change the ids of the raw frames that jobs take as main inputs."""
+    for key, ids in frames.items():
+        for position, frame in enumerate(ids):
+            one = JobInput.job_key == key, JobInput.role == "main", JobInput.position == position
+            session.execute(
+                update(JobInput)
+                .where(*one)
+                .values(frame_id=frame)
+                .execution_options(synchronize_session=False)
+            )
+
+
 def claim(session: Session, key: str, owner: str, lease: float) -> Claim | None:
     """Take a job that waits, has failed, or whose owner is silent for longer than `lease` seconds or dead."""
     moment = clock()

@@ -192,13 +192,16 @@ def _frame_row(row: Any, stages: dict[int, tuple[str, str, str]], sets: dict[int
 
 
 def _furthest(session: Session, of: Select[int]) -> dict[int, tuple[str, str, str]]:
-    """Stage, state and reason by frame, of the last stage that the frame has reached."""
+    """Stage, state and reason by frame: of the first stage that is not done, or of the last where all are."""
     columns = select(FrameStage.frame_id, FrameStage.stage, FrameStage.state, FrameStage.reason)
-    found: dict[int, tuple[str, str, str]] = {}
+    reached: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
     for frame, *there in session.execute(columns.where(FrameStage.frame_id.in_(of))):
         stage, state, reason = there
-        if frame not in found or stage_order(stage) > stage_order(found[frame][0]):
-            found[frame] = stage, state, reason
+        reached[frame].append((stage, state, reason))
+    found: dict[int, tuple[str, str, str]] = {}
+    for frame, stages in reached.items():
+        stages.sort(key=lambda one: stage_order(one[0]))
+        found[frame] = next((one for one in stages if one[1] not in ("done", "passed")), stages[-1])
     return found
 
 

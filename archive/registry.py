@@ -194,6 +194,11 @@ class Registry:
         with self.database.write() as session:
             return jobs.drop_incomplete(session, keep, places)
 
+    def repoint_inputs(self, frames: Mapping[str, Sequence[int]]) -> None:
+        """Let jobs name other frames of the same content as their main inputs, in order, by key."""
+        with self.database.write() as session:
+            jobs.repoint(session, frames)
+
     def claim(self, key: str, owner: str, lease_seconds: float) -> Claim | None:
         """Take a job that waits or has failed, or whose owner is dead or silent for `lease_seconds`.
 

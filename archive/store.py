@@ -161,15 +161,11 @@ class Store:
             else:
                 yield Verdict(one.id, one.path, "ok")
 
-    def foreign(self, known: Collection[str], categories: Iterable[str]) -> list[str]:
-        """Files in the folders of these categories that are not `known`, temporary ones included."""
-        found = {
-            path.relative_to(self.root).as_posix()
-            for category in categories
-            for path in (self.root / _clean(category)).rglob("*")
-            if path.is_file()
-        }
-        return sorted(found - set(known))
+    def foreign(self, known: Collection[str]) -> list[str]:
+        """Files of the store that are not `known`, temporary ones included; hidden folders are not looked at."""
+        found = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
+        names = {path.as_posix() for path in found if not path.parts[0].startswith(".")}
+        return sorted(names - set(known))
 
 
 def _sync(folders: Iterable[Path]) -> None:

@@ -22,10 +22,8 @@ from ccdflow.cascade.classify import Description, FileFacts, describe
 from ccdflow.cascade.dates import canonical, night
 from ccdflow.cascade.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.records import Value
+from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.workspace import Workspace, open_workspace
-
-PRODUCT_CARD = "JOBKEY"
-"""Card by which a product of ours is told from a raw frame."""
 
 COLUMNS = (
     "telescope",
@@ -163,15 +161,19 @@ def _new_frame(described: Description, **known: Any) -> NewFrame:
 def recheck_files(space: Workspace) -> IngestReport:
     """Register anew the known files that have changed since; others are not opened."""
     report = IngestReport()
+    gone: dict[Path, list[str]] = {}
     for name, size, changed_ns in space.registry.files():
         path = Path(name)
         try:
             found = path.stat()
         except OSError:
-            report.problems.append(f"{path} is gone; what was made from it stays")
+            gone.setdefault(path.parent, []).append(path.name)
             continue
         if (found.st_size, found.st_ctime_ns) != (size, changed_ns):
             ingest_file(space, path, report)
+    for folder, names in gone.items():
+        what = f"{folder / names[0]} is" if len(names) == 1 else f"{len(names)} raw files of {folder} are"
+        report.problems.append(f"{what} gone; what was made from them stays")
     return report
 
 

@@ -18,6 +18,9 @@ from ccdflow.recipes.detector import Detector, RawFrame
 from ccdflow.recipes.recipe import Inputs
 from ccdflow.tasks.workspace import Workspace
 
+PRODUCT_CARD = "JOBKEY"
+"""Card by which a product of ours is told from a raw frame."""
+
 FROM_THE_FIRST = (
     "DATE-OBS",
     "MJD-OBS",
@@ -57,6 +60,8 @@ class JobInputs:
             If the sections in its header contradict each other.
         """
         file = open_raw(path)
+        if PRODUCT_CARD in file.header:
+            raise ValueError(f"{path} is a product, wanted a raw frame as {role!r}")
         made = detector(file.header, find_instrument(cards_of(file.header), instruments), file.shape)
         facts = FileFacts(file.comments, [one.name for one in file.extensions])
         exptime = describe(file.header, file.shape, instruments, facts).exptime

@@ -60,6 +60,23 @@ def write_plan(space: Workspace, found: Plan, failed: Collection[str] = frozense
     )
 
 
+def adopt_frames(space: Workspace, found: Plan) -> None:
+    """Give frames that came anew with a content whose work is done the state that the content has reached.
+
+    A file that was damaged and then restored is a new row of the registry; what was made of its content still holds.
+    """
+    reused = [job for job in found.jobs if job.state == "reused"]
+    for stage in {job.stage for job in reused}:
+        members = {frame.id for job in reused if job.stage == stage for frame in job.group.frames}
+        new = members - space.registry.stages(stage, members).keys()
+        if new:
+            space.registry.set_frame_stage(*(StageState(one, stage, "done", "") for one in new))
+            jobs = [job for job in reused if any(one.frame in new for one in job.main)]
+            space.registry.repoint_inputs(
+                {job.key: [one.frame for one in job.main if one.frame is not None] for job in jobs}
+            )
+
+
 def _where(job: Job) -> tuple[str, str, str]:
     return job.step, job.group.text("night"), job.group.text("camera")
 

@@ -1,7 +1,7 @@
 """The command `ccdflow`."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,6 +95,13 @@ def _moment(text: str | None, *, end: bool = False) -> str | None:
     return moment.isoformat()
 
 
+def _night(text: str | None) -> str | None:
+    try:
+        return None if text is None else date.fromisoformat(text).isoformat()
+    except ValueError:
+        stop(f"--night {text!r} is no date; wanted the evening's, for instance 2026-03-01")
+
+
 def _request(
     target: list[str] | None,
     param: list[str] | None,
@@ -108,7 +115,7 @@ def _request(
     return Request(
         targets=tuple(target or ()),
         parameters=dict(_assignment(one) for one in param or ()),
-        night=night,
+        night=_night(night),
         since=_moment(since),
         until=_moment(until, end=True),
         camera=camera,
@@ -231,10 +238,14 @@ def plan(
     json: Json = False,
 ) -> None:
     """Show the jobs that a run would do: new, reused, incomplete and why."""
+    from ccdflow.tasks.ingest import recheck_files
     from ccdflow.tasks.planning import planned
 
     space = _workspace()
-    found = planned(space, _request(target, param, night, since, until, camera, now))
+    request = _request(target, param, night, since, until, camera, now)
+    for problem in recheck_files(space).problems:
+        warn(problem)
+    found = planned(space, request)
     rows = queries.plan_rows(space, found)
     if json:
         print_json({"jobs": rows, "notes": list(found.notes)})

@@ -132,7 +132,7 @@ def test_each_thing_that_happens_is_one_event(registry: Registry) -> None:
     sets = registry.apply_set_changes(
         [
             NewSet("a", "stack", ("T", "", ""), [frame]),
-            NewSet("b", "stack", ("T", "", ""), [frame], status="closed"),
+            NewSet("b", "mosaic", ("T", "", ""), [frame], status="closed"),
         ]
     )
     registry.apply_set_changes([Change(sets["a"], status="closed"), Change(sets["a"], ready=True)])

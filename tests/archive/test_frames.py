@@ -240,22 +240,29 @@ def test_rows_for_people_tell_furthest_stage_and_current_set(registry: Registry)
         StageState(second, "science", "failed", "no bias"),
     )
     registry.set_frame_stage(StageState(first, "science", "done"))
-    sets = registry.apply_set_changes(
-        [
-            NewSet("old", "stack", ("T", "C1", "I"), [first]),
-            NewSet("new", "stack", ("T", "C1", "I"), [first, second]),
-        ]
-    )
-    registry.apply_set_changes([Change(sets["new"], status="superseded")])
+    gone = registry.apply_set_changes([NewSet("gone", "stack", ("T", "C1", "I"), [first, second])])
+    registry.apply_set_changes([Change(gone["gone"], status="superseded")])
+    sets = registry.apply_set_changes([NewSet("here", "stack", ("T", "C1", "I"), [first])])
     rows = {
         row["id"]: (row["stage"], row["status"], row["reason"], row["set"]) for row in registry.list_frames()
     }
     assert rows == {
-        first: ("stack", "waiting", "set 1 is open", sets["old"]),
+        first: ("stack", "waiting", "set 1 is open", sets["here"]),
         second: ("science", "failed", "no bias", None),
         third: ("ingest", "done", "", None),
     }
     assert [row["id"] for row in registry.list_frames(limit=2)] == [first, second]
+
+
+def test_an_earlier_stage_that_is_not_done_counts_before_a_later_one(registry: Registry) -> None:
+    """A frame that was stacked once and then can't be calibrated any more has failed, whatever it was."""
+    registry.add_catalogue([frame(0), frame(1)])
+    first, second = (one.id for one in registry.frames())
+    for one in (first, second):
+        registry.set_frame_stage(StageState(one, "science", "done"), StageState(one, "stack", "done"))
+    registry.set_frame_stage(StageState(first, "science", "failed", "the raw file is gone"))
+    rows = [(row["stage"], row["status"], row["reason"]) for row in registry.list_frames()]
+    assert rows == [("science", "failed", "the raw file is gone"), ("stack", "done", "")]
 
 
 def test_ledger_balances(registry: Registry) -> None:

@@ -129,7 +129,7 @@ def test_writer_killed_before_the_rename_leaves_no_product(store: Store) -> None
     assert not store.absolute(PATH).exists()
     ((key, left),) = store.temporaries()
     assert key == KEY
-    assert store.foreign([], ["science"]) == [left]
+    assert store.foreign([]) == [left]
     assert store.clean_temporaries() == [left]
     assert files(store) == set()
 
@@ -187,8 +187,10 @@ def test_foreign_files_are_those_the_registry_does_not_know(store: Store) -> Non
     made = put(store)
     stray = store.root / "science" / "mine.fits"
     stray.write_text("x")
-    (store.root / "notes.txt").write_text("not in a category's folder")
-    assert store.foreign([made.path], ["science", "stack"]) == ["science/mine.fits"]
+    (store.root / "notes.txt").write_text("beside the folders of the categories")
+    (store.root / ".results").mkdir()
+    (store.root / ".results" / "record").write_text("Prefect's")
+    assert store.foreign([made.path]) == ["notes.txt", "science/mine.fits"]
 
 
 def test_store_can_be_moved(store: Store, tmp_path: Path) -> None:

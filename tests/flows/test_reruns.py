@@ -265,6 +265,22 @@ def test_a_refused_frame_leaves_its_set_smaller(reduced: Bench) -> None:
     balanced(reduced)
 
 
+def test_a_frame_that_is_restored_is_what_it_was(reduced: Bench) -> None:
+    begun = reduced.attempts()
+    path = reduced.frames("science")[1]
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) // 2)
+    reduced.run()
+    path.write_bytes(whole)
+    report = reduced.run()
+    assert report.exit_code == 0, report.problems
+    assert reduced.work(begun) == {"stack": 1}, "only the stack of the two others was made in between"
+    rows = [one for one in reduced.space.registry.list_frames() if one["path"] == str(path)]
+    assert [(one["stage"], one["status"]) for one in rows] == [("stack", "done")]
+    assert [(len(one.frames), one.ready) for one in reduced.space.registry.sets()] == [(3, True)]
+    balanced(reduced)
+
+
 def test_a_calibration_that_fails_leaves_what_needs_it_incomplete_and_says_so(
     server: str, fresh: Bench
 ) -> None:

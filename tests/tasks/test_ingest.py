@@ -351,6 +351,27 @@ def test_changed_files_are_noticed_even_if_size_and_mtime_are_the_same(
     assert counts(recheck_files(space)) == {"version": 1}
 
 
+def test_many_files_that_are_gone_are_told_in_one_line(space: Workspace, tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{number}.fits", number) for number in range(3)]
+    take_in(space, tmp_path)
+    for path in paths:
+        path.unlink()
+    (problem,) = [one for one in recheck_files(space).problems if "gone" in one]
+    assert problem.startswith(f"3 raw files of {tmp_path} are gone")
+
+
+def test_a_duplicate_stands_for_its_content_once_the_original_is_gone(
+    space: Workspace, tmp_path: Path
+) -> None:
+    original, copy = write(tmp_path / "a" / "a.fits"), tmp_path / "b" / "b.fits"
+    copy.parent.mkdir()
+    copy.write_bytes(original.read_bytes())
+    take_in(space, original, copy)
+    original.unlink()
+    assert take_in(space, copy) == {"known": 1}
+    assert only(space).path == str(copy)
+
+
 def test_files_that_are_gone_are_named_and_stay_registered(space: Workspace, tmp_path: Path) -> None:
     path = write(tmp_path / "a.fits")
     take_in(space, path)

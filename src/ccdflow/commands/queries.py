@@ -14,7 +14,6 @@ from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.sets import SetFilter
 from ccdflow.cascade.jobs import Job, JobInput
 from ccdflow.cascade.plan import Plan, Request
-from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace
 
@@ -342,8 +341,7 @@ def verify(space: Workspace) -> Row:
     """Every product against its checksum; files of the store that are none of ours."""
     known = space.registry.products()
     verdicts = list(space.store.verify(known))
-    categories = {one.category for one in known} | {name for one in RECIPES.values() for name in one.outputs}
-    foreign = space.store.foreign({one.path for one in known}, categories)
+    foreign = space.store.foreign({one.path for one in known})
     problems = [
         {"what": one.state, "path": one.path, "reason": one.reason, "product": f"p{one.product}"}
         for one in verdicts

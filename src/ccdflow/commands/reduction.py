@@ -15,7 +15,7 @@ from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, ingest_files, recheck_files
-from ccdflow.tasks.planning import link_sets, planned, write_plan
+from ccdflow.tasks.planning import adopt_frames, link_sets, planned, write_plan
 from ccdflow.tasks.workspace import Workspace
 
 SHOWN = 5
@@ -60,7 +60,7 @@ class RunReport:
     def exit_code(self) -> int:
         """0 when all is done, 1 when something failed, is missing or was bad, 2 when nothing was usable."""
         if not self.after.jobs:
-            return self.ingested.exit_code or FAILED
+            return (self.ingested.exit_code if self.ingested.asked else DONE) or FAILED
         unread = (self.ingested.asked or self.ingested.total) and self.ingested.exit_code
         bad = self.failed or self.jobs["incomplete"] or unread
         return FAILED if bad else DONE
@@ -117,9 +117,10 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
     if new:
         with _watching(space, new, quiet=quiet):
             failed = _run_flow(space, request)
-    group_sets(space, request)
     after = planned(space, request, failed)
     write_plan(space, after, failed)
+    adopt_frames(space, after)
+    group_sets(space, request)
     link_sets(space, after)
     products = space.registry.products_of([job.key for job in after.jobs])
     return RunReport(ingested, before, after, failed, products)
