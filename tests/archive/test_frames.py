@@ -31,7 +31,7 @@ def frame(number: int = 0, path: Path | str | None = None, content: str = "", **
         "obsdate": (START + timedelta(minutes=number)).isoformat(),
         "night": "2026-03-01",
     }
-    return NewFrame(**{**described, **file, **more})  # type: ignore[arg-type]  # columns by name
+    return NewFrame(**{**described, **file, **more})
 
 
 def on_disk(path: Path, content: str = "x") -> Path:
@@ -144,7 +144,7 @@ def test_copy_takes_the_place_of_an_original_that_was_overwritten(registry: Regi
     second, third = (registry.add_frame(frame(path=one, content="a")) for one in copies)
     version = registry.add_frame(frame(path=path, content="d"))
     assert {one.id for one in registry.frames()} == {second.id, version.id}
-    assert registry.show_frame(third.id)["duplicate_of"] == second.id  # type: ignore[index]  # it is there
+    assert registry.show_frame(third.id)["duplicate_of"] == second.id
 
 
 def test_refused_frames_say_why_and_still_count(registry: Registry) -> None:
@@ -189,7 +189,7 @@ def test_filters_select(registry: Registry) -> None:
     ids = [one.id for one in registry.frames()]
 
     def selected(**wanted: object) -> list[int]:
-        return [ids.index(one.id) for one in registry.frames(FrameFilter(**wanted))]  # type: ignore[arg-type]  # by name
+        return [ids.index(one.id) for one in registry.frames(FrameFilter(**wanted))]
 
     assert selected(camera="C2") == [1]
     assert selected(camera="T/C2") == [1]

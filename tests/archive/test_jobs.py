@@ -106,7 +106,7 @@ def test_job_is_claimed_once(registry: Registry, frames: list[int]) -> None:
     assert (claim.key, claim.owner, claim.attempts) == (BIAS, "one", 1)
     assert registry.claim(BIAS, "two", LEASE) is None
     assert registry.claim(BIAS, "one", LEASE) is None
-    assert registry.job(BIAS).state == "running"  # type: ignore[union-attr]  # it is there
+    assert registry.job(BIAS).state == "running"
 
 
 def test_unknown_job_can_not_be_claimed(registry: Registry) -> None:
@@ -120,11 +120,11 @@ def test_done_job_is_not_claimed_and_a_failed_one_is(registry: Registry, frames:
     assert registry.claim(BIAS, "two", LEASE) is None
     registry.claim(SCIENCE, "one", LEASE)
     assert registry.fail(SCIENCE, "one", "no stars")
-    assert registry.job(SCIENCE).reason == "no stars"  # type: ignore[union-attr]  # it is there
+    assert registry.job(SCIENCE).reason == "no stars"
     again = registry.claim(SCIENCE, "two", LEASE)
     assert again is not None
     assert again.attempts == 2
-    assert registry.job(SCIENCE).reason == ""  # type: ignore[union-attr]  # it is there
+    assert registry.job(SCIENCE).reason == ""
 
 
 def test_silent_owner_loses_its_job_and_can_not_finish_it(registry: Registry, frames: list[int]) -> None:
@@ -154,7 +154,7 @@ def test_released_job_waits_again(registry: Registry, frames: list[int]) -> None
     registry.plan_jobs(planned(frames))
     registry.claim(BIAS, "one", LEASE)
     assert registry.release(BIAS, "one")
-    assert registry.job(BIAS).state == "planned"  # type: ignore[union-attr]  # it is there
+    assert registry.job(BIAS).state == "planned"
     assert registry.claim(BIAS, "two", LEASE) is not None
 
 
@@ -191,7 +191,7 @@ def test_sweep_gives_back_jobs_of_the_dead_and_the_silent(registry: Registry, fr
     registry.claim(STACK, this_owner(), LEASE)
     assert sorted(registry.sweep(0.25)) == [BIAS, SCIENCE]
     assert [one.key for one in registry.jobs(JobFilter(states=["running"]))] == [STACK]
-    assert "gave no sign of life" in registry.job(SCIENCE).reason  # type: ignore[union-attr]  # it is there
+    assert "gave no sign of life" in registry.job(SCIENCE).reason
     assert registry.sweep(LEASE) == []
 
 
@@ -282,12 +282,12 @@ def test_lost_product_is_made_again_under_its_id(registry: Registry, frames: lis
     (identity,) = done(registry, BIAS, Made("master_bias", "a/b.fits", "e" * 64, 10, quality={"old": 1.0}))
     assert registry.lose_products([identity], "its file is gone") == 1
     assert registry.done_keys() == set()
-    assert registry.product(identity).state == "missing"  # type: ignore[union-attr]  # it is there
-    assert registry.job(BIAS).reason == "its file is gone"  # type: ignore[union-attr]  # it is there
+    assert registry.product(identity).state == "missing"
+    assert registry.job(BIAS).reason == "its file is gone"
     assert done(registry, BIAS, Made("master_bias", "a/b.fits", "e" * 64, 10, quality={"new": 2.0})) == [
         identity
     ]
-    assert registry.product(identity).quality == {"new": 2.0}  # type: ignore[union-attr]  # it is there
+    assert registry.product(identity).quality == {"new": 2.0}
 
 
 def test_product_of_a_set_is_noted_with_the_set(registry: Registry, frames: list[int]) -> None:

@@ -51,7 +51,7 @@ INPUTS = (
 
 
 def origin(**more: object) -> Origin:
-    return Origin("0123456789abcdef" * 4, "science", "1", INPUTS, level=1, **more)  # type: ignore[arg-type]  # any field
+    return Origin("0123456789abcdef" * 4, "science", "1", INPUTS, level=1, **more)
 
 
 def written(path: Path, made: Output | None = None, by: Origin | None = None) -> Path:
@@ -264,7 +264,7 @@ def test_product_is_read_back_strip_by_strip(tmp_path: Path) -> None:
     assert strip.data.dtype.isnative
     np.testing.assert_array_equal(
         found.calibration_variance.rows(slice(4, 7)).data, output().calibration_variance[4:7]
-    )  # type: ignore[index]  # set above
+    )
     np.testing.assert_array_equal(read_image(found).data, truth.data)
     assert (found.exptime, found.name, found.header["JOBKEY"]) == (90.0, "a.fits", by.key)
 

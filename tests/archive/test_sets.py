@@ -110,7 +110,7 @@ def test_sets_are_selected(registry: Registry, frames: list[int]) -> None:
     )
 
     def selected(**wanted: object) -> list[int]:
-        return [one.id for one in registry.sets(SetFilter(**wanted))]  # type: ignore[arg-type]  # columns by name
+        return [one.id for one in registry.sets(SetFilter(**wanted))]
 
     assert selected(step="mosaic") == [ids["c"]]
     assert selected(status=["closed"]) == selected(ready=True) == [ids["a"]]

@@ -34,7 +34,7 @@ def frame(number: int, frame_class: str, when: str, **changes: object) -> FrameR
         path=f"/raw/frame{number}.fits",
         keywords=keywords,
     )
-    return replace(record, **changes)  # type: ignore[arg-type]  # the fields' types differ
+    return replace(record, **changes)
 
 
 def night() -> list[FrameRecord]:
@@ -50,7 +50,7 @@ def planned(
     frames: list[FrameRecord], *targets: str, done: set[str] | None = None, **request: object
 ) -> Plan:
     known = Known(IMAGING, RECIPES, frames, done or set(), {})
-    return plan(known, Request(targets=targets, **request))  # type: ignore[arg-type]  # options of one test
+    return plan(known, Request(targets=targets, **request))
 
 
 def steps(found: Plan) -> list[str]:
@@ -285,5 +285,5 @@ def test_what_is_not_known_is_refused_with_what_would_have_worked(
     request_: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=r"unknown|form|parameter") as error:
-        plan(Known(IMAGING, RECIPES, night()), Request(**request_))  # type: ignore[arg-type]  # options of one test
+        plan(Known(IMAGING, RECIPES, night()), Request(**request_))
     assert message in str(error.value)

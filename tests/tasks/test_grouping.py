@@ -517,5 +517,5 @@ def test_statements_of_a_new_frame_do_not_grow_with_the_table(new_project: NewPr
         space = new_project(f"of {hours}")
         arrive(space, nights(hours))
         space.registry.add_catalogue([exposure(60 * hours)])
-        counts.append(statements(space, lambda space=space: group_sets(space, Request())))  # type: ignore[misc]
+        counts.append(statements(space, lambda space=space: group_sets(space, Request())))
     assert counts[0] == counts[1]
