@@ -1,20 +1,25 @@
 """Many frames into one, strip by strip, with clipping against the stated noise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.recipes.average import average
-from ccdflow.recipes.clip import Clip, Rule, clip_outliers, scatter_ratio, variance_ratios
+from ccdflow.recipes.clip import Clip, Rule, scatter_ratio, variance_ratios
 from ccdflow.recipes.image import FloatArray, Image, ImageSource
-from ccdflow.recipes.strips import Calibration, Frames, checked_frames, read_strip, strips, survey
+from ccdflow.recipes.statistics import median_variance, network
+from ccdflow.recipes.strips import Calibration, Frames, StripReader, checked_frames, strips, survey
+from ccdflow.recipes.threads import in_threads
 
 TRUSTED_SCATTER = (0.8, 1.25)
 """Measured scatter over stated noise between which the stated noise is trusted to clip with."""
 FALLBACK_SIGMA = 5.0
+FEW_VALUES = 500_000
+"""So few values are combined before a second thread has begun."""
+CLIPS: tuple[Clip, ...] = ("none", "minmax", "sigma", "mad", "variance")
+"""In the order in which the kernel numbers them."""
 
 Method = Literal["mean", "median"]
 
@@ -131,23 +136,12 @@ def combine(
     """
     frames = checked_frames(sources, scales, weights, calibrations)
     rule, scatter = _choose_rule(frames, options)
-    data, variance, shared = (np.empty(frames.shape, np.float32) for _ in range(3))
-    dq, ngood = np.empty(frames.shape, np.uint16), np.empty(frames.shape, np.uint16)
-    usable = rejected = 0
-    for rows in strips(frames.shape, len(sources), strip_rows):
-        strip = read_strip(frames, rows)
-        kept = clip_outliers(strip.values, strip.variance, strip.used, rule)
-        made = average(strip, kept, frames, median=options.method == "median")
-        for plane, part in (
-            (data, made.data),
-            (variance, made.variance),
-            (shared, made.shared),
-            (dq, made.dq),
-            (ngood, made.ngood),
-        ):
-            plane[rows] = part.reshape(-1, frames.shape[1])
-        usable += int(np.count_nonzero(strip.used))
-        rejected += int(np.count_nonzero(strip.used & ~kept))
+    combined = _Combination.of(frames, rule, median=options.method == "median")
+    parts = list(strips(frames.shape, len(sources), strip_rows))
+    few = 1 if len(sources) * frames.shape[0] * frames.shape[1] < FEW_VALUES else None
+    counted = in_threads(combined.work, parts, threads=few)
+    usable, rejected = (sum(one[i] for one in counted) for i in range(2))
+    data, variance, shared, dq, ngood = combined.planes
     return Combined(
         image=Image(data, variance, dq, sources[0].unit),
         ngood=ngood,
@@ -157,6 +151,61 @@ def combine(
         fell_back=rule.clip != options.clip and len(sources) > 1,
         calibration_variance=shared if any(frames.identities) else None,
     )
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """What the kernel is given for each strip, and the planes that it writes."""
+
+    frames: Frames
+    options: tuple[NDArray[np.int64], NDArray[np.int64]]
+    exchanges: NDArray[np.int64]
+    numbers: FloatArray
+    table: FloatArray
+    factors: FloatArray
+    planes: tuple[FloatArray, FloatArray, FloatArray, NDArray[np.uint16], NDArray[np.uint16]]
+
+    @classmethod
+    def of(cls, frames: Frames, rule: Rule, *, median: bool) -> "_Combination":
+        n = len(frames.sources)
+        groups = sorted(set(frames.identities) - {""})
+        group = [groups.index(one) if one else -1 for one in frames.identities]
+        choices = [CLIPS.index(rule.clip), rule.iterations, median, len(groups)]
+        numbers = [rule.sigma, rule.relative_noise, rule.floor, rule.median_width]
+        ones = np.ones(n, np.float32)
+        table = [frames.scales, frames.weights, ones / rule.frame_ratios(n), rule.widths(n), ones]
+        return cls(
+            frames,
+            (np.array(choices, np.int64), np.array(group, np.int64)),
+            network(n),
+            np.array(numbers, np.float32),
+            np.stack(table),
+            np.array([0.0, *(median_variance(k) * k if median else 1.0 for k in range(1, n + 1))], np.float32),
+            cast(Any, tuple(np.empty(frames.shape, kind) for kind in ("f4", "f4", "f4", "u2", "u2"))),
+        )
+
+    def work(self, parts: Iterator[slice]) -> tuple[int, int]:
+        """Combine strips; gives how many values were usable and how many of them were rejected."""
+        # numba takes a third of a second to import, and most commands never need it.
+        from ccdflow.recipes.combine_kernels import combine_strip
+
+        usable = rejected = 0
+        reader: StripReader | None = None
+        for rows in parts:
+            reader = reader or StripReader(self.frames, rows.stop - rows.start)
+            one = reader.read(rows)
+            out = tuple(plane[rows].reshape(-1) for plane in self.planes)
+            found = combine_strip(
+                self.options,
+                self.exchanges,
+                self.numbers,
+                self.table,
+                self.factors,
+                (one.values, one.variance, one.shared, one.dq),
+                out,
+            )
+            usable, rejected = usable + found[0], rejected + found[1]
+        return usable, rejected
 
 
 def _choose_rule(frames: Frames, options: Combination) -> tuple[Rule, float | None]:

@@ -5,21 +5,40 @@ numba takes a third of a second to import, and commands that only ask never need
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from numba import njit
+from numba import njit, types
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def compiled(function: Function) -> Function:
-    """Function as machine code that lets go of the interpreter while it runs.
 
-    IEEE arithmetic as written, no fused or reordered sums: the same pixels on every machine. Division by zero
-    gives infinity or NaN as in numpy.
+def array(dtype: Any, dimensions: int) -> Any:
+    """Type of a C-contiguous array that a kernel writes."""
+    return types.Array(dtype, dimensions, "C")
+
+
+def constant(dtype: Any, dimensions: int) -> Any:
+    """Type of a C-contiguous array that a kernel only reads; it takes writable arrays too."""
+    return types.Array(dtype, dimensions, "C", readonly=True)
+
+
+def compiled(*signature: Any) -> Callable[[Function], Function]:
+    """Decorator: function as machine code that lets go of the interpreter while it runs.
+
+    With types of its arguments it is compiled once, for these, else for each combination that it is called
+    with. IEEE arithmetic as written, no fused or reordered sums: the same pixels on every machine. Division by
+    zero gives infinity or NaN as in numpy.
     """
-    options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-    try:
-        return njit(cache=True, **options)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # neither beside the source nor in the user's cache can anything be written
-        return njit(**options)(function)  # type: ignore[no-any-return]
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+    if not signature:
+        return lambda function: njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
+    arguments = (signature,)
+
+    def decorate(function: Function) -> Function:
+        try:
+            return njit(*arguments, cache=True, **options)(function)  # type: ignore[no-any-return]
+        except RuntimeError:  # nowhere may a cache be written
+            return njit(*arguments, **options)(function)  # type: ignore[no-any-return]
+
+    return decorate

@@ -1,7 +1,9 @@
 """Pixels in memory: data, variance and data quality travel together."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,3 +68,47 @@ class Image:
     def rows(self, rows: slice) -> "Image":
         """The rows ``rows`` as an image that shares memory with this one."""
         return Image(self.data[rows], self.variance[rows], self.dq[rows], self.unit)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short text that tells the image by its data."""
+        return f"{crc32(np.ascontiguousarray(self.data)):08x}"
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Memory for some rows of one frame: C-contiguous arrays of shape (rows, nx), to be written.
+
+    `masters` is for the part of the variance that master calibrations brought, where it is wanted.
+    """
+
+    data: FloatArray
+    variance: FloatArray
+    dq: DQArray
+    masters: FloatArray | None = None
+
+
+@runtime_checkable
+class Filler(Protocol):
+    """An image source that writes its rows where they are wanted, which saves making and copying them."""
+
+    def fill(self, rows: slice, planes: Planes) -> None:
+        """Write the rows `rows`; `masters` too, where the planes have one."""
+        ...
+
+
+def fill(source: ImageSource, rows: slice, planes: Planes) -> None:
+    """Write rows of any image source into memory that is there; `masters` only if it is a `Filler`."""
+    if isinstance(source, Filler):
+        source.fill(rows, planes)
+        return
+    image = source.rows(rows)
+    planes.data[:], planes.variance[:], planes.dq[:] = image.data, image.variance, image.dq
+
+
+def empty_planes(shape: tuple[int, int], *, masters: bool = False) -> Planes:
+    """Memory for planes of a shape, with whatever stands in it."""
+    data, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    return Planes(
+        data, variance, np.empty(shape, np.uint16), np.empty(shape, np.float32) if masters else None
+    )

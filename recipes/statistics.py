@@ -68,10 +68,16 @@ def sort_frames(values: FloatArray) -> None:
         values.sort(axis=0)
         return
     spare = np.empty_like(values[0])
-    for low, high in _exchanges(len(values)):
+    for low, high in network(len(values)).tolist():
         np.minimum(values[low], values[high], out=spare)
         np.maximum(values[low], values[high], out=values[high])
         values[low] = spare
+
+
+@lru_cache(maxsize=32)
+def network(n: int) -> NDArray[np.int64]:
+    """Exchanges that sort `n` values, shape (m, 2): the first of each pair gets the smaller value."""
+    return np.array(list(_exchanges(n)), np.int64).reshape(-1, 2)
 
 
 def _exchanges(n: int) -> Iterator[tuple[int, int]]:

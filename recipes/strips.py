@@ -2,22 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccdflow.recipes.dq import BoolArray, DQArray, excluded
-from ccdflow.recipes.image import FloatArray, ImageSource
+from ccdflow.recipes.image import FloatArray, ImageSource, Planes, fill
 
-STRIP_BYTES = 64_000_000
-"""Memory that one strip of all frames may take."""
-BYTES_PER_VALUE = 32
-"""What a pixel of a frame costs while it is combined, copies to sort included."""
+STRIP_BYTES = 3_000_000
+"""Memory that one strip of all frames takes, where a row of each does not take more: it stays near the core."""
+BYTES_PER_VALUE = 14
+"""What a pixel of a frame takes in a strip."""
 SURVEY_BANDS = 16
-SURVEY_ROWS = 4
+SURVEY_VALUES, SURVEY_LEAST = 400_000, 4_000
+"""Values of all frames together, and of each at least, that tell how true the stated noise is."""
 
 Calibration = tuple[str, ImageSource | None]
-"""Identity of a frame's masters, and as data the part of its variance that they brought."""
+"""Identity of a frame's masters, and as data the part of its variance that they brought; or the frame itself, where
+it writes that part beside its own pixels (`ccdflow.recipes.image.Filler`)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,17 @@ class Frames:
 
 @dataclass(frozen=True)
 class Strip:
-    """Scaled values of all frames in some rows, shape (n, npix).
+    """Values of all frames in some rows, as read, shape (n, npix); `shared` has no rows if no frame has any."""
+
+    values: FloatArray
+    variance: FloatArray
+    shared: FloatArray
+    dq: DQArray
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Scaled values of all frames at some pixels, shape (n, npix).
 
     `shared` is the masters' part of the variance, or None if no frame has one; `used` is true where a value
     is neither excluded by its bits nor infinite nor NaN.
@@ -51,7 +64,6 @@ class Strip:
     values: FloatArray
     variance: FloatArray
     shared: FloatArray | None
-    dq: DQArray
     used: BoolArray
 
 
@@ -100,40 +112,61 @@ def strips(shape: tuple[int, int], n: int, height: int | None = None) -> Iterato
         yield slice(start, min(start + height, ny))
 
 
-def survey(frames: Frames) -> Strip:
-    """Rows in a few evenly spread bands, the same whatever the strips; all rows of a small image."""
-    ny = frames.shape[0]
-    starts = np.linspace(0, ny - SURVEY_ROWS, SURVEY_BANDS).astype(int).tolist()
-    bands = [slice(start, start + SURVEY_ROWS) for start in starts]
-    if ny <= SURVEY_BANDS * SURVEY_ROWS:
-        bands = [slice(0, ny)]
-    read = [read_strip(frames, rows) for rows in bands]
-    shared = [strip.shared for strip in read if strip.shared is not None]
-    return Strip(
-        np.concatenate([strip.values for strip in read], axis=1),
-        np.concatenate([strip.variance for strip in read], axis=1),
-        np.concatenate(shared, axis=1) if shared else None,
-        np.concatenate([strip.dq for strip in read], axis=1),
-        np.concatenate([strip.used for strip in read], axis=1),
-    )
+class StripReader:
+    """Memory for one strip of all frames, and how it is filled; each thread has its own."""
+
+    def __init__(self, frames: Frames, rows: int) -> None:
+        self.frames = frames
+        shape = len(frames.sources), rows * frames.shape[1]
+        self._values, self._variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        self._dq = np.empty(shape, np.uint16)
+        grouped = shape if any(frames.identities) else (0, shape[1])
+        self._shared = np.zeros(grouped, np.float32)
+
+    def read(self, rows: slice) -> Strip:
+        """Rows of all frames, as the sources give them; valid until the next strip is read."""
+        height, nx = rows.stop - rows.start, self.frames.shape[1]
+        if height * nx != self._values.shape[1]:
+            return StripReader(self.frames, height).read(rows)
+        strip = Strip(self._values, self._variance, self._shared, self._dq)
+        for i, source in enumerate(self.frames.sources):
+            identity, masters = self.frames.calibrations[i]
+            wanted = bool(identity) and masters is not None
+            shared = self._shared[i].reshape(height, nx) if wanted else None
+            planes = Planes(
+                *(plane[i].reshape(height, nx) for plane in (self._values, self._variance, self._dq)),
+                masters=shared if masters is source else None,
+            )
+            fill(source, rows, planes)
+            if shared is not None and masters is not None and masters is not source:
+                shared[:] = masters.rows(rows).data
+        return strip
 
 
-def read_strip(frames: Frames, rows: slice) -> Strip:
-    """Rows of all frames, scaled."""
-    identities = frames.identities
-    shape = len(frames.sources), (rows.stop - rows.start) * frames.shape[1]
-    values, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    dq = np.empty(shape, np.uint16)
-    shared = np.zeros(shape, np.float32) if any(identities) else None
+def survey(frames: Frames) -> Survey:
+    """Values of all frames in rows and columns evenly spread, scaled; nearly all of a small image.
+
+    The same whatever the strips, and about as many whatever the number of frames.
+    """
+    ny, nx = frames.shape
+    pixels = max(SURVEY_VALUES // len(frames.sources), SURVEY_LEAST)
+    height = max(1, min(-(-ny // SURVEY_BANDS), pixels // nx // SURVEY_BANDS))
+    starts = np.linspace(0, ny - height, min(SURVEY_BANDS, -(-ny // height))).astype(int).tolist()
+    step = max(height * nx * len(starts) // pixels, 1) | 1  # odd, so that it does not keep to some columns
+    reader = StripReader(frames, height)
+    parts = [_surveyed(reader.read(slice(start, start + height)), frames, step) for start in starts]
+    joined = [np.concatenate(planes, axis=1) for planes in zip(*parts, strict=True)]
+    return Survey(joined[0], joined[1], joined[2] if len(joined[2]) else None, joined[3])
+
+
+def _surveyed(strip: Strip, frames: Frames, step: int) -> tuple[NDArray[Any], ...]:
+    scale = frames.scales[:, None]
+    dq = strip.dq[:, ::step]
     # What stands in excluded pixels may be anything, numbers that overflow included.
     with np.errstate(invalid="ignore", over="ignore"):
-        for i, (source, scale) in enumerate(zip(frames.sources, frames.scales, strict=True)):
-            image = source.rows(rows)
-            np.multiply(image.data.ravel(), scale, out=values[i])
-            np.multiply(image.variance.ravel(), scale**2, out=variance[i])
-            dq[i] = image.dq.ravel()
-            masters = frames.calibrations[i][1]
-            if shared is not None and identities[i] and masters is not None:
-                np.multiply(masters.rows(rows).data.ravel(), scale**2, out=shared[i])
+        values, variance = strip.values[:, ::step] * scale, strip.variance[:, ::step] * scale**2
+        shared = strip.shared[:, ::step] * scale[: len(strip.shared)] ** 2
     used = ~excluded(dq) & np.isfinite(values) & np.isfinite(variance)
-    return Strip(values, variance, shared, dq, used if shared is None else used & np.isfinite(shared))
+    if len(shared):
+        used &= np.isfinite(shared)
+    return values, variance, shared, used

@@ -1,0 +1,43 @@
+"""Work in as many threads as there are cores: compiled kernels let go of the interpreter."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_threads(
+    work: Callable[[Iterator[Item]], Result], items: Iterable[Item], *, threads: int | None = None
+) -> list[Result]:
+    """What `work` gives back in each thread; it takes one item after the other from the iterator that it is given.
+
+    Each item goes to one thread, in order. Memory that a thread needs for all its items is its own from the
+    first to the last.
+    """
+    shared = _Shared(iter(items))
+    number = cores() if threads is None else threads
+    if number <= 1:
+        return [work(shared)]
+    with ThreadPoolExecutor(number, thread_name_prefix="pixels") as pool:
+        return [one.result() for one in [pool.submit(work, shared) for _ in range(number)]]
+
+
+class _Shared(Iterator[Item]):
+    """An iterator that several threads may take from."""
+
+    def __init__(self, items: Iterator[Item]) -> None:
+        self._items = items
+        self._lock = Lock()
+
+    def __next__(self) -> Item:
+        with self._lock:
+            return next(self._items)
