@@ -1,17 +1,27 @@
 """Pixels of a raw file, read strip by strip: a strip costs its own memory and no more."""
 
 import gzip
+import os
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import Any, BinaryIO, Protocol
+from threading import BoundedSemaphore, Lock
+from typing import Any, Protocol
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
+from ccdflow.recipes.detector import StoredNumbers
+
 Pixels = NDArray[Any]
+
+BAND_ROWS = 128
+"""Rows of a compressed image that are decompressed together."""
+KEPT_BANDS = 3
+"""So many bands are kept: strips are asked for nearly in order, by as many threads as there are cores."""
+_MAY_STAY_OPEN = BoundedSemaphore(256)
+"""Files that stay open between two strips; others are opened for each."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,16 @@ class ImageLayout:
         """Type of the numbers in the file, highest byte first."""
         kind = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}[self.bitpix]
         return np.dtype(f">{kind}")
+
+    def as_stored(self, content: Pixels) -> StoredNumbers | None:
+        """The bytes of some rows as numbers that need no more than their bytes turned; None for other kinds."""
+        half = 2**15
+        plain = self.scale == 1 and self.blank is None
+        if self.bitpix == 16 and plain and self.zero in (0, half):
+            return StoredNumbers(content.view(np.uint16), self.zero - half)
+        if self.bitpix == -32 and self.scale == 1 and self.zero == 0:
+            return StoredNumbers(content.view(np.uint32))
+        return None
 
     def values(self, numbers: Pixels) -> Pixels:
         """Pixels in adu that the stored numbers mean.
@@ -80,75 +100,168 @@ class _Strips(Protocol):
 
 
 class PlainPixels:
-    """Pixels of an image that is stored as it is, in a file that may be gzipped.
-
-    A gzipped file can only be read forward: strips in order cost one pass together, a strip further up begins
-    anew.
-    """
+    """Pixels of an image that is stored as it is, in a file that may be gzipped."""
 
     def __init__(self, path: Path, layout: ImageLayout, *, gzipped: bool = False) -> None:
         self.path = path
         self.layout = layout
         self.shape = layout.shape
-        self._gzipped = gzipped
-        self._handle: gzip.GzipFile | None = None
-        self._lock = Lock()
+        self._file = _Plain(path)
+        self._bands = _Bands(layout.shape[0], _gzip_reader(path, layout)) if gzipped else None
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
         rows, columns = key
-        ny, nx = self.shape
-        y0, y1, step = rows.indices(ny)
-        if step != 1:
-            raise ValueError(f"rows are read in order, one by one; found a step of {step}")
-        width = nx * self.layout.stored.itemsize
-        content = self._read(self.layout.offset + y0 * width, max(y1 - y0, 0) * width)
-        strip = np.frombuffer(content, self.layout.stored).reshape(-1, nx)
-        return self.layout.values(strip[:, columns])
+        return self.layout.values(self._content(rows).view(self.layout.stored)[:, columns])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         """Whole image, for `numpy.asarray`."""
         return whole(self, dtype)
 
-    def _read(self, start: int, size: int) -> bytes:
-        if not self._gzipped:
-            with self.path.open("rb") as plain:
-                plain.seek(start)
-                return _exactly(plain, size, self.path)
-        with self._lock:
-            if self._handle is None:
-                self._handle = gzip.GzipFile(self.path, "rb")
-                weakref.finalize(self, self._handle.close)
-            self._handle.seek(start)
-            return _exactly(self._handle, size, self.path)
+    def stored(self, rows: slice) -> StoredNumbers | None:
+        """Rows as they stand in the file, if that is in numbers of 16 bits or in reals of 32."""
+        return self.layout.as_stored(self._content(rows))
+
+    def _content(self, rows: slice) -> Pixels:
+        """Bytes of the rows, shape (rows, bytes of a row)."""
+        ny, nx = self.shape
+        y0, y1, step = rows.indices(ny)
+        if step != 1:
+            raise ValueError(f"rows are read in order, one by one; found a step of {step}")
+        if self._bands is not None:
+            return self._bands.rows(y0, max(y0, y1))
+        width = nx * self.layout.stored.itemsize
+        content = np.empty((max(y1 - y0, 0), width), np.uint8)
+        self._file.read(self.layout.offset + y0 * width, content)
+        return content
 
 
 class TiledPixels:
-    """Pixels of a tile-compressed image (``.fz``); a strip decompresses only the tiles that it touches."""
+    """Pixels of a tile-compressed image (``.fz``)."""
 
     def __init__(self, path: Path, index: int, layout: ImageLayout) -> None:
         self.path = path
         self.layout = layout
         self.shape = layout.shape
-        self._index = index
+        self._bands = _Bands(layout.shape[0], _tile_reader(path, index))
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
-        with fits.open(self.path) as file:
-            strip = np.asarray(file[self._index].section[key])
-        return strip.astype(strip.dtype.newbyteorder("="), copy=False)
+        y0, y1, _ = key[0].indices(self.shape[0])
+        return self._bands.rows(y0, max(y0, y1))[:, key[1]]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         """Whole image, for `numpy.asarray`."""
         return whole(self, dtype)
+
+
+class _Plain:
+    """A file of which parts are read, by any number of threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = Lock()
+        self._handle: int | None = None
+
+    def read(self, start: int, into: Pixels) -> None:
+        """Fill memory with the bytes from `start` on."""
+        kept = self._kept()
+        handle = os.open(self.path, os.O_RDONLY) if kept is None else kept
+        try:
+            if into.size and os.preadv(handle, [into.data], start) < into.nbytes:
+                self._read_on(handle, start, into)
+        finally:
+            if kept is None:
+                os.close(handle)
+
+    def _read_on(self, handle: int, start: int, into: Pixels) -> None:
+        """What one call does not read (it may stop early, at 2 GB at the latest) in as many as it takes."""
+        done, flat = 0, into.reshape(-1)
+        while done < into.nbytes:
+            count = os.preadv(handle, [flat[done:].data], start + done)
+            if count == 0:
+                raise OSError(f"{self.path} ends before its last pixel: it has changed since it was opened")
+            done += count
+
+    def _kept(self) -> int | None:
+        """Handle that stays open; None if enough others do."""
+        with self._lock:
+            if self._handle is None and _MAY_STAY_OPEN.acquire(blocking=False):
+                try:
+                    self._handle = os.open(self.path, os.O_RDONLY)
+                except OSError:
+                    _MAY_STAY_OPEN.release()
+                    raise
+                weakref.finalize(self, _close, self._handle)
+            return self._handle
+
+
+def _close(handle: int) -> None:
+    os.close(handle)
+    _MAY_STAY_OPEN.release()
+
+
+class _Bands:
+    """Rows of a compressed image, decompressed band by band; the last few bands are kept."""
+
+    def __init__(self, ny: int, read: Callable[[int, int], Pixels]) -> None:
+        self._ny = ny
+        self._read = read
+        self._lock = Lock()
+        self._bands: dict[int, Pixels] = {}
+
+    def rows(self, y0: int, y1: int) -> Pixels:
+        """Rows `y0` to `y1`, C-contiguous."""
+        first, last = y0 // BAND_ROWS, max(y1 - 1, y0) // BAND_ROWS
+        with self._lock:
+            if last - first >= KEPT_BANDS:
+                return self._read(y0, y1)
+            found = [self._band(number) for number in range(first, last + 1)]
+        start = first * BAND_ROWS
+        joined = found[0] if len(found) == 1 else np.concatenate(found)
+        return joined[y0 - start : y1 - start]
+
+    def _band(self, number: int) -> Pixels:
+        if number not in self._bands:
+            start = number * BAND_ROWS
+            self._bands[number] = self._read(start, min(start + BAND_ROWS, self._ny))
+            while len(self._bands) > KEPT_BANDS:
+                del self._bands[next(iter(self._bands))]
+        return self._bands[number]
+
+
+def _gzip_reader(path: Path, layout: ImageLayout) -> Callable[[int, int], Pixels]:
+    """Reader of rows as bytes; rows in order cost one pass together, rows further up begin anew."""
+    width = layout.shape[1] * layout.stored.itemsize
+    handle: gzip.GzipFile | None = None
+
+    def read(y0: int, y1: int) -> Pixels:
+        nonlocal handle
+        if handle is None:
+            handle = gzip.GzipFile(path, "rb")
+            weakref.finalize(read, handle.close)
+        handle.seek(layout.offset + y0 * width)
+        content = handle.read((y1 - y0) * width)
+        if len(content) < (y1 - y0) * width:
+            raise OSError(f"{path} ends before its last pixel: it has changed since it was opened")
+        return np.frombuffer(content, np.uint8).reshape(-1, width)
+
+    return read
+
+
+def _tile_reader(path: Path, index: int) -> Callable[[int, int], Pixels]:
+    """Reader of rows as numbers; decompresses the tiles that they touch."""
+
+    def read(y0: int, y1: int) -> Pixels:
+        # astropy takes a third of a second to import, and only compressed files need it.
+        from astropy.io import fits
+
+        with fits.open(path) as file:
+            strip = np.asarray(file[index].section[y0:y1, :])
+        return strip.astype(strip.dtype.newbyteorder("="), copy=False)
+
+    return read
 
 
 def whole(pixels: _Strips, dtype: Any = None) -> Pixels:
     """All pixels in memory, of type `dtype` where one is given."""
     loaded = pixels[:, :]
     return loaded if dtype is None else loaded.astype(dtype, copy=False)
-
-
-def _exactly(stream: BinaryIO | gzip.GzipFile, size: int, path: Path) -> bytes:
-    content = stream.read(size)
-    if len(content) < size:
-        raise OSError(f"{path} ends before its last pixel: it has changed since it was opened")
-    return content

@@ -1,17 +1,83 @@
 """Verbs of calibration: an image and a master in, a new image with its true variance out.
 
 V is the variance, d the data. Bits of image and master are joined by OR. None of the verbs changes its
-inputs.
+inputs. All of them are steps of one compiled pass, `apply_masters`, which takes any number of them together.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ccdflow.recipes.dq import DQ, excluded
-from ccdflow.recipes.image import FloatArray, Image
+from ccdflow.recipes.image import FloatArray, Image, Planes
 
-_whatever_stands_in_excluded_pixels = np.errstate(invalid="ignore", over="ignore")
+_NOTHING = np.empty(0, np.float32)
+_NO_MASTER = _NOTHING, _NOTHING, np.empty(0, np.uint16)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Rows of masters that one pass applies, each None where there is none.
+
+    Parameters
+    ----------
+    bias, dark, flat : Image or None
+        The same rows of each.
+    dark_factor : float
+        What the dark is multiplied by.
+    shared : float32 array or None
+        Variance of the master bias, where the dark's exposures have lost the same one.
+    cancelled : float
+        By what factor it is taken off the variance again.
+    """
+
+    bias: Image | None = None
+    dark: Image | None = None
+    flat: Image | None = None
+    dark_factor: float = 1.0
+    shared: FloatArray | None = None
+    cancelled: float = 0.0
+
+
+def apply_masters(planes: Planes, applied: Applied, *, photons: bool = False) -> None:
+    """Subtract bias, add photon variance, subtract dark, divide by flat: in place, whatever of it is given.
+
+    What the masters bring to the variance is added to `planes.masters`, where there is one. The steps are
+    those of `subtract_bias`, `add_photon_variance`, `subtract_dark` and `flat_correct`.
+    """
+    # numba takes a third of a second to import, and most commands never need it.
+    from ccdflow.recipes import calibrate_kernels
+
+    masters = (_flattened(one) for one in (applied.bias, applied.dark, applied.flat))
+    calibrate_kernels.apply_masters(
+        photons,
+        (applied.dark_factor, applied.cancelled),
+        tuple(masters),
+        _NOTHING if applied.shared is None else np.ravel(applied.shared),
+        (
+            planes.data.reshape(-1),
+            planes.variance.reshape(-1),
+            planes.dq.reshape(-1),
+            _NOTHING if planes.masters is None else planes.masters.reshape(-1),
+        ),
+    )
+
+
+def _flattened(
+    master: Image | None,
+) -> tuple[FloatArray, FloatArray, np.ndarray[tuple[int], np.dtype[np.uint16]]]:
+    return (
+        _NO_MASTER
+        if master is None
+        else (np.ravel(master.data), np.ravel(master.variance), np.ravel(master.dq))
+    )
+
+
+def _applied(image: Image, applied: Applied, *, photons: bool = False) -> Image:
+    """New image, to which masters were applied."""
+    planes = Planes(*(np.array(plane, order="C") for plane in (image.data, image.variance, image.dq)))
+    apply_masters(planes, applied, photons=photons)
+    return Image(planes.data, planes.variance, planes.dq, image.unit)
 
 
 def check_master(name: str, master: tuple[tuple[int, int], str], image: tuple[tuple[int, int], str]) -> None:
@@ -28,7 +94,6 @@ def check_master(name: str, master: tuple[tuple[int, int], str], image: tuple[tu
         raise ValueError(f"{name} is in {master[1]!r}, image needs {image[1]!r}")
 
 
-@_whatever_stands_in_excluded_pixels
 def subtract_bias(image: Image, master_bias: Image) -> Image:
     """Image minus the master bias, both in the same unit; variance V + V_bias.
 
@@ -38,21 +103,14 @@ def subtract_bias(image: Image, master_bias: Image) -> Image:
         If shapes or units differ.
     """
     check_master("master bias", (master_bias.shape, master_bias.unit), (image.shape, image.unit))
-    return Image(
-        image.data - master_bias.data,
-        image.variance + master_bias.variance,
-        image.dq | master_bias.dq,
-        image.unit,
-    )
+    return _applied(image, Applied(bias=master_bias))
 
 
-@_whatever_stands_in_excluded_pixels
 def add_photon_variance(image: Image) -> Image:
     """Image in electron, bias subtracted, whose variance holds the photons' share: V + max(d, 0)."""
-    return replace(image, variance=image.variance + np.maximum(image.data, np.float32(0)))
+    return _applied(image, Applied(), photons=True)
 
 
-@_whatever_stands_in_excluded_pixels
 def subtract_dark(
     image: Image,
     master_dark: Image,
@@ -86,29 +144,37 @@ def subtract_dark(
     ValueError
         If shapes or units do not fit, or a dark that holds bias would have to be scaled.
     """
-    if master_dark.unit == image.unit:
-        factor = 1.0
-        if not np.isclose(exptime, dark_exptime, rtol=1e-3, atol=0):
-            raise ValueError(
-                f"master dark of {dark_exptime:g} s still holds bias and can't be scaled; "
-                f"image has {exptime:g} s"
-            )
-    else:
-        factor = exptime
-    wanted = image.unit if master_dark.unit == image.unit else f"{image.unit} / s"
-    check_master("master dark", (master_dark.shape, master_dark.unit), (image.shape, wanted))
-    variance = image.variance + np.float32(factor**2) * master_dark.variance
-    if bias_variance is not None and master_dark.unit != image.unit:
-        variance = variance - np.float32(2 * exptime / dark_exptime) * bias_variance
-    return Image(
-        image.data - np.float32(factor) * master_dark.data,
-        np.maximum(variance, np.float32(0)),
-        image.dq | master_dark.dq,
-        image.unit,
+    factor = dark_factor(
+        (master_dark.shape, master_dark.unit), (image.shape, image.unit), exptime, dark_exptime
     )
+    shared = None if master_dark.unit == image.unit else bias_variance
+    cancelled = 2 * exptime / dark_exptime if shared is not None else 0.0
+    applied = Applied(dark=master_dark, dark_factor=factor, shared=shared, cancelled=cancelled)
+    return _applied(image, applied)
 
 
-@_whatever_stands_in_excluded_pixels
+def dark_factor(
+    master_dark: tuple[tuple[int, int], str],
+    image: tuple[tuple[int, int], str],
+    exptime: float,
+    dark_exptime: float,
+) -> float:
+    """What a master dark is multiplied by for an image; both are given by shape and unit.
+
+    Raises
+    ------
+    ValueError
+        As `subtract_dark` says.
+    """
+    whole = master_dark[1] == image[1]
+    if whole and not np.isclose(exptime, dark_exptime, rtol=1e-3, atol=0):
+        raise ValueError(
+            f"master dark of {dark_exptime:g} s still holds bias and can't be scaled; image has {exptime:g} s"
+        )
+    check_master("master dark", master_dark, (image[0], image[1] if whole else f"{image[1]} / s"))
+    return 1.0 if whole else exptime
+
+
 def flat_correct(image: Image, master_flat: Image) -> Image:
     """Image divided by the master flat f; variance (V + (d/f)² V_flat) / f², finite at d = 0.
 
@@ -121,15 +187,7 @@ def flat_correct(image: Image, master_flat: Image) -> Image:
         If shapes differ, or the flat has a unit.
     """
     check_master("master flat", (master_flat.shape, master_flat.unit), (image.shape, ""))
-    usable = ~excluded(master_flat.dq) & (master_flat.data > 0)
-    flat = np.where(usable, master_flat.data, np.float32(1))
-    flat_variance = np.where(usable, master_flat.variance, np.float32(0))
-    flagged = master_flat.dq | np.where(usable, np.uint16(0), np.uint16(DQ.LOW_FLAT))
-    data = image.data / flat
-    variance = (image.variance + data**2 * flat_variance) / flat**2
-    return Image(
-        np.asarray(data, np.float32), np.asarray(variance, np.float32), image.dq | flagged, image.unit
-    )
+    return _applied(image, Applied(flat=master_flat))
 
 
 def flag_bad_pixels(image: Image, bad_pixel_mask: Image) -> Image:

@@ -1,22 +1,18 @@
 """A raw frame without what the detector added: the steps that darks, flats and science frames share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from zlib import crc32
 
-import numpy as np
-
-from ccdflow.recipes.arithmetic import (
-    add_photon_variance,
-    flat_correct,
-    subtract_bias,
-    subtract_dark,
-)
+from ccdflow.recipes.arithmetic import Applied, apply_masters, check_master, dark_factor
 from ccdflow.recipes.detector import RawFrame
-from ccdflow.recipes.image import Image, ImageSource
+from ccdflow.recipes.image import Image, ImageSource, Planes, empty_planes
 from ccdflow.recipes.raw import Overscan, PreparedFrame, correct_linearity
 from ccdflow.recipes.readout import gains_disagree, readouts
 from ccdflow.recipes.recipe import Inputs, Product
+from ccdflow.recipes.threads import in_threads
+
+STRIP_PIXELS = 32_768
+"""Pixels of a frame that go through all steps together."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +28,19 @@ class Masters:
     same_bias: bool = False
 
     @property
+    def named(self) -> list[tuple[str, Product | None]]:
+        """Name and product of bias, dark and flat."""
+        return [("master bias", self.bias), ("master dark", self.dark), ("master flat", self.flat)]
+
+    @property
     def given(self) -> list[tuple[str, Product]]:
         """Name and product of each master that is there."""
-        named = (("master bias", self.bias), ("master dark", self.dark), ("master flat", self.flat))
-        return [(name, product) for name, product in named if product is not None]
+        return [(name, product) for name, product in self.named if product is not None]
 
 
 def fingerprint(master: ImageSource) -> str:
     """Short text that tells a master by its pixels, wherever its file lies."""
-    return f"{crc32(master.rows(slice(0, master.shape[0])).data.tobytes()):08x}"
+    return (master if isinstance(master, Image) else master.rows(slice(0, master.shape[0]))).fingerprint
 
 
 def masters_of(inputs: Inputs) -> Masters:
@@ -111,9 +111,16 @@ class CalibratedFrame:
         self.prepared = prepared
         self.masters = masters
         for name, product in masters.given:
-            shape = pixels_of(product, name).shape
-            if shape != prepared.shape:
-                raise ValueError(f"{name} has shape {shape}, image has {prepared.shape}")
+            pixels = pixels_of(product, name)
+            check_master(
+                name, (pixels.shape, pixels.unit), (prepared.shape, self._unit_of(name, pixels.unit))
+            )
+
+    def _unit_of(self, name: str, unit: str) -> str:
+        """Unit that a master must have; a dark may be a rate or not."""
+        if name == "master dark" and unit != self.unit:
+            return f"{self.unit} / s"
+        return "" if name == "master flat" else self.unit
 
     @property
     def name(self) -> str:
@@ -137,61 +144,54 @@ class CalibratedFrame:
 
     def rows(self, rows: slice) -> Image:
         """Calibrated rows `rows`."""
-        return self._calibrate(self.prepared.rows(rows), rows, photons=True)
+        start, stop, _ = rows.indices(self.shape[0])
+        planes = empty_planes((stop - start, self.shape[1]))
+        self.fill(rows, planes)
+        return Image(planes.data, planes.variance, planes.dq, self.unit)
 
-    def masters_variance(self, rows: slice) -> Image:
-        """As data, the part of the variance of the rows that the masters brought.
-
-        The same steps on a frame without noise of its own.
-        """
-        raw = self.prepared.rows(rows)
-        noiseless = replace(raw, variance=np.zeros_like(raw.variance))
-        brought = self._calibrate(noiseless, rows, photons=False)
-        return Image(brought.variance, np.zeros_like(brought.variance), brought.dq, f"{self.unit}2")
-
-    def _calibrate(self, image: Image, rows: slice, *, photons: bool) -> Image:
-        bias, dark, flat = self.masters.bias, self.masters.dark, self.masters.flat
+    def fill(self, rows: slice, planes: Planes) -> None:
+        """Write calibrated rows `rows`; to `masters` goes the part of the variance that the masters brought."""
+        rows = slice(*rows.indices(self.shape[0])[:2])
+        self.prepared.fill(rows, planes)
+        bias, dark, flat = self._master_rows(rows)
         detector = self.prepared.frame.detector
-        master_bias = pixels_of(bias, "master bias").rows(rows) if bias is not None else None
-        if master_bias is not None:
-            image = subtract_bias(image, master_bias)
-        if photons:
-            image = add_photon_variance(image)
-        image = correct_linearity(image, detector, first_row=rows.indices(self.shape[0])[0])
-        if dark is not None:
-            image = subtract_dark(
-                image,
-                pixels_of(dark, "master dark").rows(rows),
-                exptime=self.exptime,
-                dark_exptime=dark.exptime,
-                bias_variance=master_bias.variance
-                if master_bias is not None and self.masters.same_bias
-                else None,
-            )
-        if flat is not None:
-            image = flat_correct(image, pixels_of(flat, "master flat").rows(rows))
-        return image
+        if detector.linear:
+            apply_masters(planes, replace(dark, bias=bias, flat=flat), photons=True)
+            return
+        apply_masters(planes, Applied(bias=bias), photons=True)
+        correct_linearity(planes, detector, first_row=rows.start)
+        apply_masters(planes, replace(dark, flat=flat))
+
+    def _master_rows(self, rows: slice) -> tuple[Image | None, Applied, Image | None]:
+        """Rows of bias, dark and flat; the dark with its factor."""
+        bias, dark, flat = (
+            None if product is None else pixels_of(product, name).rows(rows)
+            for name, product in self.masters.named
+        )
+        product = self.masters.dark
+        if dark is None or product is None:
+            return bias, Applied(), flat
+        factor = dark_factor((dark.shape, dark.unit), (dark.shape, self.unit), self.exptime, product.exptime)
+        if bias is None or not self.masters.same_bias or dark.unit == self.unit:
+            return bias, Applied(dark=dark, dark_factor=factor), flat
+        cancelled = 2 * self.exptime / product.exptime
+        return bias, Applied(dark=dark, dark_factor=factor, shared=bias.variance, cancelled=cancelled), flat
 
 
-@dataclass(frozen=True)
-class MastersVariance:
-    """What the masters brought to a frame's variance, as an image source."""
+def calibrated_planes(frame: CalibratedFrame) -> Planes:
+    """All rows of a calibrated frame, made strip by strip in threads; `masters` is None if it has none."""
+    ny, nx = frame.shape
+    whole = empty_planes((ny, nx), masters=bool(frame.masters.given))
 
-    frame: CalibratedFrame
+    def work(parts: Iterator[slice]) -> None:
+        for rows in parts:
+            brought = None if whole.masters is None else whole.masters[rows]
+            frame.fill(rows, Planes(whole.data[rows], whole.variance[rows], whole.dq[rows], brought))
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of rows and columns ``(ny, nx)``."""
-        return self.frame.shape
-
-    @property
-    def unit(self) -> str:
-        """Unit of the frame, squared."""
-        return f"{self.frame.unit}2"
-
-    def rows(self, rows: slice) -> Image:
-        """Rows `rows`, as data."""
-        return self.frame.masters_variance(rows)
+    height = max(1, STRIP_PIXELS // nx)
+    parts = [slice(start, min(start + height, ny)) for start in range(0, ny, height)]
+    in_threads(work, parts, threads=None if len(parts) > 4 else 1)
+    return whole
 
 
 def calibrated_frames(

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from ccdflow.recipes.calibrate import (
     CalibratedFrame,
-    MastersVariance,
     calibrated_frames,
     fingerprint,
     masters_of,
@@ -115,7 +114,7 @@ def _combined(frames: list[CalibratedFrame], bias: Product | None, parameters: D
         parameters.combination,
         scales=[1 / time for time in times],
         weights=times,
-        calibrations=[("bias", MastersVariance(frame)) for frame in frames],
+        calibrations=[("bias", frame) for frame in frames],
     )
 
 

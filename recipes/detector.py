@@ -3,7 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
 
 _SECTION = re.compile(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*")
 
@@ -95,6 +97,11 @@ class Detector:
     shape: tuple[int, int]
     amplifiers: tuple[Amplifier, ...]
 
+    @property
+    def linear(self) -> bool:
+        """Whether no amplifier is to be corrected for linearity, nor flagged beyond it."""
+        return not any(one.linearity or one.nonlinear is not None for one in self.amplifiers)
+
 
 class Pixels(Protocol):
     """A two-dimensional array of adu that can be cut: a numpy array, a memory map, a FITS section."""
@@ -105,6 +112,27 @@ class Pixels(Protocol):
         ...
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class StoredNumbers:
+    """Rows of pixels as they stand in a file, highest byte first, C-contiguous, shape (rows, nx).
+
+    As uint16, whatever their kind: signed integers of 16 bits, which mean adu - 32768 - `zero`; as uint32:
+    reals of 32 bits, which mean adu.
+    """
+
+    numbers: NDArray[Any]
+    zero: float = 0.0
+
+
+@runtime_checkable
+class StoredPixels(Protocol):
+    """Pixels that can be had as they stand in their file, which saves making and copying numbers."""
+
+    def stored(self, rows: slice) -> StoredNumbers | None:
+        """Rows `rows`; None where they are not of these two kinds."""
+        ...
 
 
 @dataclass(frozen=True)

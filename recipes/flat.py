@@ -7,7 +7,6 @@ from pydantic import Field
 
 from ccdflow.recipes.calibrate import (
     CalibratedFrame,
-    MastersVariance,
     calibrated_frames,
     masters_of,
     one_product,
@@ -73,7 +72,7 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
         parameters.combination,
         scales=[1 / light.level for _, light in usable],
         weights=[light.snr**2 for _, light in usable],
-        calibrations=[("masters", MastersVariance(frame)) for frame, _ in usable],
+        calibrations=[("masters", frame) for frame, _ in usable],
     )
     image, norm = normalised(combined.image, low=parameters.low)
     return Result(

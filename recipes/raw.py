@@ -1,14 +1,14 @@
 """From adu as the camera wrote them to electron on the assembled detector."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from ccdflow.recipes.detector import Amplifier, Detector, RawFrame, Section
+from ccdflow.recipes.detector import Amplifier, Detector, Pixels, RawFrame, StoredPixels
 from ccdflow.recipes.dq import DQ
-from ccdflow.recipes.image import FloatArray, Image
+from ccdflow.recipes.image import FloatArray, Image, Planes, empty_planes
 from ccdflow.recipes.readout import Readout
 from ccdflow.recipes.statistics import clipped_mean, robust_sigma
 
@@ -17,33 +17,6 @@ Overscan = Literal["level", "row", "none"]
 
 OVERSCAN_CLIP = 4.0
 """Overscan pixels further from the level, in standard deviations, were hit by something."""
-
-
-def flag_saturated(image: Image, *, saturation: float) -> Image:
-    """Image with ``SATURATED`` set where data are at or above `saturation`, in the unit of the image."""
-    bits = np.where(image.data >= saturation, np.uint16(DQ.SATURATED), np.uint16(0))
-    return replace(image, dq=image.dq | bits)
-
-
-def subtract_overscan(image: Image, level: FloatArray) -> Image:
-    """Image minus the overscan level: one number, or one per row or column, in an array that broadcasts."""
-    return replace(image, data=image.data - level)
-
-
-def apply_gain(image: Image, *, gain: float, read_noise: float) -> Image:
-    """Image in electron, with the read noise as its variance.
-
-    Parameters
-    ----------
-    image : Image
-        In adu.
-    gain : float
-        Electron per adu.
-    read_noise : float
-        Electron rms per pixel.
-    """
-    variance = np.full(image.shape, read_noise**2, np.float32)
-    return Image(image.data * np.float32(gain), variance, image.dq, "electron")
 
 
 @dataclass(frozen=True)
@@ -148,36 +121,76 @@ class PreparedFrame:
     def rows(self, rows: slice) -> Image:
         """Rows `rows` of the assembled detector."""
         start, stop, _ = rows.indices(self.shape[0])
-        shape = stop - start, self.shape[1]
-        whole = Image(
-            np.zeros(shape, np.float32),
-            np.zeros(shape, np.float32),
-            np.full(shape, DQ.NO_DATA, np.uint16),
-            self.unit,
-        )
+        planes = empty_planes((stop - start, self.shape[1]))
+        self.fill(rows, planes)
+        return Image(planes.data, planes.variance, planes.dq, self.unit)
+
+    def fill(self, rows: slice, planes: Planes) -> None:
+        """Write rows `rows` of the assembled detector; masters brought nothing to their variance."""
+        start, stop, _ = rows.indices(self.shape[0])
+        if not self._covered:
+            planes.data[:], planes.variance[:], planes.dq[:] = 0, 0, DQ.NO_DATA
+        if planes.masters is not None:
+            planes.masters[:] = 0
         for number, amplifier in enumerate(self.frame.detector.amplifiers):
             first, last = max(start, amplifier.target.y0), min(stop, amplifier.target.y1)
             if first < last:
-                part = self._amplifier_rows(number, first, last)
-                place = slice(first - start, last - start), slice(amplifier.target.x0, amplifier.target.x1)
-                whole.data[place], whole.variance[place], whole.dq[place] = part.data, part.variance, part.dq
-        return whole
+                self._fill_amplifier(number, first, last, _part(planes, first - start, last - start))
 
-    def _amplifier_rows(self, number: int, first: int, last: int) -> Image:
-        """Rows `first` to `last` of the detector, as far as the amplifier covers them."""
+    @cached_property
+    def _covered(self) -> bool:
+        """Whether each pixel belongs to an amplifier, none to two."""
+        targets = [amplifier.target for amplifier in self.frame.detector.amplifiers]
+        covered = np.zeros(self.shape, np.bool_)
+        for target in targets if len(targets) > 1 else ():
+            covered[target.y0 : target.y1, target.x0 : target.x1] = True
+        return bool(covered.all()) or [target.shape for target in targets] == [self.shape]
+
+    def _fill_amplifier(self, number: int, first: int, last: int, planes: Planes) -> None:
+        """Write rows `first` to `last` of the detector, as far as the amplifier covers them."""
+        # numba takes a third of a second to import, and most commands never need it.
+        from ccdflow.recipes.calibrate_kernels import electrons
+
         amplifier, level = self.frame.detector.amplifiers[number], self.levels[number]
+        data, target = amplifier.data, amplifier.target
         rows = _data_rows(amplifier, first, last)
-        image = _cut(self.frame, rows, amplifier.data)
-        image = flag_saturated(image, saturation=amplifier.saturation)
+        row_levels = np.zeros(rows.stop - rows.start, np.float32)
+        column_levels = np.zeros(data.x1 - data.x0, np.float32)
         read_noise = self.readout.read_noises[number]
         if level is not None:
-            inside = slice(rows.start - amplifier.data.y0, rows.stop - amplifier.data.y0)
-            values = level.values[inside] if len(level.values) > 1 else level.values
-            image = subtract_overscan(image, values)
+            if level.values.shape[1] > 1:
+                column_levels = level.values[0]
+            else:
+                inside = slice(rows.start - data.y0, rows.stop - data.y0)
+                row_levels[:] = level.values[inside, 0] if len(level.values) > 1 else level.values[0, 0]
             read_noise *= (1 + 1 / level.pixels) ** 0.5
-        image = apply_gain(image, gain=self.readout.gains[number], read_noise=read_noise)
-        image.data[(image.dq & DQ.NO_DATA) != 0] = 0
-        return _turned(image, amplifier)
+        turned = data.flip_y != target.flip_y, data.flip_x != target.flip_x
+        electrons(
+            read_adu(self.frame.pixels, rows),
+            (data.x0, data.x1, target.x0, *turned),
+            (row_levels, np.ascontiguousarray(column_levels)),
+            (self.readout.gains[number], read_noise**2, amplifier.saturation),
+            (planes.data, planes.variance, planes.dq),
+        )
+
+
+def read_adu(pixels: Pixels, rows: slice) -> FloatArray:
+    """Whole rows of a raw array in adu: float32, shape (rows, nx), C-contiguous."""
+    from ccdflow.recipes.calibrate_kernels import decode_integers, decode_reals
+
+    stored = pixels.stored(rows) if isinstance(pixels, StoredPixels) else None
+    if stored is None:
+        return np.ascontiguousarray(pixels[rows, slice(None)], np.float32)
+    adu = np.empty(stored.numbers.shape, np.float32)
+    if stored.numbers.dtype.itemsize == 2:
+        decode_integers(stored.numbers.reshape(-1), stored.zero, adu.reshape(-1))
+    else:
+        decode_reals(stored.numbers.reshape(-1), adu.view(np.uint32).reshape(-1))
+    return adu
+
+
+def _part(planes: Planes, first: int, last: int) -> Planes:
+    return Planes(planes.data[first:last], planes.variance[first:last], planes.dq[first:last])
 
 
 def prepare(frame: RawFrame, readout: Readout, *, overscan: Overscan = "level") -> Image:
@@ -191,35 +204,33 @@ def amplifier_region(amplifier: Amplifier) -> tuple[slice, slice]:
     return slice(target.y0, target.y1), slice(target.x0, target.x1)
 
 
-def correct_linearity(image: Image, detector: Detector, *, first_row: int = 0) -> Image:
-    """Image in which a signal s became s (1 + c1 s + c2 s² + ...), and what lies beyond its range is flagged.
+def correct_linearity(planes: Planes, detector: Detector, *, first_row: int = 0) -> None:
+    """Make of each signal s the true s (1 + c1 s + c2 s² + ...), and flag what lies beyond its range; in place.
 
     Parameters
     ----------
-    image : Image
+    planes : Planes
         In electron, bias subtracted; rows of the assembled detector from `first_row` on.
     detector : Detector
         Its amplifiers' `linearity` holds c1, c2, ...; above its `nonlinear` a pixel gets ``NONLINEAR``.
 
     Notes
     -----
-    The variance is multiplied by the square of the polynomial's derivative.
+    Variances are multiplied by the square of the polynomial's derivative.
     """
-    if not any(one.linearity or one.nonlinear is not None for one in detector.amplifiers):
-        return image
-    result = Image(image.data.copy(), image.variance.copy(), image.dq.copy(), image.unit)
     for amplifier in detector.amplifiers:
         rows, columns = amplifier_region(amplifier)
-        start, stop = max(rows.start - first_row, 0), max(rows.stop - first_row, 0)
-        place = slice(start, stop), columns
-        signal = image.data[place]
+        place = slice(max(rows.start - first_row, 0), max(rows.stop - first_row, 0)), columns
+        signal = planes.data[place].copy()
         if amplifier.nonlinear is not None:
-            result.dq[place] |= np.where(signal > amplifier.nonlinear, np.uint16(DQ.NONLINEAR), np.uint16(0))
+            planes.dq[place] |= np.where(signal > amplifier.nonlinear, np.uint16(DQ.NONLINEAR), np.uint16(0))
         if amplifier.linearity:
             polynomial = np.polynomial.Polynomial([0.0, 1.0, *amplifier.linearity])
-            result.data[place] = polynomial(signal)
-            result.variance[place] *= polynomial.deriv()(signal) ** 2
-    return result
+            planes.data[place] = polynomial(signal)
+            slope = polynomial.deriv()(signal)
+            planes.variance[place] *= slope**2
+            if planes.masters is not None:
+                planes.masters[place] *= slope**2
 
 
 def _data_rows(amplifier: Amplifier, first: int, last: int) -> slice:
@@ -227,16 +238,3 @@ def _data_rows(amplifier: Amplifier, first: int, last: int) -> slice:
     if data.flip_y != target.flip_y:
         return slice(data.y1 - (last - target.y0), data.y1 - (first - target.y0))
     return slice(data.y0 + first - target.y0, data.y0 + last - target.y0)
-
-
-def _cut(frame: RawFrame, rows: slice, section: Section) -> Image:
-    data = np.array(frame.pixels[rows, slice(section.x0, section.x1)], np.float32)
-    dq = np.where(np.isfinite(data), np.uint16(0), np.uint16(DQ.NO_DATA))
-    return Image(data, np.zeros(data.shape, np.float32), dq, "adu")
-
-
-def _turned(image: Image, amplifier: Amplifier) -> Image:
-    """Image in the orientation of the assembled detector."""
-    y = slice(None, None, -1 if amplifier.data.flip_y != amplifier.target.flip_y else 1)
-    x = slice(None, None, -1 if amplifier.data.flip_x != amplifier.target.flip_x else 1)
-    return Image(image.data[y, x], image.variance[y, x], image.dq[y, x], image.unit)

@@ -8,6 +8,7 @@ from ccdflow.recipes.calibrate import (
     CalibratedFrame,
     Masters,
     calibrated_frames,
+    calibrated_planes,
     masters_of,
     one_product,
     pixels_of,
@@ -42,10 +43,12 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
         raise ValueError(f"found {len(raw)} frames as main, one is needed")
     masters = masters_of(inputs)
     (frame,), doubts = calibrated_frames(raw, masters, one_product(inputs, "gain"), parameters.overscan)
-    image = _flagged(frame.rows(WHOLE), one_product(inputs, "bad_pixel_mask"), parameters)
+    planes = calibrated_planes(frame)
+    image = Image(planes.data, planes.variance, planes.dq, frame.unit)
+    image = _flagged(image, one_product(inputs, "bad_pixel_mask"), parameters)
     output = Output(
         image,
-        calibration_variance=frame.masters_variance(WHOLE).data if masters.given else None,
+        calibration_variance=planes.masters,
         cards={**frame.prepared.readout.cards, **_cards(frame, masters)},
         quality=_quality(image),
     )
