@@ -7,14 +7,13 @@ import numpy as np
 
 from ccdflow.recipes.calibrate import one_product, raw_frames
 from ccdflow.recipes.combine import combine
-from ccdflow.recipes.dq import excluded
 from ccdflow.recipes.gain import read_noise_of_amplifiers
 from ccdflow.recipes.image import Image
 from ccdflow.recipes.masters import MasterParameters, combined_cards, combined_quality, combined_warnings
 from ccdflow.recipes.raw import PreparedFrame
 from ccdflow.recipes.readout import Readout, readouts
 from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Recipe, Result
-from ccdflow.recipes.statistics import clipped_mean, robust_sigma
+from ccdflow.recipes.statistics import clipped_mean, good_sample, robust_sigma
 
 PAIRED = 4
 """So many biases measure the read noise; more would only cost time."""
@@ -66,8 +65,8 @@ def _with_measured_noise(readout: Readout, measured: Sequence[float]) -> Readout
 
 
 def _level(image: Image) -> tuple[float, float]:
-    """Clipped mean and robust standard deviation of the good pixels."""
-    good = image.data[~excluded(image.dq)]
+    """Clipped mean and robust standard deviation of the good pixels, of evenly spread ones of a large image."""
+    good = good_sample(image)
     return (clipped_mean(good), robust_sigma(good)) if good.size else (0.0, 0.0)
 
 

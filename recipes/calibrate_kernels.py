@@ -96,6 +96,15 @@ def electrons(raw, place, levels, numbers, out):
             _turn(dq)
 
 
+@compiled(constant(types.uint16, 1), types.uint16)
+def count_flagged(dq, bits):
+    """How many pixels have any of the bits."""
+    count = 0
+    for x in range(dq.size):
+        count += (dq[x] & bits) != 0
+    return count
+
+
 @compiled()
 def _subtract(values, factor, out):
     for x in range(out.size):

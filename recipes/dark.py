@@ -19,7 +19,7 @@ from ccdflow.recipes.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.image import FloatArray, Image
 from ccdflow.recipes.masters import MasterParameters, combined_cards, combined_quality, combined_warnings
 from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Product, Recipe, Result
-from ccdflow.recipes.statistics import robust_sigma
+from ccdflow.recipes.statistics import good_sample, robust_sigma
 
 NEIGHBOURHOOD = 32
 """Side in pixels of the blocks whose median stands for a pixel's neighbours."""
@@ -50,7 +50,7 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
         dq=combined.image.dq | np.where(hot, np.uint16(DQ.HOT), np.uint16(0)),
         unit="electron / s" if masters.bias is not None else "electron",
     )
-    good = image.data[~excluded(image.dq)]
+    good = good_sample(image)
     output = Output(
         image,
         ngood=combined.ngood,
@@ -89,13 +89,18 @@ def hot_pixels(image: Image, *, sigma: float) -> BoolArray:
 
 
 def _block_medians(data: FloatArray, good: BoolArray) -> FloatArray:
-    result = np.zeros_like(data)
-    for y in range(0, data.shape[0], NEIGHBOURHOOD):
-        for x in range(0, data.shape[1], NEIGHBOURHOOD):
-            block = slice(y, y + NEIGHBOURHOOD), slice(x, x + NEIGHBOURHOOD)
-            values = data[block][good[block]]
-            result[block] = np.median(values) if values.size else 0
-    return result
+    """Median of the good pixels of each pixel's block; 0 where it has none."""
+    ny, nx = data.shape
+    side = NEIGHBOURHOOD
+    rows, columns = -(-ny // side), -(-nx // side)
+    padded = np.full((rows * side, columns * side), np.inf, np.float32)
+    np.copyto(padded[:ny, :nx], data, where=good)
+    blocks = padded.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows, columns, -1)
+    blocks.sort(axis=2)
+    count = np.isfinite(blocks).sum(axis=2, keepdims=True)
+    low, high = (np.take_along_axis(blocks, np.maximum(at, 0), 2) for at in ((count - 1) // 2, count // 2))
+    medians = np.where(count > 0, (low + high) / 2, 0)[:, :, 0].astype(np.float32)
+    return np.repeat(np.repeat(medians, side, 0), side, 1)[:ny, :nx]
 
 
 def _combined(frames: list[CalibratedFrame], bias: Product | None, parameters: DarkParameters) -> Combined:

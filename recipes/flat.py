@@ -34,6 +34,10 @@ class FlatParameters(MasterParameters):
     )
 
 
+LIGHT_BANDS, LIGHT_PIXELS = 16, 300_000
+"""Bands of rows, and pixels in them, that tell how much light a flat has."""
+
+
 @dataclass(frozen=True)
 class Illumination:
     """Light in one flat: level in electron, signal over noise of a pixel, fraction of saturated pixels."""
@@ -81,16 +85,25 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
 
 
 def illumination(frame: CalibratedFrame) -> Illumination:
-    """Light in the central half of rows and columns: a clipped mean, so that stars and dust don't count."""
+    """Light in the central half of rows and columns: a clipped mean, so that stars and dust don't count.
+
+    Of a large frame some bands of rows are looked at.
+    """
     ny, nx = frame.shape
-    band = frame.rows(slice(ny // 4, max(ny - ny // 4, ny // 4 + 1)))
-    centre = slice(None), slice(nx // 4, max(nx - nx // 4, nx // 4 + 1))
-    saturated = float(((band.dq & DQ.SATURATED) != 0).mean())
-    good = ~excluded(band.dq[centre])
+    height = max(1, LIGHT_PIXELS // nx // LIGHT_BANDS)
+    starts = np.linspace(ny // 4, max(ny - ny // 4 - height, ny // 4), LIGHT_BANDS).astype(int).tolist()
+    bands = [frame.rows(slice(start, min(start + height, ny))) for start in starts]
+    saturated = float(np.mean([((band.dq & DQ.SATURATED) != 0).mean() for band in bands]))
+    middle = slice(nx // 4, max(nx - nx // 4, nx // 4 + 1))
+    data, variance, dq = (
+        np.concatenate([plane[:, middle].ravel() for plane in planes])
+        for planes in zip(*((band.data, band.variance, band.dq) for band in bands), strict=True)
+    )
+    good = ~excluded(dq)
     if not good.any():
         return Illumination(0.0, 0.0, saturated)
-    level = clipped_mean(band.data[centre][good])
-    noise = float(np.sqrt(np.median(band.variance[centre][good])))
+    level = clipped_mean(data[good])
+    noise = float(np.sqrt(np.median(variance[good])))
     return Illumination(level, level / noise if noise > 0 else 0.0, saturated)
 
 

@@ -46,12 +46,14 @@ def overscan_level(frame: RawFrame, amplifier: Amplifier, method: Overscan) -> O
     section = amplifier.overscan
     if section is None or method == "none":
         return None
-    raw = np.asarray(frame.pixels[slice(section.y0, section.y1), slice(section.x0, section.x1)], np.float64)
-    if not np.isfinite(raw).any():
+    stored = np.asarray(frame.pixels[slice(section.y0, section.y1), slice(section.x0, section.x1)])
+    finite = stored if stored.dtype.kind in "ui" else stored[np.isfinite(stored)]
+    if not finite.size:
         raise ValueError(f"overscan of {frame.name} amplifier {amplifier.name!r} holds no finite pixel")
     if method == "level":
-        level = clipped_mean(raw[np.isfinite(raw)], sigma=OVERSCAN_CLIP)
-        return OverscanLevel(np.full((1, 1), level, np.float32), raw.size)
+        level = clipped_mean(finite, sigma=OVERSCAN_CLIP)
+        return OverscanLevel(np.full((1, 1), level, np.float32), stored.size)
+    raw = np.asarray(stored, np.float64)
     data = amplifier.data
     if section.y0 <= data.y0 and section.y1 >= data.y1:
         beside = raw[data.y0 - section.y0 : data.y1 - section.y0]

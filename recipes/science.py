@@ -14,11 +14,11 @@ from ccdflow.recipes.calibrate import (
     pixels_of,
     raw_frames,
 )
-from ccdflow.recipes.dq import DQ, excluded
+from ccdflow.recipes.dq import DQ, EXCLUDED
 from ccdflow.recipes.image import Image
 from ccdflow.recipes.raw import Overscan
 from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Parameters, Product, Recipe, Result
-from ccdflow.recipes.statistics import sampled, without_outliers
+from ccdflow.recipes.statistics import good_sample, without_outliers
 
 WHOLE = slice(None)
 
@@ -79,14 +79,16 @@ def _cards(frame: CalibratedFrame, masters: Masters) -> dict[str, Card]:
 
 
 def _quality(image: Image) -> dict[str, float]:
-    bad = excluded(image.dq)
-    good = image.data[~bad]
-    sky = without_outliers(sampled(good), sigma=3.0)
+    # numba takes a third of a second to import, and most commands never need it.
+    from ccdflow.recipes.calibrate_kernels import count_flagged
+
+    bits = np.ravel(image.dq)
+    sky = without_outliers(good_sample(image), sigma=3.0)
     return {
         "background": float(np.median(sky)) if sky.size else 0.0,
         "background_sigma": float(sky.std()) if sky.size else 0.0,
-        "saturated_fraction": float(((image.dq & DQ.SATURATED) != 0).mean()),
-        "bad_fraction": float(bad.mean()),
+        "saturated_fraction": count_flagged(bits, DQ.SATURATED) / bits.size,
+        "bad_fraction": count_flagged(bits, int(EXCLUDED)) / bits.size,
     }
 
 
