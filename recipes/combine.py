@@ -22,6 +22,7 @@ CLIPS: tuple[Clip, ...] = ("none", "minmax", "sigma", "mad", "variance")
 """In the order in which the kernel numbers them."""
 
 Method = Literal["mean", "median"]
+CombinedPlanes = tuple[FloatArray, FloatArray, FloatArray, NDArray[np.uint16], NDArray[np.uint16]]
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,10 @@ def combine(
     """
     frames = checked_frames(sources, scales, weights, calibrations)
     rule, scatter = _choose_rule(frames, options)
-    combined = _Combination.of(frames, rule, median=options.method == "median")
-    parts = list(strips(frames.shape, len(sources), strip_rows))
-    few = 1 if len(sources) * frames.shape[0] * frames.shape[1] < FEW_VALUES else None
-    counted = in_threads(combined.work, parts, threads=few)
-    usable, rejected = (sum(one[i] for one in counted) for i in range(2))
-    data, variance, shared, dq, ngood = combined.planes
+    planes, (usable, rejected) = run_kernel(
+        frames, rule, median=options.method == "median", strip_rows=strip_rows
+    )
+    data, variance, shared, dq, ngood = planes
     return Combined(
         image=Image(data, variance, dq, sources[0].unit),
         ngood=ngood,
@@ -151,6 +150,21 @@ def combine(
         fell_back=rule.clip != options.clip and len(sources) > 1,
         calibration_variance=shared if any(frames.identities) else None,
     )
+
+
+def run_kernel(
+    frames: Frames, rule: Rule, *, median: bool, strip_rows: int | None = None, threads: int | None = None
+) -> tuple[CombinedPlanes, tuple[int, int]]:
+    """Data, variance, masters' part of it, DQ and number of good values; and how many were usable, and rejected.
+
+    Neither the height of the strips nor the number of threads changes the result.
+    """
+    made = _Combination.of(frames, rule, median=median)
+    parts = list(strips(frames.shape, len(frames.sources), strip_rows))
+    if threads is None and len(frames.sources) * frames.shape[0] * frames.shape[1] < FEW_VALUES:
+        threads = 1
+    counted = in_threads(made.work, parts, threads=threads)
+    return made.planes, (sum(one[0] for one in counted), sum(one[1] for one in counted))
 
 
 @dataclass(frozen=True)
@@ -163,7 +177,7 @@ class _Combination:
     numbers: FloatArray
     table: FloatArray
     factors: FloatArray
-    planes: tuple[FloatArray, FloatArray, FloatArray, NDArray[np.uint16], NDArray[np.uint16]]
+    planes: CombinedPlanes
 
     @classmethod
     def of(cls, frames: Frames, rule: Rule, *, median: bool) -> "_Combination":
@@ -180,7 +194,9 @@ class _Combination:
             network(n),
             np.array(numbers, np.float32),
             np.stack(table),
-            np.array([0.0, *(median_variance(k) * k if median else 1.0 for k in range(1, n + 1))], np.float32),
+            np.array(
+                [0.0, *(median_variance(k) * k if median else 1.0 for k in range(1, n + 1))], np.float32
+            ),
             cast(Any, tuple(np.empty(frames.shape, kind) for kind in ("f4", "f4", "f4", "u2", "u2"))),
         )
 

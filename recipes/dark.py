@@ -137,7 +137,7 @@ def _bias_cards(bias: Product | None) -> dict[str, Card]:
 
 RECIPE = Recipe(
     name="dark",
-    version="1",
+    version="2",
     inputs={"main": Input("raw", 1, None), "bias": Input("product", 0, 1), "gain": Input("product", 0, 1)},
     outputs=("master_dark",),
     parameters=DarkParameters,

@@ -161,7 +161,7 @@ def _output(
 
 RECIPE = Recipe(
     name="flat",
-    version="1",
+    version="2",
     inputs={
         "main": Input("raw", 1, None),
         "bias": Input("product", 0, 1),

@@ -94,7 +94,7 @@ def _quality(image: Image) -> dict[str, float]:
 
 RECIPE = Recipe(
     name="science",
-    version="1",
+    version="2",
     inputs={
         "main": Input("raw", 1, 1),
         "bias": Input("product", 0, 1),
