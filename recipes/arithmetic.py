@@ -75,7 +75,7 @@ def _flattened(
 
 def _applied(image: Image, applied: Applied, *, photons: bool = False) -> Image:
     """New image, to which masters were applied."""
-    planes = Planes(*(np.array(plane, order="C") for plane in (image.data, image.variance, image.dq)))
+    planes = Planes(image.data.copy("C"), image.variance.copy("C"), image.dq.copy("C"))
     apply_masters(planes, applied, photons=photons)
     return Image(planes.data, planes.variance, planes.dq, image.unit)
 

@@ -5,12 +5,13 @@ numba takes a third of a second to import, and commands that only ask never need
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from numba import njit, types
+import numba
+from numba import types
 
-Function = TypeVar("Function", bound=Callable[..., object])
-
+Function = Callable[..., Any]
+Decorator = Callable[[Function], Function]
 
 
 def array(dtype: Any, dimensions: int) -> Any:
@@ -23,22 +24,25 @@ def constant(dtype: Any, dimensions: int) -> Any:
     return types.Array(dtype, dimensions, "C", readonly=True)
 
 
-def compiled(*signature: Any) -> Callable[[Function], Function]:
+def compiled(*signature: Any) -> Decorator:
     """Decorator: function as machine code that lets go of the interpreter while it runs.
 
-    With types of its arguments it is compiled once, for these, else for each combination that it is called
-    with. IEEE arithmetic as written, no fused or reordered sums: the same pixels on every machine. Division by
+    With the types of its arguments it is compiled at once, for these, and kept on disk. Without it is a part of
+    others, compiled with them; as what is kept is told by the file of the whole alone, parts stand in the same
+    file. IEEE arithmetic as written, no fused or reordered sums: the same pixels on every machine. Division by
     zero gives infinity or NaN as in numpy.
     """
+    jit: Any = numba.njit
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
     if not signature:
-        return lambda function: njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
-    arguments = (signature,)
+        part: Decorator = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+        return part
 
     def decorate(function: Function) -> Function:
         try:
-            return njit(*arguments, cache=True, **options)(function)  # type: ignore[no-any-return]
+            made: Function = jit(signature, cache=True, **options)(function)
         except RuntimeError:  # nowhere may a cache be written
-            return njit(*arguments, **options)(function)  # type: ignore[no-any-return]
+            made = jit(signature, **options)(function)
+        return made
 
     return decorate

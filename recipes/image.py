@@ -72,7 +72,7 @@ class Image:
     @cached_property
     def fingerprint(self) -> str:
         """Short text that tells the image by its data."""
-        return f"{crc32(np.ascontiguousarray(self.data)):08x}"
+        return f"{crc32(np.ascontiguousarray(self.data).data):08x}"
 
 
 @dataclass(frozen=True)

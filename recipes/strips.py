@@ -134,8 +134,10 @@ class StripReader:
             wanted = bool(identity) and masters is not None
             shared = self._shared[i].reshape(height, nx) if wanted else None
             planes = Planes(
-                *(plane[i].reshape(height, nx) for plane in (self._values, self._variance, self._dq)),
-                masters=shared if masters is source else None,
+                self._values[i].reshape(height, nx),
+                self._variance[i].reshape(height, nx),
+                self._dq[i].reshape(height, nx),
+                shared if masters is source else None,
             )
             fill(source, rows, planes)
             if shared is not None and masters is not None and masters is not source:
