@@ -3,6 +3,9 @@
 Pixels go through in blocks that stay in a core's cache. Within a block every step runs along rows of pixels, frame
 by frame, so that the compiler turns it into vector instructions; even sorting does, by a network that exchanges
 whole rows. Only pixels that miss a value, or of which one was clipped, are then looked at one by one.
+
+Each function, and each call of one within another, takes its time to compile: hence few functions, and loops where
+a call would read better. Not more than two arrays are written in a loop, or it does not become vector instructions.
 """
 
 import numpy as np
@@ -18,6 +21,8 @@ SCALE, WEIGHT, INVERSE_RATIO, WIDTH, ONES = range(5)
 """Rows of the table of the frames."""
 BLOCK_VALUES = 8192
 """Values in one block of all frames: a few blocks of float32 fit a core's cache."""
+CENTRE, COMMON, LIMIT, TOTAL, INDEPENDENT, TOGETHER, SPARE = range(7)
+"""Rows of numbers that a block has one of for each pixel."""
 
 INF = np.float32(np.inf)
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
@@ -28,207 +33,171 @@ EXCLUDING = np.uint16(EXCLUDED)
 
 
 @compiled()
-def _scale(values, factor, out):
-    for x in range(out.size):
-        out[x] = values[x] * factor
+def _load(strip, table, start, w, v, s, c, used, counts):
+    """Scale a block of all frames into the cache, and count each pixel's usable values; gives their number."""
+    stop, usable, grouped = start + w, 0, c.shape[0] > 0
+    for i in range(v.shape[0]):
+        scale = table[SCALE, i]
+        values, variance, dq = strip[0][i, start:stop], strip[1][i, start:stop], strip[3][i, start:stop]
+        shared = strip[2][i if grouped else 0 : i + 1 if grouped else 0]
+        row, spread, mark = v[i, :w], s[i, :w], used[i, :w]
+        for x in range(w):
+            row[x] = values[x] * scale
+            spread[x] = variance[x] * (scale * scale)
+        for x in range(w):
+            finite = (abs(row[x]) < INF) & (abs(spread[x]) < INF)
+            mark[x] = finite & ((dq[x] & EXCLUDING) == 0)
+        if grouped:
+            part, given = c[i, :w], shared[0, start:stop]
+            for x in range(w):
+                part[x] = given[x] * (scale * scale)
+                mark[x] &= abs(part[x]) < INF
+        for x in range(w):
+            usable += mark[x]
+    for x in range(w):
+        counts[x] = v.shape[0]
+    if usable < v.shape[0] * w:
+        for x in range(w):
+            counts[x] = 0
+        for i in range(v.shape[0]):
+            mark = used[i, :w]
+            for x in range(w):
+                counts[x] += mark[x]
+    return usable
 
 
 @compiled()
-def _mark_used(values, variance, dq, out):
-    """Mark what neither bits nor missing numbers exclude; gives how many there are."""
-    count = 0
-    for x in range(out.size):
-        good = ((dq[x] & EXCLUDING) == 0) & (abs(values[x]) < INF) & (abs(variance[x]) < INF)
-        out[x] = good
-        count += good
-    return count
-
-
-@compiled()
-def _and_finite(values, out):
-    count = 0
-    for x in range(out.size):
-        good = out[x] & (abs(values[x]) < INF)
-        out[x] = good
-        count += good
-    return count
-
-
-@compiled()
-def _count(used, counts):
-    for x in range(counts.size):
-        counts[x] += used[x]
-
-
-@compiled()
-def _fill_unused(values, used, out):
-    """Values, and infinity where there is none: sorted, they stand last."""
-    for x in range(out.size):
-        out[x] = values[x] if used[x] else INF
-
-
-@compiled()
-def _exchange(low, high):
-    for x in range(low.size):
-        a, b = low[x], high[x]
-        low[x] = b if b < a else a
-        high[x] = a if b < a else b
-
-
-@compiled()
-def _sorted_medians(block, exchanges, out):
-    """Sort the columns of the block; `out` becomes the median of all their values."""
-    n, w = block.shape[0], out.size
+def _find_medians(values, factors, used, exchanges, ordered, out):
+    """Median of all values times their factors, which are left sorted in `ordered`: first those that count."""
+    n, w = values.shape[0], out.size
+    for i in range(n):
+        row, mark, to, factor = values[i, :w], used[i, :w], ordered[i, :w], factors[i]
+        for x in range(w):
+            to[x] = row[x] * factor if mark[x] else INF
     for k in range(exchanges.shape[0]):
-        _exchange(block[exchanges[k, 0], :w], block[exchanges[k, 1], :w])
-    low, high = block[(n - 1) // 2, :w], block[n // 2, :w]
+        low, high = ordered[exchanges[k, 0], :w], ordered[exchanges[k, 1], :w]
+        for x in range(w):
+            a, b = low[x], high[x]
+            low[x] = b if b < a else a
+            high[x] = a if b < a else b
+    low, high = ordered[(n - 1) // 2, :w], ordered[n // 2, :w]
     for x in range(w):
         out[x] = (low[x] + high[x]) * HALF
 
 
 @compiled()
-def _differ(a, b, factor_a, factor_b):
-    different = 0
-    for x in range(a.size):
-        different |= a[x] * factor_a != b[x] * factor_b
-    return different != 0
-
-
-@compiled()
 def _all_alike(variance, table, w):
     """Whether all frames state the same variance, so that its median need not be looked for."""
-    first = variance[0, :w]
+    different = False
+    first, factor = variance[0, :w], table[INVERSE_RATIO, 0]
     for i in range(1, variance.shape[0]):
-        if _differ(first, variance[i, :w], table[INVERSE_RATIO, 0], table[INVERSE_RATIO, i]):
-            return False
-    return True
+        row, own = variance[i, :w], table[INVERSE_RATIO, i]
+        for x in range(w):
+            different |= first[x] * factor != row[x] * own
+        if different:
+            break
+    return not different
 
 
 @compiled()
-def _variance_limit(common, centre, sigma, relative, out):
-    for x in range(out.size):
-        change = relative * centre[x]
-        out[x] = sigma * np.sqrt(common[x] + change * change)
-
-
-@compiled()
-def _window(low, high, centre, out):
-    for x in range(out.size):
-        below, above = centre[x] - low[x], high[x] - centre[x]
-        farther = below if below > above else above
-        out[x] = farther if farther < out[x] else out[x]
-
-
-@compiled()
-def _add_distance(ordered, rank, centre, spare, out):
-    """Add half of the `rank`-th smallest distance from the centre.
-
-    The nearest values to a point stand side by side in sorted ones: of all windows of `rank` values that whose
-    farther end is nearest.
-    """
-    w = out.size
-    spare[:] = INF
-    for first in range(ordered.shape[0] - rank + 1):
-        _window(ordered[first, :w], ordered[first + rank - 1, :w], centre, spare)
+def _find_limit(clip, numbers, v, ordered, rows, w):
+    """Distance from the centre at which a value of a frame of width 1 is clipped, where all values count."""
+    n = v.shape[0]
+    sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
+    centre, common, limit, spare = rows[CENTRE, :w], rows[COMMON, :w], rows[LIMIT, :w], rows[SPARE, :w]
+    if clip == VARIANCE:
+        for x in range(w):
+            change = relative * centre[x]
+            limit[x] = sigma * np.sqrt(common[x] + change * change)
+        return
     for x in range(w):
-        out[x] += spare[x] * HALF
+        limit[x] = ZERO
+    if clip == MAD:
+        # The nearest values to a point stand side by side in sorted ones: the distance of the k-th nearest is that
+        # of the farther end of the window of k values whose farther end is nearest.
+        for k in ((n + 1) // 2, n // 2 + 1):
+            for x in range(w):
+                spare[x] = INF
+            for first in range(n - k + 1):
+                low, high = ordered[first, :w], ordered[first + k - 1, :w]
+                for x in range(w):
+                    below, above = centre[x] - low[x], high[x] - centre[x]
+                    farther = below if below > above else above
+                    spare[x] = farther if farther < spare[x] else spare[x]
+            for x in range(w):
+                limit[x] += spare[x] * HALF
+        for x in range(w):
+            spread, stated = limit[x] * MAD_TO_SIGMA / median_width, floor * np.sqrt(common[x])
+            limit[x] = sigma * (stated if stated > spread else spread)
+    elif clip == SIGMA:
+        for x in range(w):
+            spare[x] = ZERO
+        for i in range(n):
+            row = v[i, :w]
+            for x in range(w):
+                spare[x] += row[x]
+        for i in range(n):
+            row = v[i, :w]
+            for x in range(w):
+                distance = row[x] - spare[x] / np.float32(n)
+                limit[x] += distance * distance
+        for x in range(w):
+            limit[x] = sigma * np.sqrt(limit[x] / np.float32(n))
 
 
 @compiled()
-def _mad_limit(common, sigma, floor, median_width, out):
-    """`out` holds the median distance from the median, and becomes the limit."""
-    for x in range(out.size):
-        spread = out[x] * MAD_TO_SIGMA / median_width
-        stated = floor * np.sqrt(common[x])
-        out[x] = sigma * (stated if stated > spread else spread)
-
-
-@compiled()
-def _add(values, out):
-    for x in range(out.size):
-        out[x] += values[x]
-
-
-@compiled()
-def _add_squares(values, mean, out):
-    for x in range(out.size):
-        distance = values[x] - mean[x]
-        out[x] += distance * distance
-
-
-@compiled()
-def _scatter_limit(values, sigma, mean, out):
-    """Population standard deviation of the values of each column, times sigma."""
-    n, w = values.shape[0], out.size
-    mean[:] = ZERO
+def _average_block(start, w, clip, median, table, identity, groups, factors, v, s, c, dq, rows, apart, out):
+    """Average all values of each pixel, and note of which pixels one must be clipped."""
+    n, stop = v.shape[0], start + w
+    centre, limit, total, independent = (
+        rows[CENTRE, :w],
+        rows[LIMIT, :w],
+        rows[TOTAL, :w],
+        rows[INDEPENDENT, :w],
+    )
+    together, root, bits = rows[TOGETHER, :w], rows[SPARE, :w], out[3][start:stop]
+    for x in range(w):
+        total[x], independent[x] = ZERO, ZERO
+    for x in range(w):
+        together[x], bits[x] = ZERO, 0
+    weights = ZERO
     for i in range(n):
-        _add(values[i, :w], mean)
+        weight = ONE if median else table[WEIGHT, i]
+        weights += weight
+        squared, width = weight * weight, table[WIDTH, i]
+        value, variance, flags = v[i, :w], s[i, :w], dq[i, start:stop]
+        if clip >= SIGMA:
+            for x in range(w):
+                apart[x] |= abs(value[x] - centre[x]) > width * limit[x]
+        for x in range(w):
+            total[x] += (value[x] - centre[x]) * weight
+            independent[x] += variance[x] * squared
+        for x in range(w):
+            bits[x] |= flags[x]
+    for group in range(groups):
+        for x in range(w):
+            root[x] = ZERO
+        for i in range(n):
+            if identity[i] == group:
+                weight, part = ONE if median else table[WEIGHT, i], c[i, :w]
+                for x in range(w):
+                    brought = part[x] if part[x] > ZERO else ZERO
+                    independent[x] -= brought * (weight * weight)
+                    root[x] += np.sqrt(brought) * weight
+        for x in range(w):
+            together[x] += root[x] * root[x]
+    data, variance, shared = out[0][start:stop], out[1][start:stop], out[2][start:stop]
+    factor = factors[n] if median else ONE
     for x in range(w):
-        mean[x] /= np.float32(n)
-    out[:] = ZERO
-    for i in range(n):
-        _add_squares(values[i, :w], mean, out)
+        data[x] = centre[x] if median else centre[x] + total[x] / weights
     for x in range(w):
-        out[x] = sigma * np.sqrt(out[x] / np.float32(n))
-
-
-@compiled()
-def _note_outliers(values, centre, limit, width, apart):
-    for x in range(apart.size):
-        apart[x] |= abs(values[x] - centre[x]) > width * limit[x]
-
-
-@compiled()
-def _add_weighted(values, pivot, weight, out):
-    for x in range(out.size):
-        out[x] += (values[x] - pivot[x]) * weight
-
-
-@compiled()
-def _add_scaled(values, factor, out):
-    for x in range(out.size):
-        out[x] += values[x] * factor
-
-
-@compiled()
-def _add_root(shared, weight, out):
-    for x in range(out.size):
-        out[x] += np.sqrt(shared[x] if shared[x] > ZERO else ZERO) * weight
-
-
-@compiled()
-def _take_part(shared, factor, out):
-    for x in range(out.size):
-        out[x] -= (shared[x] if shared[x] > ZERO else ZERO) * factor
-
-
-@compiled()
-def _add_square(root, out):
-    for x in range(out.size):
-        out[x] += root[x] * root[x]
-
-
-@compiled()
-def _join_bits(dq, out):
-    for x in range(out.size):
-        out[x] |= dq[x]
-
-
-@compiled()
-def _finish(pivot, total, weights, out):
-    for x in range(out.size):
-        out[x] = pivot[x] + total[x] / weights
-
-
-@compiled()
-def _finish_variance(independent, together, factor, squared, out):
-    for x in range(out.size):
         own = independent[x] * factor
-        out[x] = ((own if own > ZERO else ZERO) + together[x]) / squared
+        variance[x] = ((own if own > ZERO else ZERO) + together[x]) / (weights * weights)
+        shared[x] = together[x] / (weights * weights)
 
 
 @compiled()
-def _middle_of(column, count):
+def _middle(column, count):
     return (column[(count - 1) // 2] + column[count // 2]) * HALF if count > 0 else ZERO
 
 
@@ -247,24 +216,33 @@ def _remove(column, count, value):
 
 
 @compiled()
-def _half_distance(column, count, rank, centre):
-    least = INF
-    for first in range(count - rank + 1):
-        least = min(least, max(centre - column[first], column[first + rank - 1] - centre))
-    return least * HALF
-
-
-@compiled()
-def _scatter_of(values, kept, x, count):
+def _limit_of(x, clip, numbers, values, kept, column, count, centre, common):
+    """The limit of one pixel, of which `count` values are left."""
+    sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
+    if clip == VARIANCE:
+        change = relative * centre
+        return sigma * np.sqrt(common + change * change)
+    if clip == MAD:
+        distance = ZERO
+        for k in ((count + 1) // 2, count // 2 + 1):
+            least = INF
+            for first in range(count - k + 1):
+                below, above = centre - column[first], column[first + k - 1] - centre
+                farther = below if below > above else above
+                least = farther if farther < least else least
+            distance += least * HALF
+        spread, stated = (
+            distance * MAD_TO_SIGMA / median_width,
+            floor * np.sqrt(common) if floor > ZERO else ZERO,
+        )
+        return sigma * (stated if stated > spread else spread)
     total, squares = ZERO, ZERO
-    for i in range(values.shape[0]):
-        if kept[i]:
-            total += values[i, x]
-    mean = total / np.float32(count)
-    for i in range(values.shape[0]):
-        if kept[i]:
-            squares += (values[i, x] - mean) * (values[i, x] - mean)
-    return np.sqrt(squares / np.float32(count))
+    for i in range(kept.size):
+        total += values[i, x] if kept[i] else ZERO
+    for i in range(kept.size):
+        distance = values[i, x] - total / np.float32(count)
+        squares += distance * distance if kept[i] else ZERO
+    return sigma * np.sqrt(squares / np.float32(count))
 
 
 @compiled()
@@ -273,24 +251,25 @@ def _clip_pixel(x, count, clip, iterations, numbers, table, values, variance, al
 
     `columns` holds its values and variances, sorted; what is left of them stays sorted.
     """
-    sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
-    for _ in range(iterations):
+    if clip == MINMAX and count >= 3:
+        low, high, least, greatest = 0, 0, INF, -INF
+        for i in range(kept.size):
+            if kept[i] and values[i, x] < least:
+                low, least = i, values[i, x]
+            if kept[i] and values[i, x] >= greatest:
+                high, greatest = i, values[i, x]
+        kept[low], kept[high] = False, False
+        for k in range(count - 2):
+            columns[0, k] = columns[0, k + 1]
+        return count - 2
+    for _ in range(iterations if clip >= SIGMA else 0):
         if count == 0:
             break
-        centre = _middle_of(columns[0], count)
-        common = variance[0, x] * table[INVERSE_RATIO, 0] if alike else _middle_of(columns[1], count)
-        if clip == VARIANCE:
-            change = relative * centre
-            limit = sigma * np.sqrt(common + change * change)
-        elif clip == MAD:
-            distance = _half_distance(columns[0], count, (count + 1) // 2, centre)
-            distance += _half_distance(columns[0], count, count // 2 + 1, centre)
-            stated = floor * np.sqrt(common) if floor > ZERO else ZERO
-            limit = sigma * max(distance * MAD_TO_SIGMA / median_width, stated)
-        else:
-            limit = sigma * _scatter_of(values, kept, x, count)
+        centre = _middle(columns[0], count)
+        common = variance[0, x] * table[INVERSE_RATIO, 0] if alike else _middle(columns[1], count)
+        limit = _limit_of(x, clip, numbers, values, kept, columns[0], count, centre, common)
         before = count
-        for i in range(values.shape[0]):
+        for i in range(kept.size):
             if kept[i] and abs(values[i, x] - centre) > table[WIDTH, i] * limit:
                 kept[i] = False
                 _remove(columns[0], count, values[i, x])
@@ -303,27 +282,12 @@ def _clip_pixel(x, count, clip, iterations, numbers, table, values, variance, al
 
 
 @compiled()
-def _drop_extremes(x, count, values, kept, column):
-    low, high = -1, -1
-    for i in range(values.shape[0]):
-        if kept[i]:
-            if low < 0 or values[i, x] < values[low, x]:
-                low = i
-            if high < 0 or values[i, x] >= values[high, x]:
-                high = i
-    kept[low], kept[high] = False, False
-    for k in range(count - 2):
-        column[k] = column[k + 1]
-    return count - 2
-
-
-@compiled()
 def _take_measured(x, at, values, variance, dq, kept, column):
-    """Keep all that was measured at all; gives how many that are."""
+    """Keep all that was measured at all of a pixel; gives how many that are."""
     count = 0
-    for i in range(values.shape[0]):
+    for i in range(kept.size):
         value = values[i, x]
-        kept[i] = abs(value) < INF and abs(variance[i, x]) < INF and (dq[i, at] & NO_DATA) == 0
+        kept[i] = (abs(value) < INF) & (abs(variance[i, x]) < INF) & ((dq[i, at] & NO_DATA) == 0)
         if kept[i]:
             k = count
             while k > 0 and column[k - 1] > value:
@@ -335,13 +299,19 @@ def _take_measured(x, at, values, variance, dq, kept, column):
 
 
 @compiled()
-def _average_pixel(x, at, count, median, table, identity, groups, factors, planes, kept, column, out):
-    """Average of what is kept of one pixel, and its variance."""
-    values, variance, shared, dq = planes
+def _average_pixel(
+    x, at, count, median, table, identity, groups, factors, values, variance, shared, dq, kept, column
+):
+    """Average of what is kept of one pixel; of all that was measured, where nothing is."""
     bits = np.uint16(0)
-    weights, total, independent, together = ZERO, ZERO, ZERO, ZERO
-    pivot = _middle_of(column, count)
-    for i in range(values.shape[0]):
+    if count == 0:
+        count = _take_measured(x, at, values, variance, dq, kept, column)
+        bits = REJECTED if count else REJECTED | NO_DATA
+        for i in range(kept.size):
+            bits |= dq[i, at]
+    weights, total, independent, together = ZERO if count else ONE, ZERO, ZERO, ZERO
+    pivot = _middle(column, count)
+    for i in range(kept.size):
         if kept[i]:
             weight = ONE if median else table[WEIGHT, i]
             bits |= dq[i, at]
@@ -350,134 +320,16 @@ def _average_pixel(x, at, count, median, table, identity, groups, factors, plane
             independent += variance[i, x] * (weight * weight)
     for group in range(groups):
         root = ZERO
-        for i in range(values.shape[0]):
+        for i in range(kept.size):
             if kept[i] and identity[i] == group and ZERO < shared[i, x] < INF:
                 weight = ONE if median else table[WEIGHT, i]
                 independent -= shared[i, x] * (weight * weight)
                 root += np.sqrt(shared[i, x]) * weight
         together += root * root
-    if count == 0:
-        weights = ONE
-    own = max(independent * (factors[count] if median else ONE), ZERO)
-    out[0][at] = pivot if median else pivot + total / weights
-    out[1][at] = (own + together) / (weights * weights)
-    out[2][at] = together / (weights * weights)
-    out[3][at] = bits
-
-
-@compiled()
-def _all_bits(dq, at, measured):
-    """Bits of a pixel of which no value is left."""
-    bits = REJECTED if measured else REJECTED | NO_DATA
-    for i in range(dq.shape[0]):
-        bits |= dq[i, at]
-    return bits
-
-
-@compiled()
-def _set(value, out):
-    for x in range(out.size):
-        out[x] = value
-
-
-@compiled()
-def _copy(values, out):
-    for x in range(out.size):
-        out[x] = values[x]
-
-
-@compiled()
-def _load(strip, table, start, w, v, s, c, used):
-    """Scale a block of all frames into the cache; gives how many values are usable."""
-    values, variance, shared, dq = strip
-    stop, usable = start + w, 0
-    for i in range(v.shape[0]):
-        scale = table[SCALE, i]
-        row, spread, mark = v[i, :w], s[i, :w], used[i, :w]
-        _scale(values[i, start:stop], scale, row)
-        _scale(variance[i, start:stop], scale * scale, spread)
-        marked = _mark_used(row, spread, dq[i, start:stop], mark)
-        if c.shape[0]:
-            part = c[i, :w]
-            _scale(shared[i, start:stop], scale * scale, part)
-            marked = _and_finite(part, mark)
-        usable += marked
-    return usable
-
-
-@compiled()
-def _count_used(used, counts, apart):
-    """Count each column's values; a column that misses one is looked at apart."""
-    n = used.shape[0]
-    for i in range(n):
-        _count(used[i, : counts.size], counts)
-    for x in range(counts.size):
-        apart[x] |= counts[x] < n
-
-
-@compiled()
-def _find_medians(values, factors, used, exchanges, ordered, out):
-    """Median of the values times their factors, which are left sorted in `ordered`."""
-    w = out.size
-    for i in range(values.shape[0]):
-        row = ordered[i, :w]
-        _scale(values[i, :w], factors[i], row)
-        _fill_unused(row, used[i, :w], row)
-    _sorted_medians(ordered, exchanges, out)
-
-
-@compiled()
-def _find_limit(clip, numbers, v, ordered, common, centre, spare, out):
-    """Distance from the centre at which a frame of width 1 is clipped."""
-    n = v.shape[0]
-    if clip == VARIANCE:
-        _variance_limit(common, centre, numbers[0], numbers[1], out)
-    elif clip == MAD:
-        _set(ZERO, out)
-        for rank in (n + 1) // 2, n // 2 + 1:
-            _add_distance(ordered, rank, centre, spare, out)
-        _mad_limit(common, numbers[0], numbers[2], numbers[3], out)
-    elif clip == SIGMA:
-        _scatter_limit(v, numbers[0], spare, out)
-
-
-@compiled()
-def _average_block(start, w, clip, median, table, identity, groups, factors, planes, dq, rows, apart, out):
-    """Average all values of each column, and note in which of them some must be clipped."""
-    v, s, c = planes
-    n, stop = v.shape[0], start + w
-    centre, limit, total = rows[0, :w], rows[2, :w], rows[3, :w]
-    independent, together, root = rows[4, :w], rows[5, :w], rows[6, :w]
-    bits = out[3][start:stop]
-    weights = ZERO
-    _set(ZERO, total)
-    _set(ZERO, independent)
-    _set(ZERO, together)
-    _set(0, bits)
-    for i in range(n):
-        weight = ONE if median else table[WEIGHT, i]
-        weights += weight
-        row = v[i, :w]
-        if clip >= SIGMA:
-            _note_outliers(row, centre, limit, table[WIDTH, i], apart)
-        _add_weighted(row, centre, weight, total)
-        _add_scaled(s[i, :w], weight * weight, independent)
-        _join_bits(dq[i, start:stop], bits)
-    for group in range(groups):
-        _set(ZERO, root)
-        for i in range(n):
-            if identity[i] == group:
-                weight = ONE if median else table[WEIGHT, i]
-                _take_part(c[i, :w], weight * weight, independent)
-                _add_root(c[i, :w], weight, root)
-        _add_square(root, together)
-    factor = ONE
-    if median:
-        _set(ZERO, total)
-        factor = factors[n]
-    _finish(centre, total, weights, out[0][start:stop])
-    _finish_variance(independent, together, factor, weights * weights, out[1][start:stop])
-    _scale(together, ONE / (weights * weights), out[2][start:stop])
+    own = independent * (factors[count] if median else ONE)
+    data = pivot if median else pivot + total / weights
+    spread = ((own if own > ZERO else ZERO) + together) / (weights * weights)
+    return data, spread, together / (weights * weights), bits
 
 
 _STRIP = (*(constant(types.float32, 2),) * 3, constant(types.uint16, 2))
@@ -515,65 +367,46 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out):
         Shape (npix,); written.
     """
     clip, iterations, median, groups = options[0]
-    identity = options[1]
-    dq = strip[3]
     n, npix = strip[0].shape
-    block = max(128, min(1024, BLOCK_VALUES // n // 16 * 16))
-    shape = n, block
-    v, s = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    ordered, ordered_s = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    block = BLOCK_VALUES // n // 16 * 16
+    block = 128 if block < 128 else 1024 if block > 1024 else block
+    v, s = np.empty((n, block), np.float32), np.empty((n, block), np.float32)
+    ordered, ordered_s = np.empty((n, block), np.float32), np.empty((n, block), np.float32)
     c = np.empty((n if groups else 0, block), np.float32)
-    used = np.empty(shape, np.bool_)
-    kept = np.empty(n, np.bool_)
-    all_counts = np.empty(block, np.int32)
-    all_apart = np.empty(block, np.bool_)
-    rows = np.empty((7, block), np.float32)
-    columns = np.empty((2, n), np.float32)
+    used, kept = np.empty((n, block), np.bool_), np.empty(n, np.bool_)
+    counts, apart = np.empty(block, np.int64), np.empty(block, np.bool_)
+    rows, columns = np.empty((7, block), np.float32), np.empty((2, n), np.float32)
+    identity, dq = options[1], strip[3]
+    data, variance, shared, bits, ngood = out
     needs_variance = clip == VARIANCE or (clip == MAD and numbers[2] > ZERO)
     total_used, total_kept = 0, 0
     for start in range(0, npix, block):
-        w = min(block, npix - start)
-        counts, apart = all_counts[:w], all_apart[:w]
-        usable = _load(strip, table, start, w, v, s, c, used)
-        total_used += usable
-        _set(clip == MINMAX, apart)
-        _set(n, counts)
-        if usable < n * w:
-            _set(0, counts)
-            _count_used(used, counts, apart)
-        centre, common = rows[0, :w], rows[1, :w]
-        _find_medians(v, table[ONES], used, exchanges, ordered, centre)
-        alike = not needs_variance or _all_alike(s, table, w)
-        if not alike:
-            _find_medians(s, table[INVERSE_RATIO], used, exchanges, ordered_s, common)
-        else:
-            _scale(s[0, :w], table[INVERSE_RATIO, 0], common)
-        _find_limit(clip, numbers, v, ordered, common, centre, rows[6, :w], rows[2, :w])
-        _average_block(
-            start, w, clip, median, table, identity, groups, factors, (v, s, c), dq, rows, apart, out
-        )
-        planes = (v, s, c, dq)
+        w = block if start + block < npix else npix - start
+        total_used += _load(strip, table, start, w, v, s, c, used, counts)
         for x in range(w):
-            count = counts[x]
+            apart[x] = (clip == MINMAX) | (counts[x] < n)
+        _find_medians(v, table[ONES], used, exchanges, ordered, rows[CENTRE, :w])
+        alike = not needs_variance or _all_alike(s, table, w)
+        if alike:
+            for x in range(w):
+                rows[COMMON, x] = s[0, x] * table[INVERSE_RATIO, 0]
+        else:
+            _find_medians(s, table[INVERSE_RATIO], used, exchanges, ordered_s, rows[COMMON, :w])
+        _find_limit(clip, numbers, v, ordered, rows, w)
+        _average_block(
+            start, w, clip, median, table, identity, groups, factors, v, s, c, dq, rows, apart, out
+        )
+        for x in range(w):
+            at, count = start + x, counts[x]
             if apart[x]:
                 for i in range(n):
                     kept[i] = used[i, x]
                 for k in range(count):
-                    columns[0, k] = ordered[k, x]
-                    columns[1, k] = ordered_s[k, x]
-                if clip == MINMAX and count >= 3:
-                    count = _drop_extremes(x, count, v, kept, columns[0])
-                elif clip >= SIGMA:
-                    count = _clip_pixel(x, count, clip, iterations, numbers, table, v, s, alike, kept, columns)
-                empty = count == 0
-                if empty:
-                    count = _take_measured(x, start + x, v, s, dq, kept, columns[0])
-                _average_pixel(
-                    x, start + x, count, median, table, identity, groups, factors, planes, kept, columns[0], out
+                    columns[0, k], columns[1, k] = ordered[k, x], ordered_s[k, x]
+                count = _clip_pixel(x, count, clip, iterations, numbers, table, v, s, alike, kept, columns)
+                data[at], variance[at], shared[at], bits[at] = _average_pixel(
+                    x, at, count, median, table, identity, groups, factors, v, s, c, dq, kept, columns[0]
                 )
-                if empty:
-                    out[3][start + x] = _all_bits(dq, start + x, count)
-                    count = 0
-            out[4][start + x] = count
+            ngood[at] = count
             total_kept += count
     return total_used, total_used - total_kept
