@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import BoundedSemaphore, Lock
+from threading import BoundedSemaphore, Lock, local
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,8 @@ BAND_ROWS = 128
 """Rows of a compressed image that are decompressed together."""
 KEPT_BANDS = 3
 """So many bands are kept: strips are asked for nearly in order, by as many threads as there are cores."""
+LARGEST_SCRATCH = 4_000_000
+"""Bytes of the memory that a thread keeps to read into."""
 _MAY_STAY_OPEN = BoundedSemaphore(256)
 """Files that stay open between two strips; others are opened for each."""
 
@@ -118,7 +120,10 @@ class PlainPixels:
         return whole(self, dtype)
 
     def stored(self, rows: slice) -> StoredNumbers | None:
-        """Rows as they stand in the file, if that is in numbers of 16 bits or in reals of 32."""
+        """Rows as they stand in the file, if that is in numbers of 16 bits or in reals of 32.
+
+        They hold until this thread reads again, from this or another file.
+        """
         return self.layout.as_stored(self._content(rows))
 
     def _content(self, rows: slice) -> Pixels:
@@ -130,7 +135,7 @@ class PlainPixels:
         if self._bands is not None:
             return self._bands.rows(y0, max(y0, y1))
         width = nx * self.layout.stored.itemsize
-        content = np.empty((max(y1 - y0, 0), width), np.uint8)
+        content = _scratch(max(y1 - y0, 0) * width).reshape(-1, width)
         self._file.read(self.layout.offset + y0 * width, content)
         return content
 
@@ -151,6 +156,19 @@ class TiledPixels:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         """Whole image, for `numpy.asarray`."""
         return whole(self, dtype)
+
+
+_OWN = local()
+
+
+def _scratch(size: int) -> Pixels:
+    """Memory of this thread, used again and again: for each strip anew it would have to be had from the system."""
+    if size > LARGEST_SCRATCH:
+        return np.empty(size, np.uint8)
+    if getattr(_OWN, "memory", None) is None or _OWN.memory.size < size:
+        _OWN.memory = np.empty(size, np.uint8)
+    memory: Pixels = _OWN.memory[:size]
+    return memory
 
 
 class _Plain:

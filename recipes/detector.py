@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 from numpy.typing import NDArray
 
@@ -126,13 +126,18 @@ class StoredNumbers:
     zero: float = 0.0
 
 
-@runtime_checkable
-class StoredPixels(Protocol):
+class StoredPixels(Pixels, Protocol):
     """Pixels that can be had as they stand in their file, which saves making and copying numbers."""
 
     def stored(self, rows: slice) -> StoredNumbers | None:
         """Rows `rows`; None where they are not of these two kinds."""
         ...
+
+
+def are_stored(pixels: Pixels) -> TypeGuard[StoredPixels]:
+    """Whether pixels can be had as they stand in their file."""
+    # isinstance with a protocol looks at all its members anew each time, which for each strip is too slow.
+    return hasattr(pixels, "stored")
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ AGREEMENT = 0.02
 """Pairs whose 1 / gain lies within this fraction of the smallest are averaged."""
 OUTLIER = 5.0
 """Pixels whose difference is further out than so many standard deviations were hit by something."""
-NOISE_PIXELS = 500_000
-"""From so many pixels of a pair the read noise is known to 0.1 %; more would only cost time."""
+NOISE_PIXELS = 200_000
+"""From so many pixels of a pair the read noise is known to 0.2 %; more would only cost time."""
 
 
 class GainParameters(Parameters):

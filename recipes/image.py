@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 from zlib import crc32
 
 import numpy as np
@@ -88,8 +88,7 @@ class Planes:
     masters: FloatArray | None = None
 
 
-@runtime_checkable
-class Filler(Protocol):
+class Filler(ImageSource, Protocol):
     """An image source that writes its rows where they are wanted, which saves making and copying them."""
 
     def fill(self, rows: slice, planes: Planes) -> None:
@@ -97,9 +96,15 @@ class Filler(Protocol):
         ...
 
 
+def fills(source: ImageSource) -> TypeGuard[Filler]:
+    """Whether an image source is a `Filler`."""
+    # isinstance with a protocol looks at all its members anew each time, which for each strip is too slow.
+    return hasattr(source, "fill")
+
+
 def fill(source: ImageSource, rows: slice, planes: Planes) -> None:
     """Write rows of any image source into memory that is there; `masters` only if it is a `Filler`."""
-    if isinstance(source, Filler):
+    if fills(source):
         source.fill(rows, planes)
         return
     image = source.rows(rows)

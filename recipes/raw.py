@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ccdflow.recipes.detector import Amplifier, Detector, Pixels, RawFrame, StoredPixels
+from ccdflow.recipes.detector import Amplifier, Detector, Pixels, RawFrame, are_stored
 from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.image import FloatArray, Image, Planes, empty_planes
 from ccdflow.recipes.readout import Readout
@@ -153,34 +153,60 @@ class PreparedFrame:
         # numba takes a third of a second to import, and most commands never need it.
         from ccdflow.recipes.calibrate_kernels import electrons
 
-        amplifier, level = self.frame.detector.amplifiers[number], self.levels[number]
-        data, target = amplifier.data, amplifier.target
+        amplifier, one = self.frame.detector.amplifiers[number], self._amplifiers[number]
         rows = _data_rows(amplifier, first, last)
-        row_levels = np.zeros(rows.stop - rows.start, np.float32)
-        column_levels = np.zeros(data.x1 - data.x0, np.float32)
-        read_noise = self.readout.read_noises[number]
-        if level is not None:
-            if level.values.shape[1] > 1:
-                column_levels = level.values[0]
-            else:
-                inside = slice(rows.start - data.y0, rows.stop - data.y0)
-                row_levels[:] = level.values[inside, 0] if len(level.values) > 1 else level.values[0, 0]
-            read_noise *= (1 + 1 / level.pixels) ** 0.5
-        turned = data.flip_y != target.flip_y, data.flip_x != target.flip_x
         electrons(
             read_adu(self.frame.pixels, rows),
-            (data.x0, data.x1, target.x0, *turned),
-            (row_levels, np.ascontiguousarray(column_levels)),
-            (self.readout.gains[number], read_noise**2, amplifier.saturation),
+            one.place,
+            (
+                one.row_levels[rows.start - amplifier.data.y0 : rows.stop - amplifier.data.y0],
+                one.column_levels,
+            ),
+            one.numbers,
             (planes.data, planes.variance, planes.dq),
         )
+
+    @cached_property
+    def _amplifiers(self) -> list["_AmplifierNumbers"]:
+        amplifiers, noises = self.frame.detector.amplifiers, self.readout.read_noises
+        return [
+            _AmplifierNumbers.of(amplifier, level, gain, noise)
+            for amplifier, level, gain, noise in zip(
+                amplifiers, self.levels, self.readout.gains, noises, strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class _AmplifierNumbers:
+    """What the kernel is told of an amplifier, see `ccdflow.recipes.calibrate_kernels.electrons`."""
+
+    place: tuple[int, int, int, bool, bool]
+    row_levels: FloatArray
+    column_levels: FloatArray
+    numbers: tuple[float, float, float]
+
+    @classmethod
+    def of(
+        cls, amplifier: Amplifier, level: OverscanLevel | None, gain: float, read_noise: float
+    ) -> "_AmplifierNumbers":
+        data, target = amplifier.data, amplifier.target
+        row_levels, column_levels = (np.zeros(size, np.float32) for size in data.shape)
+        variance = read_noise**2
+        if level is not None:
+            by_column = level.values.shape[1] > 1
+            (column_levels if by_column else row_levels)[:] = level.values.ravel()
+            variance *= 1 + 1 / level.pixels
+        turned = data.flip_y != target.flip_y, data.flip_x != target.flip_x
+        place = data.x0, data.x1, target.x0, *turned
+        return cls(place, row_levels, column_levels, (gain, variance, amplifier.saturation))
 
 
 def read_adu(pixels: Pixels, rows: slice) -> FloatArray:
     """Whole rows of a raw array in adu: float32, shape (rows, nx), C-contiguous."""
     from ccdflow.recipes.calibrate_kernels import decode_integers, decode_reals
 
-    stored = pixels.stored(rows) if isinstance(pixels, StoredPixels) else None
+    stored = pixels.stored(rows) if are_stored(pixels) else None
     if stored is None:
         return np.ascontiguousarray(pixels[rows, slice(None)], np.float32)
     adu = np.empty(stored.numbers.shape, np.float32)

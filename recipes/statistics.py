@@ -39,6 +39,9 @@ def median_variance(n: int) -> float:
     """
     from scipy.special import log_ndtr  # takes a quarter of a second; means never need it
 
+    # scipy takes a sixth of a second to import, and most combinations never need it.
+    from scipy.special import log_ndtr
+
     if n < 1:
         raise ValueError(f"the median of {n} numbers has no variance; at least 1 is needed")
     # The density narrows as 1/√n, the distance of the two in the middle as 1/n.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ccdflow.recipes.dq import BoolArray, DQArray, excluded
 from ccdflow.recipes.image import FloatArray, ImageSource, Planes, fill
 
-STRIP_BYTES = 3_000_000
+STRIP_BYTES = 8_000_000
 """Memory that one strip of all frames takes, where a row of each does not take more: it stays near the core."""
 BYTES_PER_VALUE = 14
 """What a pixel of a frame takes in a strip."""
