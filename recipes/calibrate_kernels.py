@@ -15,6 +15,7 @@ TOP_BIT = np.uint16(0x8000)
 SATURATED = np.uint16(DQ.SATURATED)
 NO_DATA = np.uint16(DQ.NO_DATA)
 LOW_FLAT = np.uint16(DQ.LOW_FLAT)
+GOOD = np.uint16(0)
 EXCLUDING = np.uint16(EXCLUDED)
 
 
@@ -32,28 +33,6 @@ def decode_reals(stored, out):
     for x in range(out.size):
         b = stored[x]
         out[x] = np.uint32((b >> 24) | ((b >> 8) & 0xFF00) | ((b << 8) & 0xFF0000) | (b << 24))
-
-
-@compiled()
-def _to_electron(raw, level, levels, gain, saturation, data, dq):
-    for x in range(data.size):
-        value = raw[x]
-        measured = abs(value) < INF
-        data[x] = (value - level - levels[x]) * gain if measured else ZERO
-        dq[x] = (SATURATED if value >= saturation else np.uint16(0)) | (np.uint16(0) if measured else NO_DATA)
-
-
-@compiled()
-def _set(value, out):
-    for x in range(out.size):
-        out[x] = value
-
-
-@compiled()
-def _turn(values):
-    last = values.size - 1
-    for x in range(values.size // 2):
-        values[x], values[last - x] = values[last - x], values[x]
 
 
 _PLANES = (array(types.float32, 2), array(types.float32, 2), array(types.uint16, 2))
@@ -88,12 +67,19 @@ def electrons(raw, place, levels, numbers, out):
     end = target + x1 - x0
     for y in range(raw.shape[0]):
         to = raw.shape[0] - 1 - y if flip_y else y
-        data, dq = out[0][to, target:end], out[2][to, target:end]
-        _to_electron(raw[y, x0:x1], levels[0][y], levels[1], gain, saturation, data, dq)
-        _set(variance, out[1][to, target:end])
+        data, spread, dq = out[0][to, target:end], out[1][to, target:end], out[2][to, target:end]
+        values, level, columns = raw[y, x0:x1], levels[0][y], levels[1]
+        for x in range(data.size):
+            measured = abs(values[x]) < INF
+            data[x] = (values[x] - level - columns[x]) * gain if measured else ZERO
+            dq[x] = (SATURATED if values[x] >= saturation else GOOD) | (GOOD if measured else NO_DATA)
+        for x in range(data.size):
+            spread[x] = variance
         if flip_x:
-            _turn(data)
-            _turn(dq)
+            for x in range(data.size // 2):
+                other = data.size - 1 - x
+                data[x], data[other] = data[other], data[x]
+                dq[x], dq[other] = dq[other], dq[x]
 
 
 @compiled(constant(types.uint16, 1), types.uint16)
@@ -106,67 +92,23 @@ def count_flagged(dq, bits):
 
 
 @compiled()
-def _subtract(values, factor, out):
-    for x in range(out.size):
-        out[x] -= values[x] * factor
-
-
-@compiled()
-def _add(values, factor, out):
-    for x in range(out.size):
-        out[x] += values[x] * factor
-
-
-@compiled()
-def _join(bits, out):
-    for x in range(out.size):
-        out[x] |= bits[x]
-
-
-@compiled()
-def _add_photons(data, variance):
+def _add_dark(spread, factor, shared, cancelled, variance):
+    """Add the dark's part to a variance, less what cancels of a master bias that both have lost."""
     for x in range(variance.size):
-        variance[x] += data[x] if data[x] > ZERO else ZERO
+        variance[x] += spread[x] * (factor * factor)
+    if shared.size:
+        for x in range(variance.size):
+            variance[x] -= shared[x] * cancelled
+    for x in range(variance.size):
+        variance[x] = ZERO if variance[x] < ZERO else variance[x]
 
 
 @compiled()
-def _not_below_zero(values):
-    for x in range(values.size):
-        values[x] = ZERO if values[x] < ZERO else values[x]
-
-
-@compiled()
-def _usable_flat(flat, spread, bits, divisor, error, dq):
-    """Flat and its variance, 1 and 0 where it can't be divided by."""
-    for x in range(divisor.size):
-        usable = ((bits[x] & EXCLUDING) == 0) & (flat[x] > ZERO)
-        divisor[x] = flat[x] if usable else ONE
-        dq[x] |= bits[x] | (np.uint16(0) if usable else LOW_FLAT)
-    for x in range(divisor.size):
-        usable = ((bits[x] & EXCLUDING) == 0) & (flat[x] > ZERO)
-        error[x] = spread[x] if usable else ZERO
-
-
-@compiled()
-def _divide(divisor, data):
-    for x in range(data.size):
-        data[x] /= divisor[x]
-
-
-@compiled()
-def _divide_variance(data, divisor, error, variance):
+def _divide(data, divisor, error, variance):
+    """Divide a variance by the flat, whose own adds to it; `data` are divided already."""
     for x in range(variance.size):
         f = divisor[x]
         variance[x] = (variance[x] + data[x] * data[x] * error[x]) / (f * f)
-
-
-@compiled()
-def _add_dark(spread, factor, shared, cancelled, variance):
-    """Add the dark's part to a variance, less what cancels of a master bias that both have lost."""
-    _add(spread, factor * factor, variance)
-    if shared.size:
-        _subtract(shared, cancelled, variance)
-    _not_below_zero(variance)
 
 
 _MASTER = types.Tuple((constant(types.float32, 1), constant(types.float32, 1), constant(types.uint16, 1)))
@@ -198,7 +140,7 @@ def apply_masters(photons, numbers, masters, shared, out):
         Pixels; to `brought`, if it is not empty, is added what the masters bring to the variance.
     """
     bias, dark, flat = masters
-    divisor, error = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
+    divisors, errors = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
     for start in range(0, out[0].size, CHUNK):
         stop = min(start + CHUNK, out[0].size)
         data, variance, dq, brought = (
@@ -208,24 +150,38 @@ def apply_masters(photons, numbers, masters, shared, out):
             out[3][start:stop],
         )
         if bias[0].size:
-            _subtract(bias[0][start:stop], ONE, data)
-            _join(bias[2][start:stop], dq)
-            _add(bias[1][start:stop], ONE, variance)
-            if brought.size:
-                _add(bias[1][start:stop], ONE, brought)
+            level, spread, bits = bias[0][start:stop], bias[1][start:stop], bias[2][start:stop]
+            for x in range(data.size):
+                data[x] -= level[x]
+                variance[x] += spread[x]
+            for x in range(data.size):
+                dq[x] |= bits[x]
+            for x in range(brought.size):
+                brought[x] += spread[x]
         if photons:
-            _add_photons(data, variance)
+            for x in range(data.size):
+                variance[x] += data[x] if data[x] > ZERO else ZERO
         if dark[0].size:
-            _subtract(dark[0][start:stop], numbers[0], data)
-            _join(dark[2][start:stop], dq)
+            level, spread, bits = dark[0][start:stop], dark[1][start:stop], dark[2][start:stop]
+            for x in range(data.size):
+                data[x] -= level[x] * numbers[0]
+                dq[x] |= bits[x]
             taken = shared[start:stop]
-            _add_dark(dark[1][start:stop], numbers[0], taken, numbers[1], variance)
+            _add_dark(spread, numbers[0], taken, numbers[1], variance)
             if brought.size:
-                _add_dark(dark[1][start:stop], numbers[0], taken, numbers[1], brought)
+                _add_dark(spread, numbers[0], taken, numbers[1], brought)
         if flat[0].size:
-            f, e = divisor[: stop - start], error[: stop - start]
-            _usable_flat(flat[0][start:stop], flat[1][start:stop], flat[2][start:stop], f, e, dq)
-            _divide(f, data)
-            _divide_variance(data, f, e, variance)
+            level, spread, bits = flat[0][start:stop], flat[1][start:stop], flat[2][start:stop]
+            f, e = divisors[: data.size], errors[: data.size]
+            for x in range(data.size):
+                usable = ((bits[x] & EXCLUDING) == 0) & (level[x] > ZERO)
+                f[x] = level[x] if usable else ONE
+                e[x] = spread[x] if usable else ZERO
+            for x in range(data.size):
+                usable = ((bits[x] & EXCLUDING) == 0) & (level[x] > ZERO)
+                dq[x] |= bits[x] | (GOOD if usable else LOW_FLAT)
+            for x in range(data.size):
+                data[x] /= f[x]
+            _divide(data, f, e, variance)
             if brought.size:
-                _divide_variance(data, f, e, brought)
+                _divide(data, f, e, brought)
