@@ -1,18 +1,18 @@
 """Files of products: the only place that writes FITS, and how they are read again, strip by strip."""
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from astropy import units
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from ccdflow.archive.productheader import InputNote, Origin, common_cards, fill_header
+from ccdflow.archive.fitswrite import Hdu, Plane, Sink, image_hdu, primary_hdu, table_hdu, write_hdus
+from ccdflow.archive.productheader import InputNote, Origin, common_cards, header_cards
 from ccdflow.archive.rawpixels import ImageLayout, PlainPixels
-from ccdflow.recipes.dq import DQ, excluded
+from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.image import Image, ImageSource
 from ccdflow.recipes.recipe import Output, Product
 
@@ -34,76 +34,65 @@ class ProductFileError(Exception):
     """A file that is no product, or a damaged one; the message is one sentence that names it."""
 
 
-def write_product(stream: BinaryIO, output: Output, origin: Origin) -> None:
+def write_product(stream: Sink, output: Output, origin: Origin) -> None:
     """Write a product as FITS; the same product gives the same bytes.
 
     Primary HDU: data, float32 with ``BUNIT``. Extensions: ``UNCERT`` (variance), ``MASK`` (uint8, 1 =
     excluded), ``DQ`` (uint16, bits of `DQ`), and where the output has them ``NGOOD`` (uint16), ``CALVAR``
     (float32, the part of the variance that the masters brought) and ``TABLE``; last ``PROVENANCE``, one row
     for each input. `astropy.nddata.CCDData.read` opens it as it is.
+
+    Planes are neither copied nor turned whole: they pass in chunks, see `ccdflow.archive.fitswrite.Sink`.
     """
-    hdus = fits.HDUList([_primary(output, origin), *_planes(output), *_tables(output), _provenance(origin)])
-    hdus.update_extend()
-    for hdu in hdus:
-        hdu.header.pop("CHECKSUM", None)
-        # astropy's own comment on these cards holds the time, which would change the bytes.
-        hdu.add_checksum(when="checksum of the HDU")
-        hdu.header.comments["DATASUM"] = "checksum of the data"
-        hdu.add_checksum(when="checksum of the HDU", override_datasum=True)
-    hdus.writeto(stream, output_verify="exception")
+    write_hdus(stream, [_primary(output, origin), *_planes(output), *_tables(output), _provenance(origin)])
 
 
-def _primary(output: Output, origin: Origin) -> fits.PrimaryHDU:
-    hdu = fits.PrimaryHDU(None if output.image is None else _float32(output.image.data))
-    if output.image is not None:
-        hdu.header["BUNIT"] = (output.image.unit, "unit of the data")
-    fill_header(hdu.header, origin, output.cards, output.quality)
-    return hdu
+def _primary(output: Output, origin: Origin) -> Hdu:
+    cards = header_cards(origin, output.cards, output.quality)
+    if output.image is None:
+        return primary_hdu(None, cards)
+    unit = {"BUNIT": (output.image.unit, "unit of the data")}
+    return primary_hdu(_float32(output.image.data), unit | cards)
 
 
-def _planes(output: Output) -> list[fits.ImageHDU]:
+def _planes(output: Output) -> list[Hdu]:
     if output.image is None:
         return []
     image, squared = output.image, _squared(output.image.unit)
-    uncertainty = fits.ImageHDU(_float32(image.variance), name="UNCERT")
-    uncertainty.header["UTYPE"] = ("VarianceUncertainty", "astropy.nddata's name of its kind")
-    uncertainty.header["BUNIT"] = (squared, "unit of the variance")
-    mask = fits.ImageHDU(excluded(image.dq).astype(np.uint8), name="MASK")
-    dq = fits.ImageHDU(np.asarray(image.dq, np.uint16), name="DQ")
-    for number, bit in enumerate(DQ):
-        dq.header[f"BIT{number:02d}"] = (bit.name, f"meaning of {bit.value}")
-    planes = [uncertainty, mask, dq]
+    unit = {"BUNIT": (squared, "unit of the variance")}
+    kind = {"UTYPE": ("VarianceUncertainty", "astropy.nddata's name of its kind")}
+    bits = {f"BIT{number:02d}": (bit.name, f"meaning of {bit.value}") for number, bit in enumerate(DQ)}
+    dq = np.ascontiguousarray(image.dq, np.uint16)
+    planes = [
+        image_hdu("UNCERT", _float32(image.variance), kind | unit),
+        image_hdu("MASK", Plane(dq, mask=True), {}),
+        image_hdu("DQ", Plane(dq), bits),
+    ]
     if output.ngood is not None:
-        planes.append(fits.ImageHDU(np.asarray(output.ngood, np.uint16), name="NGOOD"))
+        planes.append(image_hdu("NGOOD", Plane(np.ascontiguousarray(output.ngood, np.uint16)), {}))
     if output.calibration_variance is not None:
-        masters = fits.ImageHDU(_float32(output.calibration_variance), name="CALVAR")
-        masters.header["BUNIT"] = (squared, "unit of the variance")
-        planes.append(masters)
+        planes.append(image_hdu("CALVAR", _float32(output.calibration_variance), unit))
     return planes
 
 
-def _float32(plane: NDArray[Any]) -> NDArray[np.float32]:
-    return np.asarray(plane, np.float32)
+def _float32(plane: NDArray[Any]) -> Plane:
+    return Plane(np.ascontiguousarray(plane, np.float32))
 
 
 def _squared(unit: str) -> str:
-    return str(units.Unit(unit) ** 2) if unit else ""
+    if re.fullmatch(r"([A-Za-z]+( / [A-Za-z]+)?)?", unit):
+        return re.sub(r"[A-Za-z]+", r"\g<0>2", unit)
+    # astropy's units take a fifth of a second to import, and hardly any product needs them.
+    from astropy import units
+
+    return str(units.Unit(unit) ** 2)
 
 
-def _tables(output: Output) -> list[fits.BinTableHDU]:
-    return [] if output.table is None else [_table("TABLE", output.table)]
+def _tables(output: Output) -> list[Hdu]:
+    return [] if output.table is None else [table_hdu("TABLE", output.table)]
 
 
-def _table(name: str, columns: Mapping[str, NDArray[Any]]) -> fits.BinTableHDU:
-    arrays = {column: np.asarray(values) for column, values in columns.items()}
-    kinds = [(column, values.dtype, values.shape[1:]) for column, values in arrays.items()]
-    rows = np.zeros(len(next(iter(arrays.values()), ())), dtype=kinds)
-    for column, values in arrays.items():
-        rows[column] = values
-    return fits.BinTableHDU(rows, name=name)
-
-
-def _provenance(origin: Origin) -> fits.BinTableHDU:
+def _provenance(origin: Origin) -> Hdu:
     inputs = origin.inputs
     columns = {
         "ROLE": _text([one.role for one in inputs]),
@@ -113,7 +102,7 @@ def _provenance(origin: Origin) -> fits.BinTableHDU:
         "LEVEL": np.array([0 if one.level is None else one.level for one in inputs], np.int16),
         "ASSOCIATED": np.array([one.level is not None for one in inputs], np.bool_),
     }
-    return _table("PROVENANCE", columns)
+    return table_hdu("PROVENANCE", columns)
 
 
 def _text(values: list[str]) -> NDArray[np.bytes_]:

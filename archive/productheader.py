@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from astropy.io import fits
-
 from ccdflow.recipes.recipe import Card
+
+Plain = str | int | float | bool | None
 
 SHORT = 16
 """Digits of a sha256 or key that stand in a card; the whole stands in the extension PROVENANCE."""
@@ -103,16 +103,17 @@ def common_cards(headers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in first.items() if all(one.get(name) == value for one in others)}
 
 
-def fill_header(
-    header: fits.Header, origin: Origin, cards: Mapping[str, Card], quality: Mapping[str, float]
-) -> None:
-    """Write into a header what still holds of the raw header, and what made the product.
+def header_cards(
+    origin: Origin, cards: Mapping[str, Card], quality: Mapping[str, float]
+) -> dict[str, tuple[Plain, str]]:
+    """What still holds of the raw header, and what made the product: keyword to value and comment.
 
     Left out of the raw header: what describes the raw file's structure, its amplifiers and sections, gain
     and levels in adu, comments and history. The reference pixel of a WCS moves with the trimmed edge. A
     keyword that is longer than 8 characters or holds others than letters, digits, - and _ becomes a HIERARCH
     card; one that FITS can't hold is left out, and a value that is not finite stands as a card without value.
     """
+    header: dict[str, tuple[Plain, str]] = {}
     for keyword, value in origin.header.items():
         name = str(keyword).strip().upper()
         if _DROPPED_PATTERN.fullmatch(name) or name in _DROPPED:
@@ -123,6 +124,7 @@ def fill_header(
         _put(header, keyword, value, comment)
     for name, number in quality.items():
         _put(header, f"QC {name}", number, "")
+    return header
 
 
 def _shifted(keyword: str, value: Any, trim: tuple[int, int]) -> Any:
@@ -149,7 +151,7 @@ def _provenance(origin: Origin) -> Iterator[tuple[str, Card]]:
         )
 
 
-def _put(header: fits.Header, keyword: str, value: Any, comment: str) -> None:
+def _put(header: dict[str, tuple[Plain, str]], keyword: str, value: Any, comment: str) -> None:
     """Set a card; what FITS can't hold is made plain, shortened or left out."""
     name = " ".join(_ascii(keyword).upper().split())
     if not _PLAIN_KEYWORD.fullmatch(name):
@@ -159,22 +161,18 @@ def _put(header: fits.Header, keyword: str, value: Any, comment: str) -> None:
     plain = _plain(value)
     if isinstance(plain, str) and name.startswith("HIERARCH"):
         plain = _shortened(plain, 80 - len(name) - len(" = ''"))
-    # Comments begin behind column 30.
-    written = max(len(str(fits.Card(name, plain)).rstrip()), 30)
-    room = 80 - written - len(" / ")
-    header[name] = (plain, _ascii(comment)[: max(room, 0)])
+    header[name] = plain, _ascii(comment)
 
 
-def _plain(value: Any) -> str | int | float | bool | None:
+def _plain(value: Any) -> Plain:
     """The value as FITS can hold it."""
     scalar = value.item() if hasattr(value, "item") else value
     if isinstance(scalar, float):
         return scalar if math.isfinite(scalar) else None
-    if isinstance(scalar, fits.card.Undefined):
-        return None
     if scalar is None or isinstance(scalar, bool | int):
         return scalar
-    return _ascii(str(scalar))
+    # What astropy gives for a card without value; its import would cost more than all headers of a night.
+    return None if type(scalar).__name__ == "Undefined" else _ascii(str(scalar))
 
 
 def _shortened(text: str, room: int) -> str:
@@ -186,6 +184,8 @@ def _shortened(text: str, room: int) -> str:
 
 def _ascii(text: str) -> str:
     """Text in printable ASCII: accents are dropped, other characters become question marks."""
+    if text.isascii() and text.isprintable():
+        return text
     letters = unicodedata.normalize("NFKD", str(text))
     plain = "".join(one for one in letters if not unicodedata.combining(one))
     return "".join(one if " " <= one <= "~" else "?" for one in plain)

@@ -1,6 +1,5 @@
 """The store: where the files of products lie, how they get there whole, and whether they still are."""
 
-import hashlib
 import os
 import re
 import unicodedata
@@ -8,8 +7,9 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal
+from typing import Literal
 
+from ccdflow.archive.fitswrite import HashingFile
 from ccdflow.archive.products import ProductRecord
 from ccdflow.archive.rawfile import file_digest
 
@@ -81,7 +81,7 @@ class Store:
             raise ValueError(f"{path!r} is no path below the store {self.root}")
         return self.root / relative
 
-    def write(self, path: str, key: str, write: Callable[[BinaryIO], None]) -> Stored:
+    def write(self, path: str, key: str, write: Callable[[HashingFile], None]) -> Stored:
         """Put a file into the store, whole or not at all; a file that is there is replaced.
 
         Parameters
@@ -98,13 +98,10 @@ class Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".{key}.{uuid.uuid4().hex}.part"
         try:
-            with temporary.open("w+b") as stream:
+            with temporary.open("wb", buffering=0) as file, HashingFile(file.write) as stream:
                 write(stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-                stream.seek(0)
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                size = stream.tell()
+                os.fsync(file.fileno())
+                digest, size = stream.digest(), stream.size
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
