@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from gzip import GzipFile
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from ccdflow.archive.cards import CARD, read_cards
+from ccdflow.archive.cards import find_end, read_cards
 from ccdflow.cascade.records import Value
 
 Stream = BinaryIO | GzipFile
@@ -52,7 +53,7 @@ class Unit:
     comments: Mapping[str, str]
     offset: int
 
-    @property
+    @cached_property
     def tiled(self) -> bool:
         """Whether it is a tile-compressed image."""
         return self.values.get("ZIMAGE") is True
@@ -67,7 +68,7 @@ class Unit:
         found = self.values.get(keyword, default)
         return float(found) if isinstance(found, int | float) else default
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Bytes of data, without padding."""
         count = self.size("NAXIS", stored=True)
@@ -82,7 +83,7 @@ class Unit:
         """Byte at which the file must not have ended."""
         return self.offset + self.length
 
-    @property
+    @cached_property
     def axes(self) -> tuple[int, ...]:
         """Lengths of the axes of an image, the slowest first, leading ones left out; () for no image."""
         if self.values.get("XTENSION", "IMAGE") != "IMAGE" and not self.tiled:
@@ -110,34 +111,39 @@ class Unit:
         return f"{self.name}{f',{version}' if version else ''}" if self.name else f"HDU {self.index}"
 
 
-def units(path: Path, stream: Stream) -> Iterator[Unit]:
-    """Yield the headers of a file; of a file with an image in the primary HDU that alone."""
+def units(path: Path, stream: Stream, *, ahead: int = 1, every: bool = False) -> Iterator[Unit]:
+    """Yield the headers of a file; unless `every`, of a file with an image in the primary HDU that alone.
+
+    `ahead` blocks are read at once: more than one where going back costs nothing.
+    """
     index, position = 0, 0
-    while (block := _header(path, stream, primary=index == 0)) is not None:
+    while (block := _header(path, stream, primary=index == 0, ahead=ahead)) is not None:
         values, comments = read_cards(block)
         unit = Unit(index, values, comments, position + len(block))
         yield unit
-        if index == 0 and unit.axes:
+        if index == 0 and unit.axes and not every:
             return
         position = unit.offset + -(-unit.length // BLOCK) * BLOCK
         stream.seek(position)
         index += 1
 
 
-def _header(path: Path, stream: Stream, *, primary: bool) -> bytes | None:
+def _header(path: Path, stream: Stream, *, primary: bool, ahead: int) -> bytes | None:
     """Return the blocks of the header that begins here; None where no other begins."""
-    blocks: list[bytes] = []
-    while len(blocks) < _MAX_BLOCKS:
-        block = stream.read(BLOCK)
-        if not blocks and primary and not block:
+    found = bytearray()
+    while len(found) < _MAX_BLOCKS * BLOCK:
+        more = stream.read(ahead * BLOCK)
+        if not found and primary and not more:
             raise NotFitsError(f"{path} is empty")
-        if not blocks and not block.startswith(b"SIMPLE  =" if primary else b"XTENSION="):
+        if not found and not more.startswith(b"SIMPLE  =" if primary else b"XTENSION="):
             if primary:
                 raise NotFitsError(f"{path} is not FITS: it does not begin with SIMPLE")
             return None
-        blocks.append(block)
-        if any(block[at : at + CARD].rstrip() == b"END" for at in range(0, len(block), CARD)):
-            return b"".join(blocks)
-        if len(block) < BLOCK:
+        before = len(found)
+        found += more
+        end = find_end(found, before)
+        if end >= 0:
+            return bytes(found[: (end // BLOCK + 1) * BLOCK])
+        if len(more) < ahead * BLOCK:
             raise TruncatedError(f"{path} is truncated: it ends within a header")
     raise NotFitsError(f"{path} is not FITS: a header of {_MAX_BLOCKS} blocks has no END")

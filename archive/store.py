@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from ccdflow.archive.fitswrite import HashingFile
+from ccdflow.archive.fitsfile import HashingFile
 from ccdflow.archive.products import ProductRecord
 from ccdflow.archive.rawfile import file_digest
 

@@ -3,12 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ccdflow.archive.jobs import JobRecord
 from ccdflow.archive.product import InputNote, Origin, common_cards, read_product
-from ccdflow.archive.products import ProductFilter
-from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.rawfile import file_digest, open_raw
 from ccdflow.cascade.amplifiers import detector
 from ccdflow.cascade.classify import FileFacts, describe
@@ -16,7 +13,12 @@ from ccdflow.cascade.headers import cards_of
 from ccdflow.cascade.instrument import Instrument, find_instrument
 from ccdflow.recipes.detector import Detector, RawFrame
 from ccdflow.recipes.recipe import Inputs
-from ccdflow.tasks.workspace import Workspace
+from ccdflow.tasks.masters import MASTERS
+
+# A recipe by hand needs no registry, whose imports would take longer than the recipe.
+if TYPE_CHECKING:
+    from ccdflow.archive.jobs import JobRecord
+    from ccdflow.tasks.workspace import Workspace
 
 PRODUCT_CARD = "JOBKEY"
 """Card by which a product of ours is told from a raw frame."""
@@ -73,8 +75,8 @@ class JobInputs:
             self.trim = _trim(made)
 
     def add_product(self, role: str, path: Path, note: InputNote) -> None:
-        """Take a product; pixels are read when the recipe asks for rows."""
-        product = read_product(path)
+        """Take a product: one of many to be combined is read row by row, one that many jobs take is kept in memory."""
+        product = read_product(path) if role == "main" else MASTERS.product(path)
         self.by_role.setdefault(role, []).append(product)
         self.notes.append(note)
         if role == "main":
@@ -107,7 +109,7 @@ def _trim(made: Detector) -> tuple[int, int]:
     return first.data.x0, first.data.y0
 
 
-def read_inputs(space: Workspace, job: JobRecord) -> JobInputs:
+def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
     """The inputs of a job of the registry.
 
     Raises
@@ -115,6 +117,9 @@ def read_inputs(space: Workspace, job: JobRecord) -> JobInputs:
     ValueError
         If a raw file's content is no longer what was registered, or a product is not there.
     """
+    from ccdflow.archive.products import ProductFilter
+    from ccdflow.archive.queries import FrameFilter
+
     ids = [one.frame for one in job.inputs if one.frame is not None]
     frames = {one.id: one for one in space.registry.frames(FrameFilter(status=None, ids=ids))}
     keys = [one.job for one in job.inputs if one.job is not None]
@@ -129,13 +134,18 @@ def read_inputs(space: Workspace, job: JobRecord) -> JobInputs:
             inputs.add_product(one.role, space.store.absolute(path), note)
         elif one.frame is not None:
             raw = Path(frames[one.frame].path or "")
-            _check_content(raw, one.identity)
+            _check_content(space, raw, one.frame, one.identity)
             note = InputNote(one.role, raw.name, one.identity, "raw", one.level)
             inputs.add_raw(one.role, raw, space.instruments, note)
     return inputs
 
 
-def _check_content(path: Path, identity: str) -> None:
+def _check_content(space: "Workspace", path: Path, frame: int, identity: str) -> None:
+    """Refuse a raw file that is not the registered one; one that nobody has touched since need not be read for that."""
+    if path.is_file():
+        facts = path.stat()
+        if space.registry.known_file(str(path), facts.st_size, facts.st_ctime_ns) == frame:
+            return
     found = file_digest(path)
     if found != identity:
         raise ValueError(

@@ -1,14 +1,16 @@
 """FITS written by hand: planes go out in chunks, their checksums are known before their headers are written."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.archive.rawunits import Unit
 from ccdflow.recipes.recipe import Card
 from ccdflow.recipes.threads import in_threads
 
@@ -173,7 +175,7 @@ def _axes(plane: Plane) -> dict[str, Card]:
 
 
 def table_hdu(name: str, columns: Mapping[str, NDArray[Any]]) -> Hdu:
-    """A binary table with columns of numbers, truths or texts, each perhaps with several values in a row."""
+    """A binary table with columns of numbers, truths or truths, each perhaps with several values in a row."""
     arrays = {column: _stored_column(np.asarray(values)) for column, values in columns.items()}
     kinds = [(column, stored.dtype, stored.shape[1:]) for column, (stored, _) in arrays.items()]
     rows = np.zeros(len(next(iter(arrays.values()))[0]) if arrays else 0, dtype=kinds)
@@ -204,7 +206,7 @@ def _stored_column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
     Raises
     ------
     ValueError
-        If FITS has no such kind of number, or texts stand several in a row.
+        If FITS has no such kind of number, or truths stand several in a row.
     """
     if values.dtype.kind == "b":
         return np.where(values, np.uint8(ord("T")), np.uint8(ord("F"))), "L"
@@ -216,6 +218,39 @@ def _stored_column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
     if code is None:
         raise ValueError(f"a column of {values.dtype} with shape {values.shape} can't be written to FITS")
     return values.astype(values.dtype.newbyteorder(">")), code
+
+
+def read_columns(unit: Unit, stream: BinaryIO) -> dict[str, NDArray[Any]]:
+    """Columns of a table that `table_hdu` has made, in native byte order.
+
+    Raises
+    ------
+    ValueError
+        If a column is of another kind.
+    """
+    kinds = {code: kind for kind, code in _CODES.items()} | {"L": "u1"}
+    fields: list[tuple[str, str, tuple[int, ...]]] = []
+    truths: set[str] = set()
+    for number in range(1, unit.size("TFIELDS") + 1):
+        name = str(unit.values[f"TTYPE{number}"])
+        form = re.fullmatch(r"(\d+)([A-Z])", str(unit.values[f"TFORM{number}"]))
+        if form is None or (form[2] != "A" and form[2] not in kinds):
+            raise ValueError(f"column {name} is of a kind that products have not")
+        repeat = int(form[1])
+        kind = f"S{repeat}" if form[2] == "A" else f">{kinds[form[2]]}"
+        fields.append((name, kind, () if form[2] == "A" or repeat == 1 else (repeat,)))
+        truths |= {name} if form[2] == "L" else set()
+    stream.seek(unit.offset)
+    rows = np.frombuffer(stream.read(unit.length), dtype=fields, count=unit.size("NAXIS2", stored=True))
+    return {name: _read_column(rows[name], truth=name in truths) for name, _, _ in fields}
+
+
+def _read_column(values: NDArray[Any], *, truth: bool) -> NDArray[Any]:
+    if truth:
+        return np.asarray(values == ord("T"))
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8")
+    return values.astype(values.dtype.newbyteorder("="))
 
 
 def write_hdus(sink: Sink, hdus: Sequence[Hdu]) -> None:
@@ -313,7 +348,7 @@ def render(keyword: str, value: Value, comment: str) -> str:
     `keyword` may be ``HIERARCH`` and a longer one. A comment for which there is no room is cut off.
     """
     if isinstance(value, str) and len(value.replace("'", "''")) > LONGEST_TEXT and len(keyword) <= 8:
-        # astropy takes a third of a second to import, and long texts are rare.
+        # astropy takes a third of a second to import, and long truths are rare.
         from astropy.io import fits
 
         return str(fits.Card(keyword, value, comment).image)

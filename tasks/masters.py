@@ -1,0 +1,116 @@
+"""Products that many jobs take: loaded once, for all jobs and threads of the process."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from ccdflow.archive.product import read_product
+from ccdflow.recipes.image import Image, ImageSource
+from ccdflow.recipes.recipe import Product
+
+Identity = tuple[str, int, int, int]
+"""Path, inode, size and time of the last change of a file: another content has another."""
+
+
+class ProductCache:
+    """Products in memory, whole; those that were not asked for longest are forgotten when they take too much.
+
+    Parameters
+    ----------
+    budget : int
+        Bytes that all products together may take. One that takes more by itself is not loaded: its rows are
+        read when they are asked for.
+    read : callable
+        Reads a product, its pixels on demand.
+    """
+
+    def __init__(self, budget: int, read: Callable[[Path], Product] = read_product) -> None:
+        self.budget = budget
+        self._read = read
+        self._lock = Lock()
+        self._known: OrderedDict[Identity, Future[tuple[Product, int]]] = OrderedDict()
+
+    def product(self, path: Path) -> Product:
+        """The product in a file: the same object, as long as the file is the same and the product is kept.
+
+        Threads that ask for the same product at the same time wait for one to load it.
+
+        Raises
+        ------
+        ProductFileError
+            If the file is no product, or a damaged one.
+        """
+        facts = path.stat() if path.is_file() else None
+        if facts is None:
+            return self._read(path)
+        identity = str(path), facts.st_ino, facts.st_size, facts.st_ctime_ns
+        with self._lock:
+            known = self._known.get(identity)
+            mine = known is None
+            if known is None:
+                known = self._known[identity] = Future()
+            self._known.move_to_end(identity)
+        if mine:
+            self._load(path, identity, known)
+        return known.result()[0]
+
+    def _load(self, path: Path, identity: Identity, wanted: Future[tuple[Product, int]]) -> None:
+        try:
+            product, size = loaded(self._read(path), self.budget)
+        except BaseException as error:
+            with self._lock:
+                del self._known[identity]
+            wanted.set_exception(error)
+            return
+        wanted.set_result((product, size))
+        self._forget(identity)
+
+    def _forget(self, newest: Identity) -> None:
+        with self._lock:
+            sizes = {one: known.result()[1] for one, known in self._known.items() if known.done()}
+            total = sum(sizes.values())
+            for one, size in sizes.items():
+                if total <= self.budget:
+                    break
+                if one != newest:
+                    del self._known[one]
+                    total -= size
+
+
+def loaded(product: Product, budget: int) -> tuple[Product, int]:
+    """Product with its pixels in memory, read-only, and the bytes that they take; as it was, if beyond the budget."""
+    if product.image is None:
+        return product, 0
+    ny, nx = product.image.shape
+    size = ny * nx * 10
+    if size > budget:
+        return product, 0
+    image = whole(product.image)
+    for plane in (image.data, image.variance, image.dq):
+        plane.flags.writeable = False
+    return replace(product, image=image), size
+
+
+def whole(source: ImageSource) -> Image:
+    """All pixels of an image source in native, contiguous arrays."""
+    image = source.rows(slice(0, source.shape[0]))
+    return Image(
+        np.ascontiguousarray(image.data, np.float32),
+        np.ascontiguousarray(image.variance, np.float32),
+        np.ascontiguousarray(image.dq, np.uint16),
+        image.unit,
+    )
+
+
+def _quarter_of_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+
+
+MASTERS = ProductCache(_quarter_of_memory())
+"""The process's own."""
