@@ -5,11 +5,11 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from ccdflow.recipes.transform import Floats, Transform, fit_shift, fit_similarity
 
 Pairs = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 SEARCH_RADIUS = 3.0
 """Pixels within which a star must lie of where a first guess puts it."""
@@ -19,13 +19,46 @@ _MOST_SCALE = 1.05
 
 def match(reference: Floats, frame: Floats, transform: Transform, radius: float) -> Pairs:
     """Pairs of stars that are each other's nearest, at most `radius` pixels apart; indices, shape (n, 2)."""
-    if not len(reference) or not len(frame):
-        return np.zeros((0, 2), dtype=np.intp)
-    predicted = transform(reference)
-    distance, nearest = KDTree(frame).query(predicted)
-    _, back = KDTree(predicted).query(frame)
-    mutual = (distance <= radius) & (back[nearest] == np.arange(len(reference)))
-    return np.column_stack([np.flatnonzero(mutual), nearest[mutual]])
+    first, second, distance = _near(transform(reference), frame, radius)
+    forth, back = (_nearest(one, distance) for one in (first, second))
+    mutual = np.flatnonzero(forth & back)
+    return np.column_stack([first[mutual], second[mutual]])
+
+
+def _nearest(whose: Indices, distance: Floats) -> NDArray[np.bool_]:
+    """Which pairs are the closest ones of the star that they belong to; of equal ones the first."""
+    order = np.lexsort([distance, whose])
+    closest = np.zeros(len(whose), np.bool_)
+    closest[order[np.flatnonzero(np.diff(whose[order], prepend=-1))]] = True
+    return closest
+
+
+def _near(points: Floats, others: Floats, radius: float) -> tuple[Indices, Indices, Floats]:
+    """Pairs at most `radius` apart: their indices in both lists, in order of the first, and their distances.
+
+    The plane is cut into squares of that side, numbered row by row: whoever is near lies in the same square or in
+    one of the eight around, three of which have consecutive numbers.
+    """
+    squares = [np.floor(each / radius).astype(np.int64) for each in (points, others)]
+    low = np.minimum(*(each.min(axis=0, initial=0) for each in squares))
+    width = max(int(each[:, 0].max(initial=0)) for each in squares) - low[0] + 3
+    here, there = ((each - low) @ [1, width] for each in squares)
+    order = np.argsort(there, kind="stable")
+    found = [_between(there[order], here + row * width, order) for row in (-1, 0, 1)]
+    first, second = (np.concatenate(each) for each in zip(*found, strict=True))
+    distance = np.hypot(*(points[first] - others[second]).T)
+    close = np.flatnonzero(distance <= radius)
+    close = close[np.lexsort([second[close], first[close]])]
+    return first[close], second[close], distance[close]
+
+
+def _between(numbers: Indices, middle: Indices, order: Indices) -> tuple[Indices, Indices]:
+    """Pairs of those whose sorted numbers differ by at most 1 from `middle`."""
+    begin = np.searchsorted(numbers, middle - 1, "left")
+    count = np.searchsorted(numbers, middle + 1, "right") - begin
+    first = np.repeat(np.arange(len(middle)), count)
+    steps = np.arange(len(first)) - np.repeat(np.cumsum(count) - count, count)
+    return first, order[np.repeat(begin, count) + steps]
 
 
 def guesses(reference: Floats, frame: Floats) -> Iterator[Transform]:
@@ -43,9 +76,9 @@ def guesses(reference: Floats, frame: Floats) -> Iterator[Transform]:
 def _voted_shift(reference: Floats, frame: Floats) -> Transform:
     """Shift that most pairs of stars agree upon; of equal ones the first, in order of brightness."""
     shifts = (frame[None, :, :] - reference[:, None, :]).reshape(-1, 2)
-    tree = KDTree(shifts)
-    votes = tree.query_ball_point(shifts, SEARCH_RADIUS, return_length=True)
-    agreeing = shifts[tree.query_ball_point(shifts[int(np.argmax(votes))], SEARCH_RADIUS)]
+    first, second, _ = _near(shifts, shifts, SEARCH_RADIUS)
+    best = np.argmax(np.bincount(first))
+    agreeing = shifts[second[first == best]]
     return fit_shift(np.zeros_like(agreeing), agreeing)
 
 
@@ -55,8 +88,7 @@ def _best_triangle(reference: Floats, frame: Floats) -> Transform | None:
     other_corners, other_shapes, other_sizes = _triangles(frame[:60])
     if not len(corners) or not len(other_corners):
         return None
-    distance, similar = KDTree(other_shapes).query(shapes, k=min(3, len(other_shapes)))
-    distance, similar = distance.reshape(len(shapes), -1), similar.reshape(len(shapes), -1)
+    distance, similar = _closest(shapes, other_shapes, 3)
     order = np.argsort(distance, axis=None, kind="stable")
     first, second = order // distance.shape[1], similar.ravel()[order]
     ratio = other_sizes[second] / sizes[first]
@@ -70,6 +102,13 @@ def _best_triangle(reference: Floats, frame: Floats) -> Transform | None:
         if most > 0.5 * min(len(reference), len(frame)):
             break
     return best
+
+
+def _closest(points: Floats, others: Floats, most: int) -> tuple[Floats, Indices]:
+    """Distances and indices of the `most` nearest of the others to each point, the nearest first."""
+    distance = np.sqrt(sum((a[:, None] - b[None, :]) ** 2 for a, b in zip(points.T, others.T, strict=True)))
+    nearest = np.argsort(distance, axis=1, kind="stable")[:, :most]
+    return np.take_along_axis(distance, nearest, axis=1), nearest
 
 
 def _triangles(stars: Floats) -> tuple[Pairs, Floats, Floats]:
@@ -87,7 +126,7 @@ def _triangles(stars: Floats) -> tuple[Pairs, Floats, Floats]:
     """
     if len(stars) < 3:
         return np.zeros((0, 3), np.intp), np.zeros((0, 3)), np.zeros(0)
-    _, nearest = KDTree(stars).query(stars, k=min(7, len(stars)))
+    _, nearest = _closest(stars, stars, 7)
     corners = np.array([(i, *two) for i, near in enumerate(nearest) for two in combinations(near[1:], 2)])
     corners = np.unique(np.sort(corners, axis=1), axis=0)
     points = stars[corners]

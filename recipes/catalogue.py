@@ -1,13 +1,30 @@
 """All recipes by name: what a cascade may call."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
-from ccdflow.recipes.bias import RECIPE as BIAS
-from ccdflow.recipes.dark import RECIPE as DARK
-from ccdflow.recipes.flat import RECIPE as FLAT
-from ccdflow.recipes.gain import RECIPE as GAIN
 from ccdflow.recipes.recipe import Recipe
-from ccdflow.recipes.science import RECIPE as SCIENCE
-from ccdflow.recipes.stack import RECIPE as STACK
 
-RECIPES: Mapping[str, Recipe] = {one.name: one for one in (GAIN, BIAS, DARK, FLAT, SCIENCE, STACK)}
+_NAMES = ("gain", "bias", "dark", "flat", "science", "stack")
+
+
+class _Catalogue(Mapping[str, Recipe]):
+    """Imports a recipe when it is asked for: stacking needs much that takes long to import, others don't."""
+
+    def __getitem__(self, name: str) -> Recipe:
+        if name not in _NAMES:
+            raise KeyError(name)
+        recipe: Recipe = import_module(f"ccdflow.recipes.{name}").RECIPE
+        return recipe
+
+    def __contains__(self, name: object) -> bool:
+        return name in _NAMES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+
+RECIPES: Mapping[str, Recipe] = _Catalogue()

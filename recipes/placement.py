@@ -1,6 +1,6 @@
 """The frames of a stack: each measured once, then placed on the grid of the reference, with fallbacks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +19,8 @@ from ccdflow.recipes.register import (
     residual_rms,
 )
 from ccdflow.recipes.sources import Detection, Stars, find_stars, subtract_background
+from ccdflow.recipes.statistics import SAMPLE
+from ccdflow.recipes.threads import in_threads
 from ccdflow.recipes.transform import Transform
 
 Register = Literal["none", "shift", "affine", "wcs"]
@@ -26,6 +28,9 @@ Register = Literal["none", "shift", "affine", "wcs"]
 _SNAP = 0.03
 """Pixels: a transform so close to a shift by whole pixels is one, since interpolation would cost more."""
 _FEWEST_STARS = 3
+KEPT_BYTES = 200_000_000
+"""If all frames take no more than that, they stay in memory once they were measured, and are not read again."""
+BYTES_PER_PIXEL = 10
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Frame:
     product : Product
         As the recipe was given it.
     source : ImageSource
-        Its pixels, which stay where they are.
+        Its pixels, in memory or where they were.
     stars : Stars
         With the sky's level and scatter.
     variance : float
@@ -69,8 +74,28 @@ class Frame:
         return self.source.rows(slice(0, self.source.shape[0]))
 
 
-def measure(product: Product, detection: Detection) -> Frame:
-    """Stars, sky and typical variance of one frame, which is in memory only meanwhile.
+def measure_all(products: Sequence[Product], detection: Detection) -> list[Frame]:
+    """Each product measured, in order; as many at a time as there are cores.
+
+    They stay in memory if all together are small (`KEPT_BYTES`).
+
+    Raises
+    ------
+    ValueError
+        As `measure`.
+    """
+
+    def work(numbered: Iterator[tuple[int, Product]]) -> list[tuple[int, Frame]]:
+        return [(number, measure(product, detection, keep=keep)) for number, product in numbered]
+
+    pixels = sum(product.image.shape[0] * product.image.shape[1] for product in products if product.image)
+    keep = pixels * BYTES_PER_PIXEL <= KEPT_BYTES
+    found = [one for part in in_threads(work, enumerate(products)) for one in part]
+    return [frame for _, frame in sorted(found, key=lambda one: one[0])]
+
+
+def measure(product: Product, detection: Detection, *, keep: bool = False) -> Frame:
+    """Stars, sky and typical variance of one frame, which is in memory only meanwhile unless it is to be kept.
 
     Raises
     ------
@@ -80,10 +105,20 @@ def measure(product: Product, detection: Detection) -> Frame:
     if product.image is None:
         raise ValueError(f"{product.name} holds no image; a stack needs images")
     image = product.image.rows(slice(0, product.image.shape[0]))
-    good = ~excluded(image.dq) & np.isfinite(image.data) & np.isfinite(image.variance)
-    if not good.any():
-        raise ValueError(f"none of the {good.size} pixels of {product.name} is good; stack without it")
-    return Frame(product, product.image, find_stars(image, detection), float(np.median(image.variance[good])))
+    variance = _typical_variance(image)
+    if variance is None:
+        raise ValueError(f"none of the {image.data.size} pixels of {product.name} is good; stack without it")
+    return Frame(product, image if keep else product.image, find_stars(image, detection), variance)
+
+
+def _typical_variance(image: Image) -> float | None:
+    """Median variance of the good pixels among some evenly spread ones, or of all; None without a good one."""
+    for step in (image.data.size // SAMPLE | 1, 1):
+        data, variance = image.data.ravel()[::step], image.variance.ravel()[::step]
+        good = ~excluded(image.dq.ravel()[::step]) & np.isfinite(data) & np.isfinite(variance)
+        if good.any():
+            return float(np.median(variance[good]))
+    return None
 
 
 def choose_reference(frames: Sequence[Frame], placing: Placing) -> int:
@@ -142,7 +177,7 @@ def _by_correlation(
     frame: Frame, reference: Frame, placing: Placing, found: str
 ) -> tuple[Registration, str | None]:
     detection = placing.detection
-    a, b = (subtract_background(each.read(), detection)[0] for each in (reference, frame))
+    a, b = (subtract_background(each.read(), detection) for each in (reference, frame))
     sigma = max(reference.stars.background_sigma, frame.stars.background_sigma)
     try:
         result = register_correlation(a, b, sigma)

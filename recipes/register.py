@@ -3,18 +3,18 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io.fits import Header
-from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
-from scipy import fft
 
 from ccdflow.recipes.asterisms import SEARCH_RADIUS, Pairs, guesses, match
 from ccdflow.recipes.image import FloatArray
 from ccdflow.recipes.sources import Stars
 from ccdflow.recipes.transform import FITS, Floats, Model, Transform, fit_affine
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 _BRIGHTEST = 100
 """So many stars find the transform; five times as many refine it."""
@@ -143,6 +143,8 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
     NoMatchError
         If the highest value is below 8 standard deviations of all.
     """
+    from scipy import fft  # a fallback, that takes long to import
+
     shape = [
         fft.next_fast_len(a + b - 1, real=True) for a, b in zip(reference.shape, frame.shape, strict=True)
     ]
@@ -200,7 +202,10 @@ def register_wcs(
     return Registration(transform, "wcs")
 
 
-def _celestial(header: Mapping[str, Any], whose: str) -> WCS:
+def _celestial(header: Mapping[str, Any], whose: str) -> "WCS":
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS, FITSFixedWarning  # seldom needed, and takes long to import
+
     cards = [(key, value) for key, value in header.items() if key not in ("COMMENT", "HISTORY", "")]
     with warnings.catch_warnings():
         # astropy mends old spellings such as RADECSYS, and says so.

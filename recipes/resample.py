@@ -7,21 +7,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.recipes.dq import DQ, BoolArray, DQArray, excluded
-from ccdflow.recipes.image import FloatArray, Image, ImageSource
+from ccdflow.recipes.dq import DQ
+from ccdflow.recipes.image import FloatArray, Image, ImageSource, Planes, empty_planes, fill
 from ccdflow.recipes.transform import Transform
 
 Floats = NDArray[np.float64]
 Kernel = Literal["bilinear", "bicubic", "lanczos3"]
-
-_INFLUENCE = 0.01
-"""A pixel whose weight is above 1 % hands on its flags (as in DRAGONS), if they do not exclude it."""
-_EXCLUDING = 0.1
-"""An excluded pixel above this weight excludes the result, below it the others are normalised without it.
-
-Of a cubic kernel's 16 pixels only the four around the place weigh more. With 1 % here too a bad pixel would
-spoil 16 instead of four, and three frames dithered by a pixel or two lose a per cent of the field.
-"""
 
 
 def align(source: ImageSource, transform: Transform, shape: tuple[int, int], kernel: Kernel) -> ImageSource:
@@ -49,8 +40,31 @@ class Shifted:
 
     def rows(self, rows: slice) -> Image:
         """Rows ``rows`` of the moved image; only the rows of the source that it needs are read."""
+        needed = self._untouched(rows)
+        return _filled(self, rows) if needed is None else self.source.rows(needed)
+
+    def fill(self, rows: slice, planes: Planes) -> None:
+        """Write rows ``rows`` of the moved image."""
+        needed = self._untouched(rows)
+        if needed is not None:
+            fill(self.source, needed, planes)
+            return
         first, last, _ = rows.indices(self.shape[0])
-        return _window(self.source, (first + self.dy, last + self.dy), (self.dx, self.dx + self.shape[1]))
+        planes.data[:], planes.variance[:], planes.dq[:] = 0, 0, int(DQ.NO_DATA)
+        to_y, from_y = _common(first, last, self.dy, self.source.shape[0])
+        to_x, from_x = _common(0, self.shape[1], self.dx, self.source.shape[1])
+        if from_y.start < from_y.stop and from_x.start < from_x.stop:
+            strip = self.source.rows(from_y)
+            planes.data[to_y, to_x] = strip.data[:, from_x]
+            planes.variance[to_y, to_x] = strip.variance[:, from_x]
+            planes.dq[to_y, to_x] = strip.dq[:, from_x]
+
+    def _untouched(self, rows: slice) -> slice | None:
+        """Rows of the source that are the wanted ones as they stand, if there are such."""
+        first, last, _ = rows.indices(self.shape[0])
+        top, bottom = first + self.dy, last + self.dy
+        whole = self.dx == 0 and self.shape[1] == self.source.shape[1]
+        return slice(top, bottom) if whole and 0 <= top <= bottom <= self.source.shape[0] else None
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,12 @@ class Offset:
         """Rows ``rows`` with the level added."""
         strip = self.source.rows(rows)
         return Image(strip.data + np.float32(self.level), strip.variance, strip.dq, strip.unit)
+
+    def fill(self, rows: slice, planes: Planes) -> None:
+        """Write rows ``rows`` with the level added."""
+        fill(self.source, rows, planes)
+        with np.errstate(over="ignore"):  # what stands in excluded pixels may be anything
+            np.add(planes.data, np.float32(self.level), out=planes.data)
 
 
 @dataclass(frozen=True)
@@ -103,24 +123,30 @@ class Resampled:
 
     def rows(self, rows: slice) -> Image:
         """Rows ``rows`` of the resampled image; only the rows of the source that it needs are read."""
-        first, last, _ = rows.indices(self.shape[0])
-        y, x = np.mgrid[first:last, 0 : self.shape[1]].astype(np.float64)
-        at = self.transform
-        return self._interpolate(at.a * x + at.b * y + at.dx, at.c * x + at.d * y + at.dy)
+        return _filled(self, rows)
 
-    def _interpolate(self, x: Floats, y: Floats) -> Image:
-        taps, weigh = _KERNELS[self.kernel]
-        ny, nx = self.source.shape
-        # The window is as many pixels larger on each side as the kernel has taps: whoever falls there meets
-        # nothing but NO_DATA.
-        low = int(np.clip(np.floor(y.min()) - taps, -taps, ny))
-        high = int(np.clip(np.floor(y.max()) + 1 + taps, low + 2 * taps, max(ny, low + taps) + taps))
-        window = _window(self.source, (low, high), (-taps, nx + taps))
-        left, below = np.floor(x), np.floor(y)
-        weights = weigh(x - left), weigh(y - below)
-        column = np.clip(left + 1 - taps // 2 + taps, 0, nx + taps).astype(np.intp)
-        row = np.clip(below + 1 - taps // 2 - low, 0, high - low - taps).astype(np.intp)
-        return _gather(window, row * (nx + 2 * taps) + column, weights, self.transform.area)
+    def fill(self, rows: slice, planes: Planes) -> None:
+        """Write rows ``rows`` of the resampled image."""
+        # numba takes long to import, and not every stack resamples.
+        from ccdflow.recipes.resample_kernels import resample
+
+        first, last, _ = rows.indices(self.shape[0])
+        at, taps = self.transform, _KERNELS[self.kernel][0]
+        needed = self._needed(first, last, taps)
+        strip = _native(self.source.rows(needed))
+        affine = tuple(map(float, (at.a, at.b, at.c, at.d, at.dx, at.dy)))
+        outputs = planes.data, planes.variance, planes.dq
+        resample(affine, taps, first, needed.start, strip.data, strip.variance, strip.dq, *outputs)
+
+    def _needed(self, first: int, last: int, taps: int) -> slice:
+        """Rows of the source that taps of the rows from `first` to `last` lie in, and one more on each side."""
+        at, ny = self.transform, self.source.shape[0]
+        ends = [
+            at.c * x + at.d * y + at.dy for x in (0, self.shape[1] - 1) for y in (first, max(last - 1, first))
+        ]
+        low = int(np.clip(np.floor(min(ends)) - taps // 2, 0, ny))
+        high = int(np.clip(np.floor(max(ends)) + taps // 2 + 2, low, ny))
+        return slice(low, high)
 
 
 def correlation(transform: Transform, kernel: Kernel, shape: tuple[int, int]) -> float:
@@ -139,80 +165,23 @@ def correlation(transform: Transform, kernel: Kernel, shape: tuple[int, int]) ->
     return float(1 / np.sqrt(np.mean(squares[0] * squares[1])))
 
 
-def _window(source: ImageSource, y: tuple[int, int], x: tuple[int, int]) -> Image:
-    """Rows ``y[0]:y[1]`` and columns ``x[0]:x[1]``, which may reach beyond the source: ``NO_DATA`` there."""
-    ny, nx = source.shape
-    shape = (max(y[1] - y[0], 0), max(x[1] - x[0], 0))
-    data, variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    dq = np.full(shape, int(DQ.NO_DATA), np.uint16)
-    y0, y1, x0, x1 = max(y[0], 0), min(y[1], ny), max(x[0], 0), min(x[1], nx)
-    if y0 < y1 and x0 < x1:
-        strip = source.rows(slice(y0, y1))
-        inside = (slice(y0 - y[0], y1 - y[0]), slice(x0 - x[0], x1 - x[0]))
-        data[inside] = strip.data[:, x0:x1]
-        variance[inside] = strip.variance[:, x0:x1]
-        dq[inside] = strip.dq[:, x0:x1]
-    return Image(data, variance, dq, source.unit)
+def _filled(source: Shifted | Resampled, rows: slice) -> Image:
+    first, last, _ = rows.indices(source.shape[0])
+    planes = empty_planes((max(last - first, 0), source.shape[1]))
+    source.fill(rows, planes)
+    return Image(planes.data, planes.variance, planes.dq, source.unit)
 
 
-def _gather(
-    window: Image, first: NDArray[np.intp], weights: tuple[list[FloatArray], list[FloatArray]], area: float
-) -> Image:
-    """Weighted sums over the taps that begin at the flat indices `first` of the window."""
-    finite = np.isfinite(window.data) & np.isfinite(window.variance)
-    dq = np.where(finite, window.dq, window.dq | np.uint16(DQ.NO_DATA))
-    measured = (dq & np.uint16(DQ.NO_DATA)) == 0
-    width = window.shape[1]
-    taps = [(j * width + i, wx, wy) for j, wy in enumerate(weights[1]) for i, wx in enumerate(weights[0])]
-    sums = _sums(window, measured, first, taps)
-    bits = np.zeros(first.shape, np.uint16)
-    # Few pixels touch a flagged one: only those need bits, and sums over good pixels alone.
-    touched = np.nonzero(_any_flag(dq, len(weights[0])).take(first))
-    near = [(step, wx[touched], wy[touched]) for step, wx, wy in taps]
-    missing = np.zeros(len(touched[0]), np.bool_)
-    for step, wx, wy in near:
-        tap, weight = dq.take(first[touched] + step), np.abs(wx * wy)
-        bits[touched] |= np.where(weight > np.where(excluded(tap), _EXCLUDING, _INFLUENCE), tap, np.uint16(0))
-        missing |= excluded(tap) & (weight > _INFLUENCE)
-    spoilt = excluded(bits[touched])
-    bits[touched] |= np.where(missing & ~spoilt, np.uint16(DQ.INTERPOLATED), np.uint16(0))
-    good = _sums(window, measured & ~excluded(dq), first[touched], near)
-    for total, other in zip(sums, good, strict=True):
-        total[touched] = np.where(spoilt, total[touched], other)
-    value, noise, norm = sums
-    empty = norm < 0.5
-    bits[empty] |= np.uint16(DQ.NO_DATA)
-    norm[empty] = np.inf
-    factor = np.float32(area) / norm
-    return Image(value * factor, noise * factor**2, bits, window.unit)
+def _native(image: Image) -> Image:
+    """The image as kernels take it: in the machine's byte order, rows without gaps."""
+    data, variance = (np.ascontiguousarray(plane, np.float32) for plane in (image.data, image.variance))
+    return Image(data, variance, np.ascontiguousarray(image.dq, np.uint16), image.unit)
 
 
-def _sums(
-    window: Image, taken: BoolArray, first: NDArray[np.intp], taps: list[tuple[int, FloatArray, FloatArray]]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Σ w d, Σ w² v and Σ w over the taps where `taken` is true."""
-    data = np.where(taken, window.data, np.float32(0))
-    variance = np.where(taken, window.variance, np.float32(0))
-    counted = taken.astype(np.float32)
-    value, noise, norm = (np.zeros(first.shape, np.float32) for _ in range(3))
-    for step, wx, wy in taps:
-        weight, at = wx * wy, first + step
-        value += weight * data.take(at)
-        noise += weight * weight * variance.take(at)
-        norm += weight * counted.take(at)
-    return value, noise, norm
-
-
-def _any_flag(dq: DQArray, taps: int) -> BoolArray:
-    """Whether any of the `taps` × `taps` pixels that begin at each pixel has a flag."""
-    flagged: BoolArray = dq != 0
-    result = flagged.copy()
-    for step in range(1, taps):
-        result[:, :-step] |= flagged[:, step:]
-    across = result.copy()
-    for step in range(1, taps):
-        result[:-step] |= across[step:]
-    return result
+def _common(first: int, last: int, shift: int, size: int) -> tuple[slice, slice]:
+    """Where what the source has of the places from `first` to `last` goes, and where it stands in the source."""
+    start, stop = (min(max(place + shift, 0), size) for place in (first, last))
+    return slice(start - shift - first, stop - shift - first), slice(start, stop)
 
 
 def _bilinear(f: Floats) -> list[FloatArray]:

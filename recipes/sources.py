@@ -1,19 +1,23 @@
 """Stars of one image: where they are, how bright, how sharp, and whether they can be trusted."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import sep
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ccdflow.recipes.dq import DQ, BoolArray, excluded
+from ccdflow.recipes.dq import DQ, BoolArray, DQArray
 from ccdflow.recipes.image import FloatArray, Image
 
 Floats = NDArray[np.float64]
 
-_SIGMA_TO_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
-_HALF_STAMP = 7
+_PROMINENCE = 5.0
+"""In sigma: a peak that stands less above the way to a higher one is no star of its own."""
+_MOST_PIXELS = 8
+"""If more than an eighth of the pixels is above the threshold, it rises: faint stars are not needed then."""
+_FEWEST_PIXELS = 65536
+_NARROW = 0.00694
+"""Determinant of the second moments (1/144) below which a star is as narrow as a pixel, whose own is 1/12."""
 _MOST_PROFILES = 2000
 """So many of the brightest stars are measured one by one; fainter ones are never usable."""
 _MOST_TYPICAL = 200
@@ -91,84 +95,150 @@ class Stars:
         return float(np.median(usable[:100])) if len(usable) else float("nan")
 
 
+@dataclass(frozen=True)
+class Background:
+    """The sky, as a mesh measures it: its level in each box, and over the image the median of levels and scatters."""
+
+    mesh: Floats
+    level: float
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Pixels to find stars in, native and without gaps.
+
+    `data` are the image's less the sky, 0 where `bad` (uint8) is 1; `variance` and `dq` are the image's. Where no
+    variance is stated, `flat` is that of all pixels, else 0.
+    """
+
+    data: FloatArray
+    variance: FloatArray
+    dq: DQArray
+    bad: NDArray[np.uint8]
+    flat: float
+
+
 def find_stars(image: Image, detection: Detection) -> Stars:
-    """Find the stars of `image` with `sep` (Barbary 2016: the algorithms of Source Extractor).
+    """Find the stars of `image`, much as Source Extractor does (Bertin & Arnouts 1996).
 
-    What stands in an excluded pixel changes nothing. A saturated star therefore has a hole; it, or the
-    fragments of its rim, are flagged by the ``SATURATED`` pixels in their cores.
-
-    Raises
-    ------
-    ValueError
-        If no pixel of the image is good.
-    """
-    data, bad, background = subtract_background(image, detection)
-    variance = np.where(bad, np.float32(0), image.variance).astype(np.float32, order="C")
-    if not (variance > 0).any():
-        variance[:] = background.globalrms**2
-    found = _extract(data, variance, bad, detection)
-    found = found[np.argsort(-found["flux"], kind="stable")]
-    return _measure(found, data, bad, image, background)
-
-
-def subtract_background(image: Image, detection: Detection) -> tuple[FloatArray, BoolArray, Any]:
-    """Subtract the sky that a mesh measures.
-
-    Returns
-    -------
-    data : float32 array, shape (ny, nx)
-        0 where excluded.
-    bad : bool array, shape (ny, nx)
-        True where excluded or not finite.
-    background : sep.Background
+    The sky is measured in a mesh and subtracted. Pixels of enough signal over noise, by a filter that weighs each by
+    its variance, are gathered into stars from the highest down; where two meet, the lower peak is a star of
+    its own if it stands 5 sigma above the saddle between them. What stands in an excluded pixel changes nothing.
+    A saturated star therefore has a hole; it, or the fragments of its rim, are flagged by the ``SATURATED`` pixels
+    in their cores. The interpreter is free meanwhile.
 
     Raises
     ------
     ValueError
         If no pixel of the image is good.
     """
-    bad = excluded(image.dq) | ~np.isfinite(image.data) | ~np.isfinite(image.variance)
-    if bad.all():
+    clean, background = _without_sky(image, detection)
+    return _measured(clean, background, _found(clean, detection))
+
+
+def subtract_background(image: Image, detection: Detection) -> FloatArray:
+    """Data less the sky that a mesh measures, float32 of shape (ny, nx); 0 where excluded or not finite.
+
+    Raises
+    ------
+    ValueError
+        If no pixel of the image is good.
+    """
+    return _without_sky(image, detection)[0].data
+
+
+def _without_sky(image: Image, detection: Detection) -> tuple[Clean, Background]:
+    from ccdflow.recipes import sources_kernels as kernels
+
+    planes = [np.ascontiguousarray(plane, np.float32) for plane in (image.data, image.variance)]
+    dq = np.ascontiguousarray(image.dq, np.uint16)
+    data, bad = np.empty(image.shape, np.float32), np.empty(image.shape, np.uint8)
+    good, known = kernels.clean(*planes, dq, data, bad)
+    if not good:
         raise ValueError(f"none of the {bad.size} pixels is good; a background needs some")
-    # sep wants C-contiguous arrays in the machine's byte order, and NaN must not reach it even masked.
-    data: FloatArray = np.where(bad, np.float32(0), image.data).astype(np.float32, order="C")
-    background = sep.Background(data, mask=bad, bw=detection.mesh, bh=detection.mesh)
-    data -= background.back()
-    data[bad] = 0
-    return data, bad, background
+    boxes = [max(round(size / detection.mesh), 1) for size in image.shape]
+    level, sigma = np.empty(boxes), np.empty(boxes)
+    kernels.mesh(data, bad, level, sigma)
+    background = _background(level, sigma, data[bad == 0] if np.isnan(level).all() else None)
+    kernels.subtract(background.mesh, *map(_centres, image.shape, boxes), bad, data)
+    return Clean(data, planes[1], dq, bad, 0.0 if known else background.sigma**2), background
 
 
-def _extract(data: Any, variance: Any, bad: BoolArray, detection: Detection) -> Any:
-    """Objects above the threshold.
+def _centres(size: int, boxes: int) -> Floats:
+    edges = np.arange(boxes + 1) * size // boxes
+    return np.asarray((edges[1:] + edges[:-1] - 1) / 2)
 
-    A crowded field overflows the fixed buffers of `sep`. They are global, and other threads use them, so the
-    threshold rises instead: what is then missed are faint stars that nothing here needs.
-    """
-    threshold = detection.threshold
+
+def _background(level: Floats, sigma: Floats, all_there_is: FloatArray | None) -> Background:
+    """Mesh of medians over three by three boxes, which leaves bright stars out; holes are filled from around."""
+    if all_there_is is not None:
+        level = np.full(level.shape, np.median(all_there_is), np.float64)
+        sigma = np.full(level.shape, np.std(all_there_is), np.float64)
     while True:
-        try:
-            return sep.extract(data, threshold, var=variance, mask=bad, minarea=detection.min_area)
-        except Exception as error:  # sep raises nothing narrower
-            if "overflow" not in str(error) and "buffer full" not in str(error):
-                raise
-            threshold *= 2
+        mesh = _median_of_neighbours(level)
+        if not np.isnan(mesh).any():
+            return Background(mesh, float(np.nanmedian(level)), float(np.nanmedian(sigma)))
+        level = np.where(np.isnan(level), mesh, level)
 
 
-def _measure(found: Any, data: Any, bad: BoolArray, image: Image, background: Any) -> Stars:
-    x, y = _centroids(found, data, bad)
-    ellipticity = 1 - found["b"] / np.maximum(found["a"], 1e-6)
-    core = np.clip(np.ceil(2 * np.sqrt(found["a"] * found["b"])), 2, 15).astype(int)
-    saturated = _contains((image.dq & np.uint16(DQ.SATURATED)) != 0, x, y, core)
-    whole = (found["flag"] & (sep.OBJ_TRUNC | sep.OBJ_DOVERFLOW | sep.OBJ_SINGU)) == 0
-    clean = whole & ~_contains(bad, x, y, core) & (ellipticity < 0.5)
-    profiled = np.flatnonzero(clean)[:_MOST_PROFILES]
-    width = np.full(len(x), np.nan)
-    width[profiled] = _widths(data, x[profiled], y[profiled])
-    isolated = np.isfinite(width) & ((found["flag"] & sep.OBJ_MERGED) == 0)
-    typical = _typical_width(width[isolated], found["peak"][isolated] / max(background.globalrms, 1e-30))
+def _median_of_neighbours(level: Floats) -> Floats:
+    """Median of what there is in three by three boxes; NaN where nothing is.
+
+    Beyond the edge a slope goes on as it is, so that the median does not bend it.
+    """
+    padded = level
+    for axis, size in enumerate(level.shape):
+        width = [(1, 1) if axis == one else (0, 0) for one in (0, 1)]
+        if size > 1:
+            padded = np.pad(padded, width, mode="reflect", reflect_type="odd")
+        else:
+            padded = np.pad(padded, width, constant_values=np.nan)
+    ordered = np.sort(sliding_window_view(padded, (3, 3)).reshape(*level.shape, 9), axis=2)
+    count = np.isfinite(ordered).sum(axis=2)
+    lower, upper = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, 8)
+    pair = np.take_along_axis(ordered, np.stack([lower, upper], axis=2), axis=2)
+    return np.asarray(pair.mean(axis=2))
+
+
+def _found(clean: Clean, detection: Detection) -> Floats:
+    """Table of stars, columns as in `sources_kernels`, the brightest first."""
+    from ccdflow.recipes import sources_kernels as kernels
+
+    height = np.empty_like(clean.data)
+    kernels.significance(clean.data, clean.variance, clean.bad, np.float32(clean.flat), height)
+    places = np.empty(max(height.size // _MOST_PIXELS, _FEWEST_PIXELS), np.int64)
+    threshold = detection.threshold
+    while (count := kernels.collect(height, np.float32(threshold), places)) > len(places):
+        threshold *= 2
+    places = places[:count]
+    places = places[np.argsort(-height.ravel()[places], kind="stable")]
+    labels, parents = np.zeros(height.shape, np.int32), np.zeros(count + 1, np.int64)
+    table = np.zeros((count + 1, kernels.COLUMNS))
+    used = kernels.gather(clean.data, height, places, _PROMINENCE, labels, parents, table)
+    table = table[:used]
+    table = table[(table[:, kernels.COUNT] >= detection.min_area) & (table[:, kernels.FLUX] > 0)]
+    return table[np.argsort(-table[:, kernels.FLUX], kind="stable")]
+
+
+def _measured(clean: Clean, background: Background, table: Floats) -> Stars:
+    from ccdflow.recipes import sources_kernels as kernels
+
+    x, y, major, minor, whole = _moments(table)
+    kernels.centroids(clean.data, clean.bad, np.maximum(np.sqrt(major * minor), 0.5), x, y)
+    ellipticity = 1 - minor / np.maximum(major, 1e-6)
+    half = np.clip(np.ceil(2 * np.sqrt(major * minor)), 2, 15).astype(np.int64)
+    marks = np.zeros((2, len(x)), np.uint8)
+    kernels.cores(clean.bad, clean.dq, np.uint16(DQ.SATURATED), x, y, half, marks)
+    excluded_core, saturated = marks.astype(np.bool_)
+    clear = whole & ~excluded_core & (ellipticity < 0.5)
+    width = _widths(clean.data, x, y, np.flatnonzero(clear)[:_MOST_PROFILES])
+    isolated = np.isfinite(width) & (table[:, kernels.TOUCHES] == 0)
+    peak = table[isolated, kernels.PEAK] / max(background.sigma, 1e-30)
+    typical = _typical_width(width[isolated], peak)
     usable = (width > 0.6 * typical) & (width < 1.7 * typical)
-    radius = 1.5 * typical if np.isfinite(typical) else 3.0
-    flux = sep.sum_circle(data, x, y, radius, mask=bad)[0] if len(x) else np.zeros(0)
+    flux = np.empty(len(x))
+    kernels.apertures(clean.data, clean.bad, x, y, 1.5 * typical if np.isfinite(typical) else 3.0, flux)
     order = np.argsort(-flux, kind="stable")
     return Stars(
         x[order],
@@ -178,46 +248,39 @@ def _measure(found: Any, data: Any, bad: BoolArray, image: Image, background: An
         saturated[order],
         usable[order] & (flux[order] > 0),
         typical,
-        float(background.globalback),
-        float(background.globalrms),
+        background.level,
+        background.sigma,
     )
 
 
-def _centroids(found: Any, data: Any, bad: BoolArray) -> tuple[Floats, Floats]:
-    """Windowed centroids; where the window ran away to a neighbour, the barycentre."""
-    x, y = found["x"].astype(np.float64), found["y"].astype(np.float64)
-    if len(x) == 0:
-        return x, y
-    sigma = np.maximum(np.sqrt(found["a"] * found["b"]), 0.5)
-    windowed_x, windowed_y, _ = sep.winpos(data, x, y, sigma, mask=bad)
-    stayed = np.hypot(windowed_x - x, windowed_y - y) < 1
-    return np.where(stayed, windowed_x, x), np.where(stayed, windowed_y, y)
+def _moments(table: Floats) -> tuple[Floats, Floats, Floats, Floats, BoolArray]:
+    """Barycentres, rms along the longer and the shorter axis, and which stars are neither cut off nor too narrow."""
+    from ccdflow.recipes import sources_kernels as kernels
+
+    total = table[:, kernels.FLUX]
+    x, y = table[:, kernels.X] / total, table[:, kernels.Y] / total
+    xx = table[:, kernels.XX] / total - x * x
+    yy = table[:, kernels.YY] / total - y * y
+    xy = table[:, kernels.XY] / total - x * y
+    narrow = xx * yy - xy * xy < _NARROW
+    xx, yy = np.where(narrow, xx + 1 / 12, xx), np.where(narrow, yy + 1 / 12, yy)
+    middle, away = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
+    major, minor = np.sqrt(middle + away), np.sqrt(np.maximum(middle - away, 0))
+    return x, y, major, minor, ~narrow & (table[:, kernels.EDGE] == 0)
 
 
-def _contains(flagged: BoolArray, x: Floats, y: Floats, half: NDArray[np.int_]) -> BoolArray:
-    """Whether a flagged pixel lies in the box of ``2 half + 1`` pixels around each star."""
-    ny, nx = flagged.shape
-    total = np.zeros((ny + 1, nx + 1), dtype=np.int64)
-    total[1:, 1:] = flagged.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    y0, y1 = np.clip(row - half, 0, ny), np.clip(row + half + 1, 0, ny)
-    x0, x1 = np.clip(column - half, 0, nx), np.clip(column + half + 1, 0, nx)
-    inside: BoolArray = (total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]) > 0
-    return inside
-
-
-def _widths(data: Any, x: Floats, y: Floats) -> Floats:
-    """Full width at half maximum of each star, in pixels; NaN for a lone hot pixel.
+def _widths(data: FloatArray, x: Floats, y: Floats, chosen: NDArray[np.intp]) -> Floats:
+    """Full width at half maximum of the chosen stars, in pixels; NaN for a lone hot pixel, and for the others.
 
     A straight line through ln I against r² gives a Gaussian's σ (slope −1/2σ²). Pixels above 30 % of the peak
     take part, weighted by I², so that it is the half maximum that counts, in a Moffat profile too. The radius
     follows the width, so that a neighbour stays outside.
     """
-    stamp, r2 = _stamps(data, x, y)
-    reach = np.full(len(stamp), 2.5)
-    for _ in range(3):
-        width = _gaussian_fwhm(stamp, r2, reach)
-        reach = np.clip(np.nan_to_num(0.85 * width, nan=2.5), 1.5, _HALF_STAMP)
+    from ccdflow.recipes import sources_kernels as kernels
+
+    width, found = np.full(len(x), np.nan), np.empty(len(chosen))
+    kernels.widths(data, x[chosen], y[chosen], found)
+    width[chosen] = found
     return width
 
 
@@ -226,31 +289,3 @@ def _typical_width(width: Floats, peak: Floats) -> float:
     order = np.argsort(-peak, kind="stable")
     clear = max(int((peak > _CLEAR_PEAK).sum()), 10)
     return float(np.median(width[order[:clear]][:_MOST_TYPICAL])) if len(order) else float("nan")
-
-
-def _stamps(data: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Cut-outs around stars, 0 beyond the edge, and each pixel's squared distance; shape (n, 15, 15)."""
-    ny, nx = data.shape
-    offset = np.arange(-_HALF_STAMP, _HALF_STAMP + 1)
-    yy = np.rint(y).astype(int)[:, None, None] + offset[:, None]
-    xx = np.rint(x).astype(int)[:, None, None] + offset
-    inside = (yy >= 0) & (yy < ny) & (xx >= 0) & (xx < nx)
-    stamp = np.where(inside, data[np.clip(yy, 0, ny - 1), np.clip(xx, 0, nx - 1)], 0).astype(np.float64)
-    return stamp, (yy - y[:, None, None]) ** 2 + (xx - x[:, None, None]) ** 2
-
-
-def _gaussian_fwhm(stamp: Floats, r2: Floats, reach: Floats) -> Floats:
-    near = r2 < reach[:, None, None] ** 2
-    core = np.where(r2 < 2, stamp, 0).max(axis=(1, 2), keepdims=True, initial=0)
-    weight = np.where(near & (stamp > 0.3 * core) & (stamp > 0), stamp, 0) ** 2
-    value = np.log(np.maximum(stamp, 1e-30))
-    total = np.maximum(weight.sum(axis=(1, 2)), 1e-30)
-    mean_r2 = (weight * r2).sum(axis=(1, 2)) / total
-    mean_value = (weight * value).sum(axis=(1, 2)) / total
-    away = r2 - mean_r2[:, None, None]
-    slope = (weight * away * (value - mean_value[:, None, None])).sum(axis=(1, 2))
-    spread = (weight * away**2).sum(axis=(1, 2))
-    falls = (slope < 0) & (spread > 0)
-    width = np.full(len(stamp), np.nan)
-    width[falls] = _SIGMA_TO_FWHM * np.sqrt(-spread[falls] / (2 * slope[falls]))
-    return width

@@ -10,13 +10,18 @@ from pydantic import Field
 
 from ccdflow.recipes.asterisms import SEARCH_RADIUS, match
 from ccdflow.recipes.combine import Combination, Combined, combine
-from ccdflow.recipes.image import Image, ImageSource
-from ccdflow.recipes.placement import Frame, Placed, Placing, Register, choose_reference, measure, place
+from ccdflow.recipes.image import ImageSource
+from ccdflow.recipes.placement import Frame, Placed, Placing, Register, choose_reference, measure_all, place
 from ccdflow.recipes.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
 from ccdflow.recipes.register import Registration
 from ccdflow.recipes.resample import Kernel, Offset, align
 from ccdflow.recipes.sources import Detection
 from ccdflow.recipes.stack_report import cards, quality
+from ccdflow.recipes.strips import BYTES_PER_VALUE
+
+STRIP_BYTES, STRIP_ROWS = 24_000_000, 32
+"""Memory and rows of a strip of all frames, at most: interpolation also needs rows beyond it, which weigh more the
+lower it is."""
 
 with warnings.catch_warnings():
     # pydantic takes ABCMeta.register, which no instance has, for an attribute of `Parameters`.
@@ -71,9 +76,9 @@ with warnings.catch_warnings():
 def run(inputs: Inputs, parameters: StackParameters) -> Result:
     """Stack the frames in role ``main``.
 
-    Frames are measured one after the other and averaged strip by strip: at most two of them are ever whole in
-    memory. While they are averaged their skies stand at 0, so that `StackParameters.relative_noise` means
-    the light above the sky.
+    Frames are measured in as many threads as there are cores and averaged strip by strip: at most one for each
+    core is ever whole in memory, or all of them if together they are small. While they are averaged their skies
+    stand at 0, so that `StackParameters.relative_noise` means the light above the sky.
 
     Returns
     -------
@@ -95,7 +100,7 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
         parameters.max_residual,
         Detection(threshold=parameters.threshold),
     )
-    frames = [measure(product, placing.detection) for product in products]
+    frames = measure_all(products, placing.detection)
     reference = frames[choose_reference(frames, placing)]
     placed, doubts = [], []
     for frame in frames:
@@ -208,13 +213,14 @@ def _combine(placed: Sequence[Placed], reference: Frame, parameters: StackParame
         scales=[one.scale for one in placed],
         weights=[one.weight for one in placed],
         calibrations=calibrations,
+        strip_rows=max(1, min(STRIP_ROWS, STRIP_BYTES // (len(sources) * shape[1] * BYTES_PER_VALUE))),
     )
-    image = combined.image
-    nothing = (combined.ngood == 0) & (image.variance == 0)
     # Of all common levels the frames' weighted mean is the one whose error is that of the mean itself.
     level = np.average([-one.level * one.scale for one in placed], weights=[one.weight for one in placed])
-    sky = np.where(nothing, np.float32(0), np.float32(level))
-    return replace(combined, image=Image(image.data + sky, image.variance, image.dq, image.unit))
+    image = combined.image
+    measured = (combined.ngood != 0) | (image.variance != 0)
+    data = np.add(image.data, np.float32(level), out=image.data.copy(), where=measured)
+    return replace(combined, image=replace(image, data=data))
 
 
 def _shared(
@@ -233,7 +239,7 @@ def _shared(
 
 RECIPE = Recipe(
     name="stack",
-    version="1",
+    version="2",
     inputs={"main": Input("product", minimum=2, maximum=None)},
     outputs=("stack",),
     parameters=StackParameters,

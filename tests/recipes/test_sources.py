@@ -1,5 +1,7 @@
 """Stars are found where they were put, as bright and as sharp, and excluded pixels change nothing."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from scipy.special import erf
 
 from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.image import Image
-from ccdflow.recipes.sources import Detection, Stars, find_stars
+from ccdflow.recipes.sources import Detection, Stars, find_stars, subtract_background
 
 SHAPE = (300, 320)
 FWHM = 3.2
@@ -160,3 +162,64 @@ def test_finding_stars_does_not_change_the_image(image: Image) -> None:
     find_stars(image, Detection())
     for plane, saved in zip((image.data, image.variance, image.dq), before, strict=True):
         assert np.array_equal(plane, saved)
+
+
+def test_neighbours_are_told_apart() -> None:
+    pairs = [(80.0, 80.0, 4e4), (86.4, 80.9, 2e4), (200.0, 150.0, 1e5), (205.3, 153.6, 1.5e4)]
+    stars = find_stars(observed(SKY + np.sum([gaussian_star(*star) for star in pairs], axis=0)), Detection())
+    truth = np.array(pairs)
+    at = nearest(stars, truth[:, 0], truth[:, 1])
+    assert len(stars) == 4
+    assert np.hypot(stars.x[at] - truth[:, 0], stars.y[at] - truth[:, 1]).max() < 0.5
+
+
+def test_wings_of_a_bright_star_are_no_stars_of_their_own() -> None:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    moffat = (1 + ((x - 160.3) ** 2 + (y - 140.8) ** 2) / 3.0**2) ** -2.5
+    stars = find_stars(observed(SKY + 3e4 * moffat), Detection())
+    assert len(stars) == 1
+    assert (stars.x[0], stars.y[0]) == pytest.approx((160.3, 140.8), abs=0.02)
+
+
+def test_sky_with_a_slope_is_subtracted(placed: tuple[Floats, Floats, Floats]) -> None:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    slope = SKY + 0.5 * x + 0.2 * y
+    stars = np.sum([gaussian_star(*star) for star in zip(*placed, strict=True)], axis=0)
+    image = observed(slope + stars)
+    left = subtract_background(image, Detection())[stars < 0.01]
+    assert left.mean() == pytest.approx(0, abs=1)
+    assert left.std() == pytest.approx(np.sqrt(slope.mean() + READ_NOISE**2), rel=0.05)
+
+
+def test_sky_where_nothing_is_good_is_that_around(image: Image) -> None:
+    dq = image.dq.copy()
+    dq[:140, :150] = DQ.NO_DATA
+    stars = find_stars(Image(image.data, image.variance, dq, image.unit), Detection())
+    assert stars.background == pytest.approx(SKY, abs=1)
+    assert not ((stars.x < 149) & (stars.y < 139)).any()
+    few = np.full(SHAPE, DQ.NO_DATA, np.uint16)
+    few[100:110, 100:110] = 0
+    assert find_stars(Image(image.data, image.variance, few, image.unit), Detection()).background > 0
+
+
+def test_image_that_states_no_noise_is_searched_with_that_of_its_sky(image: Image) -> None:
+    silent = Image(image.data, np.zeros_like(image.variance), image.dq, image.unit)
+    assert len(find_stars(silent, Detection())) >= 38
+
+
+def test_flux_beside_an_excluded_pixel_is_made_good(image: Image) -> None:
+    stars = find_stars(image, Detection())
+    chosen = int(np.flatnonzero(stars.usable)[3])
+    dq = image.dq.copy()
+    dq[round(stars.y[chosen]) + 4, round(stars.x[chosen])] = DQ.BAD_PIXEL
+    again = find_stars(Image(image.data, image.variance, dq, image.unit), Detection())
+    same = np.hypot(again.x - stars.x[chosen], again.y - stars.y[chosen]).argmin()
+    assert again.flux[same] == pytest.approx(stars.flux[chosen], rel=0.03)
+
+
+def test_stars_may_be_looked_for_in_several_threads_at_once(image: Image) -> None:
+    once = find_stars(image, Detection())
+    with ThreadPoolExecutor(4) as pool:
+        for stars in pool.map(find_stars, [image] * 8, [Detection()] * 8):
+            assert np.array_equal(stars.x, once.x)
+            assert np.array_equal(stars.flux, once.flux)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.special import erf
 
-from ccdflow.recipes import strips
+from ccdflow.recipes import placement, strips, threads
 from ccdflow.recipes.dq import DQ, excluded
 from ccdflow.recipes.image import Image
 from ccdflow.recipes.recipe import Output, Product, Result
@@ -394,7 +394,7 @@ def test_median_has_the_noise_that_it_states() -> None:
 def test_height_of_strips_does_not_matter(register: str, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = [frame(scene(drift(i, 0.2)) + 100, i) for i in range(3)]
     image, output, _ = stack(frames, register=register)
-    monkeypatch.setattr(strips, "STRIP_BYTES", 3 * SHAPE[1] * strips.BYTES_PER_VALUE * 7)
+    monkeypatch.setattr("ccdflow.recipes.stack.STRIP_BYTES", 3 * SHAPE[1] * strips.BYTES_PER_VALUE * 7)
     again, same, _ = stack(frames, register=register)
     for one, other in zip(
         (image.data, image.variance, image.dq), (again.data, again.variance, again.dq), strict=True
@@ -440,3 +440,26 @@ def test_unknown_and_impossible_parameters_are_refused() -> None:
         StackParameters.model_validate({"register": "affin"})
     with pytest.raises(ValidationError, match="greater than 0"):
         StackParameters.model_validate({"sigma": 0})
+
+
+def test_frames_that_are_read_again_give_the_same_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [frame(scene(drift(i)) + 100, i) for i in range(3)]
+    kept, _, _ = stack(frames)
+    monkeypatch.setattr(placement, "KEPT_BYTES", 0)
+    again, _, _ = stack(frames)
+    assert np.array_equal(kept.data, again.data)
+    assert np.array_equal(kept.variance, again.variance)
+    assert np.array_equal(kept.dq, again.dq)
+
+
+@pytest.mark.parametrize("register", ["none", "shift", "affine"])
+def test_number_of_threads_does_not_matter(register: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [frame(scene(drift(i)) + 100, i) for i in range(4)]
+    stacks = []
+    for number in (1, 2, 5):
+        monkeypatch.setattr(threads, "cores", lambda number=number: number)
+        stacks.append(stack(frames, register=register)[0])
+    for one in stacks[1:]:
+        assert np.array_equal(one.data, stacks[0].data)
+        assert np.array_equal(one.variance, stacks[0].variance)
+        assert np.array_equal(one.dq, stacks[0].dq)

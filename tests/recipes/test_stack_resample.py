@@ -1,10 +1,12 @@
 """Pixels on another grid: values, variance and flags stay true, and only what is needed is read."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.recipes.oracle_resample import resampled
 
 from ccdflow.recipes.dq import DQ, excluded
 from ccdflow.recipes.image import Image
@@ -238,3 +240,67 @@ def test_resampling_does_not_change_the_source() -> None:
         whole(source)
     for plane, before in zip((start.data, start.variance, start.dq), saved, strict=True):
         assert np.array_equal(plane, before)
+
+
+def flagged_field(seed: int) -> Image:
+    """Noise on a slope with flags of all kinds, numbers missing, and rubbish where nothing was measured."""
+    rng = np.random.default_rng(seed)
+    data = (rng.normal(0, 3, SHAPE) + np.arange(SHAPE[1])).astype(np.float32)
+    variance = rng.uniform(5, 15, SHAPE).astype(np.float32)
+    dq = np.zeros(SHAPE, np.uint16)
+    for bit in DQ:
+        dq[rng.random(SHAPE) < 0.004] |= np.uint16(bit)
+    dq[:, 33] |= np.uint16(DQ.BAD_PIXEL)
+    data[rng.random(SHAPE) < 0.003] = np.nan
+    variance[rng.random(SHAPE) < 0.003] = np.inf
+    return Image(data, variance, dq, "electron")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "transform",
+    [
+        TILTED,
+        Transform(0.31, -0.72),
+        Transform(-5.3, 8.2, 1.02, 0.003, -0.002, 0.97),
+        Transform(SHAPE[1] + 0.37, SHAPE[0] - 3.21, -1.0, 0.0011, -0.0011, -1.0),
+        Transform(SHAPE[1] - 1.41, 0.33, 0.01, -1.0, 1.0, 0.01),
+        Transform(300.2, 0.4),
+    ],
+)
+@pytest.mark.parametrize("shape", [SHAPE, (90, 301)])
+def test_compiled_interpolation_is_the_plain_one(
+    kernel: Kernel, transform: Transform, shape: tuple[int, int]
+) -> None:
+    start = flagged_field(6)
+    moved = whole(Resampled(start, transform, shape, kernel))
+    plain = resampled(start, transform, shape, kernel)
+    assert np.mean(moved.dq != plain.dq) < 1e-4
+    # Where just half of the weight was measured, rounding decides whether there is a value at all.
+    same = (moved.dq == plain.dq) & ((moved.variance == 0) == (plain.variance == 0))
+    assert np.mean(same) > 0.999
+    assert same[~excluded(plain.dq) & (moved.dq == plain.dq)].all()
+    assert moved.data[same] == pytest.approx(plain.data[same], rel=2e-5, abs=2e-4)
+    assert moved.variance[same] == pytest.approx(plain.variance[same], rel=2e-5)
+    assert moved.data.dtype == moved.variance.dtype == np.float32
+    assert moved.dq.dtype == np.uint16
+
+
+def test_resampling_takes_any_byte_order_and_arrays_with_gaps() -> None:
+    start = flagged_field(7)
+    wide = np.repeat(start.data.astype(">f4"), 2, axis=1)
+    strange = Image(wide[:, ::2], start.variance.astype(">f4"), start.dq.astype(">u2"), "electron")
+    one, other = (whole(Resampled(source, TILTED, SHAPE, "bicubic")) for source in (start, strange))
+    assert np.array_equal(one.data, other.data)
+    assert np.array_equal(one.variance, other.variance)
+    assert np.array_equal(one.dq, other.dq)
+
+
+def test_strips_may_be_asked_for_by_several_threads_at_once() -> None:
+    source = Resampled(flagged_field(8), TILTED, SHAPE, "bicubic")
+    once = whole(source)
+    rows = [slice(y, y + 8) for y in range(0, SHAPE[0], 8)] * 4
+    with ThreadPoolExecutor(4) as pool:
+        for part, strip in zip(rows, pool.map(source.rows, rows), strict=True):
+            assert np.array_equal(strip.data, once.data[part])
+            assert np.array_equal(strip.dq, once.dq[part])

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ccdflow.archive.product import InputNote, ProductFileError, write_product
 from ccdflow.archive.rawfile import UnreadableFrameError, file_digest
 from ccdflow.cascade.amplifiers import detector_digest
-from ccdflow.cascade.jobs import JobInput, Resolved, job_key
+from ccdflow.cascade.jobs import JobInput, KeyMaker, Resolved
 from ccdflow.cascade.model import unknown
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.project import shipped
@@ -130,7 +130,7 @@ def _key(recipe: Recipe, values: Parameters, inputs: JobInputs) -> str:
     """The job's key, with each file's sha256 as its identity."""
     resolved = {name: Resolved(value, "request") for name, value in values.model_dump(mode="json").items()}
     digests = [detector_digest(one) for one in load_instruments([shipped("instruments")])]
-    return job_key(recipe, resolved, [JobInput(one.role, one.identity) for one in inputs.notes], digests)
+    return KeyMaker(recipe, resolved).key([JobInput(one.role, one.identity) for one in inputs.notes], digests)
 
 
 def _write(output: Path, made: Output, inputs: JobInputs, recipe: Recipe, key: str) -> None:
