@@ -47,12 +47,29 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlite)
         self._writer = self.engine.execution_options(writes=True)
         self._turn = threading.Lock() if self.sqlite else nullcontext()
+        self._view = threading.local()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that only reads: it sees one state of the database."""
+        if (shared := getattr(self._view, "session", None)) is not None:
+            yield shared
+            return
         with Session(self.engine) as session:
             yield session
+            # With a rollback the driver of PostgreSQL would forget the statements that it has prepared.
+            session.commit()
+
+    @contextmanager
+    def view(self) -> Iterator[None]:
+        """Make all that this thread reads in the block one transaction: it sees one state, and takes less time."""
+        with self.read() as session:
+            before = getattr(self._view, "session", None)
+            self._view.session = session
+            try:
+                yield
+            finally:
+                self._view.session = before
 
     @contextmanager
     def write(self) -> Iterator[Session]:

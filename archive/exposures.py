@@ -1,17 +1,36 @@
 """Frames read from the registry as the sequence rules look at them: of each only the columns that the rules name.
 
-A record of all that is known of a frame takes three times as long.
+A page is worked on column by column, so that nearly all of it runs in C: records of all that is known of each frame
+take ten times as long.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache, partial
+from itertools import repeat
+from math import isfinite
+from operator import sub
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import and_, func, literal_column, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    null,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.orm import Session
 
 from ccdflow.archive.frames import read_value
 from ccdflow.archive.models import PLACE, Frame, FrameKeyword, table
 from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream, known_time, number
+from ccdflow.cascade.records import EPOCH
 
 _FRAME = table(Frame).c
 _KEYWORD = table(FrameKeyword).c
@@ -22,6 +41,33 @@ _ORDER: tuple[Any, ...] = (_FRAME.obsdate, literal_column(PLACE), _CONTENT, _FRA
 _FIXED = 7
 """Columns that each rule looks at: the order key, nobs, exptime, class."""
 
+_exposure = cast(Callable[[Any], Exposure], partial(tuple.__new__, Exposure))
+"""What `Exposure._make` does, without its check."""
+
+
+class Page(NamedTuple):
+    """Some frames of a stream in order, to be taken once; how many, and the key of the last of them.
+
+    They are made one by one, as they are taken: thousands held at a time keep the garbage collector busy for longer
+    than all the rest takes.
+    """
+
+    frames: Iterator[Exposure]
+    length: int
+    last: OrderKey | None
+
+
+class _Names(NamedTuple):
+    """What the rules look at besides the fixed columns: columns, keywords, and the numeric ones of both kinds.
+
+    `absent` are the numeric keywords that no frame at all has.
+    """
+
+    columns: tuple[str, ...]
+    keywords: tuple[str, ...]
+    near: tuple[str, ...]
+    absent: tuple[str, ...]
+
 
 def exposure_page(
     session: Session,
@@ -29,41 +75,96 @@ def exposure_page(
     by: tuple[SequenceRules, Collection[str]],
     after: OrderKey | None,
     size: int,
-) -> list[Exposure]:
+) -> Page:
     """The next frames of a stream, in order, from those behind the key `after`; `by` are rules and wanted classes.
 
     The same as `ccdflow.cascade.exposures.exposures` makes of the frames' records.
     """
     rules, classes = by
-    telescope, camera, instrument = stream
-    tests = [_FRAME.telescope == telescope, _FRAME.camera == camera, _FRAME.instrument == instrument]
-    tests.append(_FRAME.status.in_(("registered", "refused")))
+    names = _names(session, rules)
+    values: dict[str, Any] = dict(zip(_STREAM, stream, strict=True))
     if after is not None:
-        # The bare comparison lets the database start at the right place of its index.
-        tests += [_FRAME.obsdate >= after[0], tuple_(*_ORDER) > tuple_(*after)]
-    same = [name for name in rules.same if name != "exptime"]
-    columns = [*_ORDER, _FRAME.nobs, _FRAME.exptime, _FRAME["class"]]
-    columns += [column for name in same for column in _value(name)]
-    columns += [_number(name) for name in rules.tolerance]
-    statement = select(*columns).where(and_(*tests)).order_by(*_ORDER).limit(size)
-    found = session.connection().execute(statement)
+        values |= dict(zip(_AFTER, after, strict=True))
+    found = session.connection().execute(_page(names, after is not None), values | {"size": size})
     # Texts and numbers as the driver gives them: a million `Row`s would take as long as the reading.
     rows = found.cursor.fetchall() if found.cursor is not None else []
     found.close()
-    return _exposures(rows, rules, same, frozenset(classes))
+    if not rows:
+        return Page(iter(()), 0, None)
+    return Page(_exposures(rows, rules, names, frozenset(classes)), len(rows), tuple(rows[-1][:4]))
+
+
+class Ungrouped(NamedTuple):
+    """What no grouping has seen: keys of frames in order, by stream, and ids of old versions and duplicates."""
+
+    keys: dict[Stream, list[OrderKey]]
+    versions: list[int]
+
+    @property
+    def ids(self) -> list[int]:
+        """Ids of all of them."""
+        return [*self.versions, *(key[3] for keys in self.keys.values() for key in keys)]
+
+
+def ungrouped(session: Session) -> Ungrouped:
+    """What no grouping has seen."""
+    found = session.connection().execute(_UNGROUPED)
+    rows = found.cursor.fetchall() if found.cursor is not None else []
+    found.close()
+    keys: dict[Stream, list[OrderKey]] = {}
+    versions: list[int] = []
+    for telescope, camera, instrument, status, *key in rows:
+        if status in ("registered", "refused"):
+            keys.setdefault((telescope, camera, instrument), []).append(tuple(key))
+        else:
+            versions.append(key[3])
+    for some in keys.values():
+        some.sort()
+    return Ungrouped(keys, versions)
+
+
+_STREAM = ("telescope", "camera", "instrument")
+_OF_STREAM = and_(
+    *[_FRAME[name] == bindparam(name) for name in _STREAM], _FRAME.status.in_(("registered", "refused"))
+)
+# Written as the index has it: SQLite does not use that for "ungrouped IS 1".
+_UNGROUPED = select(*[_FRAME[name] for name in _STREAM], _FRAME.status, *_ORDER).where(text("ungrouped"))
+
+
+def _names(session: Session, rules: SequenceRules) -> _Names:
+    same = [name for name in rules.same if name != "exptime"]
+    keywords = tuple(name for name in same if _column(name) is None)
+    near = tuple(rules.tolerance)
+    absent = [name for name in near if _column(name) is None and not _is_known(session, name)]
+    return _Names(tuple(name for name in same if name not in keywords), keywords, near, tuple(absent))
+
+
+def _is_known(session: Session, keyword: str) -> bool:
+    return bool(session.connection().execute(_KNOWN, {"name": keyword}).scalar_one())
+
+
+_KNOWN = select(exists().where(_KEYWORD.name == bindparam("name")))
+_AFTER = ("after_obsdate", "after_place", "after_content", "after_id")
+
+
+@lru_cache
+def _page(names: _Names, goes_on: bool) -> Select[Any]:
+    """The statement that reads a page; remembered, since making it takes longer than reading a few frames."""
+    tests: list[ColumnElement[bool]] = [_OF_STREAM]
+    if goes_on:
+        after = [bindparam(name, type_=one.type) for name, one in zip(_AFTER, _ORDER, strict=True)]
+        # The bare comparison lets the database start at the right place of its index.
+        tests += [_FRAME.obsdate >= after[0], tuple_(*_ORDER) > tuple_(*after)]
+    columns = [*_ORDER, _FRAME.nobs, _FRAME.exptime, _FRAME["class"]]
+    columns += [_column(name) for name in names.columns]
+    columns += [_keyword(name, one) for name in names.keywords for one in (_KEYWORD.value, _KEYWORD.number)]
+    columns += [null() if name in names.absent else _number(name) for name in names.near]
+    return select(*columns).where(and_(*tests)).order_by(*_ORDER).limit(bindparam("size"))
 
 
 def _column(name: str) -> Any:
     """The column of a name; None for a keyword."""
     return _FRAME.get("class" if name == "frame_class" else name)
-
-
-def _value(name: str) -> list[Any]:
-    """A column, or for a keyword its text and its number."""
-    column = _column(name)
-    if column is not None:
-        return [column]
-    return [_keyword(name, _KEYWORD.value), _keyword(name, _KEYWORD.number)]
 
 
 def _number(name: str) -> Any:
@@ -77,39 +178,63 @@ def _keyword(name: str, column: Any) -> Any:
 
 
 def _exposures(
-    rows: Sequence[Any], rules: SequenceRules, same: Sequence[str], classes: frozenset[str]
-) -> list[Exposure]:
-    width = sum(len(_value(name)) for name in same)
-    plain = width == len(same)
-    timed, near = "exptime" in rules.same, _FIXED + width
-    made = []
-    for row in rows:
-        obsdate, place, content, identity, nobs, exptime, frame_class, *_ = row
-        values = row[_FIXED:near]
-        made.append(
-            Exposure(
-                (obsdate, place, content, identity),
-                known_time(obsdate),
-                place or None,
-                nobs if place else None,
-                number(exptime) if timed and frame_class != "flat" else None,
-                tuple(values) if plain else _joined(same, values),
-                tuple([number(one) for one in row[near:]]),
-                frame_class in classes,
-            )
-        )
-    return made
+    rows: Sequence[Any], rules: SequenceRules, names: _Names, classes: frozenset[str]
+) -> Iterator[Exposure]:
+    columns = list(zip(*rows, strict=True))
+    obsdates, places, contents, ids, nobs, exptimes, kinds = columns[:_FIXED]
+    near = _FIXED + len(names.columns) + 2 * len(names.keywords)
+    iobs: Sequence[int | None] = places
+    if 0 in places:
+        iobs = [place or None for place in places]
+        nobs = tuple([planned if place else None for place, planned in zip(places, nobs, strict=True)])
+    fields = (
+        zip(obsdates, places, contents, ids, strict=True),
+        _times(obsdates),
+        iobs,
+        nobs,
+        _exptimes(exptimes, kinds, rules),
+        _same(columns[_FIXED:near], names, len(rows)),
+        zip(*map(_numbers, columns[near:]), strict=True) if names.near else repeat(()),
+        [kind in classes for kind in kinds],
+    )
+    return map(_exposure, zip(*fields, strict=False))
 
 
-def _joined(same: Sequence[str], values: Sequence[Any]) -> tuple[Any, ...]:
+def _times(obsdates: Sequence[str]) -> list[float]:
+    """As `known_time`."""
+    try:
+        since = map(sub, map(datetime.fromisoformat, obsdates), repeat(EPOCH))
+        return list(map(timedelta.total_seconds, since))
+    except (ValueError, TypeError):  # one is no time, or has a zone
+        return [known_time(one) for one in obsdates]
+
+
+def _numbers(values: Sequence[Any]) -> Sequence[float | None]:
+    """As `number`."""
+    if values.count(None) == len(values):
+        return values
+    if set(map(type, values)) == {float} and isfinite(sum(values)):
+        return values
+    return [number(one) for one in values]
+
+
+def _exptimes(values: Sequence[Any], kinds: Sequence[str], rules: SequenceRules) -> Iterable[float | None]:
+    if "exptime" not in rules.same:
+        return repeat(None)
+    found = _numbers(values)
+    if "flat" not in kinds:
+        return found
+    return [None if kind == "flat" else one for one, kind in zip(found, kinds, strict=True)]
+
+
+def _same(columns: Sequence[Sequence[Any]], names: _Names, count: int) -> Iterable[tuple[Any, ...]]:
     """Values of columns as they are; text and number of a keyword as one value, None for a blank."""
-    found: list[Any] = []
-    columns: list[Any] = []
-    rest = iter(values)
-    for name in same:
-        if _column(name) is not None:
-            columns.append(next(rest))
-            continue
-        text, value = next(rest), next(rest)
-        found.append(None if text is None or text == "" else read_value(text, value))
-    return (*columns, *found)
+    found = list(columns[: len(names.columns)])
+    rest = columns[len(names.columns) :]
+    for texts, values in zip(rest[::2], rest[1::2], strict=True):
+        found.append([_value(one, value) for one, value in zip(texts, values, strict=True)])
+    return zip(*found, strict=True) if found else repeat((), count)
+
+
+def _value(text: str | None, value: float | None) -> Any:
+    return None if text is None or text == "" else read_value(text, value)

@@ -102,6 +102,19 @@ class JobRecord:
     inputs: tuple[InputRecord, ...] = ()
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A job that was claimed, and what its worker has to know.
+
+    `frames` are the ids of the raw frames behind its main input, `outputs` pairs of category and path in the
+    store.
+    """
+
+    job: JobRecord
+    frames: tuple[int, ...]
+    outputs: tuple[tuple[str, str], ...]
+
+
 _COLUMNS = [getattr(Job, name) for name in JobRecord.__annotations__ if name != "inputs"]
 _PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
 
@@ -208,32 +221,52 @@ def repoint(session: Session, frames: Mapping[str, Sequence[int]]) -> None:
 
 def claim(session: Session, key: str, owner: str, lease: float) -> Claim | None:
     """Take a job that waits, has failed, or whose owner is silent for longer than `lease` seconds or dead."""
+    row = _taken(session, key, owner, lease, (Job.attempts,))
+    return None if row is None else Claim(key, owner, row[0])
+
+
+def _taken(session: Session, key: str, owner: str, lease: float, columns: Sequence[Any]) -> Any | None:
+    """Columns of a job that was claimed; None where it can't be."""
+    silent = or_(Job.heartbeat.is_(None), Job.heartbeat < clock() - lease)
+    free = or_(Job.state.in_(("planned", "failed")), and_(Job.state == "running", silent))
+    row = _take(session, key, owner, free, columns)
+    if row is None:
+        found = session.execute(select(Job.state, Job.owner).where(Job.key == key)).one_or_none()
+        if found is None:
+            raise KeyError(f"no job {key!r} in the registry")
+        if found.state == "running" and is_dead(found.owner):
+            dead = and_(Job.state == "running", Job.owner == found.owner)
+            row = _take(session, key, owner, dead, columns)
+    return row
+
+
+def _take(
+    session: Session, key: str, owner: str, test: ColumnElement[bool], columns: Sequence[Any]
+) -> Any | None:
+    """Give a job to an owner if it passes a test; gives columns of it."""
+    values = {"state": "running", "reason": "", "owner": owner, "heartbeat": clock(), "started_at": now()}
+    taken = update(Job).where(Job.key == key, test)
+    taken = taken.values(**values, attempts=Job.attempts + 1, finished_at="")
+    returning = taken.returning(*columns).execution_options(synchronize_session=False)
+    return session.execute(returning).one_or_none()
+
+
+def begin(session: Session, key: str, owner: str, lease: float) -> Begun | None:
+    """Claim a job, and read what its worker has to know; None where it is done, can't be done, or is being done."""
+    row = _taken(session, key, owner, lease, _COLUMNS)
+    if row is None:
+        return None
+    job = JobRecord(*[*row, tuple(_inputs(session, [Job.key == key]).get(key, ()))])
+    outputs = select(Product.category, Product.path).where(Product.job_key == key).order_by(Product.id)
+    rows = session.execute(outputs).all()
+    return Begun(job, tuple(_frames_behind(session, job)), tuple((one[0], one[1]) for one in rows))
+
+
+def beat(session: Session, held: Collection[tuple[str, str]]) -> None:
+    """Tell that owners still work on jobs; `held` are pairs of key and owner."""
     moment = clock()
-    found = session.execute(select(Job.state, Job.owner).where(Job.key == key)).one_or_none()
-    if found is None:
-        raise KeyError(f"no job {key!r} in the registry")
-    free = Job.state.in_(("planned", "failed"))
-    expired = and_(Job.state == "running", or_(Job.heartbeat.is_(None), Job.heartbeat < moment - lease))
-    tests: list[ColumnElement[bool]] = [free, expired]
-    if found.state == "running" and is_dead(found.owner):
-        tests.append(and_(Job.state == "running", Job.owner == found.owner))
-    statement = (
-        update(Job)
-        .where(Job.key == key, or_(*tests))
-        .values(
-            state="running",
-            reason="",
-            owner=owner,
-            heartbeat=moment,
-            attempts=Job.attempts + 1,
-            started_at=now(),
-            finished_at="",
-        )
-        .returning(Job.attempts)
-        .execution_options(synchronize_session=False)
-    )
-    attempts = session.execute(statement).scalar_one_or_none()
-    return None if attempts is None else Claim(key, owner, attempts)
+    for key, owner in held:
+        set_state(session, key, owner, {"heartbeat": moment})
 
 
 def set_state(session: Session, key: str, owner: str, values: Mapping[str, Any]) -> bool:
@@ -287,6 +320,13 @@ def jobs(session: Session, wanted: JobFilter) -> list[JobRecord]:
 
 
 def _read(session: Session, tests: Sequence[ColumnElement[bool]]) -> list[JobRecord]:
+    inputs = _inputs(session, tests)
+    rows = session.execute(select(*_COLUMNS).where(*tests))
+    return [JobRecord(*[*row, tuple(inputs.get(row[0], ()))]) for row in rows]
+
+
+def _inputs(session: Session, tests: Sequence[ColumnElement[bool]]) -> dict[str, list[InputRecord]]:
+    """Inputs of the jobs that pass the tests, by key; the main ones first."""
     inputs: dict[str, list[InputRecord]] = {}
     of = select(Job.key).where(*tests)
     columns = (JobInput.role, JobInput.identity, JobInput.frame_id, JobInput.parent_job_key, JobInput.level)
@@ -294,8 +334,7 @@ def _read(session: Session, tests: Sequence[ColumnElement[bool]]) -> list[JobRec
     statement = select(JobInput.job_key, *columns).where(JobInput.job_key.in_(of)).order_by(*order)
     for row in session.execute(statement):
         inputs.setdefault(row[0], []).append(InputRecord(*row[1:]))
-    rows = session.execute(select(*_COLUMNS).where(*tests))
-    return [JobRecord(*[*row, tuple(inputs.get(row[0], ()))]) for row in rows]
+    return inputs
 
 
 def keys_like(session: Session, prefix: str, limit: int) -> list[str]:
@@ -334,6 +373,17 @@ def lineage(session: Session, keys: Collection[str], *, up: bool) -> list[JobRec
         frontier = step - seen
         seen |= frontier
         found += jobs(session, JobFilter(keys=frontier)) if frontier else []
+    return found
+
+
+def _frames_behind(session: Session, job: JobRecord) -> list[int]:
+    """As `main_frames`, of a job whose inputs are known."""
+    found: list[int] = []
+    for one in job.inputs:
+        if one.role == "main" and one.frame is not None:
+            found.append(one.frame)
+        elif one.role == "main" and one.job is not None:
+            found += main_frames(session, one.job)
     return found
 
 

@@ -30,6 +30,8 @@ SORTED = Text().with_variant(Text(collation="C"), "postgresql")
 CURRENT = "path IS NOT NULL AND status <> 'superseded'"
 PLACE = "(CASE WHEN iobs BETWEEN 1 AND nobs THEN iobs ELSE 0 END)"
 """A frame's place in its sequence, 0 where unknown, as `ccdflow.cascade.sequences.place` has it."""
+CALIBRATION = "status = 'registered' AND class NOT IN ('science', 'unclassified')"
+MADE = "state = 'done'"
 ORIGINAL = "sha256 IS NOT NULL AND status IN ('registered', 'refused')"
 
 
@@ -52,6 +54,14 @@ def _blank() -> Mapped[str]:
 
 def _time() -> Mapped[str]:
     return mapped_column(SORTED, server_default="")
+
+
+_PLACE = ("telescope", "camera", "instrument")
+
+
+def _where(condition: str, name: str, *columns: str) -> Index:
+    """An index of the rows for which a condition holds."""
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
 class Frame(Base):
@@ -118,6 +128,9 @@ class Frame(Base):
             "id",
         ),
         Index("ix_frame_class_night", "class", "night"),
+        _where(CALIBRATION, "ix_frame_calibration", "class", *_PLACE, "obsdate", "id"),
+        _where(CALIBRATION, "ix_frame_calibration_filter", "class", *_PLACE, "filter", "obsdate", "id"),
+        _where(CALIBRATION, "ix_frame_calibration_night", "class", "night", *_PLACE, "obsdate", "id"),
         Index("ix_frame_night", "night"),
         Index("ix_frame_obsdate", "obsdate"),
         Index("ix_frame_duplicate_of", "duplicate_of"),
@@ -194,6 +207,7 @@ class FrameSet(Base):
         CheckConstraint("status IN ('open', 'closed', 'superseded')", name="ck_frame_set_status"),
         Index("ix_frame_set_stream", "telescope", "camera", "instrument", "step", "sequence_start"),
         Index("ix_frame_set_status", "step", "status", "ready"),
+        _where("status = 'open'", "ix_frame_set_open", *_PLACE, "step"),
         {"sqlite_autoincrement": True},
     )
 
@@ -301,6 +315,9 @@ class Product(Base):
         CheckConstraint("state IN ('planned', 'done', 'missing')", name="ck_product_state"),
         Index("ix_product_category_night", "category", "night"),
         Index("ix_product_path", "path"),
+        _where(MADE, "ix_product_made", "category", *_PLACE, "obsdate", "id"),
+        _where(MADE, "ix_product_made_filter", "category", *_PLACE, "filter", "obsdate", "id"),
+        _where(MADE, "ix_product_made_night", "category", "night", *_PLACE, "obsdate", "id"),
         {"sqlite_autoincrement": True},
     )
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from ccdflow.archive.database import now
 from ccdflow.archive.frames import batches, ignoring, replacing
-from ccdflow.archive.jobs import JobFilter, LeaseLostError, input_row, jobs, set_state
+from ccdflow.archive.jobs import JobFilter, LeaseLostError, input_row, jobs
 from ccdflow.archive.models import (
     Collection as CollectionRow,
 )
@@ -89,34 +89,35 @@ class ProductFilter:
     collection: str | None = None
 
 
+_PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
+
+
 def finish(session: Session, key: str, owner: str, made: Sequence[Made]) -> list[int]:
     """Record what a job made; gives the products' ids in the order of `made`."""
     done = {"state": "done", "reason": "", "finished_at": now(), "heartbeat": None}
-    if not set_state(session, key, owner, done):
+    held = update(Job).where(Job.key == key, Job.owner == owner, Job.state == "running").values(**done)
+    columns = [getattr(Job, name) for name in (*_PLACE, "set_id")]
+    job = session.execute(held.returning(*columns).execution_options(**_UNSYNCED)).one_or_none()
+    if job is None:
         raise LeaseLostError(f"job {key[:8]} is not {owner}'s any more: what it made does not count")
-    job = session.execute(select(Job).where(Job.key == key)).scalar_one()
-    place = {
-        name: getattr(job, name)
-        for name in ("night", "telescope", "camera", "instrument", "filter", "object")
-    }
-    ids = [_finish_product(session, key, place, one) for one in made]
-    left_out = delete(Product).where(
-        Product.job_key == key,
-        Product.state == "planned",
-        Product.category.not_in([one.category for one in made]),
-    )
-    session.execute(left_out.execution_options(**_UNSYNCED))
+    rows = session.execute(
+        select(Product.category, Product.id, Product.state).where(Product.job_key == key)
+    ).all()
+    known = {category: identity for category, identity, _ in rows}
+    place = dict(zip(_PLACE, job[:-1], strict=True)) | {"job_key": key}
+    ids = [_finish_product(session, known.get(one.category), place, one) for one in made]
+    left_out = [identity for _, identity, state in rows if state == "planned" and identity not in ids]
+    if left_out:
+        session.execute(delete(Product).where(Product.id.in_(left_out)).execution_options(**_UNSYNCED))
     if job.set_id is not None and ids:
         session.execute(update(FrameSet).where(FrameSet.id == job.set_id).values(product_id=ids[0]))
     return ids
 
 
-def _finish_product(session: Session, key: str, place: Mapping[str, str], made: Made) -> int:
+def _finish_product(session: Session, identity: int | None, place: Mapping[str, str], made: Made) -> int:
     product = table(Product)
-    found = select(Product.id).where(Product.job_key == key, Product.category == made.category)
-    identity = session.execute(found).scalar_one_or_none()
     if identity is None:
-        row = {**place, "job_key": key, "category": made.category, "path": made.path}
+        row = {**place, "category": made.category, "path": made.path}
         identity = session.execute(product.insert().values(row).returning(product.c.id)).scalar_one()
     values = {
         "path": made.path,

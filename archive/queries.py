@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Executable, Select, and_, func, literal, or_, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from ccdflow.archive.frames import batches, read_value
@@ -16,6 +16,7 @@ from ccdflow.cascade.sequences import OrderKey, Stream, place
 STAGES = ("ingest", "calibrate", "science", "group", "stack")
 """The stages of a frame's life, in order."""
 
+_BATCH = 10_000  # rows taken from the driver at once
 _MANY = 5000  # values in one statement; SQLite takes 32766
 
 _COLUMNS = (
@@ -41,7 +42,8 @@ class FrameFilter:
     """Which frames; what is None does not matter.
 
     `status` is by default what grouping sees: duplicates and superseded versions are left out. `camera` is
-    CAMERA or TELESCOPE/CAMERA; `since` and `until` are ISO times that belong to the range.
+    CAMERA or TELESCOPE/CAMERA; `since` and `until` are ISO times that belong to the range. `keywords` names
+    those that the frames shall come with, which takes less time than all.
     """
 
     status: Collection[str] | None = ("registered", "refused")
@@ -51,6 +53,7 @@ class FrameFilter:
     since: str | None = None
     until: str | None = None
     ids: Collection[int] | None = None
+    keywords: Collection[str] | None = None
 
 
 def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
@@ -86,28 +89,57 @@ def _selections(wanted: FrameFilter) -> Iterator[list[ColumnElement[bool]]]:
 
 
 def frames(session: Session, wanted: FrameFilter) -> list[FrameRecord]:
-    """The frames that `wanted` selects, by time, each with its keywords."""
+    """The frames that `wanted` selects, by time, each with its keywords or those that are wanted."""
     found: list[FrameRecord] = []
     for tests in _selections(wanted):
-        rows = session.execute(select(*_COLUMNS, Frame.status, Frame.reason).where(*tests)).all()
-        kept = _keywords(session, select(Frame.id).where(*tests))
-        found += [_record(row, kept) for row in rows]
+        kept = _keywords(session, select(Frame.id).where(*tests), wanted.keywords)
+        found += _records(session, select(*_COLUMNS, Frame.status, Frame.reason).where(*tests), kept)
     return sorted(found, key=order_of)
 
 
-def _keywords(session: Session, of: Select[int]) -> dict[int, dict[str, Value]]:
+def _tuples(session: Session, statement: Executable) -> Iterator[tuple[Any, ...]]:
+    """Rows as the driver gives them: of many, SQLAlchemy's own take longer to make than the driver's to read."""
+    with session.connection().execute(statement) as result:
+        while some := result.cursor.fetchmany(_BATCH):
+            yield from some
+
+
+def _keywords(
+    session: Session, of: Select[int], names: Collection[str] | None = None
+) -> dict[int, dict[str, Value]]:
     columns = select(FrameKeyword.frame_id, FrameKeyword.name, FrameKeyword.value, FrameKeyword.number)
+    columns = columns.where(FrameKeyword.frame_id.in_(of))
+    if names is not None:
+        columns = columns.where(FrameKeyword.name.in_(names))
     kept: dict[int, dict[str, Value]] = defaultdict(dict)
-    statement = columns.where(FrameKeyword.frame_id.in_(of)).execution_options(yield_per=10_000)
-    for frame, name, value, number in session.execute(statement):
-        kept[frame][name] = read_value(value, number)
+    shared: dict[str, str] = {}  # one text for what thousands of frames have in common
+    for frame, name, value, number in _tuples(session, columns):
+        name = shared.setdefault(name, name)
+        if number is None:
+            kept[frame][name] = shared.setdefault(value, value)
+        else:
+            kept[frame][name] = read_value(value, number)
     return kept
 
 
-def _record(row: Any, kept: dict[int, dict[str, Value]]) -> FrameRecord:
-    *columns, status, reason = row
-    refused = reason or "refused" if status == "refused" else ""
-    return FrameRecord(*[*columns, kept.get(columns[0], {}), refused])
+def keywords_of(session: Session, ids: Sequence[int]) -> dict[int, dict[str, Value]]:
+    """All keywords of frames, by id."""
+    kept: dict[int, dict[str, Value]] = {}
+    for some in batches(ids, _MANY):
+        kept |= _keywords(session, select(Frame.id).where(Frame.id.in_(some)))
+    return kept
+
+
+def _records(
+    session: Session, statement: Executable, kept: dict[int, dict[str, Value]]
+) -> Iterator[FrameRecord]:
+    for row in _tuples(session, statement):
+        yield _record(row, kept)
+
+
+def _record(row: Sequence[Any], kept: dict[int, dict[str, Value]]) -> FrameRecord:
+    refused = row[-1] or "refused" if row[-2] == "refused" else ""
+    return FrameRecord(*[*row[:-2], kept.get(row[0], {}), refused])
 
 
 def stream_is(stream: Stream) -> ColumnElement[bool]:
@@ -129,10 +161,7 @@ def stream_page(session: Session, stream: Stream, after: OrderKey | None, size: 
         tests += [Frame.obsdate >= after[0], tuple_(*order_key()) > tuple_(*after)]
     statement = select(*_COLUMNS, Frame.status, Frame.reason).where(*tests).order_by(*order_key()).limit(size)
     rows = session.execute(statement).all()
-    ids = [row[0] for row in rows]
-    kept: dict[int, dict[str, Value]] = {}
-    for some in batches(ids, _MANY):
-        kept |= _keywords(session, select(Frame.id).where(Frame.id.in_(some)))
+    kept = keywords_of(session, [row[0] for row in rows])
     return [_record(row, kept) for row in rows]
 
 
@@ -159,9 +188,7 @@ def ungrouped_frames(session: Session, stream: Stream, limit: int | None) -> lis
     """The frames of a stream that no grouping has seen, in order."""
     statement = select(*_COLUMNS, Frame.status, Frame.reason).where(stream_is(stream), _ungrouped())
     rows = session.execute(statement.order_by(*order_key()).limit(limit)).all()
-    kept: dict[int, dict[str, Value]] = {}
-    for some in batches([row[0] for row in rows], _MANY):
-        kept |= _keywords(session, select(Frame.id).where(Frame.id.in_(some)))
+    kept = keywords_of(session, [row[0] for row in rows])
     return [_record(row, kept) for row in rows]
 
 

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ccdflow.archive.rawpixels import ImageLayout, PlainPixels, TiledPixels
@@ -14,7 +15,6 @@ from ccdflow.archive.rawunits import (
     BLOCK,
     NoImageError,
     NotFitsError,
-    Stream,
     TruncatedError,
     Unit,
     UnreadableFrameError,
@@ -37,6 +37,8 @@ __all__ = [
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".fits.gz", ".fit.gz", ".fts.gz")
 """Endings of the names of files that are looked at in a folder."""
+
+_AHEAD = 4  # blocks read at once: the header of most raw frames
 
 # fmt: off
 _NO_FRAME = frozenset({
@@ -141,13 +143,16 @@ def open_raw(path: Path) -> RawFile:
         If it can't be read.
     """
     try:
-        with path.open("rb") as plain:
+        with path.open("rb", buffering=_AHEAD * BLOCK) as plain:
             gzipped = plain.read(2) == b"\x1f\x8b"
             plain.seek(0)
             if not gzipped:
-                return _opened(path, plain, gzipped=False)
+                found = list(units(path, plain, ahead=_AHEAD))
+                return _raw(path, found, _too_short(path, found[-1].end, os.fstat(plain.fileno()).st_size))
             with gzip.GzipFile(fileobj=plain) as stream:
-                return _opened(path, stream, gzipped=True)
+                found = list(units(path, stream))
+                size = _unpacked_size(path, found[-1].end, stream)
+                return _raw(path, found, _too_short(path, found[-1].end, size), gzipped=True)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise TruncatedError(f"{path} is a damaged gzip file, or ends before it should") from None
     except OSError as error:
@@ -161,9 +166,7 @@ def _why(path: Path, error: OSError) -> str:
     return f"{path} can't be read: {(error.strerror or str(error)).lower()}"
 
 
-def _opened(path: Path, stream: Stream, *, gzipped: bool) -> RawFile:
-    found = list(units(path, stream))
-    short = _too_short(path, found[-1].end, stream if gzipped else None)
+def _raw(path: Path, found: list[Unit], short: str, *, gzipped: bool = False) -> RawFile:
     images = _images(path, found)
     first = images[0]
     header, comments = _merged(found[0], first)
@@ -187,20 +190,23 @@ def _opened(path: Path, stream: Stream, *, gzipped: bool) -> RawFile:
     return RawFile(path, header, comments, extensions, pixels)
 
 
-def _too_short(path: Path, wanted: int, gzipped: Stream | None) -> str:
+def _too_short(path: Path, wanted: int, found: int) -> str:
     """What is missing of a file, in one sentence; empty for a whole one."""
-    found = path.stat().st_size
-    if gzipped is not None:
-        # A whole gzip file ends with the size of its content: most often that saves reading it.
-        with path.open("rb") as plain:
-            plain.seek(-4, os.SEEK_END)
-            (found,) = struct.unpack("<I", plain.read(4))
-        if found == (-(-wanted // BLOCK) * BLOCK) % 2**32:
-            return ""
-        found = gzipped.tell()
-        while chunk := gzipped.read(2**20):
-            found += len(chunk)
     return f"{path} is truncated: it has {found} bytes, its headers say {wanted}" if found < wanted else ""
+
+
+def _unpacked_size(path: Path, wanted: int, stream: gzip.GzipFile) -> int:
+    """Bytes in a gzipped file, or `wanted` where a look at its end tells that it is whole."""
+    # A whole gzip file ends with the size of its content: most often that saves reading it.
+    with path.open("rb") as plain:
+        plain.seek(-4, os.SEEK_END)
+        (told,) = struct.unpack("<I", plain.read(4))
+    if told == (-(-wanted // BLOCK) * BLOCK) % 2**32:
+        return wanted
+    found = stream.tell()
+    while chunk := stream.read(2**20):
+        found += len(chunk)
+    return found
 
 
 def _images(path: Path, found: list[Unit]) -> list[Unit]:
@@ -220,12 +226,15 @@ def _merged(primary: Unit, image: Unit) -> tuple[dict[str, Value], dict[str, str
     """Values and comments of both headers; what the image's leaves blank is filled from the primary's."""
     values: dict[str, Value] = {}
     comments: dict[str, str] = {}
-    for unit in (primary, image):
+    for unit in (primary, image) if primary is not image else (image,):
+        said = unit.comments
         for keyword, value in unit.values.items():
             if not _structural(keyword) and (value != "" or keyword not in values):
-                values[keyword], comments[keyword] = value, unit.comments[keyword]
+                values[keyword] = value
+                comments[keyword] = said[keyword]
     return values, comments
 
 
+@lru_cache(4096)
 def _structural(keyword: str) -> bool:
     return keyword in _STRUCTURE or keyword.rstrip("0123456789") in _NUMBERED_STRUCTURE

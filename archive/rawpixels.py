@@ -5,6 +5,7 @@ import os
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, local
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.archive.rowtiles import RowTiles, row_tiles
 from ccdflow.recipes.detector import StoredNumbers
 
 Pixels = NDArray[Any]
@@ -147,10 +149,18 @@ class TiledPixels:
         self.path = path
         self.layout = layout
         self.shape = layout.shape
+        self._index = index
         self._bands = _Bands(layout.shape[0], _tile_reader(path, index))
+
+    @cached_property
+    def _tiles(self) -> RowTiles | None:
+        """Tiles that are decompressed one by one; None where astropy is left to do it."""
+        return row_tiles(self.path, self._index) if self.layout.blank is None else None
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
         y0, y1, _ = key[0].indices(self.shape[0])
+        if self._tiles is not None:
+            return self.layout.values(self._tiles.rows(y0, max(y0, y1)))[:, key[1]]
         return self._bands.rows(y0, max(y0, y1))[:, key[1]]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:

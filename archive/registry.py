@@ -1,20 +1,25 @@
 """The registry: what exists, in which state, and why. One method is one transaction."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from ccdflow.archive import exposures, frames, jobs, outbox, products, queries, sets
+from ccdflow.archive import candidates, exposures, frames, jobs, outbox, products, queries, sets
+from ccdflow.archive.candidates import Master
 from ccdflow.archive.database import Database, now
+from ccdflow.archive.exposures import Ungrouped
 from ccdflow.archive.frames import NewFrame, Registered
-from ccdflow.archive.jobs import Claim, JobFilter, JobRecord, PlannedJob
+from ccdflow.archive.jobs import Begun, Claim, JobFilter, JobRecord, PlannedJob
 from ccdflow.archive.outbox import EventRecord, InstrumentChange, StageState
 from ccdflow.archive.products import Made, ProductFilter, ProductRecord
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.sets import SetChange, SetFilter, SetRecord, State
+from ccdflow.cascade.associate import Candidate, Match, Rule
 from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream
+from ccdflow.cascade.jobs import Group
 from ccdflow.cascade.records import FrameRecord
 
 _T = TypeVar("_T")
@@ -47,6 +52,10 @@ class Registry:
     def close(self) -> None:
         """Close all connections."""
         self.database.close()
+
+    def view(self) -> AbstractContextManager[None]:
+        """Make all that this thread reads in the block one transaction: it sees one state, and takes less time."""
+        return self.database.view()
 
     # frames
 
@@ -98,6 +107,27 @@ class Registry:
         with self.database.read() as session:
             return queries.frames(session, wanted)
 
+    def candidates(
+        self, frame_class: str, rules: Sequence[Rule], reference: Candidate, count: int = 1
+    ) -> list[Match[Group]]:
+        """The best `count` calibration frames for `reference`, each as a group of its own.
+
+        They are those that `ccdflow.cascade.associate.fitting` gives first for all registered frames of the
+        class, found without reading them all.
+        """
+        with self.database.read() as session:
+            return candidates.frame_candidates(session, frame_class, rules, reference, count)
+
+    def master_candidates(
+        self, category: str, rules: Sequence[Rule], reference: Candidate, count: int = 1
+    ) -> list[Match[Master]]:
+        """The best `count` products of a category for `reference`, as `candidates` finds frames.
+
+        A product counts with its own columns, and with the keywords of the first frame that it was made from.
+        """
+        with self.database.read() as session:
+            return candidates.master_candidates(session, category, rules, reference, count)
+
     def list_frames(
         self, wanted: FrameFilter = _ALL_FRAMES, limit: int | None = None
     ) -> list[dict[str, Any]]:
@@ -145,15 +175,30 @@ class Registry:
         while True:
             with self.database.read() as session:
                 page = exposures.exposure_page(session, stream, (rules, classes), after, size)
-            yield from page
-            if len(page) < size:
+            yield from page.frames
+            if page.length < size:
                 return
-            after, size = page[-1].key, min(4 * size, batch)
+            after, size = page.last, min(4 * size, batch)
 
     def streams(self, *, ungrouped: bool = False) -> list[Stream]:
         """All streams, or those with frames that no grouping has seen."""
         with self.database.read() as session:
             return queries.streams(session, ungrouped=ungrouped)
+
+    def ungrouped(self) -> Ungrouped:
+        """What no grouping has seen: new frames, those that were read anew, old versions and duplicates."""
+        with self.database.read() as session:
+            return exposures.ungrouped(session)
+
+    def sets_with(self, frames: Collection[int]) -> list[int]:
+        """Ids of the sets, of whatever step and status, that hold one of these frames."""
+        with self.database.read() as session:
+            return sets.holding(session, frames)
+
+    def streams_to_close(self, rules: Mapping[str, str], changed: Collection[int]) -> set[Stream]:
+        """Streams with open sets, with a set of `changed`, or grouped by other rules than these digests by step."""
+        with self.database.read() as session:
+            return sets.streams_to_close(session, rules, changed)
 
     def ungrouped_versions(self) -> list[int]:
         """Ids of old versions and duplicates that no grouping has missed yet."""
@@ -211,6 +256,46 @@ class Registry:
         """
         with self.database.write() as session:
             return jobs.claim(session, key, owner, lease_seconds)
+
+    def begin(self, key: str, owner: str, lease_seconds: float, stages: Mapping[str, str]) -> Begun | None:
+        """As `claim`, and the job's raw frames are marked as running in its stage; gives what a worker has to know.
+
+        `stages` names the stage of each step; a step that is not in it is its own stage.
+        """
+        with self.database.write() as session:
+            begun = jobs.begin(session, key, owner, lease_seconds)
+            if begun is not None:
+                _mark(session, begun, stages, "running", "")
+        return begun
+
+    def complete(
+        self, begun: Begun, owner: str, made: Sequence[Made], stages: Mapping[str, str]
+    ) -> list[int]:
+        """As `finish`, and the job's raw frames are marked as done in its stage.
+
+        Raises
+        ------
+        LeaseLostError
+            If the job is no longer this owner's; then nothing is recorded.
+        """
+        with self.database.write() as session:
+            ids = products.finish(session, begun.job.key, owner, made)
+            _mark(session, begun, stages, "done", "")
+        return ids
+
+    def give_up(self, begun: Begun, owner: str, reason: str, stages: Mapping[str, str]) -> bool:
+        """As `fail`, and the job's raw frames are marked as failed in its stage."""
+        values = {"state": "failed", "reason": reason, "heartbeat": None, "finished_at": now()}
+        with self.database.write() as session:
+            held = jobs.set_state(session, begun.job.key, owner, values)
+            if held:
+                _mark(session, begun, stages, "failed", reason)
+        return held
+
+    def heartbeats(self, held: Collection[tuple[str, str]]) -> None:
+        """Tell that owners still work on jobs; `held` are pairs of key and owner."""
+        with self.database.write() as session:
+            jobs.beat(session, held)
 
     def heartbeat(self, key: str, owner: str) -> bool:
         """Tell that `owner` still works on a job; False where the job is no longer its."""
@@ -352,11 +437,6 @@ class Registry:
         with self.database.read() as session:
             return sets.count(session, step)
 
-    def sets_holding_changed(self, step: str, stream: Stream) -> list[SetRecord]:
-        """Sets that count and hold a frame that was read anew since, or gave way to a new version."""
-        with self.database.read() as session:
-            return sets.holding_changed(session, step, stream)
-
     def list_sets(self, wanted: SetFilter = _ALL_SETS) -> list[dict[str, Any]]:
         """Sets as rows for people."""
         return sets.set_rows(self.sets(wanted))
@@ -408,3 +488,9 @@ class Registry:
         """What happened to instruments, in order."""
         with self.database.read() as session:
             return outbox.instrument_events(session)
+
+
+def _mark(session: Session, begun: Begun, stages: Mapping[str, str], state: str, reason: str) -> None:
+    """Write the state of a job's frames in the stage of its step."""
+    stage = stages.get(begun.job.step, begun.job.step)
+    outbox.set_stages(session, [StageState(frame, stage, state, reason) for frame in begun.frames])

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, text, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, text
 from sqlalchemy.orm import Session
 
 from ccdflow.archive.frames import batches, replacing
@@ -49,12 +51,12 @@ class SetRecord:
         return self.telescope, self.camera, self.instrument
 
 
-_COLUMNS = [getattr(FrameSet, name) for name in SetRecord.__annotations__ if name != "frames"]
-
-
 @dataclass(frozen=True)
 class NewSet:
-    """A set that appears. `ref` is a name by which other changes of the same transaction call it."""
+    """A set that appears. `ref` is a name by which other changes of the same transaction call it.
+
+    `span` are the obsdates of its first and last frame; without it they are looked up.
+    """
 
     ref: str
     step: str
@@ -66,6 +68,7 @@ class NewSet:
     reason: str = ""
     sequence_start: OrderKey | None = None
     version: int = 1
+    span: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,33 +123,34 @@ class State:
 
 @dataclass(frozen=True)
 class SetFilter:
-    """Which sets; what is None does not matter. `frames` selects sets that hold one of these frames."""
+    """Which sets; what is None does not matter. `frames` selects sets that hold one of these frames.
+
+    Their sequences start at `since_sequence` or later, and before `until_sequence`.
+    """
 
     step: str | None = None
     status: Collection[str] | None = ("open", "closed")
     stream: Stream | None = None
     ready: bool | None = None
     since_sequence: OrderKey | None = None
+    until_sequence: OrderKey | None = None
     ids: Collection[int] | None = None
     frames: Collection[int] | None = None
 
 
 def sets(session: Session, wanted: SetFilter) -> list[SetRecord]:
     """The sets that `wanted` selects, by their first frame's time."""
-    tests: list[ColumnElement[bool]] = []
-    if wanted.step is not None:
-        tests.append(FrameSet.step == wanted.step)
+    values: dict[str, Any] = {} if wanted.stream is None else _place(wanted.stream)
     if wanted.status is not None:
-        tests.append(FrameSet.status.in_(wanted.status))
-    if wanted.stream is not None:
-        tests.append(_of_stream(wanted.stream))
-    if wanted.ready is not None:
-        tests.append(FrameSet.ready.is_(wanted.ready))
-    if wanted.since_sequence is not None:
-        tests.append(FrameSet.sequence_start >= key_text(wanted.since_sequence))
+        values |= {"open": True} if list(wanted.status) == ["open"] else {"status": list(wanted.status)}
+    given = {"step": wanted.step, "ready": wanted.ready}
+    values |= {name: value for name, value in given.items() if value is not None}
+    for name, key in (("since", wanted.since_sequence), ("until", wanted.until_sequence)):
+        if key is not None:
+            values[name] = key_text(key)
     found: dict[int, SetRecord] = {}
     for some in _narrowed(wanted):
-        found |= _read(session, [*tests, *some])
+        found |= _read(session, values | some)
     return sorted(found.values(), key=lambda one: (one.first_obsdate, *one.stream, one.id))
 
 
@@ -162,38 +166,88 @@ def count(session: Session, step: str) -> dict[str, int]:
     return counts
 
 
-def holding_changed(session: Session, step: str, stream: Stream) -> list[SetRecord]:
-    """Sets that count and hold a frame that was read anew since, or gave way to a new version."""
-    # Written as the index has it: SQLite does not use that for "ungrouped IS 1".
-    changed = select(SetMember.set_id).join(Frame, Frame.id == SetMember.frame_id).where(text("ungrouped"))
-    tests = [FrameSet.step == step, _of_stream(stream), FrameSet.status != "superseded"]
-    return list(_read(session, [*tests, FrameSet.id.in_(changed)]).values())
+def holding(session: Session, frames: Collection[int]) -> list[int]:
+    """Ids of the sets, of whatever step and status, that hold one of these frames."""
+    found: set[int] = set()
+    for some in batches(frames, _MANY):
+        found.update(session.connection().execute(_HOLDING, {"frames": some}).scalars())
+    return sorted(found)
 
 
-def _of_stream(stream: Stream) -> ColumnElement[bool]:
-    telescope, camera, instrument = stream
-    return and_(FrameSet.telescope == telescope, FrameSet.camera == camera, FrameSet.instrument == instrument)
+_HOLDING = select(table(SetMember).c.set_id).where(
+    table(SetMember).c.frame_id.in_(bindparam("frames", expanding=True))
+)
 
 
-def _narrowed(wanted: SetFilter) -> list[list[ColumnElement[bool]]]:
-    if wanted.ids is not None:
-        return [[FrameSet.id.in_(some)] for some in batches(sorted(set(wanted.ids)), _MANY)]
-    if wanted.frames is not None:
-        return [
-            [FrameSet.id.in_(select(SetMember.set_id).where(SetMember.frame_id.in_(some)))]
-            for some in batches(sorted(set(wanted.frames)), _MANY)
-        ]
-    return [[]]
+def streams_to_close(session: Session, rules: Mapping[str, str], changed: Collection[int]) -> set[Stream]:
+    """Streams with open sets, with a set of `changed`, or grouped by other rules than these digests by step."""
+    connection = session.connection()
+    found = {_stream(row) for row in connection.execute(_OPEN_STREAMS, {"steps": list(rules)})}
+    for some in batches(changed, _MANY):
+        found.update(_stream(row) for row in connection.execute(_STREAMS_OF, {"ids": some}))
+    known: dict[Stream, dict[str, str]] = {}
+    for *place, step, by in connection.execute(_STATES):
+        known.setdefault(_stream(place), {})[step] = by
+    found.update(one for one, by in known.items() if any(by.get(step) != rules[step] for step in rules))
+    return found
 
 
-def _read(session: Session, tests: Sequence[ColumnElement[bool]]) -> dict[int, SetRecord]:
+def _stream(row: Sequence[Any]) -> Stream:
+    return row[0], row[1], row[2]
+
+
+def _place(stream: Stream) -> dict[str, str]:
+    return dict(zip(("telescope", "camera", "instrument"), stream, strict=True))
+
+
+def _narrowed(wanted: SetFilter) -> list[dict[str, Any]]:
+    for name, chosen in (("ids", wanted.ids), ("frames", wanted.frames)):
+        if chosen is not None:
+            return [{name: some} for some in batches(sorted(set(chosen)), _MANY)]
+    return [{}]
+
+
+_SET = table(FrameSet).c
+_MEMBER = table(SetMember).c
+_STATE = table(StreamState).c
+_TESTS: dict[str, ColumnElement[bool]] = {
+    **{
+        name: _SET[name] == bindparam(name) for name in ("telescope", "camera", "instrument", "step", "ready")
+    },
+    "status": _SET.status.in_(bindparam("status", expanding=True)),
+    # As the index of open sets has it.
+    "open": literal_column("status") == literal_column("'open'"),
+    "since": _SET.sequence_start >= bindparam("since"),
+    "until": _SET.sequence_start < bindparam("until"),
+    "ids": _SET.id.in_(bindparam("ids", expanding=True)),
+    "frames": _SET.id.in_(
+        select(_MEMBER.set_id).where(_MEMBER.frame_id.in_(bindparam("frames", expanding=True)))
+    ),
+}
+"""What sets may be asked for by, with the names of the values."""
+
+
+@lru_cache
+def _statements(names: tuple[str, ...]) -> tuple[Select[Any], Select[Any]]:
+    """Statements for sets and for their members; remembered, since making them takes longer than a small answer."""
+    tests = [_TESTS[name] for name in names]
+    columns = [_SET[name] for name in SetRecord.__annotations__ if name != "frames"]
+    members = select(_MEMBER.set_id, _MEMBER.frame_id).where(
+        _MEMBER.set_id.in_(select(_SET.id).where(*tests))
+    )
+    return select(*columns).where(*tests), members.order_by(_MEMBER.set_id, _MEMBER.position)
+
+
+def _read(session: Session, values: Mapping[str, Any]) -> dict[int, SetRecord]:
+    """Sets by id; `values` are what they are asked for by, as `_TESTS` names it."""
+    of_sets, of_members = _statements(tuple(values))
+    given = {name: value for name, value in values.items() if name != "open"}
+    connection = session.connection()
+    rows = connection.execute(of_sets, given).mappings().all()
     members: dict[int, list[int]] = {}
-    of = select(FrameSet.id).where(*tests)
-    statement = select(SetMember.set_id, SetMember.frame_id).where(SetMember.set_id.in_(of))
-    for found, frame in session.execute(statement.order_by(SetMember.set_id, SetMember.position)):
+    for found, frame in connection.execute(of_members, given) if rows else ():
         members.setdefault(found, []).append(frame)
-    rows = session.execute(select(*_COLUMNS).where(*tests))
-    return {row.id: _record(row._asdict(), members.get(row.id, [])) for row in rows}
+    return {row["id"]: _record(dict(row), members.get(row["id"], [])) for row in rows}
 
 
 def _record(row: Mapping[str, Any], frames: Sequence[int]) -> SetRecord:
@@ -253,36 +307,43 @@ def apply_changes(
         If a frame would be in two sets of one step that count.
     """
     ids: dict[str, int] = {}
-    for change in changes:
-        match change:
-            case NewSet():
-                if change.ref in ids:
-                    raise ValueError(f"two new sets are called {change.ref!r}")
-                ids[change.ref] = _new_set(session, change)
-            case Append():
-                _append(session, _id(change.set, ids), change.frames)
-            case Replace():
-                _replace(session, _id(change.set, ids), change.frames)
-            case Change():
-                _change(session, _id(change.set, ids), change)
-            case Supersede():
-                by = None if change.by is None else _id(change.by, ids)
-                _update(
-                    session,
-                    _id(change.set, ids),
-                    {"status": "superseded", "superseded_by": by, "ready": False},
-                )
+    for kind, alike in groupby(changes, key=type):
+        if kind is NewSet:
+            _new_sets(session, [one for one in alike if isinstance(one, NewSet)], ids)
+        else:
+            for change in alike:
+                _apply(session, change, ids)
     _refuse_conflicts(session, changes)
     for state in states:
         _save_state(session, state)
     for some in batches(grouped, _MANY):
-        session.execute(
-            update(Frame)
-            .where(Frame.id.in_(some))
-            .values(ungrouped=False)
-            .execution_options(synchronize_session=False)
-        )
+        session.connection().execute(_SEEN, {"frames": some})
     return ids
+
+
+_SEEN = (
+    table(Frame)
+    .update()
+    .where(table(Frame).c.id.in_(bindparam("frames", expanding=True)))
+    .values(ungrouped=False)
+)
+
+
+def _apply(session: Session, change: SetChange, ids: Mapping[str, int]) -> None:
+    match change:
+        case Append():
+            _append(session, _id(change.set, ids), change.frames)
+        case Replace():
+            _replace(session, _id(change.set, ids), change.frames)
+        case Change():
+            _change(session, _id(change.set, ids), change)
+        case Supersede():
+            by = None if change.by is None else _id(change.by, ids)
+            _update(
+                session,
+                _id(change.set, ids),
+                {"status": "superseded", "superseded_by": by, "ready": False},
+            )
 
 
 def _refuse_conflicts(session: Session, changes: Sequence[SetChange]) -> None:
@@ -293,15 +354,25 @@ def _refuse_conflicts(session: Session, changes: Sequence[SetChange]) -> None:
             steps.setdefault(change.step, set()).update(change.frames)
     for step, members in steps.items():
         for some in batches(sorted(members), _MANY):
+            # First without looking at the sets: nearly all frames have only ever been in one.
+            again = session.connection().execute(_HELD_TWICE, {"frames": some}).scalars().all()
             twice = (
                 select(SetMember.frame_id)
                 .join(FrameSet, FrameSet.id == SetMember.set_id)
-                .where(FrameSet.step == step, FrameSet.status != "superseded", SetMember.frame_id.in_(some))
+                .where(FrameSet.step == step, FrameSet.status != "superseded", SetMember.frame_id.in_(again))
                 .group_by(SetMember.frame_id)
                 .having(func.count() > 1)
             )
-            if (frame := session.execute(twice.limit(1)).scalar_one_or_none()) is not None:
+            if again and (frame := session.execute(twice.limit(1)).scalar_one_or_none()) is not None:
                 raise SetConflictError(f"frame {frame} would be in two sets of step {step!r}")
+
+
+_HELD_TWICE = (
+    select(table(SetMember).c.frame_id)
+    .where(table(SetMember).c.frame_id.in_(bindparam("frames", expanding=True)))
+    .group_by(table(SetMember).c.frame_id)
+    .having(func.count() > 1)
+)
 
 
 def _id(name: int | str, ids: Mapping[str, int]) -> int:
@@ -312,9 +383,42 @@ def _id(name: int | str, ids: Mapping[str, int]) -> int:
     return ids[name]
 
 
-def _new_set(session: Session, new: NewSet) -> int:
+def _new_sets(session: Session, new: Sequence[NewSet], ids: dict[str, int]) -> None:
+    """Write sets, all at once, and note their ids by their refs."""
+    for one, identity in zip(new, _free_ids(session, len(new)), strict=True):
+        if one.ref in ids:
+            raise ValueError(f"two new sets are called {one.ref!r}")
+        ids[one.ref] = identity
+    session.connection().execute(
+        table(FrameSet).insert(), [_set_row(session, one, ids[one.ref]) for one in new]
+    )
+    members = [
+        {"set_id": ids[one.ref], "position": position, "frame_id": frame}
+        for one in new
+        for position, frame in enumerate(one.frames)
+    ]
+    if members:
+        session.connection().execute(table(SetMember).insert(), members)
+
+
+def _free_ids(session: Session, number: int) -> Sequence[int]:
+    """Ids that no set has had; whoever writes to SQLite is alone, PostgreSQL gives them out."""
+    if session.get_bind().dialect.name == "postgresql":
+        sequence = "nextval(pg_get_serial_sequence('frame_set', 'id'))"
+        found = session.execute(text(f"SELECT {sequence} FROM generate_series(1, :n)"), {"n": number})
+        return list(found.scalars())
+    last = session.connection().execute(_LAST_ID).scalar_one_or_none() or 0
+    return range(last + 1, last + 1 + number)
+
+
+_LAST_ID = text("SELECT seq FROM sqlite_sequence WHERE name = 'frame_set'")
+
+
+def _set_row(session: Session, new: NewSet, identity: int) -> dict[str, Any]:
     telescope, camera, instrument = new.stream
-    values = {
+    first, last = new.span or (_span(session, new.frames) if new.frames else ("", ""))
+    return {
+        "id": identity,
         "step": new.step,
         "telescope": telescope,
         "camera": camera,
@@ -325,15 +429,9 @@ def _new_set(session: Session, new: NewSet) -> int:
         "reason": new.reason,
         "sequence_start": key_text(new.sequence_start),
         "version": new.version,
-        "first_obsdate": "",
-        "last_obsdate": "",
+        "first_obsdate": first,
+        "last_obsdate": last,
     }
-    if new.frames:
-        values["first_obsdate"], values["last_obsdate"] = _span(session, new.frames)
-    made = table(FrameSet)
-    identity = session.execute(made.insert().values(values).returning(made.c.id)).scalar_one()
-    _put(session, identity, new.frames, 0)
-    return int(identity)
 
 
 def _put(session: Session, identity: int, frames: Sequence[int], first: int) -> None:
@@ -395,15 +493,17 @@ def _update(session: Session, identity: int, values: Mapping[str, Any]) -> None:
 
 def load_state(session: Session, stream: Stream, step: str, rules: str) -> Any:
     """Where the grouping of a stream stands; None where it has not begun, or was made by other rules."""
-    telescope, camera, instrument = stream
-    found = select(StreamState.rules, StreamState.state).where(
-        StreamState.telescope == telescope,
-        StreamState.camera == camera,
-        StreamState.instrument == instrument,
-        StreamState.step == step,
-    )
-    row = session.execute(found).one_or_none()
+    row = session.connection().execute(_STATE_OF, _place(stream) | {"step": step}).one_or_none()
     return None if row is None or row.rules != rules else row.state
+
+
+_STATES = select(_STATE.telescope, _STATE.camera, _STATE.instrument, _STATE.step, _STATE.rules)
+_STREAMS = select(_SET.telescope, _SET.camera, _SET.instrument).distinct()
+_OPEN_STREAMS = _STREAMS.where(_TESTS["open"], _SET.step.in_(bindparam("steps", expanding=True)))
+_STREAMS_OF = _STREAMS.where(_TESTS["ids"])
+_STATE_OF = select(_STATE.rules, _STATE.state).where(
+    *[_STATE[name] == bindparam(name) for name in ("telescope", "camera", "instrument", "step")]
+)
 
 
 def _save_state(session: Session, state: State) -> None:
@@ -415,11 +515,18 @@ def _save_state(session: Session, state: State) -> None:
 
 def last_boundary(session: Session, stream: Stream, step: str, key: OrderKey) -> OrderKey | None:
     """Start of the last sequence of a stream that begins at or before `key`; None where there is none."""
-    found = select(func.max(FrameSet.sequence_start)).where(
-        _of_stream(stream),
-        FrameSet.step == step,
-        FrameSet.status != "superseded",
-        FrameSet.sequence_start <= key_text(key),
-        FrameSet.sequence_start != "",
+    values = _place(stream) | {"step": step, "key": key_text(key)}
+    return text_key(session.connection().execute(_LAST_BOUNDARY, values).scalar_one_or_none() or "")
+
+
+_LAST_BOUNDARY = (
+    select(_SET.sequence_start)
+    .where(
+        *[_TESTS[name] for name in ("telescope", "camera", "instrument", "step")],
+        _SET.status != "superseded",
+        _SET.sequence_start <= bindparam("key"),
+        _SET.sequence_start != "",
     )
-    return text_key(session.execute(found).scalar_one() or "")
+    .order_by(_SET.sequence_start.desc())
+    .limit(1)
+)

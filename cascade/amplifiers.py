@@ -4,14 +4,18 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
-from ccdflow.cascade.headers import Cards, binning, cards_of, first, number, text
+from ccdflow.cascade.headers import Cards, binning, cards_of, first, look_up, number, text
 from ccdflow.cascade.instrument import FixedAmplifier, FixedDetector, Instrument, claims
 from ccdflow.recipes.detector import Amplifier, Detector, Section
 
 _NUMBERS = ("gain", "read_noise", "saturation")
+_NOTHING = FixedAmplifier()
+_ANY = FixedDetector()
+_parsed = lru_cache(2048)(Section.parse)
 
 
 @dataclass(frozen=True)
@@ -28,19 +32,19 @@ class _Source:
     def own(self) -> FixedAmplifier:
         """What the instrument file says of the amplifier."""
         named = (one for one in self.fixed.amplifiers if one.name == self.name)
-        return next(named, FixedAmplifier())
+        return next(named, _NOTHING)
 
     def section(self, kind: str) -> Section | None:
         """Return the data, sensitive, overscan or target section of the amplifier, where one is told."""
         told = getattr(self.own, kind, None)
         if told is not None:
-            return self._inside(kind, Section.parse(told), f"{kind} of the instrument file", told)
+            return self._inside(kind, _parsed(told), f"{kind} of the instrument file", told)
         found = first(self.cards, self._alternatives(kind))
         if found is None or "0:0" in text(found[1]).replace(" ", ""):
             return None  # [0:0,0:0] is how some cameras write "none"
         keyword, value = found
         try:
-            return self._inside(kind, Section.parse(text(value)), keyword, text(value))
+            return self._inside(kind, _parsed(text(value)), keyword, text(value))
         except ValueError as doubt:
             raise ValueError(str(doubt) if keyword in str(doubt) else f"{keyword}: {doubt}") from None
 
@@ -87,7 +91,11 @@ def detector(header: Mapping[str, Any], instrument: Instrument, shape: tuple[int
     ValueError
         If a section can't be read, lies outside of the array, or contradicts another.
     """
-    cards = cards_of(header, instrument.blanks)
+    return detector_of(cards_of(header, instrument.blanks), instrument, shape)
+
+
+def detector_of(cards: Cards, instrument: Instrument, shape: tuple[int, int]) -> Detector:
+    """As `detector`, of cards whose blanks are gone already."""
     source = _Source(cards, instrument, _fixed(cards, instrument), shape)
     names = _names(source)
     if not names:
@@ -108,8 +116,7 @@ def believable(cards: Cards, alternatives: Sequence[str], field: str, instrument
     """
     low, high = instrument.limits.get(field, (float("-inf"), float("inf")))
     for alternative in alternatives:
-        found = first(cards, [alternative])
-        value = number(found[1]) if found else None
+        value = number(look_up(cards, alternative))
         if value is not None and low <= value <= high and (value > 0 or field not in _NUMBERS):
             return value
     return None
@@ -133,7 +140,7 @@ def _fixed(cards: Cards, instrument: Instrument) -> FixedDetector:
     for one in instrument.detectors:
         if not one.match or any(claims(patterns, cards) for patterns in one.match):
             return one
-    return FixedDetector()
+    return _ANY
 
 
 def _names(source: _Source) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ccdflow.cascade.amplifiers import believable, detector
+from ccdflow.cascade.amplifiers import believable, detector_of
 from ccdflow.cascade.dates import night, observation_date
 from ccdflow.cascade.headers import Cards, angle, binning, cards_of, duration, first, number, text
 from ccdflow.cascade.instrument import Instrument, claims, find_instrument, plain
@@ -179,7 +179,7 @@ def describe(
     longitude = reader.longitude()
     iobs, nobs = _sequence(reader)
     exptime = reader.exptime()
-    keywords = _keywords(reader, shape, header, refused)
+    keywords = _keywords(reader, shape, refused)
     return Description(
         frame_class=frame_class,
         **{name: reader.text(name) for name in _NAMES},
@@ -207,9 +207,7 @@ def _count(value: float | None) -> int | None:
     return int(value) if value is not None and value >= 1 and value.is_integer() else None
 
 
-def _keywords(
-    reader: _Reader, shape: tuple[int, int] | None, header: Mapping[str, Any], refused: list[str]
-) -> dict[str, Value]:
+def _keywords(reader: _Reader, shape: tuple[int, int] | None, refused: list[str]) -> dict[str, Value]:
     kept: dict[str, Value | None] = {"profile": reader.by.name}
     found = reader.found("binning")
     kept["binning"] = binning(found[1]) if found else None
@@ -225,13 +223,11 @@ def _keywords(
             kept[name] = believable(reader.cards, getattr(reader.by.keywords, name), name, reader.by)
     else:
         kept["shape"] = f"{shape[0]}x{shape[1]}"
-        kept |= _detector_numbers(reader, shape, header, refused)
+        kept |= _detector_numbers(reader, shape, refused)
     return {name: value for name, value in kept.items() if value is not None}
 
 
-def _detector_numbers(
-    reader: _Reader, shape: tuple[int, int], header: Mapping[str, Any], refused: list[str]
-) -> dict[str, Value | None]:
+def _detector_numbers(reader: _Reader, shape: tuple[int, int], refused: list[str]) -> dict[str, Value | None]:
     """Mean gain and read noise of the amplifiers, None where one of them is not known."""
     if len(reader.facts.extensions) > 1:
         refused.append(
@@ -239,7 +235,7 @@ def _detector_numbers(
         )
         return {}
     try:
-        made = detector(header, reader.by, shape)
+        made = detector_of(reader.cards, reader.by, shape)
     except ValueError as doubt:
         refused.append(str(doubt))
         return {}

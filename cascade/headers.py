@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ccdflow.cascade.records import Value
@@ -31,6 +32,7 @@ _SECONDS = {
 """Length in seconds of the units of time that headers use."""
 
 
+@lru_cache(8192)
 def keyword_name(keyword: str) -> str:
     """One spelling of a keyword: ``ESO.TPL.NEXP`` and ``HIERARCH Eso Tpl Nexp`` are ``ESO TPL NEXP``."""
     return keyword.strip().upper().replace(".", " ").removeprefix("HIERARCH ").strip()
@@ -42,17 +44,23 @@ def cards_of(header: Mapping[str, Any], blanks: Iterable[str] = ()) -> dict[str,
     Text is stripped. Left out is what is blank, not a finite number, or one of the words `blanks` in any case
     (``N/A``, ``UNKNOWN``). Of keywords that differ only in case the first counts.
     """
-    empty = {"", *(word.casefold() for word in blanks)}
+    empty = _words(tuple(blanks))
     cards: dict[str, Value] = {}
     for keyword, value in header.items():
-        kept = value.strip() if isinstance(value, str) else value
-        if isinstance(kept, str) and kept.casefold() in empty:
+        kept = value
+        if isinstance(value, str):
+            kept = value.strip()
+            if not kept or kept.casefold() in empty:
+                continue
+        elif not isinstance(value, int) and not (isinstance(value, float) and math.isfinite(value)):
             continue
-        if isinstance(kept, float) and not math.isfinite(kept):
-            continue
-        if isinstance(kept, str | int | float | bool):
-            cards.setdefault(keyword_name(keyword), kept)
+        cards.setdefault(keyword_name(keyword), kept)
     return cards
+
+
+@lru_cache
+def _words(words: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(word.casefold() for word in words)
 
 
 def text(value: Value | None) -> str:
@@ -156,21 +164,42 @@ def binning(value: Value | None) -> str:
 
 def look_up(cards: Cards, alternative: str) -> Value | None:
     """Value of a keyword, or of a template such as ``{XBINNING}x{YBINNING}`` whose cards are all there."""
-    names = _TEMPLATE.findall(alternative)
-    if not names:
-        return cards.get(keyword_name(alternative))
-    values = {name: text(cards.get(keyword_name(name))) for name in names}
-    if not all(values.values()):
-        return None
-    return _TEMPLATE.sub(lambda match: values[match[1]], alternative)
+    name, parts = _written(alternative)
+    return _filled(cards, alternative, parts) if parts else cards.get(name)
 
 
-def first(cards: Cards, alternatives: Iterable[str], empty: Iterable[str] = ()) -> tuple[str, Value] | None:
+def first(cards: Cards, alternatives: Sequence[str], empty: Sequence[str] = ()) -> tuple[str, Value] | None:
     """Return the first alternative that the header has, with its value.
 
     The words `empty`, such as ``open`` for a filter wheel, count only where no alternative says more.
     """
-    found = [(one, value) for one in alternatives if (value := look_up(cards, one)) is not None]
-    words = {word.casefold() for word in empty}
-    telling = [pair for pair in found if text(pair[1]).casefold() not in words]
-    return next(iter([*telling, *found]), None)
+    found: tuple[str, Value] | None = None
+    for alternative, name, parts in _all_written(tuple(alternatives)):
+        value = _filled(cards, alternative, parts) if parts else cards.get(name)
+        if value is not None:
+            if not empty or text(value).casefold() not in _words(tuple(empty)):
+                return alternative, value
+            found = found or (alternative, value)
+    return found
+
+
+_Parts = tuple[tuple[str, str], ...]
+
+
+@lru_cache(8192)
+def _written(alternative: str) -> tuple[str, _Parts]:
+    """The keyword that an alternative names and, of a template, each place with the keyword that fills it."""
+    places = _TEMPLATE.findall(alternative)
+    return keyword_name(alternative), tuple((name, keyword_name(name)) for name in places)
+
+
+@lru_cache(2048)
+def _all_written(alternatives: tuple[str, ...]) -> tuple[tuple[str, str, _Parts], ...]:
+    return tuple((alternative, *_written(alternative)) for alternative in alternatives)
+
+
+def _filled(cards: Cards, alternative: str, parts: _Parts) -> str | None:
+    values = {place: text(cards.get(name)) for place, name in parts}
+    if not all(values.values()):
+        return None
+    return _TEMPLATE.sub(lambda match: values[match[1]], alternative)

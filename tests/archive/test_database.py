@@ -4,12 +4,14 @@ import warnings
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from ccdflow.archive.database import Database, DatabaseVersionError
+from ccdflow.archive.database import MIGRATIONS, Database, DatabaseVersionError
 from ccdflow.archive.frames import NewFrame
 from ccdflow.archive.jobs import PlannedJob
 from ccdflow.archive.models import Base
@@ -18,6 +20,7 @@ from ccdflow.archive.products import Made
 from ccdflow.archive.registry import Registry
 from ccdflow.archive.sets import Change, NewSet
 
+NEWEST = max(path.name[1:5] for path in (MIGRATIONS / "versions").glob("v*.py"))
 ON_EXPRESSIONS = {"ix_frame_stream", "ix_frame_ungrouped", "uq_frame_catalogue"}
 
 
@@ -60,9 +63,29 @@ def test_upgrade_is_harmless_when_many_do_it_at_once(tmp_path: Path) -> None:
         one.join()
     assert errors == []
     with sqlite3.connect(tmp_path / "deep/down/registry.sqlite") as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(NEWEST,)]
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date_with_its_rows(registry: Registry) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with registry.database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    assert "ix_frame_calibration" not in indexes(registry)
+    registry.add_catalogue([NewFrame(telescope="T", frame_class="flat", obsdate="2026-03-01T18:00:00")])
+    registry.upgrade()
+    assert indexes(registry) >= {"ix_frame_calibration", "ix_frame_calibration_night", "ix_product_made"}
+    assert [one.telescope for one in registry.frames()] == ["T"]
+
+
+def indexes(registry: Registry) -> set[str | None]:
+    with registry.database.engine.connect() as connection, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*expression-based index.*")
+        found = inspect(connection)
+        return {one["name"] for table in ("frame", "product") for one in found.get_indexes(table)}
 
 
 def test_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
@@ -70,7 +93,7 @@ def test_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     database.upgrade()
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(DatabaseVersionError, match="at version 9999, this ccdflow knows up to 0001"):
+    with pytest.raises(DatabaseVersionError, match=f"at version 9999, this ccdflow knows up to {NEWEST}"):
         database.upgrade()
     database.close()
 

@@ -5,9 +5,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from ccdflow.archive import frames
 from ccdflow.archive.frames import NewFrame
+from ccdflow.archive.models import CURRENT
 from ccdflow.archive.outbox import StageState
 from ccdflow.archive.queries import FrameFilter, order_of
 from ccdflow.archive.registry import Registry
@@ -317,3 +320,59 @@ def test_many_threads_register_the_same_files_once(registry: Registry) -> None:
         one.join()
     assert (outcomes.count("new"), outcomes.count("known")) == (12, 36)
     assert len(registry.frames()) == 12
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        frames._FOUND.text,
+        f"SELECT id FROM frame WHERE path = :path AND size = 1 AND {CURRENT}",
+    ],
+)
+def test_a_file_is_looked_up_through_indexes(tmp_path: Path, statement: str) -> None:
+    registry = Registry(f"sqlite:///{tmp_path}/registry.sqlite")
+    registry.upgrade()
+    with registry.database.read() as session:
+        file = {"path": "/raw/a.fits", "sha256": "a"}
+        plan = session.execute(text(f"EXPLAIN QUERY PLAN {statement}"), file)
+        steps = [row[3] for row in plan if "frame" in row[3]]
+    registry.close()
+    assert steps
+    assert all("SEARCH frame USING INDEX uq_frame" in step for step in steps)
+
+
+def test_frames_come_with_the_keywords_that_are_asked_for(registry: Registry) -> None:
+    registry.add_frame(
+        frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "binning": "1x1", "x": 1})
+    )
+    (found,) = registry.frames(FrameFilter(keywords=("gain", "x", "y")))
+    assert found.keywords == {"gain": 1.5, "x": 1}
+    assert [one.keywords for one in registry.frames(FrameFilter(keywords=()))] == [{}]
+
+
+def test_changed_keywords_of_a_known_file_are_taken_over(registry: Registry) -> None:
+    registry.add_frame(frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "n": 7, "t": "7"}))
+    registry.add_frame(frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "n": 7.0, "t": 7}))
+    (found,) = registry.frames()
+    assert {name: repr(value) for name, value in found.keywords.items()} == {
+        "gain": "1.5",
+        "n": "7.0",
+        "t": "7",
+    }
+
+
+def test_keywords_that_differ_by_nul_alone_are_one(registry: Registry) -> None:
+    registry.add_frame(frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "gain\0": 2.5}))
+    assert [one.keywords for one in registry.frames()] == [{"gain": 2.5}]
+
+
+def test_a_number_that_someone_else_wrote_counts_before_its_text(registry: Registry) -> None:
+    made = registry.add_frame(frame(path="/raw/a.fits", content="a"))
+    rows = [("a", "7 mm", 7.25), ("b", "7", 7.0), ("c", "T", 1.0), ("d", "7.0", 7.0), ("e", "much", None)]
+    with registry.database.write() as session:
+        for name, value, number in rows:
+            row = {"frame": made.id, "name": name, "value": value, "number": number}
+            session.execute(text("INSERT INTO frame_keyword VALUES (:frame, :name, :value, :number)"), row)
+    (found,) = registry.frames()
+    assert found.keywords == {"a": 7.25, "b": 7, "c": True, "d": 7.0, "e": "much"}
+    assert [type(found.keywords[name]) for name in "abcd"] == [float, int, bool, float]

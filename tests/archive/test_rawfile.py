@@ -280,3 +280,31 @@ def test_the_digest_is_that_of_the_bytes(tmp_path, pixels):
 )
 def test_fits_files_are_known_by_their_names(name, wanted):
     assert looks_like_fits(Path(name)) is wanted
+
+
+@pytest.mark.parametrize("cards", [3, 28, 64, 100, 136, 137, 300])
+@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz"])
+def test_headers_of_all_lengths_are_read(tmp_path, pixels, cards, name):
+    stated = {f"KEY{place}": place for place in range(cards)}
+    raw = open_raw(plain(tmp_path / name, pixels, **stated))
+    assert raw.header == stated
+    np.testing.assert_array_equal(np.asarray(raw.pixels), pixels)
+
+
+def test_long_headers_of_extensions_are_read(tmp_path, pixels):
+    stated = {f"KEY{place}": place for place in range(200)}
+    images = [fits.ImageHDU(pixels, fits.Header(stated), name=name) for name in ("SCI", "GUIDE")]
+    fits.HDUList([fits.PrimaryHDU(header=fits.Header({"OBJECT": "M 13"})), *images]).writeto(
+        tmp_path / "a.fits"
+    )
+    raw = open_raw(tmp_path / "a.fits")
+    assert raw.header == {"OBJECT": "M 13", **stated}
+    np.testing.assert_array_equal(np.asarray(raw.pixels), pixels)
+
+
+@pytest.mark.parametrize("kept", [2880, 4 * 2880, 4 * 2880 + 100])
+def test_a_file_cut_off_within_a_long_header_is_truncated(tmp_path, pixels, kept):
+    path = plain(tmp_path / "a.fits", pixels, **{f"KEY{place}": place for place in range(300)})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(TruncatedError, match="it ends within a header"):
+        open_raw(path)

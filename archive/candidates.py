@@ -1,0 +1,259 @@
+"""The nearest calibrations, found through indexes; the rules of the cascade decide which of them fit.
+
+Of each place (telescope, camera, instrument) that a rule may accept, candidates are read outwards from the time
+asked for, a few before and a few after at a time, until the rule has accepted enough or its range of time ends.
+What `ccdflow.cascade.associate.fitting` says of all rows of the table, it says of these.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import cached_property
+from itertools import product as combinations
+from math import inf
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy.orm import Session
+
+from ccdflow.archive import candidatesql as sql
+from ccdflow.archive.candidatesql import COLUMNS, FRAME_COLUMNS, PLACE, End, Shape, Shelf
+from ccdflow.archive.frames import batches, read_value
+from ccdflow.cascade.associate import SECONDS_PER_DAY, Candidate, Match, Rule, fitting
+from ccdflow.cascade.dates import canonical
+from ccdflow.cascade.jobs import Group
+from ccdflow.cascade.records import EPOCH, FrameRecord, Value, seconds
+
+_FIRST, _GROWTH, _MOST = 4, 4, 1024  # rows read at once, before and after, in each place
+_ENDS = 100  # read by one statement; SQLite takes 500 selects
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Master:
+    """A product as the rules see it; `keywords` are those of the first frame that it was made from."""
+
+    id: int
+    telescope: str
+    camera: str
+    instrument: str
+    filter: str
+    object: str
+    exptime: float | None
+    obsdate: str
+    night: str
+    job_key: str
+    path: str
+    keywords: Mapping[str, Value] = field(default_factory=dict)
+
+    @cached_property
+    def time(self) -> float:
+        """Start of its first exposure in seconds since 1970-01-01 UTC."""
+        return seconds(self.obsdate)
+
+    @property
+    def identity(self) -> str:
+        """Key of the job that made it."""
+        return self.job_key
+
+    def value(self, keyword: str) -> Value | None:
+        """The value of a column or keyword; None for a blank."""
+        found = getattr(self, keyword) if keyword in COLUMNS else self.keywords.get(keyword)
+        return None if found == "" else found
+
+
+C = TypeVar("C", Group, Master)
+Make = Callable[[dict[str, Any], Mapping[str, Value]], C]
+
+
+def frame_candidates(
+    session: Session, frame_class: str, rules: Sequence[Rule], reference: Candidate, count: int
+) -> list[Match[Group]]:
+    """The best `count` frames of a class, each as a group of its own, with all its keywords."""
+    shelf = sql.OTHER_FRAMES if frame_class in ("science", "unclassified") else sql.CALIBRATIONS
+    search = _Search(session, shelf, frame_class, reference, _names(rules), _group)
+    found = _best(search, rules, count)
+    kept = _keywords(session, shelf, [_id(match.candidate) for match in found], None)
+    return [Match(_with_keywords(match.candidate, kept), match.level) for match in found]
+
+
+def master_candidates(
+    session: Session, category: str, rules: Sequence[Rule], reference: Candidate, count: int
+) -> list[Match[Master]]:
+    """The best `count` products of a category, with those keywords that the rules look at."""
+    return _best(_Search(session, sql.PRODUCTS, category, reference, _names(rules), _master), rules, count)
+
+
+def _names(rules: Iterable[Rule]) -> tuple[str, ...]:
+    """Keywords that the rules look at and that are no columns."""
+    named = {name for rule in rules for name in (*rule.match, *rule.equal, *rule.tolerance, *rule.ratio)}
+    return tuple(sorted(named - {*COLUMNS, *FRAME_COLUMNS}))
+
+
+def _group(row: dict[str, Any], keywords: Mapping[str, Value]) -> Group:
+    return Group((FrameRecord(frame_class=row.pop("class"), keywords=keywords, **row),))
+
+
+def _master(row: dict[str, Any], keywords: Mapping[str, Value]) -> Master:
+    return Master(keywords=keywords, **row)
+
+
+def _with_keywords(group: Group, kept: Mapping[int, Mapping[str, Value]]) -> Group:
+    (frame,) = group.frames
+    return Group((replace(frame, keywords=kept.get(frame.id, {})),))
+
+
+def _id(candidate: Group | Master) -> int:
+    return candidate.id if isinstance(candidate, Master) else candidate.frames[0].id
+
+
+def _keywords(
+    session: Session, shelf: Shelf, keys: Sequence[Any], names: Sequence[str] | None
+) -> dict[Any, dict[str, Value]]:
+    kept: dict[Any, dict[str, Value]] = {}
+    if keys and (names is None or names):
+        for key, name, value, number in sql.keywords(session, shelf, keys, names):
+            kept.setdefault(key, {})[name] = read_value(value, number)
+    return kept
+
+
+def _best(search: "_Search[C]", rules: Sequence[Rule], count: int) -> list[Match[C]]:
+    """As `fitting` gives them: by rule in order, then by distance in time."""
+    found: dict[int, Match[C]] = {}
+    sql.prepare(search.session, search.shelf)
+    for rule in rules:
+        for match in search.fitting(rule):
+            found.setdefault(_id(match.candidate), match)
+            if len(found) == count:
+                return list(found.values())
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Search(Generic[C]):
+    """One search on a shelf: for which frame, among what, by which keywords."""
+
+    session: Session
+    shelf: Shelf
+    kind: str
+    reference: Candidate
+    names: tuple[str, ...]
+    make: Make[C]
+
+    def fitting(self, rule: Rule) -> Iterator[Match[C]]:
+        """All candidates that pass a rule, the nearest first, read as far as they are asked for."""
+        asked = _Asked(self.shelf, rule, self.reference)
+        ends = self._ends(asked)
+        waiting: list[C] = []
+        size = _FIRST
+        while ends:
+            waiting += self._read(asked, ends, size)
+            ends = [end for end in ends if not end.done]
+            # What lies nearer than the nearest open end is all there is so near; the rest may have company.
+            reached = min((end.distance for end in ends), default=inf)
+            near = [one for one in waiting if self._distance(one) < reached]
+            waiting = [one for one in waiting if self._distance(one) >= reached]
+            yield from fitting((rule,), self.reference, near)
+            if not isinstance(rule.within, str) and reached / SECONDS_PER_DAY > rule.within:
+                return
+            size = min(size * _GROWTH, _MOST)
+
+    def _distance(self, candidate: C) -> float:
+        return abs(candidate.time - self.reference.time)
+
+    def _ends(self, asked: "_Asked") -> list[End]:
+        # A microsecond later, so that rounding puts nothing of the past behind the start.
+        start = canonical(EPOCH + timedelta(seconds=self.reference.time, microseconds=1))
+        directions = (True,) if asked.rule.within == "past" else (True, False)
+        places = asked.places(lambda: sql.all_places(self.session, self.shelf, self.kind))
+        return [End(place, earlier, start) for place in places for earlier in directions]
+
+    def _read(self, asked: "_Asked", ends: Sequence[End], size: int) -> list[C]:
+        """The next `size` candidates at each end; notes how far each was read."""
+        found: list[C] = []
+        given = {"kind": self.kind, **asked.values}
+        for some in batches(ends, _ENDS):
+            rows = sql.page(self.session, self.shelf, asked.shape, given, some, size)
+            read: dict[int, list[dict[str, Any]]] = {number: [] for number in range(len(some))}
+            for number, *columns in rows:
+                read[number].append(dict(zip(self.shelf.columns, columns, strict=True)))
+            for number, end in enumerate(some):
+                self._advance(end, read[number], size)
+            found += self._made([row for of_end in read.values() for row in of_end])
+        return found
+
+    def _advance(self, end: End, rows: Sequence[dict[str, Any]], size: int) -> None:
+        end.done = len(rows) < size
+        if rows:
+            end.obsdate, end.id = (min if end.earlier else max)((row["obsdate"], row["id"]) for row in rows)
+            away = seconds(end.obsdate) - self.reference.time
+            end.distance = -away if end.earlier else away
+
+    def _made(self, rows: Sequence[dict[str, Any]]) -> list[C]:
+        kept = _keywords(self.session, self.shelf, [row[self.shelf.key] for row in rows], self.names)
+        return [self.make(row, kept.get(row[self.shelf.key], {})) for row in rows]
+
+
+class _Asked:
+    """What a rule asks of columns, as conditions that leave out none that passes.
+
+    `shape` is the statement's, with the columns that name a place; `values` hold in every place.
+    """
+
+    def __init__(self, shelf: Shelf, rule: Rule, reference: Candidate) -> None:
+        self.rule = rule
+        self.reference = reference
+        self.values: dict[str, Any] = {}
+        in_place, by_filter, by_night = shelf.indexes
+        conditions: list[str] = []
+        columns: tuple[str, ...] = PLACE
+        index = in_place
+        if rule.within == "same_night":
+            conditions.append("night = {night}")
+            self.values["night"] = reference.value("night") or ""
+        if conditions or not by_filter or self.allowed("filter") is None:
+            index = by_night if conditions else in_place
+            conditions += self._texts("filter")
+        else:
+            columns, index = (*PLACE, "filter"), by_filter
+        self.shape = Shape(columns, (*conditions, *self._texts("object"), *self._exptime()), index)
+
+    def allowed(self, name: str) -> tuple[str, ...] | None:
+        """The texts that a column may have; None where any will do."""
+        wanted = self.reference.value(name)
+        if name in self.rule.match:
+            return None if wanted is None else (str(wanted), "")
+        if name in self.rule.equal:
+            return ("" if wanted is None else str(wanted),)
+        return None
+
+    def places(self, all_places: Callable[[], list[tuple[str, ...]]]) -> list[tuple[str, ...]]:
+        """The places to read; `all_places` is asked where a rule takes any telescope, camera or instrument."""
+        stream = [self.allowed(name) for name in PLACE]
+        known = [one for one in stream if one is not None]
+        found: list[tuple[str, ...]] = list(combinations(*known))
+        if len(known) < len(stream):
+            found = [place for place in all_places() if _agrees(place, stream)]
+        if len(self.shape.columns) == len(PLACE):
+            return found
+        return [(*place, one) for place in found for one in self.allowed("filter") or ()]
+
+    def _texts(self, name: str) -> list[str]:
+        allowed = self.allowed(name)
+        if allowed is None:
+            return []
+        self.values[name] = allowed[0]
+        return [f"{name} IN ({{{name}}}, '')" if len(allowed) > 1 else f"{name} = {{{name}}}"]
+
+    def _exptime(self) -> list[str]:
+        wanted = self.reference.value("exptime")
+        allowed = self.rule.ratio.get("exptime", self.rule.tolerance.get("exptime"))
+        if wanted is None or allowed is None:
+            return []
+        limit = allowed * abs(float(wanted)) if "exptime" in self.rule.ratio else allowed
+        limit += _ROUNDING * (abs(float(wanted)) + limit)
+        self.values |= {"shortest": float(wanted) - limit, "longest": float(wanted) + limit}
+        return ["(exptime IS NULL OR exptime BETWEEN {shortest} AND {longest})"]
+
+
+def _agrees(place: Sequence[str], allowed: Sequence[tuple[str, ...] | None]) -> bool:
+    return all(one is None or name in one for name, one in zip(place, allowed, strict=True))

@@ -1,0 +1,233 @@
+"""The statements that read candidates outwards from a time, one index range for each place and direction.
+
+They are handed to the drivers as they are, since a search has a millisecond.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from ccdflow.archive.models import CALIBRATION, MADE
+
+PLACE = ("telescope", "camera", "instrument")
+COLUMNS = ("id", *PLACE, "filter", "object", "exptime", "obsdate", "night")
+FRAME_COLUMNS = ("class", "iobs", "nobs", "sha256", "path")
+
+_LAST_ID = 2**63 - 1
+# PostgreSQL otherwise sorts what an index has in order, and plans for longer than it reads.
+_PLANS = ("enable_sort", "enable_incremental_sort", "enable_bitmapscan", "enable_seqscan")
+_POSTGRESQL = "SELECT " + ", ".join(
+    [f"set_config('{name}', 'off', true)" for name in _PLANS]
+    + ["set_config('plan_cache_mode', 'force_generic_plan', true)"]
+)
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A table that holds candidates.
+
+    `kind` is the column that says what they are, `kept` the condition of the indexes, `columns` what is read.
+    `indexes` serve searches in a place, in a place by filter, and in a place by night; empty where there is none.
+    `keywords` are read from `source`, where the column `owner` is a candidate's column `key`.
+    """
+
+    table: str
+    kind: str
+    kept: str
+    columns: tuple[str, ...]
+    indexes: tuple[str, str, str]
+    key: str
+    owner: str
+    source: str
+
+
+CALIBRATIONS = Shelf(
+    "frame",
+    "class",
+    CALIBRATION,
+    (*COLUMNS, *FRAME_COLUMNS),
+    ("ix_frame_calibration", "ix_frame_calibration_filter", "ix_frame_calibration_night"),
+    "id",
+    "frame_id",
+    "frame_keyword WHERE true",
+)
+OTHER_FRAMES = replace(CALIBRATIONS, kept="status = 'registered'", indexes=("", "", ""))
+PRODUCTS = Shelf(
+    "product",
+    "category",
+    MADE,
+    (*COLUMNS, "job_key", "path"),
+    ("ix_product_made", "ix_product_made_filter", "ix_product_made_night"),
+    "job_key",
+    "job_key",
+    "job_input JOIN frame_keyword USING (frame_id) WHERE role = 'main' AND position = 0",
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What makes two pages the same statement: the columns of a place, further conditions, the index, the size.
+
+    In a condition, ``{name}`` is the place of a value.
+    """
+
+    columns: tuple[str, ...]
+    conditions: tuple[str, ...]
+    index: str
+
+
+@dataclass
+class End:
+    """How far a place was read into one direction: up to the row (`obsdate`, `id`), at `distance` seconds."""
+
+    place: tuple[str, ...]
+    earlier: bool
+    obsdate: str
+    id: int = _LAST_ID
+    distance: float = 0.0
+    done: bool = False
+
+
+def prepare(session: Session, shelf: Shelf) -> None:
+    """Let the transaction use the indexes of the shelf, and nothing else."""
+    if _is_postgresql(session) and all(shelf.indexes):
+        session.connection().exec_driver_sql(_POSTGRESQL)
+
+
+def page(
+    session: Session, shelf: Shelf, shape: Shape, values: dict[str, Any], ends: Sequence[End], size: int
+) -> Sequence[Any]:
+    """The next `size` rows at each end: the end's number, then the columns of the shelf."""
+    if _is_postgresql(session):
+        statement = _page_of_json(shelf, shape, size)
+        values = values | _listed(shape.columns, ends)
+    else:
+        statement = _page_of_selects(shelf, shape, size, tuple(end.earlier for end in ends))
+        values = values | _numbered(shape.columns, ends)
+    return session.connection().exec_driver_sql(statement, values).all()
+
+
+def keywords(
+    session: Session, shelf: Shelf, keys: Sequence[Any], names: Sequence[str] | None
+) -> Sequence[Any]:
+    """Owner, name, value and number of keywords; of all where `names` is None."""
+    given = {"keys": list(keys)} | ({} if names is None else {"names": list(names)})
+    postgresql = _is_postgresql(session)
+    values: dict[str, Any] = given if postgresql else {name: json.dumps(one) for name, one in given.items()}
+    statement = _keywords(shelf, names is not None, postgresql)
+    return session.connection().exec_driver_sql(statement, values).all()
+
+
+def all_places(session: Session, shelf: Shelf, kind: str) -> list[tuple[str, ...]]:
+    """Every place of the shelf that holds candidates of a kind."""
+    statement = _all_places(shelf, _is_postgresql(session))
+    rows = session.connection().exec_driver_sql(statement, {"kind": kind})
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _is_postgresql(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def _numbered(columns: Sequence[str], ends: Sequence[End]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for number, end in enumerate(ends):
+        for name, value in zip(columns, end.place, strict=True):
+            values[f"{name}{number}"] = value
+        values[f"obsdate{number}"], values[f"id{number}"] = end.obsdate, end.id
+    return values
+
+
+def _listed(columns: Sequence[str], ends: Sequence[End]) -> dict[str, str]:
+    rows = [
+        {"asked": number, "obsdate": end.obsdate, "id": end.id, **dict(zip(columns, end.place, strict=True))}
+        for number, end in enumerate(ends)
+    ]
+    earlier = [row for row, end in zip(rows, ends, strict=True) if end.earlier]
+    later = [row for row, end in zip(rows, ends, strict=True) if not end.earlier]
+    return {"earlier": json.dumps(earlier), "later": json.dumps(later)}
+
+
+def _rows(shelf: Shelf, conditions: Iterable[str], size: int, earlier: bool, after: str) -> str:
+    """The rows of a place in one direction behind the row `after`."""
+    sign, order = ("<", "DESC") if earlier else (">", "ASC")
+    tests = [shelf.kept, *conditions, f"(obsdate, id) {sign} {after}"]
+    if earlier:  # of two lower bounds SQLite might take the wrong one
+        tests.append("obsdate > ''")
+    return f"WHERE {' AND '.join(tests)} ORDER BY obsdate {order}, id {order} LIMIT {size}"
+
+
+@lru_cache(512)
+def _page_of_selects(shelf: Shelf, shape: Shape, size: int, directions: tuple[bool, ...]) -> str:
+    # Without statistics SQLite takes the first index that fits at all.
+    by = f"INDEXED BY {shape.index}" if shape.index else ""
+    further = [_marked(one, postgresql=False) for one in (f"{shelf.kind} = {{kind}}", *shape.conditions)]
+    selects = []
+    for number, earlier in enumerate(directions):
+        tests = [*(f"{name} = :{name}{number}" for name in shape.columns), *further]
+        rows = _rows(shelf, tests, size, earlier, f"(:obsdate{number}, :id{number})")
+        columns = f"{number} AS asked, {', '.join(shelf.columns)}"
+        selects.append(f"SELECT * FROM (SELECT {columns} FROM {shelf.table} {by} {rows})")
+    return " UNION ALL ".join(selects)
+
+
+@lru_cache(512)
+def _page_of_json(shelf: Shelf, shape: Shape, size: int) -> str:
+    place = f"asked integer, obsdate text, id bigint, {', '.join(f'{name} text' for name in shape.columns)}"
+    further = [_marked(one, postgresql=True) for one in (f"{shelf.kind} = {{kind}}", *shape.conditions)]
+    selects = []
+    for side, earlier in (("earlier", True), ("later", False)):
+        tests = [*(f"{name} = place.{name}" for name in shape.columns), *further]
+        rows = _rows(shelf, tests, size, earlier, "(place.obsdate, place.id)")
+        selects.append(
+            f"SELECT place.asked, found.* FROM json_to_recordset(CAST(%({side})s AS json)) AS place({place}) "
+            f"CROSS JOIN LATERAL (SELECT {', '.join(shelf.columns)} FROM {shelf.table} {rows}) AS found"
+        )
+    return " UNION ALL ".join(selects)
+
+
+def _marked(condition: str, *, postgresql: bool) -> str:
+    """A condition with the driver's marks for values."""
+    return condition.replace("{", "%(" if postgresql else ":").replace("}", ")s" if postgresql else "")
+
+
+@lru_cache
+def _keywords(shelf: Shelf, named: bool, postgresql: bool) -> str:
+    tests = [(shelf.owner, "keys", "bigint[]" if shelf.key == "id" else "text[]")]
+    tests += [("name", "names", "text[]")] if named else []
+    conditions = [
+        f"{column} = ANY(CAST(%({given})s AS {of}))"
+        if postgresql
+        else f"{column} IN (SELECT value FROM json_each(:{given}))"
+        for column, given, of in tests
+    ]
+    # `value` must say whose it is: json_each has one too.
+    return (
+        f"SELECT {shelf.owner}, frame_keyword.name, frame_keyword.value, frame_keyword.number "
+        f"FROM {shelf.source} AND {' AND '.join(conditions)}"
+    )
+
+
+@lru_cache
+def _all_places(shelf: Shelf, postgresql: bool) -> str:
+    """Every place once, by one step through the index for each."""
+    names = ", ".join(PLACE)
+    of_kind = _marked(f"{shelf.kept} AND {shelf.kind} = {{kind}}", postgresql=postgresql)
+    return f"""
+        WITH RECURSIVE place AS (
+            SELECT * FROM (
+                SELECT {names} FROM {shelf.table} WHERE {of_kind} ORDER BY {names} LIMIT 1
+            ) AS lowest
+            UNION ALL
+            SELECT following.telescope, following.camera, following.instrument
+            FROM place JOIN {shelf.table} AS following ON following.id = (
+                SELECT id FROM {shelf.table} WHERE {of_kind}
+                AND (telescope, camera, instrument) > (place.telescope, place.camera, place.instrument)
+                ORDER BY {names} LIMIT 1
+            )
+        )
+        SELECT {names} FROM place"""
