@@ -178,12 +178,6 @@ def _ungrouped() -> ColumnElement[bool]:
     return and_(text("ungrouped"), Frame.status.in_(("registered", "refused")))
 
 
-def ungrouped_versions(session: Session) -> list[int]:
-    """Ids of old versions and duplicates that no grouping has missed yet."""
-    old = select(Frame.id).where(text("ungrouped"), Frame.status.not_in(("registered", "refused")))
-    return list(session.execute(old).scalars())
-
-
 def ungrouped_frames(session: Session, stream: Stream, limit: int | None) -> list[FrameRecord]:
     """The frames of a stream that no grouping has seen, in order."""
     statement = select(*_COLUMNS, Frame.status, Frame.reason).where(stream_is(stream), _ungrouped())

@@ -200,11 +200,6 @@ class Registry:
         with self.database.read() as session:
             return sets.streams_to_close(session, rules, changed)
 
-    def ungrouped_versions(self) -> list[int]:
-        """Ids of old versions and duplicates that no grouping has missed yet."""
-        with self.database.read() as session:
-            return queries.ungrouped_versions(session)
-
     def ungrouped_frames(self, stream: Stream, limit: int | None = None) -> list[FrameRecord]:
         """The frames of a stream that no grouping has seen, in order."""
         with self.database.read() as session:

@@ -356,15 +356,9 @@ def _refuse_conflicts(session: Session, changes: Sequence[SetChange]) -> None:
         for some in batches(sorted(members), _MANY):
             # First without looking at the sets: nearly all frames have only ever been in one.
             again = session.connection().execute(_HELD_TWICE, {"frames": some}).scalars().all()
-            twice = (
-                select(SetMember.frame_id)
-                .join(FrameSet, FrameSet.id == SetMember.set_id)
-                .where(FrameSet.step == step, FrameSet.status != "superseded", SetMember.frame_id.in_(again))
-                .group_by(SetMember.frame_id)
-                .having(func.count() > 1)
-            )
-            if again and (frame := session.execute(twice.limit(1)).scalar_one_or_none()) is not None:
-                raise SetConflictError(f"frame {frame} would be in two sets of step {step!r}")
+            given = {"step": step, "frames": again}
+            if again and (twice := session.connection().execute(_COUNT_TWICE, given).scalars().first()):
+                raise SetConflictError(f"frame {twice} would be in two sets of step {step!r}")
 
 
 _HELD_TWICE = (
@@ -372,6 +366,11 @@ _HELD_TWICE = (
     .where(table(SetMember).c.frame_id.in_(bindparam("frames", expanding=True)))
     .group_by(table(SetMember).c.frame_id)
     .having(func.count() > 1)
+)
+_COUNT_TWICE = (
+    _HELD_TWICE.join(table(FrameSet), table(FrameSet).c.id == table(SetMember).c.set_id)
+    .where(table(FrameSet).c.step == bindparam("step"), table(FrameSet).c.status != "superseded")
+    .limit(1)
 )
 
 

@@ -1,7 +1,9 @@
 """Which calibration fits which frame: rules tried in order, the closest in time wins."""
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -134,16 +136,118 @@ def fitting(rules: Sequence[Rule], reference: Candidate, candidates: Sequence[C]
         left = rest
 
 
-def nearest_refused(rules: Sequence[Rule], reference: Candidate, candidates: Sequence[C]) -> list[Refusal[C]]:
-    """The nearest candidates that no rule lets pass, each with the test of the last rule that it failed.
-
-    The last rule is the most generous one, so its test is what stands between the candidate and a match.
-    """
+def _refused(rules: Sequence[Rule], reference: Candidate, nearest: Iterable[C]) -> list[Refusal[C]]:
     refused: list[Refusal[C]] = []
-    for candidate in nearest_first(reference, candidates):
+    for candidate in nearest:
         reasons = [refusal(rule, reference, candidate) for rule in rules]
         if rules and all(reasons):
             refused.append(Refusal(candidate, str(reasons[-1])))
         if len(refused) == SHOWN_NEAREST:
             break
     return refused
+
+
+class Candidates(Generic[C]):
+    """Candidates of one kind for many references: gives what `fitting` gives for all of them.
+
+    They are kept by the values that a rule wants to be equal and by time, so that few are looked at for one
+    reference. That only preselects: whether a candidate fits, `refusal` alone decides.
+    """
+
+    def __init__(self, candidates: Iterable[C]) -> None:
+        self.all = tuple(candidates)
+        self._rows: dict[tuple[Hashable, ...], _Row[C]] = {}
+        self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], _Parted[C]] = {}
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def fitting(self, rules: Sequence[Rule], reference: Candidate) -> Iterator[Match[C]]:
+        """Candidates that fit `reference`, best first: by rule in order, then by distance in time."""
+        given: set[int] = set()
+        for rule in rules:
+            row = self._row(rule, reference)
+            for days, candidate in row.nearest(reference.time, earlier_only=rule.within == "past"):
+                if isinstance(rule.within, float) and abs(days) > rule.within:
+                    break
+                if id(candidate) not in given and refusal(rule, reference, candidate) is None:
+                    given.add(id(candidate))
+                    yield Match(candidate, rule.level)
+
+    def nearest_refused(self, rules: Sequence[Rule], reference: Candidate) -> list[Refusal[C]]:
+        """The nearest candidates that no rule lets pass, each with the test of the last rule that it failed.
+
+        The last rule is the most generous one, so its test is what stands between the candidate and a match.
+        """
+        everything = self._rows.get(())
+        if everything is None:
+            everything = self._rows[()] = _Row(self.all)
+        return _refused(rules, reference, (one for _, one in everything.nearest(reference.time)))
+
+    def _row(self, rule: Rule, reference: Candidate) -> "_Row[C]":
+        """Candidates that agree with `reference` in the keywords of `rule`, in order of time."""
+        names = _names(rule)
+        exact, loose = ([reference.value(name) for name in some] for some in names)
+        place = (names, *exact, *loose)
+        found = self._rows.get(place)
+        if found is None:
+            agreeing = self._parted(names).get(tuple(exact), {})
+            found = _Row(one for values, some in agreeing.items() if _agree(loose, values) for one in some)
+            self._rows[place] = found
+        return found
+
+    def _parted(self, names: "_RuleNames") -> "_Parted[C]":
+        """All candidates by their values."""
+        if names not in self._kept:
+            parted: _Parted[C] = {}
+            for one in self.all:
+                exact, loose = (tuple([one.value(name) for name in some]) for some in names)
+                parted.setdefault(exact, {}).setdefault(loose, []).append(one)
+            self._kept[names] = parted
+        return self._kept[names]
+
+
+_RuleNames = tuple[tuple[str, ...], tuple[str, ...]]
+"""Keywords whose values have to be equal, and keywords that a blank on either side agrees with."""
+
+_Values = tuple[Value | None, ...]
+_Parted = dict[_Values, dict[_Values, list[C]]]
+
+
+def _names(rule: Rule) -> _RuleNames:
+    night = ("night",) if rule.within == "same_night" else ()
+    return tuple(name for name in rule.equal if name not in rule.match) + night, rule.match
+
+
+def _agree(wanted: Sequence[Value | None], found: Sequence[Value | None]) -> bool:
+    return all(one is None or other is None or one == other for one, other in zip(wanted, found, strict=True))
+
+
+class _Row(Generic[C]):
+    """Candidates in order of time."""
+
+    def __init__(self, candidates: Iterable[C]) -> None:
+        self.candidates = sorted(candidates, key=lambda one: one.time)
+        self.times = [one.time for one in self.candidates]
+
+    def nearest(self, time: float, *, earlier_only: bool = False) -> Iterator[tuple[float, C]]:
+        """As `nearest_first`, sorted as far as they are taken; each with its distance in days, later ones above 0."""
+        times, later = self.times, bisect_right(self.times, time)
+        earlier, end = later - 1, later if earlier_only else len(times)
+        while earlier >= 0 or later < end:
+            before = times[earlier] - time if earlier >= 0 else -inf
+            after = times[later] - time if later < end else inf
+            if -before <= after:
+                first = earlier
+                while first > 0 and times[first - 1] - time == before:
+                    first -= 1
+                at, alike, earlier = before, self.candidates[first : earlier + 1], first - 1
+            else:
+                last = later
+                while last + 1 < end and times[last + 1] - time == after:
+                    last += 1
+                at, alike, later = after, self.candidates[later : last + 1], last + 1
+            if len(alike) > 1:
+                alike.sort(key=lambda one: one.identity)
+            for one in alike:
+                yield at / SECONDS_PER_DAY, one

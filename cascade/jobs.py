@@ -31,7 +31,11 @@ class Group:
 
     def value(self, keyword: str) -> Value | None:
         """The first value that any of the frames has for a keyword; None where all are blank."""
-        return next((found for frame in self.frames if (found := frame.value(keyword)) is not None), None)
+        for frame in self.frames:
+            found = frame.value(keyword)
+            if found is not None:
+                return found
+        return None
 
     def text(self, keyword: str) -> str:
         """The value of a keyword as text; empty for a blank."""
@@ -146,30 +150,36 @@ def content(frame: FrameRecord) -> str:
 
 def digest(value: Any) -> str:
     """Hexadecimal sha256 of a value that JSON can write, the same for the same value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(written(value).encode()).hexdigest()
 
 
-def job_key(
-    recipe: Recipe,
-    parameters: Mapping[str, Resolved],
-    inputs: Sequence[JobInput],
-    detectors: Sequence[str] = (),
-) -> str:
-    """The identity of a job: digest of recipe, version, resolved parameters and all inputs with their roles.
+written = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+"""JSON text of a value, the same for the same value."""
 
-    Inputs of one role keep their order, since the order of a stack's frames says which is the reference.
-    `detectors` are the digests of what instrument files say about the frames' detectors.
+
+class KeyMaker:
+    """Gives the jobs of one step their identity: the recipe and the parameters are the same for all of them.
+
+    A key is the `digest` of recipe, version, resolved parameters and all inputs with their roles.
     """
-    roles: dict[str, list[str]] = {}
-    for one in inputs:
-        roles.setdefault(one.role, []).append(one.identity)
-    return digest(
-        {
+
+    def __init__(self, recipe: Recipe, parameters: Mapping[str, Resolved]) -> None:
+        # The parts of one JSON object whose names are in order: detectors, inputs, and these.
+        rest = {
+            "parameters": {name: one.value for name, one in parameters.items()},
             "recipe": recipe.name,
             "version": recipe.version,
-            "parameters": {name: one.value for name, one in parameters.items()},
-            "inputs": roles,
-            "detectors": sorted(set(detectors)),
         }
-    )
+        self._rest = written(rest)[1:]
+
+    def key(self, inputs: Sequence[JobInput], detectors: Sequence[str] = ()) -> str:
+        """The identity of a job with these inputs.
+
+        Inputs of one role keep their order, since the order of a stack's frames says which is the reference.
+        `detectors` are the digests of what instrument files say about the frames' detectors.
+        """
+        roles: dict[str, list[str]] = {}
+        for one in inputs:
+            roles.setdefault(one.role, []).append(one.identity)
+        first = written({"detectors": sorted(set(detectors)), "inputs": roles})[:-1]
+        return hashlib.sha256(f"{first},{self._rest}".encode()).hexdigest()

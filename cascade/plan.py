@@ -8,18 +8,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ccdflow.cascade.associate import fitting, nearest_refused, refusal
+from ccdflow.cascade.associate import Candidates
 from ccdflow.cascade.grouping import GroupSpec, group_frames
 from ccdflow.cascade.jobs import (
     Group,
     Job,
     JobInput,
+    KeyMaker,
     Missing,
     Nearest,
     Resolved,
     State,
     content,
-    job_key,
 )
 from ccdflow.cascade.model import Association, Cascade, unknown
 from ccdflow.cascade.parameters import grouping, recipe_parameters, split_request
@@ -134,7 +134,11 @@ class _Planner:
         self.first_of: dict[str, dict[int, Group]] = {}
         self.jobs: dict[tuple[str, tuple[int, ...]], Job] = {}
         self.by_key: dict[str, Job] = {}
-        self.candidates: dict[tuple[Any, ...], list[Group]] = {}
+        self.candidates: dict[str, Candidates[Group]] = {}
+        self.keys = {
+            name: KeyMaker(known.recipes[step.recipe], self.parameters[name])
+            for name, step in known.cascade.tasks.items()
+        }
         self.notes: list[str] = []
         self.sets: list[PlannedSet] = []
 
@@ -266,7 +270,7 @@ class _Planner:
         recipe = self.known.recipes[step.recipe]
         absent = [JobInput(one.input, "missing") for one in missing]
         parameters = self.parameters[task]
-        key = job_key(recipe, parameters, [*inputs, *absent], self._detectors(group, inputs))
+        key = self.keys[task].key([*inputs, *absent], self._detectors(group, inputs))
         state: State = "incomplete" if missing else "reused" if key in self.known.done else "new"
         job = Job(
             key=key,
@@ -294,7 +298,7 @@ class _Planner:
         """The best candidates for one input; a candidate whose own job is incomplete or failed is passed over."""
         found: list[JobInput] = []
         taken = 0
-        for match in fitting(association.rules, group, self._matching(association, group)):
+        for match in self._candidates(association.source).fitting(association.rules, group):
             if taken == association.max:
                 break
             inputs = self._as_inputs(role, association.source, match.candidate, match.level)
@@ -310,26 +314,11 @@ class _Planner:
             return []
         return [JobInput(role, job.key, job=job.key, level=level)]
 
-    def _candidates(self, source: str) -> tuple[Group, ...]:
-        return self._groups(source if source in self.cascade.sources else self.cascade.main_source(source))
-
-    def _matching(self, association: Association, group: Group) -> list[Group]:
-        """Candidates that agree with `group` in the keywords that all rules ask for, remembered by their values."""
-        common = set.intersection(*({*rule.match, *rule.equal} for rule in association.rules))
-        keywords = sorted(common)
-        name = (association.source, *keywords, *(group.value(one) for one in keywords))
+    def _candidates(self, source: str) -> Candidates[Group]:
+        """Sets of raw frames of a data source, or of the one at the upper end of a task."""
+        name = source if source in self.cascade.sources else self.cascade.main_source(source)
         if name not in self.candidates:
-            rule = association.rules[0].model_copy(
-                update={"tolerance": {}, "ratio": {}, "within": "unlimited"}
-            )
-            rule = rule.model_copy(
-                update={
-                    "match": tuple(one for one in rule.match if one in common),
-                    "equal": tuple(one for one in rule.equal if one in common),
-                }
-            )
-            every = self._candidates(association.source)
-            self.candidates[name] = [one for one in every if refusal(rule, group, one) is None]
+            self.candidates[name] = Candidates(self._groups(name))
         return self.candidates[name]
 
     def _missing(self, role: str, association: Association, group: Group, found: int) -> Missing:
@@ -339,9 +328,9 @@ class _Planner:
         needed = "" if role == association.source else f" as {role!r}"
         if not every:
             return Missing(role, f"no {wanted}{needed}: there are no such frames")
-        refused = nearest_refused(association.rules, group, every)
+        refused = every.nearest_refused(association.rules, group)
         nearest = [Nearest(_group_name(one.candidate), one.reason) for one in refused]
-        for match in fitting(association.rules, group, every):
+        for match in every.fitting(association.rules, group):
             if association.source in self.cascade.tasks:
                 job = self._job(association.source, match.candidate)
                 reason = "failed" if job.key in self.failed else job.reason

@@ -75,60 +75,81 @@ class Cut(NamedTuple):
 
 
 class OpenSequence:
-    """One sequence as far as it has been seen: its first frame, its last, those that are in no set yet."""
+    """One sequence as far as it has been seen: its first frame, its last, those that are in no set yet.
+
+    `ended` tells whether its last frame is the last that it was to have, `unbroken` whether `iobs` ran on from 1
+    without a hole; `sizes` are those of the sets that were planned, of which `made` have been said.
+    """
 
     __slots__ = (
+        "ended",
         "first",
         "last",
         "length",
         "long",
         "longest",
         "made",
+        "nobs",
         "pending",
         "rules",
         "sizes",
+        "text",
         "unbroken",
     )
 
-    def __init__(self, first: Exposure, rules: SequenceRules) -> None:
+    def __init__(self, first: Exposure, rules: SequenceRules, planned: dict[int, Sequence[int]]) -> None:
+        nobs = first.nobs
         self.rules = rules
-        self.longest = rules.max_sequence
+        self.longest: int = rules.max_sequence
         self.first = first
+        self.nobs = nobs
         self.last = first
+        self.ended = False
+        self.text = ""
         self.length = 0
         self.unbroken = True
-        self.long = first.nobs is not None and first.nobs > rules.max_sequence
+        self.long = nobs is not None and nobs > self.longest
         self.pending: list[OrderKey] = []
         self.made = 0
-        planned = first.nobs is not None and not self.long
-        self.sizes = split_sizes(first.nobs or 0, rules) if planned else ()
+        self.sizes: Sequence[int] = ()
+        if nobs is not None and not self.long:
+            if nobs not in planned:
+                planned[nobs] = split_sizes(nobs, rules)
+            self.sizes = planned[nobs]
 
-    def add(self, frame: Exposure) -> list[Cut]:
+    def add(self, frame: Exposure) -> Sequence[Cut]:
         """Take the next frame of the sequence; gives the sets that are sure now."""
-        self.length += 1
-        self.unbroken = self.unbroken and frame.iobs == self.length and frame.nobs == self.first.nobs
+        iobs, nobs = frame.iobs, frame.nobs
         self.last = frame
+        self.length = length = self.length + 1
+        self.ended = ended = iobs == nobs and nobs is not None
+        if self.unbroken and (iobs != length or nobs != self.nobs):
+            self.unbroken = False
         if not frame.wanted:
-            return []
-        if self.long or self.length > self.longest:
-            return [self._passing(frame)]
-        self.pending.append(frame.key)
-        if frame.iobs is not None and frame.iobs == frame.nobs:
+            return ()
+        pending = self.pending
+        if self.long or length > self.longest:
+            return (self._passing(frame.key),)
+        pending.append(frame.key)
+        if ended:
             cuts, self.pending = self.close(), []
             return cuts
-        if self.unbroken and len(self.pending) == self.sizes[self.made]:
-            full = self._cut(self.pending, self.length - len(self.pending))
+        if self.unbroken and len(pending) == self.sizes[self.made]:
+            full = self._cut(pending, length - len(pending))
             self.made, self.pending = self.made + 1, []
-            return [full]
-        return []
+            return (full,)
+        return ()
 
     def close(self) -> list[Cut]:
         """What is not said yet, if no further frame joins; nothing is changed by asking."""
-        if self.long and self.first.wanted and not is_last(self.last):
-            return [Cut((), "pass", self._too_long(), self.first.key, more=True)]
+        if self.long and self.first.wanted and not self.ended:
+            return [Cut((), "pass", self._too_long(), self.first.key, True)]
+        left = self.pending
+        if not left:
+            return []
         cuts: list[Cut] = []
-        left, before = self.pending, self.length - len(self.pending)
-        for size in self._remaining_sizes() if left else ():
+        before = self.length - len(left)
+        for size in self._remaining_sizes():
             if left:
                 cuts.append(self._cut(left[:size], before))
                 left, before = left[size:], before + size
@@ -136,20 +157,21 @@ class OpenSequence:
 
     def _remaining_sizes(self) -> Sequence[int]:
         """Sizes of the sets that are left to be made: as planned, unless more frames came than were."""
-        if self.sizes and self.length <= (self.first.nobs or 0):
+        if self.sizes and self.length <= (self.nobs or 0):
             return self.sizes[self.made :]
         return split_sizes(len(self.pending), self.rules)
 
-    def _passing(self, frame: Exposure) -> Cut:
+    def _passing(self, key: OrderKey) -> Cut:
         """A frame of a sequence too long to be combined, with all that waited for it to turn out so."""
-        begun = self.long and self.length > 1
-        members = (*self.pending, frame.key)
+        if self.long:
+            return Cut((key,), "pass", self._too_long(), self.first.key, self.length > 1, self.ended)
+        members = (*self.pending, key)
         self.pending, self.long = [], True
-        return Cut(members, "pass", self._too_long(), self.first.key, more=begun, closed=is_last(frame))
+        return Cut(members, "pass", self._too_long(), self.first.key, False, self.ended)
 
     def _cut(self, members: Sequence[OrderKey], before: int) -> Cut:
         """A set of these members, before which `before` frames of the sequence came."""
-        number, total = len(members), max(self.first.nobs or 0, self.length)
+        number, total = len(members), max(self.nobs or 0, self.length)
         if number > 1:
             reason = f"frames {before + 1} to {before + number} of {total}"
             return Cut(tuple(members), "stack", reason, self.first.key)
@@ -160,9 +182,11 @@ class OpenSequence:
         return Cut(tuple(members), "pass", reason, self.first.key)
 
     def _too_long(self) -> str:
-        nobs = self.first.nobs or 0
-        length = f"sequence of {nobs}" if nobs > self.rules.max_sequence else "sequence"
-        return f"{length} is longer than {self.rules.max_sequence}"
+        if not self.text:
+            nobs = self.nobs or 0
+            length = f"sequence of {nobs}" if nobs > self.longest else "sequence"
+            self.text = f"{length} is longer than {self.longest}"
+        return self.text
 
 
 class SequenceMachine:
@@ -176,6 +200,7 @@ class SequenceMachine:
 
     def __init__(self, rules: SequenceRules) -> None:
         self.rules = rules
+        self.planned: dict[int, Sequence[int]] = {}
         self.tolerances = tuple(rules.tolerance.values())
         self.restart = rules.restart
         self.longest_gap = rules.max_gap + MICROSECOND / 2
@@ -191,14 +216,14 @@ class SequenceMachine:
         """Frames that are in no set yet."""
         return () if self.sequence is None else self.sequence.pending
 
-    def add(self, frame: Exposure) -> list[Cut]:
+    def add(self, frame: Exposure) -> Sequence[Cut]:
         """Take the next frame; gives the sets that are sure now."""
         sequence = self.sequence
         if sequence is not None and not self._differs(frame, sequence):
             return sequence.add(frame)
-        cuts = self.close()
-        self.sequence = OpenSequence(frame, self.rules)
-        return cuts + self.sequence.add(frame)
+        self.sequence = following = OpenSequence(frame, self.rules, self.planned)
+        sure = following.add(frame)
+        return sure if sequence is None else (*sequence.close(), *sure)
 
     def begins(self, frame: Exposure) -> bool:
         """Whether a frame begins a new sequence."""
@@ -234,21 +259,25 @@ class SequenceMachine:
         machine = cls(rules)
         if state:
             first, last, length, unbroken, long, pending, made = state
-            one = machine.sequence = OpenSequence(restored_exposure(first), rules)
+            one = machine.sequence = OpenSequence(restored_exposure(first), rules, machine.planned)
             one.last = restored_exposure(last)
+            one.ended = is_last(one.last)
             one.length, one.unbroken, one.long, one.made = length, unbroken, long, made
             one.pending = [restored_key(key) for key in pending]
         return machine
 
     def _differs(self, frame: Exposure, sequence: OpenSequence) -> bool:
-        before, first = sequence.last, sequence.first
-        if frame.same != before.same or frame.wanted != before.wanted:
+        before = sequence.last
+        if sequence.ended or frame.same != before.same or frame.wanted != before.wanted:
             return True
         # Written so that an unknown time, which is NaN, begins a sequence.
         if not frame.time - before.time < self.longest_gap:
             return True
-        if is_last(before) or (self.restart and _restarts(frame, before)):
-            return True
+        if self.restart:
+            iobs, last = frame.iobs, before.iobs
+            if frame.nobs != before.nobs or (iobs is not None and last is not None and iobs <= last):
+                return True
+        first = sequence.first
         if frame.exptime != first.exptime:
             allowed = self.rules.exptime_tolerance * abs(first.exptime or 0.0)
             if not _agree(frame.exptime, first.exptime, allowed):
@@ -259,12 +288,6 @@ class SequenceMachine:
 def is_last(frame: Exposure) -> bool:
     """Whether a frame is the last that its sequence was to have."""
     return frame.nobs is not None and frame.iobs == frame.nobs
-
-
-def _restarts(frame: Exposure, before: Exposure) -> bool:
-    if frame.nobs != before.nobs:
-        return True
-    return frame.iobs is not None and before.iobs is not None and frame.iobs <= before.iobs
 
 
 def _agree(value: float | None, reference: float | None, tolerance: float) -> bool:
@@ -333,26 +356,22 @@ def ending(machine: SequenceMachine, now: float) -> Iterator[tuple[Cut, bool]]:
 
 def assemble(stream: Stream, cuts: Iterable[tuple[Cut, bool]]) -> Iterator[FrameSet]:
     """Sets from what the machine says, those said in parts put together."""
-    held: list[tuple[Cut, bool]] = []
-    for one in cuts:
-        if held and not one[0].more:
-            yield _frame_set(stream, held)
-            held = []
-        held.append(one)
-    if held:
-        yield _frame_set(stream, held)
+    members: list[OrderKey] = []
+    begun: Cut | None = None
+    closed = False
+    for one, sure in cuts:
+        if begun is not None and not one.more:
+            yield _frame_set(stream, begun, members, closed)
+            begun = None
+        if begun is None:
+            begun, members = one, []
+        members += one.members
+        closed = sure and one.closed
+    if begun is not None:
+        yield _frame_set(stream, begun, members, closed)
 
 
-def _frame_set(stream: Stream, parts: Sequence[tuple[Cut, bool]]) -> FrameSet:
-    members = [key for one, _ in parts for key in one.members]
-    begun, (last, sure) = parts[0][0], parts[-1]
-    return FrameSet(
-        stream=stream,
-        frames=tuple([key[3] for key in members]),
-        action=begun.action,
-        closed=sure and last.closed,
-        reason=begun.reason,
-        sequence_start=begun.sequence_start,
-        first=members[0][0],
-        last=members[-1][0],
-    )
+def _frame_set(stream: Stream, begun: Cut, members: Sequence[OrderKey], closed: bool) -> FrameSet:
+    frames = tuple([key[3] for key in members])
+    first, last = members[0][0], members[-1][0]
+    return FrameSet(stream, frames, begun.action, closed, begun.reason, begun.sequence_start, first, last)

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
+from functools import cached_property, partial
 from typing import TypeVar
 
+from ccdflow.archive.exposures import Ungrouped
 from ccdflow.archive.outbox import StageState
 from ccdflow.archive.queries import FrameFilter
+from ccdflow.archive.registry import Registry
 from ccdflow.archive.sets import (
     Change,
     NewSet,
@@ -20,7 +21,7 @@ from ccdflow.archive.sets import (
     State,
     Supersede,
 )
-from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream, exposures
+from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream
 from ccdflow.cascade.jobs import digest
 from ccdflow.cascade.parameters import grouping, split_request
 from ccdflow.cascade.plan import Request
@@ -46,16 +47,14 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     steps = {name: step for name, step in space.cascade.tasks.items() if step.groups}
     rules = {name: grouping(name, step, requested.get(name, {})) for name, step in steps.items()}
     by_rules = [
-        _By(task, one, space.cascade.sources[space.cascade.main_source(task)].frame_class, request.clock)
+        SequenceTask(
+            task, one, space.cascade.sources[space.cascade.main_source(task)].frame_class, request.clock
+        )
         for task, one in rules.items()
         if isinstance(one, SequenceRules)
     ]
     if by_rules:
-        gone = space.registry.ungrouped_versions()
-        streams = space.registry.streams()
-        seen = [_until_sure(partial(_group_stream, space, one, by_rules)) for one in streams]
-        # Only now: a frame that moved to another stream is new in that one and missing in the other.
-        space.registry.apply_set_changes((), grouped=sorted({*gone, *chain(*seen)}))
+        group_streams(space.registry, by_rules)
     counts: Counter[str] = Counter({"stack": 0, "pass": 0, "open": 0})
     for task, one in rules.items():
         if not isinstance(one, SequenceRules):
@@ -70,7 +69,7 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class _By:
+class SequenceTask:
     """What a task groups by: rules, class of the frames that sets are made of, and clock."""
 
     task: str
@@ -78,7 +77,7 @@ class _By:
     frame_class: str
     clock: float
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Digest of the rules."""
         return digest(self.rules.model_dump(mode="json"))
@@ -88,9 +87,9 @@ class _By:
 class _Known:
     """A stream as the registry has it; sets that other rules made bound nothing (`anew`)."""
 
-    space: Workspace
+    registry: Registry
     stream: Stream
-    by: _By
+    by: SequenceTask
     anew: bool
 
     def boundary_before(self, key: OrderKey) -> OrderKey | None:
@@ -100,12 +99,12 @@ class _Known:
         return self._last_boundary(key) == key
 
     def _last_boundary(self, key: OrderKey) -> OrderKey | None:
-        return None if self.anew else self.space.registry.last_boundary(self.stream, self.by.task, key)
+        return None if self.anew else self.registry.last_boundary(self.stream, self.by.task, key)
 
     def frames_from(self, key: OrderKey | None) -> Iterator[Exposure]:
         just_before = None if key is None else (*key[:3], key[3] - 1)
         classes = (self.by.frame_class,)
-        return self.space.registry.exposures_in_stream(self.stream, self.by.rules, classes, just_before)
+        return self.registry.exposures_in_stream(self.stream, self.by.rules, classes, just_before)
 
 
 T = TypeVar("T")
@@ -127,29 +126,66 @@ def _until_sure(work: Callable[[], T]) -> T:
     return work()
 
 
-def _group_stream(space: Workspace, stream: Stream, tasks: Sequence[_By]) -> list[int]:
-    """Group what is new in a stream, what has left it, and what time may have closed; gives the new frames' ids."""
-    new = space.registry.ungrouped_frames(stream)
-    for by in tasks:
-        anew = space.registry.load_state(stream, by.task, by.name) is None
-        touched = [one.key for _, one in exposures(new, by.rules, ())]
-        touched += [one.sequence_start or BEGINNING for one in _unsure(space, stream, by)]
-        changes: list[SetChange] = []
-        known = _Known(space, stream, by, anew)
-        for region in regroup(stream, known, [BEGINNING] if anew else touched, by.rules, by.clock):
-            before = space.registry.sets(SetFilter(by.task, stream=stream, since_sequence=region.start))
+@dataclass(frozen=True)
+class _Anew:
+    """What was found to be new: frames that no grouping has seen, and ids of the sets that hold one of them."""
+
+    frames: Ungrouped
+    held_by: Sequence[int]
+
+
+def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
+    """Group what is new in any stream, what has left it, and what time may have closed."""
+    with registry.view():
+        frames = registry.ungrouped()
+        new = _Anew(frames, registry.sets_with(frames.ids))
+        rules = {by.task: by.name for by in tasks}
+        streams = sorted(registry.streams_to_close(rules, new.held_by) | frames.keys.keys())
+    work = [(stream, by) for stream in streams for by in tasks]
+    for stream, by in work[:-1]:
+        _until_sure(partial(_group_stream, registry, stream, by, new, ()))
+    # Only with the last: a frame that moved to another stream is new in that one and missing in the other.
+    seen = frames.ids
+    if work:
+        _until_sure(partial(_group_stream, registry, *work[-1], new, seen))
+    elif seen:
+        registry.apply_set_changes((), grouped=seen)
+
+
+def _group_stream(
+    registry: Registry, stream: Stream, by: SequenceTask, new: _Anew, seen: Sequence[int]
+) -> None:
+    """Group what is new in a stream, what has left it, and what time may have closed; `seen` frames are new no more."""
+    changes, anew = _stream_changes(registry, stream, by, new)
+    if changes or anew or seen:
+        states = [State(stream, by.task, by.name, {})] if anew else []
+        registry.apply_set_changes(changes, states=states, grouped=seen)
+
+
+def _stream_changes(
+    registry: Registry, stream: Stream, by: SequenceTask, new: _Anew
+) -> tuple[list[SetChange], bool]:
+    """What becomes of the sets of a stream with its new frames, and whether all of them are made anew."""
+    changes: list[SetChange] = []
+    with registry.view():
+        anew = registry.load_state(stream, by.task, by.name) is None
+        touched = [BEGINNING] if anew else [*new.frames.keys.get(stream, ())]
+        touched += [] if anew else _unsure_places(registry, stream, by, new)
+        known = _Known(registry, stream, by, anew)
+        for region in regroup(stream, known, touched, by.rules, by.clock):
+            part = SetFilter(by.task, stream=stream, since_sequence=region.start, until_sequence=region.until)
+            before = registry.sets(part)
             held = [one for one in before if anew or region.holds(one.sequence_start or BEGINNING)]
             changes += _changes(by.task, held, region.sets)
-        if changes or anew:
-            states = [State(stream, by.task, by.name, {})]
-            space.registry.apply_set_changes(changes, states=states)
-    return [one.id for one in new]
+    return changes, anew
 
 
-def _unsure(space: Workspace, stream: Stream, by: _By) -> list[SetRecord]:
-    """Open sets, which time may have closed, and sets of which a frame has changed, or left the stream."""
-    found = space.registry.sets(SetFilter(step=by.task, stream=stream, status=("open",)))
-    return found + space.registry.sets_holding_changed(by.task, stream)
+def _unsure_places(registry: Registry, stream: Stream, by: SequenceTask, new: _Anew) -> list[OrderKey]:
+    """Where open sets begin, which time may have closed, and sets of which a frame has changed, or left the stream."""
+    found = registry.sets(SetFilter(step=by.task, stream=stream, status=("open",)))
+    if new.held_by:
+        found += registry.sets(SetFilter(step=by.task, stream=stream, ids=new.held_by))
+    return [one.sequence_start or BEGINNING for one in found]
 
 
 def _changes(task: str, before: Sequence[SetRecord], now: Sequence[FrameSet]) -> Iterator[SetChange]:
@@ -169,6 +205,7 @@ def _changes(task: str, before: Sequence[SetRecord], now: Sequence[FrameSet]) ->
             reason=one.reason,
             sequence_start=one.sequence_start,
             version=version,
+            span=(one.first, one.last),
         )
     for name, place in found.gone.items():
         heir = None if place is None else found.made[place]

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from ccdflow.cascade.jobs import Job
+from ccdflow.cascade.jobs import Job, digest
 from ccdflow.cascade.plan import Known, Plan, Request, plan
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.config.project import load_cascade, shipped
@@ -265,6 +265,28 @@ def test_rows_of_a_catalogue_are_incomplete() -> None:
     frames = [replace(one, path=None, sha256=None) for one in night()]
     assert {job.state for job in planned(frames, "bias").jobs} == {"incomplete"}
     assert "no file, only a row of a catalogue" in planned(frames, "bias").jobs[0].reason
+
+
+def test_a_key_is_the_digest_of_all_that_the_result_depends_on() -> None:
+    frames = [replace(one, keywords={**one.keywords, "profile": "lab"}) for one in night()]
+    found = plan(Known(IMAGING, RECIPES, frames, detectors={"lab": "digest of lab"}), Request())
+    for job in found.jobs:
+        roles: dict[str, list[str]] = {}
+        for one in job.inputs:
+            roles.setdefault(one.role, []).append(one.identity)
+        whole = {
+            "recipe": job.recipe,
+            "version": job.version,
+            "parameters": {name: one.value for name, one in job.parameters.items()},
+            "inputs": roles,
+            "detectors": [] if job.step == "stack" else ["digest of lab"],
+        }
+        assert job.key == digest(whole)
+
+
+def test_digests_are_the_same_everywhere_and_always() -> None:
+    known = "3eb13c6cca6613252136bae28bc613b4f460794dfc3d90898d2d3213b4a38809"
+    assert digest({"b": [1, 2.5, None], "a": {"d": "é", "c": True}}) == known
 
 
 @pytest.mark.parametrize(
