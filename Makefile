@@ -1,11 +1,13 @@
 # make test: everything that must hold.  make demo: a simulated night, from raw frames to stacks.
+# make bench: measured beside the programs that people use today, into docs/; ONLY=combine: one part; QUICK=1: on little.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 DEMO   ?= demo
 READY   = $(VENV)/.ready
+PLOTS   = $(VENV)/.ready-bench
 
-.PHONY: env test lint types tests demo clean
+.PHONY: env test lint types tests demo bench clean
 
 env: $(READY)
 
@@ -29,6 +31,13 @@ tests: $(READY)
 
 demo: $(READY)
 	$(BIN)/python -m ccdflow.demo $(DEMO)
+
+$(PLOTS): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
+
+bench: $(PLOTS)
+	$(BIN)/python -m bench $(ONLY) $(if $(QUICK),--quick,$(if $(ONLY),,--docs docs))
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,20 +3,17 @@
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
-from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow import __version__
-from ccdflow.cascade.model import unknown
-from ccdflow.cascade.plan import Request
-from ccdflow.commands import queries
 from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
-from ccdflow.config.project import init_project
-from ccdflow.config.yamlfile import ConfigError
-from ccdflow.tasks.workspace import Workspace, open_workspace
+
+# Each command imports what it needs: what others need would take it a second to start.
+if TYPE_CHECKING:
+    from ccdflow.cascade.plan import Request
+    from ccdflow.tasks.workspace import Workspace
 
 app = typer.Typer(
     help="Raw CCD frames to calibrated frames and stacks with honest uncertainties.",
@@ -50,11 +47,20 @@ def main() -> None:
     """Entry point: what is wrong is said in one line, never as a traceback of ours."""
     try:
         app()
-    except (ConfigError, ValueError, OSError, RuntimeError, SQLAlchemyError) as error:
-        if "--debug" in sys.argv:
+    except Exception as error:
+        if "--debug" in sys.argv or not isinstance(error, _expected()):
             raise
         sys.stderr.write(f"ccdflow: {' '.join(str(error).split())}\n")
         sys.exit(2)
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors that say what is wrong with what was given, or with the project."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from ccdflow.config.yamlfile import ConfigError
+
+    return ConfigError, ValueError, OSError, RuntimeError, SQLAlchemyError
 
 
 def _version(wanted: bool) -> None:
@@ -76,7 +82,9 @@ def common(
     _directory = directory
 
 
-def _workspace() -> Workspace:
+def _workspace() -> "Workspace":
+    from ccdflow.tasks.workspace import open_workspace
+
     return open_workspace(_directory)
 
 
@@ -110,7 +118,9 @@ def _request(
     until: str | None,
     camera: str | None,
     now: str | None,
-) -> Request:
+) -> "Request":
+    from ccdflow.cascade.plan import Request
+
     clock = _moment(now) or datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     return Request(
         targets=tuple(target or ()),
@@ -124,6 +134,8 @@ def _request(
 
 
 def _assignment(text: str) -> tuple[str, Any]:
+    import yaml
+
     name, equals, value = text.partition("=")
     if not equals or not name:
         stop(f"--param {text!r} is not of the form STEP.NAME=VALUE")
@@ -141,6 +153,9 @@ def init(
     json: Json = False,
 ) -> None:
     """Make a project: `ccdflow.yaml`, an SQLite registry and a store."""
+    from ccdflow.config.project import init_project
+    from ccdflow.tasks.workspace import open_workspace
+
     path = init_project(directory or _directory)
     space = open_workspace(path.parent)
     space.project.store.mkdir(parents=True, exist_ok=True)
@@ -238,6 +253,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Show the jobs that a run would do: new, reused, incomplete and why."""
+    from ccdflow.commands import queries
     from ccdflow.tasks.ingest import recheck_files
     from ccdflow.tasks.planning import planned
 
@@ -260,6 +276,8 @@ def plan(
 
 
 def _print_plan(rows: list[dict[str, Any]]) -> None:
+    from ccdflow.commands import queries
+
     shown = [{**row, "key": row["key"][:8], "inputs": queries.inputs_text(row)} for row in rows]
     print_table(shown, ["key", "step", "what", "state", "inputs", "reason"])
     for row in rows:
@@ -317,6 +335,9 @@ def list_(
     json: Json = False,
 ) -> None:
     """List what there is."""
+    from ccdflow.cascade.model import unknown
+    from ccdflow.commands import queries
+
     if what not in queries.LISTS:
         stop(unknown("list", what, list(queries.LISTS)))
     rows = queries.LISTS[what](_workspace(), night=night, camera=camera, superseded=all_)
@@ -336,6 +357,8 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one frame, set, job or product."""
+    from ccdflow.commands import queries
+
     found = queries.find(_workspace(), id_)
     if json:
         print_json(found)
@@ -351,6 +374,8 @@ def explain(
     json: Json = False,
 ) -> None:
     """Say where something came from, or why it can't be made."""
+    from ccdflow.commands import queries
+
     found = queries.explain(_workspace(), id_)
     if json:
         print_json(found)
@@ -361,6 +386,8 @@ def explain(
 @app.command()
 def status(night: Night = None, json: Json = False) -> None:
     """Count frames by night, stage and state; for each night the ledger balances."""
+    from ccdflow.commands import queries
+
     rows = queries.ledger(_workspace(), night)
     if json:
         print_json(rows)
@@ -375,6 +402,8 @@ def status(night: Night = None, json: Json = False) -> None:
 @app.command()
 def verify(json: Json = False) -> None:
     """Hold every product against its checksum; name what is missing, damaged or foreign."""
+    from ccdflow.commands import queries
+
     found = queries.verify(_workspace())
     if json:
         print_json(found)

@@ -1,0 +1,1 @@
+"""Measured comparisons with the programs that people use today; ``python -m bench`` runs them."""
