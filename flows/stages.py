@@ -72,12 +72,13 @@ def _run(project: str, request: Request, stages: tuple[str, ...], failed: dict[s
     """Plan and run until nothing is left; gives the sentences of what failed, by job key.
 
     A stage does what an earlier one has left: a calibration that fails is replaced by the next best, which may
-    still have to be made.
+    still have to be made. Where nothing failed, nothing is left.
     """
     failed = dict(failed)
     while True:
         jobs = make_plan(project, request, failed).jobs
         todo = [one for one in jobs if one.state == "new" and one.stage in stages and one.key not in failed]
-        if not todo:
+        just_failed = execute(project, todo).failed
+        failed |= just_failed
+        if not just_failed:
             return failed
-        failed |= execute(project, todo).failed

@@ -1,5 +1,6 @@
 """What recipes give back, written into the store."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from ccdflow.archive.jobs import JobRecord
@@ -10,15 +11,24 @@ from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.workspace import Workspace
 
 
-def store_result(space: Workspace, job: JobRecord, inputs: JobInputs, result: Result) -> list[Made]:
+def store_result(
+    space: Workspace,
+    job: JobRecord,
+    inputs: JobInputs,
+    result: Result,
+    paths: Mapping[str, str] | None = None,
+) -> list[Made]:
     """Write the outputs of a job; gives what the registry is to record of each.
+
+    `paths` are those of the outputs by category, where the caller has asked the registry for them.
 
     Raises
     ------
     ValueError
         If the recipe gave a category that it does not declare.
     """
-    paths = {one.category: one.path for one in space.registry.outputs_of(job.key)}
+    if paths is None:
+        paths = {one.category: one.path for one in space.registry.outputs_of(job.key)}
     made = []
     for category, output in result.outputs.items():
         if category not in paths:

@@ -1,9 +1,7 @@
 """One job as a Prefect task: claim, read, call one recipe, write, finish."""
 
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from prefect import get_run_logger
@@ -11,13 +9,13 @@ from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
-from ccdflow.archive.jobs import LeaseLostError
-from ccdflow.archive.outbox import StageState
+from ccdflow.archive.jobs import Begun, JobRecord, LeaseLostError
 from ccdflow.archive.owners import this_owner
 from ccdflow.archive.products import Made
 from ccdflow.cascade.jobs import Job
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.inputs import read_inputs
+from ccdflow.tasks.leases import kept_alive
 from ccdflow.tasks.outputs import store_result
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -42,75 +40,78 @@ def reduce_job(project: str, key: str) -> Record:
         What the recipe raises; the registry then holds the sentence, and the job is failed.
     """
     space = open_workspace(project)
-    while not _do_or_find_done(space, key):
+    while (record := _do_or_find_done(space, key)) is None:
         time.sleep(0.2)
-    return space.registry.record(key)
+    return record
 
 
-def _do_or_find_done(space: Workspace, key: str) -> bool:
-    """Do the job if nobody else does; false while another works on it."""
-    owner = this_owner()
-    if space.registry.claim(key, owner, space.project.keep_alive) is None:
-        job = space.registry.job(key)
-        if job is not None and job.state in ("incomplete", "refused"):
-            raise ValueError(f"job {key[:8]} is {job.state}: {job.reason}")
-        return job is not None and job.state == "done"
+def _do_or_find_done(space: Workspace, key: str) -> Record | None:
+    """Do the job if nobody else does; None while another works on it."""
+    owner, stages = this_owner(), _stages(space)
+    begun = space.registry.begin(key, owner, space.project.keep_alive, stages)
+    if begun is None:
+        return _done_by_another(space, key)
+    _tag(begun.job)
     try:
-        with _kept_alive(space, key, owner):
-            made = _do(space, key)
-        space.registry.finish(key, owner, made)
+        with kept_alive(space.registry, key, owner, space.project.keep_alive):
+            made = _do(space, begun)
+        ids = space.registry.complete(begun, owner, made, stages)
     except LeaseLostError:
-        return False
+        return None
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        space.registry.fail(key, owner, reason)
-        _mark(space, key, "failed", reason)
+        space.registry.give_up(begun, owner, reason, stages)
         raise
-    _mark(space, key, "done", "")
-    return True
+    return _record(key, ids, made)
 
 
-def _do(space: Workspace, key: str) -> list[Made]:
-    """Read, call the recipe, write."""
+def _tag(job: JobRecord) -> None:
+    """Tag the task run with night, camera, object and step.
+
+    Tags that a run begins with are asked for at the server, one request for each run, since they may be limited in
+    number; these only describe.
+    """
+    context = TaskRunContext.get()
+    if context is not None:
+        words = (job.night, job.camera, job.object, job.step)
+        context.task_run.tags += [tag for tag in dict.fromkeys(words) if tag]
+
+
+def _done_by_another(space: Workspace, key: str) -> Record | None:
+    """What a job that can't be claimed has made; None while another works on it."""
     job = space.registry.job(key)
-    if job is None:
-        raise KeyError(f"no job {key!r} in the registry")
-    _mark(space, key, "running", "")
+    if job is not None and job.state in ("incomplete", "refused"):
+        raise ValueError(f"job {key[:8]} is {job.state}: {job.reason}")
+    return space.registry.record(key) if job is not None and job.state == "done" else None
+
+
+def _do(space: Workspace, begun: Begun) -> list[Made]:
+    """Read, call the recipe, write."""
+    job = begun.job
     recipe = RECIPES[job.recipe]
     inputs = read_inputs(space, job)
     values = {name: one["value"] for name, one in job.parameters.items()}
     result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
     for sentence in result.warnings:
         get_run_logger().warning(sentence)
-    space.store.clean_job(key, [one.path for one in space.registry.outputs_of(key)])
-    return store_result(space, job, inputs, result)
+    paths = dict(begun.outputs)
+    if job.attempts > 1:  # a worker that was killed may have left what it was writing
+        space.store.clean_job(job.key, paths.values())
+    return store_result(space, job, inputs, result, paths)
 
 
-def _mark(space: Workspace, key: str, state: str, reason: str) -> None:
-    """Write the state of the job's frames."""
-    job = space.registry.job(key)
-    if job is not None:
-        stage = space.cascade.tasks[job.step].stage if job.step in space.cascade.tasks else job.step
-        frames = space.registry.frames_of_job(key)
-        space.registry.set_frame_stage(*(StageState(frame, stage, state, reason) for frame in frames))
+def _record(key: str, ids: Sequence[int], made: Sequence[Made]) -> Record:
+    """What the registry says of a job that was just finished."""
+    rows = [
+        {"id": identity, "category": one.category, "path": one.path, "sha256": one.sha256}
+        for identity, one in sorted(zip(ids, made, strict=True), key=lambda pair: pair[0])
+    ]
+    return {"key": key, "state": "done", "reason": "", "products": rows}
 
 
-@contextmanager
-def _kept_alive(space: Workspace, key: str, owner: str) -> Iterator[None]:
-    """Renew the lease while the job is worked on."""
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(space.project.keep_alive / 4):
-            space.registry.heartbeat(key, owner)
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def _stages(space: Workspace) -> dict[str, str]:
+    """The stage of each step."""
+    return {name: step.stage for name, step in space.cascade.tasks.items()}
 
 
 RECIPE_TASKS: Mapping[str, Task[[str, str], Record]] = {
@@ -125,22 +126,26 @@ RECIPE_TASKS: Mapping[str, Task[[str, str], Record]] = {
 }
 
 
-def recipe_task(project: str, job: Job) -> Task[[str, str], Record]:
-    """The task of a job's recipe, named and tagged for the dashboard.
+def recipe_task(project: str, job: Job, done: Collection[str] | None = None) -> Task[[str, str], Record]:
+    """The task of a job's recipe, named for the dashboard like a line of an observing log.
 
-    A record of work whose product is gone or damaged does not count: the task is then run again.
+    A record of work whose product is gone or damaged does not count: the task is then run again. `done` are the
+    keys of the jobs that are done, where the caller has asked the registry for them.
     """
     space = open_workspace(project)
     frame = job.group.frames[0]
     object_ = frame.object if job.stage != "calibrate" else ""
     words = [frame.camera, job.step, object_, frame.filter, frame.obsdate[:19]]
-    known = space.registry.job(job.key)
     return RECIPE_TASKS[job.recipe].with_options(
         task_run_name=" ".join(word for word in words if word) + f" {job.key[:8]}",
-        tags=[tag for tag in (frame.night, frame.camera, frame.object, job.step) if tag],
         result_storage=space.project.store / RESULTS,
-        refresh_cache=known is None or known.state != "done",
+        refresh_cache=job.key not in (space.registry.done_keys() if done is None else done),
     )
+
+
+def done_keys(project: str) -> set[str]:
+    """Keys of the jobs that are done."""
+    return open_workspace(project).registry.done_keys()
 
 
 def failure(project: str, key: str) -> str:

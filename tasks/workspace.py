@@ -66,11 +66,25 @@ def open_workspace(directory: str | Path) -> Workspace:
     ConfigError
         If there is no project, or one of its files is not understood.
     """
-    project = load_project(Path(directory))
+    project = _project(Path(directory))
     folders = (*project.instruments, shipped("instruments"))
     written = [project.directory / PROJECT_FILE, project.cascade_path]
     written += [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
     return _opened(project, tuple((path, path.stat().st_mtime_ns) for path in written))
+
+
+def _project(directory: Path) -> Project:
+    """The project of a directory, read again where its file or what lies beside it has changed."""
+    try:
+        changed = [path.stat().st_mtime_ns for path in (directory, directory / PROJECT_FILE)]
+    except OSError:
+        return load_project(directory)  # which says what is wrong
+    return _loaded(directory.absolute(), tuple(changed))
+
+
+@lru_cache(maxsize=8)
+def _loaded(directory: Path, _changed: tuple[int, ...]) -> Project:
+    return load_project(directory)
 
 
 @lru_cache(maxsize=8)

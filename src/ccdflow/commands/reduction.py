@@ -13,8 +13,9 @@ from ccdflow.cascade.jobs import Job
 from ccdflow.cascade.plan import WAITS, Plan, Request
 from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
+from ccdflow.recipes.warmup import compile_kernels
 from ccdflow.tasks.grouping import group_sets
-from ccdflow.tasks.ingest import IngestReport, ingest_files, recheck_files
+from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files
 from ccdflow.tasks.planning import adopt_frames, link_sets, planned, write_plan
 from ccdflow.tasks.workspace import Workspace
 
@@ -109,6 +110,8 @@ def _frames(job: Job) -> str:
 def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, quiet: bool) -> RunReport:
     """Make what `request` wants and the store lacks; Prefect is started only where there is work."""
     space.recover()
+    if paths and _brings_new_files(space, paths):
+        _prepare(space)
     with counting("registering", quiet=quiet) as progress:
         ingested = ingest_files(space, paths, progress) if paths else recheck_files(space)
     before = planned(space, request)
@@ -117,7 +120,7 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
     if new:
         with _watching(space, new, quiet=quiet):
             failed = _run_flow(space, request)
-    after = planned(space, request, failed)
+    after = planned(space, request, failed) if new else before
     write_plan(space, after, failed)
     adopt_frames(space, after)
     group_sets(space, request)
@@ -126,9 +129,27 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
     return RunReport(ingested, before, after, failed, products)
 
 
+def _brings_new_files(space: Workspace, paths: Sequence[Path]) -> bool:
+    """Whether there is a file that the registry does not know, so that there will be work."""
+    known = {name for name, _, _ in space.registry.files()}
+    return any(str(path.absolute()) not in known for path in find_files(paths, IngestReport()))
+
+
+def _prepare(space: Workspace) -> None:
+    """Begin what takes its time before the first job can run, beside the registering of files."""
+    from ccdflow.flows.embedded import embedded_server, surely_embedded
+
+    if surely_embedded():
+        # What the server keeps of a run is its states and warnings; there is nobody who reads more.
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+        embedded_server(space.project.scratch).start()
+    Thread(target=compile_kernels, args=("ccdflow.archive", "ccdflow.recipes"), daemon=True).start()
+
+
 def _run_flow(space: Workspace, request: Request) -> dict[str, str]:
     # What goes wrong is said by the commands in one line each; the server keeps Prefect's own words.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    _prepare(space)
     from ccdflow.flows.nightly import nightly
     from ccdflow.flows.server import prefect_server
 

@@ -1,0 +1,82 @@
+"""Signs of life: one thread renews the leases of all jobs that this process works on."""
+
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ccdflow.archive.registry import Registry
+
+BEATS = 4
+"""Signs of life within the length of a lease: some may be late, or fail."""
+
+
+@dataclass(frozen=True)
+class _Lease:
+    """The claim of an owner on a job, which ends after `seconds` without a sign of life."""
+
+    registry: Registry
+    key: str
+    owner: str
+    seconds: float
+
+
+class _Pulse:
+    """The leases that are held, and the thread that renews them."""
+
+    def __init__(self) -> None:
+        self._held: set[_Lease] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def hold(self, lease: _Lease) -> None:
+        with self._changed:
+            self._held.add(lease)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def drop(self, lease: _Lease) -> None:
+        with self._changed:
+            self._held.discard(lease)
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        while True:
+            with self._changed:
+                if not self._held:
+                    self._changed.wait()
+                    last = time.monotonic()
+                pause = min((one.seconds for one in self._held), default=0.0) / BEATS
+                self._changed.wait(max(0.0, last + pause - time.monotonic()))
+                held = set(self._held)
+            if held and time.monotonic() >= last + pause:
+                _renew(held)
+                last = time.monotonic()
+
+
+def _renew(held: Collection[_Lease]) -> None:
+    for registry in {one.registry for one in held}:
+        mine = [(one.key, one.owner) for one in held if one.registry is registry]
+        try:
+            registry.heartbeats(mine)
+        except SQLAlchemyError:
+            continue  # the next beat comes before the lease ends; a lease that has ended is noticed at the end
+
+
+_PULSE = _Pulse()
+
+
+@contextmanager
+def kept_alive(registry: Registry, key: str, owner: str, seconds: float) -> Iterator[None]:
+    """Renew the lease of a job while it is worked on."""
+    lease = _Lease(registry, key, owner, seconds)
+    _PULSE.hold(lease)
+    try:
+        yield
+    finally:
+        _PULSE.drop(lease)
