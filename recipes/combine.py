@@ -187,7 +187,7 @@ class _Combination:
         choices = [CLIPS.index(rule.clip), rule.iterations, median, len(groups)]
         numbers = [rule.sigma, rule.relative_noise, rule.floor, rule.median_width]
         ones = np.ones(n, np.float32)
-        table = [frames.scales, frames.weights, ones / rule.frame_ratios(n), rule.widths(n), ones]
+        table = [frames.scales, frames.weights, ones / rule.frame_ratios(n), rule.widths(n)]
         return cls(
             frames,
             (np.array(choices, np.int64), np.array(group, np.int64)),

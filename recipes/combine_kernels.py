@@ -17,7 +17,7 @@ from ccdflow.recipes.statistics import NORMAL_MAD
 
 NONE, MINMAX, SIGMA, MAD, VARIANCE = range(5)
 """Clips, as the kernel knows them."""
-SCALE, WEIGHT, INVERSE_RATIO, WIDTH, ONES = range(5)
+SCALE, WEIGHT, INVERSE_RATIO, WIDTH = range(4)
 """Rows of the table of the frames."""
 BLOCK_VALUES = 8192
 """Values in one block of all frames: a few blocks of float32 fit a core's cache."""
@@ -33,47 +33,53 @@ EXCLUDING = np.uint16(EXCLUDED)
 
 
 @compiled()
-def _load(strip, table, start, w, v, s, c, used, counts):
-    """Scale a block of all frames into the cache, and count each pixel's usable values; gives their number."""
-    stop, usable, grouped = start + w, 0, c.shape[0] > 0
-    for i in range(v.shape[0]):
+def _load(strip, table, start, w, v, s, c, used, ordered, counts):
+    """Scale a block of all frames into the cache, and count each pixel's usable values; gives their number.
+
+    The values, infinity where they don't count, go to `ordered` too.
+    """
+    n, stop, grouped, complete = v.shape[0], start + w, c.shape[0] > 0, True
+    for i in range(n):
         scale = table[SCALE, i]
         values, variance, dq = strip[0][i, start:stop], strip[1][i, start:stop], strip[3][i, start:stop]
-        shared = strip[2][i if grouped else 0 : i + 1 if grouped else 0]
-        row, spread, mark = v[i, :w], s[i, :w], used[i, :w]
+        row, spread, mark, to = v[i, :w], s[i, :w], used[i, :w], ordered[i, :w]
+        bad = False
         for x in range(w):
             row[x] = values[x] * scale
+            to[x] = values[x] * scale
+        for x in range(w):
             spread[x] = variance[x] * (scale * scale)
         for x in range(w):
-            finite = (abs(row[x]) < INF) & (abs(spread[x]) < INF)
-            mark[x] = finite & ((dq[x] & EXCLUDING) == 0)
+            mark[x] = (abs(row[x]) < INF) & (abs(spread[x]) < INF) & ((dq[x] & EXCLUDING) == 0)
         if grouped:
-            part, given = c[i, :w], shared[0, start:stop]
+            part, given = c[i, :w], strip[2][i, start:stop]
             for x in range(w):
                 part[x] = given[x] * (scale * scale)
                 mark[x] &= abs(part[x]) < INF
         for x in range(w):
-            usable += mark[x]
-    for x in range(w):
-        counts[x] = v.shape[0]
-    if usable < v.shape[0] * w:
-        for x in range(w):
-            counts[x] = 0
-        for i in range(v.shape[0]):
-            mark = used[i, :w]
+            bad |= not mark[x]
+        if bad:
+            complete = False
             for x in range(w):
-                counts[x] += mark[x]
+                to[x] = row[x] if mark[x] else INF
+    for x in range(w):
+        counts[x] = n if complete else 0
+    if complete:
+        return n * w
+    usable = 0
+    for i in range(n):
+        mark = used[i, :w]
+        for x in range(w):
+            counts[x] += mark[x]
+    for x in range(w):
+        usable += counts[x]
     return usable
 
 
 @compiled()
-def _find_medians(values, factors, used, exchanges, ordered, out):
-    """Median of all values times their factors, which are left sorted in `ordered`: first those that count."""
-    n, w = values.shape[0], out.size
-    for i in range(n):
-        row, mark, to, factor = values[i, :w], used[i, :w], ordered[i, :w], factors[i]
-        for x in range(w):
-            to[x] = row[x] * factor if mark[x] else INF
+def _sort(ordered, exchanges, out):
+    """Sort the columns of a block; `out` becomes the median of all their values."""
+    n, w = ordered.shape[0], out.size
     for k in range(exchanges.shape[0]):
         low, high = ordered[exchanges[k, 0], :w], ordered[exchanges[k, 1], :w]
         for x in range(w):
@@ -83,6 +89,15 @@ def _find_medians(values, factors, used, exchanges, ordered, out):
     low, high = ordered[(n - 1) // 2, :w], ordered[n // 2, :w]
     for x in range(w):
         out[x] = (low[x] + high[x]) * HALF
+
+
+@compiled()
+def _fill_variances(s, used, factors, ordered, w):
+    """Variances of a frame of typical noise, infinity where they don't count."""
+    for i in range(s.shape[0]):
+        row, mark, to, factor = s[i, :w], used[i, :w], ordered[i, :w], factors[i]
+        for x in range(w):
+            to[x] = row[x] * factor if mark[x] else INF
 
 
 @compiled()
@@ -197,139 +212,141 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
 
 
 @compiled()
-def _middle(column, count):
-    return (column[(count - 1) // 2] + column[count // 2]) * HALF if count > 0 else ZERO
+def _clip_apart(
+    clip, iterations, numbers, table, v, s, ordered, ordered_s, alike, kept, counts, apart, centres
+):
+    """Clip the pixels that are looked at apart, one by one, until nothing changes.
 
-
-@compiled()
-def _remove(column, count, value):
-    """Take one `value` out of the sorted column."""
-    low, high = 0, count - 1
-    while low < high:
-        middle = (low + high) // 2
-        if column[middle] < value:
-            low = middle + 1
-        else:
-            high = middle
-    for k in range(low, count - 1):
-        column[k] = column[k + 1]
-
-
-@compiled()
-def _limit_of(x, clip, numbers, values, kept, column, count, centre, common):
-    """The limit of one pixel, of which `count` values are left."""
-    sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
-    if clip == VARIANCE:
-        change = relative * centre
-        return sigma * np.sqrt(common + change * change)
-    if clip == MAD:
-        distance = ZERO
-        for k in ((count + 1) // 2, count // 2 + 1):
-            least = INF
-            for first in range(count - k + 1):
-                below, above = centre - column[first], column[first + k - 1] - centre
-                farther = below if below > above else above
-                least = farther if farther < least else least
-            distance += least * HALF
-        spread, stated = (
-            distance * MAD_TO_SIGMA / median_width,
-            floor * np.sqrt(common) if floor > ZERO else ZERO,
-        )
-        return sigma * (stated if stated > spread else spread)
-    total, squares = ZERO, ZERO
-    for i in range(kept.size):
-        total += values[i, x] if kept[i] else ZERO
-    for i in range(kept.size):
-        distance = values[i, x] - total / np.float32(count)
-        squares += distance * distance if kept[i] else ZERO
-    return sigma * np.sqrt(squares / np.float32(count))
-
-
-@compiled()
-def _clip_pixel(x, count, clip, iterations, numbers, table, values, variance, alike, kept, columns):
-    """Clip one pixel until nothing changes; gives how many values are left.
-
-    `columns` holds its values and variances, sorted; what is left of them stays sorted.
+    `kept`, `counts` and `centres` become what is left of each.
     """
-    if clip == MINMAX and count >= 3:
-        low, high, least, greatest = 0, 0, INF, -INF
-        for i in range(kept.size):
-            if kept[i] and values[i, x] < least:
-                low, least = i, values[i, x]
-            if kept[i] and values[i, x] >= greatest:
-                high, greatest = i, values[i, x]
-        kept[low], kept[high] = False, False
-        for k in range(count - 2):
-            columns[0, k] = columns[0, k + 1]
-        return count - 2
-    for _ in range(iterations if clip >= SIGMA else 0):
-        if count == 0:
-            break
-        centre = _middle(columns[0], count)
-        common = variance[0, x] * table[INVERSE_RATIO, 0] if alike else _middle(columns[1], count)
-        limit = _limit_of(x, clip, numbers, values, kept, columns[0], count, centre, common)
-        before = count
-        for i in range(kept.size):
-            if kept[i] and abs(values[i, x] - centre) > table[WIDTH, i] * limit:
-                kept[i] = False
-                _remove(columns[0], count, values[i, x])
-                if not alike:
-                    _remove(columns[1], count, variance[i, x] * table[INVERSE_RATIO, i])
-                count -= 1
-        if count == before:
-            break
-    return count
+    n = v.shape[0]
+    sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
+    columns = np.empty((2, n), np.float32)
+    for x in range(apart.size):
+        if not apart[x]:
+            continue
+        count = counts[x]
+        for k in range(count):
+            columns[0, k], columns[1, k] = ordered[k, x], ordered_s[k, x]
+        for _ in range(iterations):
+            if count == 0:
+                break
+            centre = (columns[0, (count - 1) // 2] + columns[0, count // 2]) * HALF
+            common = s[0, x] * table[INVERSE_RATIO, 0]
+            if not alike:
+                common = (columns[1, (count - 1) // 2] + columns[1, count // 2]) * HALF
+            if clip == VARIANCE:
+                change = relative * centre
+                limit = sigma * np.sqrt(common + change * change)
+            elif clip == MAD:
+                limit = ZERO
+                for rank in range((count + 1) // 2, count // 2 + 2, 1 if count % 2 == 0 else 2):
+                    least = INF
+                    for first in range(count - rank + 1):
+                        below, above = centre - columns[0, first], columns[0, first + rank - 1] - centre
+                        farther = below if below > above else above
+                        least = farther if farther < least else least
+                    limit += least if count % 2 else least * HALF
+                stated = floor * np.sqrt(common) if floor > ZERO else ZERO
+                limit *= MAD_TO_SIGMA / median_width
+                limit = sigma * (stated if stated > limit else limit)
+            else:
+                total, limit = ZERO, ZERO
+                for i in range(n):
+                    total += v[i, x] if kept[i, x] else ZERO
+                for i in range(n):
+                    distance = v[i, x] - total / np.float32(count)
+                    limit += distance * distance if kept[i, x] else ZERO
+                limit = sigma * np.sqrt(limit / np.float32(count))
+            before = count
+            for i in range(n):
+                if kept[i, x] and abs(v[i, x] - centre) > table[WIDTH, i] * limit:
+                    kept[i, x] = False
+                    for which in range(1 if alike else 2):
+                        gone = s[i, x] * table[INVERSE_RATIO, i] if which else v[i, x]
+                        k = 0
+                        while columns[which, k] < gone:
+                            k += 1
+                        for later in range(k, count - 1):
+                            columns[which, later] = columns[which, later + 1]
+                    count -= 1
+            if count == before:
+                break
+        counts[x] = count
+        centres[x] = (columns[0, (count - 1) // 2] + columns[0, count // 2]) * HALF if count else ZERO
 
 
 @compiled()
-def _take_measured(x, at, values, variance, dq, kept, column):
-    """Keep all that was measured at all of a pixel; gives how many that are."""
+def _drop_extremes(v, ordered, kept, counts, centres):
+    """Drop the lowest and the highest value of each pixel that has three or more."""
+    for x in range(counts.size):
+        count = counts[x]
+        centres[x] = (ordered[(count - 1) // 2, x] + ordered[count // 2, x]) * HALF if count else ZERO
+        if count >= 3:
+            low, high, least, greatest = 0, 0, INF, -INF
+            for i in range(v.shape[0]):
+                if kept[i, x] and v[i, x] < least:
+                    low, least = i, v[i, x]
+                if kept[i, x] and v[i, x] >= greatest:
+                    high, greatest = i, v[i, x]
+            kept[low, x], kept[high, x] = False, False
+            counts[x] = count - 2
+
+
+@compiled()
+def _take_measured(x, at, v, s, dq, kept):
+    """Keep all that was measured at all of a pixel; gives how many that are, and their median."""
     count = 0
-    for i in range(kept.size):
-        value = values[i, x]
-        kept[i] = (abs(value) < INF) & (abs(variance[i, x]) < INF) & ((dq[i, at] & NO_DATA) == 0)
-        if kept[i]:
+    column = np.empty(v.shape[0], np.float32)
+    for i in range(v.shape[0]):
+        kept[i, x] = (abs(v[i, x]) < INF) & (abs(s[i, x]) < INF) & ((dq[i, at] & NO_DATA) == 0)
+        if kept[i, x]:
             k = count
-            while k > 0 and column[k - 1] > value:
+            while k > 0 and column[k - 1] > v[i, x]:
                 column[k] = column[k - 1]
                 k -= 1
-            column[k] = value
+            column[k] = v[i, x]
             count += 1
-    return count
+    return count, (column[(count - 1) // 2] + column[count // 2]) * HALF if count else ZERO
 
 
 @compiled()
-def _average_pixel(
-    x, at, count, median, table, identity, groups, factors, values, variance, shared, dq, kept, column
+def _average_apart(
+    start, median, table, identity, groups, factors, v, s, c, dq, kept, counts, apart, centres, out
 ):
-    """Average of what is kept of one pixel; of all that was measured, where nothing is."""
-    bits = np.uint16(0)
-    if count == 0:
-        count = _take_measured(x, at, values, variance, dq, kept, column)
-        bits = REJECTED if count else REJECTED | NO_DATA
-        for i in range(kept.size):
-            bits |= dq[i, at]
-    weights, total, independent, together = ZERO if count else ONE, ZERO, ZERO, ZERO
-    pivot = _middle(column, count)
-    for i in range(kept.size):
-        if kept[i]:
-            weight = ONE if median else table[WEIGHT, i]
-            bits |= dq[i, at]
-            weights += weight
-            total += (values[i, x] - pivot) * weight
-            independent += variance[i, x] * (weight * weight)
-    for group in range(groups):
-        root = ZERO
-        for i in range(kept.size):
-            if kept[i] and identity[i] == group and ZERO < shared[i, x] < INF:
+    """Average what is kept of each pixel that is looked at apart; all that was measured, where nothing is."""
+    n = v.shape[0]
+    data, variance, shared, bits = out[0], out[1], out[2], out[3]
+    for x in range(apart.size):
+        if not apart[x]:
+            continue
+        at, count, centre, flags = start + x, counts[x], centres[x], np.uint16(0)
+        if count == 0:
+            count, centre = _take_measured(x, at, v, s, dq, kept)
+            flags = REJECTED if count else REJECTED | NO_DATA
+            for i in range(n):
+                flags |= dq[i, at]
+        weights, total, independent, together = ZERO if count else ONE, ZERO, ZERO, ZERO
+        for i in range(n):
+            if kept[i, x]:
                 weight = ONE if median else table[WEIGHT, i]
-                independent -= shared[i, x] * (weight * weight)
-                root += np.sqrt(shared[i, x]) * weight
-        together += root * root
-    own = independent * (factors[count] if median else ONE)
-    data = pivot if median else pivot + total / weights
-    spread = ((own if own > ZERO else ZERO) + together) / (weights * weights)
-    return data, spread, together / (weights * weights), bits
+                flags |= dq[i, at]
+                weights += weight
+                total += (v[i, x] - centre) * weight
+                independent += s[i, x] * (weight * weight)
+        for group in range(groups):
+            root = ZERO
+            for i in range(n):
+                if kept[i, x] and identity[i] == group and ZERO < c[i, x] < INF:
+                    weight = ONE if median else table[WEIGHT, i]
+                    independent -= c[i, x] * (weight * weight)
+                    root += np.sqrt(c[i, x]) * weight
+            together += root * root
+        own = independent * (factors[count] if median else ONE)
+        data[at] = centre if median else centre + total / weights
+        variance[at] = ((own if own > ZERO else ZERO) + together) / (weights * weights)
+        shared[at] = together / (weights * weights)
+        bits[at] = flags
 
 
 _STRIP = (*(constant(types.float32, 2),) * 3, constant(types.uint16, 2))
@@ -357,8 +374,8 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out):
         The network that sorts n values.
     numbers : float32[4]
         Sigma, relative noise, floor of the clip ``mad``, and the width of a typical frame for it.
-    table : float32 array, shape (5, n)
-        Scale, weight, inverse ratio and width of each frame, and 1.
+    table : float32 array, shape (4, n)
+        Scale, weight, inverse ratio and width of each frame.
     factors : float32[n + 1]
         Variance of the median of k values times k.
     strip : (values, variance, shared, dq)
@@ -373,40 +390,42 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out):
     v, s = np.empty((n, block), np.float32), np.empty((n, block), np.float32)
     ordered, ordered_s = np.empty((n, block), np.float32), np.empty((n, block), np.float32)
     c = np.empty((n if groups else 0, block), np.float32)
-    used, kept = np.empty((n, block), np.bool_), np.empty(n, np.bool_)
+    used = np.empty((n, block), np.bool_)
     counts, apart = np.empty(block, np.int64), np.empty(block, np.bool_)
-    rows, columns = np.empty((7, block), np.float32), np.empty((2, n), np.float32)
+    rows = np.empty((7, block), np.float32)
     identity, dq = options[1], strip[3]
-    data, variance, shared, bits, ngood = out
+    ngood = out[4]
     needs_variance = clip == VARIANCE or (clip == MAD and numbers[2] > ZERO)
     total_used, total_kept = 0, 0
     for start in range(0, npix, block):
         w = block if start + block < npix else npix - start
-        total_used += _load(strip, table, start, w, v, s, c, used, counts)
+        total_used += _load(strip, table, start, w, v, s, c, used, ordered, counts)
         for x in range(w):
             apart[x] = (clip == MINMAX) | (counts[x] < n)
-        _find_medians(v, table[ONES], used, exchanges, ordered, rows[CENTRE, :w])
+        _sort(ordered, exchanges, rows[CENTRE, :w])
         alike = not needs_variance or _all_alike(s, table, w)
         if alike:
             for x in range(w):
                 rows[COMMON, x] = s[0, x] * table[INVERSE_RATIO, 0]
         else:
-            _find_medians(s, table[INVERSE_RATIO], used, exchanges, ordered_s, rows[COMMON, :w])
+            _fill_variances(s, used, table[INVERSE_RATIO], ordered_s, w)
+            _sort(ordered_s, exchanges, rows[COMMON, :w])
         _find_limit(clip, numbers, v, ordered, rows, w)
         _average_block(
             start, w, clip, median, table, identity, groups, factors, v, s, c, dq, rows, apart, out
         )
+        number, alone, centres = counts[:w], apart[:w], rows[CENTRE, :w]
+        if clip == MINMAX:
+            _drop_extremes(v, ordered, used, number, centres)
+        else:
+            steps = iterations if clip >= SIGMA else 0
+            _clip_apart(
+                clip, steps, numbers, table, v, s, ordered, ordered_s, alike, used, number, alone, centres
+            )
+        _average_apart(
+            start, median, table, identity, groups, factors, v, s, c, dq, used, number, alone, centres, out
+        )
         for x in range(w):
-            at, count = start + x, counts[x]
-            if apart[x]:
-                for i in range(n):
-                    kept[i] = used[i, x]
-                for k in range(count):
-                    columns[0, k], columns[1, k] = ordered[k, x], ordered_s[k, x]
-                count = _clip_pixel(x, count, clip, iterations, numbers, table, v, s, alike, kept, columns)
-                data[at], variance[at], shared[at], bits[at] = _average_pixel(
-                    x, at, count, median, table, identity, groups, factors, v, s, c, dq, kept, columns[0]
-                )
-            ngood[at] = count
-            total_kept += count
+            ngood[start + x] = counts[x]
+            total_kept += counts[x]
     return total_used, total_used - total_kept
