@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,7 +197,13 @@ class _Combination:
             np.array(
                 [0.0, *(median_variance(k) * k if median else 1.0 for k in range(1, n + 1))], np.float32
             ),
-            cast(Any, tuple(np.empty(frames.shape, kind) for kind in ("f4", "f4", "f4", "u2", "u2"))),
+            (
+                np.empty(frames.shape, np.float32),
+                np.empty(frames.shape, np.float32),
+                np.empty(frames.shape if groups else (0, frames.shape[1]), np.float32),
+                np.empty(frames.shape, np.uint16),
+                np.empty(frames.shape, np.uint16),
+            ),
         )
 
     def work(self, parts: Iterator[slice]) -> tuple[int, int]:

@@ -201,13 +201,15 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
                     root[x] += np.sqrt(brought) * weight
         for x in range(w):
             together[x] += root[x] * root[x]
-    data, variance, shared = out[0][start:stop], out[1][start:stop], out[2][start:stop]
+    data, variance = out[0][start:stop], out[1][start:stop]
     factor = factors[n] if median else ONE
     for x in range(w):
         data[x] = centre[x] if median else centre[x] + total[x] / weights
     for x in range(w):
         own = independent[x] * factor
         variance[x] = ((own if own > ZERO else ZERO) + together[x]) / (weights * weights)
+    shared = out[2][start:stop]
+    for x in range(shared.size):
         shared[x] = together[x] / (weights * weights)
 
 
@@ -345,8 +347,9 @@ def _average_apart(
         own = independent * (factors[count] if median else ONE)
         data[at] = centre if median else centre + total / weights
         variance[at] = ((own if own > ZERO else ZERO) + together) / (weights * weights)
-        shared[at] = together / (weights * weights)
         bits[at] = flags
+        if groups:
+            shared[at] = together / (weights * weights)
 
 
 _STRIP = (*(constant(types.float32, 2),) * 3, constant(types.uint16, 2))
@@ -381,7 +384,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out):
     strip : (values, variance, shared, dq)
         As read, shape (n, npix); `shared` has no rows where no frame has any.
     out : (data, variance, shared, dq, ngood)
-        Shape (npix,); written.
+        Shape (npix,); written. `shared` is empty where no frame has any.
     """
     clip, iterations, median, groups = options[0]
     n, npix = strip[0].shape

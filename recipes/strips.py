@@ -15,7 +15,7 @@ STRIP_BYTES = 8_000_000
 BYTES_PER_VALUE = 14
 """What a pixel of a frame takes in a strip."""
 SURVEY_BANDS = 16
-SURVEY_VALUES, SURVEY_LEAST = 400_000, 4_000
+SURVEY_VALUES, SURVEY_LEAST = 200_000, 4_000
 """Values of all frames together, and of each at least, that tell how true the stated noise is."""
 
 Calibration = tuple[str, ImageSource | None]
