@@ -14,6 +14,7 @@ env: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m ccdflow.warmup
 	touch $@
 
 test: lint types tests
@@ -34,6 +35,7 @@ demo: $(READY)
 
 $(PLOTS): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python -m ccdflow.warmup
 	touch $@
 
 bench: $(PLOTS)

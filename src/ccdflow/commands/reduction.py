@@ -13,11 +13,11 @@ from ccdflow.cascade.jobs import Job
 from ccdflow.cascade.plan import WAITS, Plan, Request
 from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
-from ccdflow.recipes.warmup import compile_kernels
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files
 from ccdflow.tasks.planning import adopt_frames, link_sets, planned, write_plan
 from ccdflow.tasks.workspace import Workspace
+from ccdflow.warmup import compile_kernels
 
 SHOWN = 5
 """How many jobs of one kind are named before three dots."""
@@ -143,7 +143,7 @@ def _prepare(space: Workspace) -> None:
         # What the server keeps of a run is its states and warnings; there is nobody who reads more.
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
         embedded_server(space.project.scratch).start()
-    Thread(target=compile_kernels, args=("ccdflow.archive", "ccdflow.recipes"), daemon=True).start()
+    Thread(target=compile_kernels, daemon=True).start()
 
 
 def _run_flow(space: Workspace, request: Request) -> dict[str, str]:
