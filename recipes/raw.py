@@ -137,7 +137,9 @@ class PreparedFrame:
         for number, amplifier in enumerate(self.frame.detector.amplifiers):
             first, last = max(start, amplifier.target.y0), min(stop, amplifier.target.y1)
             if first < last:
-                part = planes if (first, last) == (start, stop) else _part(planes, first - start, last - start)
+                part = (
+                    planes if (first, last) == (start, stop) else _part(planes, first - start, last - start)
+                )
                 self._fill_amplifier(number, first, last, part)
 
     @cached_property

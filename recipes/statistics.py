@@ -37,8 +37,6 @@ def median_variance(n: int) -> float:
     density 2 n!/((k-1)!)² φ(y-t) φ(y+t) Φ(y-t)^(k-1) Φ(-y-t)^(k-1), t > 0 (David & Nagaraja, Order
     Statistics, ch. 2).
     """
-    from scipy.special import log_ndtr  # takes a quarter of a second; means never need it
-
     # scipy takes a sixth of a second to import, and most combinations never need it.
     from scipy.special import log_ndtr
 
