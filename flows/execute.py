@@ -12,6 +12,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from ccdflow.cascade.jobs import Job
+from ccdflow.tasks.memory import keep_memory
 from ccdflow.tasks.reduce import done_keys, failure, recipe_task
 
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -43,6 +44,7 @@ def execute(directory: str, jobs: Iterable[Job]) -> Outcome:
 
     A job whose parent failed is left undone: the next planning finds it another parent or says what is missing.
     """
+    keep_memory()
     todo = {job.key: job for job in jobs}
     return _Execution(directory, todo).run()
 

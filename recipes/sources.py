@@ -205,17 +205,16 @@ def _found(clean: Clean, detection: Detection) -> Floats:
     """Table of stars, columns as in `sources_kernels`, the brightest first."""
     from ccdflow.recipes import sources_kernels as kernels
 
-    height = np.empty_like(clean.data)
-    kernels.significance(clean.data, clean.variance, clean.bad, np.float32(clean.flat), height)
-    places = np.empty(max(height.size // _MOST_PIXELS, _FEWEST_PIXELS), np.int64)
-    threshold = detection.threshold
-    while (count := kernels.collect(height, np.float32(threshold), places)) > len(places):
+    room = max(clean.data.size // _MOST_PIXELS, _FEWEST_PIXELS)
+    places, heights = np.empty(room, np.int64), np.empty(room, np.float32)
+    threshold, planes = detection.threshold, (clean.data, clean.variance, clean.bad, np.float32(clean.flat))
+    while (count := kernels.significant(*planes, np.float32(threshold), places, heights)) > room:
         threshold *= 2
-    places = places[:count]
-    places = places[np.argsort(-height.ravel()[places], kind="stable")]
-    labels, parents = np.zeros(height.shape, np.int32), np.zeros(count + 1, np.int64)
-    table = np.zeros((count + 1, kernels.COLUMNS))
-    used = kernels.gather(clean.data, height, places, _PROMINENCE, labels, parents, table)
+    order = np.argsort(-heights[:count], kind="stable")
+    places, heights = places[order], heights[order]
+    turns, owners = np.zeros(clean.data.shape, np.int32), np.empty(count, np.int64)
+    parents, table = np.zeros(count + 1, np.int64), np.zeros((count + 1, kernels.COLUMNS))
+    used = kernels.gather(clean.data, places, heights, _PROMINENCE, turns, owners, parents, table)
     table = table[:used]
     table = table[(table[:, kernels.COUNT] >= detection.min_area) & (table[:, kernels.FLUX] > 0)]
     return table[np.argsort(-table[:, kernels.FLUX], kind="stable")]

@@ -10,6 +10,8 @@ BINS = 512
 """Of the histogram of a box, over ten standard deviations."""
 STRIDE = 4
 """Every so many values of a box say where its histogram lies."""
+ENOUGH_ROWS = 32
+"""Of so high a box every second row tells the level, to 3 % of a pixel's noise."""
 CLIP = 3.0
 """Standard deviations from the median within which values make a level."""
 CROWDED = 0.3
@@ -152,16 +154,18 @@ def mesh(data, bad, level, sigma):
     rows, columns = level.shape
     height, width = data.shape[0] // rows + 1, data.shape[1] // columns + 1
     values, counts = np.empty(height * width, np.float32), np.empty(BINS + 2, np.float64)
+    step = 2 if height > ENOUGH_ROWS else 1
     for j in range(rows):
         top, bottom = j * data.shape[0] // rows, (j + 1) * data.shape[0] // rows
         for i in range(columns):
             left, right = i * data.shape[1] // columns, (i + 1) * data.shape[1] // columns
-            n = 0
-            for y in range(top, bottom):
+            n, lines = 0, 0
+            for y in range(top, bottom, step):
+                lines += 1
                 for x in range(left, right):
                     values[n] = data[y, x]
                     n += 1 - bad[y, x]
-            if 2 * n < (bottom - top) * (right - left):
+            if 2 * n < lines * (right - left):
                 level[j, i], sigma[j, i] = np.nan, np.nan
             else:
                 level[j, i], sigma[j, i] = _level(values[:n], counts)
@@ -223,21 +227,36 @@ def _across(signal, noise, bad, out):
         out[x] = total / np.sqrt(squares) if (squares > ZERO) & (bad[x] == 0) else ZERO
 
 
+@compiled()
+def _collect(values, threshold, first, n, places, heights):
+    """Append values above the threshold and their flat places, as far as there is room; gives how many there are."""
+    for x in range(values.size):
+        if values[x] > threshold:
+            if n < places.size:
+                places[n], heights[n] = first + x, values[x]
+            n += 1
+    return n
+
+
 @compiled(
     constant(types.float32, 2),
     constant(types.float32, 2),
     constant(types.uint8, 2),
     types.float32,
-    array(types.float32, 2),
+    types.float32,
+    array(types.int64, 1),
+    array(types.float32, 1),
 )
-def significance(data, variance, bad, flat, out):
-    """Signal over noise of a star at each pixel, by the filter 1 2 1, 2 4 2, 1 2 1: sum(k d/v) / sqrt(sum(k^2/v)).
+def significant(data, variance, bad, flat, threshold, places, heights):
+    """Find pixels of enough signal over noise, by the filter 1 2 1, 2 4 2, 1 2 1: sum(k d/v) / sqrt(sum(k^2/v)).
 
-    `flat` stands for all variances if it is above 0. Excluded pixels count for nothing, and get 0.
+    `flat` stands for all variances if it is above 0. Excluded pixels count for nothing, and get 0. Gives how many
+    there are; as many as there is room for are written, flat places in order and their signal over noise.
     """
     rows, columns = data.shape
     weight, weighted = np.zeros((3, columns + 2), np.float32), np.zeros((3, columns + 2), np.float32)
     signal, noise = np.zeros(columns + 2, np.float32), np.zeros(columns + 2, np.float32)
+    out, n = np.empty(columns, np.float32), 0
     for y in range(rows + 1):
         here, before, last = y % 3, (y + 2) % 3, (y + 1) % 3
         if y < rows:
@@ -248,19 +267,8 @@ def significance(data, variance, bad, flat, out):
         if y > 0:
             _down(weighted[last], weighted[before], weighted[here], TWO, signal)
             _down(weight[last], weight[before], weight[here], FOUR, noise)
-            _across(signal, noise, bad[y - 1], out[y - 1])
-
-
-@compiled(constant(types.float32, 2), types.float32, array(types.int64, 1))
-def collect(values, threshold, places):
-    """Write the flat places of values above the threshold, as far as there is room; gives how many there are."""
-    n = 0
-    for y in range(values.shape[0]):
-        for x in range(values.shape[1]):
-            if values[y, x] > threshold:
-                if n < places.size:
-                    places[n] = y * values.shape[1] + x
-                n += 1
+            _across(signal, noise, bad[y - 1], out)
+            n = _collect(out, threshold, (y - 1) * columns, n, places, heights)
     return n
 
 
@@ -300,49 +308,50 @@ def _add_pixel(row, x, y, value, height, edge):
 
 @compiled(
     constant(types.float32, 2),
-    constant(types.float32, 2),
     constant(types.int64, 1),
+    constant(types.float32, 1),
     types.float64,
     array(types.int32, 2),
     array(types.int64, 1),
+    array(types.int64, 1),
     array(types.float64, 2),
 )
-def gather(data, height, places, prominence, labels, parents, table):
+def gather(data, places, heights, prominence, turns, owners, parents, table):
     """Gather pixels into stars, from the highest down; gives the number of rows of the table that are used.
 
     A pixel belongs to the star of its highest neighbour. Where two stars meet, the lower one becomes part of the
-    higher if its peak stands less than `prominence` above the place where they meet. `labels` begin as 0, and so
+    higher if its peak stands less than `prominence` above the place where they meet. `turns` begins as 0, and so
     does `table`; its row 0 is not used, and those of stars that became part of others have the count 0.
     """
     rows, columns = data.shape
     used = 1
-    for place in places:
-        y, x = place // columns, place % columns
-        s = height[y, x]
-        main, nearest, highest, several = 0, 0, -np.inf, False
+    for turn in range(places.size):
+        y, x, s = places[turn] // columns, places[turn] % columns, heights[turn]
+        main, nearest, first, several = 0, 0, turn, False
         for v in range(max(y - 1, 0), min(y + 2, rows)):
             for u in range(max(x - 1, 0), min(x + 2, columns)):
-                if labels[v, u] > 0:
-                    root = _root(parents, np.int64(labels[v, u]))
+                if turns[v, u] > 0:
+                    its = turns[v, u] - 1
+                    root = _root(parents, owners[its])
                     several |= main > 0 and root != main
                     if main == 0 or table[root, HEIGHT] > table[main, HEIGHT]:
                         main = root
-                    if height[v, u] > highest:
-                        nearest, highest = root, height[v, u]
+                    if its < first:
+                        nearest, first = root, its
         if main == 0:
             main = nearest = used
             parents[used] = used
             used += 1
         for v in range(max(y - 1, 0), min(y + 2, rows) if several else 0):
             for u in range(max(x - 1, 0), min(x + 2, columns)):
-                if labels[v, u] > 0:
-                    root = _root(parents, np.int64(labels[v, u]))
+                if turns[v, u] > 0:
+                    root = _root(parents, owners[turns[v, u] - 1])
                     if root != main and table[root, HEIGHT] - s < prominence:
                         _absorb(table, parents, root, main)
                     elif root != main:
                         table[root, TOUCHES] = table[main, TOUCHES] = 1.0
         nearest = _root(parents, nearest)
-        labels[y, x] = nearest
+        owners[turn], turns[y, x] = nearest, turn + 1
         edge = y == 0 or x == 0 or y == rows - 1 or x == columns - 1
         _add_pixel(table[nearest], x, y, data[y, x], s, edge)
     return used
