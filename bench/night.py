@@ -417,7 +417,7 @@ def _figures(night: Path, folder: Path, frames: int, side: int) -> Iterator[Figu
     if installed("ccdproc"):
         part = _child("guide", night, folder / "guide", guided)
         plain = part["masters"] + frames * part["frame"] + frames / STACK * part["stack"]
-        scaled = "masters {masters:.1f} s, a frame {frame:.2f} s, its projection {projection:.2f} s, a stack {stack:.1f} s"
+        scaled = "masters {masters:.1f} s, frame {frame:.2f} s, projecting it {projection:.2f} s, stack {stack:.1f} s"
         yield Figure(
             "night",
             f"{what}, both registered",
