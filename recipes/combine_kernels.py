@@ -130,17 +130,34 @@ def _find_limit(clip, numbers, v, ordered, rows, w):
     if clip == MAD:
         # The nearest values to a point stand side by side in sorted ones: the distance of the k-th nearest is that
         # of the farther end of the window of k values whose farther end is nearest.
-        for k in ((n + 1) // 2, n // 2 + 1):
+        # Of an even number the two in the middle are sought at once, with windows of k and of k - 1 values.
+        k, even = n // 2 + 1, n % 2 == 0
+        last = ordered[n - 1, :w]
+        for x in range(w):
+            limit[x] = last[x] - centre[x] if even else INF
+        if even:
+            low = ordered[n - k + 1, :w]
             for x in range(w):
-                spare[x] = INF
-            for first in range(n - k + 1):
-                low, high = ordered[first, :w], ordered[first + k - 1, :w]
+                below = centre[x] - low[x]
+                limit[x] = below if below > limit[x] else limit[x]
+        for x in range(w):
+            spare[x] = INF
+        for first in range(n - k + 1):
+            low, high, before = ordered[first, :w], ordered[first + k - 1, :w], ordered[first + k - 2, :w]
+            if even:
+                for x in range(w):
+                    below, above, inner = centre[x] - low[x], high[x] - centre[x], before[x] - centre[x]
+                    farther, nearer = below if below > above else above, below if below > inner else inner
+                    spare[x] = farther if farther < spare[x] else spare[x]
+                    limit[x] = nearer if nearer < limit[x] else limit[x]
+            else:
                 for x in range(w):
                     below, above = centre[x] - low[x], high[x] - centre[x]
                     farther = below if below > above else above
-                    spare[x] = farther if farther < spare[x] else spare[x]
+                    limit[x] = farther if farther < limit[x] else limit[x]
+        if even:
             for x in range(w):
-                limit[x] += spare[x] * HALF
+                limit[x] = limit[x] * HALF + spare[x] * HALF
         for x in range(w):
             spread, stated = limit[x] * MAD_TO_SIGMA / median_width, floor * np.sqrt(common[x])
             limit[x] = sigma * (stated if stated > spread else spread)
