@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy import log
 from astropy.io import fits
 
 from bench.frames import shape_text, size_of, write_frames
-from bench.harness import Figure, Ran, Samples, Subject, alternate, command, compared, memory_above
+from bench.harness import Figure, Ran, Samples, Subject, alternate, command, compared, elsewhere, memory_of
 from bench.peers import installed
 from ccdflow.archive.product import InputNote, write_product
 from ccdflow.archive.rawfile import file_digest
@@ -36,6 +35,7 @@ from ccdflow.recipes.raw import PreparedFrame
 from ccdflow.recipes.readout import readouts
 from ccdflow.recipes.recipe import Output
 from ccdflow.tasks.inputs import JobInputs
+from ccdflow.tasks.memory import keep_memory
 
 CCDFLOW = Path(sys.executable).with_name("ccdflow")
 CORES = len(os.sched_getaffinity(0))
@@ -80,7 +80,7 @@ QUICK = (Case(10, MIDDLE, peers=EVERYTHING, main=True), Case(10, SMALL, "uint16 
 
 def measure(quick: bool, folder: Path, disk: Path, repeats: int) -> Iterator[Figure]:
     """Figures of all cases."""
-    log.setLevel("WARNING")
+    keep_memory()
     for case in QUICK if quick else CASES:
         place = folder / re.sub(r"\W+", "-", case.name)
         if case.kind.endswith(".fz") and not installed("fpack"):
@@ -263,10 +263,11 @@ def _in_memory(case: Case, work: _Work, repeats: int) -> Iterator[Figure]:
         if peer not in case.peers:
             continue
         ours = functools.partial(work.only_combined, clip=clip, sigma=sigma)
-        subjects: dict[str, Subject] = {OURS: ours}
-        if installed(package):
-            subjects[peer] = theirs
-        found = alternate(subjects, repeats)
+        with elsewhere() as other:
+            subjects: dict[str, Subject] = {OURS: ours}
+            if installed(package):
+                subjects[peer] = other(theirs)
+            found = alternate(subjects, repeats)
         yield compared(
             case.name,
             f"files to memory, clip {clip} {sigma:g}",
@@ -355,14 +356,9 @@ def _shares(case: Case, work: _Work, found: dict[str, Samples]) -> Iterator[Figu
 
 def _memory(case: Case, work: _Work, found: dict[str, Samples]) -> Iterator[Figure]:
     """Of a process that runs, beyond what it had; and of whole commands."""
-    with memory_above() as ours:
-        work.only_combined()
-    theirs: list[float] = []
-    if case.main and installed("ccdproc"):
-        with memory_above() as theirs:
-            work.mean_std()
+    theirs = memory_of(work.mean_std) if case.main and installed("ccdproc") else None
     peer = MEAN_STD if case.main else ""
-    yield Figure(case.name, "peak memory of combining", ours[0], "MB", peer, next(iter(theirs), None))
+    yield Figure(case.name, "peak memory of combining", memory_of(work.only_combined), "MB", peer, theirs)
     command_ = found["command"]
     for peer in (SIRIL, GNUASTRO, SCRIPT):
         if peer in found:

@@ -7,6 +7,8 @@ Each runs in a process of its own.
 """
 
 import json
+import logging
+import multiprocessing
 import os
 import resource
 import shutil
@@ -14,7 +16,9 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -170,30 +174,38 @@ Subject = Callable[[], Any]
 
 
 def alternate(
-    subjects: Mapping[str, Subject], repeats: int, *, warm: bool = True, budget: float = BUDGET
+    subjects: Mapping[str, Subject],
+    repeats: int,
+    *,
+    warm: bool = True,
+    budget: float = BUDGET,
+    before: Callable[[], None] = lambda: None,
 ) -> dict[str, Samples]:
     """Time all subjects in turn, round by round, so that a slow minute of the machine hits all alike.
 
     A quick subject is run a few times in each round, one that has used up `budget` seconds no more. With
-    `warm`, each is run once before, untimed, unless it is so slow that warming up makes no difference.
+    `warm`, each is run once before, untimed, unless it is so slow that warming up makes no difference. `before`
+    is done before each, untimed: it deletes what the last one has written, since that takes its time too.
     """
     found = {name: Samples() for name in subjects}
     if warm:
         for name, subject in subjects.items():
             first = Samples()
+            before()
             if _timed(subject, first) > SLOW:
                 found[name] = first
     for _ in range(repeats):
         for name, subject in subjects.items():
-            _round(subject, found[name], budget)
+            _round(subject, found[name], budget, before)
     return found
 
 
-def _round(subject: Subject, into: Samples, budget: float) -> None:
+def _round(subject: Subject, into: Samples, budget: float, before: Callable[[], None]) -> None:
     spent = 0.0
     for _ in range(MOST):
         if sum(into.seconds) > budget:
             return
+        before()
         spent += _timed(subject, into)
         if spent > ENOUGH:
             return
@@ -210,6 +222,37 @@ def _timed(subject: Subject, into: Samples) -> float:
     into.seconds.append(seconds)
     into.processor.append(processor)
     return seconds
+
+
+@contextmanager
+def elsewhere() -> Iterator[Callable[[Subject], Subject]]:
+    """Gives what makes a subject run in another process, which stays: a peer as its users have it.
+
+    This process keeps its memory (`ccdflow.tasks.memory`), from which a peer would profit. A subject has to be
+    picklable, such as a method of a dataclass.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_be_quiet) as pool:
+        yield lambda subject: lambda: pool.submit(_ran, subject).result()
+
+
+def memory_of(subject: Subject) -> float:
+    """Peak memory in MB of a subject beyond what a process has that has done the same before."""
+    with elsewhere() as other:
+        peaks = [other(subject)().peak for _ in range(2)]
+    return float(peaks[-1])
+
+
+def _be_quiet() -> None:
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+
+
+def _ran(subject: Subject) -> Ran:
+    samples = Samples()
+    with memory_above() as peak:
+        _timed(subject, samples)
+    return Ran(samples.median, samples.busy, peak[0], "")
 
 
 def compared(name: str, what: str, ours: Samples, peer: str, theirs: Samples | None, **rest: Any) -> Figure:
