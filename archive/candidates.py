@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from ccdflow.archive import candidatesql as sql
 from ccdflow.archive.candidatesql import COLUMNS, FRAME_COLUMNS, PLACE, End, Shape, Shelf
 from ccdflow.archive.frames import batches, read_value
-from ccdflow.cascade.associate import SECONDS_PER_DAY, Candidate, Match, Rule, fitting
+from ccdflow.cascade.associate import SECONDS_PER_DAY, VALIDITY, Candidate, Match, Rule, fitting
 from ccdflow.cascade.dates import canonical
 from ccdflow.cascade.jobs import Group
 from ccdflow.cascade.records import EPOCH, FrameRecord, Value, seconds
@@ -86,7 +86,7 @@ def master_candidates(
 def _names(rules: Iterable[Rule]) -> tuple[str, ...]:
     """Keywords that the rules look at and that are no columns."""
     named = {name for rule in rules for name in (*rule.match, *rule.equal, *rule.tolerance, *rule.ratio)}
-    return tuple(sorted(named - {*COLUMNS, *FRAME_COLUMNS}))
+    return tuple(sorted((named | {*VALIDITY}) - {*COLUMNS, *FRAME_COLUMNS}))
 
 
 def _group(row: dict[str, Any], keywords: Mapping[str, Value]) -> Group:
@@ -142,7 +142,7 @@ class _Search(Generic[C]):
     def fitting(self, rule: Rule) -> Iterator[Match[C]]:
         """All candidates that pass a rule, the nearest first, read as far as they are asked for."""
         asked = _Asked(self.shelf, rule, self.reference)
-        ends = self._ends(asked)
+        ends, farthest = self._ends(asked), max(abs(days) for days in rule.days)
         waiting: list[C] = []
         size = _FIRST
         while ends:
@@ -153,7 +153,7 @@ class _Search(Generic[C]):
             near = [one for one in waiting if self._distance(one) < reached]
             waiting = [one for one in waiting if self._distance(one) >= reached]
             yield from fitting((rule,), self.reference, near)
-            if not isinstance(rule.within, str) and reached / SECONDS_PER_DAY > rule.within:
+            if reached / SECONDS_PER_DAY > farthest:
                 return
             size = min(size * _GROWTH, _MOST)
 
@@ -163,7 +163,7 @@ class _Search(Generic[C]):
     def _ends(self, asked: "_Asked") -> list[End]:
         # A microsecond later, so that rounding puts nothing of the past behind the start.
         start = canonical(EPOCH + timedelta(seconds=self.reference.time, microseconds=1))
-        directions = (True,) if asked.rule.within == "past" else (True, False)
+        directions = (True,) if asked.rule.days[1] <= 0 else (True, False)
         places = asked.places(lambda: sql.all_places(self.session, self.shelf, self.kind))
         return [End(place, earlier, start) for place in places for earlier in directions]
 

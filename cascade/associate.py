@@ -1,17 +1,77 @@
 """Which calibration fits which frame: rules tried in order, the closest in time wins."""
 
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
 from math import inf
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ccdflow.cascade.records import Value
+from ccdflow.cascade.dotted import called
+from ccdflow.cascade.records import Value, seconds
 
 SECONDS_PER_DAY = 86400.0
 SHOWN_NEAREST = 3
+
+VALIDITY = ("valid_from", "valid_until")
+"""Keywords of a static calibration: from when until when (ISO, UTC) it holds."""
+
+RANGES: dict[str, tuple[float, float]] = {
+    "unlimited": (-inf, inf),
+    "past": (-inf, 0.0),
+    "next_day": (0.0, 1.0),
+    "ninety_minutes": (-0.0625, 0.0625),
+    "one_day": (-1.0, 1.0),
+    "two_days": (-2.0, 2.0),
+    "three_days": (-3.0, 3.0),
+    "four_days": (-4.0, 4.0),
+    "five_days": (-5.0, 5.0),
+    "one_week": (-7.0, 7.0),
+    "two_weeks": (-14.0, 14.0),
+    "three_weeks": (-21.0, 21.0),
+    "one_month": (-30.0, 30.0),
+    "quarterly": (-90.0, 90.0),
+}
+"""Named time ranges, as EDPS has them: days before (below 0) and after the reference."""
+
+SameNight = Literal["same_night"]
+"""Noon to noon at the site's longitude, as the registry knows the night of each frame."""
+
+
+def _days(found: object) -> object:
+    """A name or a number of days as the days before and after that it stands for."""
+    if isinstance(found, str):
+        return RANGES.get(found, found)
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        return -float(found), float(found)
+    return found
+
+
+Within = Annotated[SameNight | tuple[float, float], BeforeValidator(_days)]
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """Something that happened to an instrument (ISO UTC), which calibrations must not cross; a blank matches any."""
+
+    happened: str
+    what: str
+    telescope: str = ""
+    camera: str = ""
+    instrument: str = ""
+
+    @property
+    def time(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
+        return seconds(self.happened)
+
+    def concerns(self, reference: "Candidate") -> bool:
+        """Whether it happened to the instrument that `reference` was taken with."""
+        wanted = {"telescope": self.telescope, "camera": self.camera, "instrument": self.instrument}
+        return all(value in ("", reference.value(name)) for name, value in wanted.items())
 
 
 class Rule(BaseModel):
@@ -32,8 +92,17 @@ class Rule(BaseModel):
     """Largest difference allowed for numeric keywords, in the keyword's unit; a blank matches any."""
     ratio: dict[str, float] = Field(default_factory=dict)
     """Largest relative difference allowed for numeric keywords."""
-    within: Literal["same_night", "past", "unlimited"] | float = "unlimited"
-    """The same night, only earlier, any time, or at most this many days before or after."""
+    within: Within = (-inf, inf)
+    """``same_night``, a name of `RANGES`, so many days before or after, or ``[from, to]`` in days, before below 0."""
+    function: str = ""
+    """Dotted path of a function of reference and candidate: true, or false or a sentence that says why not."""
+    barriers: tuple[str, ...] = ("*",)
+    """What must not have happened to the instrument in between: patterns such as ``detector*``; by default anything."""
+
+    @property
+    def days(self) -> tuple[float, float]:
+        """Earliest and latest distance in days that is worth a look."""
+        return (-inf, inf) if self.within == "same_night" else self.within
 
 
 class Candidate(Protocol):
@@ -73,14 +142,43 @@ class Refusal(Generic[C]):
     reason: str
 
 
-def refusal(rule: Rule, reference: Candidate, candidate: Candidate) -> str | None:
+def refusal(
+    rule: Rule, reference: Candidate, candidate: Candidate, barriers: Sequence[Barrier] = ()
+) -> str | None:
     """Why `candidate` fails `rule` for `reference`, in a few words; None where it passes."""
     for keyword in rule.match + rule.equal:
         wanted, found = reference.value(keyword), candidate.value(keyword)
         blank = wanted is None or found is None
         if wanted != found and not (blank and keyword in rule.match):
             return f"{keyword} is {_shown(found)}, wanted {_shown(wanted)}"
-    return _number_refusal(rule, reference, candidate) or _time_refusal(rule, reference, candidate)
+    return (
+        _number_refusal(rule, reference, candidate)
+        or _time_refusal(rule, reference, candidate)
+        or _validity_refusal(reference, candidate)
+        or _barrier_refusal(rule, reference, candidate, barriers)
+        or (_function_refusal(rule, reference, candidate) if rule.function else None)
+    )
+
+
+Test = Callable[[Candidate, Candidate], str | None]
+
+
+def _tests(rule: Rule, barriers: Sequence[Barrier]) -> Iterator[tuple[str, Test]]:
+    """The tests of a rule one by one, with names to show."""
+    for keyword in rule.match:
+        yield keyword, partial(refusal, Rule(match=(keyword,)))
+    for keyword in rule.equal:
+        yield keyword, partial(refusal, Rule(equal=(keyword,)))
+    for keyword in {**rule.tolerance, **rule.ratio}:
+        allowed = {"tolerance": rule.tolerance.get(keyword), "ratio": rule.ratio.get(keyword)}
+        alone = {name: {keyword: value} for name, value in allowed.items() if value is not None}
+        yield keyword, partial(refusal, Rule.model_validate(alone))
+    yield "time", partial(_time_refusal, rule)
+    yield "validity", _validity_refusal
+    if barriers:
+        yield "events", partial(_barrier_refusal, rule, barriers=barriers)
+    if rule.function:
+        yield rule.function, partial(_function_refusal, rule)
 
 
 def _number_refusal(rule: Rule, reference: Candidate, candidate: Candidate) -> str | None:
@@ -95,15 +193,48 @@ def _number_refusal(rule: Rule, reference: Candidate, candidate: Candidate) -> s
 
 
 def _time_refusal(rule: Rule, reference: Candidate, candidate: Candidate) -> str | None:
-    if rule.within == "unlimited":
-        return None
     if rule.within == "same_night":
         wanted, found = reference.value("night"), candidate.value("night")
         return None if wanted == found else f"night is {_shown(found)}, wanted {_shown(wanted)}"
+    low, high = rule.within
     days = (candidate.time - reference.time) / SECONDS_PER_DAY
-    if rule.within == "past":
-        return None if days <= 0 else f"taken {days:.1f} days later, wanted earlier"
-    return None if abs(days) <= rule.within else f"{abs(days):.1f} days away, wanted within {rule.within:g}"
+    if low <= days <= high:
+        return None
+    if high == 0 and days > 0:
+        return f"taken {days:.1f} days later, wanted earlier"
+    if low == 0 and days < 0:
+        return f"taken {-days:.1f} days earlier, wanted later"
+    if low == -high:
+        return f"{abs(days):.1f} days away, wanted within {high:g}"
+    return f"{days:+.1f} days away, wanted {low:+g} to {high:+g}"
+
+
+def _validity_refusal(reference: Candidate, candidate: Candidate) -> str | None:
+    """What says nothing of its validity always holds."""
+    start, end = (candidate.value(name) for name in VALIDITY)
+    if start is not None and reference.time < seconds(str(start)):
+        return f"valid from {start}"
+    if end is not None and reference.time >= seconds(str(end)):
+        return f"valid until {end}"
+    return None
+
+
+def _barrier_refusal(
+    rule: Rule, reference: Candidate, candidate: Candidate, barriers: Sequence[Barrier]
+) -> str | None:
+    first, last = sorted((reference.time, candidate.time))
+    for one in barriers:
+        named = any(fnmatchcase(one.what, pattern) for pattern in rule.barriers)
+        if named and first < one.time <= last and one.concerns(reference):
+            return f"{one.what} on {one.happened[:10]} lies between"
+    return None
+
+
+def _function_refusal(rule: Rule, reference: Candidate, candidate: Candidate) -> str | None:
+    answer = called(rule.function, reference, candidate)
+    if isinstance(answer, str):
+        return answer or None
+    return None if answer else f"{rule.function} says no"
 
 
 def _shown(value: Value | None) -> str:
@@ -120,7 +251,12 @@ def nearest_first(reference: Candidate, candidates: Iterable[C]) -> list[C]:
     return sorted(candidates, key=key)
 
 
-def fitting(rules: Sequence[Rule], reference: Candidate, candidates: Sequence[C]) -> Iterable[Match[C]]:
+def fitting(
+    rules: Sequence[Rule],
+    reference: Candidate,
+    candidates: Sequence[C],
+    barriers: Sequence[Barrier] = (),
+) -> Iterable[Match[C]]:
     """Candidates that fit `reference`, best first: by rule in order, then by distance in time.
 
     A candidate is given once, with the level of the first rule that it passes.
@@ -130,21 +266,10 @@ def fitting(rules: Sequence[Rule], reference: Candidate, candidates: Sequence[C]
         passed: list[C] = []
         rest: list[C] = []
         for candidate in left:
-            (passed if refusal(rule, reference, candidate) is None else rest).append(candidate)
+            (passed if refusal(rule, reference, candidate, barriers) is None else rest).append(candidate)
         for candidate in nearest_first(reference, passed):
             yield Match(candidate, rule.level)
         left = rest
-
-
-def _refused(rules: Sequence[Rule], reference: Candidate, nearest: Iterable[C]) -> list[Refusal[C]]:
-    refused: list[Refusal[C]] = []
-    for candidate in nearest:
-        reasons = [refusal(rule, reference, candidate) for rule in rules]
-        if rules and all(reasons):
-            refused.append(Refusal(candidate, str(reasons[-1])))
-        if len(refused) == SHOWN_NEAREST:
-            break
-    return refused
 
 
 class Candidates(Generic[C]):
@@ -154,8 +279,9 @@ class Candidates(Generic[C]):
     reference. That only preselects: whether a candidate fits, `refusal` alone decides.
     """
 
-    def __init__(self, candidates: Iterable[C]) -> None:
+    def __init__(self, candidates: Iterable[C], barriers: Sequence[Barrier] = ()) -> None:
         self.all = tuple(candidates)
+        self.barriers = tuple(barriers)
         self._rows: dict[tuple[Hashable, ...], _Row[C]] = {}
         self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], _Parted[C]] = {}
 
@@ -166,11 +292,13 @@ class Candidates(Generic[C]):
         """Candidates that fit `reference`, best first: by rule in order, then by distance in time."""
         given: set[int] = set()
         for rule in rules:
-            row = self._row(rule, reference)
-            for days, candidate in row.nearest(reference.time, earlier_only=rule.within == "past"):
-                if isinstance(rule.within, float) and abs(days) > rule.within:
+            row, (low, high) = self._row(rule, reference), rule.days
+            for days, candidate in row.nearest(reference.time, earlier_only=high <= 0):
+                if abs(days) > max(-low, high):
                     break
-                if id(candidate) not in given and refusal(rule, reference, candidate) is None:
+                if id(candidate) in given or not low <= days <= high:
+                    continue
+                if refusal(rule, reference, candidate, self.barriers) is None:
                     given.add(id(candidate))
                     yield Match(candidate, rule.level)
 
@@ -179,10 +307,28 @@ class Candidates(Generic[C]):
 
         The last rule is the most generous one, so its test is what stands between the candidate and a match.
         """
-        everything = self._rows.get(())
-        if everything is None:
-            everything = self._rows[()] = _Row(self.all)
-        return _refused(rules, reference, (one for _, one in everything.nearest(reference.time)))
+        refused: list[Refusal[C]] = []
+        for _, candidate in self._every.nearest(reference.time):
+            reasons = [refusal(rule, reference, candidate, self.barriers) for rule in rules]
+            if rules and all(reasons):
+                refused.append(Refusal(candidate, str(reasons[-1])))
+            if len(refused) == SHOWN_NEAREST:
+                break
+        return refused
+
+    def survivors(self, rules: Sequence[Rule], reference: Candidate) -> list[tuple[str, int]]:
+        """How many are left after each test of the last rule, the most generous one: name of the test and number."""
+        if not rules:
+            return []
+        left, counts = list(self.all), []
+        for name, test in _tests(rules[-1], self.barriers):
+            left = [one for one in left if test(reference, one) is None]
+            counts.append((name, len(left)))
+        return counts
+
+    @cached_property
+    def _every(self) -> "_Row[C]":
+        return _Row(self.all)
 
     def _row(self, rule: Rule, reference: Candidate) -> "_Row[C]":
         """Candidates that agree with `reference` in the keywords of `rule`, in order of time."""

@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from ccdflow.cascade import dotted
 from ccdflow.cascade.clusters import Cluster, clusters
 from ccdflow.cascade.exposures import ROUNDING, number, order_key
 from ccdflow.cascade.records import FrameRecord
@@ -81,8 +81,7 @@ def group_frames(frames: Sequence[FrameRecord], spec: GroupSpec) -> Grouped:
     if spec.cluster is not None:
         parts = [piece for part in parts for piece in clusters(part, spec.cluster)]
     if spec.function:
-        function = _function(spec.function)
-        parts = [piece for part in parts for piece in _called(function, spec.function, part)]
+        parts = [piece for part in parts for piece in _parted(spec.function, part)]
     if spec.max_size is not None:
         size = spec.max_size
         parts = [part[i : i + size] for part in parts for i in range(0, len(part), size)]
@@ -138,18 +137,11 @@ def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
     return sorted(frames, key=order_key)
 
 
-def _function(path: str) -> GroupFunction:
-    module, _, name = path.rpartition(".")
+def _parted(path: str, frames: Sequence[FrameRecord]) -> Iterator[list[FrameRecord]]:
     try:
-        found: GroupFunction = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"grouping function {path!r} can't be imported: {error}") from None
-    if not callable(found):
-        raise ValueError(f"grouping function {path!r} is no function but {type(found).__name__}")
-    return found
-
-
-def _called(function: GroupFunction, path: str, frames: Sequence[FrameRecord]) -> Iterator[list[FrameRecord]]:
+        function: GroupFunction = dotted.function(path)
+    except ValueError as error:
+        raise ValueError(f"grouping {error}") from None
     parts = [_in_order(part) for part in function(tuple(frames)) if part]
     found = Counter(frame.id for part in parts for frame in part)
     wanted = Counter(frame.id for frame in frames)

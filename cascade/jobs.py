@@ -68,16 +68,17 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Missing:
-    """An input that could not be found, and why."""
+    """An input that could not be found, and why; `survivors` says how many candidates passed each test in turn."""
 
     input: str
     reason: str
     nearest: tuple[Nearest, ...] = ()
+    survivors: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """The value of a parameter, and where it came from: ``recipe``, ``cascade`` or ``request``."""
+    """The value of a parameter, and its origin: ``recipe``, ``cascade``, ``hook``, ``set NAME`` or ``request``."""
 
     value: Any
     origin: str

@@ -1,14 +1,18 @@
-"""The cascade as it is written down: data sources, steps, associations."""
+"""The cascade as it is written down: data sources, steps, associations, parameters."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, model_validator
 
+from ccdflow.cascade import dotted, expressions
 from ccdflow.cascade.associate import Rule
 from ccdflow.cascade.grouping import GroupSpec
 from ccdflow.cascade.sequences import SequenceRules
+
+Preference = Literal["raw_per_level", "master_per_level", "raw", "master"]
+"""Whether raw frames or finished masters come first: within each level, or over all levels."""
 
 
 class Model(BaseModel):
@@ -21,35 +25,78 @@ class DataSource(Model):
     """Raw frames of one class, and which of them belong together."""
 
     frame_class: str = Field(alias="class")
-    """Class of the frames: bias, dark, flat, science, ..."""
-    group: GroupSpec
+    """Class of the frames: bias, dark, flat, science, ..., or the category of a product that was made elsewhere."""
+    group: GroupSpec = GroupSpec()
     """Which frames make one set."""
+    rules: tuple[Rule, ...] = ()
+    """How frames of it, and what is made of them, are associated where an input does not say otherwise."""
+    description: str = ""
+    """One sentence."""
 
 
 class Association(Model):
-    """A calibration that a step takes besides its main input."""
+    """A calibration that a step takes besides its main input, or several ways to get one.
 
-    source: str
+    Each role is a port of its own: of what a source step makes, only the product that is asked for reaches it, with
+    a minimum and maximum of its own.
+    """
+
+    source: str = ""
     """Data source (raw frames) or task (its product)."""
-    min: int = 1
+    any_of: tuple["Association", ...] = ()
+    """Instead of a source: ways that are tried in order; the first that gives enough is taken."""
+    product: str = ""
+    """Category of the product that is taken, of a task that makes several; else its only or first one."""
+    min: int = Field(1, ge=0)
     """How many sets or products there must be; 0 makes the input optional."""
-    max: int = 1
-    """How many are taken at the most."""
+    max: PositiveInt | None = 1
+    """How many are taken at the most; null: all that fit."""
+    side: Literal["either", "before", "after", "both"] = "either"
+    """Only what was taken before, or after; ``both``: at least and at most so many on each side."""
     when_missing: tuple[str, ...] = ()
     """Only where the main input has a blank in one of these keywords."""
-    rules: tuple[Rule, ...]
-    """Ways in which a candidate may fit, tried in order."""
+    condition: str = ""
+    """Expression or dotted path; where it is false the input is not looked for, and the job is complete without it."""
+    handed: bool = True
+    """Whether the recipe gets it; without, the job only needs it to be there."""
+    preference: Preference | None = None
+    """Raw frames or finished masters first; without, as the request says."""
+    rules: tuple[Rule, ...] | None = None
+    """Ways in which a candidate may fit, tried in order; without, those of the data source it comes from."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Association":
+        if bool(self.source) == bool(self.any_of):
+            raise ValueError("an input needs either source or any_of")
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"max {self.max} is less than min {self.min}")
+        _check(self.condition)
+        return self
+
+    @property
+    def ways(self) -> tuple["Association", ...]:
+        """What is tried in order."""
+        return self.any_of or (self,)
+
+    @property
+    def optional(self) -> bool:
+        """Whether a job is complete without it."""
+        return any(one.min == 0 for one in self.ways)
 
 
 class Step(Model):
     """One task of the cascade: a recipe, its main input, its associated inputs."""
 
-    recipe: str
-    """Name of the recipe that it runs."""
+    recipe: str | None = None
+    """Name of the recipe that it runs; null for a relay, which hands on what its main input is."""
     main: str
     """Data source, or task whose products are taken, one set for one job."""
+    product: str = ""
+    """Category of the products that are taken as main input, of a task that makes several."""
     stage: str
     """Stage of a frame's life that the task belongs to: calibrate, science or stack."""
+    condition: str = ""
+    """Expression or dotted path; where it is false there is no job."""
     inputs: dict[str, Association] = Field(default_factory=dict)
     """Role of the recipe to the calibration that fills it."""
     group: str | None = None
@@ -58,10 +105,49 @@ class Step(Model):
     """Named ways to group products."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Parameters of the recipe that differ from its defaults."""
+    dynamic: dict[str, str] = Field(default_factory=dict)
+    """Names, for conditions and hooks, to expressions or dotted paths that are worked out for each job."""
+    hooks: tuple[str, ...] = ()
+    """Dotted paths of functions that give parameters of the recipe, name to value, for each job."""
+    outputs: tuple[str, ...] | None = None
+    """Categories that other tasks may take; without, all that the recipe makes."""
+    cores: PositiveInt = 1
+    """Cores that a job keeps busy."""
+    memory: PositiveInt = 0
+    """Megabytes that a job needs."""
     tags: tuple[str, ...] = ()
-    """Names by which several tasks are asked for together: science, qc, ..."""
+    """Names by which several tasks are asked for together (EDPS's meta-targets): science, qc, ..."""
     description: str = ""
     """One sentence."""
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> "Step":
+        for text in (self.condition, *self.dynamic.values()):
+            _check(text)
+        for hook in self.hooks:
+            dotted.function(hook)
+        if self.recipe is None and (self.inputs or self.hooks or self.parameters):
+            raise ValueError("a relay, without recipe, has neither inputs nor hooks nor parameters")
+        return self
+
+
+class WorkflowParameter(Model):
+    """A value that steers the cascade: named in conditions, and as ``$name`` wherever a value stands."""
+
+    default: Any
+    description: str = ""
+
+
+class ParameterSet(Model):
+    """Values for a purpose."""
+
+    extends: str | None = None
+    """Set whose values hold where this one says nothing."""
+    workflow: dict[str, Any] = Field(default_factory=dict)
+    """Workflow parameters."""
+    tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Task to parameters of its recipe, or of its grouping."""
+    description: str = ""
 
 
 class Cascade(Model):
@@ -69,28 +155,40 @@ class Cascade(Model):
 
     name: str
     description: str = ""
+    parameters: dict[str, WorkflowParameter] = Field(default_factory=dict)
+    """Workflow parameters."""
+    parameter_sets: dict[str, ParameterSet] = Field(default_factory=dict)
+    """Sets of values by name; ``default`` applies where a request names none."""
     sources: dict[str, DataSource]
     tasks: dict[str, Step]
 
-    @model_validator(mode="before")
+    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _anchors_are_no_keys(cls, found: Any) -> Any:
-        """Top-level keys ``x-...`` only hold YAML anchors."""
-        if not isinstance(found, dict):
-            return found
-        return {key: value for key, value in found.items() if not str(key).startswith("x-")}
+    def _with_values(cls, found: Any, handler: Any) -> "Cascade":
+        """Values for ``$name``; top-level keys ``x-...`` only hold YAML anchors."""
+        if not isinstance(found, Mapping):
+            made: Cascade = handler(found)
+            return made
+        written = {key: value for key, value in found.items() if not str(key).startswith("x-")}
+        made = handler(_substituted(written, _defaults(written.get("parameters"))))
+        made._written = written
+        return made
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Cascade":
         for name, step in self.tasks.items():
-            wanted = [step.main, *(one.source for one in step.inputs.values())]
-            for source in wanted:
+            if name in self.sources:
+                raise ValueError(f"{name!r} is the name of a task and of a data source")
+            for source in self._taken(step):
                 if source not in self.sources and source not in self.tasks:
                     known = [*self.sources, *self.tasks]
                     raise ValueError(f"task {name!r} takes {unknown('input', source, known)}")
-            if step.main in self.tasks and step.group not in step.groups:
+            if step.main in self.tasks and step.recipe and step.group not in step.groups:
                 raise ValueError(f"task {name!r} needs {unknown('group', str(step.group), step.groups)}")
         self._refuse_cycles()
+        self._refuse_unknown_parameters()
         return self
 
     def _refuse_cycles(self) -> None:
@@ -107,15 +205,78 @@ class Cascade(Model):
         for name in self.tasks:
             visit(name, ())
 
+    def _refuse_unknown_parameters(self) -> None:
+        for name, one in self.parameter_sets.items():
+            if one.extends is not None and one.extends not in self.parameter_sets:
+                raise ValueError(f"set {name!r} extends {unknown('set', one.extends, self.parameter_sets)}")
+            for parameter in one.workflow:
+                if parameter not in self.parameters:
+                    raise ValueError(f"set {name!r}: {unknown('parameter', parameter, self.parameters)}")
+            for task in one.tasks:
+                if task not in self.tasks:
+                    raise ValueError(f"set {name!r}: {unknown('task', task, self.tasks)}")
+            self.lineage(name)
+
+    def lineage(self, name: str) -> list[tuple[str, ParameterSet]]:
+        """A parameter set and those that it extends, the most general first.
+
+        Raises
+        ------
+        ValueError
+            If there is no such set, or it extends itself.
+        """
+        found: list[tuple[str, ParameterSet]] = []
+        wanted: str | None = name
+        while wanted is not None:
+            if wanted not in self.parameter_sets:
+                raise ValueError(unknown("parameter set", wanted, self.parameter_sets))
+            if wanted in [known for known, _ in found]:
+                raise ValueError(f"set {wanted!r} extends itself")
+            found.insert(0, (wanted, self.parameter_sets[wanted]))
+            wanted = self.parameter_sets[wanted].extends
+        return found
+
+    def tuned(self, values: Mapping[str, Any]) -> "Cascade":
+        """The cascade with these values of workflow parameters in place of their defaults.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not known, or its value does not fit where it stands.
+        """
+        parameters = dict(self._written.get("parameters") or {})
+        for name, value in values.items():
+            if name not in self.parameters:
+                raise ValueError(unknown("workflow parameter", name, self.parameters))
+            parameters[name] = {"default": value, "description": self.parameters[name].description}
+        return Cascade.model_validate({**self._written, "parameters": parameters})
+
+    @staticmethod
+    def _taken(step: Step) -> Iterator[str]:
+        yield step.main
+        for association in step.inputs.values():
+            for way in association.ways:
+                yield way.source
+
     def parents(self, task: str) -> list[str]:
         """Sources and tasks that `task` takes its inputs from."""
-        step = self.tasks[task]
-        return [step.main, *(one.source for one in step.inputs.values())]
+        return list(self._taken(self.tasks[task]))
 
-    def main_source(self, task: str) -> str:
-        """The data source at the upper end of the chain of main inputs of `task`."""
-        main = self.tasks[task].main
-        return main if main in self.sources else self.main_source(main)
+    def main_source(self, name: str) -> str:
+        """The data source at the upper end of the chain of main inputs of a task; of a data source, itself."""
+        return name if name in self.sources else self.main_source(self.tasks[name].main)
+
+    def rules(self, association: Association) -> tuple[Rule, ...]:
+        """Rules of an input: its own, or those of the data source that it comes from."""
+        if association.rules is not None:
+            return association.rules
+        return self.sources[self.main_source(association.source)].rules
+
+    def relayed(self, name: str) -> str:
+        """The task or data source whose products a relay hands on; any other name itself."""
+        while name in self.tasks and self.tasks[name].recipe is None:
+            name = self.tasks[name].main
+        return name
 
     def ordered(self) -> Iterator[str]:
         """Names of the tasks, each after those that it takes its inputs from."""
@@ -131,7 +292,7 @@ class Cascade(Model):
             visit(name)
         yield from given
 
-    def targets(self, wanted: tuple[str, ...]) -> list[str]:
+    def targets(self, wanted: Sequence[str]) -> list[str]:
         """Tasks that the names and tags in `wanted` stand for; without any, those tagged science.
 
         Raises
@@ -141,16 +302,51 @@ class Cascade(Model):
         """
         names: list[str] = []
         for name in wanted or ("science",):
-            tagged = [task for task, step in self.tasks.items() if name in step.tags]
+            tagged = [task for task, step in self.tasks.items() if name in step.tags or name == "all"]
             if wanted and name in self.tasks:
                 tagged = [name]
             if not tagged:
-                raise ValueError(unknown("target", name, self.tasks))
+                tags = sorted({tag for step in self.tasks.values() for tag in step.tags})
+                raise ValueError(unknown("target", name, list(dict.fromkeys([*self.tasks, *tags]))))
             names += [task for task in tagged if task not in names]
         return names
 
 
-def unknown(kind: str, name: str, known: Mapping[str, Any] | list[str]) -> str:
+def _check(text: str) -> None:
+    if text:
+        expressions.check(text)
+
+
+def _defaults(parameters: Any) -> dict[str, Any]:
+    if not isinstance(parameters, Mapping):
+        return {}
+    return {
+        name: one["default"]
+        for name, one in parameters.items()
+        if isinstance(one, Mapping) and "default" in one
+    }
+
+
+def _substituted(found: Any, values: Mapping[str, Any]) -> Any:
+    """The same with ``$name`` replaced by the value of a workflow parameter.
+
+    Raises
+    ------
+    ValueError
+        If there is no such parameter.
+    """
+    if isinstance(found, Mapping):
+        return {key: _substituted(value, values) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_substituted(value, values) for value in found]
+    if isinstance(found, str) and found.startswith("$"):
+        if found[1:] not in values:
+            raise ValueError(unknown("workflow parameter", found[1:], list(values)))
+        return values[found[1:]]
+    return found
+
+
+def unknown(kind: str, name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     """A sentence that says that `name` is not known, what is, and what was perhaps meant."""
     close = get_close_matches(name, list(known), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""

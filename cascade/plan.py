@@ -1,14 +1,17 @@
 """From a target to jobs: pure and deterministic, never silent about what can't be done."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from math import inf
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ccdflow.cascade.associate import Candidates
+from ccdflow.cascade import dotted
+from ccdflow.cascade.associate import Barrier, Candidates
+from ccdflow.cascade.expressions import Context, evaluate
 from ccdflow.cascade.grouping import GroupSpec, group_frames
 from ccdflow.cascade.jobs import (
     Group,
@@ -16,14 +19,14 @@ from ccdflow.cascade.jobs import (
     JobInput,
     KeyMaker,
     Missing,
-    Nearest,
     Resolved,
     State,
     content,
 )
-from ccdflow.cascade.model import Association, Cascade, unknown
-from ccdflow.cascade.parameters import grouping, recipe_parameters, split_request
+from ccdflow.cascade.model import Association, Cascade, Preference, Step, unknown
+from ccdflow.cascade.parameters import chosen, grouping, recipe_parameters, tuned
 from ccdflow.cascade.records import Action, FrameRecord, seconds
+from ccdflow.cascade.search import Search, group_name
 from ccdflow.cascade.sequences import FrameSet, SequenceRules, group_sequences
 from ccdflow.cascade.settle import Settled, apply_failures
 from ccdflow.recipes.recipe import Recipe
@@ -37,7 +40,13 @@ class Request(BaseModel):
     targets: tuple[str, ...] = ()
     """Tasks or tags; without any, the tasks tagged science."""
     parameters: dict[str, Any] = Field(default_factory=dict)
-    """STEP.NAME to value."""
+    """STEP.NAME, or NAME of a workflow parameter, to value."""
+    parameter_set: str | None = None
+    """Parameter set; without, ``default`` where the cascade has one."""
+    quality_threshold: int | None = None
+    """Worst association level that is accepted."""
+    preference: Preference = "raw_per_level"
+    """Whether raw frames or finished masters are associated first."""
     night: str | None = None
     """Frames of this night: the evening's date, 2026-03-01."""
     since: str | None = None
@@ -94,7 +103,8 @@ class Known:
     """What the planner is told: the cascade, the recipes' declarations, and what exists.
 
     `done` holds the keys of jobs whose products are there, `detectors` the digest of each instrument file's
-    detector by the name of the file (the keyword ``profile`` of a frame).
+    detector by the name of the file (the keyword ``profile`` of a frame). `banned` and `pinned` name frames
+    (``f12``) and jobs (by key): what is banned is never taken, what is pinned is taken first where it fits.
     """
 
     cascade: Cascade
@@ -102,6 +112,9 @@ class Known:
     frames: Sequence[FrameRecord]
     done: Collection[str] = frozenset()
     detectors: Mapping[str, str] = field(default_factory=dict)
+    barriers: Sequence[Barrier] = ()
+    banned: Collection[str] = frozenset()
+    pinned: Collection[str] = frozenset()
 
 
 def plan(known: Known, request: Request, failed: Collection[str] = frozenset()) -> Plan:
@@ -123,22 +136,23 @@ class _Planner:
 
     def __init__(self, known: Known, request: Request, failed: Collection[str]) -> None:
         self.known = known
-        self.cascade = known.cascade
         self.request = request
         self.failed = failed
-        self.requested = split_request(known.cascade, request.parameters)
-        self.parameters = {name: self._parameters(name) for name in known.cascade.tasks}
-        self.frames = _in_order(known.frames)
+        self.chosen = chosen(known.cascade, request.parameters, request.parameter_set)
+        self.workflow = {name: one.value for name, one in self.chosen.workflow.items()}
+        self.cascade = tuned(known.cascade, self.chosen)
+        self.parameters = {
+            name: self._parameters(name, step) for name, step in self.cascade.tasks.items() if step.recipe
+        }
+        self.frames = _in_order(one for one in known.frames if f"f{one.id}" not in known.banned)
         self.frame = {frame.id: frame for frame in self.frames}
         self.groups: dict[str, tuple[Group, ...]] = {}
         self.first_of: dict[str, dict[int, Group]] = {}
         self.jobs: dict[tuple[str, tuple[int, ...]], Job] = {}
+        self.members: dict[tuple[str, tuple[int, ...]], Mapping[int, Job]] = {}
         self.by_key: dict[str, Job] = {}
         self.candidates: dict[str, Candidates[Group]] = {}
-        self.keys = {
-            name: KeyMaker(known.recipes[step.recipe], self.parameters[name])
-            for name, step in known.cascade.tasks.items()
-        }
+        self.keys = {name: KeyMaker(self._recipe(name), values) for name, values in self.parameters.items()}
         self.notes: list[str] = []
         self.sets: list[PlannedSet] = []
 
@@ -156,24 +170,58 @@ class _Planner:
             self._collect(self.by_key[parent], wanted)
         wanted[job.key] = job
 
-    def _parameters(self, name: str) -> dict[str, Resolved]:
-        step = self.cascade.tasks[name]
-        if step.recipe not in self.known.recipes:
-            raise ValueError(f"task {name!r}: {unknown('recipe', step.recipe, self.known.recipes)}")
-        recipe = self.known.recipes[step.recipe]
-        return recipe_parameters(name, step, recipe, self.requested.get(name, {}))
+    def _recipe(self, task: str) -> Recipe:
+        name = self.cascade.tasks[task].recipe or ""
+        if name not in self.known.recipes:
+            raise ValueError(f"task {task!r}: {unknown('recipe', name, self.known.recipes)}")
+        return self.known.recipes[name]
+
+    def _parameters(
+        self, task: str, step: Step, hooked: Mapping[str, Any] | None = None
+    ) -> dict[str, Resolved]:
+        return recipe_parameters(task, step, self._recipe(task), self.chosen.tasks.get(task, ()), hooked)
 
     def _target_jobs(self, target: str) -> Iterator[Job]:
         """Jobs of a target task, and for sets that pass or wait, the jobs that make their members."""
-        if self.cascade.tasks[target].main in self.cascade.sources:
-            for group in self._groups(self.cascade.tasks[target].main):
-                if any(self.request.selects(frame) for frame in group.frames):
+        target = self.cascade.relayed(target)
+        if target in self.cascade.sources:
+            return
+        if self._takes_frames(target):
+            for group in self._groups(self.cascade.main_source(target)):
+                if any(self.request.selects(frame) for frame in group.frames) and self._wanted(target, group):
                     yield self._job(target, group)
             return
-        rules = grouping(target, self.cascade.tasks[target], self.requested.get(target, {}))
+        rules = self._grouping(target)
         for sets in self._product_sets(target, rules):
             if any(self.request.selects(self.frame[frame]) for one in sets for frame in one.frames):
                 yield from self._jobs_of_sets(target, sets, rules)
+
+    def _takes_frames(self, task: str) -> bool:
+        """Whether the main input of a task are raw frames, be it through relays."""
+        return self.cascade.relayed(self.cascade.tasks[task].main) in self.cascade.sources
+
+    def _grouping(self, task: str) -> SequenceRules | GroupSpec:
+        found: SequenceRules | GroupSpec = grouping(
+            task, self.cascade.tasks[task], self.chosen.tasks.get(task, ())
+        )
+        return found
+
+    def _wanted(self, task: str, group: Group) -> bool:
+        """Whether a step's condition holds for some frames; notes where it does not."""
+        condition = self.cascade.tasks[task].condition
+        if not condition or evaluate(condition, self._context(task, group)):
+            return True
+        self.notes.append(f"{task}: no job for {group_name(group)}, since {condition} does not hold")
+        return False
+
+    def _context(
+        self, task: str, group: Group, associated: Mapping[str, Sequence[Group]] | None = None
+    ) -> Context:
+        """What conditions, dynamic parameters and hooks look at."""
+        context = Context(group, self.workflow, associated or {})
+        for name, text in self.cascade.tasks[task].dynamic.items():
+            context = replace(context, parameters={**context.parameters, name: evaluate(text, context)})
+        return context
 
     def _groups(self, source: str) -> tuple[Group, ...]:
         """Sets of raw frames of a data source."""
@@ -203,16 +251,21 @@ class _Planner:
         self, task: str, sets: Sequence[FrameSet], rules: SequenceRules | GroupSpec
     ) -> Iterator[Job]:
         """Jobs of the sets of one sequence, after those that make their members."""
-        upstream, source = self.cascade.tasks[task].main, self.cascade.main_source(task)
-        groups = self._group_of(source)
         frames = [frame for one in sets for frame in one.frames]
-        made = {frame: self._job(upstream, groups[frame]) for frame in frames if frame in groups}
+        made = self._made_of(task, frames)
         yield from made.values()
         lost = {frame for frame in frames if frame not in made or made[frame].key in self.failed}
         by = rules if isinstance(rules, SequenceRules) else SequenceRules()
         stacked = [one for one in sets if by.on_failed == "refill" and self._is_made(task, one, made)]
         for one in apply_failures(sets, lost, by, stacked):
             yield from self._settled_job(task, one, made)
+
+    def _made_of(self, task: str, frames: Sequence[int]) -> dict[int, Job]:
+        """The jobs that make what a task on products takes, by the frame that each was made for."""
+        upstream = self.cascade.relayed(self.cascade.tasks[task].main)
+        groups = self._group_of(self.cascade.main_source(task))
+        wanted = (frame for frame in frames if frame in groups and self._wanted(upstream, groups[frame]))
+        return {frame: self._job(upstream, groups[frame]) for frame in wanted}
 
     def _is_made(self, task: str, one: FrameSet, made: Mapping[int, Job]) -> bool:
         left = {frame: made[frame] for frame in one.frames if frame in made}
@@ -237,7 +290,8 @@ class _Planner:
     def _product_job(self, task: str, members: Mapping[int, Job]) -> Job:
         """The job of `task` on the products of `members`, by frame."""
         group = Group(tuple(self.frame[frame] for frame in members))
-        inputs = [JobInput("main", job.key, job=job.key) for job in members.values()]
+        product = self.cascade.tasks[task].product
+        inputs = [self._input("main", job, product) for job in members.values()]
         waiting = [f"f{frame}" for frame, job in members.items() if job.state == "incomplete"]
         missing = []
         if waiting:
@@ -257,20 +311,22 @@ class _Planner:
 
     def _finished(self, task: str, group: Group, inputs: list[JobInput], missing: list[Missing]) -> Job:
         """The job with its associated inputs, its key and its state."""
-        step = self.cascade.tasks[task]
+        step, recipe = self.cascade.tasks[task], self._recipe(task)
+        associated: dict[str, Sequence[Group]] = {}
         for role, association in step.inputs.items():
-            if association.when_missing and all(
-                group.value(one) is not None for one in association.when_missing
-            ):
+            context = self._context(task, group, associated)
+            if not _applies(association, context):
                 continue
-            found = self._associated(role, association, group)
-            inputs += found
-            if len(found) < association.min:
-                missing.append(self._missing(role, association, group, len(found)))
-        recipe = self.known.recipes[step.recipe]
+            found = self.search.find(role, association, context)
+            associated[role] = found.groups
+            inputs += found.inputs
+            missing += found.missing
+        parameters, keys = self.parameters[task], self.keys[task]
+        if step.hooks:
+            parameters = self._parameters(task, step, self._hooked(task, group, associated))
+            keys = KeyMaker(recipe, parameters)
         absent = [JobInput(one.input, "missing") for one in missing]
-        parameters = self.parameters[task]
-        key = self.keys[task].key([*inputs, *absent], self._detectors(group, inputs))
+        key = keys.key([*inputs, *absent], self._detectors(group, inputs))
         state: State = "incomplete" if missing else "reused" if key in self.known.done else "new"
         job = Job(
             key=key,
@@ -287,6 +343,17 @@ class _Planner:
         )
         return self.by_key.setdefault(key, job)
 
+    def _hooked(self, task: str, group: Group, associated: Mapping[str, Sequence[Group]]) -> dict[str, Any]:
+        """What the hooks of a step say of a job's parameters; a later one has the last word."""
+        context = self._context(task, group, associated)
+        found: dict[str, Any] = {}
+        for hook in self.cascade.tasks[task].hooks:
+            said = dotted.called(hook, context)
+            if not isinstance(said, Mapping):
+                raise ValueError(f"hook {hook!r} of task {task!r} gave {said!r}, wanted names and values")
+            found |= said
+        return found
+
     def _detectors(self, group: Group, inputs: Sequence[JobInput]) -> list[str]:
         """Digests of what instrument files say of the detectors of raw inputs."""
         if all(one.frame is None for one in inputs):
@@ -294,50 +361,76 @@ class _Planner:
         profiles = {str(frame.value("profile")) for frame in group.frames}
         return [self.known.detectors[one] for one in sorted(profiles) if one in self.known.detectors]
 
-    def _associated(self, role: str, association: Association, group: Group) -> list[JobInput]:
-        """The best candidates for one input; a candidate whose own job is incomplete or failed is passed over."""
-        found: list[JobInput] = []
-        taken = 0
-        for match in self._candidates(association.source).fitting(association.rules, group):
-            if taken == association.max:
-                break
-            inputs = self._as_inputs(role, association.source, match.candidate, match.level)
-            found += inputs
-            taken += bool(inputs)
-        return found
+    # What the search for associated inputs asks
 
-    def _as_inputs(self, role: str, source: str, candidate: Group, level: int) -> list[JobInput]:
-        if source in self.cascade.sources:
-            return [JobInput(role, content(frame), frame=frame.id, level=level) for frame in candidate.frames]
-        job = self._job(source, candidate)
-        if job.state == "incomplete" or job.key in self.failed:
-            return []
-        return [JobInput(role, job.key, job=job.key, level=level)]
+    @cached_property
+    def search(self) -> Search:
+        """How associated inputs are found."""
+        limits = self.request.quality_threshold, self.request.preference
+        return Search(self.cascade, self, *limits, frozenset(self.known.pinned))
 
-    def _candidates(self, source: str) -> Candidates[Group]:
-        """Sets of raw frames of a data source, or of the one at the upper end of a task."""
-        name = source if source in self.cascade.sources else self.cascade.main_source(source)
+    def sets_of(self, source: str) -> Candidates[Group]:
+        """Sets of frames of a data source, or from which a task could make its product."""
+        source = self.cascade.relayed(source)
+        by_frames = source in self.cascade.sources or self._takes_frames(source)
+        name = self.cascade.main_source(source) if by_frames else source
         if name not in self.candidates:
-            self.candidates[name] = Candidates(self._groups(name))
+            groups = self._groups(name) if by_frames else self._groups_of_products(source)
+            self.candidates[name] = Candidates(groups, self.known.barriers)
         return self.candidates[name]
 
-    def _missing(self, role: str, association: Association, group: Group, found: int) -> Missing:
-        """Why an input could not be filled: nothing there, nothing that fits, or what fits can't be made."""
-        every = self._candidates(association.source)
-        wanted = f"{association.min} {association.source}" if association.min > 1 else association.source
-        needed = "" if role == association.source else f" as {role!r}"
-        if not every:
-            return Missing(role, f"no {wanted}{needed}: there are no such frames")
-        refused = every.nearest_refused(association.rules, group)
-        nearest = [Nearest(_group_name(one.candidate), one.reason) for one in refused]
-        for match in every.fitting(association.rules, group):
-            if association.source in self.cascade.tasks:
-                job = self._job(association.source, match.candidate)
-                reason = "failed" if job.key in self.failed else job.reason
-                if reason:
-                    nearest.insert(0, Nearest(_group_name(match.candidate), reason))
-        reason = f"no {wanted} fits{needed}; {len(every)} looked at, {found} found"
-        return Missing(role, reason, tuple(nearest[:3]))
+    def masters_of(self, task: str, product: str) -> Candidates[Group]:
+        """Finished products of a task's category that were made elsewhere, each as a set of one."""
+        name = f"{task} {product}"
+        if name not in self.candidates:
+            task = self.cascade.relayed(task)
+            outputs = self._recipe(task).outputs if task in self.cascade.tasks else ()
+            wanted = product or next(iter(outputs), "")
+            found = [Group((one,)) for one in self.frames if one.frame_class == wanted and not one.refused]
+            self.candidates[name] = Candidates(
+                found if task in self.cascade.tasks else (), self.known.barriers
+            )
+        return self.candidates[name]
+
+    def _groups_of_products(self, task: str) -> tuple[Group, ...]:
+        """Sets of frames whose products a task on products puts together."""
+        found = []
+        for sets in self._product_sets(task, self._grouping(task)):
+            for one in sets:
+                if one.action == "stack" and one.closed:
+                    group = Group(tuple(self.frame[frame] for frame in one.frames))
+                    found.append(group)
+                    self.members[task, one.frames] = self._made_of(task, one.frames)
+        return tuple(found)
+
+    def taken(self, role: str, source: str, product: str, candidate: Group) -> tuple[list[JobInput], str]:
+        """A candidate as inputs of a job, or why it can't be had."""
+        source = self.cascade.relayed(source)
+        if source in self.cascade.sources:
+            return [JobInput(role, content(one), frame=one.id) for one in candidate.frames], ""
+        if not self._wanted(source, candidate):
+            return [], f"{self.cascade.tasks[source].condition} does not hold"
+        frames = tuple(frame.id for frame in candidate.frames)
+        members = self.members.get((source, frames))
+        job = self._job(source, candidate) if members is None else self._product_job(source, members)
+        if job.key in self.failed:
+            return [], "failed"
+        if job.key in self.known.banned:
+            return [], "banned"
+        return ([], job.reason) if job.state == "incomplete" else ([self._input(role, job, product)], "")
+
+    def _input(self, role: str, job: Job, product: str) -> JobInput:
+        """The product of a job; its category is part of what it is where the job makes several."""
+        several = len(job.outputs) > 1 and product not in ("", job.outputs[0])
+        return JobInput(role, f"{job.key}:{product}" if several else job.key, job=job.key)
+
+
+def _applies(association: Association, context: Context) -> bool:
+    """Whether an input is to be looked for at all."""
+    blanks = association.when_missing
+    if blanks and all(context.group.value(one) is not None for one in blanks):
+        return False
+    return not association.condition or bool(evaluate(association.condition, context))
 
 
 def _whole_set(frames: Sequence[FrameRecord], action: Action, reason: str) -> FrameSet:
@@ -348,14 +441,7 @@ def _whole_set(frames: Sequence[FrameRecord], action: Action, reason: str) -> Fr
     return FrameSet(first.stream, ids, action, True, reason, key, first.obsdate, last.obsdate)
 
 
-def _group_name(group: Group) -> str:
-    """What to call a candidate in a sentence: its frames and its night."""
-    first, last = group.frames[0], group.frames[-1]
-    ids = f"f{first.id}" if first is last else f"f{first.id}..f{last.id}"
-    return f"{first.frame_class} {ids} of {first.night}"
-
-
-def _in_order(frames: Sequence[FrameRecord]) -> list[FrameRecord]:
+def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
     """Frames by obsdate, then ``iobs``, then content; a total order, whatever the order they came in.
 
     A frame without obsdate has no place in any order; it is refused at registration.

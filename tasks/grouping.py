@@ -23,7 +23,7 @@ from ccdflow.archive.sets import (
 )
 from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream
 from ccdflow.cascade.jobs import digest
-from ccdflow.cascade.parameters import grouping, split_request
+from ccdflow.cascade.parameters import chosen, grouping, tuned
 from ccdflow.cascade.plan import Request
 from ccdflow.cascade.records import Status
 from ccdflow.cascade.regroup import difference, regroup
@@ -43,13 +43,12 @@ def group_frames(project: str, request: Request) -> dict[str, int]:
 
 def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     """Cut all streams into sets and settle those whose frames are; gives how many sets there are of each kind."""
-    requested = split_request(space.cascade, request.parameters)
-    steps = {name: step for name, step in space.cascade.tasks.items() if step.groups}
-    rules = {name: grouping(name, step, requested.get(name, {})) for name, step in steps.items()}
+    found = chosen(space.cascade, request.parameters, request.parameter_set)
+    cascade = tuned(space.cascade, found)
+    steps = {name: step for name, step in cascade.tasks.items() if step.groups}
+    rules = {name: grouping(name, step, found.tasks.get(name, ())) for name, step in steps.items()}
     by_rules = [
-        SequenceTask(
-            task, one, space.cascade.sources[space.cascade.main_source(task)].frame_class, request.clock
-        )
+        SequenceTask(task, one, cascade.sources[cascade.main_source(task)].frame_class, request.clock)
         for task, one in rules.items()
         if isinstance(one, SequenceRules)
     ]

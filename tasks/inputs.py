@@ -123,13 +123,19 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
     ids = [one.frame for one in job.inputs if one.frame is not None]
     frames = {one.id: one for one in space.registry.frames(FrameFilter(status=None, ids=ids))}
     keys = [one.job for one in job.inputs if one.job is not None]
-    products = {one.job_key: one for one in space.registry.products(ProductFilter(job_keys=keys))}
+    products = {
+        name: one
+        for one in reversed(
+            space.registry.products(ProductFilter(job_keys=keys))
+        )  # the first is the main one
+        for name in (one.job_key, f"{one.job_key}:{one.category}")
+    }
     inputs = JobInputs()
     for one in job.inputs:
         if one.job is not None:
-            if one.job not in products:
+            if one.identity not in products:
                 raise ValueError(f"the product of job {one.job[:8]}, input {one.role!r}, is not in the store")
-            path = products[one.job].path
+            path = products[one.identity].path
             note = InputNote(one.role, Path(path).name, one.identity, "product", one.level)
             inputs.add_product(one.role, space.store.absolute(path), note)
         elif one.frame is not None:

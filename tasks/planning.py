@@ -1,6 +1,7 @@
 """Plans made from what the registry knows, and written back before a pixel is touched."""
 
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any
 
 from ccdflow.archive.jobs import InputRecord, PlannedJob
@@ -9,6 +10,7 @@ from ccdflow.archive.products import ProductFilter
 from ccdflow.archive.sets import Change
 from ccdflow.archive.store import Place
 from ccdflow.cascade.amplifiers import detector_digest
+from ccdflow.cascade.associate import Barrier
 from ccdflow.cascade.jobs import Job
 from ccdflow.cascade.plan import Known, Plan, Request, plan
 from ccdflow.recipes.catalogue import RECIPES
@@ -25,6 +27,7 @@ def planned(space: Workspace, request: Request, failed: Collection[str] = frozen
         frames=space.registry.frames(),
         done=space.intact_keys(),
         detectors={one.name: detector_digest(one) for one in space.instruments},
+        barriers=[Barrier(**asdict(one)) for one in space.registry.instrument_events()],
     )
     return plan(known, request, failed)
 

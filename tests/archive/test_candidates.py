@@ -177,6 +177,13 @@ def flat(number: int, minutes: float, **more: Any) -> NewFrame:
 
 
 NEAREST = Rule(level=1, match=("telescope", "camera", "instrument", "binning"), equal=("filter",))
+
+
+def replaced(within: Any) -> Rule:
+    """The rule with another range of time."""
+    return Rule.model_validate({**NEAREST.model_dump(), "within": within})
+
+
 ASKED = {
     "telescope": "A",
     "camera": "A",
@@ -212,7 +219,7 @@ def test_a_calibration_far_behind_many_that_do_not_fit_is_found(registry: Regist
     registry.add_catalogue([replace(one, path=None, sha256=None) for one in rows], batch=5000)
     (found,) = registry.candidates("flat", [NEAREST], Group((record(ASKED),)))
     assert found.candidate.frames[0].keywords["number"] == 3000
-    tonight = NEAREST.model_copy(update={"within": 0.5})
+    tonight = replaced(0.5)
     assert registry.candidates("flat", [tonight], Group((record(ASKED),))) == []
 
 
@@ -249,7 +256,7 @@ def test_masters_are_found_by_columns_and_by_the_keywords_of_their_frames(regist
     found = registry.master_candidates("master_flat", [NEAREST], asked, 9)
     assert [one.candidate.path for one in found] == [f"{3:064x}.fits", f"{4:064x}.fits"]
     assert isinstance(found[0].candidate, Master)
-    tonight = [NEAREST.model_copy(update={"within": "same_night"}), NEAREST]
+    tonight = [replaced("same_night"), NEAREST]
     assert registry.master_candidates("master_flat", tonight, asked)[0].candidate.job_key == f"{3:064x}"
     registry.lose_products([found[0].candidate.id], "gone")
     assert len(registry.master_candidates("master_flat", [NEAREST], asked, 9)) == 1
@@ -266,7 +273,7 @@ def test_the_indexes_are_used(tmp_path: Path, within: Any) -> None:
         statements.append((statement, values))
 
     event.listen(registry.database.engine, "before_cursor_execute", note)
-    rule = NEAREST.model_copy(update={"within": within})
+    rule = replaced(within)
     registry.candidates("flat", [rule], Group((record(ASKED),)))
     registry.master_candidates("master_flat", [rule], Group((record(ASKED),)))
     event.remove(registry.database.engine, "before_cursor_execute", note)
@@ -297,7 +304,7 @@ def test_no_more_is_read_than_lies_nearest(tmp_path: Path, hours: int) -> None:
     with registry.database.engine.connect() as connection:
         connection.connection.dbapi_connection.set_progress_handler(step, 100)
     reference = Group((record({**ASKED, "hours": hours, "night": "2026-03-02"}),))
-    tonight = NEAREST.model_copy(update={"within": "same_night"})
+    tonight = replaced("same_night")
     assert len(registry.candidates("flat", [tonight, NEAREST], reference)) == 1
     registry.close()
     assert 0 < steps < 10_000
