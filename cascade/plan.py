@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ccdflow.cascade import dotted
 from ccdflow.cascade.associate import Barrier, Candidates
+from ccdflow.cascade.contract import check
 from ccdflow.cascade.expressions import Context, evaluate
 from ccdflow.cascade.grouping import GroupSpec, group_frames
 from ccdflow.cascade.jobs import (
@@ -25,7 +26,7 @@ from ccdflow.cascade.jobs import (
 )
 from ccdflow.cascade.model import Association, Cascade, Preference, Step, unknown
 from ccdflow.cascade.parameters import chosen, grouping, recipe_parameters, tuned
-from ccdflow.cascade.records import Action, FrameRecord, seconds
+from ccdflow.cascade.records import CLASSES, Action, FrameRecord, seconds
 from ccdflow.cascade.search import Search, group_name
 from ccdflow.cascade.sequences import FrameSet, SequenceRules, group_sequences
 from ccdflow.cascade.settle import Settled, apply_failures
@@ -112,6 +113,7 @@ class Known:
     frames: Sequence[FrameRecord]
     done: Collection[str] = frozenset()
     detectors: Mapping[str, str] = field(default_factory=dict)
+    classes: Collection[str] = CLASSES
     barriers: Sequence[Barrier] = ()
     banned: Collection[str] = frozenset()
     pinned: Collection[str] = frozenset()
@@ -126,8 +128,9 @@ def plan(known: Known, request: Request, failed: Collection[str] = frozenset()) 
     Raises
     ------
     ValueError
-        If a target or parameter is not known.
+        If a target or parameter is not known, or the cascade contradicts its recipes.
     """
+    check(known.cascade, known.recipes, known.classes)
     return _Planner(known, request, failed).plan()
 
 
@@ -386,7 +389,8 @@ class _Planner:
             task = self.cascade.relayed(task)
             outputs = self._recipe(task).outputs if task in self.cascade.tasks else ()
             wanted = product or next(iter(outputs), "")
-            found = [Group((one,)) for one in self.frames if one.frame_class == wanted and not one.refused]
+            known = () if wanted in CLASSES else self.frames  # raw science frames are no products of science
+            found = [Group((one,)) for one in known if one.frame_class == wanted and not one.refused]
             self.candidates[name] = Candidates(
                 found if task in self.cascade.tasks else (), self.known.barriers
             )

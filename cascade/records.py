@@ -14,6 +14,9 @@ EPOCH = datetime(1970, 1, 1)
 CLASSES = ("bias", "dark", "flat", "science", "arc", "sky", "focus", "unclassified")
 """What a raw frame can be."""
 
+STATIC = ("bad_pixel_mask",)
+"""Products that no recipe makes: they come from elsewhere and hold for long."""
+
 
 def seconds(obsdate: str) -> float:
     """Seconds since 1970-01-01 UTC of an ISO date and time in UTC, written with or without zone."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
+from tests.cascade.test_plan import frame, night
 
 from ccdflow.cascade.associate import Barrier, Rule
 from ccdflow.cascade.expressions import Context
@@ -17,7 +18,7 @@ from ccdflow.cascade.plan import Known, Plan, Request, plan
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.config.project import shipped
 from ccdflow.recipes.catalogue import RECIPES
-from tests.cascade.test_plan import frame, night
+from ccdflow.recipes.recipe import Input
 
 WRITTEN = yaml.safe_load((shipped("cascades") / "imaging.yaml").read_text())
 
@@ -42,7 +43,7 @@ def planned(
     **request: Any,
 ) -> Plan:
     frames = night() if frames is None else frames
-    given = Known(cascade(changes), RECIPES, frames, **(known or {}))
+    given = Known(**{"cascade": cascade(changes), "recipes": RECIPES, "frames": frames, **(known or {})})
     return plan(given, Request(targets=targets, **request))
 
 
@@ -112,7 +113,11 @@ def test_workflow_parameters_steer_conditions_and_stand_in_for_values() -> None:
     assert "dark" in roles(jobs(planned(WORKFLOW, "science"), "science")[0])
     without = planned(WORKFLOW, "science", parameters={"use_darks": False})
     assert "dark" not in roles(jobs(without, "science")[0])
-    frames = [*night(), frame(20, "science", "21:00:00", filter="V"), frame(21, "flat", "18:30:00", filter="V")]
+    frames = [
+        *night(),
+        frame(20, "science", "21:00:00", filter="V"),
+        frame(21, "flat", "18:30:00", filter="V"),
+    ]
     by_object = planned(WORKFLOW, "stack", frames=frames, parameters={"stack.group": "object"})
     assert [len(job.main) for job in jobs(by_object, "stack")] == [4]
     by_filter = {"stack.group": "object", "stack_by": "filter"}
@@ -207,14 +212,21 @@ def test_a_step_is_left_out_where_its_condition_does_not_hold_and_says_so() -> N
 
 
 def test_a_dynamic_parameter_steers_a_condition() -> None:
-    changes = {"tasks.science.dynamic": {"long": "exptime > 100"}, "tasks.science.inputs.dark.condition": "long"}
+    changes = {
+        "tasks.science.dynamic": {"long": "exptime > 100"},
+        "tasks.science.inputs.dark.condition": "long",
+    }
     assert "dark" not in roles(jobs(planned(changes, "science"), "science")[0])
 
 
 # --- ways, sides, numbers -----------------------------------------------------------------------------------
 
 SKY = {
-    "sources.raw_sky": {"class": "sky", "group": {"by": ["night", "filter"]}, "rules": [{"equal": ["filter"]}]},
+    "sources.raw_sky": {
+        "class": "sky",
+        "group": {"by": ["night", "filter"]},
+        "rules": [{"equal": ["filter"]}],
+    },
     "tasks.sky_flat": {"recipe": "flat", "main": "raw_sky", "stage": "calibrate"},
     "tasks.science.inputs.flat": {"any_of": [{"source": "sky_flat"}, {"source": "flat"}]},
 }
@@ -231,7 +243,9 @@ def test_of_several_ways_the_first_that_gives_enough_is_taken() -> None:
 def test_where_no_way_gives_enough_each_says_why() -> None:
     found = planned(SKY, "science", frames=[one for one in night() if one.frame_class != "flat"])
     reasons = {job.reason for job in jobs(found, "science")}
-    assert reasons == {"no sky_flat as 'flat': there are no such frames; nor no flat: there are no such frames"}
+    assert reasons == {
+        "no sky_flat as 'flat': there are no such frames; nor no flat: there are no such frames"
+    }
 
 
 def test_ways_of_which_one_is_optional_leave_the_job_complete() -> None:
@@ -239,6 +253,16 @@ def test_ways_of_which_one_is_optional_leave_the_job_complete() -> None:
     changes["tasks.science.inputs.flat"]["any_of"][1]["min"] = 0
     found = planned(changes, "science", frames=[one for one in night() if one.frame_class != "flat"])
     assert {job.state for job in jobs(found, "science")} == {"new"}
+
+
+SCIENCE = RECIPES["science"]
+OF_RAW_BIASES = {
+    "recipes": {
+        **RECIPES,
+        "science": replace(SCIENCE, inputs={**SCIENCE.inputs, "bias": Input("raw", 0, None)}),
+    }
+}
+"""Recipes of which ``science`` takes any number of raw biases."""
 
 
 def biases_around() -> list[FrameRecord]:
@@ -249,12 +273,20 @@ def biases_around() -> list[FrameRecord]:
 
 @pytest.mark.parametrize(
     ("side", "most", "ids"),
-    [("either", 1, [1]), ("before", 1, [1]), ("after", 1, [2]), ("both", 1, [1, 2]), ("either", None, [1, 2])],
+    [
+        ("either", 1, [1]),
+        ("before", 1, [1]),
+        ("after", 1, [2]),
+        ("both", 1, [1, 2]),
+        ("either", None, [1, 2]),
+    ],
 )
-def test_the_nearest_before_after_either_or_on_both_sides(side: str, most: int | None, ids: list[int]) -> None:
+def test_the_nearest_before_after_either_or_on_both_sides(
+    side: str, most: int | None, ids: list[int]
+) -> None:
     bias = {"source": "raw_bias", "side": side, "max": most, "rules": [{"within": "one_day"}]}
     changes = {"sources.raw_bias.group": "each", "tasks.science.inputs": {"bias": bias}}
-    (job,) = jobs(planned(changes, "science", frames=biases_around()), "science")
+    (job,) = jobs(planned(changes, "science", frames=biases_around(), known=OF_RAW_BIASES), "science")
     assert sorted(one.frame or 0 for one in job.associated) == ids
 
 
@@ -262,7 +294,7 @@ def test_one_side_without_a_calibration_is_said() -> None:
     bias = {"source": "raw_bias", "side": "both", "rules": [{"within": "one_day"}]}
     changes = {"sources.raw_bias.group": "each", "tasks.science.inputs": {"bias": bias}}
     frames = [one for one in biases_around() if one.id != 2]
-    (job,) = jobs(planned(changes, "science", frames=frames), "science")
+    (job,) = jobs(planned(changes, "science", frames=frames, known=OF_RAW_BIASES), "science")
     assert job.state == "incomplete" and "on each side" in job.reason
 
 
@@ -495,7 +527,9 @@ def test_a_missing_input_tells_how_many_passed_each_test() -> None:
     frames = [
         replace(one, filter="V") if one.frame_class == "flat" and one.id == 7 else one for one in night()
     ]
-    frames = [replace(one, camera="C9") if one.frame_class == "flat" and one.id > 7 else one for one in frames]
+    frames = [
+        replace(one, camera="C9") if one.frame_class == "flat" and one.id > 7 else one for one in frames
+    ]
     (job, *_) = jobs(planned({}, "science", frames=frames), "science")
     (missing,) = job.missing
     tests = dict(missing.survivors)

@@ -1,0 +1,129 @@
+"""Whether a cascade and its recipes fit together, said before anything is planned."""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from ccdflow.cascade.model import Association, Cascade, Step, unknown
+from ccdflow.cascade.parameters import Layer, grouping, recipe_parameters
+from ccdflow.cascade.records import CLASSES, STATIC
+from ccdflow.recipes.recipe import Input, Recipe
+
+
+class ContractError(ValueError):
+    """A cascade that can't work; the message holds one sentence for each reason."""
+
+
+def check(cascade: Cascade, recipes: Mapping[str, Recipe], classes: Collection[str] = CLASSES) -> None:
+    """Refuse a cascade whose steps and recipes contradict each other.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        What is to be planned.
+    recipes : mapping
+        Recipes by name.
+    classes : collection of str
+        What raw frames can be; categories of products are known from the recipes.
+
+    Raises
+    ------
+    ContractError
+        With one sentence for each contradiction.
+    """
+    found = list(dict.fromkeys(_problems(cascade, recipes, classes)))
+    if found:
+        raise ContractError("; ".join(found))
+
+
+def _problems(cascade: Cascade, recipes: Mapping[str, Recipe], classes: Collection[str]) -> Iterator[str]:
+    used = {step.recipe for step in cascade.tasks.values() if step.recipe}
+    categories = {one for name in used if name in recipes for one in recipes[name].outputs} | {*STATIC}
+    for name, source in cascade.sources.items():
+        if source.frame_class not in {*classes, *categories}:
+            known = [*classes, *sorted(categories)]
+            yield f"source {name!r}: {unknown('class', source.frame_class, known)}; no frame will ever be one"
+    for name, step in cascade.tasks.items():
+        if step.recipe is None:
+            continue
+        if step.recipe not in recipes:
+            yield f"task {name!r}: {unknown('recipe', step.recipe, list(recipes))}"
+            continue
+        yield from _of_step(cascade, recipes, name, step)
+
+
+def _of_step(cascade: Cascade, recipes: Mapping[str, Recipe], name: str, step: Step) -> Iterator[str]:
+    recipe = recipes[step.recipe or ""]
+    for role in step.inputs:
+        if role not in recipe.inputs or role == "main":
+            known = [one for one in recipe.inputs if one != "main"]
+            yield f"task {name!r}: recipe {recipe.name!r} takes {unknown('input', role, known)}"
+    for role, wanted in recipe.inputs.items():
+        if role == "main":
+            yield from _of_source(cascade, recipes, f"task {name!r}", step.main, step.product, wanted)
+        elif role in step.inputs:
+            yield from _of_input(cascade, recipes, (name, role), step.inputs[role], wanted)
+        elif wanted.minimum:
+            yield f"task {name!r}: recipe {recipe.name!r} needs {role!r}, which the task does not have"
+    for output in step.outputs or ():
+        if output not in recipe.outputs:
+            yield f"task {name!r}: recipe {recipe.name!r} makes {unknown('output', output, recipe.outputs)}"
+    yield from _of_parameters(cascade, name, step, recipe)
+
+
+def _of_input(
+    cascade: Cascade,
+    recipes: Mapping[str, Recipe],
+    place: tuple[str, str],
+    association: Association,
+    wanted: Input,
+) -> Iterator[str]:
+    name, role = place
+    where = f"task {name!r}, input {role!r}"
+    free = association.condition or association.when_missing or not association.handed
+    if wanted.minimum and (association.optional or free):
+        yield f"{where}: the recipe can't do without it, the task can"
+    for way in association.ways:
+        several = 2 if way.side == "both" else 1
+        raw = cascade.main_source(way.source) == cascade.relayed(way.source)
+        most = None if way.max is None or raw else way.max * several
+        if wanted.maximum is not None and not raw and (most is None or most > wanted.maximum):
+            said = "any number" if most is None else str(most)
+            yield f"{where}: the recipe takes {wanted.maximum} at the most, the task may give {said}"
+        if not cascade.rules(way):
+            yield f"{where}: {way.source!r} has no rules that say which of it fits"
+        yield from _of_source(cascade, recipes, where, way.source, way.product, wanted)
+
+
+def _of_source(
+    cascade: Cascade, recipes: Mapping[str, Recipe], where: str, source: str, product: str, wanted: Input
+) -> Iterator[str]:
+    """Raw frames or products, as the recipe wants them, and of a task a product that it makes and hands on."""
+    name = cascade.relayed(source)
+    if name in cascade.sources:
+        kind = "raw" if cascade.sources[name].frame_class in CLASSES else "product"
+        if product:
+            yield f"{where}: {source!r} are frames and have no product {product!r}"
+    else:
+        step, kind = cascade.tasks[name], "product"
+        recipe = recipes.get(step.recipe or "")
+        handed = step.outputs if step.outputs is not None else recipe.outputs if recipe else ()
+        if recipe and product and product not in handed:
+            yield f"{where}: task {name!r} hands on {unknown('product', product, handed)}"
+    if kind != wanted.kind:
+        words = {"raw": "raw frames", "product": "products"}
+        yield f"{where}: the recipe takes {words[wanted.kind]}, {source!r} gives {words[kind]}"
+
+
+def _of_parameters(cascade: Cascade, name: str, step: Step, recipe: Recipe) -> Iterator[str]:
+    every: list[list[Layer]] = [[]]
+    every += [
+        [(f"set {one}", values.tasks.get(name, {})) for one, values in cascade.lineage(known)]
+        for known in cascade.parameter_sets
+    ]
+    for layers in every:
+        try:
+            recipe_parameters(name, step, recipe, layers)
+            if step.groups:
+                grouping(name, step, layers)
+        except ValueError as error:
+            origin = f" ({layers[-1][0]})" if layers else ""
+            yield f"{error}{origin}"
