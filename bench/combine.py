@@ -365,7 +365,7 @@ def _shares(case: Case, work: _Work, found: dict[str, Samples]) -> Iterator[Figu
         "files to memory, clip variance",
         found["combined"].median,
         ours_range=found["combined"].range,
-        note=f"{told}, the sha256 of the files {found['sha256'].median:.3f} s (known since registration, so not within)",
+        note=f"{told}, the sha256 of the files {found['sha256'].median:.3f} s (not within)",
     )
 
 
