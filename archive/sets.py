@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, text
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccdflow.archive.frames import batches, replacing
 from ccdflow.archive.models import Frame, FrameSet, SetMember, StreamState, table
@@ -482,12 +483,17 @@ def _change(session: Session, identity: int, change: Change) -> None:
 
 
 def _update(session: Session, identity: int, values: Mapping[str, Any]) -> None:
-    found = table(FrameSet)
-    changed = session.execute(
-        found.update().where(found.c.id == identity).values(values).returning(found.c.id)
-    )
+    changed = session.connection().execute(_updating(*values), {"its_id": identity, **values})
     if changed.scalar_one_or_none() is None:
         raise ValueError(f"there is no set {identity}")
+
+
+@lru_cache(None)
+def _updating(*names: str) -> ReturningUpdate[tuple[int]]:
+    """The statement that changes these columns of one set."""
+    found = table(FrameSet)
+    values: dict[str, Any] = {name: bindparam(name) for name in names}
+    return found.update().where(found.c.id == bindparam("its_id")).values(values).returning(found.c.id)
 
 
 def load_state(session: Session, stream: Stream, step: str, rules: str) -> Any:

@@ -22,12 +22,12 @@ from bench.frames import shape_text
 from bench.harness import Figure, Ran, Subject, alternate, command, compared
 from bench.peers import installed
 from ccdflow.archive.product import InputNote, Origin, write_product
-from ccdflow.archive.rawfile import file_digest
 from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.image import Image
 from ccdflow.recipes.recipe import Output
 from ccdflow.recipes.stack import RECIPE
 from ccdflow.tasks.inputs import JobInputs
+from ccdflow.tasks.memory import keep_memory
 
 CCDFLOW = Path(sys.executable).with_name("ccdflow")
 CORES = len(os.sched_getaffinity(0))
@@ -66,6 +66,7 @@ QUICK = (Case(4, SMALL, main=True),)
 
 def measure(quick: bool, folder: Path, repeats: int) -> Iterator[Figure]:
     """Figures of all cases."""
+    keep_memory()
     for number, case in enumerate(QUICK if quick else CASES):
         place = folder / str(number)
         yield from _measured(case, _Work(place, _written(case, place)), repeats)
@@ -180,7 +181,7 @@ class _Work:
         """Files to a stack in memory, quality numbers and all."""
         inputs = JobInputs()
         for path in self.files:
-            inputs.add_product("main", path, InputNote("main", path.name, file_digest(path), "product"))
+            inputs.add_product("main", path, InputNote("main", path.name, KEY, "product"))
         made = RECIPE.run(inputs.recipe_inputs, RECIPE.parameters())
         return made.outputs["stack"], inputs
 

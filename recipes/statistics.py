@@ -136,7 +136,12 @@ def typical_size(values: Floats) -> float:
     """
     if not values.size:
         return float("nan")
-    distinct, counts = np.unique(np.abs(values), return_counts=True)
+    sizes = np.abs(values)
+    ranks = (values.size - 1) // 2, values.size // 2
+    low, high = np.partition(sizes, ranks)[list(ranks)]
+    if np.count_nonzero((sizes >= low) & (sizes <= high)) == 1 + (high > low):
+        return float(low + high) / 2  # nothing repeats there, and a sort is not needed
+    distinct, counts = np.unique(sizes, return_counts=True)
     return _middle(distinct, counts)
 
 

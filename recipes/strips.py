@@ -12,6 +12,8 @@ from ccdflow.recipes.image import FloatArray, ImageSource, Planes, fill
 
 STRIP_BYTES = 8_000_000
 """Memory that one strip of all frames takes, where a row of each does not take more: it stays near the core."""
+LEAST_PIXELS, MOST_BYTES = 16_384, 64_000_000
+"""Of many frames a strip is as large, within that memory, since each piece of each frame takes its time to be read."""
 BYTES_PER_VALUE = 14
 """What a pixel of a frame takes in a strip."""
 SURVEY_BANDS = 16
@@ -105,9 +107,11 @@ def _factors(name: str, given: Sequence[float] | None, n: int) -> NDArray[np.flo
 
 
 def strips(shape: tuple[int, int], n: int, height: int | None = None) -> Iterator[slice]:
-    """Rows of each strip, from top to bottom; by default as high as `STRIP_BYTES` allows for `n` frames."""
+    """Rows of each strip, from top to bottom; by default as high as memory allows for `n` frames."""
     ny, nx = shape
-    height = height or max(1, STRIP_BYTES // (n * nx * BYTES_PER_VALUE))
+    pixel = n * BYTES_PER_VALUE
+    pixels = max(STRIP_BYTES // pixel, min(LEAST_PIXELS, MOST_BYTES // pixel))
+    height = height or max(1, pixels // nx)
     for start in range(0, ny, height):
         yield slice(start, min(start + height, ny))
 

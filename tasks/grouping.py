@@ -140,30 +140,49 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
         new = _Anew(frames, registry.sets_with(frames.ids))
         rules = {by.task: by.name for by in tasks}
         streams = sorted(registry.streams_to_close(rules, new.held_by) | frames.keys.keys())
-    work = [(stream, by) for stream in streams for by in tasks]
+        work = [(stream, by) for stream in streams for by in tasks]
+        # One new frame is the common case: then all is read in this transaction.
+        first = _stream_changes(registry, *work[0], new) if len(work) == 1 else None
     for stream, by in work[:-1]:
         _until_sure(partial(_group_stream, registry, stream, by, new, ()))
     # Only with the last: a frame that moved to another stream is new in that one and missing in the other.
     seen = frames.ids
-    if work:
+    if work and not (first and _applied(registry, *work[0], first, seen)):
         _until_sure(partial(_group_stream, registry, *work[-1], new, seen))
-    elif seen:
+    elif seen and not work:
         registry.apply_set_changes((), grouped=seen)
+
+
+Changes = tuple[list[SetChange], bool]
+"""What becomes of the sets of a stream, and whether all of them are made anew."""
 
 
 def _group_stream(
     registry: Registry, stream: Stream, by: SequenceTask, new: _Anew, seen: Sequence[int]
 ) -> None:
     """Group what is new in a stream, what has left it, and what time may have closed; `seen` frames are new no more."""
-    changes, anew = _stream_changes(registry, stream, by, new)
+    _apply(registry, stream, by, _stream_changes(registry, stream, by, new), seen)
+
+
+def _apply(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, seen: Sequence[int]) -> None:
+    changes, anew = found
     if changes or anew or seen:
         states = [State(stream, by.task, by.name, {})] if anew else []
         registry.apply_set_changes(changes, states=states, grouped=seen)
 
 
-def _stream_changes(
-    registry: Registry, stream: Stream, by: SequenceTask, new: _Anew
-) -> tuple[list[SetChange], bool]:
+def _applied(
+    registry: Registry, stream: Stream, by: SequenceTask, found: Changes, seen: Sequence[int]
+) -> bool:
+    """Whether the changes could be made: not where another program has grouped the same frames meanwhile."""
+    try:
+        _apply(registry, stream, by, found, seen)
+    except SetConflictError:
+        return False
+    return True
+
+
+def _stream_changes(registry: Registry, stream: Stream, by: SequenceTask, new: _Anew) -> Changes:
     """What becomes of the sets of a stream with its new frames, and whether all of them are made anew."""
     changes: list[SetChange] = []
     with registry.view():
