@@ -81,11 +81,12 @@ class Search:
         """What one way gives; `missing` where it is less than the minimum, be that 0 or not."""
         inputs: list[JobInput] = []
         groups: list[Group] = []
-        most = way.max if way.side != "both" else None
         sides = {False: 0, True: 0}
         for match, is_master in self._in_order(self._matches(way, group), way):
+            if _is_enough(way, sides):
+                break
             later = match.candidate.time > group.time
-            if len(groups) == most or not _on_side(way, later, sides):
+            if not _on_side(way, later, sides):
                 continue
             some, _ = self._taken(role, way, match, is_master)
             if some:
@@ -169,6 +170,12 @@ class Search:
         reason = f"no {wanted} fits{needed}; {len(every)} looked at, {found} found"
         tests = tuple(every.survivors(rules, group))
         return Missing(role, reason, tuple(nearest[:SHOWN_NEAREST]), tests)
+
+
+def _is_enough(way: Association, sides: dict[bool, int]) -> bool:
+    """Whether as many were taken as may be."""
+    taken = min(sides.values()) if way.side == "both" else sum(sides.values())
+    return way.max is not None and taken >= way.max
 
 
 def _on_side(way: Association, later: bool, sides: dict[bool, int]) -> bool:
