@@ -1,8 +1,9 @@
 """A cascade, or the jobs of a plan, as a graph: Mermaid, DOT, or SVG that needs no other program."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import Literal
 
 from ccdflow.cascade.model import Association, Cascade, Step
@@ -21,9 +22,10 @@ FILLS: dict[Kind, str] = {
     "more": "#f4f4f4",
 }
 INK, PALE = "#222222", "#8a8a8a"
-LINE, MARGIN, GAP_X, GAP_Y, LETTER = 16, 16, 28, 56, 6.7
+LINE, MARGIN, GAP_X, GAP_Y = 16, 16, 24, 52
+LETTER, BOLD, BEND = 6.2, 7.2, 6.0
 SWEEPS = 8
-MOST_JOBS = 12
+MOST_JOBS = 8
 """Jobs of one step and state that are drawn one by one; more of them are one node."""
 
 
@@ -63,35 +65,39 @@ def cascade_graph(cascade: Cascade, *, detailed: bool = False) -> Graph:
     ]
     edges: list[Edge] = []
     for name, step in cascade.tasks.items():
-        nodes.append(Node(name, (name, *_about(step) if detailed else ()), "task" if step.recipe else "relay"))
+        lines = (name, *(_about(step) if detailed else ()))
+        nodes.append(Node(name, lines, "task" if step.recipe else "relay"))
         edges.append(Edge(step.main, name, step.product if detailed else "", main=True))
         for role, association in step.inputs.items():
-            edges += _ways(name, role, association, detailed=detailed)
+            edges += _ways(name, role, association)
     return Graph(tuple(nodes), tuple(edges))
 
 
-def _about(step: Step) -> Iterable[str]:
+def _about(step: Step) -> Iterator[str]:
     if step.recipe:
         yield f"recipe {step.recipe}"
     if step.group:
         yield f"by {step.group}"
     if step.condition:
         yield f"if {step.condition}"
+    for role, association in step.inputs.items():
+        for number, way in enumerate(association.ways, 1):
+            words = [f"{role}:", f"{number}." if len(association.ways) > 1 else "", way.source]
+            words += [
+                "" if (way.min, way.max) == (1, 1) else f"{way.min}..{'*' if way.max is None else way.max}"
+            ]
+            words += [f"if {one}" for one in (association.condition, way.condition) if one][:1]
+            words += [f"without {' or '.join(way.when_missing)}" if way.when_missing else ""]
+            yield " ".join(word for word in words if word)
     if step.tags:
         yield f"tags {', '.join(step.tags)}"
 
 
-def _ways(name: str, role: str, association: Association, *, detailed: bool) -> Iterable[Edge]:
-    for number, way in enumerate(association.ways, 1):
-        words = [] if role == way.source else [role]
-        if detailed:
-            words += [f"{number}."] if len(association.ways) > 1 else []
-            most = "*" if way.max is None else way.max
-            words += [f"{way.min}..{most}"] if (way.min, way.max) != (1, 1) else []
-            words += [f"if {one}" for one in (association.condition, way.condition) if one][:1]
-            words += [f"without {' or '.join(way.when_missing)}"] if way.when_missing else []
-        free = bool(association.optional or association.condition or association.when_missing)
-        yield Edge(way.source, name, " ".join(words), optional=free)
+def _ways(name: str, role: str, association: Association) -> Iterator[Edge]:
+    free = bool(association.optional or association.condition or association.when_missing)
+    for way in association.ways:
+        label = "" if role == way.source else role
+        yield Edge(way.source, name, label, optional=free or len(association.ways) > 1)
 
 
 def plan_graph(plan: Plan) -> Graph:
@@ -100,19 +106,22 @@ def plan_graph(plan: Plan) -> Graph:
     for job in plan.jobs:
         count[job.step, job.state] = count.get((job.step, job.state), 0) + 1
     named = {
-        job.key: f"{job.step} {job.state}" if count[job.step, job.state] > MOST_JOBS else job.key for job in plan.jobs
+        job.key: f"{job.step} {job.state}" if count[job.step, job.state] > MOST_JOBS else job.key
+        for job in plan.jobs
     }
+    steps = {job.key: job.step for job in plan.jobs}
     nodes: dict[str, Node] = {}
     edges: dict[tuple[str, str], Edge] = {}
     for job in plan.jobs:
         key = named[job.key]
         several = key != job.key
-        lines = (f"{count[job.step, job.state]} {job.step}",) if several else (job.name, job.key[:8])
+        name = (job.name,) if job.name.startswith(job.step) else (job.step, job.name)
+        lines = (f"{count[job.step, job.state]} {job.step}",) if several else (*name, job.key[:8])
         nodes[key] = Node(key, (*lines, job.state), job.state)
         for one in job.inputs:
             if one.job is not None and one.job in named:
                 start = named[one.job]
-                label = "" if one.role == "main" else one.role
+                label = "" if one.role in ("main", steps[one.job]) else one.role
                 edges[start, key] = Edge(start, key, label, main=one.role == "main")
         for missing in job.missing:
             lack = f"{missing.input} of {key}"
@@ -146,7 +155,9 @@ def dot(graph: Graph) -> str:
     lines = ["digraph cascade {", '    node [shape=box style="rounded,filled" fontname="Helvetica"];']
     for node in graph.nodes:
         shape = " shape=cylinder" if node.kind == "source" else ""
-        lines.append(f'    {_quoted(node.key)} [label={_quoted(node.lines)} fillcolor="{FILLS[node.kind]}"{shape}];')
+        lines.append(
+            f'    {_quoted(node.key)} [label={_quoted(node.lines)} fillcolor="{FILLS[node.kind]}"{shape}];'
+        )
     for edge in graph.edges:
         style = "bold" if edge.main else "dashed" if edge.optional else "solid"
         label = f" label={_quoted(edge.label)}" if edge.label else ""
@@ -178,17 +189,16 @@ class _Box:
 
 def svg(graph: Graph) -> str:
     """A drawing: what is taken stands above what takes it."""
-    layers = _layers(graph)
-    boxes = _places(graph, layers)
-    width = max((box.x + box.width for box in boxes.values()), default=0.0) + MARGIN
-    height = max((box.y + box.height for box in boxes.values()), default=0.0) + MARGIN
-    drawn = [_arrow(edge, boxes) for edge in graph.edges] + [_drawn(node, boxes[node.key]) for node in graph.nodes]
+    layout = _Layout(graph)
+    drawn = [layout.arrow(number) for number in range(len(graph.edges))]
+    drawn += [_drawn(node, layout.boxes[node.key]) for node in graph.nodes]
+    width, height = layout.size
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
             f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="Helvetica, Arial, sans-serif" font-size="12">',
             '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
-            f'orient="auto-start-reverse"><path d="M0 0L10 5L0 10z" fill="{PALE}"/></marker></defs>',
+            f'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L10 5L0 10z" fill="{PALE}"/></marker></defs>',
             '<rect width="100%" height="100%" fill="white"/>',
             *drawn,
             "</svg>\n",
@@ -196,8 +206,113 @@ def svg(graph: Graph) -> str:
     )
 
 
-def _layers(graph: Graph) -> list[list[str]]:
-    """Keys of the nodes row by row: each below all that it takes, in an order with few crossings."""
+class _Layout:
+    """Boxes in rows, each below all that it takes, and lines that run between them (Sugiyama's method).
+
+    A line that passes a row has a place of its own there, a bend, so that it does not run through a box.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.rows = _rows(graph)
+        row = {key: number for number, keys in enumerate(self.rows) for key in keys}
+        self.ways: list[list[str]] = []
+        for number, edge in enumerate(graph.edges):
+            bends = [f"bend {number} {at}" for at in range(row[edge.start] + 1, row[edge.end])]
+            for at, bend in enumerate(bends, row[edge.start] + 1):
+                self.rows[at].append(bend)
+            self.ways.append([edge.start, *bends, edge.end])
+        self.above: dict[str, list[str]] = {key: [] for keys in self.rows for key in keys}
+        self.below: dict[str, list[str]] = {key: [] for keys in self.rows for key in keys}
+        for way in self.ways:
+            for one, other in pairwise(way):
+                self.above[other].append(one)
+                self.below[one].append(other)
+        for sweep in range(SWEEPS):
+            self._sort(down=sweep % 2 == 0)
+        self.boxes = self._boxes()
+
+    def _sort(self, *, down: bool) -> None:
+        """Put each node of a row where its neighbours are on average."""
+        near = self.above if down else self.below
+        place = {key: (i + 0.5) / len(row) for row in self.rows for i, key in enumerate(row)}
+        for row in self.rows if down else self.rows[::-1]:
+            row.sort(key=lambda key: _mean([place[one] for one in near[key]], place[key]))
+            place |= {key: (i + 0.5) / len(row) for i, key in enumerate(row)}
+
+    def _boxes(self) -> dict[str, _Box]:
+        sizes = {key: (BEND, 0.0) for row in self.rows for key in row}
+        for node in self.graph.nodes:
+            widest = max(
+                len(one) * (BOLD if number == 0 else LETTER) for number, one in enumerate(node.lines)
+            )
+            sizes[node.key] = widest + 24, len(node.lines) * LINE + 12
+        wide = [sum(sizes[key][0] for key in row) + GAP_X * (len(row) - 1) for row in self.rows]
+        boxes: dict[str, _Box] = {}
+        y = float(MARGIN)
+        for row, width in zip(self.rows, wide, strict=True):
+            x = MARGIN + (max(wide) - width) / 2
+            high = max((sizes[key][1] for key in row), default=0.0)
+            for key in row:
+                across, down = sizes[key]
+                boxes[key] = _Box(x, y, across, down or high)
+                x += across + GAP_X
+            y += high + GAP_Y
+        return boxes
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the drawing."""
+        ends = [(box.x + box.width, box.y + box.height) for box in self.boxes.values()]
+        return max((x for x, _ in ends), default=0.0) + MARGIN, max(
+            (y for _, y in ends), default=0.0
+        ) + MARGIN
+
+    def _port(self, number: int, *, end: bool) -> float:
+        """Where a line leaves its first box or enters its last: lines of one box stand side by side."""
+        at, toward = (-1, -2) if end else (0, 1)
+        key = self.ways[number][at]
+        alike = [i for i, way in enumerate(self.ways) if way[at] == key]
+        alike.sort(key=lambda i: (self.boxes[self.ways[i][toward]].middle, i))
+        box = self.boxes[key]
+        return box.x + box.width * (alike.index(number) + 1) / (len(alike) + 1)
+
+    def arrow(self, number: int) -> str:
+        """The line of an edge, with its label near its end."""
+        edge, way = self.graph.edges[number], self.ways[number]
+        start, end = self.boxes[way[0]], self.boxes[way[-1]]
+        points = [(self._port(number, end=False), start.y + start.height)]
+        for key in way[1:-1]:
+            box = self.boxes[key]
+            points += [(box.middle, box.y), (box.middle, box.y + box.height)]
+        points.append((self._port(number, end=True), end.y))
+        path = f"M{points[0][0]:.0f} {points[0][1]:.0f}"
+        for leg, ((x0, y0), (x1, y1)) in enumerate(pairwise(points)):
+            middle = (y0 + y1) / 2
+            straight = leg % 2 == 1
+            path += (
+                f"L{x1:.0f} {y1:.0f}"
+                if straight
+                else f"C{x0:.0f} {middle:.0f} {x1:.0f} {middle:.0f} {x1:.0f} {y1:.0f}"
+            )
+        look = 'stroke-width="2.2"' if edge.main else 'stroke-dasharray="5 4"' if edge.optional else ""
+        drawn = f'<path d="{path}" fill="none" stroke="{PALE}" {look} marker-end="url(#tip)"/>'
+        return drawn + (_label(edge.label, points[-1]) if edge.label else "")
+
+
+def _label(label: str, tip: tuple[float, float]) -> str:
+    x, y = tip
+    halo = 'paint-order="stroke" stroke="white" stroke-width="4"'
+    place = f'x="{x + 4:.0f}" y="{y - 12:.0f}" font-size="10.5" fill="{INK}"'
+    return f"<text {place} {halo}>{escape(label)}</text>"
+
+
+def _mean(numbers: Sequence[float], without: float) -> float:
+    return sum(numbers) / len(numbers) if numbers else without
+
+
+def _rows(graph: Graph) -> list[list[str]]:
+    """Keys of the nodes row by row; what takes nothing stands just above the first that takes it."""
     above: dict[str, list[str]] = {node.key: [] for node in graph.nodes}
     below: dict[str, list[str]] = {node.key: [] for node in graph.nodes}
     for edge in graph.edges:
@@ -212,57 +327,13 @@ def _layers(graph: Graph) -> list[list[str]]:
 
     for key in above:
         deep(key)
-    for key in above:  # what takes nothing stands just above the first that takes it
+    for key in above:
         if not above[key] and below[key]:
             depth[key] = min(depth[one] for one in below[key]) - 1
     rows: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
     for key, row in depth.items():
         rows[row].append(key)
-    for sweep in range(SWEEPS):
-        _sort_rows(rows, above if sweep % 2 == 0 else below, down=sweep % 2 == 0)
     return rows
-
-
-def _sort_rows(rows: list[list[str]], near: Mapping[str, Sequence[str]], *, down: bool) -> None:
-    """Put each node of a row where its neighbours are on average (Sugiyama's barycentres)."""
-    place = {key: (i + 0.5) / len(row) for row in rows for i, key in enumerate(row)}
-    for row in rows if down else rows[::-1]:
-        row.sort(key=lambda key: sum(place[one] for one in near[key]) / len(near[key]) if near[key] else place[key])
-        place |= {key: (i + 0.5) / len(row) for i, key in enumerate(row)}
-
-
-def _places(graph: Graph, layers: Sequence[Sequence[str]]) -> dict[str, _Box]:
-    lines = {node.key: node.lines for node in graph.nodes}
-    sizes = {
-        key: (max(len(one) for one in text) * LETTER + 20, len(text) * LINE + 12) for key, text in lines.items()
-    }
-    wide = [sum(sizes[key][0] for key in row) + GAP_X * (len(row) - 1) for row in layers]
-    boxes: dict[str, _Box] = {}
-    y = float(MARGIN)
-    for row, width in zip(layers, wide, strict=True):
-        x = MARGIN + (max(wide) - width) / 2
-        for key in row:
-            boxes[key] = _Box(x, y, *sizes[key])
-            x += sizes[key][0] + GAP_X
-        y += max((sizes[key][1] for key in row), default=0.0) + GAP_Y
-    return boxes
-
-
-def _arrow(edge: Edge, boxes: Mapping[str, _Box]) -> str:
-    start, end = boxes[edge.start], boxes[edge.end]
-    x0, y0, x1, y1 = start.middle, start.y + start.height, end.middle, end.y
-    bend = max((y1 - y0) / 2, 20.0)
-    look = 'stroke-width="2.2"' if edge.main else 'stroke-dasharray="5 4"' if edge.optional else ""
-    path = f"M{x0:.0f} {y0:.0f}C{x0:.0f} {y0 + bend:.0f} {x1:.0f} {y1 - bend:.0f} {x1:.0f} {y1:.0f}"
-    drawn = f'<path d="{path}" fill="none" stroke="{PALE}" {look} marker-end="url(#tip)"/>'
-    if edge.label:
-        x, y = (x0 + 3 * x1) / 4, (y0 + 3 * y1) / 4
-        halo = 'paint-order="stroke" stroke="white" stroke-width="4"'
-        text = escape(edge.label)
-        drawn += (
-            f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="middle" font-size="10.5" fill="{INK}" {halo}>{text}</text>'
-        )
-    return drawn
 
 
 def _drawn(node: Node, box: _Box) -> str:

@@ -74,7 +74,7 @@ def load_project(directory: Path) -> Project:
         directory=root,
         registry=_absolute_url(found.registry, root),
         store=root / found.store,
-        cascade_path=_cascade_path(found.cascade, root),
+        cascade_path=cascade_path(found.cascade, root),
         instruments=tuple(root / one for one in found.instruments),
         keep_alive=found.keep_alive,
     )
@@ -92,14 +92,19 @@ def shipped(kind: str) -> Path:
     return Path(str(files("ccdflow.config"))) / kind
 
 
-def _cascade_path(name: str, root: Path) -> Path:
+def cascade_path(name: str, root: Path) -> Path:
+    """The file of a cascade: one of the project, or one that comes with ccdflow.
+
+    Raises
+    ------
+    ConfigError
+        If there is neither.
+    """
     for path in (root / name, shipped("cascades") / f"{name}.yaml"):
         if path.is_file():
             return path
     known = ", ".join(sorted(one.stem for one in shipped("cascades").glob("*.yaml")))
-    raise ConfigError(
-        f"{PROJECT_FILE}: cascade {name!r} is no file of the project; those that come with ccdflow: {known}"
-    )
+    raise ConfigError(f"cascade {name!r} is no file in {root}; those that come with ccdflow: {known}")
 
 
 def load_cascade(path: Path) -> Cascade:

@@ -3,7 +3,7 @@
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -35,6 +35,27 @@ Camera = Annotated[str | None, typer.Option(help="Only this camera: CAMERA or TE
 Param = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", help="STEP.NAME=VALUE; may be repeated.", metavar="STEP.NAME=VALUE"),
+]
+Set = Annotated[
+    str | None,
+    typer.Option("--set", help="Parameter set of the cascade (default: 'default', if there is one)."),
+]
+Threshold = Annotated[
+    int | None,
+    typer.Option(
+        "--quality-threshold", help="Worst association level: 0 as planned, 1 certifiable, 2 probably fine."
+    ),
+]
+Prefer = Annotated[
+    str,
+    typer.Option(
+        "--prefer",
+        help="raw_per_level, master_per_level, raw or master: what is associated first.",
+        show_default=False,
+    ),
+]
+CascadeName = Annotated[
+    str | None, typer.Option("--cascade", help="Name of a cascade or a YAML file (default: the project's).")
 ]
 Now = Annotated[
     str | None, typer.Option(help="Time at which sequences are closed, ISO, UTC (default: the clock).")
@@ -118,9 +139,17 @@ def _request(
     until: str | None,
     camera: str | None,
     now: str | None,
+    parameter_set: str | None = None,
+    threshold: int | None = None,
+    prefer: str = "raw_per_level",
 ) -> "Request":
+    from typing import get_args
+
+    from ccdflow.cascade.model import Preference, unknown
     from ccdflow.cascade.plan import Request
 
+    if prefer not in get_args(Preference):
+        stop(unknown("--prefer", prefer, get_args(Preference)))
     clock = _moment(now) or datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     return Request(
         targets=tuple(target or ()),
@@ -130,6 +159,9 @@ def _request(
         until=_moment(until, end=True),
         camera=camera,
         now=clock,
+        parameter_set=parameter_set,
+        quality_threshold=threshold,
+        preference=cast(Any, prefer),
     )
 
 
@@ -249,6 +281,9 @@ def plan(
     since: Since = None,
     until: Until = None,
     camera: Camera = None,
+    set_: Set = None,
+    threshold: Threshold = None,
+    prefer: Prefer = "raw_per_level",
     now: Now = None,
     json: Json = False,
 ) -> None:
@@ -258,7 +293,7 @@ def plan(
     from ccdflow.tasks.planning import planned
 
     space = _workspace()
-    request = _request(target, param, night, since, until, camera, now)
+    request = _request(target, param, night, since, until, camera, now, set_, threshold, prefer)
     for problem in recheck_files(space).problems:
         warn(problem)
     found = planned(space, request)
@@ -282,6 +317,8 @@ def _print_plan(rows: list[dict[str, Any]]) -> None:
     print_table(shown, ["key", "step", "what", "state", "inputs", "reason"])
     for row in rows:
         for missing in row["missing"]:
+            if left := queries.survivors_text(missing):
+                typer.echo(f"  {row['key'][:8]} {missing['input']}: {left}")
             for near in missing["nearest"]:
                 typer.echo(f"  {row['key'][:8]} {missing['input']}: {near['name']}: {near['reason']}")
 
@@ -295,6 +332,9 @@ def run(
     since: Since = None,
     until: Until = None,
     camera: Camera = None,
+    set_: Set = None,
+    threshold: Threshold = None,
+    prefer: Prefer = "raw_per_level",
     now: Now = None,
     json: Json = False,
 ) -> None:
@@ -302,7 +342,7 @@ def run(
     from ccdflow.commands.reduction import reduce_now
 
     space = _workspace()
-    request = _request(target, param, night, since, until, camera, now)
+    request = _request(target, param, night, since, until, camera, now, set_, threshold, prefer)
     report = reduce_now(space, paths or [], request, quiet=json)
     if json:
         print_json(report.document())
@@ -414,6 +454,66 @@ def verify(json: Json = False) -> None:
             f"{found['intact']} of {found['products']} products intact, {len(found['foreign'])} foreign files"
         )
     raise typer.Exit(FAILED if found["problems"] else DONE)
+
+
+@app.command()
+def params(
+    step: Annotated[str | None, typer.Argument(help="Only this task's.")] = None,
+    param: Param = None,
+    set_: Set = None,
+    cascade: CascadeName = None,
+    json: Json = False,
+) -> None:
+    """Show the parameters of the workflow and of its tasks: each value, and where it comes from."""
+    from ccdflow.commands import cascades
+
+    found = cascades.read_cascade(_directory, cascade)
+    requested = dict(_assignment(one) for one in param or ())
+    rows = cascades.parameters(found, step, requested, set_)
+    sets = cascades.sets(found)
+    if json:
+        print_json({"parameters": rows, "sets": sets})
+        return
+    shown = ["task", "name", "value", "origin", *(["default", "description"] if step else [])]
+    print_table(rows, shown)
+    if sets and step is None:
+        print_table(sets, ["set", "extends", "description"])
+
+
+@app.command()
+def graph(
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File; its suffix .svg, .dot or .mmd says the format."),
+    ] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="mermaid, dot or svg.")] = None,
+    detailed: Annotated[
+        bool, typer.Option("--detailed", help="Also recipes, conditions, grouping, numbers.")
+    ] = False,
+    jobs: Annotated[bool, typer.Option("--jobs", help="The jobs of a plan, coloured by state.")] = False,
+    target: Target = None,
+    param: Param = None,
+    night: Night = None,
+    camera: Camera = None,
+    set_: Set = None,
+    cascade: CascadeName = None,
+) -> None:
+    """Draw the cascade, or the jobs of a plan, as Mermaid, DOT or SVG."""
+    from ccdflow.cascade.graph import cascade_graph, plan_graph
+    from ccdflow.commands import cascades
+    from ccdflow.tasks.planning import planned
+
+    if jobs:
+        request = _request(target, param, night, None, None, camera, None, set_)
+        found = plan_graph(planned(_workspace(), request))
+    else:
+        found = cascade_graph(cascades.read_cascade(_directory, cascade), detailed=detailed)
+    text = cascades.drawn(found, output, format_)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text, encoding="utf-8")
+        typer.echo(f"{len(found.nodes)} boxes, {len(found.edges)} arrows in {output}")
 
 
 @app.command()

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from ccdflow import __version__
 from ccdflow.cli import app, main
+from ccdflow.config.project import shipped
 from ccdflow.simulate import simulate_night
 
 Command = Callable[..., Result]
@@ -271,6 +272,8 @@ WRONG = {
     "nothing to ingest": (["ingest"], "--catalog"),
     "missing catalogue": (["ingest", "--catalog", "gone.csv"], "gone.csv"),
     "missing file": (["ingest", "gone.fits"], "gone.fits"),
+    "unknown set": (["plan", "--set", "quick"], "unknown parameter set 'quick'"),
+    "unknown preference": (["plan", "--prefer", "rwa"], "rwa.*raw"),
 }
 
 
@@ -375,3 +378,53 @@ def test_an_unknown_command_or_option_is_exit_code_2() -> None:
 def test_the_version_is_told() -> None:
     result = invoke("--version")
     assert (result.exit_code, result.stdout.strip()) == (0, f"ccdflow {__version__}")
+
+
+UNKNOWN = {
+    "task of params": (["params", "stak", "--cascade", "imaging"], "unknown task 'stak'"),
+    "cascade": (["params", "--cascade", "imagin"], "cascade 'imagin' is no file in"),
+    "set of params": (["params", "--cascade", "imaging", "--set", "quick"], "unknown parameter set 'quick'"),
+    "format": (["graph", "--cascade", "imaging", "--format", "png"], "'png'; known: mermaid, dot, svg"),
+    "suffix": (["graph", "--cascade", "imaging", "-o", "x.png"], "x.png says no format"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), UNKNOWN.values(), ids=UNKNOWN)
+def test_what_is_not_known_of_a_cascade_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    code, _, err = program(monkeypatch, capsys, *arguments)
+    assert code == 2 and re.search(words, err) and len(err.splitlines()) == 1
+
+
+# --- the cascade ------------------------------------------------------------------------------------------
+
+
+def test_params_show_values_and_where_they_come_from(tmp_path: Path) -> None:
+    written = (shipped("cascades") / "imaging.yaml").read_text()
+    sets = "parameter_sets:\n  quick: {tasks: {stack: {method: median, max_stack: 3}}}\n"
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(written + sets)
+    found = document(
+        invoke("params", "stack", "--cascade", mine, "--set", "quick", "-p", "stack.sigma=4", "--json")
+    )
+    values = {one["name"]: (one["value"], one["origin"]) for one in found["parameters"]}
+    assert values["method"] == ("median", "set quick")
+    assert values["max_stack"] == (3, "set quick")
+    assert values["sigma"] == (4, "request")
+    assert values["clip"] == ("variance", "recipe")
+    assert [one["set"] for one in found["sets"]] == ["quick"]
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.svg", "<svg"), ("a.dot", "digraph"), ("a.mmd", "flowchart")]
+)
+def test_a_graph_is_written_in_the_format_of_its_suffix(tmp_path: Path, name: str, begins: str) -> None:
+    result = invoke("graph", "--cascade", "imaging", "--detailed", "-o", tmp_path / name)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / name).read_text().startswith(begins)
+
+
+def test_the_graph_of_a_plan_has_its_jobs(filled: Path) -> None:
+    result = invoke("-C", filled, "graph", "--jobs")
+    assert result.exit_code == 0 and "science" in result.stdout and "new" in result.stdout

@@ -256,6 +256,8 @@ def tree_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
         yield "  " * (depth + 1) + f"{name} = {value}"
     for missing in row.get("missing") or ():
         yield "  " * (depth + 1) + f"missing {missing['input']}: {missing['reason']}"
+        if left := survivors_text(missing):
+            yield "  " * (depth + 2) + left
         for near in missing["nearest"]:
             yield "  " * (depth + 2) + f"{near['name']}: {near['reason']}"
     below = [row["made_by"]] if "made_by" in row else []
@@ -300,9 +302,20 @@ def _missing_rows(job: Job) -> list[Row]:
             "input": one.input,
             "reason": one.reason,
             "nearest": [{"name": near.name, "reason": near.reason} for near in one.nearest],
+            "survivors": [{"test": test, "left": left} for test, left in one.survivors],
         }
         for one in job.missing
     ]
+
+
+def survivors_text(missing: Mapping[str, Any]) -> str:
+    """How many candidates were left after each test, up to the first that none has passed."""
+    words = []
+    for one in missing["survivors"]:
+        words.append(f"{one['test']} {one['left']}")
+        if not one["left"]:
+            break
+    return f"left after each test: {', '.join(words)}" if words else ""
 
 
 def inputs_text(row: Mapping[str, Any]) -> str:

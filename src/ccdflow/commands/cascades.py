@@ -1,0 +1,129 @@
+"""What the commands `params`, `graph` and `test` do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ccdflow.cascade.contract import check
+from ccdflow.cascade.graph import Graph, dot, mermaid, svg
+from ccdflow.cascade.jobs import Resolved
+from ccdflow.cascade.model import Cascade, unknown
+from ccdflow.cascade.parameters import (
+    Layer,
+    chosen,
+    grouping,
+    grouping_names,
+    recipe_parameters,
+    tuned,
+)
+from ccdflow.config.project import cascade_path, load_cascade, load_project
+from ccdflow.recipes.catalogue import RECIPES
+
+Row = dict[str, Any]
+
+FORMATS: Mapping[str, Callable[[Graph], str]] = {"mermaid": mermaid, "dot": dot, "svg": svg}
+SUFFIXES = {
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".md": "mermaid",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".svg": "svg",
+}
+GROUPED = "how products are put together"
+
+
+def read_cascade(directory: Path, name: str | None) -> Cascade:
+    """The cascade of a project, or the one that is named: of ccdflow, or a YAML file.
+
+    Raises
+    ------
+    ConfigError, ContractError
+        If it says something that is not understood, or contradicts its recipes.
+    """
+    path = load_project(directory).cascade_path if name is None else cascade_path(name, Path.cwd())
+    found = load_cascade(path)
+    check(found, RECIPES)
+    return found
+
+
+def parameters(
+    cascade: Cascade, step: str | None, requested: Mapping[str, Any], named_set: str | None
+) -> list[Row]:
+    """All values with their origins: of the workflow, and of one step or of all.
+
+    Raises
+    ------
+    ValueError
+        If a step, set, name or value is not known or does not fit.
+    """
+    if step is not None and step not in cascade.tasks:
+        raise ValueError(unknown("task", step, cascade.tasks))
+    found = chosen(cascade, requested, named_set)
+    rows = [
+        _row("", name, value, cascade.parameters[name].default, cascade.parameters[name].description)
+        for name, value in found.workflow.items()
+        if step is None
+    ]
+    now = tuned(cascade, found)
+    for name in now.tasks if step is None else [step]:
+        rows += _of_task(now, name, found.tasks.get(name, ()))
+    return rows
+
+
+def _of_task(cascade: Cascade, name: str, layers: Sequence[Layer]) -> list[Row]:
+    task = cascade.tasks[name]
+    if task.recipe is None:
+        return []
+    recipe = RECIPES[task.recipe]
+    fields = recipe.parameters.model_fields
+    rows = [
+        _row(name, key, value, fields[key].get_default(call_default_factory=True), fields[key].description)
+        for key, value in recipe_parameters(name, task, recipe, layers).items()
+    ]
+    if task.groups:
+        given = {key: Resolved(value, origin) for origin, values in layers for key, value in values.items()}
+        group = given.get("group", Resolved(task.group, "cascade"))
+        rules = grouping(name, task, layers).model_dump()
+        known = [key for key in grouping_names(task) if key in rules]
+        values = {
+            key: Resolved(rules[key], given[key].origin if key in given else "cascade") for key in known
+        }
+        rows += [_row(name, key, value, None, GROUPED) for key, value in {"group": group, **values}.items()]
+    return rows
+
+
+def _row(task: str, name: str, value: Resolved, default: Any, description: str | None) -> Row:
+    return {
+        "task": task,
+        "name": name,
+        "value": value.value,
+        "origin": value.origin,
+        "default": default,
+        "description": description or "",
+    }
+
+
+def sets(cascade: Cascade) -> list[Row]:
+    """Parameter sets of a cascade."""
+    return [
+        {"set": name, "extends": one.extends or "", "description": one.description}
+        for name, one in cascade.parameter_sets.items()
+    ]
+
+
+def drawn(graph: Graph, output: Path | None, wanted: str | None) -> str:
+    """A graph in the format that is named, or that the suffix of the output stands for, else Mermaid.
+
+    Raises
+    ------
+    ValueError
+        If there is no such format.
+    """
+    chosen_format = wanted or (SUFFIXES.get(output.suffix.lower()) if output else "mermaid")
+    if chosen_format is None:
+        known = ", ".join(SUFFIXES)
+        raise ValueError(f"{output} says no format; wanted --format or one of the suffixes {known}")
+    if chosen_format not in FORMATS:
+        raise ValueError(unknown("format", chosen_format, list(FORMATS)))
+    return FORMATS[chosen_format](graph)
