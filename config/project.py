@@ -2,6 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +18,7 @@ store: store                          # folder of the products
 cascade: imaging                      # name of a cascade that comes with ccdflow, or the path of a YAML file
 # instruments: [instruments]          # folders with instrument files of your own; they come before ours
 # keep_alive: 60                      # seconds after which the job of a silent worker is given to another
+# executor: stub                      # recipes that make products of 2 x 2 pixels, to try a cascade
 """
 
 
@@ -33,6 +35,8 @@ class ProjectFile(BaseModel):
     """Name of a cascade that comes with ccdflow, or path of a YAML file."""
     instruments: tuple[str, ...] = ()
     """Folders with instrument files; the first that claims a header wins."""
+    executor: Literal["recipes", "stub"] = "recipes"
+    """Whether jobs call their recipes, or stubs that make products of 2 x 2 pixels."""
     keep_alive: float = 60.0
     """Seconds without a sign of life after which a job is given to another worker."""
 
@@ -48,6 +52,7 @@ class Project(BaseModel):
     cascade_path: Path
     instruments: tuple[Path, ...]
     keep_alive: float
+    executor: Literal["recipes", "stub"] = "recipes"
 
     @property
     def scratch(self) -> Path:
@@ -77,6 +82,7 @@ def load_project(directory: Path) -> Project:
         cascade_path=cascade_path(found.cascade, root),
         instruments=tuple(root / one for one in found.instruments),
         keep_alive=found.keep_alive,
+        executor=found.executor,
     )
 
 

@@ -13,7 +13,6 @@ from ccdflow.cascade.amplifiers import detector_digest
 from ccdflow.cascade.associate import Barrier
 from ccdflow.cascade.jobs import Job
 from ccdflow.cascade.plan import Known, Plan, Request, plan
-from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
@@ -23,7 +22,7 @@ def planned(space: Workspace, request: Request, failed: Collection[str] = frozen
     """The plan for a request; nothing is written. Jobs count as done where their products are intact."""
     known = Known(
         cascade=space.cascade,
-        recipes=RECIPES,
+        recipes=space.recipes,
         frames=space.registry.frames(),
         done=space.intact_keys(),
         detectors={one.name: detector_digest(one) for one in space.instruments},

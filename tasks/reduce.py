@@ -88,7 +88,7 @@ def _done_by_another(space: Workspace, key: str) -> Record | None:
 def _do(space: Workspace, begun: Begun) -> list[Made]:
     """Read, call the recipe, write."""
     job = begun.job
-    recipe = RECIPES[job.recipe]
+    recipe = space.recipes[job.recipe]
     inputs = read_inputs(space, job)
     values = {name: one["value"] for name, one in job.parameters.items()}
     result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))

@@ -1,5 +1,6 @@
 """A project opened for work: its registry, its store, its cascade and its instruments."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,9 @@ from ccdflow.cascade.instrument import Instrument
 from ccdflow.cascade.model import Cascade
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.project import PROJECT_FILE, Project, load_cascade, load_project, shipped
+from ccdflow.recipes.catalogue import RECIPES
+from ccdflow.recipes.recipe import Recipe
+from ccdflow.recipes.stub import Stubs
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,11 @@ class Workspace:
     store: Store
     cascade: Cascade
     instruments: tuple[Instrument, ...]
+
+    @property
+    def recipes(self) -> Mapping[str, Recipe]:
+        """The recipes that jobs call, by name."""
+        return Stubs(RECIPES) if self.project.executor == "stub" else RECIPES
 
     def intact_keys(self) -> set[str]:
         """Keys of the jobs whose products are all there, as they were written.

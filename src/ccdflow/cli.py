@@ -13,6 +13,7 @@ from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, prin
 # Each command imports what it needs: what others need would take it a second to start.
 if TYPE_CHECKING:
     from ccdflow.cascade.plan import Request
+    from ccdflow.commands.scenarios import Verdict
     from ccdflow.tasks.workspace import Workspace
 
 app = typer.Typer(
@@ -514,6 +515,48 @@ def graph(
     else:
         output.write_text(text, encoding="utf-8")
         typer.echo(f"{len(found.nodes)} boxes, {len(found.edges)} arrows in {output}")
+
+
+@app.command("test")
+def test_(
+    files: Annotated[
+        list[Path], typer.Argument(help="Workflow tests in EDPS's JSON format or its superset.")
+    ],
+    only: Annotated[
+        str | None, typer.Option("-k", help="Only scenarios whose description holds this text.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run workflow tests: frames that exist as headers only, and the jobs that must come of them."""
+    from ccdflow.commands.scenarios import read_scenarios, run_scenario
+
+    verdicts = []
+    for file in files:
+        shared = read_scenarios(file)
+        for scenario in shared.scenarios:
+            if only is None or only.lower() in scenario.description.lower():
+                verdicts.append((file, run_scenario(file, shared, scenario)))
+                if not json:
+                    _show_verdict(*verdicts[-1])
+    failed = sum(not one.passed for _, one in verdicts)
+    if json:
+        rows = [{"file": file, "passed": one.passed, **vars(one)} for file, one in verdicts]
+        print_json({"scenarios": rows, "failed": failed})
+    elif verdicts:
+        skipped = sum(one.skipped for _, one in verdicts)
+        typer.echo(f"{len(verdicts) - failed - skipped} passed, {failed} failed, {skipped} skipped")
+    if not verdicts:
+        stop("no scenario was run")
+    raise typer.Exit(FAILED if failed else DONE)
+
+
+def _show_verdict(file: Path, verdict: "Verdict") -> None:
+    word = "skipped" if verdict.skipped else "passed" if verdict.passed else "FAILED"
+    typer.echo(f"{word:8} {file.name}: {verdict.description}")
+    for problem in verdict.problems:
+        typer.echo(f"         {problem}")
+    for job in verdict.jobs if verdict.problems else ():
+        typer.echo(f"         planned: {job}")
 
 
 @app.command()

@@ -1,0 +1,60 @@
+"""pytest collects workflow tests: files ``*.cascade.json`` and ``*.cascade.yaml``, one test for each scenario."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ccdflow.commands.scenarios import Scenario, ScenarioFile
+
+SUFFIXES = (".cascade.json", ".cascade.yaml", ".cascade.yml")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "_File | None":
+    """Take files of workflow tests."""
+    return _File.from_parent(parent, path=file_path) if file_path.name.endswith(SUFFIXES) else None
+
+
+class _File(pytest.File):
+    """A file of scenarios."""
+
+    def collect(self) -> Iterator["_Item"]:
+        from ccdflow.commands.scenarios import read_scenarios
+
+        shared = read_scenarios(self.path)
+        for scenario in shared.scenarios:
+            yield _Item.from_parent(self, name=scenario.description, shared=shared, scenario=scenario)
+
+
+class _FailedError(Exception):
+    """A scenario that does not hold."""
+
+
+class _Item(pytest.Item):
+    """One scenario."""
+
+    def __init__(
+        self, name: str, parent: pytest.Collector, shared: "ScenarioFile", scenario: "Scenario"
+    ) -> None:
+        super().__init__(name, parent)
+        self.shared, self.scenario = shared, scenario
+
+    def runtest(self) -> None:
+        from ccdflow.commands.scenarios import run_scenario
+
+        verdict = run_scenario(self.path, self.shared, self.scenario)
+        if verdict.skipped:
+            pytest.skip("skip is true")
+        if not verdict.passed:
+            raise _FailedError("\n".join([*verdict.problems, "planned:", *verdict.jobs]))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
+        """What is wrong, without a traceback of ours."""
+        if isinstance(excinfo.value, _FailedError):
+            return str(excinfo.value)
+        return str(super().repr_failure(excinfo))
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, f"{self.path.name}: {self.name}"
