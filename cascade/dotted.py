@@ -9,6 +9,21 @@ Function = Callable[..., Any]
 
 
 @cache
+def named(path: str) -> Any:
+    """What a dotted path names.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"function {path!r} can't be imported: {error}") from None
+
+
 def function(path: str) -> Function:
     """The function that a dotted path names.
 
@@ -17,11 +32,7 @@ def function(path: str) -> Function:
     ValueError
         If there is none.
     """
-    module, _, name = path.rpartition(".")
-    try:
-        found: Function = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"function {path!r} can't be imported: {error}") from None
+    found: Function = named(path)
     if not callable(found):
         raise ValueError(f"function {path!r} is no function but {type(found).__name__}")
     return found

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, mod
 from ccdflow.cascade import dotted, expressions
 from ccdflow.cascade.associate import Rule
 from ccdflow.cascade.grouping import GroupSpec
+from ccdflow.cascade.ownrecipes import OwnRecipe
 from ccdflow.cascade.sequences import SequenceRules
 
 Preference = Literal["raw_per_level", "master_per_level", "raw", "master"]
@@ -159,6 +160,8 @@ class Cascade(Model):
     """Workflow parameters."""
     parameter_sets: dict[str, ParameterSet] = Field(default_factory=dict)
     """Sets of values by name; ``default`` applies where a request names none."""
+    recipes: dict[str, OwnRecipe] = Field(default_factory=dict)
+    """Recipes of its own."""
     sources: dict[str, DataSource]
     tasks: dict[str, Step]
 

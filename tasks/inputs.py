@@ -11,6 +11,7 @@ from ccdflow.cascade.amplifiers import detector
 from ccdflow.cascade.classify import FileFacts, describe
 from ccdflow.cascade.headers import cards_of
 from ccdflow.cascade.instrument import Instrument, find_instrument
+from ccdflow.cascade.records import CLASSES
 from ccdflow.recipes.detector import Detector, RawFrame
 from ccdflow.recipes.recipe import Inputs
 from ccdflow.tasks.masters import MASTERS
@@ -50,6 +51,7 @@ class JobInputs:
     headers: list[Mapping[str, Any]] = field(default_factory=list)
     comments: Mapping[str, str] = field(default_factory=dict)
     trim: tuple[int, int] = (0, 0)
+    paths: dict[str, list[Path]] = field(default_factory=dict)
 
     def add_raw(self, role: str, path: Path, instruments: Sequence[Instrument], note: InputNote) -> None:
         """Take a raw file; pixels are read when the recipe cuts them.
@@ -69,6 +71,7 @@ class JobInputs:
         exptime = describe(file.header, file.shape, instruments, facts).exptime
         self.by_role.setdefault(role, []).append(RawFrame(file.pixels, made, exptime or 0.0, path.name))
         self.notes.append(note)
+        self.paths.setdefault(role, []).append(path)
         if role == "main":
             self.headers.append(file.header)
             self.comments = self.comments or file.comments
@@ -79,6 +82,7 @@ class JobInputs:
         product = read_product(path) if role == "main" else MASTERS.product(path)
         self.by_role.setdefault(role, []).append(product)
         self.notes.append(note)
+        self.paths.setdefault(role, []).append(path)
         if role == "main":
             self.headers.append(product.header)
 
@@ -142,7 +146,10 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
             raw = Path(frames[one.frame].path or "")
             _check_content(space, raw, one.frame, one.identity)
             note = InputNote(one.role, raw.name, one.identity, "raw", one.level)
-            inputs.add_raw(one.role, raw, space.instruments, note)
+            if frames[one.frame].frame_class in CLASSES:
+                inputs.add_raw(one.role, raw, space.instruments, note)
+            else:  # a product that was made elsewhere
+                inputs.add_product(one.role, raw, note)
     return inputs
 
 

@@ -1,7 +1,8 @@
 """One job as a Prefect task: claim, read, call one recipe, write, finish."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Any
 
 from prefect import get_run_logger
@@ -13,7 +14,7 @@ from ccdflow.archive.jobs import Begun, JobRecord, LeaseLostError
 from ccdflow.archive.owners import this_owner
 from ccdflow.archive.products import Made
 from ccdflow.cascade.jobs import Job
-from ccdflow.recipes.catalogue import RECIPES
+from ccdflow.tasks.external import run_external
 from ccdflow.tasks.inputs import read_inputs
 from ccdflow.tasks.leases import kept_alive
 from ccdflow.tasks.outputs import store_result
@@ -91,7 +92,11 @@ def _do(space: Workspace, begun: Begun) -> list[Made]:
     recipe = space.recipes[job.recipe]
     inputs = read_inputs(space, job)
     values = {name: one["value"] for name, one in job.parameters.items()}
-    result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
+    own = space.cascade.recipes.get(job.recipe)
+    if own is not None and own.is_external and space.project.executor == "recipes":
+        result = run_external(own, inputs.paths, values)
+    else:
+        result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
     for sentence in result.warnings:
         get_run_logger().warning(sentence)
     paths = dict(begun.outputs)
@@ -114,16 +119,16 @@ def _stages(space: Workspace) -> dict[str, str]:
     return {name: step.stage for name, step in space.cascade.tasks.items()}
 
 
-RECIPE_TASKS: Mapping[str, Task[[str, str], Record]] = {
-    name: Task(
+@cache
+def _task_of(recipe: str) -> Task[[str, str], Record]:
+    """The task that runs the jobs of a recipe."""
+    return Task(
         reduce_job,
-        name=name,
+        name=recipe,
         persist_result=True,
         result_serializer="json",
         cache_policy=CacheKeyFnPolicy(cache_key_fn=job_key_of),
     )
-    for name in RECIPES
-}
 
 
 def recipe_task(project: str, job: Job, done: Collection[str] | None = None) -> Task[[str, str], Record]:
@@ -136,7 +141,7 @@ def recipe_task(project: str, job: Job, done: Collection[str] | None = None) -> 
     frame = job.group.frames[0]
     object_ = frame.object if job.stage != "calibrate" else ""
     words = [frame.camera, job.step, object_, frame.filter, frame.obsdate[:19]]
-    return RECIPE_TASKS[job.recipe].with_options(
+    return _task_of(job.recipe).with_options(
         task_run_name=" ".join(word for word in words if word) + f" {job.key[:8]}",
         result_storage=space.project.store / RESULTS,
         refresh_cache=job.key not in (space.registry.done_keys() if done is None else done),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ccdflow.archive.jobs import JobFilter
@@ -10,6 +10,7 @@ from ccdflow.archive.registry import Registry
 from ccdflow.archive.store import Store
 from ccdflow.cascade.instrument import Instrument
 from ccdflow.cascade.model import Cascade
+from ccdflow.cascade.ownrecipes import Recipes
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.project import PROJECT_FILE, Project, load_cascade, load_project, shipped
 from ccdflow.recipes.catalogue import RECIPES
@@ -27,10 +28,11 @@ class Workspace:
     cascade: Cascade
     instruments: tuple[Instrument, ...]
 
-    @property
+    @cached_property
     def recipes(self) -> Mapping[str, Recipe]:
         """The recipes that jobs call, by name."""
-        return Stubs(RECIPES) if self.project.executor == "stub" else RECIPES
+        known = Recipes(RECIPES, self.cascade.recipes) if self.cascade.recipes else RECIPES
+        return Stubs(known) if self.project.executor == "stub" else known
 
     def intact_keys(self) -> set[str]:
         """Keys of the jobs whose products are all there, as they were written.

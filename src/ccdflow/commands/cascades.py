@@ -8,6 +8,7 @@ from ccdflow.cascade.contract import check
 from ccdflow.cascade.graph import Graph, dot, mermaid, svg
 from ccdflow.cascade.jobs import Resolved
 from ccdflow.cascade.model import Cascade, unknown
+from ccdflow.cascade.ownrecipes import Recipes
 from ccdflow.cascade.parameters import (
     Layer,
     chosen,
@@ -18,6 +19,7 @@ from ccdflow.cascade.parameters import (
 )
 from ccdflow.config.project import cascade_path, load_cascade, load_project
 from ccdflow.recipes.catalogue import RECIPES
+from ccdflow.recipes.recipe import Recipe
 
 Row = dict[str, Any]
 
@@ -43,8 +45,13 @@ def read_cascade(directory: Path, name: str | None) -> Cascade:
     """
     path = load_project(directory).cascade_path if name is None else cascade_path(name, Path.cwd())
     found = load_cascade(path)
-    check(found, RECIPES)
+    check(found, recipes_of(found))
     return found
+
+
+def recipes_of(cascade: Cascade) -> Mapping[str, Recipe]:
+    """The recipes that a cascade may use."""
+    return Recipes(RECIPES, cascade.recipes)
 
 
 def parameters(
@@ -75,7 +82,7 @@ def _of_task(cascade: Cascade, name: str, layers: Sequence[Layer]) -> list[Row]:
     task = cascade.tasks[name]
     if task.recipe is None:
         return []
-    recipe = RECIPES[task.recipe]
+    recipe = recipes_of(cascade)[task.recipe]
     fields = recipe.parameters.model_fields
     rows = [
         _row(name, key, value, fields[key].get_default(call_default_factory=True), fields[key].description)

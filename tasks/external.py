@@ -1,0 +1,92 @@
+"""Recipes that are programs of their own: files in, files out, an exit code."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ccdflow.archive.product import ProductFileError, read_image, read_product
+from ccdflow.cascade.ownrecipes import PLACE, OwnRecipe
+from ccdflow.recipes.recipe import Output, Result
+
+
+def run_external(
+    own: OwnRecipe, inputs: Mapping[str, Sequence[Path]], parameters: Mapping[str, Any]
+) -> Result:
+    """Run a module or program in an empty folder, and take the files that it leaves as its outputs.
+
+    An argument that is nothing but the place of a role becomes one argument for each file. Outputs are FITS files
+    with an image in the primary HDU, and ``UNCERT``, ``MASK`` and ``DQ`` as products have them, or with a ``TABLE``;
+    without ``UNCERT`` the variance is 0.
+
+    Raises
+    ------
+    ValueError
+        If the program can't be started, ends with another exit code than 0 (the last line of its standard error
+        says why), or leaves an output out.
+    """
+    with tempfile.TemporaryDirectory(prefix="ccdflow-recipe-") as name:
+        folder = Path(name)
+        outputs = {category: folder / f"{category}.fits" for category in own.outputs}
+        job = folder / "job.json"
+        files = {role: [str(path) for path in paths] for role, paths in inputs.items()}
+        named = {category: str(path) for category, path in outputs.items()}
+        job.write_text(json.dumps({"inputs": files, "outputs": named, "parameters": dict(parameters)}))
+        _call(_arguments(own, files, named, parameters, job), folder)
+        return Result({category: _output(category, path) for category, path in outputs.items()})
+
+
+def _arguments(
+    own: OwnRecipe,
+    files: Mapping[str, Sequence[str]],
+    outputs: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    job: Path,
+) -> list[str]:
+    if own.module:
+        return [sys.executable, "-m", own.module, str(job)]
+    values = {name: str(value) for name, value in parameters.items()} | {"job": str(job)}
+    values |= {f"out.{category}": path for category, path in outputs.items()}
+    values |= {role: " ".join(files.get(role, ())) for role in own.inputs}
+    made: list[str] = []
+    for argument in own.program:
+        alone = PLACE.fullmatch(argument)
+        if alone and alone[1] in own.inputs:
+            made += files.get(alone[1], ())
+        else:
+            made.append(PLACE.sub(lambda found: values[found[1]], argument))
+    return made
+
+
+def _call(arguments: Sequence[str], folder: Path) -> None:
+    try:
+        ran = subprocess.run(
+            arguments,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise ValueError(f"{arguments[0]} can't be started: {error.strerror or error}") from None
+    if ran.returncode != 0:
+        said = [line.strip() for line in ran.stderr.splitlines() if line.strip()]
+        raise ValueError(
+            f"{arguments[0]} ended with {ran.returncode}: {said[-1] if said else 'it said nothing'}"
+        )
+
+
+def _output(category: str, path: Path) -> Output:
+    if not path.is_file():
+        raise ValueError(f"it left no {category}: {path.name} is not there")
+    try:
+        product = read_product(path)
+    except ProductFileError as error:
+        raise ValueError(f"its {category} can't be read: {error}") from None
+    image = None if product.image is None else read_image(product)
+    return Output(image, table=product.table)
