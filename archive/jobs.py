@@ -3,10 +3,12 @@
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccdflow.archive.database import now
 from ccdflow.archive.frames import batches, ignoring
@@ -221,45 +223,68 @@ def repoint(session: Session, frames: Mapping[str, Sequence[int]]) -> None:
 
 def claim(session: Session, key: str, owner: str, lease: float) -> Claim | None:
     """Take a job that waits, has failed, or whose owner is silent for longer than `lease` seconds or dead."""
-    row = _taken(session, key, owner, lease, (Job.attempts,))
+    row = _taken(session, key, owner, lease, ("attempts",))
     return None if row is None else Claim(key, owner, row[0])
 
 
-def _taken(session: Session, key: str, owner: str, lease: float, columns: Sequence[Any]) -> Any | None:
+def _taken(session: Session, key: str, owner: str, lease: float, columns: tuple[str, ...]) -> Any | None:
     """Columns of a job that was claimed; None where it can't be."""
-    silent = or_(Job.heartbeat.is_(None), Job.heartbeat < clock() - lease)
-    free = or_(Job.state.in_(("planned", "failed")), and_(Job.state == "running", silent))
-    row = _take(session, key, owner, free, columns)
+    connection, moment = session.connection(), clock()
+    given = {"its_key": key, "taker": owner, "beat": moment, "at": now(), "silent": moment - lease}
+    row = connection.execute(_taking(columns), given).one_or_none()
     if row is None:
-        found = session.execute(select(Job.state, Job.owner).where(Job.key == key)).one_or_none()
+        found = connection.execute(_HOLDER, {"its_key": key}).one_or_none()
         if found is None:
             raise KeyError(f"no job {key!r} in the registry")
         if found.state == "running" and is_dead(found.owner):
-            dead = and_(Job.state == "running", Job.owner == found.owner)
-            row = _take(session, key, owner, dead, columns)
+            row = connection.execute(_taking(columns, dead=True), given | {"dead": found.owner}).one_or_none()
     return row
 
 
-def _take(
-    session: Session, key: str, owner: str, test: ColumnElement[bool], columns: Sequence[Any]
-) -> Any | None:
-    """Give a job to an owner if it passes a test; gives columns of it."""
-    values = {"state": "running", "reason": "", "owner": owner, "heartbeat": clock(), "started_at": now()}
-    taken = update(Job).where(Job.key == key, test)
-    taken = taken.values(**values, attempts=Job.attempts + 1, finished_at="")
-    returning = taken.returning(*columns).execution_options(synchronize_session=False)
-    return session.execute(returning).one_or_none()
+_JOB = table(Job).c
+_HOLDER = select(_JOB.state, _JOB.owner).where(_JOB.key == bindparam("its_key"))
+
+
+@lru_cache
+def _taking(columns: tuple[str, ...], *, dead: bool = False) -> ReturningUpdate[Any]:
+    """The statement that gives a job to an owner: one that nobody works on, or that a dead one has held."""
+    silent = or_(_JOB.heartbeat.is_(None), _JOB.heartbeat < bindparam("silent"))
+    free = or_(_JOB.state.in_(("planned", "failed")), and_(_JOB.state == "running", silent))
+    test = and_(_JOB.state == "running", _JOB.owner == bindparam("dead")) if dead else free
+    values: dict[str, Any] = {
+        "state": "running",
+        "reason": "",
+        "finished_at": "",
+        "attempts": _JOB.attempts + 1,
+    }
+    values |= {"owner": bindparam("taker"), "heartbeat": bindparam("beat"), "started_at": bindparam("at")}
+    taken = table(Job).update().where(_JOB.key == bindparam("its_key"), test).values(values)
+    return taken.returning(*(_JOB[name] for name in columns))
 
 
 def begin(session: Session, key: str, owner: str, lease: float) -> Begun | None:
     """Claim a job, and read what its worker has to know; None where it is done, can't be done, or is being done."""
-    row = _taken(session, key, owner, lease, _COLUMNS)
+    row = _taken(session, key, owner, lease, _NAMES)
     if row is None:
         return None
-    job = JobRecord(*[*row, tuple(_inputs(session, [Job.key == key]).get(key, ()))])
-    outputs = select(Product.category, Product.path).where(Product.job_key == key).order_by(Product.id)
-    rows = session.execute(outputs).all()
-    return Begun(job, tuple(_frames_behind(session, job)), tuple((one[0], one[1]) for one in rows))
+    connection, given = session.connection(), {"its_key": key}
+    inputs = tuple(InputRecord(*one) for one in connection.execute(_INPUTS_OF, given))
+    job = JobRecord(*[*row, inputs])
+    outputs = tuple((one[0], one[1]) for one in connection.execute(_OUTPUTS_OF, given))
+    return Begun(job, tuple(_frames_behind(session, job)), outputs)
+
+
+_NAMES = tuple(name for name in JobRecord.__annotations__ if name != "inputs")
+_OF = table(JobInput).c
+_INPUTS_OF = (
+    select(_OF.role, _OF.identity, _OF.frame_id, _OF.parent_job_key, _OF.level)
+    .where(_OF.job_key == bindparam("its_key"))
+    .order_by(case((_OF.role == "main", 0), else_=1), _OF.role, _OF.position)
+)
+_MADE = table(Product).c
+_OUTPUTS_OF = (
+    select(_MADE.category, _MADE.path).where(_MADE.job_key == bindparam("its_key")).order_by(_MADE.id)
+)
 
 
 def beat(session: Session, held: Collection[tuple[str, str]]) -> None:
@@ -271,11 +296,23 @@ def beat(session: Session, held: Collection[tuple[str, str]]) -> None:
 
 def set_state(session: Session, key: str, owner: str, values: Mapping[str, Any]) -> bool:
     """Change a job that `owner` holds; False where it does not hold it."""
-    held = update(Job).where(Job.key == key, Job.owner == owner, Job.state == "running")
-    result = session.execute(
-        held.values(**values).returning(Job.key).execution_options(synchronize_session=False)
-    )
-    return result.scalar_one_or_none() is not None
+    return held_job(session, key, owner, values, ("key",)) is not None
+
+
+def held_job(
+    session: Session, key: str, owner: str, values: Mapping[str, Any], columns: tuple[str, ...]
+) -> Any | None:
+    """Change a job that `owner` holds, and give some of its columns; None where it does not hold it."""
+    given = {"its_key": key, "holder": owner, **values}
+    return session.connection().execute(_changing(tuple(values), columns), given).one_or_none()
+
+
+@lru_cache
+def _changing(names: tuple[str, ...], columns: tuple[str, ...]) -> ReturningUpdate[Any]:
+    """The statement that changes these columns of a job that is held."""
+    held = _JOB.key == bindparam("its_key"), _JOB.owner == bindparam("holder"), _JOB.state == "running"
+    values: dict[str, Any] = {name: bindparam(name) for name in names}
+    return table(Job).update().where(*held).values(values).returning(*(_JOB[name] for name in columns))
 
 
 def sweep(session: Session, lease: float) -> list[str]:
@@ -389,15 +426,20 @@ def _frames_behind(session: Session, job: JobRecord) -> list[int]:
 
 def main_frames(session: Session, key: str) -> list[int]:
     """Raw frames behind the main input of a job, in order."""
-    columns = select(JobInput.frame_id, JobInput.parent_job_key)
-    main = columns.where(JobInput.job_key == key, JobInput.role == "main")
     found: list[int] = []
-    for frame, parent in session.execute(main.order_by(JobInput.position)).all():
+    for frame, parent in session.connection().execute(_MAIN_OF, {"its_key": key}).all():
         if frame is not None:
             found.append(frame)
         elif parent is not None:
             found += main_frames(session, parent)
     return found
+
+
+_MAIN_OF = (
+    select(_OF.frame_id, _OF.parent_job_key)
+    .where(_OF.job_key == bindparam("its_key"), _OF.role == "main")
+    .order_by(_OF.position)
+)
 
 
 def keys_of_frames(session: Session, frames: Collection[int]) -> set[str]:

@@ -82,7 +82,7 @@ def set_stages(session: Session, states: Sequence[StageState]) -> None:
     }
     if rows:
         statement = replacing(session, table(FrameStage), "state", "reason", "updated")
-        session.execute(statement, list(rows.values()))
+        session.connection().execute(statement, list(rows.values()))
 
 
 def states(session: Session, stage: str, frames: Collection[int]) -> dict[int, str]:

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Update, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from ccdflow.archive.database import now
 from ccdflow.archive.frames import batches, ignoring, replacing
-from ccdflow.archive.jobs import JobFilter, LeaseLostError, input_row, jobs
+from ccdflow.archive.jobs import JobFilter, LeaseLostError, held_job, input_row, jobs
 from ccdflow.archive.models import (
     Collection as CollectionRow,
 )
@@ -95,14 +96,10 @@ _PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
 def finish(session: Session, key: str, owner: str, made: Sequence[Made]) -> list[int]:
     """Record what a job made; gives the products' ids in the order of `made`."""
     done = {"state": "done", "reason": "", "finished_at": now(), "heartbeat": None}
-    held = update(Job).where(Job.key == key, Job.owner == owner, Job.state == "running").values(**done)
-    columns = [getattr(Job, name) for name in (*_PLACE, "set_id")]
-    job = session.execute(held.returning(*columns).execution_options(**_UNSYNCED)).one_or_none()
+    job = held_job(session, key, owner, done, (*_PLACE, "set_id"))
     if job is None:
         raise LeaseLostError(f"job {key[:8]} is not {owner}'s any more: what it made does not count")
-    rows = session.execute(
-        select(Product.category, Product.id, Product.state).where(Product.job_key == key)
-    ).all()
+    rows = session.connection().execute(_PRODUCTS_OF, {"its_key": key}).all()
     known = {category: identity for category, identity, _ in rows}
     place = dict(zip(_PLACE, job[:-1], strict=True)) | {"job_key": key}
     ids = [_finish_product(session, known.get(one.category), place, one) for one in made]
@@ -114,11 +111,25 @@ def finish(session: Session, key: str, owner: str, made: Sequence[Made]) -> list
     return ids
 
 
+_PRODUCT, _QUALITY = table(Product).c, table(ProductQuality).c
+_PRODUCTS_OF = select(_PRODUCT.category, _PRODUCT.id, _PRODUCT.state).where(
+    _PRODUCT.job_key == bindparam("its_key")
+)
+_FORGET_QUALITY = table(ProductQuality).delete().where(_QUALITY.product_id == bindparam("its_id"))
+
+
+@lru_cache
+def _updating(*names: str) -> Update:
+    """The statement that changes these columns of a product."""
+    values: dict[str, Any] = {name: bindparam(name) for name in names}
+    return table(Product).update().where(_PRODUCT.id == bindparam("its_id")).values(values)
+
+
 def _finish_product(session: Session, identity: int | None, place: Mapping[str, str], made: Made) -> int:
-    product = table(Product)
+    connection = session.connection()
     if identity is None:
         row = {**place, "category": made.category, "path": made.path}
-        identity = session.execute(product.insert().values(row).returning(product.c.id)).scalar_one()
+        identity = connection.execute(table(Product).insert().values(row).returning(_PRODUCT.id)).scalar_one()
     values = {
         "path": made.path,
         "sha256": made.sha256,
@@ -129,15 +140,14 @@ def _finish_product(session: Session, identity: int | None, place: Mapping[str, 
     }
     values |= {} if made.exptime is None else {"exptime": made.exptime}
     values |= {} if made.obsdate is None else {"obsdate": made.obsdate}
-    session.execute(product.update().where(product.c.id == identity).values(values))
-    quality = table(ProductQuality)
-    session.execute(quality.delete().where(quality.c.product_id == identity))
+    connection.execute(_updating(*values), {"its_id": identity, **values})
+    connection.execute(_FORGET_QUALITY, {"its_id": identity})
     rows = [
         {"product_id": identity, "name": name, "value": float(value) if math.isfinite(value) else None}
         for name, value in made.quality.items()
     ]
     if rows:
-        session.execute(replacing(session, quality, "value"), rows)
+        connection.execute(replacing(session, table(ProductQuality), "value"), rows)
     return int(identity)
 
 

@@ -35,7 +35,7 @@ from ccdflow.tasks.outputs import store_result
 from ccdflow.tasks.planning import make_plan
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
-JOBS = 300
+JOBS = 1000
 SHAPE = (8, 8)
 WANTED_MS = 10.0
 """What a job may cost above bare Prefect and above its files, in milliseconds of CPU: the wall of a shared machine
