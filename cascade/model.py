@@ -112,10 +112,6 @@ class Step(Model):
     """Dotted paths of functions that give parameters of the recipe, name to value, for each job."""
     outputs: tuple[str, ...] | None = None
     """Categories that other tasks may take; without, all that the recipe makes."""
-    cores: PositiveInt = 1
-    """Cores that a job keeps busy."""
-    memory: PositiveInt = 0
-    """Megabytes that a job needs."""
     tags: tuple[str, ...] = ()
     """Names by which several tasks are asked for together (EDPS's meta-targets): science, qc, ..."""
     description: str = ""
