@@ -425,6 +425,27 @@ def explain(
 
 
 @app.command()
+def event(
+    what: Annotated[str, typer.Argument(help="What happened to the instrument: 'detector swapped'.")],
+    when: Annotated[str, typer.Option(help="When, ISO, UTC.")],
+    telescope: Annotated[str, typer.Option(help="Only this telescope.")] = "",
+    camera: Annotated[str, typer.Option(help="Only this camera.")] = "",
+    instrument: Annotated[str, typer.Option(help="Only this instrument.")] = "",
+    json: Json = False,
+) -> None:
+    """Record what happened to an instrument: calibrations from before are not used for frames after it."""
+    from ccdflow.archive.outbox import InstrumentChange
+
+    change = InstrumentChange(_moment(when) or "", what, telescope, camera, instrument)
+    _workspace().registry.add_instrument_event(change)
+    if json:
+        print_json(vars(change))
+    else:
+        where = " ".join(one for one in (telescope, camera, instrument) if one) or "all instruments"
+        typer.echo(f"{change.happened} {where}: {what}")
+
+
+@app.command()
 def status(night: Night = None, json: Json = False) -> None:
     """Count frames by night, stage and state; for each night the ledger balances."""
     from ccdflow.commands import queries

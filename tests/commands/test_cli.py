@@ -255,6 +255,23 @@ def test_people_get_a_table(filled: Path, arguments: list[str]) -> None:
     assert not result.stdout.lstrip().startswith(("{", "["))
 
 
+def test_what_happened_to_an_instrument_parts_calibrations_from_frames(project: Path, raw: Path) -> None:
+    def bias_missing() -> list[str]:
+        jobs = document(invoke("-C", project, "plan", "--target", "science", "--json"))["jobs"]
+        (job, *_) = [one for one in jobs if one["step"] == "science"]
+        return [one["nearest"][0]["reason"] for one in job["missing"] if one["input"] == "bias"]
+
+    invoke("-C", project, "ingest", raw)
+    assert bias_missing() == []
+    other = invoke("-C", project, "event", "mirror coated", "--when", "2026-03-01T20:02:30", "--camera", "D")
+    assert other.exit_code == 0 and bias_missing() == []
+    result = invoke(
+        "-C", project, "event", "detector swapped", "--when", "2026-03-01T20:02:30", "--camera", "C"
+    )
+    assert result.exit_code == 0 and "detector swapped" in result.stdout
+    assert bias_missing() == ["detector swapped on 2026-03-01 lies between"]
+
+
 # --- what is wrong, in one line ----------------------------------------------------------------------
 
 WRONG = {
@@ -272,6 +289,7 @@ WRONG = {
     "nothing to ingest": (["ingest"], "--catalog"),
     "missing catalogue": (["ingest", "--catalog", "gone.csv"], "gone.csv"),
     "missing file": (["ingest", "gone.fits"], "gone.fits"),
+    "no time of an event": (["event", "swapped", "--when", "noon"], "noon.*ISO"),
     "unknown set": (["plan", "--set", "quick"], "unknown parameter set 'quick'"),
     "unknown preference": (["plan", "--prefer", "rwa"], "rwa.*raw"),
 }
