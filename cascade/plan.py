@@ -100,6 +100,31 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class DataSet:
+    """All that one job needs: the job, and the data sets of the jobs whose products it takes, by role.
+
+    `level` is the worst association level in it, `complete` whether all of it can be made.
+    """
+
+    job: Job
+    needs: tuple[tuple[str, "DataSet"], ...]
+    level: int
+    complete: bool
+
+
+def data_sets(found: Plan) -> list[DataSet]:
+    """The data sets of a plan's target jobs, which are those whose products no other job of it takes."""
+    made: dict[str, DataSet] = {}
+    for job in found.jobs:  # each after those whose products it takes
+        needs = tuple((one.role, made[one.job]) for one in job.inputs if one.job in made)
+        levels = [job.level, *(one.level for _, one in needs)]
+        complete = not job.missing and all(one.complete for _, one in needs)
+        made[job.key] = DataSet(job, needs, max(levels), complete)
+    taken = {key for job in found.jobs for key in job.parents}
+    return [one for key, one in made.items() if key not in taken]
+
+
+@dataclass(frozen=True)
 class Known:
     """What the planner is told: the cascade, the recipes' declarations, and what exists.
 

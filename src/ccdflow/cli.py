@@ -286,6 +286,7 @@ def plan(
     threshold: Threshold = None,
     prefer: Prefer = "raw_per_level",
     now: Now = None,
+    tree: Annotated[bool, typer.Option("--tree", help="Data sets: all that each target job needs.")] = False,
     json: Json = False,
 ) -> None:
     """Show the jobs that a run would do: new, reused, incomplete and why."""
@@ -300,9 +301,14 @@ def plan(
     found = planned(space, request)
     rows = queries.plan_rows(space, found)
     if json:
-        print_json({"jobs": rows, "notes": list(found.notes)})
+        data_sets = {"data_sets": queries.data_set_rows(found)} if tree else {}
+        print_json({"jobs": rows, "notes": list(found.notes), **data_sets})
     else:
-        _print_plan(rows)
+        if tree:
+            for row in queries.data_set_rows(found):
+                typer.echo("\n".join(queries.data_set_lines(row)))
+        else:
+            _print_plan(rows)
         for note in found.notes:
             warn(note)
     if not rows:

@@ -188,6 +188,17 @@ def test_plan_has_the_keys_that_are_relied_on(filled: Path) -> None:
         assert all(one.keys() >= {"input", "ids", "level"} for one in job["associated"])
 
 
+def test_a_plan_as_a_tree_has_a_data_set_for_each_target_job(filled: Path) -> None:
+    found = document(invoke("-C", filled, "plan", "--tree", "--json"))
+    (stack,) = found["data_sets"]
+    assert stack["what"].startswith("stack") and not stack["complete"]
+    science = [one for one in stack["needs"] if one["role"] == "main"]
+    assert len(science) == 2 and all(one["missing"][0]["input"] == "flat" for one in science)
+    assert {need["role"] for one in science for need in one["needs"]} == {"bias"}
+    lines = invoke("-C", filled, "plan", "--tree").stdout.splitlines()
+    assert lines[0].split()[1].startswith("stack") and any(line.startswith("    bias") for line in lines)
+
+
 def test_planning_writes_nothing(filled: Path) -> None:
     before = document(invoke("-C", filled, "list", "jobs", "--json"))
     invoke("-C", filled, "plan")

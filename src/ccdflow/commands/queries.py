@@ -13,7 +13,7 @@ from ccdflow.archive.products import ProductFilter
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.sets import SetFilter
 from ccdflow.cascade.jobs import Job, JobInput
-from ccdflow.cascade.plan import Plan, Request
+from ccdflow.cascade.plan import DataSet, Plan, Request, data_sets
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace
 
@@ -270,6 +270,39 @@ def plan_rows(space: Workspace, found: Plan) -> list[Row]:
     made = {job.key for job in found.jobs if job.state == "reused"}
     ids = {one["job"]: f"p{one['id']}" for one in space.registry.products_of(sorted(made))}
     return [_plan_row(job, ids) for job in found.jobs]
+
+
+def data_set_rows(found: Plan) -> list[Row]:
+    """The data sets of a plan as ``plan --tree --json`` gives them."""
+    return [_data_set_row(one, "") for one in data_sets(found)]
+
+
+def _data_set_row(one: DataSet, role: str) -> Row:
+    job = one.job
+    frames = [f"f{item.frame}" for item in job.main if item.frame is not None]
+    row: Row = {"role": role} if role else {}
+    what = job.name if job.name.startswith(job.step) else f"{job.step}, {job.name}"
+    row |= {"id": job.key[:12], "what": what, "state": job.state, "frames": frames}
+    row |= {"level": job.level, "worst_level": one.level, "complete": one.complete}
+    return row | {
+        "missing": _missing_rows(job),
+        "needs": [_data_set_row(need, name) for name, need in one.needs],
+    }
+
+
+def data_set_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+    """A data set as indented lines; the first says its worst association level."""
+    words = [row.get("role"), row["id"], row["what"], row["state"]]
+    if len(row["frames"]) > 1:
+        words.append(f"{row['frames'][0]}..{row['frames'][-1]}")
+    words += row["frames"] if len(row["frames"]) == 1 else []
+    level = row["worst_level"] if depth == 0 else row["level"]
+    words.append(f"{'worst ' if depth == 0 else ''}level {level}" if level else "")
+    yield "  " * depth + "  ".join(str(word) for word in words if word)
+    for missing in row["missing"]:
+        yield "  " * (depth + 1) + f"missing {missing['input']}: {missing['reason']}"
+    for need in row["needs"]:
+        yield from data_set_lines(need, depth + 1)
 
 
 def _plan_row(job: Job, ids: Mapping[str, str]) -> Row:
