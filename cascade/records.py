@@ -16,6 +16,13 @@ CLASSES = ("bias", "dark", "flat", "science", "arc", "sky", "focus", "unclassifi
 
 STATIC = ("bad_pixel_mask",)
 """Products that no recipe makes: they come from elsewhere and hold for long."""
+CATEGORY = "CATEGORY"
+"""The header card of a product that says what it is."""
+
+
+def is_calibration(category: str) -> bool:
+    """Whether a product of a category may be a calibration of other projects: a master, a gain table, a mask."""
+    return category.startswith("master_") or category in ("gain_table", *STATIC)
 
 
 def seconds(obsdate: str) -> float:

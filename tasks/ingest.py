@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ccdflow.archive.rawfile import (
 from ccdflow.cascade.classify import Description, FileFacts, describe
 from ccdflow.cascade.dates import canonical, night
 from ccdflow.cascade.instrument import Instrument, find_instrument, plain
-from ccdflow.cascade.records import Value
+from ccdflow.cascade.records import CATEGORY, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -111,11 +111,14 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
     except (UnreadableFrameError, OSError) as error:
         _unreadable(space, path, error, report)
         return
-    if PRODUCT_CARD in file.header:
+    category = str(file.header.get(CATEGORY, ""))
+    if PRODUCT_CARD in file.header and not is_calibration(category):
         report.counts["product"] += 1
         return
     facts = FileFacts(file.comments, [one.name for one in file.extensions])
     described = describe(file.header, file.shape, space.instruments, facts)
+    if is_calibration(category):
+        described = _as_product(described, category)
     new = _new_frame(
         described, path=str(path), sha256=sha256, size=before.st_size, changed_ns=before.st_ctime_ns
     )
@@ -126,6 +129,12 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
         report.problems.append(f"{path}: {described.refused}")
     elif described.frame_class == "unclassified" and outcome in ("new", "version"):
         report.problems.append(f"{path}: unclassified: {'; '.join(described.reasons)}")
+
+
+def _as_product(described: Description, category: str) -> Description:
+    """A calibration that was made elsewhere: its class is its category, and its shape that of trimmed frames."""
+    kept = {name: value for name, value in described.keywords.items() if name != "shape"}
+    return replace(described, frame_class=category, keywords=kept, reasons=())
 
 
 def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestReport) -> None:

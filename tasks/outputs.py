@@ -1,11 +1,13 @@
 """What recipes give back, written into the store."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from ccdflow.archive.jobs import JobRecord
 from ccdflow.archive.product import write_product
 from ccdflow.archive.products import Made
+from ccdflow.cascade.records import CATEGORY
 from ccdflow.recipes.recipe import Output, Result
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.workspace import Workspace
@@ -40,6 +42,7 @@ def store_result(
 def _store(space: Workspace, job: JobRecord, inputs: JobInputs, one: tuple[str, str, Output]) -> Made:
     category, path, output = one
     origin = inputs.origin(job.key, job.recipe, job.version)
+    origin = replace(origin, cards={**origin.cards, CATEGORY: (category, "what this product is")})
     stored = space.store.write(path, job.key, partial(write_product, output=output, origin=origin))
     return Made(
         category=category,
