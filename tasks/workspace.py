@@ -28,11 +28,15 @@ class Workspace:
     cascade: Cascade
     instruments: tuple[Instrument, ...]
 
-    @cached_property
+    @property
     def recipes(self) -> Mapping[str, Recipe]:
         """The recipes that jobs call, by name."""
-        known = Recipes(RECIPES, self.cascade.recipes) if self.cascade.recipes else RECIPES
+        known = self._with_own if self.cascade.recipes else RECIPES
         return Stubs(known) if self.project.executor == "stub" else known
+
+    @cached_property
+    def _with_own(self) -> Mapping[str, Recipe]:
+        return Recipes(RECIPES, self.cascade.recipes)
 
     def intact_keys(self) -> set[str]:
         """Keys of the jobs whose products are all there, as they were written.

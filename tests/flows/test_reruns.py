@@ -168,8 +168,7 @@ def test_a_new_recipe_version_remakes_what_it_makes_and_what_follows(
 ) -> None:
     begun = reduced.attempts()
     newer = {**RECIPES, name: replace(RECIPES[name], version="next")}
-    monkeypatch.setattr("ccdflow.tasks.planning.RECIPES", newer)
-    monkeypatch.setattr("ccdflow.tasks.reduce.RECIPES", newer)
+    monkeypatch.setattr("ccdflow.tasks.workspace.RECIPES", newer)
     report = reduced.run()
     number = sum(remade.values())
     assert report.jobs == counts(new=number, reused=7 - number)
