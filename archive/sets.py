@@ -410,21 +410,28 @@ def _refuse_conflicts(session: Session, changes: Sequence[SetChange]) -> None:
             again: Sequence[int] = some
             if len(some) > _FEW:
                 again = session.connection().execute(_HELD_TWICE, {"frames": some}).scalars().all()
-            given = {"step": step, "frames": again}
-            if again and (twice := session.connection().execute(_COUNT_TWICE, given).scalars().first()):
+            if again and (twice := _first_twice(session, step, again)):
                 raise SetConflictError(f"frame {twice} would be in two sets of step {step!r}")
 
 
+def _first_twice(session: Session, step: str, frames: Sequence[int]) -> int | None:
+    """The first of these frames that is in two sets of a step that count."""
+    rows = session.connection().execute(_SETS_OF, {"frames": frames})
+    held = Counter(frame for frame, of, status in rows if of == step and status != "superseded")
+    return min((frame for frame, number in held.items() if number > 1), default=None)
+
+
 _HELD_TWICE = (
-    select(table(SetMember).c.frame_id)
-    .where(table(SetMember).c.frame_id.in_(bindparam("frames", expanding=True)))
-    .group_by(table(SetMember).c.frame_id)
+    select(_MEMBER.frame_id)
+    .where(_MEMBER.frame_id.in_(bindparam("frames", expanding=True)))
+    .group_by(_MEMBER.frame_id)
     .having(func.count() > 1)
 )
-_COUNT_TWICE = (
-    _HELD_TWICE.join(table(FrameSet), table(FrameSet).c.id == table(SetMember).c.set_id)
-    .where(table(FrameSet).c.step == bindparam("step"), table(FrameSet).c.status != "superseded")
-    .limit(1)
+# Without a condition on the step: by that SQLite would rather read all sets of the step.
+_SETS_OF = (
+    select(_MEMBER.frame_id, _SET.step, _SET.status)
+    .join_from(table(SetMember), table(FrameSet), _SET.id == _MEMBER.set_id)
+    .where(_MEMBER.frame_id.in_(bindparam("frames", expanding=True)))
 )
 
 

@@ -38,15 +38,15 @@ def settle_changed(session: Session, by: Settling) -> None:
     # What changes behind this statement waits for it on PostgreSQL, and is seen the next time.
     frames = session.connection().execute(_TAKEN, {"upstream": by.upstream}).scalars().all()
     for some in batches(frames, _MANY):
-        values = {"step": by.step, "frames": some}
-        settle(session, by, session.connection().execute(_SETS_OF, values).scalars().all())
+        settle(session, by, session.connection().execute(_SETS_OF, {"frames": some}).scalars().all())
 
 
 def settle(session: Session, by: Settling, sets: Collection[int]) -> None:
     """Settle these sets: closed ones are ready once each frame is calibrated or has failed for good."""
     for some in batches(sorted(set(sets)), _MANY):
-        values = {"sets": some, "step": by.step, "upstream": by.upstream, "stage": by.stage}
-        found = session.connection().execute(_MEMBERS, values).all()
+        values = {"sets": some, "upstream": by.upstream, "stage": by.stage}
+        rows = session.connection().execute(_MEMBERS, values)
+        found = [one for one in rows if one.step == by.step and one.status != "superseded" and not one.ready]
         by_set = {number: list(members) for number, members in groupby(found, attrgetter("id"))}
         ready = [number for number, members in by_set.items() if all(map(_is_settled, members))]
         if ready:
@@ -86,16 +86,13 @@ _TAKEN = (
     .values(unsettled=false())
     .returning(_STAGE.frame_id)
 )
-_SETS_OF = (
-    select(_SET.id)
-    .where(
-        _SET.id.in_(select(_MEMBER.set_id).where(_MEMBER.frame_id.in_(bindparam("frames", expanding=True))))
-    )
-    .where(_SET.step == bindparam("step"), _SET.status != "superseded")
-)
+_SETS_OF = select(_MEMBER.set_id).where(_MEMBER.frame_id.in_(bindparam("frames", expanding=True)))
+# Without a condition on the step: by that SQLite would rather read all sets of the step.
 _MEMBERS = (
     select(
         _SET.id,
+        _SET.step,
+        _SET.ready,
         _SET.action,
         _SET.status,
         _SET.reason,
@@ -114,8 +111,7 @@ _MEMBERS = (
         )
         .outerjoin(_HERE, and_(_HERE.c.frame_id == _MEMBER.frame_id, _HERE.c.stage == bindparam("stage")))
     )
-    .where(_SET.id.in_(bindparam("sets", expanding=True)), _SET.step == bindparam("step"))
-    .where(_SET.status != "superseded", _SET.ready == false())
+    .where(_SET.id.in_(bindparam("sets", expanding=True)))
     .order_by(_SET.id, _MEMBER.position)
 )
 _READY = table(FrameSet).update().where(_SET.id.in_(bindparam("sets", expanding=True))).values(ready=true())
