@@ -39,7 +39,6 @@ _ALL_FRAMES = FrameFilter()
 _ALL_JOBS = JobFilter()
 _ALL_PRODUCTS = ProductFilter()
 _ALL_SETS = SetFilter()
-_NOTHING = Also()
 
 
 class Registry:
@@ -449,10 +448,22 @@ class Registry:
         """Sets as rows for people."""
         return sets.set_rows(self.sets(wanted))
 
-    def apply_set_changes(self, changes: Sequence[SetChange], also: Also = _NOTHING) -> dict[str, int]:
-        """Make changes to sets in order, all or none, and what is written with them; gives ids of new sets by `ref`."""
+    def apply_set_changes(
+        self,
+        changes: Sequence[SetChange],
+        *,
+        states: Sequence[State] = (),
+        grouped: Collection[int] = (),
+        settling: Sequence[Settling] = (),
+        settled: Collection[int] = (),
+    ) -> dict[str, int]:
+        """Make changes to sets in order, all or none; gives the id of each new set by its `ref`.
+
+        In the same transaction the `states` of streams are saved, the frames `grouped` marked as seen, and of the
+        steps of `settling` the sets that change, and those of the ids `settled`, are settled.
+        """
         with self.database.write() as session:
-            return sets.apply_changes(session, changes, also)
+            return sets.apply_changes(session, changes, Also(states, grouped, settling, settled))
 
     def settle(self, by: Settling) -> None:
         """Let the sets of those frames become ready whose states have changed since that was done last."""
@@ -470,7 +481,7 @@ class Registry:
 
     def save_state(self, state: State) -> None:
         """Save where the grouping of a stream stands."""
-        self.apply_set_changes((), Also(states=[state]))
+        self.apply_set_changes((), states=[state])
 
     def last_boundary(self, stream: Stream, step: str, key: OrderKey) -> OrderKey | None:
         """Start of the last sequence of a stream that begins at or before `key`; None where there is none."""

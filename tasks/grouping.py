@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -177,7 +177,7 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
     if work and not (first and _applied(registry, *work[0], first, ending)):
         _until_sure(partial(_group_stream, registry, *work[-1], new, ending))
     elif ending.grouped and not work:
-        registry.apply_set_changes((), ending)
+        registry.apply_set_changes((), grouped=ending.grouped)
 
 
 Changes = tuple[list[SetChange], bool]
@@ -198,7 +198,9 @@ def _apply(
     also = ending or Also(settling=[by.settling] if by.settling else ())
     if changes or anew or also.grouped:
         states = [State(stream, by.task, by.name, {})] if anew else []
-        registry.apply_set_changes(changes, replace(also, states=states))
+        registry.apply_set_changes(
+            changes, states=states, grouped=also.grouped, settling=also.settling, settled=also.settled
+        )
 
 
 def _applied(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, ending: Also) -> bool:
@@ -292,4 +294,5 @@ def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> N
         sets.append(FrameSet(members[0].stream, one.frames, one.action, one.closed, one.reason, key, *span))
     states = [State(stream, task, name, {}) for stream in space.registry.streams()]
     changes = list(_changes(task, space.registry.sets(SetFilter(step=task)), sets))
-    space.registry.apply_set_changes(changes, Also(states, settling=[_settling(space.cascade, task)]))
+    settling = [_settling(space.cascade, task)]
+    space.registry.apply_set_changes(changes, states=states, settling=settling)

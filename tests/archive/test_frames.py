@@ -14,7 +14,7 @@ from ccdflow.archive.models import CURRENT
 from ccdflow.archive.outbox import StageState
 from ccdflow.archive.queries import FrameFilter, order_of
 from ccdflow.archive.registry import Registry
-from ccdflow.archive.sets import Also, Change, NewSet
+from ccdflow.archive.sets import Change, NewSet
 
 START = datetime(2026, 3, 1, 20)
 ALL = FrameFilter(status=None)
@@ -91,7 +91,7 @@ def test_what_is_said_of_a_known_file_is_brought_up_to_date(registry: Registry) 
     first = registry.add_frame(
         frame(path="/raw/a.fits", content="a", frame_class="unclassified", refused="no date")
     )
-    registry.apply_set_changes([], Also(grouped=[first.id]))
+    registry.apply_set_changes([], grouped=[first.id])
     registry.add_frame(frame(path="/raw/a.fits", content="a", keywords={"gain": 1.3}))
     (found,) = registry.frames()
     assert (found.frame_class, found.refused, found.keywords) == ("science", "", {"gain": 1.3})
@@ -100,7 +100,7 @@ def test_what_is_said_of_a_known_file_is_brought_up_to_date(registry: Registry) 
 
 def test_a_known_file_that_is_the_same_is_not_grouped_again(registry: Registry) -> None:
     first = registry.add_frame(frame(path="/raw/a.fits", content="a"))
-    registry.apply_set_changes([], Also(grouped=[first.id]))
+    registry.apply_set_changes([], grouped=[first.id])
     registry.add_frame(frame(path="/raw/a.fits", content="a", changed_ns=99))
     assert registry.streams(ungrouped=True) == []
 
@@ -227,9 +227,9 @@ def test_stream_comes_in_order_whatever_the_order_of_arrival(registry: Registry)
 def test_grouped_frames_are_no_longer_asked_for(registry: Registry) -> None:
     registry.add_catalogue([frame(number) for number in range(3)])
     ids = [one.id for one in registry.frames()]
-    registry.apply_set_changes([], Also(grouped=ids[:2]))
+    registry.apply_set_changes([], grouped=ids[:2])
     assert [one.id for one in registry.ungrouped_frames(("T", "C1", "I"))] == ids[2:]
-    registry.apply_set_changes([], Also(grouped=ids))
+    registry.apply_set_changes([], grouped=ids)
     assert registry.streams(ungrouped=True) == []
     assert registry.streams() == [("T", "C1", "I")]
 
