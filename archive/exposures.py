@@ -38,6 +38,9 @@ _CONTENT = func.coalesce(_FRAME.sha256, literal_column("''"))
 _ORDER: tuple[Any, ...] = (_FRAME.obsdate, literal_column(PLACE), _CONTENT, _FRAME.id)
 """As `models.order_key`; plain columns, whose rows SQLAlchemy does not make objects of."""
 
+FEW = 16
+"""Frames of the first page: whoever regroups a late frame needs no more."""
+
 _FIXED = 7
 """Columns that each rule looks at: the order key, nobs, exptime, class."""
 
@@ -81,7 +84,7 @@ def exposure_page(
     The same as `ccdflow.cascade.exposures.exposures` makes of the frames' records.
     """
     rules, classes = by
-    names = _names(session, rules)
+    names = _names(session if size > FEW else None, rules)
     values: dict[str, Any] = dict(zip(_STREAM, stream, strict=True))
     if after is not None:
         values |= dict(zip(_AFTER, after, strict=True))
@@ -131,11 +134,14 @@ _OF_STREAM = and_(
 _UNGROUPED = select(*[_FRAME[name] for name in _STREAM], _FRAME.status, *_ORDER).where(text("ungrouped"))
 
 
-def _names(session: Session, rules: SequenceRules) -> _Names:
+def _names(session: Session | None, rules: SequenceRules) -> _Names:
+    """What the rules look at; without a session nobody asks which keywords are absent, which pays for many frames."""
     same = [name for name in rules.same if name != "exptime"]
     keywords = tuple(name for name in same if _column(name) is None)
     near = tuple(rules.tolerance)
-    absent = [name for name in near if _column(name) is None and not _is_known(session, name)]
+    absent: list[str] = []
+    if session is not None:
+        absent = [name for name in near if _column(name) is None and not _is_known(session, name)]
     return _Names(tuple(name for name in same if name not in keywords), keywords, near, tuple(absent))
 
 

@@ -165,7 +165,7 @@ class FrameKeyword(Base):
 
 
 class FrameStage(Base):
-    """How far each frame has come in each stage, and why."""
+    """How far each frame has come in each stage, and why; `unsettled` until its sets have been looked at."""
 
     __tablename__ = "frame_stage"
     frame_id: Mapped[int] = mapped_column(ForeignKey("frame.id", ondelete="CASCADE"), primary_key=True)
@@ -173,12 +173,14 @@ class FrameStage(Base):
     state: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = _blank()
     updated: Mapped[str] = _time()
+    unsettled: Mapped[bool] = mapped_column(server_default=true())
     __table_args__ = (
         CheckConstraint(
             "state IN ('waiting', 'running', 'done', 'passed', 'failed', 'refused')",
             name="ck_frame_stage_state",
         ),
         Index("ix_frame_stage_state", "stage", "state"),
+        _where("unsettled", "ix_frame_stage_unsettled", "stage", "frame_id"),
     )
 
 
@@ -223,6 +225,15 @@ class SetMember(Base):
         UniqueConstraint("set_id", "frame_id", name="uq_set_member_frame"),
         Index("ix_set_member_frame", "frame_id"),
     )
+
+
+class SetCount(Base):
+    """How many sets of a step there are of each kind, so that nobody has to count them."""
+
+    __tablename__ = "set_count"
+    step: Mapped[str] = mapped_column(Text, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
 
 
 class StreamState(Base):

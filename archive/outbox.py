@@ -13,6 +13,9 @@ from ccdflow.archive.models import Event, FrameStage, InstrumentEvent, table
 
 _MANY = 5000
 
+SETTLED = ("done", "failed", "refused")
+"""States in which a frame's calibration will not change any more."""
+
 
 @dataclass(frozen=True)
 class EventRecord:
@@ -77,11 +80,12 @@ def set_stages(session: Session, states: Sequence[StageState]) -> None:
             "state": one.state,
             "reason": one.reason,
             "updated": moment,
+            "unsettled": one.state in SETTLED,
         }
         for one in states
     }
     if rows:
-        statement = replacing(session, table(FrameStage), "state", "reason", "updated")
+        statement = replacing(session, table(FrameStage), "state", "reason", "updated", "unsettled")
         session.connection().execute(statement, list(rows.values()))
 
 

@@ -7,7 +7,18 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from ccdflow.archive import candidates, exposures, frames, jobs, outbox, products, queries, sets
+from ccdflow.archive import (
+    candidates,
+    exposures,
+    frames,
+    jobs,
+    outbox,
+    products,
+    queries,
+    setcounts,
+    sets,
+    settling,
+)
 from ccdflow.archive.candidates import Master
 from ccdflow.archive.database import Database, now
 from ccdflow.archive.exposures import Ungrouped
@@ -16,7 +27,8 @@ from ccdflow.archive.jobs import Begun, Claim, JobFilter, JobRecord, PlannedJob
 from ccdflow.archive.outbox import EventRecord, InstrumentChange, StageState
 from ccdflow.archive.products import Made, ProductFilter, ProductRecord
 from ccdflow.archive.queries import FrameFilter
-from ccdflow.archive.sets import SetChange, SetFilter, SetRecord, State
+from ccdflow.archive.sets import Also, SetChange, SetFilter, SetRecord, State, Unsure
+from ccdflow.archive.settling import Settling
 from ccdflow.cascade.associate import Candidate, Match, Rule
 from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream
 from ccdflow.cascade.jobs import Group
@@ -171,7 +183,7 @@ class Registry:
 
         The first transactions are small: whoever regroups a late frame needs few.
         """
-        size = min(64, batch)
+        size = min(exposures.FEW, batch)
         while True:
             with self.database.read() as session:
                 page = exposures.exposure_page(session, stream, (rules, classes), after, size)
@@ -190,15 +202,15 @@ class Registry:
         with self.database.read() as session:
             return exposures.ungrouped(session)
 
-    def sets_with(self, frames: Collection[int]) -> list[int]:
-        """Ids of the sets, of whatever step and status, that hold one of these frames."""
+    def unsure_sets(self) -> list[Unsure]:
+        """The sets of all streams and steps that are open, or hold a frame that no grouping has seen."""
         with self.database.read() as session:
-            return sets.holding(session, frames)
+            return sets.unsure(session)
 
-    def streams_to_close(self, rules: Mapping[str, str], changed: Collection[int]) -> set[Stream]:
-        """Streams with open sets, with a set of `changed`, or grouped by other rules than these digests by step."""
+    def grouping_rules(self) -> dict[Stream, dict[str, str]]:
+        """Digests of the rules that streams were grouped by, by step."""
         with self.database.read() as session:
-            return sets.streams_to_close(session, rules, changed)
+            return sets.rules_by_stream(session)
 
     def ungrouped_frames(self, stream: Stream, limit: int | None = None) -> list[FrameRecord]:
         """The frames of a stream that no grouping has seen, in order."""
@@ -430,21 +442,37 @@ class Registry:
     def count_sets(self, step: str) -> dict[str, int]:
         """How many sets of a step there are: ``open``, and of the closed ones ``stack`` and ``pass``."""
         with self.database.read() as session:
-            return sets.count(session, step)
+            return setcounts.counts(session, step)
 
     def list_sets(self, wanted: SetFilter = _ALL_SETS) -> list[dict[str, Any]]:
         """Sets as rows for people."""
         return sets.set_rows(self.sets(wanted))
 
     def apply_set_changes(
-        self, changes: Sequence[SetChange], *, states: Sequence[State] = (), grouped: Collection[int] = ()
+        self,
+        changes: Sequence[SetChange],
+        *,
+        states: Sequence[State] = (),
+        grouped: Collection[int] = (),
+        settling: Sequence[Settling] = (),
+        settled: Collection[int] = (),
     ) -> dict[str, int]:
         """Make changes to sets in order, all or none; gives the id of each new set by its `ref`.
 
-        In the same transaction the `states` of streams are saved, and the frames `grouped` marked as seen.
+        In the same transaction the `states` of streams are saved, the frames `grouped` marked as seen, and of the
+        steps of `settling` the sets that change, and those of the ids `settled`, are settled.
         """
         with self.database.write() as session:
-            return sets.apply_changes(session, changes, states, grouped)
+            return sets.apply_changes(session, changes, Also(states, grouped, settling, settled))
+
+    def settle(self, by: Settling) -> None:
+        """Let the sets of those frames become ready whose states have changed since that was done last."""
+        with self.database.read() as session:
+            if not settling.is_unsettled(session, by):
+                return
+        with self.database.write() as session:
+            setcounts.lock(session)
+            settling.settle_changed(session, by)
 
     def load_state(self, stream: Stream, step: str, rules: str) -> Any:
         """Where the grouping of a stream stands; None where it has not begun, or was made by other rules."""

@@ -1,21 +1,26 @@
 """Sets of frames, and where the grouping of each stream stands."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, text, union
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from ccdflow.archive import setcounts
 from ccdflow.archive.frames import batches, replacing
 from ccdflow.archive.models import Frame, FrameSet, SetMember, StreamState, table
+from ccdflow.archive.settling import Settling, settle
 from ccdflow.cascade.records import Action, Status
 from ccdflow.cascade.sequences import OrderKey, Stream
 
 _MANY = 5000
+_FEW = 100
 
 
 class SetConflictError(Exception):
@@ -155,42 +160,27 @@ def sets(session: Session, wanted: SetFilter) -> list[SetRecord]:
     return sorted(found.values(), key=lambda one: (one.first_obsdate, *one.stream, one.id))
 
 
-def count(session: Session, step: str) -> dict[str, int]:
-    """How many sets of a step count: open ones, and closed ones by what is done with them."""
-    columns = select(FrameSet.status, FrameSet.action, func.count()).where(
-        FrameSet.step == step, FrameSet.status != "superseded"
-    )
-    counts: dict[str, int] = {}
-    for status, action, number in session.execute(columns.group_by(FrameSet.status, FrameSet.action)):
-        kind = "open" if status == "open" else action
-        counts[kind] = counts.get(kind, 0) + number
-    return counts
+class Unsure(NamedTuple):
+    """A set that may not stay as it is: it is open, or one of its frames has not been seen by grouping."""
+
+    id: int
+    stream: Stream
+    step: str
+    sequence_start: OrderKey | None
 
 
-def holding(session: Session, frames: Collection[int]) -> list[int]:
-    """Ids of the sets, of whatever step and status, that hold one of these frames."""
-    found: set[int] = set()
-    for some in batches(frames, _MANY):
-        found.update(session.connection().execute(_HOLDING, {"frames": some}).scalars())
-    return sorted(found)
+def unsure(session: Session) -> list[Unsure]:
+    """The sets of all streams and steps that are open, or hold a frame that no grouping has seen."""
+    found = session.connection().execute(_UNSURE)
+    return [Unsure(row[0], _stream(row[1:4]), row[4], text_key(row[5])) for row in found]
 
 
-_HOLDING = select(table(SetMember).c.set_id).where(
-    table(SetMember).c.frame_id.in_(bindparam("frames", expanding=True))
-)
-
-
-def streams_to_close(session: Session, rules: Mapping[str, str], changed: Collection[int]) -> set[Stream]:
-    """Streams with open sets, with a set of `changed`, or grouped by other rules than these digests by step."""
-    connection = session.connection()
-    found = {_stream(row) for row in connection.execute(_OPEN_STREAMS, {"steps": list(rules)})}
-    for some in batches(changed, _MANY):
-        found.update(_stream(row) for row in connection.execute(_STREAMS_OF, {"ids": some}))
+def rules_by_stream(session: Session) -> dict[Stream, dict[str, str]]:
+    """Digests of the rules that streams were grouped by, by step."""
     known: dict[Stream, dict[str, str]] = {}
-    for *place, step, by in connection.execute(_STATES):
-        known.setdefault(_stream(place), {})[step] = by
-    found.update(one for one, by in known.items() if any(by.get(step) != rules[step] for step in rules))
-    return found
+    for *place, step, rules in session.connection().execute(_STATES):
+        known.setdefault(_stream(place), {})[step] = rules
+    return known
 
 
 def _stream(row: Sequence[Any]) -> Stream:
@@ -226,24 +216,44 @@ _TESTS: dict[str, ColumnElement[bool]] = {
     ),
 }
 """What sets may be asked for by, with the names of the values."""
+_NAMES = tuple(name for name in SetRecord.__annotations__ if name != "frames")
+_COLUMNS = [_SET[name] for name in _NAMES]
 
 
 @lru_cache
 def _statements(names: tuple[str, ...]) -> tuple[Select[Any], Select[Any]]:
     """Statements for sets and for their members; remembered, since making them takes longer than a small answer."""
     tests = [_TESTS[name] for name in names]
-    columns = [_SET[name] for name in SetRecord.__annotations__ if name != "frames"]
     members = select(_MEMBER.set_id, _MEMBER.frame_id).where(
         _MEMBER.set_id.in_(select(_SET.id).where(*tests))
     )
-    return select(*columns).where(*tests), members.order_by(_MEMBER.set_id, _MEMBER.position)
+    return select(*_COLUMNS).where(*tests), members.order_by(_MEMBER.set_id, _MEMBER.position)
+
+
+@lru_cache
+def _joined(names: tuple[str, ...]) -> Select[Any]:
+    """A statement for few sets together with their members: one answer takes less time than two."""
+    both = table(FrameSet).outerjoin(table(SetMember), _MEMBER.set_id == _SET.id)
+    found = select(*_COLUMNS, _MEMBER.frame_id).select_from(both).where(*[_TESTS[name] for name in names])
+    return found.order_by(_SET.id, _MEMBER.position)
+
+
+def _together(rows: Iterable[Sequence[Any]]) -> dict[int, SetRecord]:
+    found: dict[int, SetRecord] = {}
+    for number, alike in groupby(rows, itemgetter(0)):
+        members = list(alike)
+        row = dict(zip(_NAMES, members[0], strict=False))
+        found[number] = _record(row, [one[-1] for one in members if one[-1] is not None])
+    return found
 
 
 def _read(session: Session, values: Mapping[str, Any]) -> dict[int, SetRecord]:
     """Sets by id; `values` are what they are asked for by, as `_TESTS` names it."""
-    of_sets, of_members = _statements(tuple(values))
     given = {name: value for name, value in values.items() if name != "open"}
     connection = session.connection()
+    if values.keys() & {"since", "until"}:
+        return _together(connection.execute(_joined(tuple(values)), given))
+    of_sets, of_members = _statements(tuple(values))
     rows = connection.execute(of_sets, given).mappings().all()
     members: dict[int, list[int]] = {}
     for found, frame in connection.execute(of_members, given) if rows else ():
@@ -297,9 +307,21 @@ def set_rows(found: Sequence[SetRecord]) -> list[dict[str, Any]]:
     ]
 
 
-def apply_changes(
-    session: Session, changes: Sequence[SetChange], states: Sequence[State], grouped: Collection[int]
-) -> dict[str, int]:
+@dataclass(frozen=True)
+class Also:
+    """What is written together with changes to sets.
+
+    States of streams, ids of frames that grouping has seen now, and the steps whose sets are settled: those that
+    change, and of them all those whose ids are in `settled`.
+    """
+
+    states: Sequence[State] = ()
+    grouped: Collection[int] = ()
+    settling: Sequence[Settling] = ()
+    settled: Collection[int] = ()
+
+
+def apply_changes(session: Session, changes: Sequence[SetChange], also: Also) -> dict[str, int]:
     """Make the changes in order; gives the id of each new set by its `ref`.
 
     Raises
@@ -307,6 +329,8 @@ def apply_changes(
     SetConflictError
         If a frame would be in two sets of one step that count.
     """
+    setcounts.lock(session)
+    tally = _tally(session, changes)
     ids: dict[str, int] = {}
     for kind, alike in groupby(changes, key=type):
         if kind is NewSet:
@@ -315,11 +339,38 @@ def apply_changes(
             for change in alike:
                 _apply(session, change, ids)
     _refuse_conflicts(session, changes)
-    for state in states:
+    setcounts.add(session, tally)
+    for state in also.states:
         _save_state(session, state)
-    for some in batches(grouped, _MANY):
+    changed = [_id(one.set, ids) for one in changes if not isinstance(one, NewSet)]
+    for by in also.settling:
+        settle(session, by, [*ids.values(), *changed, *also.settled])
+    for some in batches(also.grouped, _MANY):
         session.connection().execute(_SEEN, {"frames": some})
     return ids
+
+
+def _tally(session: Session, changes: Sequence[SetChange]) -> setcounts.Kinds:
+    """How many sets of each kind there will be more, or fewer, once the changes have been made."""
+    known = {one.set for one in changes if isinstance(one, Change | Supersede) and isinstance(one.set, int)}
+    at: dict[int | str, tuple[str, str, str]] = {}
+    for some in batches(known, _MANY):
+        at.update(setcounts.placed(session, some).items())
+    tally: setcounts.Kinds = Counter()
+    for one in changes:
+        if isinstance(one, NewSet):
+            at[one.ref] = one.step, one.status, one.action
+            tally[one.step, setcounts.kind(one.status, one.action)] += 1
+        elif isinstance(one, Change | Supersede) and one.set in at:
+            step, status, action = at[one.set]
+            tally[step, setcounts.kind(status, action)] -= 1
+            if isinstance(one, Supersede):
+                status = "superseded"
+            else:
+                status, action = one.status or status, one.action or action
+            at[one.set] = step, status, action
+            tally[step, setcounts.kind(status, action)] += 1
+    return tally
 
 
 _SEEN = (
@@ -355,23 +406,32 @@ def _refuse_conflicts(session: Session, changes: Sequence[SetChange]) -> None:
             steps.setdefault(change.step, set()).update(change.frames)
     for step, members in steps.items():
         for some in batches(sorted(members), _MANY):
-            # First without looking at the sets: nearly all frames have only ever been in one.
-            again = session.connection().execute(_HELD_TWICE, {"frames": some}).scalars().all()
-            given = {"step": step, "frames": again}
-            if again and (twice := session.connection().execute(_COUNT_TWICE, given).scalars().first()):
+            # Of many first without looking at the sets: nearly all frames have only ever been in one.
+            again: Sequence[int] = some
+            if len(some) > _FEW:
+                again = session.connection().execute(_HELD_TWICE, {"frames": some}).scalars().all()
+            if again and (twice := _first_twice(session, step, again)):
                 raise SetConflictError(f"frame {twice} would be in two sets of step {step!r}")
 
 
+def _first_twice(session: Session, step: str, frames: Sequence[int]) -> int | None:
+    """The first of these frames that is in two sets of a step that count."""
+    rows = session.connection().execute(_SETS_OF, {"frames": frames})
+    held = Counter(frame for frame, of, status in rows if of == step and status != "superseded")
+    return min((frame for frame, number in held.items() if number > 1), default=None)
+
+
 _HELD_TWICE = (
-    select(table(SetMember).c.frame_id)
-    .where(table(SetMember).c.frame_id.in_(bindparam("frames", expanding=True)))
-    .group_by(table(SetMember).c.frame_id)
+    select(_MEMBER.frame_id)
+    .where(_MEMBER.frame_id.in_(bindparam("frames", expanding=True)))
+    .group_by(_MEMBER.frame_id)
     .having(func.count() > 1)
 )
-_COUNT_TWICE = (
-    _HELD_TWICE.join(table(FrameSet), table(FrameSet).c.id == table(SetMember).c.set_id)
-    .where(table(FrameSet).c.step == bindparam("step"), table(FrameSet).c.status != "superseded")
-    .limit(1)
+# Without a condition on the step: by that SQLite would rather read all sets of the step.
+_SETS_OF = (
+    select(_MEMBER.frame_id, _SET.step, _SET.status)
+    .join_from(table(SetMember), table(FrameSet), _SET.id == _MEMBER.set_id)
+    .where(_MEMBER.frame_id.in_(bindparam("frames", expanding=True)))
 )
 
 
@@ -503,9 +563,13 @@ def load_state(session: Session, stream: Stream, step: str, rules: str) -> Any:
 
 
 _STATES = select(_STATE.telescope, _STATE.camera, _STATE.instrument, _STATE.step, _STATE.rules)
-_STREAMS = select(_SET.telescope, _SET.camera, _SET.instrument).distinct()
-_OPEN_STREAMS = _STREAMS.where(_TESTS["open"], _SET.step.in_(bindparam("steps", expanding=True)))
-_STREAMS_OF = _STREAMS.where(_TESTS["ids"])
+_UNSEEN = select(_MEMBER.set_id).where(
+    _MEMBER.frame_id.in_(select(table(Frame).c.id).where(text("ungrouped")))
+)
+_UNSURE_SETS = select(_SET.id, _SET.telescope, _SET.camera, _SET.instrument, _SET.step, _SET.sequence_start)
+_UNSURE = union(
+    _UNSURE_SETS.where(_TESTS["open"]), _UNSURE_SETS.where(_SET.id.in_(_UNSEEN), _SET.status != "superseded")
+)
 _STATE_OF = select(_STATE.rules, _STATE.state).where(
     *[_STATE[name] == bindparam(name) for name in ("telescope", "camera", "instrument", "step")]
 )

@@ -1,16 +1,16 @@
 """Sets kept in the registry: new frames are grouped, late ones regroup what they touch, all else keeps its id."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeVar
 
 from ccdflow.archive.exposures import Ungrouped
-from ccdflow.archive.outbox import StageState
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.registry import Registry
 from ccdflow.archive.sets import (
+    Also,
     Change,
     NewSet,
     Replace,
@@ -20,20 +20,19 @@ from ccdflow.archive.sets import (
     SetRecord,
     State,
     Supersede,
+    Unsure,
 )
+from ccdflow.archive.settling import Settling
 from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream
 from ccdflow.cascade.jobs import digest
+from ccdflow.cascade.model import Cascade
 from ccdflow.cascade.parameters import chosen, grouping, tuned
 from ccdflow.cascade.plan import Request
 from ccdflow.cascade.records import Status
 from ccdflow.cascade.regroup import difference, regroup
 from ccdflow.cascade.sequences import FrameSet
-from ccdflow.cascade.settle import is_ready
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace, open_workspace
-
-SETTLED = ("done", "failed", "refused")
-"""States in which a frame's calibration will not change any more."""
 
 
 def group_frames(project: str, request: Request) -> dict[str, int]:
@@ -48,7 +47,7 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     steps = {name: step for name, step in cascade.tasks.items() if step.groups}
     rules = {name: grouping(name, step, found.tasks.get(name, ())) for name, step in steps.items()}
     by_rules = [
-        SequenceTask(task, one, cascade.sources[cascade.main_source(task)].frame_class, request.clock)
+        _sequence_task(cascade, task, one, request.clock)
         for task, one in rules.items()
         if isinstance(one, SequenceRules)
     ]
@@ -59,9 +58,19 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
         if not isinstance(one, SequenceRules):
             name = digest(one.model_dump(mode="json"))
             _until_sure(partial(_keep_planned, space, task, request, name))
-        _settle(space, task)
+        space.registry.settle(_settling(space.cascade, task))
         counts.update(space.registry.count_sets(task))
     return dict(counts)
+
+
+def _sequence_task(cascade: Cascade, task: str, rules: SequenceRules, clock: float) -> "SequenceTask":
+    frame_class = cascade.sources[cascade.main_source(task)].frame_class
+    return SequenceTask(task, rules, frame_class, clock, _settling(cascade, task))
+
+
+def _settling(cascade: Cascade, task: str) -> Settling:
+    """How the sets of a task become ready."""
+    return Settling(task, cascade.tasks[cascade.tasks[task].main].stage, cascade.tasks[task].stage)
 
 
 # --- sequences ---------------------------------------------------------------------------------------
@@ -69,12 +78,13 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class SequenceTask:
-    """What a task groups by: rules, class of the frames that sets are made of, and clock."""
+    """What a task groups by: rules, class of the frames that sets are made of, clock, and when its sets are ready."""
 
     task: str
     rules: SequenceRules
     frame_class: str
     clock: float
+    settling: Settling | None = None
 
     @cached_property
     def name(self) -> str:
@@ -126,31 +136,49 @@ def _until_sure(work: Callable[[], T]) -> T:
 
 
 @dataclass(frozen=True)
-class _Anew:
-    """What was found to be new: frames that no grouping has seen, and ids of the sets that hold one of them."""
+class _News:
+    """What was found: frames that no grouping has seen, sets that may not stay, and the rules of the last grouping."""
 
     frames: Ungrouped
-    held_by: Sequence[int]
+    sets: Sequence[Unsure]
+    rules: Mapping[Stream, Mapping[str, str]]
+
+    def is_anew(self, stream: Stream, by: SequenceTask) -> bool:
+        """Whether the sets of a stream are to be made anew, since it has none, or of other rules."""
+        return self.rules.get(stream, {}).get(by.task) != by.name
+
+    def streams(self, tasks: Sequence[SequenceTask]) -> list[Stream]:
+        """Streams with something new, with sets that may not stay, or that other rules have grouped."""
+        steps = {by.task for by in tasks}
+        unsure = {one.stream for one in self.sets if one.step in steps}
+        others = {one for one in self.rules if any(self.is_anew(one, by) for by in tasks)}
+        return sorted(self.frames.keys.keys() | unsure | others)
+
+    def touched(self, stream: Stream, by: SequenceTask) -> list[OrderKey]:
+        """Where a stream has to be looked at: at new frames, and where sets begin that may not stay."""
+        unsure = [one for one in self.sets if one.step == by.task and one.stream == stream]
+        return [*self.frames.keys.get(stream, ()), *(one.sequence_start or BEGINNING for one in unsure)]
 
 
 def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
     """Group what is new in any stream, what has left it, and what time may have closed."""
     with registry.view():
-        frames = registry.ungrouped()
-        new = _Anew(frames, registry.sets_with(frames.ids))
-        rules = {by.task: by.name for by in tasks}
-        streams = sorted(registry.streams_to_close(rules, new.held_by) | frames.keys.keys())
-        work = [(stream, by) for stream in streams for by in tasks]
+        new = _News(registry.ungrouped(), registry.unsure_sets(), registry.grouping_rules())
+        work = [(stream, by) for stream in new.streams(tasks) for by in tasks]
         # One new frame is the common case: then all is read in this transaction.
         first = _stream_changes(registry, *work[0], new) if len(work) == 1 else None
-    for stream, by in work[:-1]:
-        _until_sure(partial(_group_stream, registry, stream, by, new, ()))
     # Only with the last: a frame that moved to another stream is new in that one and missing in the other.
-    seen = frames.ids
-    if work and not (first and _applied(registry, *work[0], first, seen)):
-        _until_sure(partial(_group_stream, registry, *work[-1], new, seen))
-    elif seen and not work:
-        registry.apply_set_changes((), grouped=seen)
+    ending = Also(
+        grouped=new.frames.ids,
+        settling=[by.settling for by in tasks if by.settling is not None],
+        settled=[one.id for one in new.sets],
+    )
+    for stream, by in work[:-1]:
+        _until_sure(partial(_group_stream, registry, stream, by, new))
+    if work and not (first and _applied(registry, *work[0], first, ending)):
+        _until_sure(partial(_group_stream, registry, *work[-1], new, ending))
+    elif ending.grouped and not work:
+        registry.apply_set_changes((), grouped=ending.grouped)
 
 
 Changes = tuple[list[SetChange], bool]
@@ -158,52 +186,46 @@ Changes = tuple[list[SetChange], bool]
 
 
 def _group_stream(
-    registry: Registry, stream: Stream, by: SequenceTask, new: _Anew, seen: Sequence[int]
+    registry: Registry, stream: Stream, by: SequenceTask, new: _News, ending: Also | None = None
 ) -> None:
-    """Group what is new in a stream, what has left it, and what time may have closed; `seen` frames are new no more."""
-    _apply(registry, stream, by, _stream_changes(registry, stream, by, new), seen)
+    """Group what is new in a stream, what has left it, and what time may have closed; with the last, the ending."""
+    _apply(registry, stream, by, _stream_changes(registry, stream, by, new), ending)
 
 
-def _apply(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, seen: Sequence[int]) -> None:
+def _apply(
+    registry: Registry, stream: Stream, by: SequenceTask, found: Changes, ending: Also | None = None
+) -> None:
     changes, anew = found
-    if changes or anew or seen:
+    also = ending or Also(settling=[by.settling] if by.settling else ())
+    if changes or anew or also.grouped:
         states = [State(stream, by.task, by.name, {})] if anew else []
-        registry.apply_set_changes(changes, states=states, grouped=seen)
+        registry.apply_set_changes(
+            changes, states=states, grouped=also.grouped, settling=also.settling, settled=also.settled
+        )
 
 
-def _applied(
-    registry: Registry, stream: Stream, by: SequenceTask, found: Changes, seen: Sequence[int]
-) -> bool:
+def _applied(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, ending: Also) -> bool:
     """Whether the changes could be made: not where another program has grouped the same frames meanwhile."""
     try:
-        _apply(registry, stream, by, found, seen)
+        _apply(registry, stream, by, found, ending)
     except SetConflictError:
         return False
     return True
 
 
-def _stream_changes(registry: Registry, stream: Stream, by: SequenceTask, new: _Anew) -> Changes:
+def _stream_changes(registry: Registry, stream: Stream, by: SequenceTask, new: _News) -> Changes:
     """What becomes of the sets of a stream with its new frames, and whether all of them are made anew."""
     changes: list[SetChange] = []
+    anew = new.is_anew(stream, by)
     with registry.view():
-        anew = registry.load_state(stream, by.task, by.name) is None
-        touched = [BEGINNING] if anew else [*new.frames.keys.get(stream, ())]
-        touched += [] if anew else _unsure_places(registry, stream, by, new)
         known = _Known(registry, stream, by, anew)
+        touched = [BEGINNING] if anew else new.touched(stream, by)
         for region in regroup(stream, known, touched, by.rules, by.clock):
             part = SetFilter(by.task, stream=stream, since_sequence=region.start, until_sequence=region.until)
             before = registry.sets(part)
             held = [one for one in before if anew or region.holds(one.sequence_start or BEGINNING)]
             changes += _changes(by.task, held, region.sets)
     return changes, anew
-
-
-def _unsure_places(registry: Registry, stream: Stream, by: SequenceTask, new: _Anew) -> list[OrderKey]:
-    """Where open sets begin, which time may have closed, and sets of which a frame has changed, or left the stream."""
-    found = registry.sets(SetFilter(step=by.task, stream=stream, status=("open",)))
-    if new.held_by:
-        found += registry.sets(SetFilter(step=by.task, stream=stream, ids=new.held_by))
-    return [one.sequence_start or BEGINNING for one in found]
 
 
 def _changes(task: str, before: Sequence[SetRecord], now: Sequence[FrameSet]) -> Iterator[SetChange]:
@@ -249,7 +271,9 @@ def _rewritten(known: SetRecord, now: FrameSet) -> Iterator[SetChange]:
     """A set that stays the one that it is, with other contents."""
     if now.frames != known.frames:
         yield Replace(known.id, now.frames)
-    yield Change(known.id, now.action, _status(now), reason=now.reason, sequence_start=now.sequence_start)
+    # What opens again is no longer ready.
+    ready = None if now.closed else False
+    yield Change(known.id, now.action, _status(now), ready, now.reason, sequence_start=now.sequence_start)
 
 
 def _status(found: FrameSet) -> Status:
@@ -261,7 +285,7 @@ def _status(found: FrameSet) -> Status:
 
 def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> None:
     """Sets of a grouping that looks at all frames at once: as the plan has them."""
-    frames = {one.id: one for one in space.registry.frames()}
+    frames = {one.id: one for one in space.registry.frames(FrameFilter(keywords=()))}
     everything = {"targets": (task,), "night": None, "camera": None, "since": None, "until": None}
     sets = []
     for one in planned(space, request.model_copy(update=everything)).sets:
@@ -271,40 +295,5 @@ def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> N
         sets.append(FrameSet(members[0].stream, one.frames, one.action, one.closed, one.reason, key, *span))
     states = [State(stream, task, name, {}) for stream in space.registry.streams()]
     changes = list(_changes(task, space.registry.sets(SetFilter(step=task)), sets))
-    space.registry.apply_set_changes(changes, states=states)
-
-
-# --- readiness ---------------------------------------------------------------------------------------
-
-
-def _settle(space: Workspace, task: str) -> None:
-    """Closed sets become ready once each frame is calibrated or has failed; frames of sets that pass then pass."""
-    upstream = space.cascade.tasks[space.cascade.tasks[task].main].stage
-    stage = space.cascade.tasks[task].stage
-    open_sets = space.registry.sets(SetFilter(step=task, ready=False))
-    members = {frame for one in open_sets for frame in one.frames}
-    states = space.registry.stages(upstream, members)
-    reached = space.registry.stages(stage, members)
-    refused = {one.id for one in space.registry.frames(FrameFilter(ids=members)) if one.refused}
-    changes: list[SetChange] = []
-    marks: list[StageState] = []
-    for one in open_sets:
-        reached_by = {frame: "refused" if frame in refused else states.get(frame, "") for frame in one.frames}
-        ready = is_ready(_frame_set(one), {frame for frame, state in reached_by.items() if state in SETTLED})
-        if ready:
-            changes.append(Change(one.id, ready=True))
-        for frame, state in reached_by.items():
-            mark = _mark(one, ready, state)
-            if mark is not None and reached.get(frame) != mark:
-                marks.append(StageState(frame, stage, mark, one.reason))
-    space.registry.apply_set_changes(changes)
-    space.registry.set_frame_stage(*marks)
-
-
-def _mark(one: SetRecord, ready: bool, state: str) -> str | None:
-    """The state of a frame in the stage that its set belongs to; None where a job decides it, or nothing does yet."""
-    if one.action == "pass" and state == "done":
-        return "passed"
-    if one.status == "open" and state == "done" and not ready:
-        return "waiting"
-    return None
+    settling = [_settling(space.cascade, task)]
+    space.registry.apply_set_changes(changes, states=states, settling=settling)

@@ -1,0 +1,70 @@
+"""How many sets there are of each kind: counted on by whoever changes sets, so that nobody has to read them all."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import bindparam, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from ccdflow.archive.models import FrameSet, SetCount, table
+
+Kinds = Counter[tuple[str, str]]
+"""Sets by step and kind."""
+
+_LOCK = 0x63637365
+
+
+def kind(status: str, action: str) -> str:
+    """What a set counts as: ``open``, of the closed ones ``stack`` or ``pass``; nothing for superseded ones."""
+    return "" if status == "superseded" else "open" if status == "open" else action
+
+
+def lock(session: Session) -> None:
+    """Be the only one who changes sets until the transaction ends, as whoever writes to SQLite is anyhow."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().execute(_ALONE, {"key": _LOCK})
+
+
+def counts(session: Session, step: str) -> dict[str, int]:
+    """How many sets of a step there are of each kind."""
+    found = session.connection().execute(_COUNTS, {"step": step})
+    return {name: number for name, number in found if number}
+
+
+def placed(session: Session, sets: Collection[int]) -> dict[int, tuple[str, str, str]]:
+    """Step, status and action of sets, by id."""
+    found = session.connection().execute(_PLACED, {"sets": sorted(sets)})
+    return {number: (step, status, action) for number, step, status, action in found}
+
+
+def add(session: Session, changed: Mapping[tuple[str, str], int]) -> None:
+    """Add to the counts what has changed."""
+    rows = [
+        {"step": step, "kind": name, "number": number}
+        for (step, name), number in changed.items()
+        if name and number
+    ]
+    if rows:
+        session.connection().execute(_adding(session.get_bind().dialect.name), rows)
+
+
+@lru_cache
+def _adding(dialect: str) -> Any:
+    into = table(SetCount)
+    statement = postgresql.insert(into) if dialect == "postgresql" else sqlite.insert(into)
+    together = into.c.number + statement.excluded.number
+    return statement.on_conflict_do_update(
+        index_elements=[into.c.step, into.c.kind], set_={"number": together}
+    )
+
+
+_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
+_SET = table(FrameSet).c
+_COUNT = table(SetCount).c
+_COUNTS = select(_COUNT.kind, _COUNT.number).where(_COUNT.step == bindparam("step"))
+_PLACED = select(_SET.id, _SET.step, _SET.status, _SET.action).where(
+    _SET.id.in_(bindparam("sets", expanding=True))
+)
