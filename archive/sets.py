@@ -449,16 +449,14 @@ def _new_sets(session: Session, new: Sequence[NewSet], ids: dict[str, int]) -> N
         if one.ref in ids:
             raise ValueError(f"two new sets are called {one.ref!r}")
         ids[one.ref] = identity
-    session.connection().execute(
-        table(FrameSet).insert(), [_set_row(session, one, ids[one.ref]) for one in new]
-    )
+    session.connection().execute(_INSERT_SETS, [_set_row(session, one, ids[one.ref]) for one in new])
     members = [
         {"set_id": ids[one.ref], "position": position, "frame_id": frame}
         for one in new
         for position, frame in enumerate(one.frames)
     ]
     if members:
-        session.connection().execute(table(SetMember).insert(), members)
+        session.connection().execute(_INSERT_MEMBERS, members)
 
 
 def _free_ids(session: Session, number: int) -> Sequence[int]:
@@ -471,6 +469,8 @@ def _free_ids(session: Session, number: int) -> Sequence[int]:
     return range(last + 1, last + 1 + number)
 
 
+_INSERT_SETS = table(FrameSet).insert()
+_INSERT_MEMBERS = table(SetMember).insert()
 _LAST_ID = text("SELECT seq FROM sqlite_sequence WHERE name = 'frame_set'")
 
 
@@ -500,7 +500,7 @@ def _put(session: Session, identity: int, frames: Sequence[int], first: int) -> 
         for position, frame in enumerate(frames, first)
     ]
     if rows:
-        session.execute(table(SetMember).insert(), rows)
+        session.connection().execute(_INSERT_MEMBERS, rows)
 
 
 def _span(session: Session, frames: Sequence[int]) -> tuple[str, str]:
