@@ -101,12 +101,11 @@ def fill_sqlite(registry: Registry, number: int) -> None:
 
 def fill_postgresql(registry: Registry, number: int) -> None:
     """Write the rows as PostgreSQL takes them fastest, and let it look at them."""
-    with registry.database.engine.begin() as connection, connection.connection.cursor() as cursor:
+    with registry.database.engine.begin() as connection:
+        cursor: Any = connection.connection.cursor()
         with cursor.copy(f"COPY frame ({COLUMNS}) FROM STDIN") as copy:
-            for camera, filter_, target, moment, place, length, night in rows(number):
-                copy.write_row(
-                    ("science", "T", camera, "I", filter_, target, 120.0, moment, place, length, night)
-                )
+            for camera, filter_, target, *rest in rows(number):
+                copy.write_row(("science", "T", camera, "I", filter_, target, 120.0, *rest))
     with registry.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE frame"))
 

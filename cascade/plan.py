@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, islice
 from math import inf
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ccdflow.cascade.associate import Candidates
+from ccdflow.cascade.associate import SHOWN_NEAREST, Candidates
 from ccdflow.cascade.grouping import GroupSpec, group_frames
 from ccdflow.cascade.jobs import (
     Group,
@@ -329,15 +329,19 @@ class _Planner:
         if not every:
             return Missing(role, f"no {wanted}{needed}: there are no such frames")
         refused = every.nearest_refused(association.rules, group)
-        nearest = [Nearest(_group_name(one.candidate), one.reason) for one in refused]
-        for match in every.fitting(association.rules, group):
-            if association.source in self.cascade.tasks:
-                job = self._job(association.source, match.candidate)
-                reason = "failed" if job.key in self.failed else job.reason
-                if reason:
-                    nearest.insert(0, Nearest(_group_name(match.candidate), reason))
+        nearest = list(islice(self._not_made(association, group), SHOWN_NEAREST))
+        nearest += [Nearest(_group_name(one.candidate), one.reason) for one in refused]
         reason = f"no {wanted} fits{needed}; {len(every)} looked at, {found} found"
-        return Missing(role, reason, tuple(nearest[:3]))
+        return Missing(role, reason, tuple(nearest[:SHOWN_NEAREST]))
+
+    def _not_made(self, association: Association, group: Group) -> Iterator[Nearest]:
+        """Candidates that fit, but whose own job failed or can't be done; the best first."""
+        if association.source not in self.cascade.tasks:
+            return
+        for match in self._candidates(association.source).fitting(association.rules, group):
+            job = self._job(association.source, match.candidate)
+            if reason := "failed" if job.key in self.failed else job.reason:
+                yield Nearest(_group_name(match.candidate), reason)
 
 
 def _whole_set(frames: Sequence[FrameRecord], action: Action, reason: str) -> FrameSet:
