@@ -79,6 +79,16 @@ class Database:
         with self._turn, Session(self._writer) as session, session.begin():
             yield session
 
+    def tidy(self, *tables: str) -> None:
+        """Let PostgreSQL look at tables of which many rows have changed, before it does so by itself.
+
+        Until then it takes an index that is nearly empty now for full, and reads whole tables.
+        """
+        if not self.sqlite:
+            # This statement may not stand in a transaction.
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(text(f"VACUUM (ANALYZE) {', '.join(tables)}"))
+
     def upgrade(self) -> None:
         """Bring the tables up to date; makes them where there are none. Many programs may do so at once.
 

@@ -92,7 +92,9 @@ def frames(session: Session, wanted: FrameFilter) -> list[FrameRecord]:
     """The frames that `wanted` selects, by time, each with its keywords or those that are wanted."""
     found: list[FrameRecord] = []
     for tests in _selections(wanted):
-        kept = _keywords(session, select(Frame.id).where(*tests), wanted.keywords)
+        kept: dict[int, dict[str, Value]] = {}
+        if wanted.keywords is None or wanted.keywords:
+            kept = _keywords(session, select(Frame.id).where(*tests), wanted.keywords)
         found += _records(session, select(*_COLUMNS, Frame.status, Frame.reason).where(*tests), kept)
     return sorted(found, key=order_of)
 

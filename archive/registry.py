@@ -456,14 +456,20 @@ class Registry:
         grouped: Collection[int] = (),
         settling: Sequence[Settling] = (),
         settled: Collection[int] = (),
+        looked_at: Collection[int] = (),
     ) -> dict[str, int]:
         """Make changes to sets in order, all or none; gives the id of each new set by its `ref`.
 
         In the same transaction the `states` of streams are saved, the frames `grouped` marked as seen, and of the
-        steps of `settling` the sets that change, and those of the ids `settled`, are settled.
+        steps of `settling` the sets that change, and those of the ids `settled`, are settled. A frame may be in a set
+        of `looked_at` and in another one.
         """
         with self.database.write() as session:
-            return sets.apply_changes(session, changes, Also(states, grouped, settling, settled))
+            return sets.apply_changes(session, changes, Also(states, grouped, settling, settled, looked_at))
+
+    def tidy_sets(self) -> None:
+        """Keep a new frame cheap after very many were grouped at once."""
+        self.database.tidy("frame", "frame_set", "set_member")
 
     def settle(self, by: Settling) -> None:
         """Let the sets of those frames become ready whose states have changed since that was done last."""

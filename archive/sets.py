@@ -312,13 +312,15 @@ class Also:
     """What is written together with changes to sets.
 
     States of streams, ids of frames that grouping has seen now, and the steps whose sets are settled: those that
-    change, and of them all those whose ids are in `settled`.
+    change, and of them all those whose ids are in `settled`. Sets in `looked_at` are looked at in the same run, so
+    that a frame which goes from one of them to another stream may be in both until then.
     """
 
     states: Sequence[State] = ()
     grouped: Collection[int] = ()
     settling: Sequence[Settling] = ()
     settled: Collection[int] = ()
+    looked_at: Collection[int] = ()
 
 
 def apply_changes(session: Session, changes: Sequence[SetChange], also: Also) -> dict[str, int]:
@@ -338,7 +340,7 @@ def apply_changes(session: Session, changes: Sequence[SetChange], also: Also) ->
         else:
             for change in alike:
                 _apply(session, change, ids)
-    _refuse_conflicts(session, changes)
+    _refuse_conflicts(session, changes, also.looked_at)
     setcounts.add(session, tally)
     for state in also.states:
         _save_state(session, state)
@@ -398,7 +400,7 @@ def _apply(session: Session, change: SetChange, ids: Mapping[str, int]) -> None:
             )
 
 
-def _refuse_conflicts(session: Session, changes: Sequence[SetChange]) -> None:
+def _refuse_conflicts(session: Session, changes: Sequence[SetChange], looked_at: Collection[int]) -> None:
     """Two programs that group the same new frames at once: the second sees what the first has made."""
     steps: dict[str, set[int]] = {}
     for change in changes:
@@ -410,14 +412,18 @@ def _refuse_conflicts(session: Session, changes: Sequence[SetChange]) -> None:
             again: Sequence[int] = some
             if len(some) > _FEW:
                 again = session.connection().execute(_HELD_TWICE, {"frames": some}).scalars().all()
-            if again and (twice := _first_twice(session, step, again)):
+            if again and (twice := _first_twice(session, step, again, looked_at)):
                 raise SetConflictError(f"frame {twice} would be in two sets of step {step!r}")
 
 
-def _first_twice(session: Session, step: str, frames: Sequence[int]) -> int | None:
-    """The first of these frames that is in two sets of a step that count."""
+def _first_twice(session: Session, step: str, frames: Sequence[int], but: Collection[int]) -> int | None:
+    """The first of these frames that is in two sets of a step that count, `but` for some sets."""
     rows = session.connection().execute(_SETS_OF, {"frames": frames})
-    held = Counter(frame for frame, of, status in rows if of == step and status != "superseded")
+    held = Counter(
+        frame
+        for frame, of, number, status in rows
+        if of == step and status != "superseded" and number not in but
+    )
     return min((frame for frame, number in held.items() if number > 1), default=None)
 
 
@@ -429,7 +435,7 @@ _HELD_TWICE = (
 )
 # Without a condition on the step: by that SQLite would rather read all sets of the step.
 _SETS_OF = (
-    select(_MEMBER.frame_id, _SET.step, _SET.status)
+    select(_MEMBER.frame_id, _SET.step, _SET.id, _SET.status)
     .join_from(table(SetMember), table(FrameSet), _SET.id == _MEMBER.set_id)
     .where(_MEMBER.frame_id.in_(bindparam("frames", expanding=True)))
 )
@@ -449,16 +455,14 @@ def _new_sets(session: Session, new: Sequence[NewSet], ids: dict[str, int]) -> N
         if one.ref in ids:
             raise ValueError(f"two new sets are called {one.ref!r}")
         ids[one.ref] = identity
-    session.connection().execute(
-        table(FrameSet).insert(), [_set_row(session, one, ids[one.ref]) for one in new]
-    )
+    session.connection().execute(_INSERT_SETS, [_set_row(session, one, ids[one.ref]) for one in new])
     members = [
         {"set_id": ids[one.ref], "position": position, "frame_id": frame}
         for one in new
         for position, frame in enumerate(one.frames)
     ]
     if members:
-        session.connection().execute(table(SetMember).insert(), members)
+        session.connection().execute(_INSERT_MEMBERS, members)
 
 
 def _free_ids(session: Session, number: int) -> Sequence[int]:
@@ -471,6 +475,8 @@ def _free_ids(session: Session, number: int) -> Sequence[int]:
     return range(last + 1, last + 1 + number)
 
 
+_INSERT_SETS = table(FrameSet).insert()
+_INSERT_MEMBERS = table(SetMember).insert()
 _LAST_ID = text("SELECT seq FROM sqlite_sequence WHERE name = 'frame_set'")
 
 
@@ -500,7 +506,7 @@ def _put(session: Session, identity: int, frames: Sequence[int], first: int) -> 
         for position, frame in enumerate(frames, first)
     ]
     if rows:
-        session.execute(table(SetMember).insert(), rows)
+        session.connection().execute(_INSERT_MEMBERS, rows)
 
 
 def _span(session: Session, frames: Sequence[int]) -> tuple[str, str]:

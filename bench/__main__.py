@@ -33,7 +33,7 @@ def benchmarks() -> list[str]:
     return first + sorted(found - set(first))
 
 
-def measured(name: str, quick: bool, repeats: int) -> Iterator[Figure]:
+def measured(name: str, quick: bool, repeats: int, frames: int | None = None) -> Iterator[Figure]:
     """The figures of a benchmark, measured in this process."""
     measure = importlib.import_module(f"bench.{name}").measure
     with (
@@ -41,6 +41,7 @@ def measured(name: str, quick: bool, repeats: int) -> Iterator[Figure]:
         tempfile.TemporaryDirectory(prefix="bench-") as disk,
     ):
         given = {"quick": quick, "folder": Path(folder), "disk": Path(disk), "repeats": repeats}
+        given |= {} if frames is None else {"frames": frames}
         taken = [one for one in inspect.signature(measure).parameters if one in given]
         for one in measure(**{one: given[one] for one in taken}):
             yield as_figure(one, name)
@@ -56,11 +57,14 @@ def measure_into(out: Path, figures: Iterator[Figure]) -> None:
         out.write_text(json.dumps(found))
 
 
-def in_a_process(name: str, quick: bool, repeats: int) -> tuple[list[Figure], bool]:
+def in_a_process(
+    name: str, quick: bool, repeats: int, frames: int | None = None
+) -> tuple[list[Figure], bool]:
     """The figures of a benchmark, measured in a process of its own, and whether they are all."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         out = Path(folder) / "figures.json"
         options = ["--quick"] if quick else []
+        options += [] if frames is None else ["--frames", str(frames)]
         argv = [sys.executable, "-m", "bench", "--into", str(out), "--repeats", str(repeats), *options, name]
         start = time.perf_counter()
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
@@ -79,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(known)}; else all")
     parser.add_argument("--quick", action="store_true", help="small inputs and few repeats")
     parser.add_argument("--repeats", type=int, default=None, help=f"rounds of each pair, else {REPEATS}")
+    parser.add_argument("--frames", type=int, default=None, help="size of the longest table of grouping")
     parser.add_argument("--docs", type=Path, help="write the table and the plot into this folder")
     parser.add_argument("--json", type=Path, help="write the figures into this file")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
@@ -88,13 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that scratch folders are deleted
     repeats = given.repeats or (2 if given.quick else REPEATS)
     if given.into:
-        measure_into(given.into, measured(given.names[0], given.quick, repeats))
+        measure_into(given.into, measured(given.names[0], given.quick, repeats, given.frames))
         return 0
     chosen = given.names or known
     figures: list[Figure] = []
     failed = []
     for name in chosen:
-        found, complete = in_a_process(name, given.quick, repeats)
+        found, complete = in_a_process(name, given.quick, repeats, given.frames)
         print(printed(found), flush=True)
         figures += found
         failed += [] if complete else [name]

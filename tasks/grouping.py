@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -121,6 +121,9 @@ T = TypeVar("T")
 ATTEMPTS = 10
 """How often a stream is grouped anew when other programs group it at the same time."""
 
+MANY = 10_000
+"""New frames at once after which the tables are not what the database thinks they are."""
+
 BEGINNING: OrderKey = ("", 0, "", 0)
 """Before all frames of a stream."""
 
@@ -159,6 +162,11 @@ class _News:
         unsure = [one for one in self.sets if one.step == by.task and one.stream == stream]
         return [*self.frames.keys.get(stream, ()), *(one.sequence_start or BEGINNING for one in unsure)]
 
+    def also(self, stream: Stream, tasks: Sequence[SequenceTask]) -> Also:
+        """What is written with the sets of a stream: those of other streams that hold a frame of it lose it soon."""
+        settling = [by.settling for by in tasks if by.settling is not None]
+        return Also(settling=settling, looked_at=[one.id for one in self.sets if one.stream != stream])
+
 
 def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
     """Group what is new in any stream, what has left it, and what time may have closed."""
@@ -168,17 +176,16 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
         # One new frame is the common case: then all is read in this transaction.
         first = _stream_changes(registry, *work[0], new) if len(work) == 1 else None
     # Only with the last: a frame that moved to another stream is new in that one and missing in the other.
-    ending = Also(
-        grouped=new.frames.ids,
-        settling=[by.settling for by in tasks if by.settling is not None],
-        settled=[one.id for one in new.sets],
-    )
+    last = work[-1][0] if work else ("", "", "")
+    ending = replace(new.also(last, tasks), grouped=new.frames.ids, settled=[one.id for one in new.sets])
     for stream, by in work[:-1]:
         _until_sure(partial(_group_stream, registry, stream, by, new))
     if work and not (first and _applied(registry, *work[0], first, ending)):
         _until_sure(partial(_group_stream, registry, *work[-1], new, ending))
     elif ending.grouped and not work:
         registry.apply_set_changes((), grouped=ending.grouped)
+    if len(ending.grouped) >= MANY:
+        registry.tidy_sets()
 
 
 Changes = tuple[list[SetChange], bool]
@@ -189,25 +196,28 @@ def _group_stream(
     registry: Registry, stream: Stream, by: SequenceTask, new: _News, ending: Also | None = None
 ) -> None:
     """Group what is new in a stream, what has left it, and what time may have closed; with the last, the ending."""
-    _apply(registry, stream, by, _stream_changes(registry, stream, by, new), ending)
+    also = ending or new.also(stream, [by])
+    _apply(registry, stream, by, _stream_changes(registry, stream, by, new), also)
 
 
-def _apply(
-    registry: Registry, stream: Stream, by: SequenceTask, found: Changes, ending: Also | None = None
-) -> None:
+def _apply(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, also: Also) -> None:
     changes, anew = found
-    also = ending or Also(settling=[by.settling] if by.settling else ())
     if changes or anew or also.grouped:
         states = [State(stream, by.task, by.name, {})] if anew else []
         registry.apply_set_changes(
-            changes, states=states, grouped=also.grouped, settling=also.settling, settled=also.settled
+            changes,
+            states=states,
+            grouped=also.grouped,
+            settling=also.settling,
+            settled=also.settled,
+            looked_at=also.looked_at,
         )
 
 
-def _applied(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, ending: Also) -> bool:
+def _applied(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, also: Also) -> bool:
     """Whether the changes could be made: not where another program has grouped the same frames meanwhile."""
     try:
-        _apply(registry, stream, by, found, ending)
+        _apply(registry, stream, by, found, also)
     except SetConflictError:
         return False
     return True

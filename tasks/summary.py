@@ -11,7 +11,10 @@ from ccdflow.tasks.workspace import Workspace, open_workspace
 def night_summaries(project: str, request: Request) -> dict[str, str]:
     """For each night that the request selects, its frames, states, products and what failed or is missing."""
     space = open_workspace(project)
-    nights = {one.night for one in space.registry.frames() if one.night and request.selects(one)}
+    wanted = FrameFilter(
+        night=request.night, camera=request.camera, since=request.since, until=request.until, keywords=()
+    )
+    nights = {one.night for one in space.registry.frames(wanted) if one.night and request.selects(one)}
     return {night: _summary(space, night) for night in sorted(nights)}
 
 

@@ -136,6 +136,19 @@ def test_a_missing_bias_makes_jobs_incomplete_and_says_why() -> None:
     assert missing["bias"].reason == "no bias: there are no such frames"
 
 
+def test_of_candidates_that_could_not_be_made_the_nearest_are_named_first() -> None:
+    days = ("2026-02-27", "2026-02-25", "2026-02-28", "2026-02-26")
+    flats = [
+        frame(20 + 3 * i + k, "flat", f"{day}T18:0{k}:00", night=day)
+        for i, day in enumerate(days)
+        for k in range(3)
+    ]
+    science = [one for one in night() if one.frame_class == "science"]
+    missing = {one.input: one for one in _science([*science, *flats]).missing}
+    nights = [one.name.rpartition(" ")[2] for one in missing["flat"].nearest]
+    assert nights == ["2026-02-28", "2026-02-27", "2026-02-26"]
+
+
 def test_the_nearest_candidates_are_named_with_the_test_that_they_failed() -> None:
     frames = [
         replace(one, keywords={**one.keywords, "binning": "2x2"}) if one.frame_class == "bias" else one

@@ -1,7 +1,7 @@
 """The sets that the registry keeps, made once, grown and regrouped, in whatever order frames arrive."""
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -396,6 +396,38 @@ def test_a_single_frame_passes_only_once_it_is_calibrated(space: Workspace) -> N
     assert space.registry.stages("stack", [number]) == {number: "passed"}
 
 
+def test_a_frame_that_is_refused_later_holds_its_set_up_no_longer(space: Workspace) -> None:
+    frames = sequence(3)
+    ids = [register(space, one, f"{number}.fits", "abc"[number]) for number, one in enumerate(frames)]
+    group_sets(space, Request())
+    space.registry.set_frame_stage(*(StageState(number, "science", "done") for number in ids[:2]))
+    group_sets(space, Request())
+    assert [one.ready for one in space.registry.sets()] == [False]
+    register(space, replace(frames[2], refused="shutter stuck"), "2.fits", "c")
+    group_sets(space, Request())
+    assert [(one.frames, one.ready) for one in space.registry.sets()] == [(tuple(ids), True)]
+
+
+def test_a_late_frame_makes_a_ready_set_of_calibrated_frames(space: Workspace) -> None:
+    frames = [replace(one, iobs=None, nobs=None) for one in sequence(4)]
+    arrive(space, [*frames[:1], *frames[2:]])
+    settle(space, "done", "done", "done")
+    space.registry.add_catalogue([frames[1]])
+    settle(space, "done", "done", "done", "done")
+    assert [(len(one.frames), one.ready) for one in space.registry.sets()] == [(4, True)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sets_are_counted_as_they_are(space: Workspace, seed: int) -> None:
+    random = Random(seed)
+    frames = random_stream(random)
+    random.shuffle(frames)
+    for some in batches(frames, random):
+        counts = arrive(space, some, random.choice([Request(), clock(random.uniform(0, 400))]))
+        found = Counter("open" if one.status == "open" else one.action for one in space.registry.sets())
+        assert +Counter(counts) == found
+
+
 # --- files -------------------------------------------------------------------------------------------
 
 
@@ -443,6 +475,15 @@ def test_a_frame_whose_header_is_read_otherwise_leaves_its_old_set(space: Worksp
     ids = [register(space, one, f"{number}.fits", "abc"[number]) for number, one in enumerate(frames)]
     group_sets(space, Request())
     register(space, replace(frames[1], camera="D"), "1.fits", "b")
+    group_sets(space, Request())
+    assert sorted(one.frames for one in space.registry.sets()) == [(ids[0], ids[2]), (ids[1],)]
+
+
+def test_a_frame_that_moves_to_a_stream_before_its_own_leaves_its_old_set(space: Workspace) -> None:
+    frames = sequence(3)
+    ids = [register(space, one, f"{number}.fits", "abc"[number]) for number, one in enumerate(frames)]
+    group_sets(space, Request())
+    register(space, replace(frames[1], camera="B"), "1.fits", "b")
     group_sets(space, Request())
     assert sorted(one.frames for one in space.registry.sets()) == [(ids[0], ids[2]), (ids[1],)]
 
@@ -519,3 +560,35 @@ def test_statements_of_a_new_frame_do_not_grow_with_the_table(new_project: NewPr
         space.registry.add_catalogue([exposure(60 * hours)])
         counts.append(statements(space, lambda space=space: group_sets(space, Request())))
     assert counts[0] == counts[1]
+
+
+def unnumbered(length: int, minute: float) -> list[NewFrame]:
+    return [replace(one, iobs=None, nobs=None) for one in sequence(length, minute)]
+
+
+def work_of(space: Workspace, work: Callable[[], object]) -> int:
+    """How many hundred steps SQLite takes for what `work` asks."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with space.registry.database.engine.connect() as connection:
+        connection.connection.dbapi_connection.set_progress_handler(count, 100)
+    work()
+    with space.registry.database.engine.connect() as connection:
+        connection.connection.dbapi_connection.set_progress_handler(None, 100)
+    return steps
+
+
+def test_the_database_does_not_read_more_for_a_new_frame_in_a_longer_table(new_project: NewProject) -> None:
+    work = []
+    for hours in (40, 800):
+        space = new_project(f"of {hours}")
+        # A long sequence is parted: many frames leave their sets at once.
+        arrive(space, [*nights(hours), *unnumbered(20, 60 * hours)])
+        space.registry.add_catalogue([exposure(60 * hours + 21, filter="R")])
+        work.append(work_of(space, lambda space=space: group_sets(space, Request())))
+    assert work[1] < 1.2 * work[0]
