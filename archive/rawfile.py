@@ -8,9 +8,10 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
-from ccdflow.archive.rawpixels import ImageLayout, PlainPixels, TiledPixels
+from ccdflow.archive.rawpixels import ImageLayout, JoinedPixels, PlainPixels, TiledPixels
 from ccdflow.archive.rawunits import (
     BLOCK,
     NoImageError,
@@ -20,7 +21,7 @@ from ccdflow.archive.rawunits import (
     UnreadableFrameError,
     units,
 )
-from ccdflow.cascade.records import Value
+from ccdflow.cascade.records import Extension, Value
 
 __all__ = [
     "FITS_SUFFIXES",
@@ -60,15 +61,6 @@ _NUMBERED_STRUCTURE = frozenset({
 
 
 @dataclass(frozen=True)
-class Extension:
-    """One image in a file: index of its HDU, name (``SCI,1``, or ``HDU 2`` for one without) and shape."""
-
-    index: int
-    name: str
-    shape: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class RawFile:
     """A raw file whose headers were read, and whose pixels were not.
 
@@ -82,27 +74,28 @@ class RawFile:
     comments : mapping
         Keyword to comment.
     extensions : tuple of Extension
-        The images of the file; the first is the one that is read. The primary HDU counts alone where it holds
-        an image.
-    pixels : PlainPixels or TiledPixels
-        adu, shape (ny, nx), read when cut: ``pixels[0:100, :]``; ``numpy.asarray(pixels)`` is the whole.
+        The images of the file. The primary HDU counts alone where it holds an image.
+    pixels : PlainPixels, TiledPixels or JoinedPixels
+        adu, shape (ny, nx), read when cut: ``pixels[0:100, :]``; ``numpy.asarray(pixels)`` is the whole. Several
+        images are one above the other, the first at the bottom; of images of different width only the first is
+        there.
     """
 
     path: Path
     header: Mapping[str, Value]
     comments: Mapping[str, str]
     extensions: tuple[Extension, ...]
-    pixels: PlainPixels | TiledPixels
+    pixels: PlainPixels | TiledPixels | JoinedPixels
 
     @property
     def index(self) -> int:
-        """Number of the HDU that is read, the primary being 0."""
+        """Number of the HDU that is read, or read first, the primary being 0."""
         return self.extensions[0].index
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows and columns ``(ny, nx)``."""
-        return self.extensions[0].shape
+        return self.pixels.shape
 
 
 def looks_like_fits(path: Path) -> bool:
@@ -172,22 +165,33 @@ def _raw(path: Path, found: list[Unit], short: str, *, gzipped: bool = False) ->
     header, comments = _merged(found[0], first)
     if short:
         raise TruncatedError(short, header, first.shape)
-    extensions = tuple(Extension(one.index, one.called, one.shape) for one in images)
-    blank = first.values.get("BLANK")
+    several = len(images) > 1 and len({one.shape[1] for one in images}) == 1
+    parts = [_pixels(path, one, gzipped=gzipped) for one in images]
+    pixels = JoinedPixels(parts) if several else parts[0]
+    rows = accumulate((one.shape[0] for one in images), initial=0)
+    extensions = tuple(
+        Extension(one.index, one.called, one.shape, _own(one), row)
+        for one, row in zip(images, rows, strict=False)
+    )
+    return RawFile(path, header, comments, extensions, pixels)
+
+
+def _pixels(path: Path, image: Unit, *, gzipped: bool) -> PlainPixels | TiledPixels:
+    """Pixels of one image of a file."""
+    blank = image.values.get("BLANK")
     layout = ImageLayout(
-        offset=first.offset,
-        bitpix=first.size("BITPIX"),
-        shape=first.shape,
-        scale=first.real("BSCALE", 1.0),
-        zero=first.real("BZERO", 0.0),
+        offset=image.offset,
+        bitpix=image.size("BITPIX"),
+        shape=image.shape,
+        scale=image.real("BSCALE", 1.0),
+        zero=image.real("BZERO", 0.0),
         blank=blank if isinstance(blank, int) else None,
     )
     if layout.bitpix not in (8, 16, 32, 64, -32, -64):
         raise NotFitsError(f"{path} has BITPIX = {layout.bitpix}, which FITS does not know")
-    pixels = (
-        TiledPixels(path, first.index, layout) if first.tiled else PlainPixels(path, layout, gzipped=gzipped)
+    return (
+        TiledPixels(path, image.index, layout) if image.tiled else PlainPixels(path, layout, gzipped=gzipped)
     )
-    return RawFile(path, header, comments, extensions, pixels)
 
 
 def _too_short(path: Path, wanted: int, found: int) -> str:
@@ -233,6 +237,11 @@ def _merged(primary: Unit, image: Unit) -> tuple[dict[str, Value], dict[str, str
                 values[keyword] = value
                 comments[keyword] = said[keyword]
     return values, comments
+
+
+def _own(image: Unit) -> dict[str, Value]:
+    """Values of an image's own header."""
+    return {keyword: value for keyword, value in image.values.items() if not _structural(keyword)}
 
 
 @lru_cache(4096)

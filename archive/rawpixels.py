@@ -3,9 +3,11 @@
 import gzip
 import os
 import weakref
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, local
 from typing import Any, Protocol
@@ -166,6 +168,40 @@ class TiledPixels:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         """Whole image, for `numpy.asarray`."""
         return whole(self, dtype)
+
+
+class JoinedPixels:
+    """Several images of one width as one array, the first at the bottom: amplifiers that have an extension each."""
+
+    def __init__(self, parts: Sequence[PlainPixels | TiledPixels]) -> None:
+        self._parts = tuple(parts)
+        self._starts = list(accumulate((one.shape[0] for one in parts), initial=0))
+        self.shape = self._starts[-1], parts[0].shape[1]
+
+    def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
+        rows, columns = key
+        found = [part[inside, columns] for part, inside in self._touched(rows)]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
+        """Whole array, for `numpy.asarray`."""
+        return whole(self, dtype)
+
+    def stored(self, rows: slice) -> StoredNumbers | None:
+        """Rows as they stand in the file, see `PlainPixels.stored`; None where they are of two images."""
+        touched = list(self._touched(rows))
+        part, inside = touched[0]
+        return part.stored(inside) if len(touched) == 1 and isinstance(part, PlainPixels) else None
+
+    def _touched(self, rows: slice) -> Iterator[tuple[PlainPixels | TiledPixels, slice]]:
+        """The images that rows belong to, each with its own rows; at least one."""
+        y0, y1, _ = rows.indices(self.shape[0])
+        first = max(bisect_right(self._starts, y0) - 1, 0)
+        for number in range(min(first, len(self._parts) - 1), len(self._parts)):
+            start, stop = self._starts[number], self._starts[number + 1]
+            yield self._parts[number], slice(max(y0 - start, 0), max(min(y1, stop) - start, 0))
+            if y1 <= stop:
+                return
 
 
 _OWN = local()

@@ -10,6 +10,7 @@ from typing import Any
 
 from ccdflow.cascade.headers import Cards, binning, cards_of, first, look_up, number, text
 from ccdflow.cascade.instrument import FixedAmplifier, FixedDetector, Instrument, claims
+from ccdflow.cascade.records import Extension
 from ccdflow.recipes.detector import Amplifier, Detector, Section
 
 _NUMBERS = ("gain", "read_noise", "saturation")
@@ -20,13 +21,19 @@ _parsed = lru_cache(2048)(Section.parse)
 
 @dataclass(frozen=True)
 class _Source:
-    """What there is to ask about one detector, and the amplifier asked about ("" for the only one)."""
+    """What there is to ask about one detector, and the amplifier asked about ("" for the only one).
+
+    `shape` is that of the image that the sections speak of, `first_row` where it begins in the raw array, `alone`
+    whether the amplifier has the image to itself.
+    """
 
     cards: Cards
     instrument: Instrument
     fixed: FixedDetector
     shape: tuple[int, int]
     name: str = ""
+    first_row: int = 0
+    alone: bool = False
 
     @property
     def own(self) -> FixedAmplifier:
@@ -61,7 +68,9 @@ class _Source:
             raise ValueError(
                 f"{keyword}={written!r} lies outside of the raw array of {nx} columns and {ny} rows"
             )
-        return section
+        if kind == "target" or not self.first_row:
+            return section
+        return replace(section, y0=section.y0 + self.first_row, y1=section.y1 + self.first_row)
 
     def number(self, field: str) -> float | None:
         """Gain, read noise or saturation, by the order that the instrument file asks for."""
@@ -77,7 +86,12 @@ class _Source:
         yield believable(self.cards, getattr(self.instrument.keywords, field), field, self.instrument)
 
 
-def detector(header: Mapping[str, Any], instrument: Instrument, shape: tuple[int, int]) -> Detector:
+def detector(
+    header: Mapping[str, Any],
+    instrument: Instrument,
+    shape: tuple[int, int],
+    extensions: Sequence[Extension] = (),
+) -> Detector:
     """Return the detector of a raw array of shape ``(ny, nx)``.
 
     Several amplifiers come from the instrument file, else from the header where every amplifier that it names
@@ -86,23 +100,28 @@ def detector(header: Mapping[str, Any], instrument: Instrument, shape: tuple[int
     or below it. The assembled image begins at the lowest target; where no targets are told, amplifiers keep
     their order with no space between them. Gain and read noise that nobody tells are None.
 
+    Of a file with several images each is an amplifier, where the instrument file says so; the raw array is then
+    all of them, one above the other.
+
     Raises
     ------
     ValueError
-        If a section can't be read, lies outside of the array, or contradicts another.
+        If a section can't be read, lies outside of the array, or contradicts another; if there are several
+        images, and the instrument file does not say that they are amplifiers.
     """
-    return detector_of(cards_of(header, instrument.blanks), instrument, shape)
+    return detector_of(cards_of(header, instrument.blanks), instrument, shape, extensions)
 
 
-def detector_of(cards: Cards, instrument: Instrument, shape: tuple[int, int]) -> Detector:
+def detector_of(
+    cards: Cards, instrument: Instrument, shape: tuple[int, int], extensions: Sequence[Extension] = ()
+) -> Detector:
     """As `detector`, of cards whose blanks are gone already."""
     source = _Source(cards, instrument, _fixed(cards, instrument), shape)
-    names = _names(source)
-    if not names:
+    sources = _of_extensions(source, extensions) if len(extensions) > 1 else _named(source)
+    if not sources:
         data = source.section("data") or Section.whole(shape)
         whole = _amplifier(source, data, Section.whole(data.shape))
         return Detector(data.shape, (whole,))
-    sources = [replace(source, name=name) for name in names]
     data_sections = [_required(one) for one in sources]
     targets = _targets(sources, data_sections)
     made = [_amplifier(*one) for one in zip(sources, data_sections, targets, strict=True)]
@@ -143,6 +162,42 @@ def _fixed(cards: Cards, instrument: Instrument) -> FixedDetector:
     return _ANY
 
 
+def _of_extensions(source: _Source, extensions: Sequence[Extension]) -> list[_Source]:
+    """One amplifier for each image of the file."""
+    names = ", ".join(one.name for one in extensions)
+    if not source.instrument.amplifiers.extensions:
+        told = f"the file holds {len(extensions)} images: {names}; instrument {source.instrument.name!r}"
+        raise ValueError(
+            f"{told} does not say that they are amplifiers of one detector (amplifiers: {{extensions: true}})"
+        )
+    if len({one.shape[1] for one in extensions}) > 1:
+        shapes = ", ".join(f"{one.name} {one.shape}" for one in extensions)
+        raise ValueError(f"the images of the file are not of one width: {shapes}")
+    own = [cards_of(one.header, source.instrument.blanks) for one in extensions]
+    shared = {name: value for name, value in source.cards.items() if name not in own[0]}
+    made = [
+        replace(
+            source,
+            cards={**shared, **cards},
+            shape=one.shape,
+            name=str(number),
+            first_row=one.first_row,
+            alone=True,
+        )
+        for number, (one, cards) in enumerate(zip(extensions, own, strict=True), 1)
+    ]
+    for one, extension in zip(made, extensions, strict=True):
+        if one.section("target") is None:
+            wanted = ", ".join(source.instrument.amplifiers.target) or "amplifiers.target"
+            raise ValueError(f"where {extension.name} lies on the detector is not told: no {wanted}")
+    return made
+
+
+def _named(source: _Source) -> list[_Source]:
+    """The amplifiers of one image; none where there is only one."""
+    return [replace(source, name=name) for name in _names(source)]
+
+
 def _names(source: _Source) -> list[str]:
     if any(one.data for one in source.fixed.amplifiers):
         return [one.name for one in source.fixed.amplifiers]
@@ -155,6 +210,9 @@ def _names(source: _Source) -> list[str]:
 
 def _required(source: _Source) -> Section:
     data = source.section("data")
+    if data is None and source.alone:
+        ny, nx = source.shape
+        return Section(source.first_row, source.first_row + ny, 0, nx)
     if data is None:
         raise ValueError(f"amplifier {source.name!r} has no data section, though others have")
     return data

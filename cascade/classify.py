@@ -8,7 +8,7 @@ from ccdflow.cascade.amplifiers import believable, detector_of
 from ccdflow.cascade.dates import night, observation_date
 from ccdflow.cascade.headers import Cards, angle, binning, cards_of, duration, first, number, text
 from ccdflow.cascade.instrument import Instrument, claims, find_instrument, plain
-from ccdflow.cascade.records import FrameRecord, Value
+from ccdflow.cascade.records import Extension, FrameRecord, Value
 from ccdflow.recipes.detector import Amplifier
 
 _NAMES = ("telescope", "camera", "instrument", "filter", "object")
@@ -23,12 +23,12 @@ class FileFacts:
     ----------
     comments : mapping
         Keyword to the comment of its card; ``[ms]`` at its beginning is a unit.
-    extensions : sequence of str
-        Names of the images that the file holds.
+    extensions : sequence of Extension
+        The images that the file holds.
     """
 
     comments: Mapping[str, str] = field(default_factory=dict)
-    extensions: Sequence[str] = ()
+    extensions: Sequence[Extension] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class _Reader:
         for preferred, spellings in self.by.values.get(name, {}).items():
             if written and plain(written) in map(plain, spellings):
                 return preferred
-        return written
+        return written or self.by.defaults.get(name, "")
 
     def measure(self, name: str, read: Callable[[Value], float | None] = number) -> float | None:
         """Return a field that is a number within the instrument's limits; a doubt where it is neither."""
@@ -222,20 +222,24 @@ def _keywords(reader: _Reader, shape: tuple[int, int] | None, refused: list[str]
         for name in ("gain", "read_noise", "saturation"):
             kept[name] = believable(reader.cards, getattr(reader.by.keywords, name), name, reader.by)
     else:
-        kept["shape"] = f"{shape[0]}x{shape[1]}"
+        kept["shape"] = _shape_text(shape, reader.facts.extensions)
         kept |= _detector_numbers(reader, shape, refused)
     return {name: value for name, value in kept.items() if value is not None}
 
 
+def _shape_text(shape: tuple[int, int], extensions: Sequence[Extension]) -> str:
+    """Such as ``512x1024``; of several images ``4x512x1024``."""
+    shapes = {one.shape for one in extensions}
+    if len(extensions) > 1 and len(shapes) == 1:
+        ny, nx = shapes.pop()
+        return f"{len(extensions)}x{ny}x{nx}"
+    return f"{shape[0]}x{shape[1]}"
+
+
 def _detector_numbers(reader: _Reader, shape: tuple[int, int], refused: list[str]) -> dict[str, Value | None]:
     """Mean gain and read noise of the amplifiers, None where one of them is not known."""
-    if len(reader.facts.extensions) > 1:
-        refused.append(
-            f"the file holds {len(reader.facts.extensions)} images: {', '.join(reader.facts.extensions)}"
-        )
-        return {}
     try:
-        made = detector_of(reader.cards, reader.by, shape)
+        made = detector_of(reader.cards, reader.by, shape, reader.facts.extensions)
     except ValueError as doubt:
         refused.append(str(doubt))
         return {}

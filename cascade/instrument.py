@@ -113,6 +113,10 @@ class Keywords(Model):
 class AmplifierKeywords(Model):
     """Keywords of a detector with several amplifiers; ``{amp}`` stands for the amplifier's name."""
 
+    extensions: bool = False
+    """Whether each image of a file is an amplifier of one detector, named by its place (1, 2, ...), whose keywords
+    stand in its own header and speak of its own pixels; each needs a `target`."""
+
     list_keyword: Strings = Field((), alias="list")
     """Cards that hold the names of the amplifiers, blanks between them (``AMPLIST = '11 12'``)."""
     names: Strings = ()
@@ -223,6 +227,8 @@ class Instrument(Model):
     """Rules that decide the class before `classes` does; the first that fits counts."""
     values: dict[str, dict[str, Strings]] = Field(default_factory=dict)
     """Field to value to the spellings that mean it; a value not listed stays as it is."""
+    defaults: dict[str, str] = Field(default_factory=dict)
+    """Field to its value where the header says nothing: the telescope of a camera that does not name it."""
     units: dict[Literal["exptime"], str] = Field(default_factory=dict)
     """Field to the unit of a number that states none."""
     limits: dict[str, tuple[float, float]] = Field(default_factory=dict)
@@ -234,7 +240,7 @@ class Instrument(Model):
     detectors: tuple[FixedDetector, ...] = ()
     """What is known of the detectors."""
 
-    @field_validator("empty", "values", "limits")
+    @field_validator("empty", "values", "defaults", "limits")
     @classmethod
     def _fields_are_known(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:

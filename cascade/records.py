@@ -76,5 +76,30 @@ class FrameRecord:
         return None if found == "" else found
 
 
+@dataclass(frozen=True)
+class Extension:
+    """One image of a raw file.
+
+    Parameters
+    ----------
+    index : int
+        Number of its HDU.
+    name : str
+        ``SCI,1``, or ``HDU 2`` for one without a name.
+    shape : tuple of int
+        ``(ny, nx)``.
+    header : mapping
+        Keyword to value, of its own header alone.
+    first_row : int
+        Where it begins in the raw array, which is all images of the file one above the other.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, int]
+    header: Mapping[str, Value] = field(default_factory=dict)
+    first_row: int = 0
+
+
 Action = Literal["stack", "pass"]
 Status = Literal["open", "closed", "superseded"]

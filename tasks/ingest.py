@@ -115,7 +115,7 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
     if PRODUCT_CARD in file.header and not is_calibration(category):
         report.counts["product"] += 1
         return
-    facts = FileFacts(file.comments, [one.name for one in file.extensions])
+    facts = FileFacts(file.comments, file.extensions)
     described = describe(file.header, file.shape, space.instruments, facts)
     if is_calibration(category):
         described = _as_product(described, category)

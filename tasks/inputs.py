@@ -66,8 +66,9 @@ class JobInputs:
         file = open_raw(path)
         if PRODUCT_CARD in file.header:
             raise ValueError(f"{path} is a product, wanted a raw frame as {role!r}")
-        made = detector(file.header, find_instrument(cards_of(file.header), instruments), file.shape)
-        facts = FileFacts(file.comments, [one.name for one in file.extensions])
+        instrument = find_instrument(cards_of(file.header), instruments)
+        made = detector(file.header, instrument, file.shape, file.extensions)
+        facts = FileFacts(file.comments, file.extensions)
         exptime = describe(file.header, file.shape, instruments, facts).exptime
         self.by_role.setdefault(role, []).append(RawFrame(file.pixels, made, exptime or 0.0, path.name))
         self.notes.append(note)
@@ -75,7 +76,7 @@ class JobInputs:
         if role == "main":
             self.headers.append(file.header)
             self.comments = self.comments or file.comments
-            self.trim = _trim(made)
+            self.trim = _trim(made, several=len(file.extensions) > 1)
 
     def add_product(self, role: str, path: Path, note: InputNote) -> None:
         """Take a product: one of many to be combined is read row by row, one that many jobs take is kept in memory."""
@@ -107,8 +108,11 @@ class JobInputs:
         )
 
 
-def _trim(made: Detector) -> tuple[int, int]:
-    """Columns and rows of the raw array before the first pixel of the assembled image."""
+def _trim(made: Detector, *, several: bool) -> tuple[int, int]:
+    """Columns and rows by which pixels of the first image move when the detector is assembled."""
+    if several:  # of which the first is the one whose header counts
+        first = made.amplifiers[0]
+        return first.data.x0 - first.target.x0, first.data.y0 - first.target.y0
     first = min(made.amplifiers, key=lambda one: (one.target.y0, one.target.x0))
     return first.data.x0, first.data.y0
 

@@ -117,7 +117,7 @@ def test_an_lco_like_file_is_described_whole(tmp_path, pixels):
     table = fits.BinTableHDU.from_columns([fits.Column("x", "E", array=np.arange(3.0))], name="CAT")
     fits.HDUList([fits.PrimaryHDU(header=header_in("lco_primary.txt")), image, mask, table]).writeto(path)
     raw = open_raw(path)
-    facts = FileFacts(raw.comments, [one.name for one in raw.extensions])
+    facts = FileFacts(raw.comments, raw.extensions)
     found = describe(raw.header, raw.shape, load_instruments([SHIPPED]), facts)
     assert (found.frame_class, found.telescope, found.object) == ("science", "1m0-05", "WASP-43")
     assert (found.obsdate, found.exptime, found.refused) == ("2017-07-11T23:18:59.617", 30.004, "")

@@ -10,6 +10,7 @@ from ccdflow.archive.rawfile import open_raw
 from ccdflow.cascade.classify import FileFacts, classify, describe
 from ccdflow.cascade.dates import night
 from ccdflow.cascade.instrument import Instrument
+from ccdflow.cascade.records import Extension
 from ccdflow.config.instruments import load_instruments
 
 SHIPPED = Path(str(files("ccdflow.config"))) / "instruments"
@@ -294,8 +295,11 @@ def test_contradictory_sections_refuse_a_frame_and_say_so(instruments):
 
 def test_a_file_of_several_images_is_refused_by_their_names(instruments):
     cards = {"IMAGETYP": "bias", "DATE-OBS": "2020-01-01T00:00:00"}
-    found = describe(cards, SHAPE, instruments, FileFacts(extensions=("SCI,1", "SCI,2")))
-    assert found.refused == "the file holds 2 images: SCI,1, SCI,2"
+    images = Extension(1, "SCI,1", SHAPE), Extension(2, "SCI,2", SHAPE, first_row=SHAPE[0])
+    found = describe(cards, SHAPE, instruments, FileFacts(extensions=images))
+    assert found.refused.startswith(
+        "the file holds 2 images: SCI,1, SCI,2; instrument 'generic' does not say"
+    )
 
 
 @pytest.mark.parametrize("value", [-1.0, 0, "0.0 e-/adu", "unknown", 1000, True, "", float("nan")])
@@ -364,7 +368,7 @@ def test_every_frame_of_a_real_night(instruments):
     found = []
     for path in sorted(Path(os.environ["CCDFLOW_REAL_NIGHT"]).glob("*.fits")):
         raw = open_raw(path)
-        facts = FileFacts(raw.comments, [one.name for one in raw.extensions])
+        facts = FileFacts(raw.comments, raw.extensions)
         found.append(describe(raw.header, raw.shape, instruments, facts))
     assert Counter(one.frame_class for one in found) == {"bias": 3, "dark": 3, "flat": 6, "science": 6}
     assert {one.night for one in found} == {"2019-05-02"}

@@ -35,7 +35,7 @@ def test_every_spelling_of_a_shipped_instrument_means_one_class():
 def test_folders_come_in_order_and_the_first_of_a_name_counts(tmp_path):
     mine = write(tmp_path / "mine", z="name: zed\nmatch: {A: b}\n", a="name: generic\ndescription: mine\n")
     found = load_instruments([mine, SHIPPED])
-    assert [one.name for one in found] == ["generic", "zed", "cmos"]
+    assert [one.name for one in found][:3] == ["generic", "zed", "arcsat"]
     assert found[0].description == "mine"
 
 

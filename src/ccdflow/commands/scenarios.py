@@ -1,19 +1,20 @@
 """Workflow tests: frames that exist only as headers, a cascade, and the jobs that must come of them.
 
 The files are those of ESO's EDPS (a JSON object with ``keywords``, ``inputs`` and ``scenarios``), and a superset of
-them, in JSON or YAML. Frames are written as FITS files of 2 x 2 pixels, registered in a project of their own, and
-planned as any others are; with ``execute: stub`` the jobs then run through the real flow, with recipes that make
+them, in JSON or YAML. Frames are written as FITS files whose pixels take no room, registered in a project of their own,
+and planned as any others are; with ``execute: stub`` the jobs then run through the real flow, with recipes that make
 products of 2 x 2 pixels.
 """
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
+from os import SEEK_END
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-import numpy as np
 from astropy.io import fits
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
@@ -51,6 +52,10 @@ class InputFile(_Model):
     """Keywords of one file after the other, over those of all."""
     mjd_offset_hours: float | None = None
     """Start of the first one after the scenario's beginning."""
+    shape: tuple[PositiveInt, PositiveInt] = (2, 2)
+    """Rows and columns of each image, for instruments whose headers speak of them."""
+    extensions: tuple[Keywords, ...] = ()
+    """Keywords of one image extension after the other, behind a primary header without image."""
 
 
 class Expected(_Model):
@@ -244,7 +249,7 @@ def _written(folder: Path, shared: ScenarioFile, scenario: Scenario) -> Iterator
             name = f"{one.name_prefix}_{number}.fits"
             if (folder / name).exists():
                 raise ValueError(f"two inputs have the prefix {one.name_prefix!r}")
-            _write(folder / name, keywords)
+            _write(folder / name, keywords, one)
             yield name, one.name_prefix
         start -= (one.count + 1) * STEP
 
@@ -270,12 +275,28 @@ def _headers(one: InputFile, shared: ScenarioFile, first: float, random: Random)
         }
 
 
-def _write(path: Path, keywords: Keywords) -> None:
+def _write(path: Path, keywords: Keywords, one: InputFile) -> None:
+    """Write a file of headers; its pixels are a hole in it, which takes no room."""
+    with path.open("wb") as file:
+        for number, cards in enumerate((keywords, *one.extensions)):
+            is_image = bool(number) or not one.extensions
+            hdu = fits.ImageHDU(header=_cards(cards)) if number else fits.PrimaryHDU(header=_cards(cards))
+            if is_image:
+                hdu.header["BITPIX"], hdu.header["NAXIS"] = 16, 2
+                for axis, length in enumerate(reversed(one.shape), 1):
+                    hdu.header.set(f"NAXIS{axis}", length, after="NAXIS" if axis == 1 else f"NAXIS{axis - 1}")
+            file.write(hdu.header.tostring().encode("ascii"))
+            pixels = 2 * prod(one.shape) if is_image else 0
+            file.truncate(file.tell() + -(-pixels // 2880) * 2880)
+            file.seek(0, SEEK_END)
+
+
+def _cards(keywords: Keywords) -> fits.Header:
     header = fits.Header()
     for name, value in keywords.items():
         card = f"HIERARCH ESO {name.upper().replace('.', ' ')}" if "." in name else name.upper()
         header[card] = value
-    fits.PrimaryHDU(np.ones((2, 2), np.uint16), header).writeto(path, output_verify="silentfix")
+    return header
 
 
 # --- stub execution -----------------------------------------------------------------------------------------
