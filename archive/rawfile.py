@@ -5,7 +5,7 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -48,6 +48,9 @@ _NO_FRAME = frozenset({
 })
 """Names of extensions that go with an image and are none of their own."""
 
+_COORDINATES = ("CTYPE", "CUNIT", "CRVAL", "CRPIX", "CDELT", "CROTA", "CD1_", "CD2_", "PC1_", "PC2_")
+"""Keywords that say where pixels lie on the sky."""
+
 _STRUCTURE = frozenset({
     "SIMPLE", "BITPIX", "NAXIS", "EXTEND", "XTENSION", "PCOUNT", "GCOUNT", "GROUPS", "TFIELDS", "THEAP",
     "BSCALE", "BZERO", "BLANK", "INHERIT", "EXTNAME", "EXTVER", "CHECKSUM", "DATASUM",
@@ -69,8 +72,9 @@ class RawFile:
     path : Path
         The file.
     header : mapping
-        Keyword to value: those of the image's extension, and of the primary header what the extension leaves
-        out or blank; without the keywords that describe the file's structure.
+        Keyword to value: those of the image's extension (of several images, those that all have alike, and the
+        coordinates of the first), and of the primary header what the extension leaves out or blank; without the
+        keywords that describe the file's structure.
     comments : mapping
         Keyword to comment.
     extensions : tuple of Extension
@@ -162,7 +166,7 @@ def _why(path: Path, error: OSError) -> str:
 def _raw(path: Path, found: list[Unit], short: str, *, gzipped: bool = False) -> RawFile:
     images = _images(path, found)
     first = images[0]
-    header, comments = _merged(found[0], first)
+    header, comments = _merged(found[0], images)
     if short:
         raise TruncatedError(short, header, first.shape)
     several = len(images) > 1 and len({one.shape[1] for one in images}) == 1
@@ -226,17 +230,31 @@ def _images(path: Path, found: list[Unit]) -> list[Unit]:
     return images
 
 
-def _merged(primary: Unit, image: Unit) -> tuple[dict[str, Value], dict[str, str]]:
-    """Values and comments of both headers; what the image's leaves blank is filled from the primary's."""
+def _merged(primary: Unit, images: Sequence[Unit]) -> tuple[dict[str, Value], dict[str, str]]:
+    """Values and comments of all headers; what the image's leaves blank is filled from the primary's.
+
+    Of several images the first speaks, of its coordinates, and of what all of them say alike.
+    """
     values: dict[str, Value] = {}
     comments: dict[str, str] = {}
+    image, others = images[0], images[1:]
     for unit in (primary, image) if primary is not image else (image,):
         said = unit.comments
-        for keyword, value in unit.values.items():
+        told = _alike(image, others) if others and unit is image else unit.values
+        for keyword, value in told.items():
             if not _structural(keyword) and (value != "" or keyword not in values):
                 values[keyword] = value
                 comments[keyword] = said[keyword]
     return values, comments
+
+
+def _alike(image: Unit, others: Sequence[Unit]) -> dict[str, Value]:
+    """What an image says as all others do, and of its coordinates."""
+    return {
+        keyword: value
+        for keyword, value in image.values.items()
+        if keyword.startswith(_COORDINATES) or all(one.values.get(keyword) == value for one in others)
+    }
 
 
 def _own(image: Unit) -> dict[str, Value]:

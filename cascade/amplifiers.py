@@ -174,11 +174,10 @@ def _of_extensions(source: _Source, extensions: Sequence[Extension]) -> list[_So
         shapes = ", ".join(f"{one.name} {one.shape}" for one in extensions)
         raise ValueError(f"the images of the file are not of one width: {shapes}")
     own = [cards_of(one.header, source.instrument.blanks) for one in extensions]
-    shared = {name: value for name, value in source.cards.items() if name not in own[0]}
     made = [
         replace(
             source,
-            cards={**shared, **cards},
+            cards={**source.cards, **cards},
             shape=one.shape,
             name=str(number),
             first_row=one.first_row,
