@@ -77,6 +77,9 @@ class Registered:
     of: int | None = None
 
 
+BANNED = "banned: "
+"""How the reason of a frame begins that somebody has banned."""
+
 _DESCRIBED = (
     "telescope",
     "camera",
@@ -185,7 +188,9 @@ def _refresh(session: Session, frame: int, new: NewFrame) -> None:
     status = row.pop("status")
     del row["registered_at"]
     before = session.execute(select(table(Frame)).where(Frame.id == frame)).one()._mapping
-    if before["status"] != "duplicate":
+    if before["status"] == "refused" and before["reason"].startswith(BANNED.rstrip(": ")):
+        del row["reason"]
+    elif before["status"] != "duplicate":
         row["status"] = status
     changed = {name: value for name, value in row.items() if before[name] != value}
     regroup = changed.keys() - {"path", "size", "changed_ns", "reason"}

@@ -65,6 +65,7 @@ class PlannedJob:
     obsdate: str = ""
     set_id: int | None = None
     level: int = 0
+    worst_level: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class JobRecord:
     parameters: Mapping[str, Any]
     set_id: int | None
     level: int
+    worst_level: int
     owner: str
     heartbeat: float | None
     attempts: int
@@ -155,7 +157,19 @@ def plan_jobs(session: Session, jobs: Sequence[PlannedJob]) -> int:
 
 
 def _job_row(job: PlannedJob) -> dict[str, Any]:
-    same = ("key", "step", "recipe", "version", "state", "reason", "parameters", "set_id", "level", *_PLACE)
+    same = (
+        "key",
+        "step",
+        "recipe",
+        "version",
+        "state",
+        "reason",
+        "parameters",
+        "set_id",
+        "level",
+        "worst_level",
+        *_PLACE,
+    )
     return {name: getattr(job, name) for name in same} | {"planned_at": now()}
 
 
@@ -440,6 +454,27 @@ _MAIN_OF = (
     .where(_OF.job_key == bindparam("its_key"), _OF.role == "main")
     .order_by(_OF.position)
 )
+
+
+def main_descendants(session: Session, frames: Collection[int]) -> dict[str, set[int]]:
+    """The jobs that took some of these frames as main input, or products of such jobs; to each, its frames."""
+    behind: dict[str, set[int]] = {}
+    taken = select(JobInput.job_key, JobInput.frame_id).where(JobInput.role == "main")
+    for some in batches(sorted(set(frames)), _MANY):
+        for key, frame in session.execute(taken.where(JobInput.frame_id.in_(some))):
+            behind.setdefault(key, set()).add(frame or 0)
+    made_of = select(JobInput.job_key, JobInput.parent_job_key).where(JobInput.role == "main")
+    frontier = set(behind)
+    while frontier:
+        found = [
+            row
+            for some in batches(sorted(frontier), _MANY)
+            for row in session.execute(made_of.where(JobInput.parent_job_key.in_(some)))
+        ]
+        for key, parent in found:
+            behind.setdefault(key, set()).update(behind[parent or ""])
+        frontier = {key for key, _ in found}
+    return behind
 
 
 def keys_of_frames(session: Session, frames: Collection[int]) -> set[str]:

@@ -267,6 +267,7 @@ class Job(Base):
     parameters: Mapped[Any] = mapped_column(JSON)
     set_id: Mapped[int | None] = mapped_column(ForeignKey("frame_set.id"))
     level: Mapped[int] = mapped_column(Integer, server_default="0")
+    worst_level: Mapped[int] = mapped_column(Integer, server_default="0")
     owner: Mapped[str] = _blank()
     heartbeat: Mapped[float | None] = mapped_column(Double)
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
@@ -321,6 +322,8 @@ class Product(Base):
     exptime: Mapped[float | None] = mapped_column(Double)
     obsdate: Mapped[str] = _time()
     cards: Mapped[Any] = mapped_column(JSON, nullable=True)
+    # No foreign key: rows of products are deleted with their jobs.
+    superseded_by: Mapped[int | None] = mapped_column(BIG)
     __table_args__ = (
         UniqueConstraint("job_key", "category", name="uq_product_job_category"),
         CheckConstraint("state IN ('planned', 'done', 'missing')", name="ck_product_state"),
@@ -375,6 +378,17 @@ class InstrumentEvent(Base):
     happened: Mapped[str] = _time()
     what: Mapped[str] = mapped_column(Text)
     __table_args__ = (Index("ix_instrument_event_happened", "happened"), {"sqlite_autoincrement": True})
+
+
+class Choice(Base):
+    """What people pin or ban: a frame (``f12``), or the product of a job (its key)."""
+
+    __tablename__ = "choice"
+    subject: Mapped[str] = mapped_column(Text, primary_key=True)
+    verdict: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = _blank()
+    created: Mapped[str] = _time()
+    __table_args__ = (CheckConstraint("verdict IN ('pinned', 'banned')", name="ck_choice_verdict"),)
 
 
 class Event(Base):

@@ -69,6 +69,8 @@ class Origin:
         All inputs, those of role ``main`` first.
     level : int
         Association level: the worst of its inputs.
+    worst_level : int
+        The worst of all associations that it depends on.
     header, comments : mapping
         Keyword to value and to comment: the cards of the raw header (of a combined product those that its
         inputs share, see `common_cards`).
@@ -83,6 +85,7 @@ class Origin:
     version: str
     inputs: Sequence[InputNote] = ()
     level: int = 0
+    worst_level: int = 0
     header: Mapping[str, Any] = field(default_factory=dict)
     comments: Mapping[str, str] = field(default_factory=dict)
     trim: tuple[int, int] = (0, 0)
@@ -139,6 +142,7 @@ def _provenance(origin: Origin) -> Iterator[tuple[str, Card]]:
     yield "RECIPE", (origin.recipe, "recipe")
     yield "RECIPEV", (origin.version, "version of the recipe")
     yield "ASSOLVL", (origin.level, "association level, 0 as planned")
+    yield "WORSTLVL", (origin.worst_level, "worst association level of all behind it")
     yield "CALIBID", (origin.calibration, "identity of the masters applied")
     yield "NCOMBINE", (sum(one.role == "main" for one in origin.inputs), "number of main inputs")
     yield "NINPUTS", (len(origin.inputs), "number of inputs, see extension PROVENANCE")

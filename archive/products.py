@@ -71,6 +71,7 @@ class ProductRecord:
     exptime: float | None
     obsdate: str
     cards: Mapping[str, Any] | None
+    superseded_by: int | None = None
     quality: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -242,10 +243,37 @@ def product_rows(session: Session, found: Sequence[ProductRecord]) -> list[dict[
             "exptime": one.exptime,
             "obsdate": one.obsdate,
             "inputs": [input_row(each) for each in by_key[one.job_key].inputs],
+            "superseded_by": one.superseded_by,
             "quality": dict(one.quality),
         }
         for one in found
     ]
+
+
+def supersede(session: Session, successors: Mapping[str, str]) -> int:
+    """Mark what jobs made as superseded by what others made, category by category; gives how many were marked.
+
+    What the others made is marked no longer.
+    """
+    made: dict[tuple[str, str], int] = {}
+    for some in batches(sorted({*successors, *successors.values()}), _MANY):
+        rows = select(Product.job_key, Product.category, Product.id).where(Product.job_key.in_(some))
+        made |= {(key, category): identity for key, category, identity in session.execute(rows)}
+    new = {one for one in successors.values()}
+    values = [
+        {"its_id": identity, "by": made.get((successors.get(key, ""), category))}
+        for (key, category), identity in made.items()
+        if key in new or (successors[key], category) in made
+    ]
+    for one in values:
+        marked = update(Product).where(Product.id == one["its_id"]).values(superseded_by=one["by"])
+        session.execute(marked.execution_options(**_UNSYNCED))
+    return sum(one["by"] is not None for one in values)
+
+
+def superseded_keys(session: Session) -> set[str]:
+    """Keys of the jobs whose products were marked as superseded."""
+    return set(session.execute(select(Product.job_key).where(Product.superseded_by.is_not(None))).scalars())
 
 
 def collect(session: Session, name: str, ids: Collection[int]) -> None:

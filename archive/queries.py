@@ -207,8 +207,9 @@ def list_frames(session: Session, wanted: FrameFilter, limit: int | None) -> lis
 
 def _frame_row(row: Any, stages: dict[int, tuple[str, str, str]], sets: dict[int, int]) -> dict[str, Any]:
     made = {"class" if name == "frame_class" else name: value for name, value in row.items()}
-    state = "done" if made["status"] == "registered" else made["status"]
-    stage, status, reason = stages.get(made["id"], ("ingest", state, ""))
+    stage, status, reason = stages.get(made["id"], ("ingest", "done", ""))
+    if made["status"] != "registered":  # whatever had become of it before
+        stage, status, reason = "ingest", made["status"], made["reason"]
     made |= {"stage": stage, "status": status, "set": sets.get(made["id"])}
     made["reason"] = reason or made["reason"]
     return made

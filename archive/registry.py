@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from ccdflow.archive import (
     candidates,
+    choices,
     exposures,
     frames,
     jobs,
@@ -20,6 +21,7 @@ from ccdflow.archive import (
     settling,
 )
 from ccdflow.archive.candidates import Master
+from ccdflow.archive.choices import ChoiceRecord, Verdict
 from ccdflow.archive.database import Database, now
 from ccdflow.archive.exposures import Ungrouped
 from ccdflow.archive.frames import NewFrame, Registered
@@ -388,6 +390,11 @@ class Registry:
         with self.database.read() as session:
             return jobs.lineage(session, keys, up=False)
 
+    def main_descendants(self, frames: Collection[int]) -> dict[str, set[int]]:
+        """The jobs whose main input are these frames, or products of such jobs; to each, its frames among them."""
+        with self.database.read() as session:
+            return jobs.main_descendants(session, frames)
+
     def keys_of_frames(self, ids: Collection[int]) -> set[str]:
         """Keys of the jobs that took one of these frames themselves."""
         with self.database.read() as session:
@@ -426,6 +433,16 @@ class Registry:
         """Products whose files are gone or damaged: their jobs are to be done again. Gives how many jobs."""
         with self.database.write() as session:
             return products.lose_products(session, ids, reason)
+
+    def supersede(self, successors: Mapping[str, str]) -> int:
+        """Mark what jobs made as superseded by what others made, key to key; gives how many were marked."""
+        with self.database.write() as session:
+            return products.supersede(session, successors)
+
+    def superseded_keys(self) -> set[str]:
+        """Keys of the jobs whose products were marked as superseded."""
+        with self.database.read() as session:
+            return products.superseded_keys(session)
 
     def collect(self, name: str, ids: Collection[int]) -> None:
         """Put products into a collection, which is made if it isn't there."""
@@ -507,6 +524,27 @@ class Registry:
         """Mark events as delivered."""
         with self.database.write() as session:
             outbox.deliver(session, ids)
+
+    def choose(self, subjects: Collection[str], verdict: Verdict, reason: str = "") -> None:
+        """Pin or ban frames (``f12``) and products of jobs (keys).
+
+        Raises
+        ------
+        ValueError
+            If a frame is not there, or is a duplicate or superseded.
+        """
+        with self.database.write() as session:
+            choices.choose(session, subjects, verdict, reason)
+
+    def withdraw(self, subjects: Collection[str]) -> int:
+        """Take pins and bans back; gives how many there were."""
+        with self.database.write() as session:
+            return choices.withdraw(session, subjects)
+
+    def choices(self) -> list[ChoiceRecord]:
+        """Pins and bans, in the order in which they were made."""
+        with self.database.read() as session:
+            return choices.choices(session)
 
     def add_instrument_event(self, change: InstrumentChange) -> None:
         """Record what happened to an instrument."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -89,7 +89,8 @@ class Job:
     """A step applied to one set, with its associated inputs and parameters.
 
     Two jobs with one key do the same work. A job that lacks a mandatory input has `state` ``incomplete`` and
-    says in `missing` what it lacks; its key then stands for what is known of it.
+    says in `missing` what it lacks; its key then stands for what is known of it. `worst_level` is that of all
+    associations that it depends on, its own and those of the jobs whose products it takes.
     """
 
     key: str
@@ -103,6 +104,7 @@ class Job:
     missing: tuple[Missing, ...] = ()
     parameters: Mapping[str, Resolved] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    worst_level: int = 0
 
     @property
     def main(self) -> tuple[JobInput, ...]:
@@ -140,6 +142,19 @@ class Job:
         exposure = f"{float(value):g}s" if value is not None and self.step != "bias" else ""
         words = {"dark": [exposure], "flat": [first.filter], "stack": [first.object, first.filter, exposure]}
         return "-".join(word for word in [self.step, *words.get(self.step, [])] if word)
+
+
+@dataclass(frozen=True)
+class MadeJob:
+    """A job that was done, and with what."""
+
+    key: str
+    inputs: tuple[JobInput, ...]
+
+
+def main_identity(main: Iterable[JobInput]) -> str:
+    """What a main input is: the identities of its parts, in order."""
+    return "|".join(one.identity for one in main)
 
 
 def content(frame: FrameRecord) -> str:

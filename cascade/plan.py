@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from math import inf
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,10 +19,12 @@ from ccdflow.cascade.jobs import (
     Job,
     JobInput,
     KeyMaker,
+    MadeJob,
     Missing,
     Resolved,
     State,
     content,
+    main_identity,
 )
 from ccdflow.cascade.model import Association, Cascade, Preference, Step, unknown
 from ccdflow.cascade.parameters import chosen, grouping, recipe_parameters, tuned
@@ -56,6 +58,9 @@ class Request(BaseModel):
     """Frames that started at this time or earlier, ISO, UTC."""
     camera: str | None = None
     """Frames of this camera: CAMERA or TELESCOPE/CAMERA."""
+    late: Literal["redo", "keep"] | None = None
+    """Where other calibrations would be chosen now than a product was made with: make it anew, or keep it; without,
+    as the project says."""
     now: str | None = None
     """The time at which sequences are closed, ISO, UTC; without it, all are."""
 
@@ -117,9 +122,8 @@ def data_sets(found: Plan) -> list[DataSet]:
     made: dict[str, DataSet] = {}
     for job in found.jobs:  # each after those whose products it takes
         needs = tuple((one.role, made[one.job]) for one in job.inputs if one.job in made)
-        levels = [job.level, *(one.level for _, one in needs)]
         complete = not job.missing and all(one.complete for _, one in needs)
-        made[job.key] = DataSet(job, needs, max(levels), complete)
+        made[job.key] = DataSet(job, needs, job.worst_level, complete)
     taken = {key for job in found.jobs for key in job.parents}
     return [one for key, one in made.items() if key not in taken]
 
@@ -130,7 +134,9 @@ class Known:
 
     `done` holds the keys of jobs whose products are there, `detectors` the digest of each instrument file's
     detector by the name of the file (the keyword ``profile`` of a frame). `banned` and `pinned` name frames
-    (``f12``) and jobs (by key): what is banned is never taken, what is pinned is taken first where it fits.
+    (``f12``) and jobs (by key): what is banned is never taken, what is pinned is taken first where it fits. `made`
+    tells, for requests that keep what was made, how the done jobs of a task were made of some main input: by
+    task and `main_identity`, the newest first.
     """
 
     cascade: Cascade
@@ -142,6 +148,7 @@ class Known:
     barriers: Sequence[Barrier] = ()
     banned: Collection[str] = frozenset()
     pinned: Collection[str] = frozenset()
+    made: Mapping[tuple[str, str], Sequence[MadeJob]] = field(default_factory=dict)
 
 
 def plan(known: Known, request: Request, failed: Collection[str] = frozenset()) -> Plan:
@@ -181,6 +188,7 @@ class _Planner:
         self.by_key: dict[str, Job] = {}
         self.candidates: dict[str, Candidates[Group]] = {}
         self.keys = {name: KeyMaker(self._recipe(name), values) for name, values in self.parameters.items()}
+        self.kept: dict[tuple[str, str], list[str]] = {}
         self.notes: list[str] = []
         self.sets: list[PlannedSet] = []
 
@@ -189,13 +197,21 @@ class _Planner:
         for target in self.cascade.targets(self.request.targets):
             for job in self._target_jobs(target):
                 self._collect(job, wanted)
-        return Plan(tuple(wanted.values()), tuple(self.sets), tuple(dict.fromkeys(self.notes)))
+        notes = [*self.notes, *self._of_kept()]
+        return Plan(tuple(wanted.values()), tuple(self.sets), tuple(dict.fromkeys(notes)))
+
+    def _of_kept(self) -> Iterator[str]:
+        """How many products are kept though other calibrations would be chosen now."""
+        for (task, roles), keys in self.kept.items():
+            chosen = f"other inputs would be chosen now ({roles})"
+            yield f"{task}: {len(keys)} kept, though {chosen}; --late redo makes them anew"
 
     def _collect(self, job: Job, wanted: dict[str, Job]) -> None:
         if job.key in wanted:
             return
         for parent in job.parents:
-            self._collect(self.by_key[parent], wanted)
+            if parent in self.by_key:  # the calibrations of a product that is kept need not be planned
+                self._collect(self.by_key[parent], wanted)
         wanted[job.key] = job
 
     def _recipe(self, task: str) -> Recipe:
@@ -282,7 +298,8 @@ class _Planner:
         frames = [frame for one in sets for frame in one.frames]
         made = self._made_of(task, frames)
         yield from made.values()
-        lost = {frame for frame in frames if frame not in made or made[frame].key in self.failed}
+        left_out = {*self.failed, *self.known.banned}
+        lost = {frame for frame in frames if frame not in made or made[frame].key in left_out}
         by = rules if isinstance(rules, SequenceRules) else SequenceRules()
         stacked = [one for one in sets if by.on_failed == "refill" and self._is_made(task, one, made)]
         for one in apply_failures(sets, lost, by, stacked):
@@ -355,6 +372,10 @@ class _Planner:
             keys = KeyMaker(recipe, parameters)
         absent = [JobInput(one.input, "missing") for one in missing]
         key = keys.key([*inputs, *absent], self._detectors(group, inputs))
+        if self.request.late == "keep" and key not in self.known.done:
+            kept = self._kept(task, keys, group, inputs)
+            if kept is not None:
+                key, inputs, missing = kept.key, list(kept.inputs), []
         state: State = "incomplete" if missing else "reused" if key in self.known.done else "new"
         job = Job(
             key=key,
@@ -368,8 +389,32 @@ class _Planner:
             missing=tuple(missing),
             parameters=parameters,
             outputs=recipe.outputs,
+            worst_level=self._worst_level(inputs),
         )
         return self.by_key.setdefault(key, job)
+
+    def _kept(self, task: str, keys: KeyMaker, group: Group, inputs: Sequence[JobInput]) -> MadeJob | None:
+        """What was made of the same main input in the same way, with calibrations that may still be used."""
+        main = main_identity(one for one in inputs if one.role == "main")
+        for one in self.known.made.get((task, main), ()):
+            alike = keys.key(one.inputs, self._detectors(group, one.inputs)) == one.key
+            if alike and one.key in self.known.done and all(map(self._may_be_used, one.inputs)):
+                other = {(e.role, e.identity) for e in inputs} ^ {(e.role, e.identity) for e in one.inputs}
+                roles = ", ".join(sorted({role for role, _ in other}))
+                self.kept.setdefault((task, roles), []).append(one.key)
+                return one
+        return None
+
+    def _may_be_used(self, one: JobInput) -> bool:
+        """Whether an input of a job that was done is neither banned nor gone."""
+        if one.job is not None:
+            return one.job in self.known.done and one.job not in self.known.banned
+        return one.frame in self.frame and not self.frame[one.frame].refused
+
+    def _worst_level(self, inputs: Sequence[JobInput]) -> int:
+        own = max((one.level for one in inputs if one.level is not None), default=0)
+        below = {self.by_key[one.job].worst_level for one in inputs if one.job in self.by_key}
+        return max(own, *below) if below else own
 
     def _hooked(self, task: str, group: Group, associated: Mapping[str, Sequence[Group]]) -> dict[str, Any]:
         """What the hooks of a step say of a job's parameters; a later one has the last word."""

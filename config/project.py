@@ -18,6 +18,7 @@ store: store                          # folder of the products
 cascade: imaging                      # name of a cascade that comes with ccdflow, or the path of a YAML file
 # instruments: [instruments]          # folders with instrument files of your own; they come before ours
 # keep_alive: 60                      # seconds after which the job of a silent worker is given to another
+# late_calibrations: keep             # keep what was made when better calibrations come in; '--late redo' asks for it
 # executor: stub                      # recipes that make products of 2 x 2 pixels, to try a cascade
 """
 
@@ -37,6 +38,8 @@ class ProjectFile(BaseModel):
     """Folders with instrument files; the first that claims a header wins."""
     executor: Literal["recipes", "stub"] = "recipes"
     """Whether jobs call their recipes, or stubs that make products of 2 x 2 pixels."""
+    late_calibrations: Literal["redo", "keep"] = "redo"
+    """Whether products are made anew when calibrations come in that would be chosen over those used."""
     keep_alive: float = 60.0
     """Seconds without a sign of life after which a job is given to another worker."""
 
@@ -53,6 +56,7 @@ class Project(BaseModel):
     instruments: tuple[Path, ...]
     keep_alive: float
     executor: Literal["recipes", "stub"] = "recipes"
+    late_calibrations: Literal["redo", "keep"] = "redo"
 
     @property
     def scratch(self) -> Path:
@@ -83,6 +87,7 @@ def load_project(directory: Path) -> Project:
         instruments=tuple(root / one for one in found.instruments),
         keep_alive=found.keep_alive,
         executor=found.executor,
+        late_calibrations=found.late_calibrations,
     )
 
 

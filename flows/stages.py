@@ -8,9 +8,11 @@ from prefect import flow, runtime
 
 from ccdflow.cascade.plan import Request
 from ccdflow.flows.execute import execute, task_runner
+from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_frames
 from ccdflow.tasks.ingest import ingest_paths
 from ccdflow.tasks.planning import make_plan
+from ccdflow.tasks.workspace import open_workspace
 
 
 def run_name(stage: str) -> Callable[[], str]:
@@ -80,5 +82,6 @@ def _run(project: str, request: Request, stages: tuple[str, ...], failed: dict[s
         todo = [one for one in jobs if one.state == "new" and one.stage in stages and one.key not in failed]
         just_failed = execute(project, todo).failed
         failed |= just_failed
+        mark_superseded(open_workspace(project), [one for one in todo if one.key not in just_failed])
         if not just_failed:
             return failed

@@ -42,7 +42,8 @@ def store_result(
 def _store(space: Workspace, job: JobRecord, inputs: JobInputs, one: tuple[str, str, Output]) -> Made:
     category, path, output = one
     origin = inputs.origin(job.key, job.recipe, job.version)
-    origin = replace(origin, cards={**origin.cards, CATEGORY: (category, "what this product is")})
+    cards = {**origin.cards, CATEGORY: (category, "what this product is")}
+    origin = replace(origin, worst_level=job.worst_level, cards=cards)
     stored = space.store.write(path, job.key, partial(write_product, output=output, origin=origin))
     return Made(
         category=category,

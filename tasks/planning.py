@@ -4,15 +4,16 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
-from ccdflow.archive.jobs import InputRecord, PlannedJob
+from ccdflow.archive.jobs import InputRecord, JobFilter, PlannedJob
 from ccdflow.archive.outbox import StageState
 from ccdflow.archive.products import ProductFilter
 from ccdflow.archive.sets import Change
 from ccdflow.archive.store import Place
 from ccdflow.cascade.amplifiers import detector_digest
 from ccdflow.cascade.associate import Barrier
-from ccdflow.cascade.jobs import Job
+from ccdflow.cascade.jobs import Job, JobInput, MadeJob, main_identity
 from ccdflow.cascade.plan import Known, Plan, Request, plan
+from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
@@ -20,6 +21,9 @@ PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
 
 def planned(space: Workspace, request: Request, failed: Collection[str] = frozenset()) -> Plan:
     """The plan for a request; nothing is written. Jobs count as done where their products are intact."""
+    choices = space.registry.choices()
+    if request.late is None:
+        request = request.model_copy(update={"late": space.project.late_calibrations})
     known = Known(
         cascade=space.cascade,
         recipes=space.recipes,
@@ -27,8 +31,22 @@ def planned(space: Workspace, request: Request, failed: Collection[str] = frozen
         done=space.intact_keys(),
         detectors={one.name: detector_digest(one) for one in space.instruments},
         barriers=[Barrier(**asdict(one)) for one in space.registry.instrument_events()],
+        banned=frozenset(one.subject for one in choices if one.verdict == "banned"),
+        pinned=frozenset(one.subject for one in choices if one.verdict == "pinned"),
+        made=_made_jobs(space) if request.late == "keep" else {},
     )
     return plan(known, request, failed)
+
+
+def _made_jobs(space: Workspace) -> dict[tuple[str, str], list[MadeJob]]:
+    """With what the jobs that are done were done, by task and main input; the newest first."""
+    done = space.registry.jobs(JobFilter(states=("done",)))
+    found: dict[tuple[str, str], list[MadeJob]] = {}
+    for job in sorted(done, key=lambda one: one.finished_at, reverse=True):
+        inputs = tuple(JobInput(**asdict(one)) for one in job.inputs)
+        main = main_identity(one for one in inputs if one.role == "main")
+        found.setdefault((job.step, main), []).append(MadeJob(job.key, inputs))
+    return found
 
 
 def recover(project: str) -> None:
@@ -46,6 +64,7 @@ def make_plan(project: str, request: Request, failed: Collection[str] = frozense
 
 def write_plan(space: Workspace, found: Plan, failed: Collection[str] = frozenset()) -> None:
     """Write the jobs of a plan with what they will make, and which frames wait for what."""
+    mark_current(space, found)
     sets = _set_ids(space, found)
     open_jobs = [job for job in found.jobs if job.state != "reused"]
     space.registry.drop_incomplete([job.key for job in found.jobs], {_where(job) for job in found.jobs})
@@ -60,6 +79,13 @@ def write_plan(space: Workspace, found: Plan, failed: Collection[str] = frozense
             if job.main[0].job is None or frame.id not in raw  # a frame waits in one stage only
         )
     )
+
+
+def mark_current(space: Workspace, found: Plan) -> None:
+    """Where a plan comes back to products that had given way to others, mark the others instead."""
+    marked = space.registry.superseded_keys()
+    again = [job for job in found.jobs if job.key in marked and job.state == "reused"]
+    mark_superseded(space, again)
 
 
 def adopt_frames(space: Workspace, found: Plan) -> None:
@@ -123,6 +149,7 @@ def _row(space: Workspace, job: Job, set_id: int | None) -> PlannedJob:
         exptime=None if exptime is None else float(exptime),
         obsdate=group.frames[0].obsdate,
         level=job.level,
+        worst_level=job.worst_level,
         set_id=set_id,
         **place,
     )

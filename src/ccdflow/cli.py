@@ -12,8 +12,9 @@ from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, prin
 
 # Each command imports what it needs: what others need would take it a second to start.
 if TYPE_CHECKING:
+    from ccdflow.archive.choices import Verdict
     from ccdflow.cascade.plan import Request
-    from ccdflow.commands.scenarios import Verdict
+    from ccdflow.commands import scenarios
     from ccdflow.tasks.workspace import Workspace
 
 app = typer.Typer(
@@ -53,6 +54,13 @@ Prefer = Annotated[
         "--prefer",
         help="raw_per_level, master_per_level, raw or master: what is associated first.",
         show_default=False,
+    ),
+]
+Late = Annotated[
+    str | None,
+    typer.Option(
+        "--late",
+        help="redo or keep: products for which other calibrations would be chosen now (default: the project's).",
     ),
 ]
 CascadeName = Annotated[
@@ -143,6 +151,7 @@ def _request(
     parameter_set: str | None = None,
     threshold: int | None = None,
     prefer: str = "raw_per_level",
+    late: str | None = None,
 ) -> "Request":
     from typing import get_args
 
@@ -151,6 +160,8 @@ def _request(
 
     if prefer not in get_args(Preference):
         stop(unknown("--prefer", prefer, get_args(Preference)))
+    if late not in (None, "redo", "keep"):
+        stop(unknown("--late", late or "", ["redo", "keep"]))
     clock = _moment(now) or datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     return Request(
         targets=tuple(target or ()),
@@ -163,6 +174,7 @@ def _request(
         parameter_set=parameter_set,
         quality_threshold=threshold,
         preference=cast(Any, prefer),
+        late=cast(Any, late),
     )
 
 
@@ -285,6 +297,7 @@ def plan(
     set_: Set = None,
     threshold: Threshold = None,
     prefer: Prefer = "raw_per_level",
+    late: Late = None,
     now: Now = None,
     tree: Annotated[bool, typer.Option("--tree", help="Data sets: all that each target job needs.")] = False,
     json: Json = False,
@@ -295,7 +308,7 @@ def plan(
     from ccdflow.tasks.planning import planned
 
     space = _workspace()
-    request = _request(target, param, night, since, until, camera, now, set_, threshold, prefer)
+    request = _request(target, param, night, since, until, camera, now, set_, threshold, prefer, late)
     for problem in recheck_files(space).problems:
         warn(problem)
     found = planned(space, request)
@@ -342,6 +355,7 @@ def run(
     set_: Set = None,
     threshold: Threshold = None,
     prefer: Prefer = "raw_per_level",
+    late: Late = None,
     now: Now = None,
     json: Json = False,
 ) -> None:
@@ -349,7 +363,7 @@ def run(
     from ccdflow.commands.reduction import reduce_now
 
     space = _workspace()
-    request = _request(target, param, night, since, until, camera, now, set_, threshold, prefer)
+    request = _request(target, param, night, since, until, camera, now, set_, threshold, prefer, late)
     report = reduce_now(space, paths or [], request, quiet=json)
     if json:
         print_json(report.document())
@@ -375,7 +389,7 @@ def group(now: Now = None, json: Json = False) -> None:
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="frames, sets, jobs, products or events.")],
+    what: Annotated[str, typer.Argument(help="frames, sets, jobs, products, choices or events.")],
     night: Night = None,
     camera: Camera = None,
     all_: Annotated[bool, typer.Option("--all", help="Also superseded frames and sets.")] = False,
@@ -449,6 +463,56 @@ def event(
     else:
         where = " ".join(one for one in (telescope, camera, instrument) if one) or "all instruments"
         typer.echo(f"{change.happened} {where}: {what}")
+
+
+Reason = Annotated[str, typer.Option("--reason", help="Why, kept with it.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Take it back.")]
+
+
+@app.command()
+def ban(
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="f12, p7, a job's key, or a file's path.")
+    ],
+    reason: Reason = "",
+    undo: Undo = False,
+    json: Json = False,
+) -> None:
+    """Never use these frames or products: what took them is made anew without them."""
+    _choose(ids, "banned", reason, undo=undo, json=json)
+
+
+@app.command()
+def pin(
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="f12, p7, a job's key, or a file's path.")
+    ],
+    reason: Reason = "",
+    undo: Undo = False,
+    json: Json = False,
+) -> None:
+    """Take these calibrations first, wherever they fit."""
+    _choose(ids, "pinned", reason, undo=undo, json=json)
+
+
+def _choose(ids: list[str], verdict: "Verdict", reason: str, *, undo: bool, json: bool) -> None:
+    from ccdflow.commands import queries
+
+    space = _workspace()
+    subjects = {queries.subject(space, one): one for one in ids}
+    if undo:
+        known = {one.subject for one in space.registry.choices() if one.verdict == verdict}
+        if strangers := [named for one, named in subjects.items() if one not in known]:
+            stop(f"{', '.join(strangers)} {'is' if len(strangers) == 1 else 'are'} not {verdict}")
+        space.registry.withdraw(list(subjects))
+    else:
+        space.registry.choose(list(subjects), verdict, reason)
+    if json:
+        print_json({"verdict": None if undo else verdict, "subjects": list(subjects)})
+    else:
+        typer.echo(
+            f"{', '.join(ids)}: {'no longer ' if undo else ''}{verdict}; 'ccdflow plan' shows what changes"
+        )
 
 
 @app.command()
@@ -577,7 +641,7 @@ def test_(
     raise typer.Exit(FAILED if failed else DONE)
 
 
-def _show_verdict(file: Path, verdict: "Verdict") -> None:
+def _show_verdict(file: Path, verdict: "scenarios.Verdict") -> None:
     word = "skipped" if verdict.skipped else "passed" if verdict.passed else "FAILED"
     typer.echo(f"{word:8} {file.name}: {verdict.description}")
     for problem in verdict.problems:

@@ -14,6 +14,7 @@ from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.sets import SetFilter
 from ccdflow.cascade.jobs import Job, JobInput
 from ccdflow.cascade.plan import DataSet, Plan, Request, data_sets
+from ccdflow.tasks.changes import differences
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace
 
@@ -29,7 +30,18 @@ COLUMNS = {
         *("frames", "product", "reason"),
     ),
     "jobs": ("id", "step", "state", "night", "telescope", "camera", "filter", "object", "level", "reason"),
-    "products": ("id", "category", "night", "telescope", "camera", "filter", "object", "file"),
+    "products": (
+        "id",
+        "category",
+        "night",
+        "telescope",
+        "camera",
+        "filter",
+        "object",
+        "superseded_by",
+        "file",
+    ),
+    "choices": ("id", "verdict", "what", "reason", "created"),
     "events": ("id", "kind", "subject", "created", "delivered"),
 }
 """What is shown of each list to people; ``--json`` gives everything."""
@@ -85,7 +97,8 @@ def jobs(space: Workspace, *, night: str | None, camera: str | None, superseded:
 
 
 def _job_row(job: JobRecord) -> Row:
-    names = "key step recipe version state reason night telescope camera instrument filter object level attempts owner"
+    names = "key step recipe version state reason night telescope camera instrument filter object"
+    names += " level worst_level attempts owner"
     row = {"id": job.key[:SHOWN], **{name: getattr(job, name) for name in names.split()}}
     row["parameters"] = dict(job.parameters)
     row["inputs"] = [_input_row(one.role, one.frame, one.job, one.level) for one in job.inputs]
@@ -111,7 +124,35 @@ def product_row(space: Workspace, row: Mapping[str, Any]) -> Row:
         _input_row(one["role"], one.get("frame"), one.get("job"), one.get("level")) for one in row["inputs"]
     ]
     path = str(space.store.absolute(row["path"]))
-    return {**row, "id": f"p{row['id']}", "path": path, "file": row["path"], "inputs": inputs}
+    named = {"id": f"p{row['id']}", "superseded_by": _id("p", row["superseded_by"])}
+    return {**row, **named, "path": path, "file": row["path"], "inputs": inputs}
+
+
+def choices(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
+    """What was pinned and banned."""
+    found = space.registry.choices()
+    keys = [one.subject for one in found if not one.subject.startswith("f")]
+    made = {one["job"]: f"p{one['id']}" for one in space.registry.products_of(keys)}
+    rows = []
+    for one in found:
+        name = made.get(one.subject, one.subject)
+        row = find(space, name)
+        rows.append({"id": name, **vars(one), "what": row.get("path") or row.get("step")})
+    return rows
+
+
+def subject(space: Workspace, name: str) -> str:
+    """What a pin or a ban names: a frame (``f12``), or the key of the job that makes a product.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing of that name, or it is a set.
+    """
+    found = find(space, name)
+    if "action" in found:
+        raise ValueError(f"{name} is a set, wanted a frame, a product or a job")
+    return str(found["job"] if "category" in found else found["key"] if "recipe" in found else found["id"])
 
 
 def events(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
@@ -126,6 +167,7 @@ LISTS: Mapping[str, Callable[..., list[Row]]] = {
     "sets": sets,
     "jobs": jobs,
     "products": products,
+    "choices": choices,
     "events": events,
 }
 
@@ -184,9 +226,12 @@ def explain(space: Workspace, name: str) -> Row:
     """Where something came from, down to raw frames, and for a frame what is planned for it and why not more."""
     found = find(space, name)
     if "category" in found:
-        return {"id": found["id"], "what": found["file"], "made_by": _tree(space, found["job"])}
+        row = {"id": found["id"], "what": found["file"], **_standing(space, found["job"])}
+        row["superseded_by"] = found["superseded_by"]
+        return {**row, "made_by": _tree(space, found["job"])}
     if "recipe" in found:
-        return {"id": found["key"], "what": found["step"], "made_by": _tree(space, found["key"])}
+        standing = _standing(space, found["key"])
+        return {"id": found["key"], "what": found["step"], **standing, "made_by": _tree(space, found["key"])}
     if "action" in found:
         return {
             "id": found["id"],
@@ -196,6 +241,31 @@ def explain(space: Workspace, name: str) -> Row:
             "frames": [_frame_line(space, one) for one in found["frames"]],
         }
     return _explain_frame(space, found)
+
+
+def _standing(space: Workspace, key: str) -> Row:
+    """Whether a job is still what a plan would choose, and where not, what has changed."""
+    job = space.registry.job(key)
+    if job is None or job.step not in space.cascade.tasks:
+        return {"standing": "its step is no longer in the cascade"}
+    verdict = next((one for one in space.registry.choices() if one.subject == key), None)
+    if verdict is not None and verdict.verdict == "banned":
+        return {"standing": f"banned: {verdict.reason}".rstrip(": ")}
+    found = planned(space, Request(targets=(job.step,), night=job.night or None))
+    jobs_by_key = {one.key: one for one in found.jobs}
+    if key in jobs_by_key:
+        current = jobs_by_key[key].state
+        return {"standing": "current" if current == "reused" else f"current, to be done: {current}"}
+    frames_of = set(space.registry.frames_of_job(key))
+    alike = (one for one in found.jobs if one.step == job.step)
+    successor = next((one for one in alike if frames_of & {frame.id for frame in one.group.frames}), None)
+    if successor is None:
+        return {"standing": f"no longer planned: no {job.step} is made of its frames any more"}
+    changes = differences(space, job, successor, jobs_by_key)
+    return {
+        "standing": f"would be made anew ({successor.key[:SHOWN]}, {successor.state})",
+        "changes": changes,
+    }
 
 
 def _explain_frame(space: Workspace, frame: Row) -> Row:
@@ -248,12 +318,23 @@ def _frame_ids(job: JobRecord) -> list[int]:
 
 def tree_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
     """What `explain` found, as indented lines."""
-    words = [row.get("role"), row["id"], row.get("what"), row.get("state"), row.get("reason")]
+    words = [
+        row.get("role"),
+        row["id"],
+        row.get("what"),
+        row.get("state"),
+        row.get("standing"),
+        row.get("reason"),
+    ]
+    if row.get("superseded_by"):
+        words.append(f"superseded by {row['superseded_by']}")
     if row.get("level"):
         words.append(f"level {row['level']}")
     yield "  " * depth + "  ".join(str(word) for word in words if word)
     for name, value in (row.get("parameters") or {}).items():
         yield "  " * (depth + 1) + f"{name} = {value}"
+    for change in row.get("changes") or ():
+        yield "  " * (depth + 1) + f"changed: {change}"
     for missing in row.get("missing") or ():
         yield "  " * (depth + 1) + f"missing {missing['input']}: {missing['reason']}"
         if left := survivors_text(missing):
