@@ -21,7 +21,8 @@ from ccdflow.archive.registry import Registry
 from ccdflow.cascade.jobs import Group
 from ccdflow.cascade.model import Association
 from ccdflow.cascade.records import FrameRecord
-from ccdflow.config.project import load_cascade, shipped
+from ccdflow.config.cascadefile import load_cascade
+from ccdflow.config.project import shipped
 
 FRAMES = 1_000_000
 CAMERAS = 7

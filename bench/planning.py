@@ -15,7 +15,8 @@ from statistics import median
 from bench.harness import Figure
 from ccdflow.cascade.plan import Known, Plan, Request, plan
 from ccdflow.cascade.records import FrameRecord, Value
-from ccdflow.config.project import load_cascade, shipped
+from ccdflow.config.cascadefile import load_cascade
+from ccdflow.config.project import shipped
 from ccdflow.recipes.catalogue import RECIPES
 
 CAMERAS = 4

@@ -114,6 +114,21 @@ def names(text: str) -> set[str]:
     return {node.id for node in ast.walk(_parsed(text)) if isinstance(node, ast.Name)} - _FUNCTIONS.keys()
 
 
+def renamed(text: str, new: Mapping[str, str]) -> str:
+    """The same expression with other names; the path of a function as it is."""
+    if _DOTTED.fullmatch(text) or not names(text) & new.keys():
+        return text
+    return ast.unparse(_Renamer(new).visit(ast.parse(text.strip(), mode="eval")))
+
+
+class _Renamer(ast.NodeTransformer):
+    def __init__(self, new: Mapping[str, str]) -> None:
+        self.new = new
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(self.new.get(node.id, node.id), node.ctx)
+
+
 @cache
 def _parsed(text: str) -> ast.expr:
     try:

@@ -1,7 +1,7 @@
 """A cascade, or the jobs of a plan, as a graph: Mermaid, DOT, or SVG that needs no other program."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 from typing import Literal
@@ -9,12 +9,13 @@ from typing import Literal
 from ccdflow.cascade.model import Association, Cascade, Step
 from ccdflow.cascade.plan import Plan
 
-Kind = Literal["source", "task", "relay", "new", "reused", "incomplete", "missing", "more"]
+Kind = Literal["source", "task", "relay", "subworkflow", "new", "reused", "incomplete", "missing", "more"]
 
 FILLS: dict[Kind, str] = {
     "source": "#e8eef4",
     "task": "#fff4dd",
     "relay": "#f4f4f4",
+    "subworkflow": "#ffd9a0",
     "new": "#dcebfa",
     "reused": "#dff2df",
     "incomplete": "#fbe0dd",
@@ -70,7 +71,22 @@ def cascade_graph(cascade: Cascade, *, detailed: bool = False) -> Graph:
         edges.append(Edge(step.main, name, step.product if detailed else "", main=True))
         for role, association in step.inputs.items():
             edges += _ways(name, role, association)
-    return Graph(tuple(nodes), tuple(edges))
+    graph = Graph(tuple(nodes), tuple(edges))
+    return graph if detailed else _folded(graph)
+
+
+def _folded(graph: Graph) -> Graph:
+    """The same with each subworkflow as one box."""
+    boxes: dict[str, Node] = {}
+    for node in graph.nodes:
+        name, dot, _ = node.key.partition(".")
+        boxes.setdefault(name, Node(name, (name,), "subworkflow") if dot else node)
+    edges: dict[tuple[str, str, str], Edge] = {}
+    for edge in graph.edges:
+        start, end = edge.start.partition(".")[0], edge.end.partition(".")[0]
+        if start != end:
+            edges.setdefault((start, end, edge.label), replace(edge, start=start, end=end))
+    return Graph(tuple(boxes.values()), tuple(edges.values()))
 
 
 def _about(step: Step) -> Iterator[str]:

@@ -235,6 +235,11 @@ class Cascade(Model):
             wanted = self.parameter_sets[wanted].extends
         return found
 
+    @property
+    def written(self) -> dict[str, Any]:
+        """The cascade as it was written down, to be extended or held by others."""
+        return self._written or self.model_dump(by_alias=True, exclude_unset=True)
+
     def tuned(self, values: Mapping[str, Any]) -> "Cascade":
         """The cascade with these values of workflow parameters in place of their defaults.
 
@@ -301,7 +306,11 @@ class Cascade(Model):
         """
         names: list[str] = []
         for name in wanted or ("science",):
-            tagged = [task for task, step in self.tasks.items() if name in step.tags or name == "all"]
+            tagged = [
+                task
+                for task, step in self.tasks.items()
+                if name in step.tags or name == "all" or task.startswith(f"{name}.")
+            ]
             if wanted and name in self.tasks:
                 tagged = [name]
             if not tagged:

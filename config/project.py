@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ccdflow.cascade.model import Cascade
 from ccdflow.config.yamlfile import ConfigError, load_model
 
 PROJECT_FILE = "ccdflow.yaml"
@@ -116,17 +115,6 @@ def cascade_path(name: str, root: Path) -> Path:
             return path
     known = ", ".join(sorted(one.stem for one in shipped("cascades").glob("*.yaml")))
     raise ConfigError(f"cascade {name!r} is no file in {root}; those that come with ccdflow: {known}")
-
-
-def load_cascade(path: Path) -> Cascade:
-    """The cascade that a YAML file states.
-
-    Raises
-    ------
-    ConfigError
-        If the file says something that is not understood.
-    """
-    return load_model(path, Cascade)
 
 
 def init_project(directory: Path) -> Path:

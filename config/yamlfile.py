@@ -1,7 +1,7 @@
 """YAML into pydantic models, with errors that name file, line and what would have worked."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 M = TypeVar("M", bound=BaseModel)
 Location = tuple[int | str, ...]
+Content = dict[str, Any]
 
 
 class ConfigError(Exception):
@@ -32,7 +33,9 @@ for _tag, _pattern, _starts in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_starts))
 
 
-def load_model(source: Path | str, model: type[M], name: str = "") -> M:
+def load_model(
+    source: Path | str, model: type[M], name: str = "", prepare: Callable[[Content], Content] | None = None
+) -> M:
     """Return the model that a YAML file, or a YAML text, describes.
 
     Keys at the top that begin with ``x-`` are left out: they are the place for anchors.
@@ -45,6 +48,8 @@ def load_model(source: Path | str, model: type[M], name: str = "") -> M:
         What it must be.
     name : str
         Name of the source in messages; the file's path where it is one.
+    prepare : callable, optional
+        Makes of the file's content what the model is to validate; a ValueError is told with the file's name.
 
     Raises
     ------
@@ -63,10 +68,14 @@ def load_model(source: Path | str, model: type[M], name: str = "") -> M:
         content = _construct(node)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_message(called, error)) from None
+    content = {key: value for key, value in content.items() if not str(key).startswith("x-")}
+    if prepare is not None:
+        try:
+            content = prepare(content)
+        except ValueError as error:
+            raise ConfigError(f"{called}: {error}") from None
     try:
-        return model.model_validate(
-            {key: value for key, value in content.items() if not str(key).startswith("x-")}
-        )
+        return model.model_validate(content)
     except ValidationError as error:
         raise ConfigError(_message(called, node, model, error)) from None
 

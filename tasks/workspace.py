@@ -1,6 +1,6 @@
 """A project opened for work: its registry, its store, its cascade and its instruments."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,8 +11,9 @@ from ccdflow.archive.store import Store
 from ccdflow.cascade.instrument import Instrument
 from ccdflow.cascade.model import Cascade
 from ccdflow.cascade.ownrecipes import Recipes
+from ccdflow.config.cascadefile import cascade_files, load_cascade
 from ccdflow.config.instruments import load_instruments
-from ccdflow.config.project import PROJECT_FILE, Project, load_cascade, load_project, shipped
+from ccdflow.config.project import PROJECT_FILE, Project, load_project, shipped
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.recipes.recipe import Recipe
 from ccdflow.recipes.stub import Stubs
@@ -83,9 +84,27 @@ def open_workspace(directory: str | Path) -> Workspace:
     """
     project = _project(Path(directory))
     folders = (*project.instruments, shipped("instruments"))
-    written = [project.directory / PROJECT_FILE, project.cascade_path]
+    written = [project.directory / PROJECT_FILE, *_cascade_files(project.cascade_path)]
     written += [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
-    return _opened(project, tuple((path, path.stat().st_mtime_ns) for path in written))
+    return _opened(project, _stamps(written))
+
+
+Stamps = tuple[tuple[Path, int], ...]
+_KNOWN: dict[Path, Stamps] = {}
+"""The files that a cascade was made of when it was last read, and when they had been changed."""
+
+
+def _stamps(paths: Iterable[Path]) -> Stamps:
+    return tuple((path, path.stat().st_mtime_ns) for path in paths)
+
+
+def _cascade_files(path: Path) -> list[Path]:
+    """The files that a cascade is made of; they are read only where one of them has changed."""
+    known = [one for one, _ in _KNOWN.get(path, ())]
+    if not known or not all(one.is_file() for one in known) or _stamps(known) != _KNOWN[path]:
+        known = cascade_files(path)
+        _KNOWN[path] = _stamps(known)
+    return known
 
 
 def _project(directory: Path) -> Project:

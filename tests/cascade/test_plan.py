@@ -8,7 +8,8 @@ import pytest
 from ccdflow.cascade.jobs import Job, digest
 from ccdflow.cascade.plan import Known, Plan, Request, plan
 from ccdflow.cascade.records import FrameRecord
-from ccdflow.config.project import load_cascade, shipped
+from ccdflow.config.cascadefile import load_cascade
+from ccdflow.config.project import shipped
 from ccdflow.recipes.catalogue import RECIPES
 
 IMAGING = load_cascade(shipped("cascades") / "imaging.yaml")

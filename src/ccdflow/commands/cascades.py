@@ -17,7 +17,8 @@ from ccdflow.cascade.parameters import (
     recipe_parameters,
     tuned,
 )
-from ccdflow.config.project import cascade_path, load_cascade, load_project
+from ccdflow.config.cascadefile import load_cascade
+from ccdflow.config.project import cascade_path, load_project
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.recipes.recipe import Recipe
 
