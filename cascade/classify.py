@@ -7,7 +7,7 @@ from typing import Any
 from ccdflow.cascade.amplifiers import believable, detector_of
 from ccdflow.cascade.dates import night, observation_date
 from ccdflow.cascade.headers import Cards, angle, binning, cards_of, duration, first, number, text
-from ccdflow.cascade.instrument import Instrument, claims, find_instrument, plain
+from ccdflow.cascade.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.records import Extension, FrameRecord, Value
 from ccdflow.recipes.detector import Amplifier
 
@@ -129,7 +129,7 @@ def classify(cards: Cards, instrument: Instrument) -> tuple[str, str]:
     a frame with an unknown value, or none, is ``unclassified``.
     """
     for rule in instrument.rules:
-        if claims(rule.where, cards):
+        if rule.holds(cards):
             return rule.frame_class, ""
     seen = []
     for alternative in instrument.keywords.frame_class:

@@ -5,8 +5,9 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from ccdflow.cascade import dotted
 from ccdflow.cascade.dates import DateKeywords, zone_of
 from ccdflow.cascade.headers import Cards, keyword_name, text
 
@@ -198,8 +199,22 @@ class ClassRule(Model):
 
     frame_class: FrameClass = Field(alias="class")
     """The class."""
-    where: Patterns
+    where: Patterns = Field(default_factory=dict)
     """Cards that it must have."""
+    function: str = ""
+    """Dotted path of a function that gets the cards, keyword to value, and says whether it is."""
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> "ClassRule":
+        if not self.where and not self.function:
+            raise ValueError("a rule needs where or function")
+        if self.function:
+            dotted.function(self.function)
+        return self
+
+    def holds(self, cards: Cards) -> bool:
+        """Whether a header is of this class."""
+        return claims(self.where, cards) and (not self.function or bool(dotted.called(self.function, cards)))
 
 
 class Instrument(Model):

@@ -2,15 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, PrivateAttr, model_validator
 
 from ccdflow.cascade import dotted, expressions
 from ccdflow.cascade.associate import Rule
 from ccdflow.cascade.grouping import GroupSpec
+from ccdflow.cascade.jobqueue import Needs, parse_memory
 from ccdflow.cascade.ownrecipes import OwnRecipe
+from ccdflow.cascade.records import CLASSES
 from ccdflow.cascade.sequences import SequenceRules
+
+Memory = Annotated[int, BeforeValidator(parse_memory)]
+"""Bytes, also written as ``2 GB``."""
 
 Preference = Literal["raw_per_level", "master_per_level", "raw", "master"]
 """Whether raw frames or finished masters come first: within each level, or over all levels."""
@@ -27,12 +32,30 @@ class DataSource(Model):
 
     frame_class: str = Field(alias="class")
     """Class of the frames: bias, dark, flat, science, ..., or the category of a product that was made elsewhere."""
+    condition: str = ""
+    """Expression or dotted path: only frames for which it holds. A frame may belong to several data sources."""
     group: GroupSpec = GroupSpec()
-    """Which frames make one set."""
+    """Which frames make one set; without, all, and of products that were made elsewhere, each."""
     rules: tuple[Rule, ...] = ()
     """How frames of it, and what is made of them, are associated where an input does not say otherwise."""
     description: str = ""
     """One sentence."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_product(cls, found: Any) -> Any:
+        if (
+            isinstance(found, Mapping)
+            and "group" not in found
+            and found.get("class", CLASSES[0]) not in CLASSES
+        ):
+            return {**found, "group": "each"}
+        return found
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> "DataSource":
+        _check(self.condition)
+        return self
 
 
 class Association(Model):
@@ -110,6 +133,11 @@ class Step(Model):
     """Names, for conditions and hooks, to expressions or dotted paths that are worked out for each job."""
     hooks: tuple[str, ...] = ()
     """Dotted paths of functions that give parameters of the recipe, name to value, for each job."""
+    cores: PositiveInt | None = None
+    """Cores that a job takes, and threads that its recipe works in; without, one place among the jobs that run at
+    once, and as many threads as there are cores."""
+    memory: Memory = 0
+    """Memory that a job takes, such as ``2 GB``; no more jobs run at once than the machine has memory for."""
     outputs: tuple[str, ...] | None = None
     """Categories that other tasks may take; without, all that the recipe makes."""
     tags: tuple[str, ...] = ()
@@ -126,6 +154,11 @@ class Step(Model):
         if self.recipe is None and (self.inputs or self.hooks or self.parameters):
             raise ValueError("a relay, without recipe, has neither inputs nor hooks nor parameters")
         return self
+
+    @property
+    def needs(self) -> Needs | None:
+        """Cores and memory of a job; None where the step does not say."""
+        return None if self.cores is None and not self.memory else Needs(self.cores or 1, self.memory)
 
 
 class WorkflowParameter(Model):

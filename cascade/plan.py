@@ -14,6 +14,7 @@ from ccdflow.cascade.associate import Barrier, Candidates
 from ccdflow.cascade.contract import check
 from ccdflow.cascade.expressions import Context, evaluate
 from ccdflow.cascade.grouping import GroupSpec, group_frames
+from ccdflow.cascade.jobqueue import Order
 from ccdflow.cascade.jobs import (
     Group,
     Job,
@@ -58,6 +59,8 @@ class Request(BaseModel):
     """Frames that started at this time or earlier, ISO, UTC."""
     camera: str | None = None
     """Frames of this camera: CAMERA or TELESCOPE/CAMERA."""
+    order: Order | None = None
+    """Which jobs go first; without, as the project says."""
     late: Literal["redo", "keep"] | None = None
     """Where other calibrations would be chosen now than a product was made with: make it anew, or keep it; without,
     as the project says."""
@@ -270,8 +273,10 @@ class _Planner:
     def _groups(self, source: str) -> tuple[Group, ...]:
         """Sets of raw frames of a data source."""
         if source not in self.groups:
-            wanted = self.cascade.sources[source].frame_class
+            wanted, text = self.cascade.sources[source].frame_class, self.cascade.sources[source].condition
             of_class = [one for one in self.frames if one.frame_class == wanted and not one.refused]
+            if text:
+                of_class = [one for one in of_class if evaluate(text, Context(Group((one,)), self.workflow))]
             grouped = group_frames(of_class, self.cascade.sources[source].group)
             self.groups[source] = tuple(Group(frames) for frames in grouped.groups)
             self.notes += [f"{source}: {one.reason}" for one in grouped.left_out]

@@ -4,8 +4,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from ccdflow.cascade.jobqueue import Order
+from ccdflow.cascade.model import Memory
 from ccdflow.config.yamlfile import ConfigError, load_model
 
 PROJECT_FILE = "ccdflow.yaml"
@@ -17,6 +19,8 @@ store: store                          # folder of the products
 cascade: imaging                      # name of a cascade that comes with ccdflow, or the path of a YAML file
 # instruments: [instruments]          # folders with instrument files of your own; they come before ours
 # keep_alive: 60                      # seconds after which the job of a silent worker is given to another
+# order: depth                        # or breadth, type, dynamic: which jobs go first
+# memory: 16 GB                       # what jobs may take together (default: the machine's); also cores: 4
 # late_calibrations: keep             # keep what was made when better calibrations come in; '--late redo' asks for it
 # executor: stub                      # recipes that make products of 2 x 2 pixels, to try a cascade
 """
@@ -39,6 +43,12 @@ class ProjectFile(BaseModel):
     """Whether jobs call their recipes, or stubs that make products of 2 x 2 pixels."""
     late_calibrations: Literal["redo", "keep"] = "redo"
     """Whether products are made anew when calibrations come in that would be chosen over those used."""
+    order: Order = "depth"
+    """Which jobs go first."""
+    cores: PositiveInt | None = None
+    """Jobs at once, unless steps say what they need; without, as many as there are cores."""
+    memory: Memory | None = None
+    """Memory that jobs may take together; without, the machine's."""
     keep_alive: float = 60.0
     """Seconds without a sign of life after which a job is given to another worker."""
 
@@ -56,6 +66,9 @@ class Project(BaseModel):
     keep_alive: float
     executor: Literal["recipes", "stub"] = "recipes"
     late_calibrations: Literal["redo", "keep"] = "redo"
+    order: Order = "depth"
+    cores: int | None = None
+    memory: int | None = None
 
     @property
     def scratch(self) -> Path:
@@ -87,6 +100,9 @@ def load_project(directory: Path) -> Project:
         keep_alive=found.keep_alive,
         executor=found.executor,
         late_calibrations=found.late_calibrations,
+        order=found.order,
+        cores=found.cores,
+        memory=found.memory,
     )
 
 

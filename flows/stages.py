@@ -80,7 +80,7 @@ def _run(project: str, request: Request, stages: tuple[str, ...], failed: dict[s
     while True:
         jobs = make_plan(project, request, failed).jobs
         todo = [one for one in jobs if one.state == "new" and one.stage in stages and one.key not in failed]
-        just_failed = execute(project, todo).failed
+        just_failed = execute(project, todo, request.order).failed
         failed |= just_failed
         mark_superseded(open_workspace(project), [one for one in todo if one.key not in just_failed])
         if not just_failed:

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Lock
 from typing import TypeVar
 
@@ -15,6 +17,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_LIMIT: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+@contextmanager
+def at_most(threads: int | None) -> Iterator[None]:
+    """Let recipes that are called within work in so many threads; None for as many as there are cores."""
+    token = _LIMIT.set(threads)
+    try:
+        yield
+    finally:
+        _LIMIT.reset(token)
+
+
 def in_threads(
     work: Callable[[Iterator[Item]], Result], items: Iterable[Item], *, threads: int | None = None
 ) -> list[Result]:
@@ -24,7 +39,7 @@ def in_threads(
     first to the last.
     """
     shared = _Shared(iter(items))
-    number = cores() if threads is None else threads
+    number = (_LIMIT.get() or cores()) if threads is None else threads
     if number <= 1:
         return [work(shared)]
     with ThreadPoolExecutor(number, thread_name_prefix="pixels") as pool:

@@ -167,8 +167,16 @@ def _new_frame(described: Description, **known: Any) -> NewFrame:
     return NewFrame(**{**same, **known})
 
 
+def static_files(space: Workspace) -> list[Path]:
+    """Calibrations that stand beside the project's instrument files: masks and other products that hold for long."""
+    return list(find_files(space.project.instruments, IngestReport()))
+
+
 def recheck_files(space: Workspace) -> IngestReport:
-    """Register anew the known files that have changed since; others are not opened."""
+    """Register anew the known files that have changed since, and calibrations beside the instrument files.
+
+    Others are not opened.
+    """
     report = IngestReport()
     gone: dict[Path, list[str]] = {}
     for name, size, changed_ns in space.registry.files():
@@ -179,6 +187,10 @@ def recheck_files(space: Workspace) -> IngestReport:
             gone.setdefault(path.parent, []).append(path.name)
             continue
         if (found.st_size, found.st_ctime_ns) != (size, changed_ns):
+            ingest_file(space, path, report)
+    known = {name for name, _, _ in space.registry.files()} if (static := static_files(space)) else set()
+    for path in static:
+        if str(path.absolute()) not in known:
             ingest_file(space, path, report)
     for folder, names in gone.items():
         what = f"{folder / names[0]} is" if len(names) == 1 else f"{len(names)} raw files of {folder} are"

@@ -14,9 +14,11 @@ from ccdflow.archive.jobs import Begun, JobRecord, LeaseLostError
 from ccdflow.archive.owners import this_owner
 from ccdflow.archive.products import Made
 from ccdflow.cascade.jobs import Job
+from ccdflow.recipes.threads import at_most
 from ccdflow.tasks.external import run_external
 from ccdflow.tasks.inputs import read_inputs
 from ccdflow.tasks.leases import kept_alive
+from ccdflow.tasks.machine import refuse_too_large
 from ccdflow.tasks.outputs import store_result
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -90,13 +92,16 @@ def _do(space: Workspace, begun: Begun) -> list[Made]:
     """Read, call the recipe, write."""
     job = begun.job
     recipe = space.recipes[job.recipe]
+    refuse_too_large(space, job.step)
     inputs = read_inputs(space, job)
     values = {name: one["value"] for name, one in job.parameters.items()}
     own = space.cascade.recipes.get(job.recipe)
-    if own is not None and own.is_external and space.project.executor == "recipes":
-        result = run_external(own, inputs.paths, values)
-    else:
-        result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
+    step = space.cascade.tasks.get(job.step)
+    with at_most(step.cores if step is not None else None):
+        if own is not None and own.is_external and space.project.executor == "recipes":
+            result = run_external(own, inputs.paths, values)
+        else:
+            result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
     for sentence in result.warnings:
         get_run_logger().warning(sentence)
     paths = dict(begun.outputs)

@@ -152,9 +152,11 @@ def _request(
     threshold: int | None = None,
     prefer: str = "raw_per_level",
     late: str | None = None,
+    order: str | None = None,
 ) -> "Request":
     from typing import get_args
 
+    from ccdflow.cascade.jobqueue import Order
     from ccdflow.cascade.model import Preference, unknown
     from ccdflow.cascade.plan import Request
 
@@ -162,6 +164,8 @@ def _request(
         stop(unknown("--prefer", prefer, get_args(Preference)))
     if late not in (None, "redo", "keep"):
         stop(unknown("--late", late or "", ["redo", "keep"]))
+    if order is not None and order not in get_args(Order):
+        stop(unknown("--order", order, get_args(Order)))
     clock = _moment(now) or datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     return Request(
         targets=tuple(target or ()),
@@ -175,6 +179,7 @@ def _request(
         quality_threshold=threshold,
         preference=cast(Any, prefer),
         late=cast(Any, late),
+        order=cast(Any, order),
     )
 
 
@@ -356,6 +361,12 @@ def run(
     threshold: Threshold = None,
     prefer: Prefer = "raw_per_level",
     late: Late = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            "--order", help="depth, breadth, type or dynamic: what goes first (default: the project's)."
+        ),
+    ] = None,
     now: Now = None,
     json: Json = False,
 ) -> None:
@@ -363,7 +374,7 @@ def run(
     from ccdflow.commands.reduction import reduce_now
 
     space = _workspace()
-    request = _request(target, param, night, since, until, camera, now, set_, threshold, prefer, late)
+    request = _request(target, param, night, since, until, camera, now, set_, threshold, prefer, late, order)
     report = reduce_now(space, paths or [], request, quiet=json)
     if json:
         print_json(report.document())

@@ -101,6 +101,18 @@ def test_what_is_no_condition_is_refused_when_it_is_read(condition: str, message
         cascade({"tasks.science.inputs.dark.condition": condition})
 
 
+def test_a_frame_may_belong_to_several_data_sources() -> None:
+    changes = {
+        "sources.long_exposures": {"class": "science", "condition": "exptime > 100", "group": "each"},
+        "tasks.long": {"recipe": "science", "stage": "science", "main": "long_exposures"},
+    }
+    frames = [replace(one, exptime=200.0) if one.id == night()[-1].id else one for one in night()]
+    assert [job.main[0].frame for job in jobs(planned(changes, "long", frames=frames), "long")] == [
+        night()[-1].id
+    ]
+    assert len(jobs(planned(changes, "science", frames=frames), "science")) > 1
+
+
 WORKFLOW = {
     "parameters.use_darks": {"default": True, "description": "Whether darks are subtracted."},
     "parameters.stack_by": {"default": "object"},

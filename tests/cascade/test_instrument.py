@@ -2,9 +2,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from ccdflow.archive.cards import read_cards
 from ccdflow.cascade.amplifiers import detector, detector_digest
+from ccdflow.cascade.classify import classify
+from ccdflow.cascade.headers import cards_of
 from ccdflow.cascade.instrument import Instrument, claims, find_instrument, inherit
 from ccdflow.config.instruments import load_instruments
 from ccdflow.recipes.detector import Section
@@ -233,3 +236,32 @@ def test_cards_of_any_kind_are_read_without_a_warning():
     }
     assert comments["LONG"] == "comment"
     assert comments["FREE"] == "said"
+
+
+def is_long(cards):
+    return float(cards["EXPTIME"]) > 100
+
+
+@pytest.mark.parametrize(("exptime", "found"), [(300.0, "sky"), (10.0, "flat")])
+def test_a_function_may_tell_the_class(exptime, found):
+    rule = {
+        "class": "sky",
+        "where": {"IMAGETYP": "flat"},
+        "function": "tests.cascade.test_instrument.is_long",
+    }
+    instrument = Instrument(
+        name="x", keywords={"class": "IMAGETYP"}, classes={"flat": ["flat"]}, rules=[rule]
+    )
+    assert classify(cards_of({"IMAGETYP": "flat", "EXPTIME": exptime}), instrument) == (found, "")
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"class": "sky"}, "needs where or function"),
+        ({"class": "sky", "function": "no.such"}, "can't be imported"),
+    ],
+)
+def test_a_rule_without_test_is_refused(rule, said):
+    with pytest.raises(ValidationError, match=said):
+        Instrument(name="x", rules=[rule])

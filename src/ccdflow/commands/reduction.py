@@ -14,7 +14,7 @@ from ccdflow.cascade.plan import WAITS, Plan, Request
 from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.tasks.grouping import group_sets
-from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files
+from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files, static_files
 from ccdflow.tasks.planning import adopt_frames, link_sets, planned, write_plan
 from ccdflow.tasks.workspace import Workspace
 from ccdflow.warmup import compile_kernels
@@ -113,7 +113,8 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
     if paths and _brings_new_files(space, paths):
         _prepare(space)
     with counting("registering", quiet=quiet) as progress:
-        ingested = ingest_files(space, paths, progress) if paths else recheck_files(space)
+        given = [*paths, *static_files(space)] if paths else []
+        ingested = ingest_files(space, given, progress) if paths else recheck_files(space)
     before = planned(space, request)
     failed: dict[str, str] = {}
     new = [job for job in before.jobs if job.state == "new"]

@@ -1,0 +1,55 @@
+"""What this machine has for jobs: cores and memory, unless the project says less or more."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ccdflow.cascade.jobqueue import JobQueue, Needs, Order
+from ccdflow.cascade.jobs import Job
+from ccdflow.recipes.threads import cores
+from ccdflow.tasks.workspace import Workspace, open_workspace
+
+AHEAD = 4
+"""Jobs that are submitted, for each core, where all need one: the next then wait at the threads already."""
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def memory() -> int:
+    """Bytes of memory that this machine, or the container, has."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(installed, int(_CGROUP.read_text()))
+    except (OSError, ValueError):  # no limit, or a system without
+        return installed
+
+
+def machine(space: Workspace) -> Needs:
+    """What jobs may take together."""
+    project = space.project
+    return Needs(project.cores or cores(), project.memory or memory())
+
+
+def job_queue(directory: str, jobs: Sequence[Job], order: Order | None = None) -> JobQueue:
+    """The queue of a plan's jobs in a project; without `order`, as the project says."""
+    space = open_workspace(directory)
+    told = {name: step.needs for name, step in space.cascade.tasks.items()}
+    needs = {name: one for name, one in told.items() if one is not None}
+    return JobQueue(jobs, order or space.project.order, machine(space), needs, AHEAD)
+
+
+def refuse_too_large(space: Workspace, step: str) -> None:
+    """Say so of a job that this machine has not the memory for.
+
+    Raises
+    ------
+    ValueError
+        If it needs more than there is.
+    """
+    needs = space.cascade.tasks[step].needs if step in space.cascade.tasks else None
+    there = machine(space).memory
+    if needs is not None and needs.memory > there:
+        raise ValueError(f"{step} needs {_text(needs.memory)} of memory, there are {_text(there)} for jobs")
+
+
+def _text(size: int) -> str:
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"

@@ -1,0 +1,111 @@
+"""Cores and memory that steps state, and calibrations that stand beside instrument files."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from tests.flows.conftest import Bench
+
+from ccdflow.config.project import PROJECT_FILE
+
+LOG = "began.txt"
+
+
+def slow(inputs, parameters):
+    """A recipe that notes when it began and ended."""
+    from ccdflow.recipes.image import Image
+    from ccdflow.recipes.recipe import Output, Result
+
+    with Path(parameters.log).open("a") as file:
+        file.write(f"{time.monotonic()} 1\n")
+    time.sleep(0.2)
+    with Path(parameters.log).open("a") as file:
+        file.write(f"{time.monotonic()} -1\n")
+    pixels = np.ones((2, 2), np.float32)
+    image = Image(pixels, pixels.copy(), np.zeros((2, 2), np.uint16), "electron")
+    return Result({"slow": Output(image)})
+
+
+CASCADE = """
+name: slow
+recipes:
+  slow:
+    function: tests.flows.test_resources.slow
+    version: "1"
+    inputs: {main: {kind: raw}}
+    outputs: [slow]
+    parameters: {log: ""}
+sources:
+  raw_science: {class: science, group: each}
+tasks:
+  slow: {recipe: slow, stage: science, main: raw_science, tags: [science], parameters: {log: "%s"}, %s}
+"""
+
+
+def at_once(log: Path) -> int:
+    """How many jobs ran at once at the most."""
+    lines = sorted(
+        (float(when), int(step)) for when, step in (line.split() for line in log.read_text().splitlines())
+    )
+    running = [sum(step for _, step in lines[: number + 1]) for number in range(len(lines))]
+    return max(running)
+
+
+def run(fresh: Bench, needs: str, project: str = "cores: 2"):
+    log = fresh.directory / LOG
+    log.unlink(missing_ok=True)
+    (fresh.project / "slow.yaml").write_text(CASCADE % (log, needs))
+    (fresh.project / PROJECT_FILE).write_text(f"cascade: slow.yaml\n{project}\n")
+    return fresh.run(fresh.raw), log
+
+
+def test_no_more_jobs_run_than_there_is_memory_for(fresh: Bench) -> None:
+    report, log = run(fresh, "memory: 6 GB", "memory: 10 GB")
+    assert report.jobs["new"] == 3, report.problems
+    assert at_once(log) == 1
+
+
+def test_no_more_jobs_run_than_there_are_cores_for(fresh: Bench) -> None:
+    report, log = run(fresh, "cores: 2")
+    assert report.jobs["new"] == 3, report.problems
+    assert at_once(log) == 1
+
+
+def test_jobs_that_fit_run_at_once(fresh: Bench) -> None:
+    _, log = run(fresh, "memory: 1 GB")
+    assert at_once(log) == 2
+
+
+def test_a_job_that_the_machine_has_not_the_memory_for_fails_with_a_sentence(fresh: Bench) -> None:
+    report, log = run(fresh, "memory: 12 GB", "memory: 10 GB")
+    assert set(report.failed.values()) == {"slow needs 12 GB of memory, there are 10 GB for jobs"}
+    assert report.exit_code == 1 and not log.exists()
+
+
+def test_a_mask_beside_the_instrument_files_is_used_without_being_named(fresh: Bench) -> None:
+    folder = fresh.project / "instruments"
+    folder.mkdir()
+    mask = np.zeros((96, 96), np.uint8)
+    mask[3, 4] = 1
+    header = fits.Header(
+        {"CATEGORY": "bad_pixel_mask", "DATE-OBS": "2020-01-01T00:00:00", "INSTRUME": "SIMCAM"}
+    )
+    fits.PrimaryHDU(mask, header).writeto(folder / "mask.fits")
+    (fresh.project / PROJECT_FILE).write_text("instruments: [instruments]\ncascade: mine.yaml\n")
+    (fresh.project / "mine.yaml").write_text(
+        "name: mine\nextends: imaging\n"
+        "sources: {mask: {class: bad_pixel_mask, rules: [{match: [instrument], within: unlimited}]}}\n"
+        "tasks: {science: {inputs: {bad_pixel_mask: {source: mask}}}}\n"
+    )
+    report = fresh.run(fresh.raw, targets=("science",))
+    assert report.exit_code == 0, report.problems
+    path = fresh.space.store.absolute(fresh.product("science").path)
+    with fits.open(path) as file:
+        assert file["DQ"].data[3, 4] & 1 or file["DQ"].data[3, 4]
+    assert fresh.run(targets=("science",)).jobs["new"] == 0
+    header["NOTE"] = "second"
+    mask[5, 6] = 1
+    fits.PrimaryHDU(mask, header).writeto(folder / "later.fits")
+    fits.setval(folder / "later.fits", "DATE-OBS", value="2021-01-01T00:00:00")
+    assert fresh.run(targets=("science",)).jobs["new"] == 3  # it is nearer, and was found by itself
