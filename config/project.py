@@ -20,6 +20,7 @@ cascade: imaging                      # name of a cascade that comes with ccdflo
 # instruments: [instruments]          # folders with instrument files of your own; they come before ours
 # keep_alive: 60                      # seconds after which the job of a silent worker is given to another
 # order: depth                        # or breadth, type, dynamic: which jobs go first
+# least_free: 1 GB                    # no job is begun with less space left where the store is
 # memory: 16 GB                       # what jobs may take together (default: the machine's); also cores: 4
 # late_calibrations: keep             # keep what was made when better calibrations come in; '--late redo' asks for it
 # executor: stub                      # recipes that make products of 2 x 2 pixels, to try a cascade
@@ -45,6 +46,8 @@ class ProjectFile(BaseModel):
     """Whether products are made anew when calibrations come in that would be chosen over those used."""
     order: Order = "depth"
     """Which jobs go first."""
+    least_free: Memory = 100_000_000
+    """Space that must be left where the store is; a job is not begun with less."""
     cores: PositiveInt | None = None
     """Jobs at once, unless steps say what they need; without, as many as there are cores."""
     memory: Memory | None = None
@@ -66,6 +69,7 @@ class Project(BaseModel):
     keep_alive: float
     executor: Literal["recipes", "stub"] = "recipes"
     late_calibrations: Literal["redo", "keep"] = "redo"
+    least_free: int = 0
     order: Order = "depth"
     cores: int | None = None
     memory: int | None = None
@@ -101,6 +105,7 @@ def load_project(directory: Path) -> Project:
         executor=found.executor,
         late_calibrations=found.late_calibrations,
         order=found.order,
+        least_free=found.least_free,
         cores=found.cores,
         memory=found.memory,
     )

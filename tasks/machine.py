@@ -1,6 +1,7 @@
 """What this machine has for jobs: cores and memory, unless the project says less or more."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,5 +52,24 @@ def refuse_too_large(space: Workspace, step: str) -> None:
         raise ValueError(f"{step} needs {_text(needs.memory)} of memory, there are {_text(there)} for jobs")
 
 
+def refuse_full_store(space: Workspace) -> None:
+    """Say so where the store has too little space left to begin a job.
+
+    Raises
+    ------
+    ValueError
+        If there is less than the project wants.
+    """
+    folder = next(one for one in (space.project.store, *space.project.store.parents) if one.exists())
+    free, wanted = shutil.disk_usage(folder).free, space.project.least_free
+    if free < wanted:
+        raise ValueError(
+            f"the store has {_text(free)} left, wanted {_text(wanted)} (least_free in ccdflow.yaml)"
+        )
+
+
 def _text(size: int) -> str:
-    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
+    for unit, factor in (("TB", 1e12), ("GB", 1e9)):
+        if size >= factor:
+            return f"{size / factor:.4g} {unit}"
+    return f"{size / 1e6:.4g} MB"

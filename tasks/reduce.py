@@ -18,7 +18,7 @@ from ccdflow.recipes.threads import at_most
 from ccdflow.tasks.external import run_external
 from ccdflow.tasks.inputs import read_inputs
 from ccdflow.tasks.leases import kept_alive
-from ccdflow.tasks.machine import refuse_too_large
+from ccdflow.tasks.machine import refuse_full_store, refuse_too_large
 from ccdflow.tasks.outputs import store_result
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -93,6 +93,7 @@ def _do(space: Workspace, begun: Begun) -> list[Made]:
     job = begun.job
     recipe = space.recipes[job.recipe]
     refuse_too_large(space, job.step)
+    refuse_full_store(space)
     inputs = read_inputs(space, job)
     values = {name: one["value"] for name, one in job.parameters.items()}
     own = space.cascade.recipes.get(job.recipe)

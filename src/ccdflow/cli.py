@@ -1,21 +1,36 @@
 """The command `ccdflow`."""
 
 import sys
-from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ccdflow import __version__
+from ccdflow import __version__, options
 from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
+from ccdflow.options import (
+    Camera,
+    CascadeName,
+    Json,
+    Late,
+    Night,
+    Now,
+    Param,
+    Prefer,
+    Set,
+    Since,
+    Target,
+    Threshold,
+    Until,
+    assignment,
+    request_of,
+    workspace,
+)
+from ccdflow.upkeep import upkeep
 
 # Each command imports what it needs: what others need would take it a second to start.
 if TYPE_CHECKING:
-    from ccdflow.archive.choices import Verdict
-    from ccdflow.cascade.plan import Request
     from ccdflow.commands import scenarios
-    from ccdflow.tasks.workspace import Workspace
 
 app = typer.Typer(
     help="Raw CCD frames to calibrated frames and stacks with honest uncertainties.",
@@ -25,52 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Target = Annotated[
-    list[str] | None,
-    typer.Option("--target", "-t", help="Task or tag whose products are wanted; may be repeated."),
-]
-Night = Annotated[str | None, typer.Option(help="Only this night: the evening's date, 2026-03-01.")]
-Since = Annotated[str | None, typer.Option(help="Only frames from this time on, ISO, UTC.")]
-Until = Annotated[str | None, typer.Option(help="Only frames up to this time, ISO, UTC.")]
-Camera = Annotated[str | None, typer.Option(help="Only this camera: CAMERA or TELESCOPE/CAMERA.")]
-Param = Annotated[
-    list[str] | None,
-    typer.Option("--param", "-p", help="STEP.NAME=VALUE; may be repeated.", metavar="STEP.NAME=VALUE"),
-]
-Set = Annotated[
-    str | None,
-    typer.Option("--set", help="Parameter set of the cascade (default: 'default', if there is one)."),
-]
-Threshold = Annotated[
-    int | None,
-    typer.Option(
-        "--quality-threshold", help="Worst association level: 0 as planned, 1 certifiable, 2 probably fine."
-    ),
-]
-Prefer = Annotated[
-    str,
-    typer.Option(
-        "--prefer",
-        help="raw_per_level, master_per_level, raw or master: what is associated first.",
-        show_default=False,
-    ),
-]
-Late = Annotated[
-    str | None,
-    typer.Option(
-        "--late",
-        help="redo or keep: products for which other calibrations would be chosen now (default: the project's).",
-    ),
-]
-CascadeName = Annotated[
-    str | None, typer.Option("--cascade", help="Name of a cascade or a YAML file (default: the project's).")
-]
-Now = Annotated[
-    str | None, typer.Option(help="Time at which sequences are closed, ISO, UTC (default: the clock).")
-]
-
-_directory = Path()
+app.add_typer(upkeep)
 
 
 def main() -> None:
@@ -108,91 +78,7 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show Python tracebacks.")] = False,
 ) -> None:
     """Options that come before the command."""
-    global _directory  # the one option that all commands share
-    _directory = directory
-
-
-def _workspace() -> "Workspace":
-    from ccdflow.tasks.workspace import open_workspace
-
-    return open_workspace(_directory)
-
-
-def _moment(text: str | None, *, end: bool = False) -> str | None:
-    """ISO date or time in UTC, without zone; a date alone is the start, or the end, of the day."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        stop(f"{text!r} is no time; wanted ISO, for instance 2026-03-01T20:15:00")
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    if end and len(text) == 10:
-        return f"{text}T23:59:59.999999"
-    return moment.isoformat()
-
-
-def _night(text: str | None) -> str | None:
-    try:
-        return None if text is None else date.fromisoformat(text).isoformat()
-    except ValueError:
-        stop(f"--night {text!r} is no date; wanted the evening's, for instance 2026-03-01")
-
-
-def _request(
-    target: list[str] | None,
-    param: list[str] | None,
-    night: str | None,
-    since: str | None,
-    until: str | None,
-    camera: str | None,
-    now: str | None,
-    parameter_set: str | None = None,
-    threshold: int | None = None,
-    prefer: str = "raw_per_level",
-    late: str | None = None,
-    order: str | None = None,
-) -> "Request":
-    from typing import get_args
-
-    from ccdflow.cascade.jobqueue import Order
-    from ccdflow.cascade.model import Preference, unknown
-    from ccdflow.cascade.plan import Request
-
-    if prefer not in get_args(Preference):
-        stop(unknown("--prefer", prefer, get_args(Preference)))
-    if late not in (None, "redo", "keep"):
-        stop(unknown("--late", late or "", ["redo", "keep"]))
-    if order is not None and order not in get_args(Order):
-        stop(unknown("--order", order, get_args(Order)))
-    clock = _moment(now) or datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-    return Request(
-        targets=tuple(target or ()),
-        parameters=dict(_assignment(one) for one in param or ()),
-        night=_night(night),
-        since=_moment(since),
-        until=_moment(until, end=True),
-        camera=camera,
-        now=clock,
-        parameter_set=parameter_set,
-        quality_threshold=threshold,
-        preference=cast(Any, prefer),
-        late=cast(Any, late),
-        order=cast(Any, order),
-    )
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    import yaml
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        stop(f"--param {text!r} is not of the form STEP.NAME=VALUE")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        stop(f"--param {text!r}: {value!r} is no YAML value; wanted a number, a word, true, or [a, list]")
+    options.directory = directory
 
 
 @app.command()
@@ -206,7 +92,7 @@ def init(
     from ccdflow.config.project import init_project
     from ccdflow.tasks.workspace import open_workspace
 
-    path = init_project(directory or _directory)
+    path = init_project(directory or options.directory)
     space = open_workspace(path.parent)
     space.project.store.mkdir(parents=True, exist_ok=True)
     if json:
@@ -279,7 +165,7 @@ def ingest(
 
     if (catalog is None) == (not paths):
         stop("ingest needs files or folders, or --catalog FILE.csv")
-    space = _workspace()
+    space = workspace()
     with counting("registering", quiet=json) as progress:
         report = ingest_catalog(space, catalog) if catalog else ingest_files(space, paths or [], progress)
     if json:
@@ -312,8 +198,8 @@ def plan(
     from ccdflow.tasks.ingest import recheck_files
     from ccdflow.tasks.planning import planned
 
-    space = _workspace()
-    request = _request(target, param, night, since, until, camera, now, set_, threshold, prefer, late)
+    space = workspace()
+    request = request_of(target, param, night, since, until, camera, now, set_, threshold, prefer, late)
     for problem in recheck_files(space).problems:
         warn(problem)
     found = planned(space, request)
@@ -373,8 +259,10 @@ def run(
     """Make what is wanted and not there yet: register PATHS, plan, run, sum up."""
     from ccdflow.commands.reduction import reduce_now
 
-    space = _workspace()
-    request = _request(target, param, night, since, until, camera, now, set_, threshold, prefer, late, order)
+    space = workspace()
+    request = request_of(
+        target, param, night, since, until, camera, now, set_, threshold, prefer, late, order
+    )
     report = reduce_now(space, paths or [], request, quiet=json)
     if json:
         print_json(report.document())
@@ -390,8 +278,8 @@ def group(now: Now = None, json: Json = False) -> None:
     """Cut the stream of frames into stack sets by the sequence rules."""
     from ccdflow.tasks.grouping import group_sets
 
-    space = _workspace()
-    counts = group_sets(space, _request(None, None, None, None, None, None, now))
+    space = workspace()
+    counts = group_sets(space, request_of(None, None, None, None, None, None, now))
     if json:
         print_json(counts)
     else:
@@ -412,7 +300,7 @@ def list_(
 
     if what not in queries.LISTS:
         stop(unknown("list", what, list(queries.LISTS)))
-    rows = queries.LISTS[what](_workspace(), night=night, camera=camera, superseded=all_)
+    rows = queries.LISTS[what](workspace(), night=night, camera=camera, superseded=all_)
     if json:
         print_json(rows)
     elif rows:
@@ -431,7 +319,7 @@ def show(
     """Show one frame, set, job or product."""
     from ccdflow.commands import queries
 
-    found = queries.find(_workspace(), id_)
+    found = queries.find(workspace(), id_)
     if json:
         print_json(found)
     else:
@@ -448,7 +336,7 @@ def explain(
     """Say where something came from, or why it can't be made."""
     from ccdflow.commands import queries
 
-    found = queries.explain(_workspace(), id_)
+    found = queries.explain(workspace(), id_)
     if json:
         print_json(found)
     else:
@@ -456,82 +344,11 @@ def explain(
 
 
 @app.command()
-def event(
-    what: Annotated[str, typer.Argument(help="What happened to the instrument: 'detector swapped'.")],
-    when: Annotated[str, typer.Option(help="When, ISO, UTC.")],
-    telescope: Annotated[str, typer.Option(help="Only this telescope.")] = "",
-    camera: Annotated[str, typer.Option(help="Only this camera.")] = "",
-    instrument: Annotated[str, typer.Option(help="Only this instrument.")] = "",
-    json: Json = False,
-) -> None:
-    """Record what happened to an instrument: calibrations from before are not used for frames after it."""
-    from ccdflow.archive.outbox import InstrumentChange
-
-    change = InstrumentChange(_moment(when) or "", what, telescope, camera, instrument)
-    _workspace().registry.add_instrument_event(change)
-    if json:
-        print_json(vars(change))
-    else:
-        where = " ".join(one for one in (telescope, camera, instrument) if one) or "all instruments"
-        typer.echo(f"{change.happened} {where}: {what}")
-
-
-Reason = Annotated[str, typer.Option("--reason", help="Why, kept with it.")]
-Undo = Annotated[bool, typer.Option("--undo", help="Take it back.")]
-
-
-@app.command()
-def ban(
-    ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="f12, p7, a job's key, or a file's path.")
-    ],
-    reason: Reason = "",
-    undo: Undo = False,
-    json: Json = False,
-) -> None:
-    """Never use these frames or products: what took them is made anew without them."""
-    _choose(ids, "banned", reason, undo=undo, json=json)
-
-
-@app.command()
-def pin(
-    ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="f12, p7, a job's key, or a file's path.")
-    ],
-    reason: Reason = "",
-    undo: Undo = False,
-    json: Json = False,
-) -> None:
-    """Take these calibrations first, wherever they fit."""
-    _choose(ids, "pinned", reason, undo=undo, json=json)
-
-
-def _choose(ids: list[str], verdict: "Verdict", reason: str, *, undo: bool, json: bool) -> None:
-    from ccdflow.commands import queries
-
-    space = _workspace()
-    subjects = {queries.subject(space, one): one for one in ids}
-    if undo:
-        known = {one.subject for one in space.registry.choices() if one.verdict == verdict}
-        if strangers := [named for one, named in subjects.items() if one not in known]:
-            stop(f"{', '.join(strangers)} {'is' if len(strangers) == 1 else 'are'} not {verdict}")
-        space.registry.withdraw(list(subjects))
-    else:
-        space.registry.choose(list(subjects), verdict, reason)
-    if json:
-        print_json({"verdict": None if undo else verdict, "subjects": list(subjects)})
-    else:
-        typer.echo(
-            f"{', '.join(ids)}: {'no longer ' if undo else ''}{verdict}; 'ccdflow plan' shows what changes"
-        )
-
-
-@app.command()
 def status(night: Night = None, json: Json = False) -> None:
     """Count frames by night, stage and state; for each night the ledger balances."""
     from ccdflow.commands import queries
 
-    rows = queries.ledger(_workspace(), night)
+    rows = queries.ledger(workspace(), night)
     if json:
         print_json(rows)
     elif rows:
@@ -547,7 +364,7 @@ def verify(json: Json = False) -> None:
     """Hold every product against its checksum; name what is missing, damaged or foreign."""
     from ccdflow.commands import queries
 
-    found = queries.verify(_workspace())
+    found = queries.verify(workspace())
     if json:
         print_json(found)
     else:
@@ -570,8 +387,8 @@ def params(
     """Show the parameters of the workflow and of its tasks: each value, and where it comes from."""
     from ccdflow.commands import cascades
 
-    found = cascades.read_cascade(_directory, cascade)
-    requested = dict(_assignment(one) for one in param or ())
+    found = cascades.read_cascade(options.directory, cascade)
+    requested = dict(assignment(one) for one in param or ())
     rows = cascades.parameters(found, step, requested, set_)
     sets = cascades.sets(found)
     if json:
@@ -607,10 +424,10 @@ def graph(
     from ccdflow.tasks.planning import planned
 
     if jobs:
-        request = _request(target, param, night, None, None, camera, None, set_)
-        found = plan_graph(planned(_workspace(), request))
+        request = request_of(target, param, night, None, None, camera, None, set_)
+        found = plan_graph(planned(workspace(), request))
     else:
-        found = cascade_graph(cascades.read_cascade(_directory, cascade), detailed=detailed)
+        found = cascade_graph(cascades.read_cascade(options.directory, cascade), detailed=detailed)
     text = cascades.drawn(found, output, format_)
     if output is None:
         sys.stdout.write(text)
@@ -681,7 +498,7 @@ def recipe(
     from ccdflow.commands.byhand import run_recipe
 
     report = run_recipe(
-        name, files, dict(_assignment(one) for one in param or ()), _roles(with_), output, force=force
+        name, files, dict(assignment(one) for one in param or ()), _roles(with_), output, force=force
     )
     if json:
         print_json(report.document())

@@ -386,6 +386,26 @@ def data_set_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
         yield from data_set_lines(need, depth + 1)
 
 
+def missing_calibrations(found: Plan) -> list[Row]:
+    """What incomplete jobs lack, each kind once: how many frames of which nights wait for it."""
+    waiting: dict[tuple[Any, ...], tuple[set[int], set[str], str]] = {}
+    for job in found.jobs:
+        for one in job.missing:
+            if one.input == "main":
+                continue
+            setup = [job.group.text(name) for name in ("telescope", "camera", "filter", "exptime", "binning")]
+            if one.input in ("bias", "gain"):
+                setup[2:4] = "", ""
+            frames_, nights, _ = waiting.setdefault((one.input, *setup), (set(), set(), one.reason))
+            frames_ |= {frame.id for frame in job.group.frames}
+            nights.add(job.group.text("night"))
+    names = ("missing", "telescope", "camera", "filter", "exptime", "binning")
+    return [
+        dict(zip(names, key, strict=True)) | {"frames": len(ids), "nights": sorted(nights), "reason": reason}
+        for key, (ids, nights, reason) in waiting.items()
+    ]
+
+
 def _plan_row(job: Job, ids: Mapping[str, str]) -> Row:
     def name(one: JobInput) -> str:
         return f"f{one.frame}" if one.job is None else ids.get(one.job, one.job)

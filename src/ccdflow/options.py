@@ -1,0 +1,149 @@
+"""Options that several commands share, and what they mean."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from ccdflow.commands.output import stop
+
+# Each command imports what it needs: what others need would take it a second to start.
+if TYPE_CHECKING:
+    from ccdflow.cascade.plan import Request
+    from ccdflow.tasks.workspace import Workspace
+
+directory = Path()
+"""Directory of the project: the one option that all commands share."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Target = Annotated[
+    list[str] | None,
+    typer.Option("--target", "-t", help="Task or tag whose products are wanted; may be repeated."),
+]
+Night = Annotated[str | None, typer.Option(help="Only this night: the evening's date, 2026-03-01.")]
+Since = Annotated[str | None, typer.Option(help="Only frames from this time on, ISO, UTC.")]
+Until = Annotated[str | None, typer.Option(help="Only frames up to this time, ISO, UTC.")]
+Camera = Annotated[str | None, typer.Option(help="Only this camera: CAMERA or TELESCOPE/CAMERA.")]
+Param = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", help="STEP.NAME=VALUE; may be repeated.", metavar="STEP.NAME=VALUE"),
+]
+Set = Annotated[
+    str | None,
+    typer.Option("--set", help="Parameter set of the cascade (default: 'default', if there is one)."),
+]
+Threshold = Annotated[
+    int | None,
+    typer.Option(
+        "--quality-threshold", help="Worst association level: 0 as planned, 1 certifiable, 2 probably fine."
+    ),
+]
+Prefer = Annotated[
+    str,
+    typer.Option(
+        "--prefer",
+        help="raw_per_level, master_per_level, raw or master: what is associated first.",
+        show_default=False,
+    ),
+]
+Late = Annotated[
+    str | None,
+    typer.Option(
+        "--late",
+        help="redo or keep: products for which other calibrations would be chosen now (default: the project's).",
+    ),
+]
+CascadeName = Annotated[
+    str | None, typer.Option("--cascade", help="Name of a cascade or a YAML file (default: the project's).")
+]
+Now = Annotated[
+    str | None, typer.Option(help="Time at which sequences are closed, ISO, UTC (default: the clock).")
+]
+
+
+def workspace() -> "Workspace":
+    """The project that the command is for, opened."""
+    from ccdflow.tasks.workspace import open_workspace
+
+    return open_workspace(directory)
+
+
+def moment(text: str | None, *, end: bool = False) -> str | None:
+    """ISO date or time in UTC, without zone; a date alone is the start, or the end, of the day."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        stop(f"{text!r} is no time; wanted ISO, for instance 2026-03-01T20:15:00")
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    if end and len(text) == 10:
+        return f"{text}T23:59:59.999999"
+    return moment.isoformat()
+
+
+def night_of(text: str | None) -> str | None:
+    """Date of a night as ISO has it."""
+    try:
+        return None if text is None else date.fromisoformat(text).isoformat()
+    except ValueError:
+        stop(f"--night {text!r} is no date; wanted the evening's, for instance 2026-03-01")
+
+
+def request_of(
+    target: list[str] | None,
+    param: list[str] | None,
+    night: str | None,
+    since: str | None,
+    until: str | None,
+    camera: str | None,
+    now: str | None,
+    parameter_set: str | None = None,
+    threshold: int | None = None,
+    prefer: str = "raw_per_level",
+    late: str | None = None,
+    order: str | None = None,
+) -> "Request":
+    """What the options of a command ask for."""
+    from typing import get_args
+
+    from ccdflow.cascade.jobqueue import Order
+    from ccdflow.cascade.model import Preference, unknown
+    from ccdflow.cascade.plan import Request
+
+    if prefer not in get_args(Preference):
+        stop(unknown("--prefer", prefer, get_args(Preference)))
+    if late not in (None, "redo", "keep"):
+        stop(unknown("--late", late or "", ["redo", "keep"]))
+    if order is not None and order not in get_args(Order):
+        stop(unknown("--order", order, get_args(Order)))
+    clock = moment(now) or datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+    return Request(
+        targets=tuple(target or ()),
+        parameters=dict(assignment(one) for one in param or ()),
+        night=night_of(night),
+        since=moment(since),
+        until=moment(until, end=True),
+        camera=camera,
+        now=clock,
+        parameter_set=parameter_set,
+        quality_threshold=threshold,
+        preference=cast(Any, prefer),
+        late=cast(Any, late),
+        order=cast(Any, order),
+    )
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """Name and value of ``NAME=VALUE``."""
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        stop(f"--param {text!r} is not of the form STEP.NAME=VALUE")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        stop(f"--param {text!r}: {value!r} is no YAML value; wanted a number, a word, true, or [a, list]")

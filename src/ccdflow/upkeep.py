@@ -1,0 +1,265 @@
+"""Commands for what surrounds a reduction: events, choices, what is missing, reports, export, cleaning."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from ccdflow.commands.output import DONE, FAILED, print_json, print_table, stop
+from ccdflow.options import Camera, Json, Night, Param, Set, Target, moment, request_of, workspace
+
+if TYPE_CHECKING:
+    from ccdflow.archive.choices import Verdict
+    from ccdflow.archive.products import ProductRecord
+    from ccdflow.tasks.workspace import Workspace
+
+upkeep = typer.Typer()
+
+
+@upkeep.command()
+def event(
+    what: Annotated[str, typer.Argument(help="What happened to the instrument: 'detector swapped'.")],
+    when: Annotated[str, typer.Option(help="When, ISO, UTC.")],
+    telescope: Annotated[str, typer.Option(help="Only this telescope.")] = "",
+    camera: Annotated[str, typer.Option(help="Only this camera.")] = "",
+    instrument: Annotated[str, typer.Option(help="Only this instrument.")] = "",
+    json: Json = False,
+) -> None:
+    """Record what happened to an instrument: calibrations from before are not used for frames after it."""
+    from ccdflow.archive.outbox import InstrumentChange
+
+    change = InstrumentChange(moment(when) or "", what, telescope, camera, instrument)
+    workspace().registry.add_instrument_event(change)
+    if json:
+        print_json(vars(change))
+    else:
+        where = " ".join(one for one in (telescope, camera, instrument) if one) or "all instruments"
+        typer.echo(f"{change.happened} {where}: {what}")
+
+
+Reason = Annotated[str, typer.Option("--reason", help="Why, kept with it.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Take it back.")]
+
+
+@upkeep.command()
+def ban(
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="f12, p7, a job's key, or a file's path.")
+    ],
+    reason: Reason = "",
+    undo: Undo = False,
+    json: Json = False,
+) -> None:
+    """Never use these frames or products: what took them is made anew without them."""
+    _choose(ids, "banned", reason, undo=undo, json=json)
+
+
+@upkeep.command()
+def pin(
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="f12, p7, a job's key, or a file's path.")
+    ],
+    reason: Reason = "",
+    undo: Undo = False,
+    json: Json = False,
+) -> None:
+    """Take these calibrations first, wherever they fit."""
+    _choose(ids, "pinned", reason, undo=undo, json=json)
+
+
+def _choose(ids: list[str], verdict: "Verdict", reason: str, *, undo: bool, json: bool) -> None:
+    from ccdflow.commands import queries
+
+    space = workspace()
+    subjects = {queries.subject(space, one): one for one in ids}
+    if undo:
+        known = {one.subject for one in space.registry.choices() if one.verdict == verdict}
+        if strangers := [named for one, named in subjects.items() if one not in known]:
+            stop(f"{', '.join(strangers)} {'is' if len(strangers) == 1 else 'are'} not {verdict}")
+        space.registry.withdraw(list(subjects))
+    else:
+        space.registry.choose(list(subjects), verdict, reason)
+    if json:
+        print_json({"verdict": None if undo else verdict, "subjects": list(subjects)})
+    else:
+        typer.echo(
+            f"{', '.join(ids)}: {'no longer ' if undo else ''}{verdict}; 'ccdflow plan' shows what changes"
+        )
+
+
+@upkeep.command()
+def redo(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="p7, a job's key, or a product's path.")],
+    below: Annotated[bool, typer.Option("--below", help="Also all that was made with them.")] = False,
+    json: Json = False,
+) -> None:
+    """Make these products again at the next run, though nothing has changed."""
+    from ccdflow.commands import queries
+    from ccdflow.tasks.housekeeping import make_again
+
+    space = workspace()
+    keys = [queries.subject(space, one) for one in ids]
+    if frames := [name for key, name in zip(keys, ids, strict=True) if len(key) < queries.SHOWN]:
+        stop(f"{frames[0]} is a raw frame, wanted a product or a job")
+    found = make_again(space, keys, below=below)
+    if json:
+        print_json({"jobs": found})
+    else:
+        typer.echo(f"{len(found)} to be made again; 'ccdflow run' does it")
+    raise typer.Exit(DONE if found else FAILED)
+
+
+@upkeep.command()
+def missing(
+    target: Target = None,
+    param: Param = None,
+    night: Night = None,
+    camera: Camera = None,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Say which calibrations are missing, and how many frames wait for each: what to take before sunrise."""
+    from ccdflow.commands import queries
+    from ccdflow.tasks.planning import planned
+
+    rows = queries.missing_calibrations(
+        planned(workspace(), request_of(target, param, night, None, None, camera, None, set_))
+    )
+    if json:
+        print_json(rows)
+    elif rows:
+        print_table(
+            rows,
+            ["missing", "telescope", "camera", "filter", "exptime", "binning", "frames", "nights", "reason"],
+        )
+    else:
+        typer.echo("no calibration is missing")
+    raise typer.Exit(FAILED if rows else DONE)
+
+
+@upkeep.command()
+def report(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="p7, a job's key, or a product's path.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("report.html"),
+    raw: Annotated[bool, typer.Option("--raw", help="Also pictures of the raw frames.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a page about products: picture, quality numbers and their trend, inputs, parameters."""
+    from ccdflow.commands.reports import report as written
+
+    space = workspace()
+    found = _named_products(space, ids)
+    output.write_text(written(space, [one.id for one in found], raw=raw), encoding="utf-8")
+    if json:
+        print_json({"page": str(output), "products": [f"p{one.id}" for one in found]})
+    else:
+        typer.echo(f"{len(found)} products in {output}")
+
+
+@upkeep.command()
+def export(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID...]", help="p7, a job's key, or a product's path (default: all)."),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder; made if it isn't there.")] = Path(
+        "export"
+    ),
+    category: Annotated[
+        list[str] | None, typer.Option("--category", help="Only these: science, stack, ...; may be repeated.")
+    ] = None,
+    night: Night = None,
+    camera: Camera = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--template",
+            help="Path below the folder, such as {night}/{object}-{filter}-{id}.fits; also {header.KEYWORD}.",
+        ),
+    ] = None,
+    mode: Annotated[str, typer.Option("--mode", help="copy, link or symlink.")] = "copy",
+    superseded: Annotated[bool, typer.Option("--all", help="Also what has given way to others.")] = False,
+    json: Json = False,
+) -> None:
+    """Hand out products under names of your own; twice changes nothing."""
+    from typing import get_args
+
+    from ccdflow.archive.products import ProductFilter
+    from ccdflow.cascade.model import unknown
+    from ccdflow.tasks import housekeeping
+
+    if mode not in get_args(housekeeping.Mode):
+        stop(unknown("--mode", mode, get_args(housekeeping.Mode)))
+    space = workspace()
+    found = (
+        _named_products(space, ids)
+        if ids
+        else space.registry.products(ProductFilter(night=night, camera=camera))
+    )
+    found = [one for one in found if superseded or ids or one.superseded_by is None]
+    found = [one for one in found if not category or one.category in category]
+    put = list(
+        housekeeping.export(
+            space, found, output, template=template or housekeeping.EXPORT, mode=cast(Any, mode)
+        )
+    )
+    if json:
+        print_json([{"id": f"p{one.id}", "path": str(path)} for one, path in put])
+    else:
+        typer.echo(f"{len(put)} products in {output}" if put else "no product is of this kind")
+    raise typer.Exit(DONE if put else FAILED)
+
+
+@upkeep.command()
+def clean(
+    days: Annotated[
+        float, typer.Option("--older-than", metavar="DAYS", help="Only files older than this.")
+    ] = 0.0,
+    most: Annotated[
+        str | None, typer.Option("--keep", metavar="SIZE", help="Keep the newest, up to this much: '20 GB'.")
+    ] = None,
+    really: Annotated[bool, typer.Option("--yes", help="Delete; without, only say what would go.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete products that others have superseded, and that nothing current was made with."""
+    from ccdflow.cascade.jobqueue import parse_memory
+    from ccdflow.tasks.housekeeping import throw_away, waste
+
+    space = workspace()
+    found = waste(space, days=days, most_bytes=None if most is None else parse_memory(most))
+    freed = throw_away(space, found) if really else sum(one.product.size or 0 for one in found)
+    rows = [
+        {
+            "id": f"p{one.product.id}",
+            "file": one.product.path,
+            "bytes": one.product.size,
+            "reason": one.reason,
+        }
+        for one in found
+    ]
+    if json:
+        print_json({"products": rows, "bytes": freed, "deleted": really})
+        return
+    if rows:
+        print_table(rows, ["id", "file", "bytes", "reason"])
+    done = "deleted" if really else "would be deleted; --yes does it"
+    typer.echo(f"{len(rows)} products, {freed / 1e6:.1f} MB {done}" if rows else "nothing to clean")
+
+
+def _named_products(space: "Workspace", ids: Sequence[str]) -> "list[ProductRecord]":
+    """The products that are named, or that the named jobs make."""
+    from ccdflow.archive.products import ProductFilter
+    from ccdflow.commands import queries
+
+    found: dict[int, ProductRecord] = {}
+    for name in ids:
+        row = queries.find(space, name)
+        if "category" in row:
+            some = space.registry.products(ProductFilter(ids=[int(row["id"][1:])], states=None))
+        elif "recipe" in row:
+            some = space.registry.products(ProductFilter(job_keys=[row["key"]], states=None))
+        else:
+            stop(f"{name} is a {'set' if 'action' in row else 'raw frame'}, wanted a product or a job")
+        found |= {one.id: one for one in some}
+    return list(found.values())

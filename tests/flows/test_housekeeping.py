@@ -1,0 +1,122 @@
+"""Products made again, handed out, thrown away; what is missing; pages about products."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.flows.conftest import Bench
+
+from ccdflow.archive.products import ProductFilter, ProductRecord
+from ccdflow.cascade.plan import Request
+from ccdflow.commands.queries import missing_calibrations
+from ccdflow.commands.reports import report
+from ccdflow.config.project import PROJECT_FILE
+from ccdflow.tasks.housekeeping import export, make_again, throw_away, waste
+from ccdflow.tasks.planning import planned
+
+
+def products(bench: Bench, category: str = "science") -> list[ProductRecord]:
+    return bench.space.registry.products(ProductFilter(category=category))
+
+
+def ccdflow(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command as a user types it."""
+    command = [sys.executable, "-m", "ccdflow", "-C", str(bench.project), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_what_is_asked_for_again_is_made_again_and_nothing_else(reduced: Bench) -> None:
+    before, attempts = reduced.files(), reduced.attempts()
+    (flat,) = products(reduced, "master_flat")
+    assert make_again(reduced.space, [flat.job_key]) == [flat.job_key]
+    assert reduced.run().exit_code == 0
+    assert reduced.work(attempts) == {"flat": 1}
+    attempts = reduced.attempts()
+    done = ccdflow(reduced, "redo", f"p{flat.id}", "--below")
+    assert done.stdout.startswith("5 to be made again"), done
+    assert reduced.run().exit_code == 0
+    assert reduced.work(attempts) == {"flat": 1, "science": 3, "stack": 1}
+    assert reduced.files() == before
+
+
+def test_products_are_handed_out_under_names_of_ones_own(reduced: Bench, tmp_path: Path) -> None:
+    found = products(reduced)
+    put = list(export(reduced.space, found, tmp_path, template="{night}/{object}-{header.filter}.fits"))
+    names = sorted(path.relative_to(tmp_path).as_posix() for _, path in put)
+    assert len(set(names)) == 3 and all(name.startswith("2026-03-01/") for name in names)
+    for one, path in put:
+        assert path.read_bytes() == reduced.space.store.absolute(one.path).read_bytes()
+    before = {path: path.stat().st_mtime_ns for _, path in put}
+    list(export(reduced.space, found, tmp_path, template="{night}/{object}-{header.filter}.fits"))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize("mode", ["link", "symlink"])
+def test_links_need_no_space(reduced: Bench, tmp_path: Path, mode: str) -> None:
+    ((one, path),) = export(reduced.space, products(reduced)[:1], tmp_path, mode=mode)
+    assert path.samefile(reduced.space.store.absolute(one.path)) and path.is_symlink() == (mode == "symlink")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"), [("{nigth}", "unknown 'nigth'; known: night"), ("../{id}", "out of the folder")]
+)
+def test_templates_that_can_not_be_are_refused(
+    reduced: Bench, tmp_path: Path, template: str, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        list(export(reduced.space, products(reduced), tmp_path / "out", template=template))
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_what_is_superseded_and_not_needed_is_thrown_away(reduced: Bench) -> None:
+    assert waste(reduced.space) == []
+    reduced.space.registry.choose([f"f{_first_science(reduced)}"], "banned", "")
+    assert reduced.run().exit_code == 0
+    found = waste(reduced.space)
+    assert [one.product.category for one in found] == ["stack"]
+    assert waste(reduced.space, days=1) == [] and waste(reduced.space, most_bytes=10**9) == []
+    assert [one.product for one in waste(reduced.space, most_bytes=0)] == [one.product for one in found]
+    path = reduced.space.store.absolute(found[0].product.path)
+    assert ccdflow(reduced, "clean").returncode == 0 and path.exists()
+    assert throw_away(reduced.space, found) == found[0].product.size and not path.exists()
+    assert reduced.run().jobs["new"] == 0  # it is not wanted
+    assert json.loads(ccdflow(reduced, "verify", "--json").stdout)["problems"] == []
+
+
+def _first_science(bench: Bench) -> int:
+    return bench.space.registry.frames_of_job(products(bench)[0].job_key)[0]
+
+
+def test_missing_calibrations_are_told_by_kind(reduced: Bench) -> None:
+    for path in reduced.frames("flat"):
+        os.unlink(path)
+    flats = [one.id for one in reduced.space.registry.frames() if one.frame_class == "flat"]
+    reduced.space.registry.choose([f"f{one}" for one in flats], "banned", "clouds")
+    (row,) = missing_calibrations(planned(reduced.space, Request(targets=("science",))))
+    assert (row["missing"], row["camera"], row["frames"], row["nights"]) == (
+        "flat",
+        "CAM1",
+        3,
+        ["2026-03-01"],
+    )
+    done = ccdflow(reduced, "missing")
+    assert done.returncode == 1 and "flat" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_a_page_about_products(reduced: Bench) -> None:
+    ids = [one.id for category in ("master_flat", "stack") for one in products(reduced, category)]
+    page = report(reduced.space, ids, raw=True)
+    assert page.count("<h2>") == 2 and page.count("data:image/png;base64,") == 2 + 2 + 3
+    for word in ("registration_rms", "max_residual", "recipe stack", "_science.fits"):
+        assert word in page, word
+
+
+def test_no_job_is_begun_with_too_little_space_left(fresh: Bench) -> None:
+    (fresh.project / PROJECT_FILE).write_text("least_free: 1000 TB\n")
+    report = fresh.run(fresh.raw)
+    assert report.failed and all("wanted 1000 TB (least_free" in one for one in report.failed.values())
+    (fresh.project / PROJECT_FILE).write_text("")
+    assert fresh.run().exit_code == 0
