@@ -178,6 +178,40 @@ def ingest(
 
 
 @app.command()
+def describe(
+    files: Annotated[list[Path], typer.Argument(help="Raw files.")],
+    instruments: Annotated[
+        list[Path] | None, typer.Option("--instruments", help="Folder of instrument files of your own.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show what is read from the headers of raw files, and by which instrument file; no project is needed."""
+    from ccdflow.archive.rawfile import UnreadableFrameError
+    from ccdflow.commands.headers import described
+    from ccdflow.config.instruments import load_instruments
+    from ccdflow.config.project import PROJECT_FILE, load_project, shipped
+
+    folders = list(instruments or ())
+    if (options.directory / PROJECT_FILE).is_file():
+        folders += load_project(options.directory).instruments
+    known = load_instruments([*folders, shipped("instruments")])
+    rows, bad = [], 0
+    for file in files:
+        try:
+            rows.append(described(file, known))
+        except UnreadableFrameError as error:
+            warn(str(error))
+            bad += 1
+    if json:
+        print_json(rows)
+    for row in () if json else rows:
+        print_fields(row)
+        if row is not rows[-1]:
+            typer.echo()
+    raise typer.Exit(FAILED if bad or any(row["refused"] for row in rows) else DONE)
+
+
+@app.command()
 def plan(
     target: Target = None,
     param: Param = None,

@@ -88,10 +88,8 @@ def test_a_mask_beside_the_instrument_files_is_used_without_being_named(fresh: B
     folder.mkdir()
     mask = np.zeros((96, 96), np.uint8)
     mask[3, 4] = 1
-    header = fits.Header(
-        {"CATEGORY": "bad_pixel_mask", "DATE-OBS": "2020-01-01T00:00:00", "INSTRUME": "SIMCAM"}
-    )
-    fits.PrimaryHDU(mask, header).writeto(folder / "mask.fits")
+    header = {"CATEGORY": "bad_pixel_mask", "DATE-OBS": "2020-01-01T00:00:00", "INSTRUME": "SIMCAM"}
+    fits.PrimaryHDU(mask, fits.Header(header)).writeto(folder / "mask.fits")
     (fresh.project / PROJECT_FILE).write_text("instruments: [instruments]\ncascade: mine.yaml\n")
     (fresh.project / "mine.yaml").write_text(
         "name: mine\nextends: imaging\n"
@@ -104,8 +102,13 @@ def test_a_mask_beside_the_instrument_files_is_used_without_being_named(fresh: B
     with fits.open(path) as file:
         assert file["DQ"].data[3, 4] & 1 or file["DQ"].data[3, 4]
     assert fresh.run(targets=("science",)).jobs["new"] == 0
-    header["NOTE"] = "second"
     mask[5, 6] = 1
-    fits.PrimaryHDU(mask, header).writeto(folder / "later.fits")
-    fits.setval(folder / "later.fits", "DATE-OBS", value="2021-01-01T00:00:00")
-    assert fresh.run(targets=("science",)).jobs["new"] == 3  # it is nearer, and was found by itself
+    for name, cards in {"later": {}, "not-yet": {"VALFROM": "2027-01-01"}}.items():
+        mask[7, 8] += 1
+        later = header | {"DATE-OBS": "2021-01-01T00:00:00"} | cards
+        fits.PrimaryHDU(mask, fits.Header(later)).writeto(folder / f"{name}.fits")
+    report = fresh.run(targets=("science",))
+    assert report.jobs["new"] == 3  # it is nearer, and was found by itself
+    taken = [one for job in report.after.jobs for one in job.associated if one.role == "bad_pixel_mask"]
+    paths = {one.id: Path(one.path or "").name for one in fresh.space.registry.frames()}
+    assert {paths[one.frame or 0] for one in taken} == {"later.fits"}

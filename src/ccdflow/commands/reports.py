@@ -24,7 +24,8 @@ body { font: 14px/1.5 system-ui, sans-serif; color: #222; margin: 2em auto; max-
 h2 { border-top: 1px solid #ddd; padding-top: 1em; margin-top: 2em; }
 table { border-collapse: collapse; margin: 0.6em 0 1.2em; } td, th { padding: 0.1em 1.2em 0.1em 0; text-align: left; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; } .pale { color: #888; }
-svg { vertical-align: middle; } img { max-width: 100%; background: #000; } .raw { display: flex; flex-wrap: wrap; gap: 0.6em; }
+svg { vertical-align: middle; }
+img { max-width: 100%; background: #000; } .raw { display: flex; flex-wrap: wrap; gap: 0.6em; }
 .raw figure { margin: 0; width: 13em; } figcaption { font-size: 12px; color: #666; overflow-wrap: anywhere; }
 """
 
