@@ -82,10 +82,12 @@ def _folded(graph: Graph) -> Graph:
         name, dot, _ = node.key.partition(".")
         boxes.setdefault(name, Node(name, (name,), "subworkflow") if dot else node)
     edges: dict[tuple[str, str, str], Edge] = {}
-    for edge in graph.edges:
+    for edge in sorted(graph.edges, key=lambda one: not one.main):
         start, end = edge.start.partition(".")[0], edge.end.partition(".")[0]
+        folded = "." in edge.start or "." in edge.end
         if start != end:
-            edges.setdefault((start, end, edge.label), replace(edge, start=start, end=end))
+            label = "" if folded else edge.label
+            edges.setdefault((start, end, label), replace(edge, start=start, end=end, label=label))
     return Graph(tuple(boxes.values()), tuple(edges.values()))
 
 
@@ -112,7 +114,7 @@ def _about(step: Step) -> Iterator[str]:
 def _ways(name: str, role: str, association: Association) -> Iterator[Edge]:
     free = bool(association.optional or association.condition or association.when_missing)
     for way in association.ways:
-        label = "" if role == way.source else role
+        label = "" if role == way.source.rpartition(".")[2] else role
         yield Edge(way.source, name, label, optional=free or len(association.ways) > 1)
 
 
