@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
 from ccdflow.archive.database import now
-from ccdflow.archive.models import CURRENT, ORIGINAL, Frame, FrameKeyword, table
+from ccdflow.archive.models import CURRENT, ORIGINAL, PENDING, Frame, FrameKeyword, table
 from ccdflow.cascade.records import Value
 
 Outcome = Literal["new", "known", "duplicate", "version"]
@@ -110,6 +110,8 @@ def add_frame(session: Session, new: NewFrame, *, moves: bool) -> Registered:
     if new.path is None or new.sha256 is None:
         raise ValueError(f"a file needs path and sha256, found {new.path!r} and {new.sha256!r}")
     here, original = _found(session, new)
+    if here is not None and here.sha256 is None:
+        return _describe(session, here.id, new, None if original is None else original.id)
     if here is not None and here.sha256 == new.sha256:
         if here.duplicate_of is not None and moves and _is_gone(session, here.duplicate_of):
             _take_over(session, here.id, here.duplicate_of)
@@ -130,6 +132,34 @@ def add_frame(session: Session, new: NewFrame, *, moves: bool) -> Registered:
     if original is not None:
         return Registered(made, "duplicate", original.id)
     return Registered(made, "new") if here is None else Registered(made, "version", here.id)
+
+
+def _describe(session: Session, frame: int, new: NewFrame, original: int | None) -> Registered:
+    """Fill in a row that another program has inserted; what its header leaves blank stays as the row has it."""
+    before = session.execute(select(table(Frame)).where(Frame.id == frame)).one()._mapping
+    row = _row(new)
+    del row["registered_at"]
+    told = {name: value for name, value in row.items() if value not in ("", None)}
+    if new.frame_class == "unclassified" and before["class"] != "unclassified":
+        del told["class"]
+    told |= {"status": row["status"], "reason": row["reason"], "ungrouped": True}
+    if original is not None:
+        told |= {"status": "duplicate", "duplicate_of": original, "ungrouped": False}
+    session.execute(update(table(Frame)).where(Frame.id == frame).values(told))
+    _keep(session, [(frame, new.keywords)])
+    return Registered(frame, "new" if original is None else "duplicate", original)
+
+
+def pending(session: Session, limit: int) -> list[tuple[int, str]]:
+    """Id and path of rows that other programs have inserted, whose files have not been read yet."""
+    rows = select(Frame.id, Frame.path).where(text(PENDING)).order_by(Frame.id).limit(limit)
+    return [(frame, path or "") for frame, path in session.execute(rows)]
+
+
+def refuse(session: Session, frame: int, reason: str) -> None:
+    """Say why a frame can't be used."""
+    wanted = update(Frame).where(Frame.id == frame)
+    session.execute(wanted.values(status="refused", reason=reason, ungrouped=True))
 
 
 def _found(session: Session, new: NewFrame) -> tuple[Any, Any]:

@@ -31,6 +31,8 @@ CURRENT = "path IS NOT NULL AND status <> 'superseded'"
 PLACE = "(CASE WHEN iobs BETWEEN 1 AND nobs THEN iobs ELSE 0 END)"
 """A frame's place in its sequence, 0 where unknown, as `ccdflow.cascade.sequences.place` has it."""
 CALIBRATION = "status = 'registered' AND class NOT IN ('science', 'unclassified')"
+PENDING = "path IS NOT NULL AND sha256 IS NULL AND status = 'registered'"
+"""A row that another program has inserted, whose file has not been read yet."""
 MADE = "state = 'done'"
 ORIGINAL = "sha256 IS NOT NULL AND status IN ('registered', 'refused')"
 
@@ -128,6 +130,7 @@ class Frame(Base):
             "id",
         ),
         Index("ix_frame_class_night", "class", "night"),
+        _where(PENDING, "ix_frame_pending", "id"),
         _where(CALIBRATION, "ix_frame_calibration", "class", *_PLACE, "obsdate", "id"),
         _where(CALIBRATION, "ix_frame_calibration_filter", "class", *_PLACE, "filter", "obsdate", "id"),
         _where(CALIBRATION, "ix_frame_calibration_night", "class", "night", *_PLACE, "obsdate", "id"),

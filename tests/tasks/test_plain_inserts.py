@@ -1,0 +1,154 @@
+"""Rows that any program inserts with plain SQL: no line of ours takes part until they are read."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from astropy.io import fits
+from sqlalchemy import make_url
+
+from ccdflow.archive.registry import Registry
+from ccdflow.config.project import PROJECT_FILE, init_project
+from ccdflow.tasks.ingest import IngestReport, read_pending, recheck_files
+from ccdflow.tasks.workspace import Workspace, open_workspace
+
+Execute = Callable[..., list[Any]]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def plain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Workspace, Execute]]:
+    """A project, and a connection to its database by the driver alone."""
+    init_project(tmp_path / "project")
+    if request.param == "postgresql":
+        url = request.getfixturevalue("new_database")
+        (tmp_path / "project" / PROJECT_FILE).write_text(f"registry: {url}\n")
+    space = open_workspace(tmp_path / "project")
+    url = make_url(space.registry.url)
+    if request.param == "postgresql":
+        text = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        connection: Any = psycopg.connect(text, autocommit=True)
+    else:
+        connection = sqlite3.connect(str(url.database), isolation_level=None)
+
+    def execute(statement: str, *values: object) -> list[Any]:
+        if request.param == "postgresql":
+            statement = statement.replace("?", "%s")
+        cursor = connection.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+    yield space, execute
+    connection.close()
+    space.registry.close()
+
+
+def bias(path: Path, value: int = 100, **cards: object) -> Path:
+    header = fits.Header({"IMAGETYP": "bias", "DATE-OBS": "2026-03-01T20:00:00", "CAMERA": "C1", **cards})
+    fits.PrimaryHDU(np.full((4, 4), value, np.uint16), header).writeto(path)
+    return path
+
+
+def events(execute: Execute) -> list[tuple[str, dict[str, Any]]]:
+    found = execute("SELECT kind, payload FROM event ORDER BY id")
+    return [(kind, told if isinstance(told, dict) else json.loads(told)) for kind, told in found]
+
+
+def read(space: Workspace) -> IngestReport:
+    report = IngestReport()
+    read_pending(space, report)
+    return report
+
+
+def test_a_path_is_enough(plain: tuple[Workspace, Execute], tmp_path: Path) -> None:
+    space, execute = plain
+    execute("INSERT INTO frame (path) VALUES (?)", str(bias(tmp_path / "a.fits")))
+    assert [kind for kind, _ in events(execute)] == ["frame.registered"]
+    assert read(space).counts == {"new": 1}
+    (found,) = space.registry.frames()
+    assert (found.frame_class, found.camera, found.obsdate) == ("bias", "C1", "2026-03-01T20:00:00")
+    assert found.sha256 and found.keywords["shape"] == "4x4"
+    kind, told = events(execute)[-1]
+    assert kind == "frame.changed" and told["camera"] == "C1" and told["class"] == "bias"
+    assert read(space).total == 0 and recheck_files(space).total == 0
+
+
+def test_what_the_header_leaves_open_stays_as_the_row_says(
+    plain: tuple[Workspace, Execute], tmp_path: Path
+) -> None:
+    space, execute = plain
+    path = bias(tmp_path / "a.fits", IMAGETYP="")
+    columns = "path, class, telescope, camera, object"
+    execute(f"INSERT INTO frame ({columns}) VALUES (?, 'dark', 'T7', 'wrong', 'M13')", str(path))
+    read(space)
+    (found,) = space.registry.frames()
+    assert (found.frame_class, found.telescope, found.camera, found.object) == ("dark", "T7", "C1", "M13")
+
+
+def test_rows_of_a_catalogue_need_no_file(plain: tuple[Workspace, Execute]) -> None:
+    space, execute = plain
+    values = "'science', 'C1', '2026-03-01T21:00:00', '2026-03-01'"
+    execute(f"INSERT INTO frame (class, camera, obsdate, night) VALUES ({values})")
+    assert read(space).total == 0
+    (found,) = space.registry.frames()
+    assert (found.frame_class, found.path, found.refused) == ("science", None, "")
+
+
+@pytest.mark.parametrize("what", ["gone", "text", "cut", "folder"])
+def test_what_can_not_be_read_is_refused_with_a_reason(
+    plain: tuple[Workspace, Execute], tmp_path: Path, what: str
+) -> None:
+    space, execute = plain
+    path = tmp_path / "a.fits"
+    if what == "text":
+        path.write_text("no FITS file at all")
+    elif what == "cut":
+        path.write_bytes(bias(tmp_path / "whole.fits").read_bytes()[:2900])
+    elif what == "folder":
+        path.mkdir()
+    execute("INSERT INTO frame (path) VALUES (?)", str(path))
+    report = read(space)
+    assert len(report.problems) == 1, report
+    (row,) = space.registry.list_frames()
+    said = {"gone": "no such file", "text": "is not FITS", "cut": "is truncated", "folder": "no such file"}
+    assert row["status"] == "refused" and said[what] in row["reason"]
+    assert read(space).total == 0
+
+
+def test_a_file_that_comes_after_its_row_is_read_once_it_is_there(
+    plain: tuple[Workspace, Execute], tmp_path: Path
+) -> None:
+    space, execute = plain
+    execute("INSERT INTO frame (path) VALUES (?)", str(tmp_path / "a.fits"))
+    read(space)
+    bias(tmp_path / "a.fits")
+    assert recheck_files(space).problems == []
+    (row,) = space.registry.list_frames()
+    assert (row["class"], row["status"], row["reason"]) == ("bias", "done", "")
+
+
+def test_the_same_content_under_two_names_counts_once(
+    plain: tuple[Workspace, Execute], tmp_path: Path
+) -> None:
+    space, execute = plain
+    first = bias(tmp_path / "a.fits")
+    (tmp_path / "b.fits").write_bytes(first.read_bytes())
+    for name in ("a.fits", "b.fits"):
+        execute("INSERT INTO frame (path) VALUES (?)", str(tmp_path / name))
+    assert read(space).counts == {"new": 1, "duplicate": 1}
+    assert len(space.registry.frames()) == 1
+
+
+def test_postgresql_notifies_who_listens(new_database: str) -> None:
+    registry = Registry(new_database)
+    registry.upgrade()
+    with psycopg.connect(new_database, autocommit=True) as ear, psycopg.connect(new_database) as mouth:
+        ear.execute("LISTEN ccdflow")
+        mouth.execute("INSERT INTO frame (path) VALUES ('/raw/a.fits'), ('/raw/b.fits')")
+        assert list(ear.notifies(timeout=0.2)) == []  # not before it counts
+        mouth.commit()
+        assert [one.channel for one in ear.notifies(timeout=5, stop_after=1)] == ["ccdflow"]
+    registry.close()
