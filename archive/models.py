@@ -394,6 +394,15 @@ class Choice(Base):
     __table_args__ = (CheckConstraint("verdict IN ('pinned', 'banned')", name="ck_choice_verdict"),)
 
 
+class Drain(Base):
+    """Who does what is due on a stream; `heartbeat` is in seconds since 1970."""
+
+    __tablename__ = "drain"
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    owner: Mapped[str] = mapped_column(Text)
+    heartbeat: Mapped[float] = mapped_column(Double)
+
+
 class Event(Base):
     """The outbox: what happened, written by triggers together with the row that it happened to."""
 

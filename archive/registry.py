@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from ccdflow.archive import (
     candidates,
     choices,
+    drains,
     exposures,
     frames,
     jobs,
@@ -26,6 +27,7 @@ from ccdflow.archive.database import Database, now
 from ccdflow.archive.exposures import Ungrouped
 from ccdflow.archive.frames import NewFrame, Registered
 from ccdflow.archive.jobs import Begun, Claim, JobFilter, JobRecord, PlannedJob
+from ccdflow.archive.listening import Ear
 from ccdflow.archive.outbox import EventRecord, InstrumentChange, StageState
 from ccdflow.archive.products import Made, ProductFilter, ProductRecord
 from ccdflow.archive.queries import FrameFilter
@@ -534,6 +536,25 @@ class Registry:
         """Mark events as delivered."""
         with self.database.write() as session:
             outbox.deliver(session, ids)
+
+    def drain(self, name: str, owner: str, lease_seconds: float) -> bool:
+        """Become the drain of a stream, or stay it; false while another one is alive."""
+        with self.database.write() as session:
+            return drains.take(session, name, owner, lease_seconds)
+
+    def leave_drain(self, name: str, owner: str) -> None:
+        """Be the drain of a stream no longer."""
+        with self.database.write() as session:
+            drains.leave(session, name, owner)
+
+    def drains(self, lease_seconds: float) -> dict[str, str]:
+        """Streams that are being drained, and by whom."""
+        with self.database.read() as session:
+            return drains.alive(session, lease_seconds)
+
+    def ear(self) -> Ear:
+        """Hears that others have written to the registry."""
+        return Ear(self.database.url)
 
     def choose(self, subjects: Collection[str], verdict: Verdict, reason: str = "") -> None:
         """Pin or ban frames (``f12``) and products of jobs (keys).

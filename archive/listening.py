@@ -1,0 +1,91 @@
+"""Waiting for others to write to the registry: PostgreSQL says so, SQLite is asked."""
+
+import sqlite3
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import URL
+
+POLL = 0.1
+"""Seconds between two looks at an SQLite file; a look reads one number."""
+CHANNEL = "ccdflow"
+
+
+class Ear:
+    """Hears that another connection has committed something.
+
+    It may hear too much, and after a lost connection it does: whoever listens asks the registry what is to be done.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._sqlite = url.get_backend_name() == "sqlite"
+        self._connection: Any = None
+        self._version = -1
+
+    def __enter__(self) -> Self:
+        self._connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether something was committed, or might have been, since the last call; waits for it so long."""
+        try:
+            if self._connection is None:
+                self._connect()
+                return True
+            return self._asked(seconds) if self._sqlite else self._told(seconds)
+        except _errors(sqlite=self._sqlite):
+            self._close()
+            time.sleep(min(seconds, 1.0))
+            return False
+
+    def _connect(self) -> None:
+        if self._sqlite:
+            self._connection = sqlite3.connect(str(self._url.database))
+            self._version = self._seen()
+            return
+        import psycopg  # which only PostgreSQL needs, and takes its time to import
+
+        plain = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._connection = psycopg.connect(plain, autocommit=True)
+        self._connection.execute(f"LISTEN {CHANNEL}")
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _seen(self) -> int:
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def _asked(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while (found := self._seen()) == self._version:
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(POLL, left))
+        self._version = found
+        return True
+
+    def _told(self, seconds: float) -> bool:
+        heard = any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))
+        for _ in self._connection.notifies(timeout=0):  # what came with it
+            pass
+        return heard
+
+
+def _errors(*, sqlite: bool) -> type[Exception]:
+    """What a lost connection raises."""
+    if sqlite:
+        return sqlite3.Error
+    import psycopg
+
+    return psycopg.Error

@@ -1,0 +1,117 @@
+"""What is due on a stream: rows that wait to be read, jobs that can be done."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
+
+from ccdflow.archive.owners import this_owner
+from ccdflow.cascade.jobs import Job
+from ccdflow.cascade.plan import Request
+from ccdflow.tasks.bridge import stream_name
+from ccdflow.tasks.changes import mark_superseded
+from ccdflow.tasks.grouping import group_sets
+from ccdflow.tasks.ingest import IngestReport, read_pending
+from ccdflow.tasks.planning import link_sets, planned, write_plan
+from ccdflow.tasks.workspace import Workspace
+
+BEATS = 4
+"""Signs of life within the length of a lease."""
+GAP_LOOK = 10.0
+"""Seconds after which sequences are looked at though nothing came: a gap may have passed."""
+
+
+def live_request(camera: str | None, max_age_days: float) -> Request:
+    """All of a stream that is not too old, with what was made kept as it is; the clock is now."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return Request(
+        camera=camera,
+        since=(now - timedelta(days=max_age_days)).isoformat(timespec="seconds"),
+        now=now.isoformat(timespec="seconds"),
+        late="keep",
+    )
+
+
+@contextmanager
+def only_drain(space: Workspace, camera: str | None) -> Iterator[bool]:
+    """Be the only one who drains a stream; false where another does."""
+    name, owner, lease = stream_name(camera), this_owner(), space.project.keep_alive
+    if not space.registry.drain(name, owner, lease):
+        yield False
+        return
+    stop = Event()
+
+    def beat() -> None:
+        while not stop.wait(lease / BEATS):
+            space.registry.drain(name, owner, lease)
+
+    thread = Thread(target=beat, name="drain", daemon=True)
+    thread.start()
+    try:
+        yield True
+    finally:
+        stop.set()
+        thread.join()
+        space.registry.leave_drain(name, owner)
+
+
+class Drain:
+    """Rounds of reading, planning and doing, until nothing is left; then waiting for more.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    do : callable
+        Does jobs; gives the sentences of what failed, by key.
+    camera : str or None
+        CAMERA or TELESCOPE/CAMERA; None for all.
+    max_age_days : float
+        Older frames are left to ``nightly``.
+    """
+
+    def __init__(
+        self,
+        space: Workspace,
+        do: Callable[[list[Job]], dict[str, str]],
+        camera: str | None = None,
+        max_age_days: float = 2.0,
+    ) -> None:
+        self.space, self.do, self.camera, self.max_age_days = space, do, camera, max_age_days
+        self.failed: dict[str, str] = {}
+        self.done = 0
+
+    def run(self, linger: float) -> None:
+        """Do what is due until nothing has come for `linger` seconds."""
+        with self.space.registry.ear() as ear:
+            last = time.monotonic()
+            while True:
+                if self.round():
+                    last = time.monotonic()
+                    continue
+                left = last + linger - time.monotonic()
+                if left <= 0:
+                    return
+                if ear.wait(min(left, GAP_LOOK)):
+                    time.sleep(0.05)  # rows that are inserted together are done together
+
+    def round(self) -> int:
+        """Read, plan and do once; gives how many rows and jobs there were."""
+        report = IngestReport()
+        count = read_pending(self.space, report)
+        request = live_request(self.camera, self.max_age_days)
+        found = planned(self.space, request, self.failed)
+        todo = [job for job in found.jobs if job.state == "new" and job.key not in self.failed]
+        if todo:
+            write_plan(self.space, found, self.failed)
+            failed = self.do(todo)
+            self.failed |= failed
+            made = [job for job in todo if job.key not in failed]
+            mark_superseded(self.space, made)
+            self.done += len(made)
+            count += len(todo)
+        group_sets(self.space, request)
+        if todo:
+            link_sets(self.space, found)
+        return count

@@ -1,0 +1,178 @@
+"""Rows start processing: the bridge tells the server, a drain does what is due."""
+
+import sqlite3
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+from prefect.client.orchestration import get_client
+from sqlalchemy import make_url
+from tests.flows.conftest import Bench
+
+from ccdflow.flows.live import live, sweep
+from ccdflow.tasks.bridge import WAKE, Bridge, to_server
+from ccdflow.tasks.draining import only_drain
+
+AGE = 100_000.0
+"""Days: the frames of the tests are old."""
+PATIENCE = 30.0
+
+
+def insert(bench: Bench, *paths: Path) -> None:
+    """Insert rows as any program may."""
+    with sqlite3.connect(str(make_url(bench.space.registry.url).database), timeout=30) as connection:
+        connection.executemany("INSERT INTO frame (path) VALUES (?)", [(str(one),) for one in paths])
+
+
+def frames(bench: Bench) -> list[Path]:
+    return [path for kind in ("bias", "dark", "flat", "science") for path in bench.frames(kind)]
+
+
+def sent(bench: Bench) -> Counter[str]:
+    """Events of the project that the server knows, by name; waits until they stand there."""
+    wanted = {"event": {"prefix": ["ccdflow."]}, "order": "ASC"}
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/events/filter", json={"filter": wanted, "limit": 50}).json()[
+            "events"
+        ]
+    project = str(bench.project)
+    return Counter(one["event"] for one in found if one["payload"].get("project") == project)
+
+
+def eventually(bench: Bench, name: str, number: int) -> Counter[str]:
+    end = time.monotonic() + PATIENCE
+    while (found := sent(bench))[name] < number and time.monotonic() < end:
+        time.sleep(0.2)
+    return found
+
+
+def test_live_makes_the_same_bytes_as_a_run_at_the_desk(fresh: Bench, reduced: Bench) -> None:
+    insert(fresh, *frames(fresh))
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {}
+    assert fresh.files() == reduced.files()
+    assert fresh.run().jobs == {"new": 0, "reused": 7, "failed": 0, "incomplete": 0}
+
+
+def test_a_drain_goes_on_while_frames_come_and_ends_when_none_do(fresh: Bench, reduced: Bench) -> None:
+    paths = frames(fresh)
+    insert(fresh, *paths[:-3])
+    begun = threading.Event()
+
+    def telescope() -> None:
+        begun.wait()
+        for path in paths[-3:]:
+            time.sleep(0.3)
+            insert(fresh, path)
+
+    thread = threading.Thread(target=telescope)
+    thread.start()
+    threading.Timer(0.5, begun.set).start()
+    assert live(str(fresh.project), linger=4.0, max_age_days=AGE) == {}
+    thread.join()
+    # To the clock of today the sequence ended long ago: a stack of what was there at first has given way.
+    made, wanted = fresh.files(), reduced.files()
+    assert wanted.items() <= made.items()
+    given_way = [one.path for one in fresh.space.registry.products() if one.superseded_by is not None]
+    assert made.keys() - wanted.keys() == {*given_way}
+
+
+def test_old_frames_are_left_to_the_night(fresh: Bench) -> None:
+    insert(fresh, *frames(fresh))
+    assert sweep(str(fresh.project)) == {}
+    assert fresh.files() == {}
+    assert {one.frame_class for one in fresh.space.registry.frames()} == {"bias", "dark", "flat", "science"}
+
+
+def test_one_drain_at_a_time(fresh: Bench) -> None:
+    insert(fresh, *frames(fresh))
+    with only_drain(fresh.space, None) as mine:
+        assert mine
+        other = threading.Thread(target=lambda: found.append(_is_mine(fresh)))
+        found: list[bool] = []
+        other.start()
+        other.join()
+    assert found == [False]
+    fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.files() == {}
+    fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and len(fresh.files()) == 7
+
+
+def _is_mine(bench: Bench) -> bool:
+    with only_drain(bench.space, None) as mine:
+        return mine
+
+
+def test_the_bridge_tells_the_server_once_what_happened(server: str, fresh: Bench) -> None:
+    insert(fresh, *frames(fresh)[:2])
+    bridge = Bridge(fresh.space, to_server)
+    assert bridge.look() == 2 and bridge.look() == 0
+    found = eventually(fresh, WAKE, 1)
+    assert found == {"ccdflow.frame.registered": 2, WAKE: 1}
+    assert all(one.delivered for one in fresh.space.registry.events())
+    insert(fresh, *frames(fresh)[2:4])
+    assert Bridge(fresh.space, to_server).look() == 2
+    assert eventually(fresh, "ccdflow.frame.registered", 4)["ccdflow.frame.registered"] == 4
+
+
+def test_two_bridges_and_repeated_sending_count_once(server: str, fresh: Bench) -> None:
+    insert(fresh, *frames(fresh)[:3])
+
+    def twice(events: list[dict[str, object]]) -> None:
+        to_server(events)
+        to_server(events)
+
+    first, second = Bridge(fresh.space, twice), Bridge(fresh.space, twice)
+    waiting = fresh.space.registry.events(undelivered=True)
+    second.send([second._event(one) for one in waiting])
+    first.look()
+    time.sleep(1)
+    assert eventually(fresh, "ccdflow.frame.registered", 3)["ccdflow.frame.registered"] == 3
+
+
+def test_a_server_that_is_gone_loses_nothing(server: str, fresh: Bench) -> None:
+    said: list[str] = []
+    down = True
+
+    def send(events: list[dict[str, object]]) -> None:
+        if down:
+            raise httpx.ConnectError("no server")
+        to_server(events)
+
+    insert(fresh, *frames(fresh)[:3])
+    bridge = Bridge(fresh.space, send, say=said.append)
+    assert bridge.look() == 0 and bridge.look() == 0
+    assert said == ["events wait: ConnectError: no server"]
+    down = False
+    assert bridge.look() == 3 and said[1:] == ["events are sent again"]
+    assert eventually(fresh, "ccdflow.frame.registered", 3)["ccdflow.frame.registered"] == 3
+
+
+def test_no_drain_is_called_for_while_one_is_at_work(server: str, fresh: Bench) -> None:
+    fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+    insert(fresh, *frames(fresh)[:1])
+    calls: list[dict[str, object]] = []
+    Bridge(fresh.space, calls.extend).look()
+    assert [one["event"] for one in calls] == ["ccdflow.frame.registered"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_of_a_watched_folder_are_registered_once_they_are_complete(
+    fresh: Bench, tmp_path: Path, whole: bool
+) -> None:
+    bridge = Bridge(fresh.space, lambda events: None, [tmp_path])
+    content = frames(fresh)[0].read_bytes()
+    path = tmp_path / "a.fits"
+    path.write_bytes(content[: len(content) if whole else 4000])
+    bridge.look()
+    assert fresh.space.registry.frames() == []
+    if not whole:
+        path.write_bytes(content)
+        bridge.look()
+        assert fresh.space.registry.frames() == []
+    bridge.look()
+    (found,) = fresh.space.registry.frames()
+    assert (found.frame_class, found.refused) == ("bias", "")
