@@ -89,6 +89,55 @@ def _choose(ids: list[str], verdict: "Verdict", reason: str, *, undo: bool, json
 
 
 @upkeep.command()
+def listen(
+    watch: Annotated[
+        list[Path] | None,
+        typer.Option("--watch", help="Folder whose new files are registered; may be repeated."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Tell the Prefect server what happens in the registry, and call for work; until interrupted."""
+    from ccdflow.commands.deploying import listen as hear
+
+    for folder in watch or ():
+        if not folder.is_dir():
+            stop(f"--watch {folder} is no folder")
+    _need_server("listen")
+    sent = hear(workspace(), watch or [], quiet=json)
+    if json:
+        print_json({"events": sent})
+    else:
+        typer.echo(f"{sent} events sent")
+
+
+@upkeep.command()
+def deploy(
+    cron: Annotated[
+        str | None,
+        typer.Option(
+            "--morning", help="Cron line in UTC of `nightly` (default: 07:30 local mean time at the site)."
+        ),
+    ] = None,
+) -> None:
+    """Make known to the Prefect server: work pool, queues, deployments and automations; twice is harmless."""
+    from ccdflow.commands import deploying
+
+    _need_server("deploy")
+    code = deploying.deploy(workspace(), cron)
+    if code == 0:
+        typer.echo("next, on each machine that shall work: prefect worker start --pool ccdflow")
+        typer.echo("and on one: ccdflow listen")
+    raise typer.Exit(code)
+
+
+def _need_server(command: str) -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        stop(f"{command} needs a Prefect server: set PREFECT_API_URL, for instance http://127.0.0.1:4200/api")
+
+
+@upkeep.command()
 def redo(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="p7, a job's key, or a product's path.")],
     below: Annotated[bool, typer.Option("--below", help="Also all that was made with them.")] = False,

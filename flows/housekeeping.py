@@ -1,0 +1,44 @@
+"""What keeps a project tidy: every product held against its checksum, superseded ones thrown away by age."""
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from ccdflow.flows.nightly import without_heartbeat
+from ccdflow.flows.stages import run_name
+from ccdflow.tasks.housekeeping import throw_away, waste
+from ccdflow.tasks.planning import recover
+from ccdflow.tasks.workspace import open_workspace
+
+
+@flow(name="housekeeping", flow_run_name=run_name("housekeeping"))
+def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: float | None = None) -> int:
+    """Verify all products and, where asked, delete superseded ones; never what anything current was made with.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    keep_days : float, optional
+        Superseded products older than this are deleted; without it and `most_gigabytes`, none is.
+    most_gigabytes : float, optional
+        Of superseded products no more than this is kept, the newest.
+
+    Returns
+    -------
+    int
+        How many files are missing or damaged.
+    """
+    space = open_workspace(project)
+    with without_heartbeat():
+        recover(project)
+        found = [one for one in space.store.verify(space.registry.products()) if one.state != "ok"]
+        for one in found:
+            get_run_logger().error(f"{one.path}: {one.reason}")
+        freed = 0
+        if keep_days is not None or most_gigabytes is not None:
+            most = None if most_gigabytes is None else int(most_gigabytes * 1e9)
+            freed = throw_away(space, waste(space, days=keep_days or 0.0, most_bytes=most))
+        lines = [f"- {one.path}: {one.reason}" for one in found] or ["All products are intact."]
+        text = "\n".join(["# Housekeeping", "", *lines, "", f"{freed / 1e9:.2f} GB freed."])
+        create_markdown_artifact(text, key="housekeeping", description=f"Housekeeping of {project}")
+    return len(found)

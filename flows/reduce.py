@@ -1,0 +1,57 @@
+"""The request that comes over the web: some files, targets and parameters, in one form."""
+
+from typing import Any, Literal
+
+from prefect import flow
+
+from ccdflow.cascade.plan import Request
+from ccdflow.flows.nightly import nightly
+from ccdflow.flows.stages import run_name, timed
+
+
+@flow(name="reduce", flow_run_name=run_name("reduce"))
+def reduce(
+    project: str,
+    paths: list[str] | None = None,
+    targets: list[str] | None = None,
+    parameters: dict[str, Any] | None = None,
+    parameter_set: str | None = None,
+    night: str | None = None,
+    camera: str | None = None,
+    late: Literal["redo", "keep"] = "redo",
+) -> dict[str, str]:
+    """Register files, and make what is asked for.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    paths : list of str, optional
+        Files and folders whose frames are registered first.
+    targets : list of str, optional
+        Tasks or tags of the cascade; without, what is tagged science.
+    parameters : dict, optional
+        `TASK.NAME`, or the name of a workflow parameter, to value.
+    parameter_set : str, optional
+        Parameter set of the cascade.
+    night : str, optional
+        The evening's date, 2026-03-01.
+    camera : str, optional
+        CAMERA or TELESCOPE/CAMERA.
+    late : {'redo', 'keep'}
+        What to do with products for which other calibrations would be chosen now.
+
+    Returns
+    -------
+    dict
+        Key of each job that failed, and the sentence that says why.
+    """
+    request = Request(
+        targets=tuple(targets or ()),
+        parameters=parameters or {},
+        parameter_set=parameter_set,
+        night=night,
+        camera=camera,
+        late=late,
+    )
+    return nightly(project, paths, timed(request))

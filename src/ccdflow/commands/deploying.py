@@ -1,0 +1,70 @@
+"""`ccdflow deploy` and `ccdflow listen`: the work of Prefect's own commands, in one go."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from threading import Event
+
+from ccdflow.tasks.workspace import Workspace
+
+POOL = "ccdflow"
+QUEUES = ("live", "nightly", "reprocessing")
+"""Queues of the pool, by priority."""
+MORNING = 7.5
+"""Local mean time at which the night is put right: after sunrise, in every season, where people observe."""
+
+
+def morning(space: Workspace) -> str:
+    """Cron line, in UTC, of the morning at the site: of the instrument file's longitude, else that of the frames."""
+    known = [one.site.longitude for one in space.instruments if one.site.longitude is not None]
+    mine = known[: len(space.project.instruments)]
+    longitude = mine[0] if mine else 0.0
+    minutes = round((MORNING - longitude / 15) % 24 * 60)
+    return f"{minutes % 60} {minutes // 60 % 24} * * *"
+
+
+def deploy(space: Workspace, cron: str | None, say: object = print) -> int:
+    """Make pool, queues, deployments and automations; twice is harmless. Gives Prefect's exit code."""
+    env = os.environ | {
+        "CCDFLOW_PROJECT": str(space.project.directory),
+        "CCDFLOW_MORNING": cron or morning(space),
+    }
+    _prefect(["work-pool", "create", POOL, "--type", "process"], env, quiet=True)
+    for priority, queue in enumerate(QUEUES, 1):
+        words = ["work-queue", "create", queue, "--pool", POOL, "--priority", str(priority)]
+        _prefect(words, env, quiet=True)
+    path = Path(str(files("ccdflow.deployments"))) / "prefect.yaml"
+    return _prefect(["--no-prompt", "deploy", "--all", "--prefect-file", str(path)], env)
+
+
+def _prefect(words: Sequence[str], env: dict[str, str], *, quiet: bool = False) -> int:
+    """Run a command of Prefect; what is there already is no failure of the quiet ones."""
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *words], env=env, check=False, capture_output=quiet, text=True
+    )
+    if quiet and done.returncode and "already exists" not in done.stdout + done.stderr:
+        raise RuntimeError(
+            f"prefect {' '.join(words)}: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
+        )
+    return done.returncode
+
+
+def listen(space: Workspace, watch: Sequence[Path], *, quiet: bool) -> int:
+    """Run the bridge until SIGINT or SIGTERM; gives how many events were sent."""
+    from ccdflow.tasks.bridge import Bridge, to_server
+
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+
+    def say(sentence: str) -> None:
+        if not quiet:
+            sys.stderr.write(f"{sentence}\n")
+
+    bridge = Bridge(space, to_server, watch, say)
+    bridge.run(stop.is_set)
+    return bridge.sent

@@ -1,0 +1,73 @@
+"""`ccdflow deploy` makes what a server needs, and twice is harmless."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from tests.flows.conftest import Bench
+
+FLOWS = (
+    "live",
+    "sweep",
+    "nightly",
+    "housekeeping",
+    "reduce",
+    "ingest",
+    "calibrate",
+    "science",
+    "group",
+    "stack",
+)
+
+
+def ask(path: str) -> list[dict[str, Any]]:
+    with get_client(sync_client=True) as client:
+        found: list[dict[str, Any]] = client.request("POST", path, json={}).json()
+    return found
+
+
+def state(bench: Bench) -> dict[str, Any]:
+    """What the server knows of ccdflow's deployments, without ids and times."""
+    deployments = {one["name"]: one for one in ask("/deployments/filter")}
+    mine = {name: deployments[name] for name in FLOWS}
+    assert all(one["parameters"]["project"] == str(bench.project) for one in mine.values())
+    queues = {one["name"]: one["priority"] for one in ask("/work_pools/ccdflow/queues/filter")}
+    automations = [one["name"] for one in ask("/automations/filter")]
+    schedules = {name: [each["schedule"] for each in one["schedules"]] for name, one in mine.items()}
+    queue_of = {name: one["work_queue_name"] for name, one in mine.items()}
+    return {"queues": queues, "automations": automations, "schedules": schedules, "queue_of": queue_of}
+
+
+def deploy(bench: Bench, url: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ccdflow", "-C", str(bench.project), "deploy", "--morning", "15 8 * * *"]
+    env = os.environ | {"PREFECT_API_URL": url}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_deploying_twice_makes_everything_once(server: str, fresh: Bench) -> None:
+    done = deploy(fresh, server)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "prefect worker start --pool ccdflow" in done.stdout
+    first = state(fresh)
+    assert [first["queues"][name] for name in ("live", "nightly", "reprocessing")] == [1, 2, 3]
+    assert first["schedules"]["nightly"][0]["cron"] == "15 8 * * *"
+    assert first["schedules"]["sweep"][0]["interval"] == 60.0
+    assert (first["queue_of"]["live"], first["queue_of"]["reduce"]) == ("live", "reprocessing")
+    assert len(first["automations"]) == 1
+    assert deploy(fresh, server).returncode == 0
+    assert state(fresh) == first
+
+
+def test_without_a_server_it_is_said_what_is_wanted(fresh: Bench) -> None:
+    for command in ("deploy", "listen"):
+        done = deploy(fresh, "") if command == "deploy" else _listen(fresh)
+        assert done.returncode == 2
+        assert f"{command} needs a Prefect server: set PREFECT_API_URL" in done.stderr
+
+
+def _listen(bench: Bench) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ccdflow", "-C", str(bench.project), "listen"]
+    env = os.environ | {"PREFECT_API_URL": ""}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
