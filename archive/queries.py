@@ -107,7 +107,7 @@ def _tuples(session: Session, statement: Executable) -> Iterator[tuple[Any, ...]
 
 
 def _keywords(
-    session: Session, of: Select[int], names: Collection[str] | None = None
+    session: Session, of: Select[Any], names: Collection[str] | None = None
 ) -> dict[int, dict[str, Value]]:
     columns = select(FrameKeyword.frame_id, FrameKeyword.name, FrameKeyword.value, FrameKeyword.number)
     columns = columns.where(FrameKeyword.frame_id.in_(of))
@@ -160,7 +160,7 @@ def stream_page(session: Session, stream: Stream, after: OrderKey | None, size: 
     tests = [stream_is(stream), Frame.status.in_(("registered", "refused"))]
     if after is not None:
         # The bare comparison lets the database start at the right place of its index.
-        tests += [Frame.obsdate >= after[0], tuple_(*order_key()) > tuple_(*after)]
+        tests += [Frame.obsdate >= after[0], tuple_(*order_key()) > tuple_(*map(literal, after))]
     statement = select(*_COLUMNS, Frame.status, Frame.reason).where(*tests).order_by(*order_key()).limit(size)
     rows = session.execute(statement).all()
     kept = keywords_of(session, [row[0] for row in rows])
@@ -215,7 +215,7 @@ def _frame_row(row: Any, stages: dict[int, tuple[str, str, str]], sets: dict[int
     return made
 
 
-def _furthest(session: Session, of: Select[int]) -> dict[int, tuple[str, str, str]]:
+def _furthest(session: Session, of: Select[Any]) -> dict[int, tuple[str, str, str]]:
     """Stage, state and reason by frame: of the first stage that is not done, or of the last where all are."""
     columns = select(FrameStage.frame_id, FrameStage.stage, FrameStage.state, FrameStage.reason)
     reached: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
@@ -234,7 +234,7 @@ def stage_order(stage: str) -> int:
     return STAGES.index(stage) if stage in STAGES else len(STAGES)
 
 
-def _current_sets(session: Session, of: Select[int]) -> dict[int, int]:
+def _current_sets(session: Session, of: Select[Any]) -> dict[int, int]:
     statement = (
         select(SetMember.frame_id, func.max(SetMember.set_id))
         .join(FrameSet, FrameSet.id == SetMember.set_id)
