@@ -1,12 +1,17 @@
 """`ccdflow deploy` makes what a server needs, and twice is harmless."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
+import pytest
 from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from tests.flows.conftest import Bench
 
 PATIENCE = 90.0
@@ -22,6 +27,43 @@ FLOWS = (
     "group",
     "stack",
 )
+
+
+@pytest.fixture(scope="module")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server as an observatory runs it: that of the other tests schedules nothing."""
+    home = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    url = f"http://127.0.0.1:{port}/api"
+    env = os.environ | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
+    with (
+        (home / "log").open("wb") as log,
+        subprocess.Popen(command, env=env, stdout=log, stderr=log) as process,
+    ):
+        try:
+            _wait_for(url)
+            with temporary_settings({PREFECT_API_URL: url}):
+                yield url
+        finally:
+            process.terminate()
+
+
+def _wait_for(url: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            httpx.get(f"{url}/health", timeout=2).raise_for_status()
+            return
+        except httpx.HTTPError:
+            assert time.monotonic() < end, "the server does not start"
+            time.sleep(0.3)
 
 
 def ask(path: str) -> list[dict[str, Any]]:
@@ -60,8 +102,8 @@ def deploy(bench: Bench, url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-def test_deploying_twice_makes_everything_once(server: str, fresh: Bench) -> None:
-    done = deploy(fresh, server)
+def test_deploying_twice_makes_everything_once(real_server: str, fresh: Bench) -> None:
+    done = deploy(fresh, real_server)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "prefect worker start --pool ccdflow" in done.stdout
     first = state(fresh)
@@ -70,7 +112,7 @@ def test_deploying_twice_makes_everything_once(server: str, fresh: Bench) -> Non
     assert first["schedules"]["sweep"][0]["interval"] == 60.0
     assert (first["queue_of"]["live"], first["queue_of"]["reduce"]) == ("live", "reprocessing")
     assert len(first["automations"]) == 1
-    assert deploy(fresh, server).returncode == 0
+    assert deploy(fresh, real_server).returncode == 0
     assert state(fresh) == first
     assert scheduled("sweep") > 1  # with some versions of its libraries Prefect's scheduler only logs errors
 
