@@ -120,7 +120,7 @@ def with_subworkflow(
     made = {
         "parameters": {values[one]: found for one, found in inside["parameters"].items()},
         "recipes": {recipes[one]: found for one, found in inside["recipes"].items()},
-        "sources": {places[one]: renaming.values(found) for one, found in unbound.items()},
+        "sources": {places[one]: renaming.source(found) for one, found in unbound.items()},
         "tasks": {places[one]: renaming.task(found) for one, found in inside["tasks"].items()},
     }
     outer: Written = dict(own)
@@ -156,6 +156,13 @@ class _Renaming:
     def condition(self, text: Any) -> Any:
         """An expression with the new names of parameters."""
         return renamed(text, self.parameters) if isinstance(text, str) and text else text
+
+    def source(self, found: Any) -> Any:
+        """A data source."""
+        made = self.values(found)
+        if isinstance(made, dict) and made.get("condition"):
+            made["condition"] = self.condition(made["condition"])
+        return made
 
     def association(self, found: Any) -> Any:
         """An input, or a way to get one."""

@@ -149,12 +149,18 @@ class MadeJob:
     """A job that was done, and with what."""
 
     key: str
+    task: str
     inputs: tuple[JobInput, ...]
 
 
 def main_identity(main: Iterable[JobInput]) -> str:
     """What a main input is: the identities of its parts, in order."""
     return "|".join(one.identity for one in main)
+
+
+def work_name(task: str, main: Iterable[JobInput]) -> str:
+    """What a task makes of a main input, whatever the parameters: bans and pins are meant so."""
+    return f"{task} of {main_identity(main)}"
 
 
 def content(frame: FrameRecord) -> str:

@@ -117,8 +117,8 @@ class Step(Model):
     """Data source, or task whose products are taken, one set for one job."""
     product: str = ""
     """Category of the products that are taken as main input, of a task that makes several."""
-    stage: str
-    """Stage of a frame's life that the task belongs to: calibrate, science or stack."""
+    stage: Literal["calibrate", "science", "stack"]
+    """Stage of a frame's life that the task belongs to."""
     condition: str = ""
     """Expression or dotted path; where it is false there is no job."""
     inputs: dict[str, Association] = Field(default_factory=dict)

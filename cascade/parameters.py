@@ -106,6 +106,8 @@ def recipe_parameters(
     found: dict[str, Resolved] = {}
     for origin, values in [("cascade", step.parameters), ("hook", hooked or {}), *layers]:
         for parameter, value in values.items():
+            if origin == "hook" and parameter in grouping_keys:
+                raise ValueError(f"task {name!r}: a hook can't change how products are grouped ({parameter})")
             if parameter not in known:
                 raise ValueError(f"task {name!r}: {unknown('parameter', parameter, known)}")
             if parameter in recipe.parameters.model_fields:
@@ -134,7 +136,8 @@ def grouping(name: str, step: Step, layers: Sequence[Layer]) -> Any:
         If the group or one of the values is not known.
     """
     known = grouping_names(step)
-    given = {key: value for _, values in layers for key, value in values.items() if key in known}
+    said = [step.parameters, *(values for _, values in layers)]
+    given = {key: value for values in said for key, value in values.items() if key in known}
     choice = str(given.pop(GROUP, step.group))
     if choice not in step.groups:
         raise ValueError(f"parameter '{name}.group': {unknown('group', choice, step.groups)}")

@@ -26,6 +26,7 @@ from ccdflow.cascade.jobs import (
     State,
     content,
     main_identity,
+    work_name,
 )
 from ccdflow.cascade.model import Association, Cascade, Preference, Step, unknown
 from ccdflow.cascade.parameters import chosen, grouping, recipe_parameters, tuned
@@ -185,9 +186,8 @@ class _Planner:
         self.frames = _in_order(one for one in known.frames if f"f{one.id}" not in known.banned)
         self.frame = {frame.id: frame for frame in self.frames}
         self.groups: dict[str, tuple[Group, ...]] = {}
-        self.first_of: dict[str, dict[int, Group]] = {}
+        self.units: dict[str, dict[int, Group]] = {}
         self.jobs: dict[tuple[str, tuple[int, ...]], Job] = {}
-        self.members: dict[tuple[str, tuple[int, ...]], Mapping[int, Job]] = {}
         self.by_key: dict[str, Job] = {}
         self.candidates: dict[str, Candidates[Group]] = {}
         self.keys = {name: KeyMaker(self._recipe(name), values) for name, values in self.parameters.items()}
@@ -205,9 +205,8 @@ class _Planner:
 
     def _of_kept(self) -> Iterator[str]:
         """How many products are kept though other calibrations would be chosen now."""
-        for (task, roles), keys in self.kept.items():
-            chosen = f"other inputs would be chosen now ({roles})"
-            yield f"{task}: {len(keys)} kept, though {chosen}; --late redo makes them anew"
+        for (task, better), keys in self.kept.items():
+            yield f"{task}: {len(keys)} kept, though {better} would be chosen now; --late redo makes them anew"
 
     def _collect(self, job: Job, wanted: dict[str, Job]) -> None:
         if job.key in wanted:
@@ -234,8 +233,10 @@ class _Planner:
         if target in self.cascade.sources:
             return
         if self._takes_frames(target):
+            main = self.cascade.tasks[target].main
             for group in self._groups(self.cascade.main_source(target)):
-                if any(self.request.selects(frame) for frame in group.frames) and self._wanted(target, group):
+                selected = any(self.request.selects(frame) for frame in group.frames)
+                if selected and self._passes(main, group) and self._wanted(target, group):
                     yield self._job(target, group)
             return
         rules = self._grouping(target)
@@ -253,11 +254,24 @@ class _Planner:
         )
         return found
 
+    def _holds(self, task: str, group: Group) -> bool:
+        """Whether a step's condition holds for some frames."""
+        condition = self.cascade.tasks[task].condition
+        return not condition or bool(evaluate(condition, self._context(task, group)))
+
+    def _passes(self, name: str, group: Group) -> bool:
+        """Whether the relays that a name stands for let some frames, or what is made of them, through."""
+        while name in self.cascade.tasks and self.cascade.tasks[name].recipe is None:
+            if not self._holds(name, group):
+                return False
+            name = self.cascade.tasks[name].main
+        return True
+
     def _wanted(self, task: str, group: Group) -> bool:
         """Whether a step's condition holds for some frames; notes where it does not."""
-        condition = self.cascade.tasks[task].condition
-        if not condition or evaluate(condition, self._context(task, group)):
+        if self._holds(task, group):
             return True
+        condition = self.cascade.tasks[task].condition
         self.notes.append(f"{task}: no job for {group_name(group)}, since {condition} does not hold")
         return False
 
@@ -265,10 +279,20 @@ class _Planner:
         self, task: str, group: Group, associated: Mapping[str, Sequence[Group]] | None = None
     ) -> Context:
         """What conditions, dynamic parameters and hooks look at."""
-        context = Context(group, self.workflow, associated or {})
+        context = Context(group, self._values_for(task), associated or {})
         for name, text in self.cascade.tasks[task].dynamic.items():
             context = replace(context, parameters={**context.parameters, name: evaluate(text, context)})
         return context
+
+    def _values_for(self, name: str) -> Mapping[str, Any]:
+        """Workflow parameters for a task or source; within a subworkflow, also by the names that they have there."""
+        inside = name.rpartition(".")[0].replace(".", "_") + "_"
+        if inside == "_":
+            return self.workflow
+        own = {
+            key.removeprefix(inside): value for key, value in self.workflow.items() if key.startswith(inside)
+        }
+        return {**self.workflow, **own}
 
     def _groups(self, source: str) -> tuple[Group, ...]:
         """Sets of raw frames of a data source."""
@@ -276,21 +300,51 @@ class _Planner:
             wanted, text = self.cascade.sources[source].frame_class, self.cascade.sources[source].condition
             of_class = [one for one in self.frames if one.frame_class == wanted and not one.refused]
             if text:
-                of_class = [one for one in of_class if evaluate(text, Context(Group((one,)), self.workflow))]
+                values = self._values_for(source)
+                of_class = [one for one in of_class if evaluate(text, Context(Group((one,)), values))]
             grouped = group_frames(of_class, self.cascade.sources[source].group)
             self.groups[source] = tuple(Group(frames) for frames in grouped.groups)
             self.notes += [f"{source}: {one.reason}" for one in grouped.left_out]
         return self.groups[source]
 
+    def _units(self, task: str) -> dict[int, Group]:
+        """What a task makes, one product each, by the frame that stands for it: the first that it was made from.
+
+        `task` may be a relay; what it does not let through is left out.
+        """
+        if task not in self.units:
+            maker = self.cascade.relayed(task)
+            if self._takes_frames(maker):
+                main = self.cascade.tasks[maker].main
+                groups = self._groups(self.cascade.main_source(maker))
+                made = [one for one in groups if self._passes(main, one)]
+            else:
+                sets = (one for sets in self._product_sets(maker, self._grouping(maker)) for one in sets)
+                closed = [one.frames for one in sets if one.action == "stack" and one.closed]
+                made = [Group(tuple(self.frame[frame] for frame in frames)) for frames in closed]
+            found = [one for one in made if self._passes(task, one) and self._holds(maker, one)]
+            self.units[task] = {one.frames[0].id: one for one in found}
+        return self.units[task]
+
     def _product_sets(self, task: str, rules: SequenceRules | GroupSpec) -> Iterator[list[FrameSet]]:
-        """Sets of products, by the frames that they were made from; those of one sequence together."""
+        """Sets of products, by the frames that stand for them; those of one sequence together."""
         frame_class = self.cascade.sources[self.cascade.main_source(task)].frame_class
+        units = self._units(self.cascade.tasks[task].main)
+        counted = {
+            one.id for one in self.frames if one.frame_class == frame_class and one.refused
+        } | units.keys()
         if isinstance(rules, SequenceRules):
-            found = group_sequences(self.frames, rules, self.request.clock, classes=(frame_class,))
+            inside = {frame.id for one in units.values() for frame in one.frames[1:]} - counted
+            frames = [
+                one if one.frame_class != frame_class or one.id in counted else replace(one, frame_class="")
+                for one in self.frames
+                if one.id not in inside
+            ]
+            found = group_sequences(frames, rules, self.request.clock, classes=(frame_class,))
             for _, sets in groupby(found, key=lambda one: (one.stream, one.sequence_start)):
                 yield list(sets)
             return
-        grouped = group_frames([one for one in self.frames if one.frame_class == frame_class], rules)
+        grouped = group_frames([one for one in self.frames if one.id in counted], rules)
         for left in grouped.left_out:
             yield [_whole_set(left.frames, "pass", left.reason)]
         for group in grouped.groups:
@@ -303,19 +357,34 @@ class _Planner:
         frames = [frame for one in sets for frame in one.frames]
         made = self._made_of(task, frames)
         yield from made.values()
-        left_out = {*self.failed, *self.known.banned}
-        lost = {frame for frame in frames if frame not in made or made[frame].key in left_out}
+        lost = {frame for frame in frames if frame not in made or self._is_lost(made[frame])}
         by = rules if isinstance(rules, SequenceRules) else SequenceRules()
         stacked = [one for one in sets if by.on_failed == "refill" and self._is_made(task, one, made)]
         for one in apply_failures(sets, lost, by, stacked):
             yield from self._settled_job(task, one, made)
 
     def _made_of(self, task: str, frames: Sequence[int]) -> dict[int, Job]:
-        """The jobs that make what a task on products takes, by the frame that each was made for."""
-        upstream = self.cascade.relayed(self.cascade.tasks[task].main)
-        groups = self._group_of(self.cascade.main_source(task))
-        wanted = (frame for frame in frames if frame in groups and self._wanted(upstream, groups[frame]))
-        return {frame: self._job(upstream, groups[frame]) for frame in wanted}
+        """The jobs that make what a task on products takes, by the frame that stands for each."""
+        main = self.cascade.tasks[task].main
+        units, maker = self._units(main), self.cascade.relayed(main)
+        found = {frame: self._unit(maker, units[frame]) for frame in frames if frame in units}
+        return {frame: job for frame, job in found.items() if job is not None}
+
+    def _unit(self, task: str, group: Group) -> Job | None:
+        """The job that makes one product of a task; None where nothing is left to make it of."""
+        if self._takes_frames(task):
+            return self._job(task, group)
+        made = self._made_of(task, [frame.id for frame in group.frames])
+        left = {frame: job for frame, job in made.items() if not self._is_lost(job)}
+        return self._product_job(task, left) if left else None
+
+    def _is_banned(self, job: Job) -> bool:
+        """Whether somebody has banned what a job makes, with these or with other parameters."""
+        return job.key in self.known.banned or work_name(job.step, job.main) in self.known.banned
+
+    def _is_lost(self, job: Job) -> bool:
+        """Whether what a job makes can't be had."""
+        return job.key in self.failed or self._is_banned(job)
 
     def _is_made(self, task: str, one: FrameSet, made: Mapping[int, Job]) -> bool:
         left = {frame: made[frame] for frame in one.frames if frame in made}
@@ -326,16 +395,15 @@ class _Planner:
         action: Action = "stack" if settled.outcome == "stack" else "pass"
         planned = PlannedSet(task, settled.set.frames, action, settled.set.closed, settled.reason)
         if action == "stack" and settled.set.closed:
-            job = self._product_job(task, {frame: made[frame] for frame in settled.frames})
-            planned = replace(planned, job=job.key)
-            yield job
+            members = {frame: made[frame] for frame in settled.frames}
+            if self._wanted(task, Group(tuple(self.frame[frame] for frame in members))):
+                job = self._product_job(task, members)
+                planned = replace(planned, job=job.key)
+                yield job
+            else:
+                reason = f"{self.cascade.tasks[task].condition} does not hold"
+                planned = replace(planned, action="pass", reason=reason)
         self.sets.append(planned)
-
-    def _group_of(self, source: str) -> dict[int, Group]:
-        """The set of raw frames that each frame is the first of."""
-        if source not in self.first_of:
-            self.first_of[source] = {one.frames[0].id: one for one in self._groups(source)}
-        return self.first_of[source]
 
     def _product_job(self, task: str, members: Mapping[int, Job]) -> Job:
         """The job of `task` on the products of `members`, by frame."""
@@ -405,16 +473,51 @@ class _Planner:
             alike = keys.key(one.inputs, self._detectors(group, one.inputs)) == one.key
             if alike and one.key in self.known.done and all(map(self._may_be_used, one.inputs)):
                 other = {(e.role, e.identity) for e in inputs} ^ {(e.role, e.identity) for e in one.inputs}
-                roles = ", ".join(sorted({role for role, _ in other}))
-                self.kept.setdefault((task, roles), []).append(one.key)
+                for role in sorted({role for role, _ in other}):
+                    self.kept.setdefault((task, self._better(role, one.inputs, inputs)), []).append(one.key)
                 return one
         return None
 
+    def _better(self, role: str, before: Sequence[JobInput], now: Sequence[JobInput]) -> str:
+        """What would be chosen for a role now, rather than what."""
+        found, was = ([one for one in some if one.role == role] for some in (now, before))
+        return f"{self._told(role, found)} rather than {self._told('', was)}".strip()
+
+    def _told(self, role: str, some: Sequence[JobInput]) -> str:
+        if not some:
+            return f"no {role}".strip()
+        one = some[0]
+        job, made = self.by_key.get(one.job or ""), self.made_by_key.get(one.job or "")
+        frames = (
+            [one.frame] if one.frame is not None else [each.frame for each in made.inputs] if made else []
+        )
+        nights = [self.frame[each].night for each in frames if each in self.frame]
+        night = job.group.text("night") if job is not None else next(iter(nights), "elsewhere")
+        level = "" if one.level is None else f" (level {one.level})"
+        return f"{role} of {night}{level}".strip()
+
+    @cached_property
+    def made_by_key(self) -> dict[str, MadeJob]:
+        """How the jobs that are done were done, by key."""
+        return {one.key: one for some in self.known.made.values() for one in some}
+
     def _may_be_used(self, one: JobInput) -> bool:
-        """Whether an input of a job that was done is neither banned nor gone."""
-        if one.job is not None:
-            return one.job in self.known.done and one.job not in self.known.banned
-        return one.frame in self.frame and not self.frame[one.frame].refused
+        """Whether an input of a job that was done is neither banned nor gone, nor made otherwise than is asked for."""
+        worst = self.request.quality_threshold
+        if worst is not None and one.level is not None and one.level > worst:
+            return False
+        if one.job is None:
+            return one.frame in self.frame and not self.frame[one.frame].refused
+        made = self.made_by_key.get(one.job)
+        if made is None or one.job not in self.known.done or one.job in self.known.banned:
+            return False
+        main = [each for each in made.inputs if each.role == "main"]
+        if work_name(made.task, main) in self.known.banned or made.task not in self.keys:
+            return False
+        frames = tuple(self.frame[each.frame] for each in main if each.frame in self.frame)
+        detectors = self._detectors(Group(frames), made.inputs) if frames else []
+        alike = self.keys[made.task].key(made.inputs, detectors) == made.key
+        return alike and all(map(self._may_be_used, made.inputs))
 
     def _worst_level(self, inputs: Sequence[JobInput]) -> int:
         own = max((one.level for one in inputs if one.level is not None), default=0)
@@ -449,13 +552,18 @@ class _Planner:
 
     def sets_of(self, source: str) -> Candidates[Group]:
         """Sets of frames of a data source, or from which a task could make its product."""
-        source = self.cascade.relayed(source)
-        by_frames = source in self.cascade.sources or self._takes_frames(source)
-        name = self.cascade.main_source(source) if by_frames else source
-        if name not in self.candidates:
-            groups = self._groups(name) if by_frames else self._groups_of_products(source)
-            self.candidates[name] = Candidates(groups, self.known.barriers)
-        return self.candidates[name]
+        if source not in self.candidates:
+            maker = self.cascade.relayed(source)
+            if maker in self.cascade.sources:
+                groups = [one for one in self._groups(maker) if self._passes(source, one)]
+            elif self._takes_frames(maker):
+                every = self._groups(self.cascade.main_source(maker))
+                main = self.cascade.tasks[maker].main
+                groups = [one for one in every if self._passes(main, one) and self._passes(source, one)]
+            else:
+                groups = list(self._units(source).values())
+            self.candidates[source] = Candidates(groups, self.known.barriers)
+        return self.candidates[source]
 
     def masters_of(self, task: str, product: str) -> Candidates[Group]:
         """Finished products of a task's category that were made elsewhere, each as a set of one."""
@@ -471,17 +579,6 @@ class _Planner:
             )
         return self.candidates[name]
 
-    def _groups_of_products(self, task: str) -> tuple[Group, ...]:
-        """Sets of frames whose products a task on products puts together."""
-        found = []
-        for sets in self._product_sets(task, self._grouping(task)):
-            for one in sets:
-                if one.action == "stack" and one.closed:
-                    group = Group(tuple(self.frame[frame] for frame in one.frames))
-                    found.append(group)
-                    self.members[task, one.frames] = self._made_of(task, one.frames)
-        return tuple(found)
-
     def taken(self, role: str, source: str, product: str, candidate: Group) -> tuple[list[JobInput], str]:
         """A candidate as inputs of a job, or why it can't be had."""
         source = self.cascade.relayed(source)
@@ -489,17 +586,19 @@ class _Planner:
             return [JobInput(role, content(one), frame=one.id) for one in candidate.frames], ""
         if not self._wanted(source, candidate):
             return [], f"{self.cascade.tasks[source].condition} does not hold"
-        frames = tuple(frame.id for frame in candidate.frames)
-        members = self.members.get((source, frames))
-        job = self._job(source, candidate) if members is None else self._product_job(source, members)
+        job = self._unit(source, candidate)
+        if job is None:
+            return [], WAITS
         if job.key in self.failed:
             return [], "failed"
-        if job.key in self.known.banned:
+        if self._is_banned(job):
             return [], "banned"
         return ([], job.reason) if job.state == "incomplete" else ([self._input(role, job, product)], "")
 
     def _input(self, role: str, job: Job, product: str) -> JobInput:
         """The product of a job; its category is part of what it is where the job makes several."""
+        handed = self.cascade.tasks[job.step].outputs if job.step in self.cascade.tasks else None
+        product = product or next(iter(handed or ()), "")
         several = len(job.outputs) > 1 and product not in ("", job.outputs[0])
         return JobInput(role, f"{job.key}:{product}" if several else job.key, job=job.key)
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ccdflow.cascade.associate import SHOWN_NEAREST, Candidates, Match, Rule
 from ccdflow.cascade.expressions import Context, evaluate
-from ccdflow.cascade.jobs import Group, JobInput, Missing, Nearest, content
+from ccdflow.cascade.jobs import Group, JobInput, Missing, Nearest, content, work_name
 from ccdflow.cascade.model import Association, Cascade, Preference
 
 
@@ -70,8 +70,11 @@ class Search:
                 inputs = found.inputs if association.handed and way.handed else ()
                 return replace(found, inputs=inputs)
             tried += found.missing
-        if not tried or association.optional:
+        if association.optional:
             return Found()
+        if not tried:
+            said = "; ".join(way.condition for way in association.ways)
+            return Found(missing=(Missing(role, f"no way to get {role!r} applies: {said}"),))
         first = tried[0]
         reason = "; nor ".join(one.reason for one in tried)
         nearest = tuple(one for missing in tried for one in missing.nearest)[:3]
@@ -146,6 +149,8 @@ class Search:
     def _is_pinned(self, way: Association, match: Match[Group], is_master: bool) -> bool:
         inputs, _ = self._taken("", way, match, is_master)
         names = {one.job or f"f{one.frame}" for one in inputs}
+        main = [JobInput("main", content(one), frame=one.id) for one in match.candidate.frames]
+        names.add(work_name(self.cascade.relayed(way.source), main))
         return bool(names & {*self.pinned}) or any(
             f"f{one.id}" in self.pinned for one in match.candidate.frames
         )

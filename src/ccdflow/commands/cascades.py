@@ -90,7 +90,8 @@ def _of_task(cascade: Cascade, name: str, layers: Sequence[Layer]) -> list[Row]:
         for key, value in recipe_parameters(name, task, recipe, layers).items()
     ]
     if task.groups:
-        given = {key: Resolved(value, origin) for origin, values in layers for key, value in values.items()}
+        every = [("cascade", task.parameters), *layers]
+        given = {key: Resolved(value, origin) for origin, values in every for key, value in values.items()}
         group = given.get("group", Resolved(task.group, "cascade"))
         rules = grouping(name, task, layers).model_dump()
         known = [key for key in grouping_names(task) if key in rules]
