@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 from ccdflow.archive import candidatesql as sql
 from ccdflow.archive.candidatesql import COLUMNS, FRAME_COLUMNS, PLACE, End, Shape, Shelf
 from ccdflow.archive.frames import batches, read_value
-from ccdflow.cascade.associate import SECONDS_PER_DAY, VALIDITY, Candidate, Match, Rule, fitting
+from ccdflow.cascade.associate import SECONDS_PER_DAY, Candidate, Match, Rule, fitting
 from ccdflow.cascade.dates import canonical
 from ccdflow.cascade.jobs import Group
-from ccdflow.cascade.records import EPOCH, FrameRecord, Value, seconds
+from ccdflow.cascade.records import EPOCH, VALIDITY, FrameRecord, Value, seconds
 
 _FIRST, _GROWTH, _MOST = 4, 4, 1024  # rows read at once, before and after, in each place
 _ENDS = 100  # read by one statement; SQLite takes 500 selects

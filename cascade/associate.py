@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from math import inf
@@ -11,13 +12,10 @@ from typing import Annotated, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ccdflow.cascade.dotted import called
-from ccdflow.cascade.records import Value, seconds
+from ccdflow.cascade.records import VALIDITY, Value, seconds
 
 SECONDS_PER_DAY = 86400.0
 SHOWN_NEAREST = 3
-
-VALIDITY = ("valid_from", "valid_until")
-"""Keywords of a static calibration: from when until when (ISO, UTC) it holds."""
 
 RANGES: dict[str, tuple[float, float]] = {
     "unlimited": (-inf, inf),
@@ -43,10 +41,18 @@ SameNight = Literal["same_night"]
 
 def _days(found: object) -> object:
     """A name or a number of days as the days before and after that it stands for."""
-    if isinstance(found, str):
-        return RANGES.get(found, found)
+    if isinstance(found, str) and found != "same_night":
+        if found not in RANGES:
+            near = get_close_matches(found, ["same_night", *RANGES], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"unknown time range {found!r}{hint}; known: same_night, {', '.join(RANGES)}, days"
+            )
+        return RANGES[found]
     if isinstance(found, int | float) and not isinstance(found, bool):
-        return -float(found), float(found)
+        found = (-float(found), float(found))
+    if isinstance(found, list | tuple) and len(found) == 2 and not float(found[0]) <= float(found[1]):
+        raise ValueError(f"no time lies within {found[0]} and {found[1]} days")
     return found
 
 
@@ -186,8 +192,12 @@ def _number_refusal(rule: Rule, reference: Candidate, candidate: Candidate) -> s
         wanted, found = reference.value(keyword), candidate.value(keyword)
         if wanted is None or found is None:
             continue
-        limit = allowed * abs(float(wanted)) if keyword in rule.ratio else allowed
-        if abs(float(found) - float(wanted)) > limit:
+        try:
+            here, there = float(wanted), float(found)
+        except ValueError:
+            return f"{keyword} is {_shown(found)}, and of {_shown(wanted)}: a tolerance is for numbers"
+        limit = allowed * abs(here) if keyword in rule.ratio else allowed
+        if abs(there - here) > limit:
             return f"{keyword} is {_shown(found)}, wanted {_shown(wanted)} within {limit:g}"
     return None
 

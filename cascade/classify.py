@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ccdflow.cascade.amplifiers import believable, detector_of
 from ccdflow.cascade.dates import night, observation_date
 from ccdflow.cascade.headers import Cards, angle, binning, cards_of, duration, first, number, text
 from ccdflow.cascade.instrument import Instrument, find_instrument, plain
-from ccdflow.cascade.records import Extension, FrameRecord, Value
+from ccdflow.cascade.records import VALIDITY, Extension, FrameRecord, Value
 from ccdflow.recipes.detector import Amplifier
 
 _NAMES = ("telescope", "camera", "instrument", "filter", "object")
@@ -180,6 +181,7 @@ def describe(
     iobs, nobs = _sequence(reader)
     exptime = reader.exptime()
     keywords = _keywords(reader, shape, refused)
+    refused += [doubt for name in VALIDITY if (doubt := _no_time(name, keywords.get(name)))]
     return Description(
         frame_class=frame_class,
         **{name: reader.text(name) for name in _NAMES},
@@ -192,6 +194,17 @@ def describe(
         reasons=(*reader.reasons, *refused),
         refused="; ".join(refused),
     )
+
+
+def _no_time(name: str, value: Value | None) -> str:
+    """What is wrong with a time that should be ISO; nothing for a blank."""
+    if value is None:
+        return ""
+    try:
+        datetime.fromisoformat(str(value))
+    except ValueError:
+        return f"{name}={value!r} is no time, wanted ISO such as 2026-03-01"
+    return ""
 
 
 def _sequence(reader: _Reader) -> tuple[int | None, int | None]:

@@ -65,7 +65,11 @@ def _changed(base: Mapping[str, Any], mine: Mapping[str, Any], depth: int) -> Wr
     for name, one in mine.items():
         before = base.get(name)
         if one is None and depth != 1:
-            made.pop(name, None)
+            if name not in base:
+                raise ValueError(
+                    f"{name!r} can't be taken out: there is none; known: {', '.join(base) or 'none'}"
+                )
+            del made[name]
         elif isinstance(one, Mapping) and isinstance(before, Mapping) and depth == 2:
             made[name] = _changed(before, one, depth=1)
         elif isinstance(one, Mapping) and isinstance(before, Mapping) and depth == 1 and name in BY_ENTRY:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
+from ccdflow.cascade.grouping import GroupSpec
 from ccdflow.cascade.model import Association, Cascade, Step, unknown
 from ccdflow.cascade.parameters import Layer, grouping, recipe_parameters
 from ccdflow.cascade.records import CLASSES, STATIC
@@ -59,6 +60,7 @@ def _of_step(cascade: Cascade, recipes: Mapping[str, Recipe], name: str, step: S
     for role, wanted in recipe.inputs.items():
         if role == "main":
             yield from _of_source(cascade, recipes, f"task {name!r}", step.main, step.product, wanted)
+            yield from _of_main(cascade, name, step, wanted)
         elif role in step.inputs:
             yield from _of_input(cascade, recipes, (name, role), step.inputs[role], wanted)
         elif wanted.minimum:
@@ -67,6 +69,20 @@ def _of_step(cascade: Cascade, recipes: Mapping[str, Recipe], name: str, step: S
         if output not in recipe.outputs:
             yield f"task {name!r}: recipe {recipe.name!r} makes {unknown('output', output, recipe.outputs)}"
     yield from _of_parameters(cascade, name, step, recipe)
+
+
+def _of_main(cascade: Cascade, name: str, step: Step, wanted: Input) -> Iterator[str]:
+    """Whether sets may be of the size that the recipe takes."""
+    source = cascade.relayed(step.main)
+    group = cascade.sources[source].group if source in cascade.sources else step.groups.get(step.group or "")
+    if not isinstance(group, GroupSpec):
+        return
+    alone = group.how == "each" or group.max_size == 1
+    if wanted.maximum == 1 and not alone:
+        yield f"task {name!r}: the recipe takes 1 as main, its sets may be larger (group: each, or max_size: 1)"
+    most = 1 if alone else group.max_size
+    if most is not None and most < wanted.minimum:
+        yield f"task {name!r}: the recipe takes {wanted.minimum} as main at least, its sets are of {most} at the most"
 
 
 def _of_input(
@@ -78,11 +94,14 @@ def _of_input(
 ) -> Iterator[str]:
     name, role = place
     where = f"task {name!r}, input {role!r}"
-    free = association.condition or association.when_missing or not association.handed
+    unhanded = not association.handed or any(not way.handed for way in association.ways)
+    free = association.condition or association.when_missing or unhanded
     if wanted.minimum and (association.optional or free):
         yield f"{where}: the recipe can't do without it, the task can"
     for way in association.ways:
         several = 2 if way.side == "both" else 1
+        if way.max is not None and way.max * several < wanted.minimum:
+            yield f"{where}: the recipe takes {wanted.minimum} at least, the task gives {way.max * several} at the most"
         raw = cascade.main_source(way.source) == cascade.relayed(way.source)
         most = None if way.max is None or raw else way.max * several
         if wanted.maximum is not None and not raw and (most is None or most > wanted.maximum):
@@ -106,7 +125,9 @@ def _of_source(
         step, kind = cascade.tasks[name], "product"
         recipe = recipes.get(step.recipe or "")
         handed = step.outputs if step.outputs is not None else recipe.outputs if recipe else ()
-        if recipe and product and product not in handed:
+        if recipe and not handed:
+            yield f"{where}: task {name!r} hands nothing on (outputs: [])"
+        elif recipe and product and product not in handed:
             yield f"{where}: task {name!r} hands on {unknown('product', product, handed)}"
     if kind != wanted.kind:
         words = {"raw": "raw frames", "product": "products"}

@@ -1,7 +1,7 @@
 """The other ways to put frames together: all, each, by keywords, by closeness, by a function."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,8 +11,6 @@ from ccdflow.cascade import dotted
 from ccdflow.cascade.clusters import Cluster, clusters
 from ccdflow.cascade.exposures import ROUNDING, number, order_key
 from ccdflow.cascade.records import FrameRecord
-
-GroupFunction = Callable[[Sequence[FrameRecord]], Sequence[Sequence[FrameRecord]]]
 
 
 class GroupSpec(BaseModel):
@@ -139,10 +137,12 @@ def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
 
 def _parted(path: str, frames: Sequence[FrameRecord]) -> Iterator[list[FrameRecord]]:
     try:
-        function: GroupFunction = dotted.function(path)
+        given = dotted.called(path, tuple(frames))
+        parts = [_in_order(part) for part in given if part]
     except ValueError as error:
         raise ValueError(f"grouping {error}") from None
-    parts = [_in_order(part) for part in function(tuple(frames)) if part]
+    except (TypeError, AttributeError):
+        raise ValueError(f"grouping function {path!r} gave {given!r}, wanted lists of frames") from None
     found = Counter(frame.id for part in parts for frame in part)
     wanted = Counter(frame.id for frame in frames)
     if found != wanted:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, create_model, model_validator
 
 from ccdflow.cascade import dotted
+from ccdflow.cascade.jobs import digest
 from ccdflow.recipes.recipe import Input, Inputs, Parameters, Recipe, Result
 
 PLACE = re.compile(r"\{([A-Za-z_][\w.]*)\}")
@@ -55,7 +56,9 @@ class OwnRecipe(BaseModel):
                 raise ValueError(f"{self.function} declares itself")
             return self
         if self.function or self.class_:
-            dotted.function(self.function or self.class_)
+            found = dotted.function(self.function or self.class_)
+            if self.class_ and not callable(getattr(found, "run", None)):
+                raise ValueError(f"class {self.class_!r} has no method run")
         if "main" not in self.inputs or not self.outputs:
             raise ValueError("a recipe declares its inputs, of which one is main, and its outputs")
         self._check_places()
@@ -90,12 +93,20 @@ def recipe_of(name: str, own: OwnRecipe) -> Recipe:
     fields: dict[str, Any] = {key: (type(value), value) for key, value in own.parameters.items()}
     return Recipe(
         name=name,
-        version=own.version,
+        version=f"{own.version}+{_digest(own)}",
         inputs={role: Input(one.kind, one.minimum, one.maximum) for role, one in own.inputs.items()},
         outputs=own.outputs,
         parameters=create_model(f"{name}_parameters", __base__=Parameters, **fields),
         run=partial(_run, own),
     )
+
+
+def _digest(own: OwnRecipe) -> str:
+    """What is run, in a few letters: another command makes other products."""
+    said = own.model_dump(
+        mode="json", include={"function", "class_", "module", "program", "inputs", "outputs"}
+    )
+    return digest(said)[:8]
 
 
 def _run(own: OwnRecipe, inputs: Inputs, parameters: Parameters) -> Result:

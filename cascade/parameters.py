@@ -45,9 +45,20 @@ def chosen(cascade: Cascade, request: Mapping[str, Any], named_set: str | None =
                 tasks.setdefault(task, []).append((f"set {name}", values))
     by_step, of_workflow = split_request(cascade, request)
     workflow |= {key: Resolved(value, "request") for key, value in of_workflow.items()}
+    for name, one_value in workflow.items():
+        _check_type(name, one_value.value, cascade.parameters[name].default)
     for task, values in by_step.items():
         tasks.setdefault(task, []).append(("request", values))
     return Chosen(workflow, tasks)
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    """Refuse a value of another kind than the default: truths, numbers and texts."""
+    for kind, wanted in ((bool, "true or false"), ((int, float), "a number"), (str, "a text")):
+        if isinstance(default, kind):
+            if not isinstance(value, kind) or (isinstance(value, bool) and not isinstance(default, bool)):
+                raise ValueError(f"workflow parameter {name!r} is {wanted}, found {value!r}")
+            return
 
 
 def tuned(cascade: Cascade, found: Chosen) -> Cascade:
@@ -57,7 +68,15 @@ def tuned(cascade: Cascade, found: Chosen) -> Cascade:
         for name, one in found.workflow.items()
         if one.value != cascade.parameters[name].default
     }
-    return cascade.tuned(changed) if changed else cascade
+    try:
+        return cascade.tuned(changed) if changed else cascade
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(one) for one in first["loc"])
+        said = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+        raise ValueError(
+            f"{said}: {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
+        ) from None
 
 
 def split_request(

@@ -16,6 +16,8 @@ CLASSES = ("bias", "dark", "flat", "science", "arc", "sky", "focus", "unclassifi
 
 STATIC = ("bad_pixel_mask",)
 """Products that no recipe makes: they come from elsewhere and hold for long."""
+VALIDITY = ("valid_from", "valid_until")
+"""Keywords of a calibration that say from when and until when it holds, ISO, UTC."""
 CATEGORY = "CATEGORY"
 """The header card of a product that says what it is."""
 

@@ -49,18 +49,30 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     by_rules = [
         _sequence_task(cascade, task, one, request.clock)
         for task, one in rules.items()
-        if isinstance(one, SequenceRules)
+        if isinstance(one, SequenceRules) and _counts_each_frame(cascade, task)
     ]
     if by_rules:
         group_streams(space.registry, by_rules)
     counts: Counter[str] = Counter({"stack": 0, "pass": 0, "open": 0})
     for task, one in rules.items():
-        if not isinstance(one, SequenceRules):
+        if not isinstance(one, SequenceRules) or not _counts_each_frame(cascade, task):
             name = digest(one.model_dump(mode="json"))
             _until_sure(partial(_keep_planned, space, task, request, name))
         space.registry.settle(_settling(space.cascade, task))
         counts.update(space.registry.count_sets(task))
     return dict(counts)
+
+
+def _counts_each_frame(cascade: Cascade, task: str) -> bool:
+    """Whether what a task puts together are products of single frames of a class, and of all of them."""
+    names = [cascade.tasks[task].main]
+    while names[-1] in cascade.tasks:
+        names.append(cascade.tasks[names[-1]].main)
+    *tasks, source = names
+    made = [name for name in tasks if cascade.tasks[name].recipe is not None]
+    free = not any(cascade.tasks[name].condition for name in (task, *tasks))
+    plain = cascade.sources[source].group.how == "each" and not cascade.sources[source].condition
+    return len(made) == 1 and free and plain
 
 
 def _sequence_task(cascade: Cascade, task: str, rules: SequenceRules, clock: float) -> "SequenceTask":

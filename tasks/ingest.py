@@ -112,12 +112,13 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
         _unreadable(space, path, error, report)
         return
     category = str(file.header.get(CATEGORY, ""))
-    if PRODUCT_CARD in file.header and not is_calibration(category):
+    calibration = is_calibration(category) or category in space.taken_categories
+    if PRODUCT_CARD in file.header and not calibration:
         report.counts["product"] += 1
         return
     facts = FileFacts(file.comments, file.extensions)
     described = describe(file.header, file.shape, space.instruments, facts)
-    if is_calibration(category):
+    if calibration:
         described = _as_product(described, category)
     new = _new_frame(
         described, path=str(path), sha256=sha256, size=before.st_size, changed_ns=before.st_ctime_ns

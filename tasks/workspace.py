@@ -1,5 +1,6 @@
 """A project opened for work: its registry, its store, its cascade and its instruments."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -11,6 +12,7 @@ from ccdflow.archive.store import Store
 from ccdflow.cascade.instrument import Instrument
 from ccdflow.cascade.model import Cascade
 from ccdflow.cascade.ownrecipes import Recipes
+from ccdflow.cascade.records import CLASSES
 from ccdflow.config.cascadefile import cascade_files, load_cascade
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.project import PROJECT_FILE, Project, load_project, shipped
@@ -34,6 +36,11 @@ class Workspace:
         """The recipes that jobs call, by name."""
         known = self._with_own if self.cascade.recipes else RECIPES
         return Stubs(known) if self.project.executor == "stub" else known
+
+    @cached_property
+    def taken_categories(self) -> frozenset[str]:
+        """Categories of products made elsewhere that the cascade takes as data sources."""
+        return frozenset({one.frame_class for one in self.cascade.sources.values()} - {*CLASSES})
 
     @cached_property
     def _with_own(self) -> Mapping[str, Recipe]:
@@ -83,6 +90,8 @@ def open_workspace(directory: str | Path) -> Workspace:
         If there is no project, or one of its files is not understood.
     """
     project = _project(Path(directory))
+    if str(project.directory) not in sys.path:  # functions of the user's own stand beside the project's file
+        sys.path.append(str(project.directory))
     folders = (*project.instruments, shipped("instruments"))
     written = [project.directory / PROJECT_FILE, *_cascade_files(project.cascade_path)]
     written += [path for folder in folders for path in sorted(folder.glob("*.yaml"))]

@@ -1,5 +1,6 @@
 """pytest collects workflow tests: files ``*.cascade.json`` and ``*.cascade.yaml``, one test for each scenario."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +23,18 @@ class _File(pytest.File):
 
     def collect(self) -> Iterator["_Item"]:
         from ccdflow.commands.scenarios import read_scenarios
+        from ccdflow.config.yamlfile import ConfigError
 
-        shared = read_scenarios(self.path)
+        try:
+            shared = read_scenarios(self.path)
+        except ConfigError as error:
+            raise self.CollectError(str(error)) from None
+        seen: Counter[str] = Counter()
         for scenario in shared.scenarios:
-            yield _Item.from_parent(self, name=scenario.description, shared=shared, scenario=scenario)
+            seen[scenario.description] += 1
+            number = seen[scenario.description]
+            name = scenario.description if number == 1 else f"{scenario.description} #{number}"
+            yield _Item.from_parent(self, name=name, shared=shared, scenario=scenario)
 
 
 class _FailedError(Exception):

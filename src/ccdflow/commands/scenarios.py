@@ -75,6 +75,7 @@ class Expected(_Model):
     """Exact number of main inputs."""
     level: int | None = None
     complete: bool | None = None
+    """Whether nothing is missing; without, true where `missing` says nothing."""
     missing: tuple[str, ...] | None = None
     """Roles that are missing."""
     params: Keywords = Field(default_factory=dict)
@@ -259,7 +260,7 @@ def _headers(one: InputFile, shared: ScenarioFile, first: float, random: Random)
     for name in one.common_keywords:
         if name not in shared.keywords:
             raise ValueError(f"unknown keywords {name!r}; known: {', '.join(shared.keywords) or 'none'}")
-        common |= shared.keywords[name]
+        common |= {key.lower(): value for key, value in shared.keywords[name].items()}
     template = f"{random.getrandbits(32):08x}"
     count = max(one.count, len(one.files))
     for number in range(count):
@@ -271,7 +272,10 @@ def _headers(one: InputFile, shared: ScenarioFile, first: float, random: Random)
             "tpl.expno": number + 1,
             **common,
             **{name.lower(): value for name, value in one.keywords.items()},
-            **(one.files[number] if number < len(one.files) else {}),
+            **{
+                key.lower(): value
+                for key, value in (one.files[number] if number < len(one.files) else {}).items()
+            },
         }
 
 
@@ -389,6 +393,8 @@ def _differences(seen: _Seen, job: Job, one: Expected) -> Iterator[str]:
     state |= {"complete": not job.missing, "reused": job.state == "reused"}
     for name, found in state.items():
         wanted = getattr(one, name)
+        if name == "complete" and wanted is None and not one.missing:
+            wanted = True
         if wanted is not None and wanted != found:
             yield f"{name} is {found}, wanted {wanted}"
     for what, has, allowed in (
