@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from ccdflow.archive.database import now
@@ -111,6 +111,14 @@ def add_instrument_event(session: Session, change: InstrumentChange) -> None:
     """Record what happened to an instrument."""
     names = InstrumentChange.__annotations__
     session.execute(table(InstrumentEvent).insert(), [{name: getattr(change, name) for name in names}])
+
+
+def remove_instrument_event(session: Session, change: InstrumentChange) -> int:
+    """Take back what was recorded of an instrument; gives how many records there were."""
+    tests = [
+        getattr(InstrumentEvent, name) == getattr(change, name) for name in InstrumentChange.__annotations__
+    ]
+    return len(session.execute(delete(InstrumentEvent).where(*tests).returning(InstrumentEvent.id)).all())
 
 
 def instrument_events(session: Session) -> list[InstrumentChange]:

@@ -582,6 +582,11 @@ class Registry:
         with self.database.write() as session:
             outbox.add_instrument_event(session, change)
 
+    def remove_instrument_event(self, change: InstrumentChange) -> int:
+        """Take back what was recorded of an instrument; gives how many records there were."""
+        with self.database.write() as session:
+            return outbox.remove_instrument_event(session, change)
+
     def instrument_events(self) -> list[InstrumentChange]:
         """What happened to instruments, in order."""
         with self.database.read() as session:

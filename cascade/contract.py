@@ -1,11 +1,15 @@
 """Whether a cascade and its recipes fit together, said before anything is planned."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 
+from ccdflow.cascade.associate import Rule
+from ccdflow.cascade.expressions import names
 from ccdflow.cascade.grouping import GroupSpec
 from ccdflow.cascade.model import Association, Cascade, Step, unknown
 from ccdflow.cascade.parameters import Layer, grouping, recipe_parameters
 from ccdflow.cascade.records import CLASSES, STATIC
+from ccdflow.cascade.sequences import SequenceRules
 from ccdflow.recipes.recipe import Input, Recipe
 
 
@@ -69,6 +73,49 @@ def _of_step(cascade: Cascade, recipes: Mapping[str, Recipe], name: str, step: S
         if output not in recipe.outputs:
             yield f"task {name!r}: recipe {recipe.name!r} makes {unknown('output', output, recipe.outputs)}"
     yield from _of_parameters(cascade, name, step, recipe)
+
+
+def keyword_problems(cascade: Cascade, known: Collection[str]) -> Iterator[str]:
+    """Keywords in rules and groups that no frame can have: a misspelt one would match everything."""
+    words = {*known, *cascade.parameters, "count", "found"}
+    for name, source in cascade.sources.items():
+        yield from _strange(f"source {name!r}, group", _group_names(source.group), known)
+        yield from _strange(f"source {name!r}, condition", _named(source.condition), words)
+        yield from _of_rules(f"source {name!r}", source.rules, known)
+    for name, step in cascade.tasks.items():
+        own = {*words, *step.dynamic}
+        every = [step.condition, *step.dynamic.values(), *(one.condition for one in step.inputs.values())]
+        every += [way.condition for one in step.inputs.values() for way in one.ways]
+        for text in dict.fromkeys(every):
+            yield from _strange(f"task {name!r}, {text!r}", _named(text), own)
+        for group in step.groups.values():
+            yield from _strange(f"task {name!r}, group", _group_names(group), known)
+        for role, association in step.inputs.items():
+            for way in association.ways:
+                yield from _of_rules(f"task {name!r}, input {role!r}", way.rules or (), known)
+
+
+def _named(text: str) -> list[str]:
+    return sorted(names(text)) if text else []
+
+
+def _group_names(group: GroupSpec | SequenceRules) -> Iterator[str]:
+    yield from group.by if isinstance(group, GroupSpec) else group.same
+    yield from group.tolerance
+
+
+def _of_rules(where: str, rules: Sequence[Rule], known: Collection[str]) -> Iterator[str]:
+    for number, rule in enumerate(rules, 1):
+        told = [*rule.match, *rule.equal, *rule.tolerance, *rule.ratio]
+        yield from _strange(f"{where}, rule {number}", told, known)
+
+
+def _strange(where: str, told: Iterable[str], known: Collection[str]) -> Iterator[str]:
+    for name in told:
+        if name not in known:
+            near = get_close_matches(name, list(known), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield f"{where}: no frame has a keyword {name!r}{hint}"
 
 
 def _of_main(cascade: Cascade, name: str, step: Step, wanted: Input) -> Iterator[str]:

@@ -89,7 +89,7 @@ def evaluate(text: str, context: Context) -> Any:
         return called(text, context)
     try:
         return _value(_parsed(text), context)
-    except (TypeError, ZeroDivisionError, OverflowError) as error:
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise ValueError(f"{text!r} can't be worked out: {error}") from None
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ccdflow.cascade import dotted
 from ccdflow.cascade.associate import Barrier, Candidates
-from ccdflow.cascade.contract import check
+from ccdflow.cascade.contract import ContractError, check, keyword_problems
 from ccdflow.cascade.expressions import Context, evaluate
 from ccdflow.cascade.grouping import GroupSpec, group_frames
 from ccdflow.cascade.jobqueue import Order
@@ -30,7 +30,7 @@ from ccdflow.cascade.jobs import (
 )
 from ccdflow.cascade.model import Association, Cascade, Preference, Step, unknown
 from ccdflow.cascade.parameters import chosen, grouping, recipe_parameters, tuned
-from ccdflow.cascade.records import CLASSES, Action, FrameRecord, seconds
+from ccdflow.cascade.records import CLASSES, DESCRIBED, VALIDITY, Action, FrameRecord, seconds
 from ccdflow.cascade.search import Search, group_name
 from ccdflow.cascade.sequences import FrameSet, SequenceRules, group_sequences
 from ccdflow.cascade.settle import Settled, apply_failures
@@ -138,7 +138,8 @@ class Known:
 
     `done` holds the keys of jobs whose products are there, `detectors` the digest of each instrument file's
     detector by the name of the file (the keyword ``profile`` of a frame). `banned` and `pinned` name frames
-    (``f12``) and jobs (by key): what is banned is never taken, what is pinned is taken first where it fits. `made`
+    (``f12``) and jobs (by key): what is banned is never taken, what is pinned is taken first where it fits. `keywords`
+    are those that instrument files keep, besides what every frame is told of. `made`
     tells, for requests that keep what was made, how the done jobs of a task were made of some main input: by
     task and `main_identity`, the newest first.
     """
@@ -152,6 +153,7 @@ class Known:
     barriers: Sequence[Barrier] = ()
     banned: Collection[str] = frozenset()
     pinned: Collection[str] = frozenset()
+    keywords: Collection[str] = ()
     made: Mapping[tuple[str, str], Sequence[MadeJob]] = field(default_factory=dict)
 
 
@@ -167,7 +169,9 @@ def plan(known: Known, request: Request, failed: Collection[str] = frozenset()) 
         If a target or parameter is not known, or the cascade contradicts its recipes.
     """
     check(known.cascade, known.recipes, known.classes)
-    return _Planner(known, request, failed).plan()
+    planner = _Planner(known, request, failed)
+    planner.refuse_strange_keywords()
+    return planner.plan()
 
 
 class _Planner:
@@ -207,6 +211,21 @@ class _Planner:
         """How many products are kept though other calibrations would be chosen now."""
         for (task, better), keys in self.kept.items():
             yield f"{task}: {len(keys)} kept, though {better} would be chosen now; --late redo makes them anew"
+
+    def refuse_strange_keywords(self) -> None:
+        """Refuse keywords that neither an instrument file keeps nor any frame has.
+
+        Raises
+        ------
+        ContractError
+            With a sentence for each.
+        """
+        named = {*FrameRecord.__slots__, "class", *DESCRIBED, *VALIDITY, *self.known.keywords}
+        if any(keyword_problems(self.cascade, named)):
+            for frame in self.known.frames:
+                named |= frame.keywords.keys()
+            if self.known.frames and (found := list(keyword_problems(self.cascade, named))):
+                raise ContractError("; ".join(found))
 
     def _collect(self, job: Job, wanted: dict[str, Job]) -> None:
         if job.key in wanted:

@@ -16,6 +16,21 @@ CLASSES = ("bias", "dark", "flat", "science", "arc", "sky", "focus", "unclassifi
 
 STATIC = ("bad_pixel_mask",)
 """Products that no recipe makes: they come from elsewhere and hold for long."""
+DESCRIBED = (
+    *(
+        "binning",
+        "readout_mode",
+        "ccd_temperature",
+        "set_temperature",
+        "airmass",
+        "ra",
+        "dec",
+        "shape",
+        "profile",
+    ),
+    *("gain", "read_noise", "saturation"),
+)
+"""Keywords that are looked for in every header."""
 VALIDITY = ("valid_from", "valid_until")
 """Keywords of a calibration that say from when and until when it holds, ISO, UTC."""
 CATEGORY = "CATEGORY"

@@ -75,10 +75,7 @@ class Search:
         if not tried:
             said = "; ".join(way.condition for way in association.ways)
             return Found(missing=(Missing(role, f"no way to get {role!r} applies: {said}"),))
-        first = tried[0]
-        reason = "; nor ".join(one.reason for one in tried)
-        nearest = tuple(one for missing in tried for one in missing.nearest)[:3]
-        return Found(missing=(replace(first, reason=reason, nearest=nearest),))
+        return Found(missing=tuple(tried))
 
     def _way(self, role: str, way: Association, group: Group) -> Found:
         """What one way gives; `missing` where it is less than the minimum, be that 0 or not."""
@@ -161,20 +158,40 @@ class Search:
         wanted = f"{way.min} {way.source}" if way.min > 1 else way.source
         wanted += {"either": "", "both": " on each side"}.get(way.side, f" {way.side} it")
         needed = "" if role == way.source else f" as {role!r}"
-        if not every:
+        masters = self.supply.masters_of(way.source, way.product)
+        if not every and not masters:
             return Missing(role, f"no {wanted}{needed}: there are no such frames")
         nearest: list[Nearest] = []
+        on_side = 0
         for match in every.fitting(rules, group):
+            off = _off_side(way, match.candidate, group)
+            on_side += not off
+            if off:
+                if len(nearest) < SHOWN_NEAREST:
+                    nearest.append(Nearest(group_name(match.candidate), off))
+                continue
+            if len(nearest) == SHOWN_NEAREST:
+                break
             reason = self._taken(role, way, match, False)[1]
             if reason:
                 nearest.append(Nearest(group_name(match.candidate), reason))
-            if len(nearest) == SHOWN_NEAREST:
-                break
-        refused = every.nearest_refused(rules, group)
+        refused = [*every.nearest_refused(rules, group), *masters.nearest_refused(rules, group)]
         nearest += [Nearest(group_name(one.candidate), one.reason) for one in refused]
-        reason = f"no {wanted} fits{needed}; {len(every)} looked at, {found} found"
+        reason = f"no {wanted} fits{needed}; {len(every) + len(masters)} looked at, {found} found"
         tests = tuple(every.survivors(rules, group))
+        if way.side in ("before", "after"):
+            tests = (*tests, (way.side, on_side))
         return Missing(role, reason, tuple(nearest[:SHOWN_NEAREST]), tests)
+
+
+def _off_side(way: Association, candidate: Group, group: Group) -> str:
+    """Why a candidate is on the wrong side; nothing where it is not."""
+    hours = (candidate.time - group.time) / 3600
+    if way.side == "before" and hours > 0:
+        return f"taken {hours:.1f} hours later, wanted before"
+    if way.side == "after" and hours <= 0:
+        return f"taken {-hours:.1f} hours earlier, wanted after"
+    return ""
 
 
 def _is_enough(way: Association, sides: dict[bool, int]) -> bool:

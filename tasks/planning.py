@@ -36,6 +36,7 @@ def planned(space: Workspace, request: Request, failed: Collection[str] = frozen
         barriers=[Barrier(**asdict(one)) for one in space.registry.instrument_events()],
         banned=_chosen(space, choices, "banned"),
         pinned=_chosen(space, choices, "pinned"),
+        keywords={name for one in space.instruments for name in one.keep},
         made=_made_jobs(space) if request.late == "keep" else {},
     )
     return plan(known, request, failed)

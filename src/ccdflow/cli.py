@@ -322,7 +322,9 @@ def group(now: Now = None, json: Json = False) -> None:
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="frames, sets, jobs, products, choices or events.")],
+    what: Annotated[
+        str, typer.Argument(help="frames, sets, jobs, products, choices, interventions or events.")
+    ],
     night: Night = None,
     camera: Camera = None,
     all_: Annotated[bool, typer.Option("--all", help="Also superseded frames and sets.")] = False,
@@ -365,12 +367,17 @@ def explain(
     id_: Annotated[
         str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")
     ],
+    target: Target = None,
+    param: Param = None,
+    set_: Set = None,
+    threshold: Threshold = None,
     json: Json = False,
 ) -> None:
     """Say where something came from, or why it can't be made."""
     from ccdflow.commands import queries
 
-    found = queries.explain(workspace(), id_)
+    request = request_of(target, param, None, None, None, None, None, set_, threshold)
+    found = queries.explain(workspace(), id_, request)
     if json:
         print_json(found)
     else:

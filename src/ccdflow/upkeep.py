@@ -24,18 +24,23 @@ def event(
     telescope: Annotated[str, typer.Option(help="Only this telescope.")] = "",
     camera: Annotated[str, typer.Option(help="Only this camera.")] = "",
     instrument: Annotated[str, typer.Option(help="Only this instrument.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Take it back.")] = False,
     json: Json = False,
 ) -> None:
     """Record what happened to an instrument: calibrations from before are not used for frames after it."""
     from ccdflow.archive.outbox import InstrumentChange
 
     change = InstrumentChange(moment(when) or "", what, telescope, camera, instrument)
-    workspace().registry.add_instrument_event(change)
+    registry = workspace().registry
+    if undo and not registry.remove_instrument_event(change):
+        stop("no such event is recorded; 'ccdflow list interventions' shows those that are")
+    if not undo:
+        registry.add_instrument_event(change)
     if json:
         print_json(vars(change))
     else:
         where = " ".join(one for one in (telescope, camera, instrument) if one) or "all instruments"
-        typer.echo(f"{change.happened} {where}: {what}")
+        typer.echo(f"{'no longer: ' if undo else ''}{change.happened} {where}: {what}")
 
 
 Reason = Annotated[str, typer.Option("--reason", help="Why, kept with it.")]

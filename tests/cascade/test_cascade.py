@@ -255,9 +255,7 @@ def test_of_several_ways_the_first_that_gives_enough_is_taken() -> None:
 def test_where_no_way_gives_enough_each_says_why() -> None:
     found = planned(SKY, "science", frames=[one for one in night() if one.frame_class != "flat"])
     reasons = {job.reason for job in jobs(found, "science")}
-    assert reasons == {
-        "no sky_flat as 'flat': there are no such frames; nor no flat: there are no such frames"
-    }
+    assert reasons == {"no sky_flat as 'flat': there are no such frames; no flat: there are no such frames"}
 
 
 def test_ways_of_which_one_is_optional_leave_the_job_complete() -> None:

@@ -376,3 +376,12 @@ def test_every_frame_of_a_real_night(instruments):
     assert {one.object for one in found if one.frame_class == "science"} == {"M13"}
     assert all(one.reasons == () and one.refused == "" for one in found)
     assert not any("gain" in one.keywords for one in found)
+
+
+@pytest.mark.parametrize("value", ["01/03/2026", "soon"])
+def test_a_validity_that_is_no_time_refuses_the_frame(instruments, value):
+    cards = {"IMAGETYP": "bias", "DATE-OBS": "2020-01-01T00:00:00", "VALFROM": value}
+    assert (
+        describe(cards, SHAPE, instruments).refused
+        == f"valid_from={value!r} is no time, wanted ISO such as 2026-03-01"
+    )

@@ -128,3 +128,35 @@ def test_pytest_collects_one_test_for_each_scenario(pytester: pytest.Pytester) -
 
 
 pytest_plugins = ("pytester",)
+
+
+def test_a_result_that_says_nothing_of_it_wants_a_complete_job(tmp_path: Path) -> None:
+    science = {
+        "name_prefix": "sci",
+        "keywords": {"instrume": "C", "imagetyp": "object", "filter": "R", "exptime": 9},
+    }
+    scenario = {"description": "no flats", "targets": ["science"], "input_files": [science]}
+    for result, passed in (({"task": "science"}, False), ({"task": "science", "complete": False}, True)):
+        path = tmp_path / "a.cascade.json"
+        path.write_text(json.dumps({"scenarios": [scenario | {"results": [result]}]}))
+        shared = read_scenarios(path)
+        assert run_scenario(path, shared, shared.scenarios[0]).passed == passed
+
+
+def test_keywords_are_one_in_any_case(tmp_path: Path) -> None:
+    frame = {
+        "name_prefix": "bias",
+        "common_keywords": ["all"],
+        "keywords": {"imagetyp": "bias", "filter": "R"},
+    }
+    shared = {"keywords": {"all": {"INSTRUME": "C", "IMAGETYP": "dark"}}}
+    scenario = {
+        "description": "x",
+        "targets": ["bias"],
+        "input_files": [frame],
+        "results": [{"task": "bias", "count": 1}],
+    }
+    path = tmp_path / "a.cascade.json"
+    path.write_text(json.dumps(shared | {"scenarios": [scenario]}))
+    found = read_scenarios(path)
+    assert run_scenario(path, found, found.scenarios[0]).passed

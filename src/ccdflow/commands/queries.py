@@ -42,6 +42,7 @@ COLUMNS = {
         "file",
     ),
     "choices": ("id", "verdict", "what", "reason", "created"),
+    "interventions": ("happened", "what", "telescope", "camera", "instrument"),
     "events": ("id", "kind", "subject", "created", "delivered"),
 }
 """What is shown of each list to people; ``--json`` gives everything."""
@@ -141,6 +142,11 @@ def choices(space: Workspace, *, night: str | None, camera: str | None, supersed
     return rows
 
 
+def interventions(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
+    """What happened to instruments, as ``ccdflow event`` has recorded it."""
+    return [vars(one) for one in space.registry.instrument_events()]
+
+
 def subject(space: Workspace, name: str) -> str:
     """What a pin or a ban names: a frame (``f12``), or the key of the job that makes a product.
 
@@ -168,6 +174,7 @@ LISTS: Mapping[str, Callable[..., list[Row]]] = {
     "jobs": jobs,
     "products": products,
     "choices": choices,
+    "interventions": interventions,
     "events": events,
 }
 
@@ -222,15 +229,15 @@ def _by_key(space: Workspace, name: str) -> Row | None:
     return None if job is None else _job_row(job)
 
 
-def explain(space: Workspace, name: str) -> Row:
+def explain(space: Workspace, name: str, request: Request = Request()) -> Row:
     """Where something came from, down to raw frames, and for a frame what is planned for it and why not more."""
     found = find(space, name)
     if "category" in found:
-        row = {"id": found["id"], "what": found["file"], **_standing(space, found["job"])}
+        row = {"id": found["id"], "what": found["file"], **_standing(space, found["job"], request)}
         row["superseded_by"] = found["superseded_by"]
         return {**row, "made_by": _tree(space, found["job"])}
     if "recipe" in found:
-        standing = _standing(space, found["key"])
+        standing = _standing(space, found["key"], request)
         return {"id": found["key"], "what": found["step"], **standing, "made_by": _tree(space, found["key"])}
     if "action" in found:
         return {
@@ -240,10 +247,10 @@ def explain(space: Workspace, name: str) -> Row:
             "reason": found["reason"],
             "frames": [_frame_line(space, one) for one in found["frames"]],
         }
-    return _explain_frame(space, found)
+    return _explain_frame(space, found, request)
 
 
-def _standing(space: Workspace, key: str) -> Row:
+def _standing(space: Workspace, key: str, request: Request) -> Row:
     """Whether a job is still what a plan would choose, and where not, what has changed."""
     job = space.registry.job(key)
     if job is None or job.step not in space.cascade.tasks:
@@ -251,7 +258,7 @@ def _standing(space: Workspace, key: str) -> Row:
     verdict = next((one for one in space.registry.choices() if one.subject == key), None)
     if verdict is not None and verdict.verdict == "banned":
         return {"standing": f"banned: {verdict.reason}".rstrip(": ")}
-    found = planned(space, Request(targets=(job.step,), night=job.night or None))
+    found = planned(space, request.model_copy(update={"targets": (job.step,), "night": job.night or None}))
     jobs_by_key = {one.key: one for one in found.jobs}
     if key in jobs_by_key:
         current = jobs_by_key[key].state
@@ -268,13 +275,13 @@ def _standing(space: Workspace, key: str) -> Row:
     }
 
 
-def _explain_frame(space: Workspace, frame: Row) -> Row:
+def _explain_frame(space: Workspace, frame: Row, request: Request) -> Row:
     number = int(frame["id"][1:])
     jobs_of = space.registry.jobs(JobFilter(keys=space.registry.keys_of_frames([number])))
     row: Row = {"id": frame["id"], "what": f"{frame['class']} {frame['path'] or 'row of a catalogue'}"}
     row |= {"state": f"{frame['stage']} {frame['status']}", "reason": frame["reason"]}
     row["used_by"] = [{"id": job.key[:12], "what": job.step, "state": job.state} for job in jobs_of]
-    plan = planned(space, Request(night=frame["night"] or None))
+    plan = planned(space, request.model_copy(update={"night": frame["night"] or None}))
     row["missing"] = [
         missing
         for job in plan.jobs
