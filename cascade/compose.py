@@ -88,6 +88,8 @@ def with_subworkflow(
 ) -> Written:
     """A cascade with another one inside it, whose sources, tasks and recipes are called ``name.theirs``.
 
+    What the outer cascade says under such a name changes the inner one's, as in `extended`.
+
     Parameters
     ----------
     own : mapping
@@ -105,7 +107,7 @@ def with_subworkflow(
     Raises
     ------
     ValueError
-        If a name is not known, or is there already.
+        If a name is not known.
     """
     inside = {section: dict(inner.get(section) or {}) for section in SECTIONS}
     _refuse_unknown(f"subworkflow {name!r} binds", bind, inside["sources"], "source")
@@ -129,10 +131,7 @@ def with_subworkflow(
     }
     outer: Written = dict(own)
     for section, found in made.items():
-        there = dict(outer.get(section) or {})
-        if twice := sorted(there.keys() & found.keys()):
-            raise ValueError(f"{twice[0]!r} of subworkflow {name!r} is there already")
-        outer[section] = there | found
+        outer[section] = _changed(found, dict(outer.get(section) or {}), depth=2)
     sets = dict(outer.get("parameter_sets") or {})
     for one, found in inside["parameter_sets"].items():
         sets[one] = _changed(renaming.parameter_set(found), sets.get(one) or {}, depth=1)

@@ -185,6 +185,10 @@ class Cascade(Model):
 
     name: str
     description: str = ""
+    extends: None = None
+    """Cascades that it takes all else from; only in files, where `ccdflow.config.cascadefile` has put it in place."""
+    subworkflows: None = None
+    """Cascades inside it; likewise."""
     parameters: dict[str, WorkflowParameter] = Field(default_factory=dict)
     """Workflow parameters."""
     parameter_sets: dict[str, ParameterSet] = Field(default_factory=dict)
@@ -218,7 +222,11 @@ class Cascade(Model):
                     known = [*self.sources, *self.tasks]
                     raise ValueError(f"task {name!r} takes {unknown('input', source, known)}")
             if step.main in self.tasks and step.recipe and step.group not in step.groups:
-                raise ValueError(f"task {name!r} needs {unknown('group', str(step.group), step.groups)}")
+                if step.group is None:
+                    raise ValueError(
+                        f"task {name!r} takes products of {step.main!r}, and must say group and groups"
+                    )
+                raise ValueError(f"task {name!r} needs {unknown('group', step.group, step.groups)}")
         self._refuse_cycles()
         self._refuse_unknown_parameters()
         return self

@@ -101,11 +101,12 @@ class PlannedSet:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs, each after those whose products it takes; the sets; and what was left out, in sentences."""
+    """The jobs, each after those whose products it takes; the sets; sentences on what was left out; tasks asked for."""
 
     jobs: tuple[Job, ...]
     sets: tuple[PlannedSet, ...] = ()
     notes: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,14 @@ class DataSet:
 
 
 def data_sets(found: Plan) -> list[DataSet]:
-    """The data sets of a plan's target jobs, which are those whose products no other job of it takes."""
+    """The data sets of a plan's target jobs: those of tasks asked for by name, and all whose products no job takes."""
     made: dict[str, DataSet] = {}
     for job in found.jobs:  # each after those whose products it takes
         needs = tuple((one.role, made[one.job]) for one in job.inputs if one.job in made)
         complete = not job.missing and all(one.complete for _, one in needs)
         made[job.key] = DataSet(job, needs, job.worst_level, complete)
     taken = {key for job in found.jobs for key in job.parents}
-    return [one for key, one in made.items() if key not in taken]
+    return [one for key, one in made.items() if key not in taken or one.job.step in found.asked]
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,8 @@ class _Planner:
             for job in self._target_jobs(target):
                 self._collect(job, wanted)
         notes = [*self.notes, *self._of_kept()]
-        return Plan(tuple(wanted.values()), tuple(self.sets), tuple(dict.fromkeys(notes)))
+        asked = tuple(one for one in self.request.targets if one in self.cascade.tasks)
+        return Plan(tuple(wanted.values()), tuple(self.sets), tuple(dict.fromkeys(notes)), asked)
 
     def _of_kept(self) -> Iterator[str]:
         """How many products are kept though other calibrations would be chosen now."""

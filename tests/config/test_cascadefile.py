@@ -193,3 +193,35 @@ def test_a_changed_file_far_up_counts_at_the_next_command(tmp_path: Path) -> Non
         middle="{name: middle, extends: flats.yaml, sources: {sky: {class: sky}}}",
     )
     assert "sky" in open_workspace(tmp_path).cascade.sources
+
+
+def test_the_outer_cascade_may_change_its_subworkflow(tmp_path: Path) -> None:
+    outer = """
+        name: outer
+        sources: {}
+        subworkflows: {lamp: {cascade: flats.yaml}}
+        tasks: {lamp.flat: {parameters: {sigma: 9.0}}}
+        """
+    found = load(tmp_path, outer=outer)
+    assert (found.tasks["lamp.flat"].parameters["sigma"], found.tasks["lamp.flat"].main) == (
+        9.0,
+        "lamp.raw_flat",
+    )
+
+
+def test_conditions_of_sources_follow_their_subworkflow(tmp_path: Path) -> None:
+    inner = FLATS.replace("raw_flat: {class: flat,", "raw_flat: {class: flat, condition: use_bias,")
+    outer = "{name: outer, sources: {}, tasks: {}, subworkflows: {lamp: {cascade: inner.yaml}}}"
+    found = load(tmp_path, inner=inner, outer=outer)
+    assert found.sources["lamp.raw_flat"].condition == "lamp_use_bias"
+
+
+def test_a_misspelt_extends_is_told(tmp_path: Path) -> None:
+    assert "unknown key 'extnds'; did you mean 'extends'" in refusal(
+        tmp_path, mine="{name: mine, extnds: flats.yaml, sources: {}, tasks: {}}"
+    )
+
+
+def test_what_is_not_there_can_not_be_taken_out(tmp_path: Path) -> None:
+    mine = "{name: mine, extends: flats.yaml, tasks: {flat: {inputs: {drak: null}}}}"
+    assert "'drak' can't be taken out: there is none; known: bias" in refusal(tmp_path, mine=mine)
