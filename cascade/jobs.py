@@ -90,7 +90,8 @@ class Job:
 
     Two jobs with one key do the same work. A job that lacks a mandatory input has `state` ``incomplete`` and
     says in `missing` what it lacks; its key then stands for what is known of it. `worst_level` is that of all
-    associations that it depends on, its own and those of the jobs whose products it takes.
+    associations that it depends on, its own and those of the jobs whose products it takes. `without` says which
+    optional inputs were not found, and why.
     """
 
     key: str
@@ -105,6 +106,7 @@ class Job:
     parameters: Mapping[str, Resolved] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     worst_level: int = 0
+    without: tuple[Missing, ...] = ()
 
     @property
     def main(self) -> tuple[JobInput, ...]:

@@ -452,6 +452,7 @@ class _Planner:
         """The job with its associated inputs, its key and its state."""
         step, recipe = self.cascade.tasks[task], self._recipe(task)
         associated: dict[str, Sequence[Group]] = {}
+        without: list[Missing] = []
         for role, association in step.inputs.items():
             context = self._context(task, group, associated)
             if not _applies(association, context):
@@ -460,6 +461,7 @@ class _Planner:
             associated[role] = found.groups
             inputs += found.inputs
             missing += found.missing
+            without += found.without
         parameters, keys = self.parameters[task], self.keys[task]
         if step.hooks:
             parameters = self._parameters(task, step, self._hooked(task, group, associated))
@@ -484,6 +486,7 @@ class _Planner:
             parameters=parameters,
             outputs=recipe.outputs,
             worst_level=self._worst_level(inputs),
+            without=tuple(without),
         )
         return self.by_key.setdefault(key, job)
 

@@ -28,11 +28,12 @@ class Supply(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """What fills one role: inputs, the groups that they come from, and what is missing."""
+    """What fills one role: inputs, the groups that they come from, what is missing, and what is done without."""
 
     inputs: tuple[JobInput, ...] = ()
     groups: tuple[Group, ...] = ()
     missing: tuple[Missing, ...] = ()
+    without: tuple[Missing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Search:
                 return replace(found, inputs=inputs)
             tried += found.missing
         if association.optional:
-            return Found()
+            return Found(without=tuple(tried))
         if not tried:
             said = "; ".join(way.condition for way in association.ways)
             return Found(missing=(Missing(role, f"no way to get {role!r} applies: {said}"),))
@@ -94,8 +95,10 @@ class Search:
                 groups.append(match.candidate)
                 sides[later] += 1
         enough = min(sides.values()) >= way.min if way.side == "both" else len(groups) >= way.min
-        if enough and (groups or way.min == 0):
+        if enough and groups:
             return Found(tuple(inputs), tuple(groups))
+        if enough and way.min == 0:
+            return Found(without=(self._lack(role, way),))
         return Found(missing=(self._missing(role, way, group, len(groups)),))
 
     def _taken(
@@ -150,6 +153,13 @@ class Search:
         names.add(work_name(self.cascade.relayed(way.source), main))
         return bool(names & {*self.pinned}) or any(
             f"f{one.id}" in self.pinned for one in match.candidate.frames
+        )
+
+    def _lack(self, role: str, way: Association) -> Missing:
+        """That an optional input was not found; why in detail takes long, and most jobs are asked for no more."""
+        there = self.supply.sets_of(way.source) or self.supply.masters_of(way.source, way.product)
+        return Missing(
+            role, f"no {way.source} fits" if there else f"no {way.source}: there are no such frames"
         )
 
     def _missing(self, role: str, way: Association, group: Group, found: int) -> Missing:

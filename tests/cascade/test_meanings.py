@@ -229,3 +229,12 @@ def test_each_way_says_what_it_lacks() -> None:
     assert [one.input for one in first.missing] == ["flat", "flat"]
     assert [one.nearest[0].name.split()[0] for one in first.missing] == ["flat", "dark"]
     assert first.reason.count("fits") == 2
+
+
+def test_an_optional_input_that_was_not_found_is_told() -> None:
+    frames = [one for one in night() if one.frame_class != "dark"]
+    (first, *_) = jobs(planned({}, "science", frames=frames), "science")
+    assert [(one.input, one.reason) for one in first.without] == [
+        ("dark", "no dark: there are no such frames")
+    ]
+    assert first.state == "new" and not first.missing

@@ -374,6 +374,7 @@ def _data_set_row(one: DataSet, role: str) -> Row:
     row |= {"level": job.level, "worst_level": one.level, "complete": one.complete}
     return row | {
         "missing": _missing_rows(job),
+        "without": [{"input": one.input, "reason": one.reason} for one in job.without],
         "needs": [_data_set_row(need, name) for name, need in one.needs],
     }
 
@@ -389,6 +390,8 @@ def data_set_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
     yield "  " * depth + "  ".join(str(word) for word in words if word)
     for missing in row["missing"]:
         yield "  " * (depth + 1) + f"missing {missing['input']}: {missing['reason']}"
+    for lack in row["without"]:
+        yield "  " * (depth + 1) + f"without {lack['input']}: {lack['reason']}"
     for need in row["needs"]:
         yield from data_set_lines(need, depth + 1)
 
@@ -430,6 +433,7 @@ def _plan_row(job: Job, ids: Mapping[str, str]) -> Row:
         "main": [name(one) for one in job.main],
         "associated": list(roles.values()),
         "missing": _missing_rows(job),
+        "without": [{"input": one.input, "reason": one.reason} for one in job.without],
         "parameters": {
             name: {"value": one.value, "origin": one.origin} for name, one in job.parameters.items()
         },
