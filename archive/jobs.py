@@ -125,13 +125,14 @@ _PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs; what is None does not matter. `camera` is CAMERA or TELESCOPE/CAMERA."""
+    """Which jobs; what is None does not matter. `camera` is CAMERA or TELESCOPE/CAMERA, `from_night` the earliest."""
 
     states: Collection[str] | None = None
     step: str | None = None
     night: str | None = None
     camera: str | None = None
     keys: Collection[str] | None = None
+    from_night: str | None = None
 
 
 def plan_jobs(session: Session, jobs: Sequence[PlannedJob]) -> int:
@@ -356,6 +357,8 @@ def jobs(session: Session, wanted: JobFilter) -> list[JobRecord]:
         tests.append(Job.step == wanted.step)
     if wanted.night is not None:
         tests.append(Job.night == wanted.night)
+    if wanted.from_night is not None:
+        tests.append(since_night(wanted.from_night))
     if wanted.camera is not None:
         telescope, _, camera = wanted.camera.rpartition("/")
         both = and_(Job.telescope == telescope, Job.camera == camera)
@@ -395,9 +398,25 @@ def keys_like(session: Session, prefix: str, limit: int) -> list[str]:
     return list(session.execute(found.limit(limit)).scalars())
 
 
-def done_keys(session: Session) -> set[str]:
-    """Keys of all jobs that are done."""
-    return set(session.execute(select(Job.key).where(Job.state == "done")).scalars())
+def done_keys(session: Session, from_night: str | None = None) -> set[str]:
+    """Keys of the jobs that are done, of all nights or from one on."""
+    wanted = select(Job.key).where(Job.state == "done")
+    if from_night is not None:
+        wanted = wanted.where(since_night(from_night))
+    return set(session.execute(wanted).scalars())
+
+
+def since_night(night: str) -> ColumnElement[bool]:
+    """Whether a job is of this night or a later one, or of frames of several."""
+    return or_(Job.night >= night, Job.night == "")
+
+
+def done_among(session: Session, keys: Collection[str]) -> set[str]:
+    """Those of the keys whose jobs are done."""
+    found: set[str] = set()
+    for some in batches(keys, _MANY):
+        found |= set(session.execute(select(Job.key).where(Job.key.in_(some), Job.state == "done")).scalars())
+    return found
 
 
 def count_states(session: Session, keys: Collection[str]) -> dict[str, int]:

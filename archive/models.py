@@ -331,6 +331,7 @@ class Product(Base):
         UniqueConstraint("job_key", "category", name="uq_product_job_category"),
         CheckConstraint("state IN ('planned', 'done', 'missing')", name="ck_product_state"),
         Index("ix_product_category_night", "category", "night"),
+        Index("ix_product_night", "night"),
         Index("ix_product_path", "path"),
         _where(MADE, "ix_product_made", "category", *_PLACE, "obsdate", "id"),
         _where(MADE, "ix_product_made_filter", "category", *_PLACE, "filter", "obsdate", "id"),

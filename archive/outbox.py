@@ -1,15 +1,15 @@
 """What happened: the outbox that database triggers write, stages of frames, events of instruments."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, and_, delete, func, literal_column, or_, select, update
 from sqlalchemy.orm import Session
 
 from ccdflow.archive.database import now
 from ccdflow.archive.frames import batches, replacing
-from ccdflow.archive.models import Event, FrameStage, InstrumentEvent, table
+from ccdflow.archive.models import Event, Frame, FrameStage, InstrumentEvent, table
 
 _MANY = 5000
 
@@ -98,6 +98,26 @@ def states(session: Session, stage: str, frames: Collection[int]) -> dict[int, s
         )
         found |= {frame: state for frame, state in session.execute(wanted)}
     return found
+
+
+def unsettled_since(session: Session, ends: Mapping[str, str], since: str) -> str | None:
+    """Time of the oldest frame, from `since` on, of which something may have to be made; None where there is none.
+
+    `ends` names by class of frame the last stage that it goes through. Frames have come to an end if they were
+    refused, failed, or have come through that stage; what waits for a calibration is looked for elsewhere.
+    """
+    found = [_oldest(session, frame_class, end, since) for frame_class, end in ends.items()]
+    return min((one for one in found if one is not None), default=None)
+
+
+def _oldest(session: Session, frame_class: str, end: str, since: str) -> str | None:
+    stage: Select[Any] = select(literal_column("1")).where(FrameStage.frame_id == Frame.id)
+    through = and_(FrameStage.stage == end, FrameStage.state.in_((*SETTLED, "passed")))
+    stuck = or_(FrameStage.state == "failed", and_(FrameStage.state == "waiting", FrameStage.reason != ""))
+    over = or_(through, and_(FrameStage.stage != end, stuck))
+    tests = Frame.frame_class == frame_class, Frame.obsdate >= since, Frame.status == "registered"
+    wanted = select(func.min(Frame.obsdate)).where(*tests, ~stage.where(over).exists())
+    return session.execute(wanted).scalar_one()
 
 
 def stages_of(session: Session, frame: int) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import Update, bindparam, delete, select, update
+from sqlalchemy import Update, bindparam, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from ccdflow.archive.database import now
@@ -80,7 +80,7 @@ _COLUMNS = [getattr(Product, name) for name in ProductRecord.__annotations__ if 
 
 @dataclass(frozen=True)
 class ProductFilter:
-    """Which products; what is None does not matter."""
+    """Which products; what is None does not matter. `from_night` is the earliest."""
 
     states: Collection[str] | None = ("done",)
     category: str | None = None
@@ -89,6 +89,7 @@ class ProductFilter:
     job_keys: Collection[str] | None = None
     ids: Collection[int] | None = None
     collection: str | None = None
+    from_night: str | None = None
 
 
 _PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
@@ -181,6 +182,8 @@ def products(session: Session, wanted: ProductFilter) -> list[ProductRecord]:
         tests.append(Product.category == wanted.category)
     if wanted.night is not None:
         tests.append(Product.night == wanted.night)
+    if wanted.from_night is not None:
+        tests.append(or_(Product.night >= wanted.from_night, Product.night == ""))
     if wanted.camera is not None:
         telescope, _, camera = wanted.camera.rpartition("/")
         tests.append(

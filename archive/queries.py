@@ -1,8 +1,8 @@
 """Frames are read from the registry: by filter, in the order of a stream, as rows for people."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Executable, Select, and_, func, literal, or_, select, text, tuple_
@@ -43,7 +43,8 @@ class FrameFilter:
 
     `status` is by default what grouping sees: duplicates and superseded versions are left out. `camera` is
     CAMERA or TELESCOPE/CAMERA; `since` and `until` are ISO times that belong to the range. `keywords` names
-    those that the frames shall come with, which takes less time than all.
+    those that the frames shall come with, which takes less time than all. `nights` names the earliest night by
+    class; of classes that it does not name, all.
     """
 
     status: Collection[str] | None = ("registered", "refused")
@@ -54,6 +55,7 @@ class FrameFilter:
     until: str | None = None
     ids: Collection[int] | None = None
     keywords: Collection[str] | None = None
+    nights: Mapping[str, str] = field(default_factory=dict)
 
 
 def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
@@ -70,6 +72,11 @@ def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
         tests.append(Frame.obsdate <= wanted.until)
     if wanted.camera is not None:
         tests.append(is_camera(wanted.camera))
+    if wanted.nights:
+        recent = [
+            and_(Frame.frame_class == name, Frame.night >= night) for name, night in wanted.nights.items()
+        ]
+        tests.append(or_(*recent, Frame.frame_class.not_in(wanted.nights)))
     return tests
 
 

@@ -243,6 +243,11 @@ class Registry:
         with self.database.read() as session:
             return outbox.states(session, stage, frames)
 
+    def unsettled_since(self, ends: Mapping[str, str], since: str) -> str | None:
+        """Time of the oldest frame, from `since` on, of which something may have to be made, if any."""
+        with self.database.read() as session:
+            return outbox.unsettled_since(session, ends, since)
+
     def ledger(self, night: str | None = None) -> list[dict[str, Any]]:
         """Number of frames by night, stage and state; ``ingest`` counts all that were registered."""
         with self.database.read() as session:
@@ -364,10 +369,15 @@ class Registry:
         with self.database.read() as session:
             return jobs.keys_like(session, prefix, limit)
 
-    def done_keys(self) -> set[str]:
-        """Keys of all jobs that are done."""
+    def done_keys(self, from_night: str | None = None) -> set[str]:
+        """Keys of the jobs that are done, of all nights or from one on."""
         with self.database.read() as session:
-            return jobs.done_keys(session)
+            return jobs.done_keys(session, from_night)
+
+    def done_among(self, keys: Collection[str]) -> set[str]:
+        """Those of the keys whose jobs are done."""
+        with self.database.read() as session:
+            return jobs.done_among(session, keys)
 
     def count_finished(self, keys: Collection[str]) -> int:
         """How many of these jobs are done or have failed."""

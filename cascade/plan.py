@@ -142,7 +142,7 @@ class Known:
     (``f12``) and jobs (by key): what is banned is never taken, what is pinned is taken first where it fits. `keywords`
     are those that instrument files keep, besides what every frame is told of. `made`
     tells, for requests that keep what was made, how the done jobs of a task were made of some main input: by
-    task and `main_identity`, the newest first.
+    task and `main_identity`, the newest first. `whole` is false where frames that can't matter were left out.
     """
 
     cascade: Cascade
@@ -156,6 +156,7 @@ class Known:
     pinned: Collection[str] = frozenset()
     keywords: Collection[str] = ()
     made: Mapping[tuple[str, str], Sequence[MadeJob]] = field(default_factory=dict)
+    whole: bool = True
 
 
 def plan(known: Known, request: Request, failed: Collection[str] = frozenset()) -> Plan:
@@ -226,7 +227,11 @@ class _Planner:
         if any(keyword_problems(self.cascade, named)):
             for frame in self.known.frames:
                 named |= frame.keywords.keys()
-            if self.known.frames and (found := list(keyword_problems(self.cascade, named))):
+            if (
+                self.known.whole
+                and self.known.frames
+                and (found := list(keyword_problems(self.cascade, named)))
+            ):
                 raise ContractError("; ".join(found))
 
     def _collect(self, job: Job, wanted: dict[str, Job]) -> None:

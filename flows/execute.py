@@ -51,7 +51,7 @@ class _Execution:
 
     def __init__(self, directory: str, jobs: Sequence[Job], order: Order | None) -> None:
         self.directory = directory
-        self.done = done_keys(directory) & {job.key for job in jobs}
+        self.done = done_keys(directory, {job.key for job in jobs})
         self.queue = job_queue(directory, jobs, order)
         self.finished: Finished = SimpleQueue()
         self.outcome = Outcome()

@@ -8,14 +8,17 @@ from threading import Event, Thread
 
 from ccdflow.archive.owners import this_owner
 from ccdflow.cascade.jobs import Job
-from ccdflow.cascade.plan import Request
+from ccdflow.cascade.plan import Plan, Request
+from ccdflow.cascade.reach import is_sure, levels
 from ccdflow.tasks.bridge import stream_name
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, read_pending
-from ccdflow.tasks.planning import link_sets, planned, write_plan
+from ccdflow.tasks.planning import link_sets, planned, window, write_plan
 from ccdflow.tasks.workspace import Workspace
 
+WHOLE = 30.0
+"""Seconds after which all that is not too old is looked at again, though only what came last seems to matter."""
 BEATS = 4
 """Signs of life within the length of a lease."""
 GAP_LOOK = 10.0
@@ -81,9 +84,12 @@ class Drain:
         self.space, self.do, self.camera, self.max_age_days = space, do, camera, max_age_days
         self.failed: dict[str, str] = {}
         self.done = 0
+        self._looked = -WHOLE  # when all was looked at last
+        self._unsure = True  # whether anything has happened since
+        self._level = 0
 
     def run(self, linger: float) -> None:
-        """Do what is due until nothing has come for `linger` seconds."""
+        """Do what is due until nothing has come for `linger` seconds, and nothing is left."""
         with self.space.registry.ear() as ear:
             last = time.monotonic()
             while True:
@@ -91,27 +97,63 @@ class Drain:
                     last = time.monotonic()
                     continue
                 left = last + linger - time.monotonic()
-                if left <= 0:
+                if left <= 0 and not self._unsure:
                     return
-                if ear.wait(min(left, GAP_LOOK)):
+                if left <= 0:
+                    self._looked = -WHOLE
+                elif ear.wait(min(left, GAP_LOOK)):
                     time.sleep(0.05)  # rows that are inserted together are done together
 
     def round(self) -> int:
         """Read, plan and do once; gives how many rows and jobs there were."""
-        report = IngestReport()
-        count = read_pending(self.space, report)
+        count = read_pending(self.space, IngestReport())
+        self._unsure = self._unsure or count > 0
         request = live_request(self.camera, self.max_age_days)
-        found = planned(self.space, request, self.failed)
-        todo = [job for job in found.jobs if job.state == "new" and job.key not in self.failed]
+        whole = self._unsure and time.monotonic() - self._looked >= WHOLE
+        if whole:
+            self._looked, self._unsure = time.monotonic(), False
+        wanted = request if whole else self._of_the_last(request)
+        found = None if wanted is None else self._planned(wanted)
+        todo = [job for job in found.jobs if self._is_due(job)] if found is not None else []
+        if found is not None and (todo or whole):
+            write_plan(self.space, found, self.failed, whole=whole)
         if todo:
-            write_plan(self.space, found, self.failed)
-            failed = self.do(todo)
-            self.failed |= failed
-            made = [job for job in todo if job.key not in failed]
-            mark_superseded(self.space, made)
-            self.done += len(made)
-            count += len(todo)
+            self._do(todo)
         group_sets(self.space, request)
-        if todo:
+        if found is not None and todo:
             link_sets(self.space, found)
-        return count
+        return count + len(todo)
+
+    def _is_due(self, job: Job) -> bool:
+        return job.state == "new" and job.key not in self.failed
+
+    def _do(self, todo: list[Job]) -> None:
+        self._unsure = True
+        failed = self.do(todo)
+        self.failed |= failed
+        made = [job for job in todo if job.key not in failed]
+        mark_superseded(self.space, made)
+        self.done += len(made)
+
+    def _of_the_last(self, request: Request) -> Request | None:
+        """The request, from the oldest frame on that has not come to its end; None where all have."""
+        cascade, stages = self.space.cascade, ("calibrate", "science", "stack")
+        targets = sorted(
+            cascade.targets(request.targets), key=lambda one: stages.index(cascade.tasks[one].stage)
+        )
+        ends = {
+            cascade.sources[cascade.main_source(one)].frame_class: cascade.tasks[one].stage for one in targets
+        }
+        since = self.space.registry.unsettled_since(ends, request.since or "")
+        return None if since is None else request.model_copy(update={"since": since})
+
+    def _planned(self, request: Request) -> Plan:
+        """The plan, on the fewest nights of the registry that give the same as all of them."""
+        known = levels(self.space.cascade)
+        for level in known[self._level :]:
+            found = planned(self.space, request, self.failed, window(self.space.cascade, request, level))
+            self._level = known.index(level)
+            last = level == known[-1] and all(job.state != "incomplete" for job in found.jobs)
+            if last or all(is_sure(job, level) for job in found.jobs):
+                return found
+        return planned(self.space, request, self.failed)  # which tells more of what is missing

@@ -1,43 +1,84 @@
 """Plans made from what the registry knows, and written back before a pixel is touched."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from ccdflow.archive.choices import ChoiceRecord, Verdict
 from ccdflow.archive.jobs import InputRecord, JobFilter, JobRecord, PlannedJob
 from ccdflow.archive.outbox import StageState
 from ccdflow.archive.products import ProductFilter
-from ccdflow.archive.sets import Change
+from ccdflow.archive.queries import FrameFilter
+from ccdflow.archive.sets import Change, SetFilter
 from ccdflow.archive.store import Place
 from ccdflow.cascade.amplifiers import detector_digest
 from ccdflow.cascade.associate import Barrier
 from ccdflow.cascade.jobs import Job, JobInput, MadeJob, main_identity, work_name
+from ccdflow.cascade.model import Cascade
 from ccdflow.cascade.plan import Known, Plan, Request, plan
+from ccdflow.cascade.reach import nights_back
+from ccdflow.cascade.records import CLASSES
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
+MOST_NIGHTS = 10_000
+"""A reach that is longer is none."""
 SHORT = 20
 """Names of frames are shorter, keys of jobs longer."""
 PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
 
 
-def planned(space: Workspace, request: Request, failed: Collection[str] = frozenset()) -> Plan:
-    """The plan for a request; nothing is written. Jobs count as done where their products are intact."""
+@dataclass(frozen=True)
+class Window:
+    """The nights that are read of a registry: the first by class of frame, and the first of jobs and products."""
+
+    frames: Mapping[str, str]
+    jobs: str
+
+
+def window(cascade: Cascade, request: Request, level: int) -> Window:
+    """All that jobs may be made of that start with frames from the request's `since` on, at this level or better.
+
+    See `ccdflow.cascade.reach.nights_back`.
+    """
+    found = nights_back(cascade, cascade.targets(request.targets), level)
+    raw = {name: found.get(name) for name in CLASSES}
+    first = {name: _night_before(request.since, back) for name, back in raw.items()}
+    return Window(first, min(first.values()))
+
+
+def _night_before(since: str | None, nights: float | None) -> str:
+    """The night so many nights before a time; before all nights there is ``""``, after all of them ``"~"``."""
+    if nights is None:
+        return "~"
+    if since is None or nights > MOST_NIGHTS:
+        return ""
+    return (datetime.fromisoformat(since) - timedelta(days=nights + 1)).date().isoformat()
+
+
+def planned(
+    space: Workspace, request: Request, failed: Collection[str] = frozenset(), part: Window | None = None
+) -> Plan:
+    """The plan for a request; nothing is written. Jobs count as done where their products are intact.
+
+    With `part`, no more than that is read of the registry.
+    """
     choices = space.registry.choices()
     if request.late is None:
         request = request.model_copy(update={"late": space.project.late_calibrations})
     known = Known(
         cascade=space.cascade,
         recipes=space.recipes,
-        frames=space.registry.frames(),
-        done=space.intact_keys(),
+        frames=space.registry.frames(FrameFilter(nights=part.frames if part else {})),
+        done=space.intact_keys(part.jobs if part else None),
         detectors={one.name: detector_digest(one) for one in space.instruments},
         barriers=[Barrier(**asdict(one)) for one in space.registry.instrument_events()],
         banned=_chosen(space, choices, "banned"),
         pinned=_chosen(space, choices, "pinned"),
         keywords={name for one in space.instruments for name in one.keep},
-        made=_made_jobs(space) if request.late == "keep" else {},
+        made=_made_jobs(space, part) if request.late == "keep" else {},
+        whole=part is None,
     )
     return plan(known, request, failed)
 
@@ -54,9 +95,9 @@ def _inputs(job: JobRecord) -> tuple[JobInput, ...]:
     return tuple(JobInput(**asdict(one)) for one in job.inputs)
 
 
-def _made_jobs(space: Workspace) -> dict[tuple[str, str], list[MadeJob]]:
+def _made_jobs(space: Workspace, part: Window | None) -> dict[tuple[str, str], list[MadeJob]]:
     """With what the jobs that are done were done, by task and main input; the newest first."""
-    done = space.registry.jobs(JobFilter(states=("done",)))
+    done = space.registry.jobs(JobFilter(states=("done",), from_night=part.jobs if part else None))
     found: dict[tuple[str, str], list[MadeJob]] = {}
     for job in sorted(done, key=lambda one: one.finished_at, reverse=True):
         inputs = _inputs(job)
@@ -78,12 +119,18 @@ def make_plan(project: str, request: Request, failed: Collection[str] = frozense
     return found
 
 
-def write_plan(space: Workspace, found: Plan, failed: Collection[str] = frozenset()) -> None:
-    """Write the jobs of a plan with what they will make, and which frames wait for what."""
+def write_plan(
+    space: Workspace, found: Plan, failed: Collection[str] = frozenset(), *, whole: bool = True
+) -> None:
+    """Write the jobs of a plan with what they will make, and which frames wait for what.
+
+    Incomplete jobs that a plan of `whole` nights no longer names are forgotten.
+    """
     mark_current(space, found)
     sets = _set_ids(space, found)
     open_jobs = [job for job in found.jobs if job.state != "reused"]
-    space.registry.drop_incomplete([job.key for job in found.jobs], {_where(job) for job in found.jobs})
+    if whole:
+        space.registry.drop_incomplete([job.key for job in found.jobs], {_where(job) for job in found.jobs})
     space.registry.plan_jobs([_row(space, job, sets.get(job.key)) for job in open_jobs])
     waiting = [job for job in open_jobs if job.key not in failed]
     raw = {frame.id for job in waiting if job.main[0].job is None for frame in job.group.frames}
@@ -129,7 +176,7 @@ def link_sets(space: Workspace, found: Plan) -> None:
     """Note with each set the product that was made of it."""
     numbers = _set_ids(space, found)
     made = {one.job_key: one.id for one in space.registry.products(ProductFilter(job_keys=numbers))}
-    known = {one.id: one.product_id for one in space.registry.sets()}
+    known = {one.id: one.product_id for one in space.registry.sets(SetFilter(ids=numbers.values()))}
     changes = [
         Change(numbers[key], product_id=product)
         for key, product in made.items()
@@ -140,7 +187,8 @@ def link_sets(space: Workspace, found: Plan) -> None:
 
 def _set_ids(space: Workspace, found: Plan) -> dict[str, int]:
     """Id of the registry's set by the key of the job that was planned for it."""
-    known = {(one.step, one.frames): one.id for one in space.registry.sets()}
+    firsts = SetFilter(frames={one.frames[0] for one in found.sets if one.job is not None})
+    known = {(one.step, one.frames): one.id for one in space.registry.sets(firsts)}
     named = {one.job: known.get((one.step, one.frames)) for one in found.sets}
     return {key: number for key, number in named.items() if key is not None and number is not None}
 

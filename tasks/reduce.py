@@ -150,13 +150,13 @@ def recipe_task(project: str, job: Job, done: Collection[str] | None = None) -> 
     return _task_of(job.recipe).with_options(
         task_run_name=" ".join(word for word in words if word) + f" {job.key[:8]}",
         result_storage=space.project.store / RESULTS,
-        refresh_cache=job.key not in (space.registry.done_keys() if done is None else done),
+        refresh_cache=job.key not in (space.registry.done_among([job.key]) if done is None else done),
     )
 
 
-def done_keys(project: str) -> set[str]:
-    """Keys of the jobs that are done."""
-    return open_workspace(project).registry.done_keys()
+def done_keys(project: str, keys: Collection[str]) -> set[str]:
+    """Those of the keys whose jobs are done."""
+    return open_workspace(project).registry.done_among(keys)
 
 
 def failure(project: str, key: str) -> str:

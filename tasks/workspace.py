@@ -7,6 +7,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ccdflow.archive.jobs import JobFilter
+from ccdflow.archive.products import ProductFilter
 from ccdflow.archive.registry import Registry
 from ccdflow.archive.store import Store
 from ccdflow.cascade.instrument import Instrument
@@ -46,15 +47,15 @@ class Workspace:
     def _with_own(self) -> Mapping[str, Recipe]:
         return Recipes(RECIPES, self.cascade.recipes)
 
-    def intact_keys(self) -> set[str]:
-        """Keys of the jobs whose products are all there, as they were written.
+    def intact_keys(self, from_night: str | None = None) -> set[str]:
+        """Keys of the jobs, of all nights or from one on, whose products are all there, as they were written.
 
         A file that has not been changed since it was written is not read again; a changed one is held against
         its checksum. Jobs whose products are gone or damaged are to be done again: the registry then says so.
         """
         lost: list[int] = []
         touched: dict[int, int] = {}
-        for one in self.registry.products():
+        for one in self.registry.products(ProductFilter(from_night=from_night)):
             found = self.store.changed_ns(one.path)
             if found is not None and found == one.changed_ns:
                 continue
@@ -66,7 +67,7 @@ class Workspace:
             self.registry.touch_products(touched)
         if lost:
             self.registry.lose_products(lost, "its product is gone from the store, or damaged")
-        return self.registry.done_keys()
+        return self.registry.done_keys(from_night)
 
     def recover(self) -> None:
         """Give back the jobs of dead workers, and delete the files that they left half written.
