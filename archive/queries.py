@@ -199,7 +199,13 @@ def list_frames(session: Session, wanted: FrameFilter, limit: int | None) -> lis
     """Frames as rows for people: with furthest stage, state there, and current set."""
     listed: list[dict[str, Any]] = []
     columns = select(
-        *_COLUMNS, Frame.status, Frame.reason, Frame.version, Frame.duplicate_of, Frame.superseded_by
+        *_COLUMNS,
+        Frame.status,
+        Frame.reason,
+        Frame.version,
+        Frame.duplicate_of,
+        Frame.superseded_by,
+        Frame.registered_at,
     )
     for tests in _selections(wanted):
         rows = session.execute(columns.where(*tests)).all()

@@ -40,7 +40,7 @@ from ccdflow.recipes.recipe import Recipe
 class Request(BaseModel):
     """What is asked for; only sets of target tasks that hold a selected frame are made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     targets: tuple[str, ...] = ()
     """Tasks or tags; without any, the tasks tagged science."""

@@ -3,6 +3,7 @@
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.housekeeping import throw_away, waste
@@ -11,6 +12,7 @@ from ccdflow.tasks.workspace import open_workspace
 
 
 @flow(name="housekeeping", flow_run_name=run_name("housekeeping"))
+@form
 def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: float | None = None) -> int:
     """Verify all products and, where asked, delete superseded ones; never what anything current was made with.
 

@@ -1,17 +1,34 @@
 """Near-live: what is due is done while frames come in; whatever was not woken is swept up."""
 
-from prefect import flow
+from collections.abc import Callable
+from pathlib import Path
+
+from prefect import flow, runtime
 
 from ccdflow.cascade.jobs import Job
+from ccdflow.flows.dashboard import Publisher, publishing
 from ccdflow.flows.execute import execute, task_runner
+from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
-from ccdflow.flows.stages import run_name
 from ccdflow.tasks.draining import Drain, only_drain
+from ccdflow.tasks.nights import tonight
 from ccdflow.tasks.planning import recover
 from ccdflow.tasks.workspace import open_workspace
 
 
+def run_name(what: str) -> Callable[[], str]:
+    """What to call a flow run: what it does, for which camera, else which project, and the night of now."""
+
+    def name() -> str:
+        given = runtime.flow_run.parameters
+        where = given.get("camera") or Path(given["project"]).name
+        return f"{what} {where} {tonight(open_workspace(given['project']))}"
+
+    return name
+
+
 @flow(name="live", flow_run_name=run_name("live"), task_runner=task_runner())
+@form
 def live(
     project: str, camera: str | None = None, linger: float = 120.0, max_age_days: float = 2.0
 ) -> dict[str, str]:
@@ -38,16 +55,35 @@ def live(
         if not mine:
             return {}
         recover(project)
+        with publishing(project) as publisher:
+            drain = Drain(space, _doing(project, publisher), camera, max_age_days)
+            drain.run(linger)
+            return drain.failed
 
-        def do(jobs: list[Job]) -> dict[str, str]:
-            return execute(project, jobs).failed
 
-        drain = Drain(space, do, camera, max_age_days)
-        drain.run(linger)
-        return drain.failed
+def _doing(project: str, publisher: Publisher | None) -> Callable[[list[Job]], dict[str, str]]:
+    """What does jobs, and lets the pages of their nights follow."""
+
+    def do(jobs: list[Job]) -> dict[str, str]:
+        outcome = execute(project, jobs)
+        if publisher is not None:
+            stacks = [job.key for job in jobs if job.stage == "stack" and job.key in outcome.done]
+            publisher.tell({job.group.text("night") for job in jobs}, stacks)
+        return outcome.failed
+
+    return do
 
 
 @flow(name="sweep", flow_run_name=run_name("sweep"), task_runner=task_runner())
+@form
 def sweep(project: str, max_age_days: float = 2.0) -> dict[str, str]:
-    """Do what is due though no event came, and end; nothing where a drain is at work."""
+    """Do what is due though no event came, and end; nothing where a drain is at work.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    max_age_days : float
+        Older frames are left to `nightly`.
+    """
     return live.fn(project, None, 0.0, max_age_days)

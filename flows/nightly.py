@@ -1,16 +1,17 @@
 """A whole night, or whatever is asked for: the stages one after the other."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from ccdflow.cascade.plan import Request
+from ccdflow.flows.dashboard import artifact_key, publishing
+from ccdflow.flows.forms import form
 from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack, timed
+from ccdflow.tasks.nightlog import finished_since
 from ccdflow.tasks.planning import recover
 from ccdflow.tasks.summary import night_summaries
 
@@ -22,13 +23,8 @@ def without_heartbeat() -> Iterator[None]:
         yield
 
 
-def artifact_key(project: str, night: str) -> str:
-    """Name of a night's artifact on the server: letters, digits and hyphens, one for each project and night."""
-    words = re.sub(r"[^a-z0-9]+", "-", Path(project).name.lower()).strip("-")
-    return "-".join(word for word in (words, "night", night) if word)
-
-
 @flow(name="nightly", flow_run_name=run_name("nightly"))
+@form
 def nightly(project: str, paths: list[str] | None = None, request: Request | None = None) -> dict[str, str]:
     """Raw frames to stacks: ingest, calibrate, science, group, stack; then a summary of each night.
 
@@ -47,7 +43,8 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
         Key of each job that failed, and the sentence that says why.
     """
     wanted = timed(request)
-    with without_heartbeat():
+    started = timed(None).now or ""
+    with without_heartbeat(), publishing(project) as publisher:
         recover(project)
         if paths:
             ingest(project, paths)
@@ -55,6 +52,11 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
         failed |= science(project, wanted, failed)
         group(project, wanted)
         failed |= stack(project, wanted, failed)
-    for night, text in night_summaries(project, wanted).items():
-        create_markdown_artifact(text, key=artifact_key(project, night), description=f"Night {night}")
+        summaries = night_summaries(project, wanted)
+        if publisher is not None:
+            publisher.tell(summaries, finished_since(project, started))
+    for night, text in summaries.items():
+        create_markdown_artifact(
+            text, key=artifact_key(project, "night", night), description=f"Night {night}"
+        )
     return failed

@@ -5,11 +5,13 @@ from typing import Any, Literal
 from prefect import flow
 
 from ccdflow.cascade.plan import Request
+from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import nightly
 from ccdflow.flows.stages import run_name, timed
 
 
 @flow(name="reduce", flow_run_name=run_name("reduce"))
+@form
 def reduce(
     project: str,
     paths: list[str] | None = None,

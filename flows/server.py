@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from prefect.settings import (
@@ -12,6 +13,13 @@ from prefect.settings import (
 )
 
 from ccdflow.flows.embedded import embedded_server
+
+_EMBEDDED: ContextVar[bool] = ContextVar("embedded", default=False)
+
+
+def is_embedded() -> bool:
+    """Whether flows are recorded by a server of the program's own, which nobody looks at."""
+    return _EMBEDDED.get()
 
 
 @contextmanager
@@ -25,5 +33,7 @@ def prefect_server(scratch: Path) -> Iterator[None]:
             yield
         else:
             server = embedded_server(scratch)
+            token = _EMBEDDED.set(True)
             with temporary_settings({PREFECT_API_URL: server.wait(), PREFECT_HOME: server.home}):
                 yield
+            _EMBEDDED.reset(token)

@@ -8,6 +8,7 @@ from prefect import flow, runtime
 
 from ccdflow.cascade.plan import Request
 from ccdflow.flows.execute import execute, task_runner
+from ccdflow.flows.forms import form
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_frames
 from ccdflow.tasks.ingest import ingest_paths
@@ -35,38 +36,89 @@ def timed(request: Request | None) -> Request:
 
 
 @flow(name="ingest", flow_run_name=run_name("ingest"))
+@form
 def ingest(project: str, paths: list[str]) -> dict[str, int]:
-    """Register the frames of files and folders; gives how many were new, known, duplicate, ..."""
+    """Register the frames of files and folders; gives how many were new, known, duplicate, ...
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    paths : list of str
+        Files and folders.
+    """
     return ingest_paths(project, paths)
 
 
 @flow(name="calibrate", flow_run_name=run_name("calibrate"), task_runner=task_runner())
+@form
 def calibrate(
     project: str, request: Request | None = None, failed: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """Make the master calibrations that the request's targets need."""
+    """Make the master calibrations that the request's targets need.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    request : Request, optional
+        Targets, parameters and selection; without it, everything.
+    failed : dict, optional
+        Jobs that have failed already, by key: they are not tried again.
+    """
     return _run(project, timed(request), ("calibrate",), failed or {})
 
 
 @flow(name="science", flow_run_name=run_name("science"), task_runner=task_runner())
+@form
 def science(
     project: str, request: Request | None = None, failed: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """Make the calibrated frames that the request's targets need."""
+    """Make the calibrated frames that the request's targets need.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    request : Request, optional
+        Targets, parameters and selection; without it, everything.
+    failed : dict, optional
+        Jobs that have failed already, by key: they are not tried again.
+    """
     return _run(project, timed(request), ("calibrate", "science"), failed or {})
 
 
 @flow(name="group", flow_run_name=run_name("group"))
+@form
 def group(project: str, request: Request | None = None) -> dict[str, int]:
-    """Cut the stream of frames into sets."""
+    """Cut the stream of frames into sets.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    request : Request, optional
+        Targets, parameters and selection; without it, everything.
+    """
     return group_frames(project, timed(request))
 
 
 @flow(name="stack", flow_run_name=run_name("stack"), task_runner=task_runner())
+@form
 def stack(
     project: str, request: Request | None = None, failed: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """Make the stacks that the request asks for."""
+    """Make the stacks that the request asks for.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    request : Request, optional
+        Targets, parameters and selection; without it, everything.
+    failed : dict, optional
+        Jobs that have failed already, by key: they are not tried again.
+    """
     return _run(project, timed(request), ("calibrate", "science", "stack"), failed or {})
 
 

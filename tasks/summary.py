@@ -5,6 +5,7 @@ from collections import Counter
 from ccdflow.archive.products import ProductFilter
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.cascade.plan import Request
+from ccdflow.tasks.markdown import table
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 
@@ -24,16 +25,11 @@ def _summary(space: Workspace, night: str) -> str:
     products = Counter(one.category for one in space.registry.products(ProductFilter(night=night)))
     bad = [one for one in frames if one["status"] in ("failed", "refused", "waiting") and one["reason"]]
     lines = [f"# {space.project.directory.name}, night {night}", "", f"{len(frames)} frames", ""]
-    lines += _table("stage | state | frames", [(*key, number) for key, number in sorted(states.items())])
-    lines += _table("product | number", [*sorted(products.items())])
+    lines += table("stage | state | frames", [(*key, number) for key, number in sorted(states.items())])
+    lines += table("product | number", [*sorted(products.items())])
     if bad:
         rows: list[tuple[object, ...]] = [
             (one["id"], one["object"], one["status"], one["reason"]) for one in bad
         ]
-        lines += ["## Not done", "", *_table("frame | object | state | reason", rows)]
+        lines += ["## Not done", "", *table("frame | object | state | reason", rows)]
     return "\n".join(lines)
-
-
-def _table(heads: str, rows: list[tuple[object, ...]]) -> list[str]:
-    rule = " | ".join("---" for _ in heads.split("|"))
-    return [heads, rule, *(" | ".join(str(cell) for cell in row) for row in rows), ""]

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from threading import Event
 
+from ccdflow.tasks.nights import site_longitude
 from ccdflow.tasks.workspace import Workspace
 
 POOL = "ccdflow"
@@ -19,11 +20,8 @@ MORNING = 7.5
 
 
 def morning(space: Workspace) -> str:
-    """Cron line, in UTC, of the morning at the site: of the instrument file's longitude, else that of the frames."""
-    known = [one.site.longitude for one in space.instruments if one.site.longitude is not None]
-    mine = known[: len(space.project.instruments)]
-    longitude = mine[0] if mine else 0.0
-    minutes = round((MORNING - longitude / 15) % 24 * 60)
+    """Cron line, in UTC, of the morning at the site."""
+    minutes = round((MORNING - site_longitude(space) / 15) % 24 * 60)
     return f"{minutes % 60} {minutes // 60 % 24} * * *"
 
 

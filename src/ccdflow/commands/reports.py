@@ -1,6 +1,5 @@
 """`ccdflow report`: what a product is, on one page: picture, quality and its trend, inputs, parameters."""
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -13,6 +12,7 @@ from ccdflow.archive.products import ProductFilter, ProductRecord
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.rawfile import UnreadableFrameError, open_raw
 from ccdflow.recipes.preview import png, preview
+from ccdflow.tasks.pictures import data_uri
 from ccdflow.tasks.workspace import Workspace
 
 MOST_RAW = 12
@@ -74,7 +74,7 @@ def _picture(path: Path) -> Iterator[str]:
 
 
 def _img(picture: bytes) -> str:
-    return f'<img alt="" src="data:image/png;base64,{b64encode(picture).decode()}">'
+    return f'<img alt="" src="{data_uri(picture)}">'
 
 
 def _quality(space: Workspace, one: ProductRecord) -> Iterator[str]:
