@@ -1,9 +1,15 @@
+import json
+import re
 import time
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable
+from io import BytesIO
 from uuid import UUID
 
+import numpy as np
 import pytest
+from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -12,7 +18,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
 )
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
-from tests.flows.conftest import NIGHT, STEPS, Bench, flow_runs
+from tests.flows.conftest import FRAMES, NIGHT, STEPS, Bench, flow_runs
 
 from ccdflow.cascade.plan import Request
 from ccdflow.flows.nightly import nightly
@@ -114,13 +120,54 @@ def test_the_stages_do_the_jobs_of_their_stage(observed: Bench) -> None:
     assert where == calibrate | {("science", "science"), ("stack", "stack")}
 
 
+def pages(run: UUID) -> dict[str, Artifact]:
+    """What stands on the artifacts of a flow run, by the first words of their keys behind the project's."""
+    return {str(one.key).removeprefix("project-").split("-")[0]: one for one in artifacts(run)}
+
+
 def test_each_night_has_one_summary(observed: Bench) -> None:
-    (summary,) = artifacts(runs_of(observed)["nightly"].id)
+    summary = pages(runs_of(observed)["nightly"].id)["night"]
     assert (summary.key, summary.type) == (f"project-night-{NIGHT}", "markdown")
     text = str(summary.data)
     assert "10 frames" in text
     for category, number in (("master_bias", 1), ("master_flat", 1), ("science", 3), ("stack", 1)):
         assert f"{category} | {number}" in text
+
+
+def test_each_camera_has_an_observing_log_of_its_night(observed: Bench) -> None:
+    log = pages(runs_of(observed)["nightly"].id)["log"]
+    assert (log.key, log.type) == (f"project-log-{NIGHT}-sim1-cam1", "table")
+    rows = json.loads(log.data)
+    assert [row["class"] for row in rows] == [kind for kind, number in FRAMES.items() for _ in range(number)]
+    known = {one.id: one for one in observed.space.registry.frames()}
+    products = {f"p{one.id}": one.category for one in observed.space.registry.products()}
+    for row in rows:
+        frame = known[int(row["frame"][1:])]
+        assert (row["object"], row["exposure"]) == (frame.object, frame.exptime)
+    science = [row for row in rows if row["class"] == "science"]
+    assert {row["state"] for row in science} == {"stack done"}
+    assert [sorted(products[one] for one in row["product"].split()) for row in science] == [
+        ["science", "stack"]
+    ] * 3
+    assert len({row["set"] for row in science} - {""}) == 1
+
+
+def test_a_camera_s_page_tells_ledger_latency_and_shows_the_last_stack(observed: Bench) -> None:
+    page = str(pages(runs_of(observed)["nightly"].id)["camera"].data)
+    assert "10 frames" in page and "science | stack done | 3" in page
+    assert "From insert to calibrated frame: half within " in page
+    assert page.count("(data:image/png;base64,") == 1 and "## Not done" not in page
+
+
+def test_a_stack_s_page_shows_its_picture_and_numbers(observed: Bench) -> None:
+    page = pages(runs_of(observed)["nightly"].id)["stack"]
+    stack = observed.product("stack")
+    assert f"Stack p{stack.id}" in str(page.description)
+    (picture,) = re.findall(r"data:image/png;base64,([^)]*)\)", str(page.data))
+    grey = np.asarray(Image.open(BytesIO(b64decode(picture))))
+    assert grey.shape == (96, 96) and np.ptp(grey) > 100
+    for name, value in stack.quality.items():
+        assert f"{name} | {value:.6g}" in str(page.data)
 
 
 def test_a_failed_job_is_a_failed_task_run_and_stands_in_the_summary(server: str, fresh: Bench) -> None:
@@ -130,7 +177,9 @@ def test_a_failed_job_is_a_failed_task_run_and_stands_in_the_summary(server: str
     (key,) = nightly(str(fresh.project))
     runs = [run for run in flow_runs() if run.parameters.get("project") == str(fresh.project)]
     last = [run for run in runs if run.name.startswith("nightly")][-1]
-    (summary,) = artifacts(last.id)
+    found = pages(last.id)
+    summary, page = found["night"], found["camera"]
+    assert "## Not done" in str(page.data) and f"failed | {bad} can't be read" in str(page.data)
     assert "## Not done" in str(summary.data)
     assert f"{bad.name} can't be read" in str(summary.data)
     tasks = task_runs(fresh, 4)

@@ -1,0 +1,109 @@
+"""What the Prefect server shows of a night: artifacts that are written anew as the night goes on."""
+
+import re
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from pathlib import Path
+from time import monotonic
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from ccdflow.archive.products import ProductFilter
+from ccdflow.flows.server import is_embedded
+from ccdflow.tasks.nightlog import cameras_of, night_page, observing_log, stack_page
+from ccdflow.tasks.workspace import open_workspace
+
+OFTEN = 60.0
+"""Seconds between two writings of the same pages while a drain is at work."""
+
+
+def artifact_key(project: str, *words: str) -> str:
+    """Name of an artifact on the server: letters, digits and hyphens, beginning with the project's."""
+    text = " ".join([Path(project).name, *words]).lower()
+    return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
+
+
+def publish_nights(project: str, nights: Collection[str]) -> None:
+    """Write the observing log and the page of each camera and night."""
+    space = open_workspace(project)
+    for night in sorted(nights):
+        for telescope, camera in cameras_of(space, night):
+            name = "/".join(word for word in (telescope, camera) if word)
+            log = observing_log(space, night, name)
+            told = f"{name}, night {night}"
+            create_table_artifact(
+                log, key=artifact_key(project, "log", night, name), description=f"Observing log: {told}"
+            )
+            page = night_page(space, night, name)
+            create_markdown_artifact(page, key=artifact_key(project, "camera", night, name), description=told)
+
+
+def publish_stacks(project: str, keys: Collection[str]) -> None:
+    """Write a page with picture and numbers for each stack that these jobs made."""
+    space = open_workspace(project)
+    for one in space.registry.products(ProductFilter(job_keys=keys)):
+        if one.category == "stack":
+            words = one.telescope, one.camera, one.object, one.filter
+            told = " ".join(word for word in words if word)
+            key = artifact_key(project, "stack", one.night, told, one.obsdate[11:19])
+            create_markdown_artifact(
+                stack_page(space, one), key=key, description=f"Stack p{one.id}: {told}, {one.night}"
+            )
+
+
+class Publisher:
+    """Writes pages beside the work of a flow run, one set of them at a time, and never stops that work."""
+
+    def __init__(self, project: str) -> None:
+        self.project = project
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
+        self._running: Future[None] | None = None
+        self._nights: set[str] = set()
+        self._stacks: set[str] = set()
+        self._last = -OFTEN
+
+    def tell(self, nights: Collection[str], stacks: Collection[str]) -> None:
+        """Note what has changed; pages are written now and then."""
+        self._nights |= {night for night in nights if night}
+        self._stacks |= set(stacks)
+        busy = self._running is not None and not self._running.done()
+        if not busy and monotonic() - self._last >= OFTEN:
+            self._write()
+
+    def _write(self) -> None:
+        self._last = monotonic()
+        nights, self._nights = self._nights, set()
+        stacks, self._stacks = self._stacks, set()
+        if nights or stacks:
+            work = copy_context().run
+            self._running = self._pool.submit(work, self._publish, nights, stacks)
+
+    def _publish(self, nights: Collection[str], stacks: Collection[str]) -> None:
+        try:
+            publish_stacks(self.project, stacks)
+            publish_nights(self.project, nights)
+        except Exception as error:  # a page is not worth a frame: the next one tells what this one would have
+            get_run_logger().warning(f"a page of the dashboard was not written: {error}")
+
+    def close(self) -> None:
+        """Write what is left, and wait for it."""
+        if self._running is not None:
+            self._running.result()
+        self._write()
+        self._pool.shutdown()
+
+
+@contextmanager
+def publishing(project: str) -> Iterator[Publisher | None]:
+    """A publisher for the run of a flow; none on an embedded server, which nobody looks at."""
+    if is_embedded():
+        yield None
+        return
+    publisher = Publisher(project)
+    try:
+        yield publisher
+    finally:
+        publisher.close()
