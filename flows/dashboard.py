@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from ccdflow.archive.products import ProductFilter
 from ccdflow.flows.server import is_embedded
-from ccdflow.tasks.nightlog import cameras_of, night_page, observing_log, stack_page
+from ccdflow.tasks.nightlog import cameras_of, night_page, observing_log, stack_page, unreadable
 from ccdflow.tasks.workspace import open_workspace
 
 OFTEN = 60.0
@@ -29,6 +29,9 @@ def artifact_key(project: str, *words: str) -> str:
 def publish_nights(project: str, nights: Collection[str]) -> None:
     """Write the observing log and the page of each camera and night."""
     space = open_workspace(project)
+    if refused := unreadable(space):
+        told = "Frames of which not even the night is known"
+        create_table_artifact(refused, key=artifact_key(project, "unreadable"), description=told)
     for night in sorted(nights):
         for telescope, camera in cameras_of(space, night):
             name = "/".join(word for word in (telescope, camera) if word)

@@ -15,6 +15,8 @@ from ccdflow.tasks.workspace import Workspace, open_workspace
 
 PICTURES = 4
 """Stacks, or else calibrated frames, whose pictures a night's page shows: the last ones."""
+LISTED = 100
+"""Refused frames that are named."""
 NOT_DONE = ("failed", "incomplete", "refused")
 
 Row = dict[str, Any]
@@ -24,6 +26,21 @@ def cameras_of(space: Workspace, night: str) -> list[tuple[str, str]]:
     """Telescopes and cameras that took frames in a night."""
     found = space.registry.frames(FrameFilter(night=night, keywords=()))
     return sorted({(one.telescope, one.camera) for one in found})
+
+
+def unreadable(space: Workspace) -> list[Row]:
+    """The last frames that were refused with so little known that they belong to no night."""
+    found = space.registry.list_frames(FrameFilter(night="", status=("refused",)))
+    found.sort(key=lambda one: one["id"], reverse=True)
+    return [
+        {
+            "frame": f"f{one['id']}",
+            "file": one["path"],
+            "since": one["registered_at"][:19],
+            "reason": one["reason"],
+        }
+        for one in found[:LISTED]
+    ]
 
 
 def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
