@@ -1,6 +1,6 @@
 """Near-live: what is due is done while frames come in; whatever was not woken is swept up."""
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from ccdflow.cascade.jobs import Job
 from ccdflow.flows.execute import execute, task_runner
@@ -35,15 +35,17 @@ def live(
     """
     space = open_workspace(project)
     with without_heartbeat(), only_drain(space, camera) as mine:
-        if not mine:
+        if mine is None:
             return {}
         recover(project)
 
         def do(jobs: list[Job]) -> dict[str, str]:
-            return execute(project, jobs).failed
+            return execute(project, jobs, may_go_on=lambda: not mine.lost).failed
 
-        drain = Drain(space, do, camera, max_age_days)
+        drain = Drain(space, do, camera, max_age_days, mine.is_held)
         drain.run(linger)
+        if mine.lost:
+            get_run_logger().warning(mine.lost)
         return drain.failed
 
 
