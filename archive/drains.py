@@ -26,6 +26,12 @@ def take(session: Session, name: str, owner: str, lease: float) -> bool:
     return bool(session.execute(wanted.returning(Drain.name)).all())
 
 
+def stay(session: Session, name: str, owner: str) -> bool:
+    """Show a sign of life as the drain of a stream; false where it is another's by now."""
+    mine = update(Drain).where(Drain.name == name, Drain.owner == owner).values(heartbeat=clock())
+    return bool(session.execute(mine.returning(Drain.name)).all())
+
+
 def leave(session: Session, name: str, owner: str) -> None:
     """Be the drain of a stream no longer."""
     session.execute(delete(Drain).where(Drain.name == name, Drain.owner == owner))

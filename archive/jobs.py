@@ -16,6 +16,8 @@ from ccdflow.archive.models import Job, JobInput, Product, table
 from ccdflow.archive.owners import is_dead
 
 JobState = Literal["planned", "running", "done", "failed", "incomplete", "refused"]
+Whereabouts = Literal["free", "elsewhere", "done", "failed"]
+"""What a job is to a worker: to be claimed, in the hands of another, or over, for better or worse."""
 
 _MANY = 5000
 
@@ -300,6 +302,29 @@ _MADE = table(Product).c
 _OUTPUTS_OF = (
     select(_MADE.category, _MADE.path).where(_MADE.job_key == bindparam("its_key")).order_by(_MADE.id)
 )
+
+
+def whereabouts(session: Session, keys: Collection[str], lease: float) -> dict[str, Whereabouts]:
+    """What these jobs are to a worker that might claim them."""
+    found: dict[str, Whereabouts] = {}
+    for some in batches(sorted(set(keys)), _MANY):
+        columns = select(Job.key, Job.state, Job.owner, Job.heartbeat).where(Job.key.in_(some))
+        for key, state, owner, heartbeat in session.execute(columns):
+            if state == "running":
+                silent = (heartbeat or 0.0) < clock() - lease or is_dead(owner)
+                found[key] = "free" if silent else "elsewhere"
+            else:
+                found[key] = _OVER.get(state, "failed")
+    return found
+
+
+_OVER: Mapping[str, Whereabouts] = {"planned": "free", "done": "done"}
+
+
+def holds(session: Session, key: str, owner: str) -> bool:
+    """Whether a job is in the hands of an owner."""
+    held = select(Job.key).where(Job.key == key, Job.owner == owner, Job.state == "running")
+    return session.execute(held).first() is not None
 
 
 def beat(session: Session, held: Collection[tuple[str, str]]) -> None:

@@ -26,7 +26,15 @@ from ccdflow.archive.choices import ChoiceRecord, Verdict
 from ccdflow.archive.database import Database, now
 from ccdflow.archive.exposures import Ungrouped
 from ccdflow.archive.frames import NewFrame, Registered
-from ccdflow.archive.jobs import Begun, Claim, JobFilter, JobRecord, PlannedJob
+from ccdflow.archive.jobs import (
+    Begun,
+    Claim,
+    JobFilter,
+    JobRecord,
+    LeaseLostError,
+    PlannedJob,
+    Whereabouts,
+)
 from ccdflow.archive.listening import Ear
 from ccdflow.archive.outbox import EventRecord, InstrumentChange, StageState
 from ccdflow.archive.products import Made, ProductFilter, ProductRecord
@@ -338,6 +346,23 @@ class Registry:
         with self.database.write() as session:
             return products.finish(session, key, owner, made)
 
+    def ensure_held(self, key: str, owner: str) -> None:
+        """Do nothing if a job is still in the hands of `owner`.
+
+        Raises
+        ------
+        LeaseLostError
+            If it is not.
+        """
+        with self.database.read() as session:
+            if not jobs.holds(session, key, owner):
+                raise LeaseLostError(f"job {key[:8]} is not {owner}'s any more: what it made does not count")
+
+    def whereabouts(self, keys: Collection[str], lease_seconds: float) -> dict[str, Whereabouts]:
+        """Which of these jobs are free, in the hands of another worker, done or failed."""
+        with self.database.read() as session:
+            return jobs.whereabouts(session, keys, lease_seconds)
+
     def fail(self, key: str, owner: str, reason: str) -> bool:
         """Record why a job failed; False where it is no longer this owner's."""
         return self._set(key, owner, state="failed", reason=reason, heartbeat=None, finished_at=now())
@@ -551,6 +576,11 @@ class Registry:
         """Become the drain of a stream, or stay it; false while another one is alive."""
         with self.database.write() as session:
             return drains.take(session, name, owner, lease_seconds)
+
+    def stay_drain(self, name: str, owner: str) -> bool:
+        """Show a sign of life as the drain of a stream; false where it is another's by now."""
+        with self.database.write() as session:
+            return drains.stay(session, name, owner)
 
     def leave_drain(self, name: str, owner: str) -> None:
         """Be the drain of a stream no longer."""

@@ -81,7 +81,13 @@ class Store:
             raise ValueError(f"{path!r} is no path below the store {self.root}")
         return self.root / relative
 
-    def write(self, path: str, key: str, write: Callable[[HashingFile], None]) -> Stored:
+    def write(
+        self,
+        path: str,
+        key: str,
+        write: Callable[[HashingFile], None],
+        check: Callable[[], None] = lambda: None,
+    ) -> Stored:
         """Put a file into the store, whole or not at all; a file that is there is replaced.
 
         Parameters
@@ -92,6 +98,8 @@ class Store:
             Key of the job that writes; the temporary file's name holds it, so that one can tell whose it was.
         write : callable
             Writes the content into the open file that it is given.
+        check : callable
+            Called when all is written, right before the file takes its name: where it raises, nothing has changed.
         """
         target = self.absolute(path)
         changed = {target.parent, *(one.parent for one in target.parents if not one.exists())}
@@ -102,6 +110,7 @@ class Store:
                 write(stream)
                 os.fsync(file.fileno())
                 digest, size = stream.digest(), stream.size
+            check()
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)

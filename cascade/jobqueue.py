@@ -70,6 +70,7 @@ class JobQueue:
         self._ready: list[tuple[Rank, str]] = []
         self._released = 0
         self._running: dict[str, Needs] = {}
+        self._aside: set[str] = set()
         for key, parents in self._lacks.items():
             self._levels[key] = max((self._levels[one] + 1 for one in parents), default=0)
             if not parents:
@@ -96,7 +97,8 @@ class JobQueue:
 
     def finish(self, key: str, *, done: bool) -> None:
         """A job has ended; where it is done, what only waited for it is ready. Else what depends on it is left."""
-        del self._running[key]
+        self._running.pop(key, None)
+        self._aside.discard(key)
         released = []
         for child in self._children.get(key, ()) if done else ():
             self._lacks[child].discard(key)
@@ -106,9 +108,24 @@ class JobQueue:
         for child in released:
             self._add(child)
 
+    def set_aside(self, key: str) -> None:
+        """A job that was taken is in other hands: it needs no room here, and what depends on it waits."""
+        del self._running[key]
+        self._aside.add(key)
+
+    def bring_back(self, key: str) -> None:
+        """A job that was set aside is to be done here after all."""
+        self._aside.remove(key)
+        self._add(key)
+
+    @property
+    def aside(self) -> frozenset[str]:
+        """Keys of the jobs that were set aside and have not ended."""
+        return frozenset(self._aside)
+
     @property
     def running(self) -> int:
-        """How many jobs were taken and have not ended."""
+        """How many jobs were taken, are not set aside and have not ended."""
         return len(self._running)
 
     def _add(self, key: str) -> None:

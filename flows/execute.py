@@ -1,9 +1,9 @@
 """Jobs in order: each as soon as what it takes is there, as many at once as the machine has cores."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from prefect.futures import PrefectFuture
@@ -14,10 +14,13 @@ from ccdflow.cascade.jobs import Job
 from ccdflow.recipes.threads import cores
 from ccdflow.tasks.machine import job_queue
 from ccdflow.tasks.memory import keep_memory
-from ccdflow.tasks.reduce import done_keys, failure, recipe_task
+from ccdflow.tasks.reduce import ELSEWHERE, done_keys, failure, recipe_task, whereabouts
 
 THREADS = cores()
 """Threads of a flow's task runner: one for each core, since recipes let go of the interpreter while they work."""
+
+LOOK = 0.3
+"""Seconds between two looks at jobs that others do."""
 
 
 def task_runner() -> Any:
@@ -37,49 +40,94 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def execute(directory: str, jobs: Iterable[Job], order: Order | None = None) -> Outcome:
+def execute(
+    directory: str,
+    jobs: Iterable[Job],
+    order: Order | None = None,
+    may_go_on: Callable[[], bool] = lambda: True,
+) -> Outcome:
     """Run `jobs`; each is submitted once the jobs are done whose products it takes, and there is room for it.
 
     A job whose parent failed is left undone: the next planning finds it another parent or says what is missing.
+    What another worker does meanwhile is left to it, and waited for behind all else. Once `may_go_on` says no, what
+    runs is ended and nothing begun.
     """
     keep_memory()
-    return _Execution(directory, list(jobs), order).run()
+    return _Execution(directory, list(jobs), order, may_go_on).run()
 
 
 class _Execution:
-    """The queue of jobs, and those that were submitted."""
+    """The queue of jobs, those that were submitted, and those that others do."""
 
-    def __init__(self, directory: str, jobs: Sequence[Job], order: Order | None) -> None:
-        self.directory = directory
+    def __init__(
+        self, directory: str, jobs: Sequence[Job], order: Order | None, may_go_on: Callable[[], bool]
+    ) -> None:
+        self.directory, self.may_go_on = directory, may_go_on
         self.done = done_keys(directory, {job.key for job in jobs})
         self.queue = job_queue(directory, jobs, order)
         self.finished: Finished = SimpleQueue()
         self.outcome = Outcome()
+        self.is_shared = False
 
     def run(self) -> Outcome:
-        """Submit and wait until nothing runs and nothing can."""
+        """Submit and wait until nothing runs, here or elsewhere, and nothing can."""
         self._submit()
-        while self.queue.running:
-            key, future = self.finished.get()
-            self.queue.finish(key, done=_note(self.directory, key, future, self.outcome))
+        while self.queue.running or (self.queue.aside and self.may_go_on()):
+            try:
+                key, future = self.finished.get(timeout=LOOK if self.queue.aside else None)
+            except Empty:
+                self._look_elsewhere()
+            else:
+                self._note(key, future)
             self._submit()
         return self.outcome
 
     def _submit(self) -> None:
         """Keep some jobs waiting at the threads, not all: each takes memory from when it is submitted."""
-        while (job := self.queue.take()) is not None:
+        while self.may_go_on() and (job := self.queue.take()) is not None:
+            if self.is_shared and self._is_taken(job.key):
+                continue
             future = recipe_task(self.directory, job, self.done).submit(self.directory, job.key)
             future.add_done_callback(partial(self._report, job.key))
 
     def _report(self, key: str, future: PrefectFuture[Any]) -> None:
         self.finished.put((key, future))
 
+    def _note(self, key: str, future: PrefectFuture[Any]) -> None:
+        """Note what became of a job."""
+        future.wait()  # until then `state` asks the server, which may not have heard yet
+        if future.state.name == ELSEWHERE:
+            self.is_shared = (
+                True  # from now on it is asked before, so that others' jobs make no task runs here
+            )
+            self.queue.set_aside(key)
+        elif future.state.is_completed():
+            self._finish(key)
+        else:
+            self._finish(key, failure(self.directory, key) or str(future.state.message))
 
-def _note(directory: str, key: str, future: PrefectFuture[Any], outcome: Outcome) -> bool:
-    """Note what became of a job; true if it is done."""
-    future.wait()  # until then `state` asks the server, which may not have heard yet
-    if future.state.is_completed():
-        outcome.done.add(key)
-        return True
-    outcome.failed[key] = failure(directory, key) or str(future.state.message)
-    return False
+    def _is_taken(self, key: str) -> bool:
+        """Whether another worker does a job or has done it; then that is noted."""
+        where = whereabouts(self.directory, [key]).get(key)
+        if where == "elsewhere":
+            self.queue.set_aside(key)
+        elif where == "done":
+            self._finish(key)
+        return where in ("elsewhere", "done")
+
+    def _look_elsewhere(self) -> None:
+        """See what has become of the jobs that others do; a job whose worker is silent or dead is done here."""
+        for key, where in whereabouts(self.directory, self.queue.aside).items():
+            if where == "free":
+                self.queue.bring_back(key)
+            elif where == "done":
+                self._finish(key)
+            elif where == "failed":
+                self._finish(key, failure(self.directory, key) or "it failed elsewhere")
+
+    def _finish(self, key: str, problem: str = "") -> None:
+        if problem:
+            self.outcome.failed[key] = problem
+        else:
+            self.outcome.done.add(key)
+        self.queue.finish(key, done=not problem)

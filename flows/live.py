@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from prefect import flow, runtime
+from prefect import flow, get_run_logger, runtime
 
 from ccdflow.cascade.jobs import Job
 from ccdflow.flows.dashboard import Publisher, publishing
@@ -52,20 +52,25 @@ def live(
     """
     space = open_workspace(project)
     with without_heartbeat(), only_drain(space, camera) as mine:
-        if not mine:
+        if mine is None:
             return {}
         recover(project)
         with publishing(project) as publisher:
-            drain = Drain(space, _doing(project, publisher), camera, max_age_days)
+            do = _doing(project, publisher, lambda: not mine.lost)
+            drain = Drain(space, do, camera, max_age_days, mine.is_held)
             drain.run(linger)
-            return drain.failed
+        if mine.lost:
+            get_run_logger().warning(mine.lost)
+        return drain.failed
 
 
-def _doing(project: str, publisher: Publisher | None) -> Callable[[list[Job]], dict[str, str]]:
+def _doing(
+    project: str, publisher: Publisher | None, may_go_on: Callable[[], bool]
+) -> Callable[[list[Job]], dict[str, str]]:
     """What does jobs, and lets the pages of their nights follow."""
 
     def do(jobs: list[Job]) -> dict[str, str]:
-        outcome = execute(project, jobs)
+        outcome = execute(project, jobs, may_go_on=may_go_on)
         if publisher is not None:
             stacks = [job.key for job in jobs if job.stage == "stack" and job.key in outcome.done]
             publisher.tell({job.group.text("night") for job in jobs}, stacks)

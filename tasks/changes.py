@@ -15,8 +15,11 @@ DEPTH = 4
 def mark_superseded(space: Workspace, made: Sequence[Job]) -> int:
     """Mark products of the same frames, by the same step and parameters, that were made with other inputs.
 
-    They stay. What was made last is marked no longer, if it ever was. Gives how many were marked.
+    They stay. What was made last is marked no longer, if it ever was. Jobs of `made` that were not done after all,
+    as where what they take failed, make nothing give way. Gives how many were marked.
     """
+    states = space.registry.whereabouts([job.key for job in made], space.project.keep_alive)
+    made = [job for job in made if states.get(job.key) == "done"]
     if not made:
         return 0
     frames = {frame.id for job in made for frame in job.group.frames}

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow.archive.owners import this_owner
 from ccdflow.cascade.jobs import Job
@@ -36,23 +38,40 @@ def live_request(camera: str | None, max_age_days: float) -> Request:
     )
 
 
+class DrainLease:
+    """The right to drain a stream, which another gets where this process gives no sign of life for too long."""
+
+    def __init__(self, space: Workspace, name: str, owner: str) -> None:
+        self.space, self.name, self.owner = space, name, owner
+        self.lost = ""
+
+    def is_held(self) -> bool:
+        """Give a sign of life; false once another has had the stream, even if that has left it since."""
+        if not self.lost and not self.space.registry.stay_drain(self.name, self.owner):
+            now = self.space.registry.drains(self.space.project.keep_alive).get(self.name, "nobody")
+            silent = f"after more than {self.space.project.keep_alive:g} s without a sign of life"
+            self.lost = f"lost the drain {self.name!r} {silent}: {now} has it; this one ends"
+        return not self.lost
+
+
 @contextmanager
-def only_drain(space: Workspace, camera: str | None) -> Iterator[bool]:
-    """Be the only one who drains a stream; false where another does."""
+def only_drain(space: Workspace, camera: str | None) -> Iterator[DrainLease | None]:
+    """Be the only one who drains a stream; None where another does."""
     name, owner, lease = stream_name(camera), this_owner(), space.project.keep_alive
     if not space.registry.drain(name, owner, lease):
-        yield False
+        yield None
         return
-    stop = Event()
+    stop, mine = Event(), DrainLease(space, name, owner)
 
     def beat() -> None:
-        while not stop.wait(lease / BEATS):
-            space.registry.drain(name, owner, lease)
+        while not stop.wait(lease / BEATS) and not mine.lost:
+            with suppress(SQLAlchemyError):  # the next one comes before the lease ends
+                mine.is_held()
 
     thread = Thread(target=beat, name="drain", daemon=True)
     thread.start()
     try:
-        yield True
+        yield mine
     finally:
         stop.set()
         thread.join()
@@ -72,6 +91,8 @@ class Drain:
         CAMERA or TELESCOPE/CAMERA; None for all.
     max_age_days : float
         Older frames are left to ``nightly``.
+    may_go_on : callable
+        Asked before each round; once it says no, the drain ends.
     """
 
     def __init__(
@@ -80,7 +101,9 @@ class Drain:
         do: Callable[[list[Job]], dict[str, str]],
         camera: str | None = None,
         max_age_days: float = 2.0,
+        may_go_on: Callable[[], bool] = lambda: True,
     ) -> None:
+        self.may_go_on = may_go_on
         self.space, self.do, self.camera, self.max_age_days = space, do, camera, max_age_days
         self.failed: dict[str, str] = {}
         self.done = 0
@@ -89,10 +112,10 @@ class Drain:
         self._level = 0
 
     def run(self, linger: float) -> None:
-        """Do what is due until nothing has come for `linger` seconds, and nothing is left."""
+        """Do what is due until nothing has come for `linger` seconds, and nothing is left; or it may not go on."""
         with self.space.registry.ear() as ear:
             last = time.monotonic()
-            while True:
+            while self.may_go_on():
                 if self.round():
                     last = time.monotonic()
                     continue

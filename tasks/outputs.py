@@ -39,12 +39,19 @@ def store_result(
     return made
 
 
+def _ensure_held(space: Workspace, job: JobRecord) -> None:
+    """Let nobody write whose job another has taken over: he was stopped, or cut off, for longer than its lease."""
+    if job.owner:
+        space.registry.ensure_held(job.key, job.owner)
+
+
 def _store(space: Workspace, job: JobRecord, inputs: JobInputs, one: tuple[str, str, Output]) -> Made:
     category, path, output = one
     origin = inputs.origin(job.key, job.recipe, job.version)
     cards = {**origin.cards, CATEGORY: (category, "what this product is")}
     origin = replace(origin, worst_level=job.worst_level, cards=cards)
-    stored = space.store.write(path, job.key, partial(write_product, output=output, origin=origin))
+    write = partial(write_product, output=output, origin=origin)
+    stored = space.store.write(path, job.key, write, partial(_ensure_held, space, job))
     return Made(
         category=category,
         path=stored.path,

@@ -1,16 +1,17 @@
 """One job as a Prefect task: claim, read, call one recipe, write, finish."""
 
-import time
 from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
 from prefect import get_run_logger
 from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
+from prefect.states import Cancelled
 from prefect.tasks import Task
 
-from ccdflow.archive.jobs import Begun, JobRecord, LeaseLostError
+from ccdflow.archive.jobs import Begun, JobRecord, LeaseLostError, Whereabouts
 from ccdflow.archive.owners import this_owner
 from ccdflow.archive.products import Made
 from ccdflow.cascade.jobs import Job
@@ -34,8 +35,14 @@ def job_key_of(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
     return str(parameters["key"])
 
 
-def reduce_job(project: str, key: str) -> Record:
+ELSEWHERE = "Elsewhere"
+"""Name of the state of a task run that has left its job to another worker."""
+
+
+def reduce_job(project: str, key: str) -> Record | State[Any]:
     """Do one job, unless it is done: claim it, read its inputs, call its recipe, write its products, finish.
+
+    Where another worker does it, or has taken it over, the run ends at once in the state `ELSEWHERE`.
 
     Raises
     ------
@@ -43,13 +50,18 @@ def reduce_job(project: str, key: str) -> Record:
         What the recipe raises; the registry then holds the sentence, and the job is failed.
     """
     space = open_workspace(project)
-    while (record := _do_or_find_done(space, key)) is None:
-        time.sleep(0.2)
-    return record
+    record = _do_or_find_done(space, key)
+    if record is not None:
+        return record
+    job = space.registry.job(key)
+    message = (
+        f"{job.owner} does it" if job is not None and job.state == "running" else "another worker does it"
+    )
+    return Cancelled(name=ELSEWHERE, message=message)
 
 
 def _do_or_find_done(space: Workspace, key: str) -> Record | None:
-    """Do the job if nobody else does; None while another works on it."""
+    """Do the job if nobody else does; None where another works on it or has taken it over."""
     owner, stages = this_owner(), _stages(space)
     begun = space.registry.begin(key, owner, space.project.keep_alive, stages)
     if begun is None:
@@ -60,12 +72,26 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
             made = _do(space, begun)
         ids = space.registry.complete(begun, owner, made, stages)
     except LeaseLostError:
+        _tell_lost(space, begun)
         return None
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        space.registry.give_up(begun, owner, reason, stages)
-        raise
+        if space.registry.give_up(begun, owner, reason, stages):
+            raise
+        _tell_lost(space, begun, reason)
+        return None
     return _record(key, ids, made)
+
+
+def _tell_lost(space: Workspace, begun: Begun, reason: str = "") -> None:
+    """Say that a job was taken over while this worker was stopped, cut off or too slow to give signs of life."""
+    now = space.registry.job(begun.job.key)
+    holder = f"{now.owner} has it ({now.state})" if now is not None and now.owner else "it was given back"
+    get_run_logger().warning(
+        f"lost job {begun.job.key[:8]} ({begun.job.step}) after more than {space.project.keep_alive:g} s without a "
+        f"sign of life: {holder}; what was made of it here does not count"
+        + (f" ({reason})" if reason else "")
+    )
 
 
 def _tag(job: JobRecord) -> None:
@@ -126,7 +152,7 @@ def _stages(space: Workspace) -> dict[str, str]:
 
 
 @cache
-def _task_of(recipe: str) -> Task[[str, str], Record]:
+def _task_of(recipe: str) -> Task[[str, str], Any]:
     """The task that runs the jobs of a recipe."""
     return Task(
         reduce_job,
@@ -137,7 +163,7 @@ def _task_of(recipe: str) -> Task[[str, str], Record]:
     )
 
 
-def recipe_task(project: str, job: Job, done: Collection[str] | None = None) -> Task[[str, str], Record]:
+def recipe_task(project: str, job: Job, done: Collection[str] | None = None) -> Task[[str, str], Any]:
     """The task of a job's recipe, named for the dashboard like a line of an observing log.
 
     A record of work whose product is gone or damaged does not count: the task is then run again. `done` are the
@@ -157,6 +183,12 @@ def recipe_task(project: str, job: Job, done: Collection[str] | None = None) -> 
 def done_keys(project: str, keys: Collection[str]) -> set[str]:
     """Those of the keys whose jobs are done."""
     return open_workspace(project).registry.done_among(keys)
+
+
+def whereabouts(project: str, keys: Collection[str]) -> dict[str, Whereabouts]:
+    """Which of these jobs are free, in the hands of another worker, done or failed."""
+    space = open_workspace(project)
+    return space.registry.whereabouts(keys, space.project.keep_alive)
 
 
 def failure(project: str, key: str) -> str:

@@ -1,6 +1,5 @@
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +10,7 @@ import pytest
 
 from ccdflow.archive.frames import NewFrame
 from ccdflow.archive.jobs import InputRecord, JobFilter, LeaseLostError, PlannedJob
-from ccdflow.archive.owners import is_dead, started, this_owner
+from ccdflow.archive.owners import is_dead, started, this_host, this_owner
 from ccdflow.archive.products import Made, ProductFilter
 from ccdflow.archive.registry import Registry
 from ccdflow.archive.sets import NewSet
@@ -161,7 +160,7 @@ def test_released_job_waits_again(registry: Registry, frames: list[int]) -> None
 def dead_owner() -> str:
     """A process that has worked and was killed."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
-        owner = f"{socket.gethostname()}:{process.pid}:{started(process.pid)}:1"
+        owner = f"{this_host()}:{process.pid}:{started(process.pid)}:1"
         assert not is_dead(owner)
         process.send_signal(signal.SIGKILL)
     return owner
@@ -178,8 +177,9 @@ def test_job_of_a_killed_process_is_taken_over_at_once(registry: Registry, frame
 
 def test_owner_is_dead_where_another_process_has_its_number() -> None:
     assert not is_dead(this_owner())
-    assert is_dead(f"{socket.gethostname()}:{os.getpid()}:12345:1")
+    assert is_dead(f"{this_host()}:{os.getpid()}:12345:1")
     assert not is_dead("another-host:1:12345:1")
+    assert not is_dead(f"{this_host()[:-6]}000000:1:12345:1")  # of that name, with process ids of its own
     assert not is_dead("worker")
 
 

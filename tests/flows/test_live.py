@@ -89,7 +89,7 @@ def test_old_frames_are_left_to_the_night(fresh: Bench) -> None:
 def test_one_drain_at_a_time(fresh: Bench) -> None:
     insert(fresh, *frames(fresh))
     with only_drain(fresh.space, None) as mine:
-        assert mine
+        assert mine is not None
         other = threading.Thread(target=lambda: found.append(_is_mine(fresh)))
         found: list[bool] = []
         other.start()
@@ -103,7 +103,7 @@ def test_one_drain_at_a_time(fresh: Bench) -> None:
 
 def _is_mine(bench: Bench) -> bool:
     with only_drain(bench.space, None) as mine:
-        return mine
+        return mine is not None
 
 
 def test_the_bridge_tells_the_server_once_what_happened(server: str, fresh: Bench) -> None:
