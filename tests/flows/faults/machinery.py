@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -26,6 +26,7 @@ AGE = 100_000.0
 """Days: the frames of the tests are old."""
 PATIENCE = 180.0
 """Seconds after which a test counts as stuck."""
+NOBODY: Mapping[str, int] = MappingProxyType({})
 HERE = Path(__file__).parent
 DYING = HERE / "dying.py"
 CLASSES = ("bias", "dark", "flat", "science")
@@ -89,7 +90,7 @@ def strays(bench: Bench) -> list[str]:
     return sorted(path for path in files - known if not path.startswith(".results/"))
 
 
-def whole(bench: Bench, wanted: Manifest, killed: Counter[str] = Counter()) -> str:
+def whole(bench: Bench, wanted: Manifest, killed: Mapping[str, int] = NOBODY) -> str:
     """What is seen of a night that came through; fails where anything was lost, done twice or left hanging.
 
     `killed` counts how often the worker of each job died while it held the job.
@@ -101,8 +102,8 @@ def whole(bench: Bench, wanted: Manifest, killed: Counter[str] = Counter()) -> s
     assert checked["problems"] == [] and checked["intact"] >= len(wanted)
     jobs = bench.space.registry.jobs()
     assert {job.state for job in jobs} == {"done"}, [(job.step, job.state, job.reason) for job in jobs]
-    twice = {job.key: job.attempts for job in jobs if job.attempts != 1 + killed[job.key]}
-    assert twice == {}, [(job.step, job.attempts, killed[job.key]) for job in jobs if job.key in twice]
+    twice = {job.key: job.attempts for job in jobs if job.attempts != 1 + killed.get(job.key, 0)}
+    assert twice == {}, [(job.step, job.attempts, killed.get(job.key, 0)) for job in jobs if job.key in twice]
     assert ask(bench, "SELECT name, owner FROM drain") == []
     _balanced(bench)
     again = sum(killed.values())
