@@ -76,10 +76,14 @@ class _Execution:
 
 
 def _note(directory: str, key: str, future: PrefectFuture[Any], outcome: Outcome) -> bool:
-    """Note what became of a job; true if it is done."""
+    """Note what became of a job; true if it is done.
+
+    Where Prefect could not keep its record of it, as on a full disk, the registry still knows.
+    """
     future.wait()  # until then `state` asks the server, which may not have heard yet
-    if future.state.is_completed():
+    reason = None if future.state.is_completed() else failure(directory, key)
+    if reason is None:
         outcome.done.add(key)
         return True
-    outcome.failed[key] = failure(directory, key) or str(future.state.message)
+    outcome.failed[key] = reason or str(future.state.message)
     return False

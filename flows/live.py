@@ -31,7 +31,8 @@ def live(
     Returns
     -------
     dict
-        Key of each job that failed, and the sentence that says why; nothing where another drain is at work.
+        Key of each job that failed or has to wait, and the sentence that says why; nothing where another drain is
+        at work.
     """
     space = open_workspace(project)
     with without_heartbeat(), only_drain(space, camera) as mine:
@@ -44,7 +45,7 @@ def live(
 
         drain = Drain(space, do, camera, max_age_days)
         drain.run(linger)
-        return drain.failed
+        return drain.problems
 
 
 @flow(name="sweep", flow_run_name=run_name("sweep"), task_runner=task_runner())

@@ -1,11 +1,14 @@
 """What is due on a stream: rows that wait to be read, jobs that can be done."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from ccdflow.archive.jobs import JobFilter
 from ccdflow.archive.owners import this_owner
 from ccdflow.cascade.jobs import Job
 from ccdflow.cascade.plan import Request
@@ -13,11 +16,15 @@ from ccdflow.tasks.bridge import stream_name
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, read_pending
-from ccdflow.tasks.planning import link_sets, planned, write_plan
+from ccdflow.tasks.planning import for_good, link_sets, planned, to_do, write_plan
 from ccdflow.tasks.workspace import Workspace
 
 BEATS = 4
 """Signs of life within the length of a lease."""
+MOST_ATTEMPTS = 3
+"""So often a job is begun by drains before it is left to people, and to the night."""
+AGAIN = 10.0
+"""Seconds after which a job is tried again that the machine could not do, as on a full disk."""
 GAP_LOOK = 10.0
 """Seconds after which sequences are looked at though nothing came: a gap may have passed."""
 
@@ -44,7 +51,8 @@ def only_drain(space: Workspace, camera: str | None) -> Iterator[bool]:
 
     def beat() -> None:
         while not stop.wait(lease / BEATS):
-            space.registry.drain(name, owner, lease)
+            with suppress(SQLAlchemyError):  # the next beat comes before the lease ends
+                space.registry.drain(name, owner, lease)
 
     thread = Thread(target=beat, name="drain", daemon=True)
     thread.start()
@@ -79,7 +87,10 @@ class Drain:
         max_age_days: float = 2.0,
     ) -> None:
         self.space, self.do, self.camera, self.max_age_days = space, do, camera, max_age_days
+        tried = space.registry.jobs(JobFilter(states=("failed",)))
+        self.given_up = {job.key for job in tried if job.attempts >= MOST_ATTEMPTS}
         self.failed: dict[str, str] = {}
+        self.held: dict[str, tuple[float, str]] = {}
         self.done = 0
 
     def run(self, linger: float) -> None:
@@ -96,22 +107,36 @@ class Drain:
                 if ear.wait(min(left, GAP_LOOK)):
                     time.sleep(0.05)  # rows that are inserted together are done together
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """Key of each job that could not be done, and the sentence that says why."""
+        return self.failed | {key: reason for key, (_, reason) in self.held.items()}
+
     def round(self) -> int:
-        """Read, plan and do once; gives how many rows and jobs there were."""
-        report = IngestReport()
-        count = read_pending(self.space, report)
+        """Read, plan and do once; gives how many rows there were, and jobs that came to an end."""
+        count = read_pending(self.space, IngestReport())
         request = live_request(self.camera, self.max_age_days)
-        found = planned(self.space, request, self.failed)
-        todo = [job for job in found.jobs if job.state == "new" and job.key not in self.failed]
+        found = planned(self.space, request, self.given_up | self.failed.keys())
+        now = time.monotonic()
+        self.held = {key: one for key, one in self.held.items() if one[0] > now}
+        in_vain = self.given_up | self.problems.keys()
+        todo = to_do(found, in_vain)
         if todo:
-            write_plan(self.space, found, self.failed)
-            failed = self.do(todo)
-            self.failed |= failed
-            made = [job for job in todo if job.key not in failed]
-            mark_superseded(self.space, made)
-            self.done += len(made)
-            count += len(todo)
+            write_plan(self.space, found, in_vain)
+            count += self._do(todo)
         group_sets(self.space, request)
         if todo:
             link_sets(self.space, found)
         return count
+
+    def _do(self, todo: Sequence[Job]) -> int:
+        """Do jobs; gives how many were done or have failed for good. The others are tried again in a while."""
+        failed = self.do(list(todo))
+        lost = for_good(self.space, failed)
+        self.failed |= {key: failed[key] for key in lost}
+        later = time.monotonic() + AGAIN
+        self.held |= {key: (later, reason) for key, reason in failed.items() if key not in lost}
+        made = [job for job in todo if job.key not in failed]
+        mark_superseded(self.space, made)
+        self.done += len(made)
+        return len(made) + len(lost)

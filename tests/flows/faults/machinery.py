@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 import psycopg
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 from sqlalchemy import make_url
 from tests.flows.conftest import Bench
@@ -132,13 +133,33 @@ def reached(bench: Bench, wanted: Manifest) -> bool:
     return wanted.keys() <= made and current == wanted.keys() and not running(bench)
 
 
-def eventually(true: Callable[[], bool], what: str, patience: float = PATIENCE) -> float:
-    """Wait until something is true; gives the seconds that it took."""
-    begun = time.monotonic()
+def products_of(bench: Bench, category: str) -> int:
+    return sum(one.category == category for one in bench.space.registry.products())
+
+
+def eventually(true: Callable[[], bool], what: str, *alive: "Process", patience: float = PATIENCE) -> None:
+    """Wait until something is true, for which these processes have to live."""
+    end = time.monotonic() + patience
     while not true():
-        assert time.monotonic() - begun < patience, f"after {patience:.0f} s still not: {what}"
-        time.sleep(0.1)
-    return time.monotonic() - begun
+        told = "\n".join(one.said for one in alive)
+        assert time.monotonic() < end, f"after {patience:.0f} s still not: {what}\n{told}"
+        assert not any(one.ended for one in alive), f"not {what}, and ended\n{told}"
+        time.sleep(0.02)
+
+
+def told(bench: Bench, name: str) -> list[str]:
+    """What the events of a name were about that the server knows of a project."""
+    wanted = {"event": {"name": [name]}, "resource": {"labels": {"ccdflow.project": [str(bench.project)]}}}
+    with get_client(sync_client=True) as client:
+        page = client.request("POST", "/events/filter", json={"filter": wanted, "limit": 50}).json()
+    return sorted(one["payload"]["subject"] for one in page["events"])
+
+
+def everything_was_told(bench: Bench) -> bool:
+    """Whether all events were sent, and the server knows of each frame, once."""
+    waiting = [one for one in bench.space.registry.events() if not one.delivered]
+    rows = sorted(f"frame/{row[0]}" for row in ask(bench, "SELECT id FROM frame"))
+    return not waiting and told(bench, "ccdflow.frame.registered") == rows
 
 
 # --- processes ---------------------------------------------------------------------------------------------------
@@ -186,6 +207,12 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self._running.wait()
 
+    def end(self) -> None:
+        """Ask it to end, and fail where it did not do so by itself, without an error."""
+        assert not self.ended, self.said
+        os.kill(self.pid, signal.SIGTERM)
+        assert self.wait() == 0, self.said
+
     def wait(self, patience: float = PATIENCE) -> int:
         assert self._running is not None
         return self._running.wait(patience)
@@ -210,6 +237,35 @@ def drain(bench: Bench, moment: str = "never", category: str = "-", linger: floa
     home = bench.directory / "home"
     home.mkdir(exist_ok=True)
     return Process(words, bench.directory / "drain.log", prefect_env(home))
+
+
+def bridge(bench: Bench, *words: str) -> Process:
+    """``ccdflow listen`` in a process of its own."""
+    home = bench.directory / "bridge"
+    home.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "ccdflow", "-C", str(bench.project), "listen", *words]
+    return Process(command, bench.directory / "bridge.log", prefect_env(home))
+
+
+def inserter(bench: Bench, paths: Iterable[Path], pause: float, name: str = "inserter") -> Process:
+    """A telescope's program, in a process of its own."""
+    url = bench.space.registry.database.url
+    plain = url.set(drivername=url.get_backend_name()).render_as_string(hide_password=False)
+    words = [sys.executable, str(HERE / "inserter.py"), plain, str(pause), *map(str, paths)]
+    return Process(words, bench.directory / f"{name}.log")
+
+
+def locked(bench: Bench, seconds: float) -> Process:
+    """A process that holds an SQLite file for itself."""
+    program = (
+        "import sqlite3, sys, time\n"
+        "connection = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)\n"
+        "connection.execute('BEGIN EXCLUSIVE')\n"
+        "time.sleep(float(sys.argv[2]))\n"
+        "connection.execute('ROLLBACK')\n"
+    )
+    path = str(bench.space.registry.database.url.database)
+    return Process([sys.executable, "-c", program, path, str(seconds)], bench.directory / "lock.log")
 
 
 # --- a PostgreSQL that may be killed ---------------------------------------------------------------------------------
