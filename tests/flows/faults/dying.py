@@ -1,10 +1,12 @@
 """The real flow `live`, in a process that dies by SIGKILL at one moment of the making of one product.
 
-Arguments: project, moment, category of the product, seconds to linger. Nothing is simulated: the functions that write
-and commit do their work, and the process ends before, in or behind one of them.
+Arguments: project, moment, category of the product, seconds to linger, camera (may be blank). Nothing is simulated: the
+functions that write and commit do their work, and the process ends before, in or behind one of them. With a moment of
+`BRIDGE` it is the bridge that dies.
 """
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -18,6 +20,8 @@ from sqlalchemy.engine import Engine
 from ccdflow.archive import products, store
 from ccdflow.archive.registry import Registry
 from ccdflow.flows.live import live
+from ccdflow.tasks.bridge import Bridge, to_server
+from ccdflow.tasks.workspace import open_workspace
 
 MOMENTS = (
     "before the write",
@@ -27,6 +31,7 @@ MOMENTS = (
     "before the commit",
     "after the commit",
 )
+BRIDGE = ("before the sending", "after the sending", "after the marking")
 _HERE = threading.local()
 
 
@@ -100,9 +105,36 @@ def arm_the_commit(moment: str, category: str) -> None:
         event.listen(Engine, "commit", about_to_commit)
 
 
+def run_bridge(project: str, moment: str) -> None:
+    """A bridge that dies where it has sent and marked nothing, sent, or sent and marked its first events."""
+
+    def send(events: Sequence[dict[str, Any]]) -> None:
+        if moment == "before the sending":
+            die()
+        to_server(events)
+        if moment == "after the sending":
+            die()
+
+    bridge = Bridge(open_workspace(project), send)
+    bridge.look()
+    die()
+
+
+def keep_files_small(most: int) -> None:
+    """Let no file grow beyond so many bytes, until SIGUSR1 comes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda *_: resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+
+
 if __name__ == "__main__":
-    project, moment, category, linger = sys.argv[1:5]
-    if moment in MOMENTS:
+    project, moment, category, linger, camera = sys.argv[1:6]
+    if moment in BRIDGE:
+        run_bridge(project, moment)
+    if moment.startswith("small files: "):
+        keep_files_small(int(moment.removeprefix("small files: ")))
+    elif moment in MOMENTS:
         arm_the_store(moment, category)
         arm_the_commit(moment, category)
-    print(live(project, linger=float(linger), max_age_days=100_000.0))
+    print(live(project, camera or None, linger=float(linger), max_age_days=100_000.0))

@@ -18,6 +18,7 @@ from tests.flows.faults.machinery import (
     inserter,
     locked,
     products_of,
+    reached,
     whole,
 )
 
@@ -36,6 +37,8 @@ def at_work(night: Bench, undisturbed: Manifest, row: Case, gone: Callable[[], N
     gone()
     row.begin()
     assert telescope.wait() == 0, telescope.said
+    eventually(lambda: reached(night, undisturbed), "all products", draining)
+    row.recovered()
     assert draining.wait() == 0 and draining.said.endswith("{}\n"), draining.said
     row.end(whole(night, undisturbed))
     assert "Traceback" not in draining.said, draining.said
@@ -44,6 +47,7 @@ def at_work(night: Bench, undisturbed: Manifest, row: Case, gone: Callable[[], N
     assert "Traceback" not in listening.said, listening.said
 
 
+@pytest.mark.torture
 def test_sqlite_held_by_another_program_for_5_s(
     new_night: NewNight, undisturbed: Manifest, case: Callable[..., Case]
 ) -> None:
