@@ -1,13 +1,15 @@
 # make test: everything that must hold.  make demo: a simulated night, from raw frames to stacks.
+# make torture: everything killed, filled, stopped at every moment, on both databases; 20 to 30 minutes, and a report.
 # make bench: measured beside the programs that people use today, into docs/; ONLY=combine: one part; QUICK=1: on little.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 DEMO   ?= demo
+TORTURE ?= torture.md
 READY   = $(VENV)/.ready
 PLOTS   = $(VENV)/.ready-bench
 
-.PHONY: env test lint types tests demo bench clean
+.PHONY: env test lint types tests torture demo bench clean
 
 env: $(READY)
 
@@ -29,6 +31,9 @@ types: $(READY)
 
 tests: $(READY)
 	$(BIN)/pytest tests
+
+torture: $(READY)
+	CCDFLOW_TORTURE_REPORT=$(TORTURE) $(BIN)/pytest tests/flows/faults -m 'torture or not torture' --timeout 900
 
 demo: $(READY)
 	$(BIN)/python -m ccdflow.demo $(DEMO)

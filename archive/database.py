@@ -1,26 +1,40 @@
 """Databases: how they are opened, written to and brought up to date."""
 
+import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import wraps
+from inspect import isfunction, isgeneratorfunction
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_MS = 60_000
 """How long a program waits for another that writes to the same SQLite file."""
 
+PATIENCE = 120.0
+"""Seconds for which a database may be gone that did answer before: longer than it takes to start again."""
+PAUSES = (0.0, 0.1, 0.3, 1.0)
+"""Seconds before the next tries; the last counts for all further ones. At first only the connection may be stale."""
+
 _UPGRADE_LOCK = 0x63636466
+_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+_inside = threading.local()
 
 
 class DatabaseVersionError(Exception):
@@ -30,6 +44,72 @@ class DatabaseVersionError(Exception):
 def now() -> str:
     """The time: ISO UTC without zone, with microseconds."""
     return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a database has raised this because it is gone, full or taken, and not because of what was asked."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorname", "").startswith(_PASSING)
+    return error.connection_invalidated or isinstance(error, OperationalError)
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, in one line; of a database's errors what it said itself."""
+    told = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return " ".join(str(told).split()) or type(told).__name__
+
+
+def again(work: Callable[_P, _T]) -> Callable[_P, _T]:
+    """`work`, done again where the database was lost meanwhile, until that has been gone for `PATIENCE` seconds.
+
+    It must come to the same when it is done twice: whether a commit counted whose answer was lost, nobody knows. Inside
+    of other such work it is not done again by itself.
+    """
+
+    @wraps(work)
+    def waiting(*arguments: _P.args, **named: _P.kwargs) -> _T:
+        if getattr(_inside, "patient", False):
+            return work(*arguments, **named)
+        _inside.patient = True
+        try:
+            return _until_it_answers(lambda: work(*arguments, **named))
+        finally:
+            _inside.patient = False
+
+    return waiting
+
+
+def _until_it_answers(work: Callable[[], _T]) -> _T:
+    begun, tries = time.monotonic(), 0
+    while True:
+        try:
+            found = work()
+        except DBAPIError as error:
+            if not is_passing(error) or time.monotonic() - begun > PATIENCE:
+                raise
+            if tries == 1:
+                _log.warning("the database does not answer, waiting for it: %s", sentence(error))
+            time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+            tries += 1
+        else:
+            if tries > 1:
+                _log.warning("the database answers again after %.1f s", time.monotonic() - begun)
+            return found
+
+
+def patient(*but: str) -> Callable[[type[_T]], type[_T]]:
+    """Makes each public method of a class one that is done `again`, `but` for these; each is one transaction."""
+
+    def decorate(of: type[_T]) -> type[_T]:
+        for name, method in list(vars(of).items()):
+            plain = isfunction(method) and not isgeneratorfunction(method)
+            if plain and not name.startswith("_") and name not in but:
+                setattr(of, name, again(method))
+        return of
+
+    return decorate
 
 
 class Database:

@@ -280,11 +280,16 @@ def _taking(columns: tuple[str, ...], *, dead: bool = False) -> ReturningUpdate[
 
 
 def begin(session: Session, key: str, owner: str, lease: float) -> Begun | None:
-    """Claim a job, and read what its worker has to know; None where it is done, can't be done, or is being done."""
+    """Claim a job, and read what its worker has to know; None where it is done, can't be done, or is being done.
+
+    Who begins a job that it holds has not heard the answer to its first claim: that is the same attempt.
+    """
+    connection, given = session.connection(), {"its_key": key}
     row = _taken(session, key, owner, lease, _NAMES)
     if row is None:
+        row = connection.execute(_HELD, given | {"taker": owner}).one_or_none()
+    if row is None:
         return None
-    connection, given = session.connection(), {"its_key": key}
     inputs = tuple(InputRecord(*one) for one in connection.execute(_INPUTS_OF, given))
     job = JobRecord(*[*row, inputs])
     outputs = tuple((one[0], one[1]) for one in connection.execute(_OUTPUTS_OF, given))
@@ -292,6 +297,9 @@ def begin(session: Session, key: str, owner: str, lease: float) -> Begun | None:
 
 
 _NAMES = tuple(name for name in JobRecord.__annotations__ if name != "inputs")
+_HELD = select(*(_JOB[name] for name in _NAMES)).where(
+    _JOB.key == bindparam("its_key"), _JOB.owner == bindparam("taker"), _JOB.state == "running"
+)
 _OF = table(JobInput).c
 _INPUTS_OF = (
     select(_OF.role, _OF.identity, _OF.frame_id, _OF.parent_job_key, _OF.level)

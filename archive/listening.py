@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,7 +26,8 @@ class Ear:
         self._version = -1
 
     def __enter__(self) -> Self:
-        self._connect()
+        with suppress(_errors(sqlite=self._sqlite)):  # else `wait` connects once it can
+            self._connect()
         return self
 
     def __exit__(

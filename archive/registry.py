@@ -23,7 +23,7 @@ from ccdflow.archive import (
 )
 from ccdflow.archive.candidates import Master
 from ccdflow.archive.choices import ChoiceRecord, Verdict
-from ccdflow.archive.database import Database, now
+from ccdflow.archive.database import Database, now, patient
 from ccdflow.archive.exposures import Ungrouped
 from ccdflow.archive.frames import NewFrame, Registered
 from ccdflow.archive.jobs import (
@@ -53,10 +53,13 @@ _ALL_PRODUCTS = ProductFilter()
 _ALL_SETS = SetFilter()
 
 
+# Whoever opens a registry is told at once that there is none; who has one waits where it goes away.
+@patient("upgrade", "create", "close")
 class Registry:
     """The registry of a project, on SQLite (``sqlite:///FILE``) or PostgreSQL (``postgresql://USER@HOST/NAME``).
 
-    May be used by many threads and programs at once. What it gives back are plain records.
+    May be used by many threads and programs at once. What it gives back are plain records. A method whose connection
+    is lost begins anew.
     """
 
     def __init__(self, url: str) -> None:
@@ -324,6 +327,18 @@ class Registry:
             held = jobs.set_state(session, begun.job.key, owner, values)
             if held:
                 _mark(session, begun, stages, "failed", reason)
+        return held
+
+    def put_back(self, begun: Begun, owner: str, reason: str, stages: Mapping[str, str]) -> bool:
+        """Give a job back that the machine could not do now, and say why; its raw frames wait.
+
+        False where it is no longer this owner's.
+        """
+        values = {"state": "planned", "reason": reason, "owner": "", "heartbeat": None, "finished_at": now()}
+        with self.database.write() as session:
+            held = jobs.set_state(session, begun.job.key, owner, values)
+            if held:
+                _mark(session, begun, stages, "waiting", reason)
         return held
 
     def heartbeats(self, held: Collection[tuple[str, str]]) -> None:

@@ -101,10 +101,9 @@ class _Execution:
                 True  # from now on it is asked before, so that others' jobs make no task runs here
             )
             self.queue.set_aside(key)
-        elif future.state.is_completed():
-            self._finish(key)
-        else:
-            self._finish(key, failure(self.directory, key) or str(future.state.message))
+        else:  # where Prefect could not keep its record, as on a full disk, the registry still knows
+            reason = None if future.state.is_completed() else failure(self.directory, key)
+            self._finish(key, reason if reason is None else reason or str(future.state.message))
 
     def _is_taken(self, key: str) -> bool:
         """Whether another worker does a job or has done it; then that is noted."""
@@ -125,9 +124,9 @@ class _Execution:
             elif where == "failed":
                 self._finish(key, failure(self.directory, key) or "it failed elsewhere")
 
-    def _finish(self, key: str, problem: str = "") -> None:
-        if problem:
-            self.outcome.failed[key] = problem
-        else:
+    def _finish(self, key: str, problem: str | None = None) -> None:
+        if problem is None:
             self.outcome.done.add(key)
-        self.queue.finish(key, done=not problem)
+        else:
+            self.outcome.failed[key] = problem
+        self.queue.finish(key, done=problem is None)

@@ -48,7 +48,8 @@ def live(
     Returns
     -------
     dict
-        Key of each job that failed, and the sentence that says why; nothing where another drain is at work.
+        Key of each job that failed or has to wait, and the sentence that says why; nothing where another drain is
+        at work.
     """
     space = open_workspace(project)
     with without_heartbeat(), only_drain(space, camera) as mine:
@@ -61,7 +62,7 @@ def live(
             drain.run(linger)
         if mine.lost:
             get_run_logger().warning(mine.lost)
-        return drain.failed
+        return drain.problems
 
 
 def _doing(

@@ -12,7 +12,7 @@ from ccdflow.flows.forms import form
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_frames
 from ccdflow.tasks.ingest import ingest_paths
-from ccdflow.tasks.planning import make_plan
+from ccdflow.tasks.planning import make_plan, to_do
 from ccdflow.tasks.workspace import open_workspace
 
 
@@ -130,8 +130,8 @@ def _run(project: str, request: Request, stages: tuple[str, ...], failed: dict[s
     """
     failed = dict(failed)
     while True:
-        jobs = make_plan(project, request, failed).jobs
-        todo = [one for one in jobs if one.state == "new" and one.stage in stages and one.key not in failed]
+        found = make_plan(project, request, failed)
+        todo = [one for one in to_do(found, failed) if one.stage in stages]
         just_failed = execute(project, todo, request.order).failed
         failed |= just_failed
         mark_superseded(open_workspace(project), [one for one in todo if one.key not in just_failed])

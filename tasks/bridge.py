@@ -12,6 +12,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from sqlalchemy.exc import SQLAlchemyError
 
+from ccdflow.archive.database import sentence
 from ccdflow.archive.outbox import EventRecord
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_file
 from ccdflow.tasks.workspace import Workspace
@@ -70,16 +71,16 @@ class Bridge:
 
     def look(self) -> int:
         """Register what has come into the watched folders, send what is waiting; gives how many events were sent."""
-        self._look_into_folders()
         count = 0
         try:
+            self._look_into_folders()
             while found := self.space.registry.events(undelivered=True, limit=BATCH):
                 self.send([*map(self._event, found), *self._calls(found)])
                 self.space.registry.deliver([one.id for one in found])
                 count += len(found)
             self._tell("")
         except (httpx.HTTPError, OSError, SQLAlchemyError) as error:  # what is not marked is sent again
-            self._tell(" ".join(f"{type(error).__name__}: {error}".split()))
+            self._tell(f"{type(error).__name__}: {sentence(error)}")
         self.sent += count
         return count
 

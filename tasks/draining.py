@@ -1,13 +1,14 @@
 """What is due on a stream: rows that wait to be read, jobs that can be done."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ccdflow.archive.jobs import JobFilter
 from ccdflow.archive.owners import this_owner
 from ccdflow.cascade.jobs import Job
 from ccdflow.cascade.plan import Plan, Request
@@ -16,13 +17,17 @@ from ccdflow.tasks.bridge import stream_name
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, read_pending
-from ccdflow.tasks.planning import link_sets, planned, window, write_plan
+from ccdflow.tasks.planning import for_good, link_sets, planned, to_do, window, write_plan
 from ccdflow.tasks.workspace import Workspace
 
 WHOLE = 30.0
 """Seconds after which all that is not too old is looked at again, though only what came last seems to matter."""
 BEATS = 4
 """Signs of life within the length of a lease."""
+MOST_ATTEMPTS = 3
+"""So often a job is begun by drains before it is left to people, and to the night."""
+AGAIN = 10.0
+"""Seconds after which a job is tried again that the machine could not do, as on a full disk."""
 GAP_LOOK = 10.0
 """Seconds after which sequences are looked at though nothing came: a gap may have passed."""
 
@@ -105,7 +110,10 @@ class Drain:
     ) -> None:
         self.may_go_on = may_go_on
         self.space, self.do, self.camera, self.max_age_days = space, do, camera, max_age_days
+        tried = space.registry.jobs(JobFilter(states=("failed",)))
+        self.given_up = {job.key for job in tried if job.attempts >= MOST_ATTEMPTS}
         self.failed: dict[str, str] = {}
+        self.held: dict[str, tuple[float, str]] = {}
         self.done = 0
         self._looked = -WHOLE  # when all was looked at last
         self._unsure = True  # whether anything has happened since
@@ -127,8 +135,13 @@ class Drain:
                 elif ear.wait(min(left, GAP_LOOK)):
                     time.sleep(0.05)  # rows that are inserted together are done together
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """Key of each job that could not be done, and the sentence that says why."""
+        return self.failed | {key: reason for key, (_, reason) in self.held.items()}
+
     def round(self) -> int:
-        """Read, plan and do once; gives how many rows and jobs there were."""
+        """Read, plan and do once; gives how many rows there were, and jobs that came to an end."""
         count = read_pending(self.space, IngestReport())
         self._unsure = self._unsure or count > 0
         request = live_request(self.camera, self.max_age_days)
@@ -137,26 +150,37 @@ class Drain:
             self._looked, self._unsure = time.monotonic(), False
         wanted = request if whole else self._of_the_last(request)
         found = None if wanted is None else self._planned(wanted)
-        todo = [job for job in found.jobs if self._is_due(job)] if found is not None else []
+        in_vain = self._in_vain()
+        todo = to_do(found, in_vain) if found is not None else []
         if found is not None and (todo or whole):
-            write_plan(self.space, found, self.failed, whole=whole)
+            write_plan(self.space, found, in_vain, whole=whole)
         if todo:
-            self._do(todo)
+            count += self._do(todo)
         group_sets(self.space, request)
         if found is not None and todo:
             link_sets(self.space, found)
-        return count + len(todo)
+        return count
 
-    def _is_due(self, job: Job) -> bool:
-        return job.state == "new" and job.key not in self.failed
+    def _in_vain(self) -> set[str]:
+        """Jobs that are not tried now: given up, failed, or put off for a while."""
+        now = time.monotonic()
+        due = {key for key, (later, _) in self.held.items() if later <= now}
+        self.held = {key: one for key, one in self.held.items() if key not in due}
+        self._unsure = self._unsure or bool(due)
+        return self.given_up | self.problems.keys()
 
-    def _do(self, todo: list[Job]) -> None:
+    def _do(self, todo: Sequence[Job]) -> int:
+        """Do jobs; gives how many were done or have failed for good. The others are tried again in a while."""
         self._unsure = True
-        failed = self.do(todo)
-        self.failed |= failed
+        failed = self.do(list(todo))
+        lost = for_good(self.space, failed)
+        self.failed |= {key: failed[key] for key in lost}
+        later = time.monotonic() + AGAIN
+        self.held |= {key: (later, reason) for key, reason in failed.items() if key not in lost}
         made = [job for job in todo if job.key not in failed]
         mark_superseded(self.space, made)
         self.done += len(made)
+        return len(made) + len(lost)
 
     def _of_the_last(self, request: Request) -> Request | None:
         """The request, from the oldest frame on that has not come to its end; None where all have."""
@@ -172,11 +196,11 @@ class Drain:
 
     def _planned(self, request: Request) -> Plan:
         """The plan, on the fewest nights of the registry that give the same as all of them."""
-        known = levels(self.space.cascade)
+        known, failed = levels(self.space.cascade), self.given_up | self.failed.keys()
         for level in known[self._level :]:
-            found = planned(self.space, request, self.failed, window(self.space.cascade, request, level))
+            found = planned(self.space, request, failed, window(self.space.cascade, request, level))
             self._level = known.index(level)
             last = level == known[-1] and all(job.state != "incomplete" for job in found.jobs)
             if last or all(is_sure(job, level) for job in found.jobs):
                 return found
-        return planned(self.space, request, self.failed)  # which tells more of what is missing
+        return planned(self.space, request, failed)  # which tells more of what is missing

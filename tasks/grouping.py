@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TypeVar
 
+from ccdflow.archive.database import again
 from ccdflow.archive.exposures import Ungrouped
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.registry import Registry
@@ -180,6 +181,7 @@ class _News:
         return Also(settling=settling, looked_at=[one.id for one in self.sets if one.stream != stream])
 
 
+@again
 def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
     """Group what is new in any stream, what has left it, and what time may have closed."""
     with registry.view():

@@ -1,10 +1,12 @@
 """What this machine has for jobs: cores and memory, unless the project says less or more."""
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ccdflow.archive.database import is_passing
 from ccdflow.cascade.jobqueue import JobQueue, Needs, Order
 from ccdflow.cascade.jobs import Job
 from ccdflow.recipes.threads import cores
@@ -12,6 +14,23 @@ from ccdflow.tasks.workspace import Workspace, open_workspace
 
 AHEAD = 4
 """Jobs that are submitted, for each core, where all need one: the next then wait at the threads already."""
+PASSING = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOTCONN,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+    }
+)
+"""What the system says where a disk is full or gone, or it has too little of something: true now, not for good."""
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -52,18 +71,29 @@ def refuse_too_large(space: Workspace, step: str) -> None:
         raise ValueError(f"{step} needs {_text(needs.memory)} of memory, there are {_text(there)} for jobs")
 
 
+class FullStoreError(Exception):
+    """The store has less space left than the project wants."""
+
+
+def is_the_machines(error: Exception) -> bool:
+    """Whether a job has failed because of what the machine lacks now, and not because of what it was made of."""
+    if isinstance(error, OSError):
+        return error.errno in PASSING
+    return isinstance(error, FullStoreError | MemoryError) or is_passing(error)
+
+
 def refuse_full_store(space: Workspace) -> None:
     """Say so where the store has too little space left to begin a job.
 
     Raises
     ------
-    ValueError
+    FullStoreError
         If there is less than the project wants.
     """
     folder = next(one for one in (space.project.store, *space.project.store.parents) if one.exists())
     free, wanted = shutil.disk_usage(folder).free, space.project.least_free
     if free < wanted:
-        raise ValueError(
+        raise FullStoreError(
             f"the store has {_text(free)} left, wanted {_text(wanted)} (least_free in ccdflow.yaml)"
         )
 

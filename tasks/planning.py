@@ -114,9 +114,28 @@ def recover(project: str) -> None:
 def make_plan(project: str, request: Request, failed: Collection[str] = frozenset()) -> Plan:
     """The plan for a request; its jobs and their products stand in the registry as planned."""
     space = open_workspace(project)
-    found = planned(space, request, failed)
+    found = planned(space, request, for_good(space, failed))
     write_plan(space, found, failed)
     return found
+
+
+def for_good(space: Workspace, failed: Collection[str]) -> set[str]:
+    """Those of the jobs that were tried in vain for which a plan looks for another way.
+
+    The others only wait for room or whatever the machine had too little of: what they make is not replaced.
+    """
+    if not failed:
+        return set()
+    return {job.key for job in space.registry.jobs(JobFilter(keys=failed, states=("failed",)))}
+
+
+def to_do(found: Plan, tried: Collection[str]) -> list[Job]:
+    """The new jobs of a plan but for those that were tried in vain, and what needs them."""
+    without = set(tried)
+    for job in found.jobs:  # each behind those whose products it takes
+        if job.state == "new" and without.intersection(job.parents):
+            without.add(job.key)
+    return [job for job in found.jobs if job.state == "new" and job.key not in without]
 
 
 def write_plan(

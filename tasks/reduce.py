@@ -11,6 +11,7 @@ from prefect.context import TaskRunContext
 from prefect.states import Cancelled
 from prefect.tasks import Task
 
+from ccdflow.archive.database import sentence
 from ccdflow.archive.jobs import Begun, JobRecord, LeaseLostError, Whereabouts
 from ccdflow.archive.owners import this_owner
 from ccdflow.archive.products import Made
@@ -19,7 +20,7 @@ from ccdflow.recipes.threads import at_most
 from ccdflow.tasks.external import run_external
 from ccdflow.tasks.inputs import read_inputs
 from ccdflow.tasks.leases import kept_alive
-from ccdflow.tasks.machine import refuse_full_store, refuse_too_large
+from ccdflow.tasks.machine import is_the_machines, refuse_full_store, refuse_too_large
 from ccdflow.tasks.outputs import store_result
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -47,7 +48,8 @@ def reduce_job(project: str, key: str) -> Record | State[Any]:
     Raises
     ------
     Exception
-        What the recipe raises; the registry then holds the sentence, and the job is failed.
+        What the recipe raises; the registry then holds the sentence, and the job is failed, or, where only the machine
+        could not do it now (a full disk), planned as it was.
     """
     space = open_workspace(project)
     record = _do_or_find_done(space, key)
@@ -75,8 +77,9 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
         _tell_lost(space, begun)
         return None
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if space.registry.give_up(begun, owner, reason, stages):
+        reason = sentence(error)
+        end = space.registry.put_back if is_the_machines(error) else space.registry.give_up
+        if end(begun, owner, reason, stages):
             raise
         _tell_lost(space, begun, reason)
         return None
@@ -129,8 +132,8 @@ def _do(space: Workspace, begun: Begun) -> list[Made]:
             result = run_external(own, inputs.paths, values)
         else:
             result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
-    for sentence in result.warnings:
-        get_run_logger().warning(sentence)
+    for warning in result.warnings:
+        get_run_logger().warning(warning)
     paths = dict(begun.outputs)
     if job.attempts > 1:  # a worker that was killed may have left what it was writing
         space.store.clean_job(job.key, paths.values())
@@ -191,7 +194,9 @@ def whereabouts(project: str, keys: Collection[str]) -> dict[str, Whereabouts]:
     return space.registry.whereabouts(keys, space.project.keep_alive)
 
 
-def failure(project: str, key: str) -> str:
-    """The sentence that says why a job failed; empty where the registry has none."""
+def failure(project: str, key: str) -> str | None:
+    """The sentence that says why a job failed, empty where the registry has none; None where it is done after all."""
     job = open_workspace(project).registry.job(key)
+    if job is not None and job.state == "done":
+        return None
     return "" if job is None else job.reason

@@ -50,7 +50,9 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv or not isinstance(error, _expected()):
             raise
-        sys.stderr.write(f"ccdflow: {' '.join(str(error).split())}\n")
+        from ccdflow.archive.database import sentence
+
+        sys.stderr.write(f"ccdflow: {sentence(error)}\n")
         sys.exit(2)
 
 

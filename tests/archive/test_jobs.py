@@ -347,3 +347,24 @@ def test_collections_hold_products(registry: Registry, frames: list[int]) -> Non
     assert [one.id for one in registry.products(ProductFilter(collection="good"))] == bias + science
     assert [one.id for one in registry.products(ProductFilter(collection="other"))] == science
     assert registry.products(ProductFilter(collection="none")) == []
+
+
+def test_who_has_not_heard_that_it_holds_a_job_may_ask_again(registry: Registry, frames: list[int]) -> None:
+    registry.plan_jobs(planned(frames))
+    first = registry.begin(BIAS, "one", LEASE, {})
+    again = registry.begin(BIAS, "one", LEASE, {})
+    assert first is not None and again is not None and again.job.attempts == 1
+    assert registry.begin(BIAS, "two", LEASE, {}) is None
+
+
+def test_job_that_the_machine_could_not_do_waits_with_its_reason(
+    registry: Registry, frames: list[int]
+) -> None:
+    registry.plan_jobs(planned(frames))
+    begun = registry.begin(BIAS, "one", LEASE, {})
+    assert begun is not None and registry.put_back(begun, "one", "No space left on device", {})
+    job = registry.job(BIAS)
+    assert job is not None and (job.state, job.reason) == ("planned", "No space left on device")
+    assert set(registry.stages("bias", frames).values()) == {"waiting"}
+    assert not registry.put_back(begun, "one", "again", {})
+    assert registry.begin(BIAS, "two", LEASE, {}) is not None

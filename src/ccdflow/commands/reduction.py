@@ -15,7 +15,7 @@ from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files, static_files
-from ccdflow.tasks.planning import adopt_frames, link_sets, planned, write_plan
+from ccdflow.tasks.planning import adopt_frames, for_good, link_sets, planned, write_plan
 from ccdflow.tasks.workspace import Workspace
 from ccdflow.warmup import compile_kernels
 
@@ -52,6 +52,9 @@ class RunReport:
         """One sentence for everything that is not as it should be."""
         lines = [*self.ingested.problems, *self.after.notes]
         lines += [f"job {key[:8]} failed: {reason}" for key, reason in self.failed.items()]
+        waiting = [job for job in self.after.jobs if job.state == "new" and job.key not in self.failed]
+        if self.failed and waiting:
+            lines.append(f"{len(waiting)} jobs wait for those that failed; the next run does them all")
         lines += _why_incomplete([job for job in self.after.jobs if job.state == "incomplete"])
         if not self.after.jobs:
             lines.append("nothing to do: no frame of the registry belongs to the target")
@@ -121,7 +124,7 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
     if new:
         with _watching(space, new, quiet=quiet):
             failed = _run_flow(space, request)
-    after = planned(space, request, failed) if new else before
+    after = planned(space, request, for_good(space, failed)) if new else before
     write_plan(space, after, failed)
     adopt_frames(space, after)
     group_sets(space, request)
