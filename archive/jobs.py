@@ -439,6 +439,17 @@ def done_keys(session: Session, from_night: str | None = None) -> set[str]:
     return set(session.execute(wanted).scalars())
 
 
+def try_again(session: Session, keys: Collection[str]) -> list[str]:
+    """Let jobs that have failed be tried again as if they never had been; gives their keys."""
+    found: list[str] = []
+    for some in batches(sorted(keys), _MANY):
+        wanted = update(Job).where(Job.key.in_(some), Job.state == "failed").returning(Job.key)
+        found += session.execute(
+            wanted.values(state="planned", attempts=0, owner="", heartbeat=None)
+        ).scalars()
+    return found
+
+
 def since_night(night: str) -> ColumnElement[bool]:
     """Whether a job is of this night or a later one, or of frames of several."""
     return or_(Job.night >= night, Job.night == "")

@@ -384,6 +384,15 @@ class InstrumentEvent(Base):
     __table_args__ = (Index("ix_instrument_event_happened", "happened"), {"sqlite_autoincrement": True})
 
 
+class Hold(Base):
+    """While there is a row, no job is begun."""
+
+    __tablename__ = "hold"
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    reason: Mapped[str] = _blank()
+    since: Mapped[str] = mapped_column(Text)
+
+
 class Choice(Base):
     """What people pin or ban: a frame (``f12``), or the product of a job (its key)."""
 

@@ -13,6 +13,7 @@ from ccdflow.archive import (
     drains,
     exposures,
     frames,
+    holds,
     jobs,
     outbox,
     products,
@@ -414,6 +415,11 @@ class Registry:
         with self.database.read() as session:
             return jobs.done_keys(session, from_night)
 
+    def try_again(self, keys: Collection[str]) -> list[str]:
+        """Let jobs that have failed be tried again as if they never had been; gives their keys."""
+        with self.database.write() as session:
+            return jobs.try_again(session, keys)
+
     def done_among(self, keys: Collection[str]) -> set[str]:
         """Those of the keys whose jobs are done."""
         with self.database.read() as session:
@@ -606,6 +612,21 @@ class Registry:
         """Streams that are being drained, and by whom."""
         with self.database.read() as session:
             return drains.alive(session, lease_seconds)
+
+    def hold(self, reason: str = "") -> None:
+        """Begin no job from now on, and say why."""
+        with self.database.write() as session:
+            holds.put(session, reason)
+
+    def release_hold(self) -> bool:
+        """Begin jobs again; false where nothing was on hold."""
+        with self.database.write() as session:
+            return holds.release(session)
+
+    def held(self) -> str:
+        """Since when, and why, no job is begun, in words; empty where jobs are."""
+        with self.database.read() as session:
+            return holds.held(session)
 
     def ear(self) -> Ear:
         """Hears that others have written to the registry."""

@@ -12,6 +12,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from ccdflow.cascade.jobqueue import Order
 from ccdflow.cascade.jobs import Job
 from ccdflow.recipes.threads import cores
+from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.machine import job_queue
 from ccdflow.tasks.memory import keep_memory
 from ccdflow.tasks.reduce import ELSEWHERE, done_keys, failure, recipe_task, whereabouts
@@ -44,16 +45,16 @@ def execute(
     directory: str,
     jobs: Iterable[Job],
     order: Order | None = None,
-    may_go_on: Callable[[], bool] = lambda: True,
+    may_go_on: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Run `jobs`; each is submitted once the jobs are done whose products it takes, and there is room for it.
 
     A job whose parent failed is left undone: the next planning finds it another parent or says what is missing.
     What another worker does meanwhile is left to it, and waited for behind all else. Once `may_go_on` says no, what
-    runs is ended and nothing begun.
+    runs is ended and nothing begun; without it, a project that is on hold is waited for.
     """
     keep_memory()
-    return _Execution(directory, list(jobs), order, may_go_on).run()
+    return _Execution(directory, list(jobs), order, may_go_on or Holding(directory).wait).run()
 
 
 class _Execution:

@@ -11,6 +11,7 @@ from ccdflow.flows.execute import execute, task_runner
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.tasks.draining import Drain, only_drain
+from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.nights import tonight
 from ccdflow.tasks.planning import recover
 from ccdflow.tasks.workspace import open_workspace
@@ -57,11 +58,12 @@ def live(
             return {}
         recover(project)
         with publishing(project) as publisher:
-            do = _doing(project, publisher, lambda: not mine.lost)
-            drain = Drain(space, do, camera, max_age_days, mine.is_held)
+            held = Holding(project)
+            do = _doing(project, publisher, lambda: not mine.lost and not held())
+            drain = Drain(space, do, camera, max_age_days, lambda: not held() and mine.is_held())
             drain.run(linger)
-        if mine.lost:
-            get_run_logger().warning(mine.lost)
+        if ended := mine.lost or held():
+            get_run_logger().warning(ended)
         return drain.problems
 
 

@@ -119,7 +119,7 @@ class Bridge:
         name = stream_name(None)
         now = time.monotonic()
         busy = name in self.space.registry.drains(self.space.project.keep_alive)
-        if busy or now - self._called.get(name, -AGAIN) < AGAIN:
+        if busy or self.space.registry.held() or now - self._called.get(name, -AGAIN) < AGAIN:
             return
         self._called[name] = now
         yield {

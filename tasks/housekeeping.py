@@ -1,16 +1,16 @@
-"""Products made again, thrown away, or handed out."""
+"""Products thrown away, or handed out."""
 
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Literal
 
 from ccdflow.archive.product import read_product
-from ccdflow.archive.products import ProductFilter, ProductRecord
+from ccdflow.archive.products import ProductRecord
 from ccdflow.tasks.workspace import Workspace
 
 Mode = Literal["copy", "link", "symlink"]
@@ -32,19 +32,6 @@ FIELDS = (
     "key",
 )
 DAY = 86400.0
-
-
-def make_again(space: Workspace, keys: Collection[str], *, below: bool = False) -> list[str]:
-    """Let jobs be done again at the next run, with `below` also all that took their products; gives their keys.
-
-    Their files stay until they are replaced.
-    """
-    wanted = set(keys)
-    if below:
-        wanted |= {job.key for job in space.registry.lineage_down(keys)}
-    found = space.registry.products(ProductFilter(job_keys=wanted))
-    space.registry.lose_products([one.id for one in found], "asked to be made again")
-    return sorted({one.job_key for one in found})
 
 
 @dataclass(frozen=True)

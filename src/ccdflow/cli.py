@@ -299,6 +299,8 @@ def run(
     request = request_of(
         target, param, night, since, until, camera, now, set_, threshold, prefer, late, order
     )
+    if held := space.registry.held():
+        stop(f"the project is {held}; 'ccdflow resume' goes on")
     report = reduce_now(space, paths or [], request, quiet=json)
     if json:
         print_json(report.document())
@@ -398,6 +400,8 @@ def status(night: Night = None, json: Json = False) -> None:
         print_table(
             rows, ["night", "stage", "frames", "done", "passed", "running", "waiting", "failed", "refused"]
         )
+        if held := workspace().registry.held():
+            typer.echo(f"{held}; 'ccdflow resume' goes on")
     else:
         typer.echo("no frames; register some with 'ccdflow ingest' or 'ccdflow run'")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ccdflow.commands.output import DONE, FAILED, print_json, print_table, stop
-from ccdflow.options import Camera, Json, Night, Param, Set, Target, moment, request_of, workspace
+from ccdflow.options import Camera, Json, Night, Param, Set, Target, moment, night_of, request_of, workspace
 
 if TYPE_CHECKING:
     from ccdflow.archive.choices import Verdict
@@ -144,24 +144,91 @@ def _need_server(command: str) -> None:
 
 @upkeep.command()
 def redo(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="p7, a job's key, or a product's path.")],
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID...]", help="p7, s3, a job's key, a file's path; f12: all that was made with it."
+        ),
+    ] = None,
     below: Annotated[bool, typer.Option("--below", help="Also all that was made with them.")] = False,
+    step: Annotated[str | None, typer.Option(metavar="TASK", help="Only what this task has made.")] = None,
+    night: Night = None,
+    camera: Camera = None,
     json: Json = False,
 ) -> None:
-    """Make these products again at the next run, though nothing has changed."""
+    """Make products again at the next run, though nothing has changed: these, or all of a night, camera or task."""
     from ccdflow.commands import queries
-    from ccdflow.tasks.housekeeping import make_again
+    from ccdflow.tasks.again import make_again
 
     space = workspace()
-    keys = [queries.subject(space, one) for one in ids]
-    if frames := [name for key, name in zip(keys, ids, strict=True) if len(key) < queries.SHOWN]:
-        stop(f"{frames[0]} is a raw frame, wanted a product or a job")
-    found = make_again(space, keys, below=below)
+    names = [queries.short_name(space, one) for one in ids or ()]
+    try:
+        found = make_again(space, names, night=night_of(night), camera=camera, step=step, below=below)
+    except ValueError as error:
+        stop(str(error))
     if json:
         print_json({"jobs": found})
     else:
         typer.echo(f"{len(found)} to be made again; 'ccdflow run' does it")
     raise typer.Exit(DONE if found else FAILED)
+
+
+@upkeep.command()
+def retry(night: Night = None, camera: Camera = None, json: Json = False) -> None:
+    """Let jobs that have failed be tried again, by drains too, which leave alone what has failed three times."""
+    from ccdflow.tasks.again import try_again
+
+    found = try_again(workspace(), night=night_of(night), camera=camera)
+    if json:
+        print_json({"jobs": found})
+    else:
+        typer.echo(f"{len(found)} to be tried again; 'ccdflow run' or the next sweep does it")
+
+
+@upkeep.command()
+def pause(
+    reason: Annotated[str, typer.Argument(help="Why, for those who wonder.")] = "", json: Json = False
+) -> None:
+    """Begin no job from now on, here and on all workers; those that run are ended, frames are registered as ever."""
+    registry = workspace().registry
+    registry.hold(reason)
+    if json:
+        print_json({"held": registry.held()})
+    else:
+        typer.echo(f"{registry.held()}; 'ccdflow resume' goes on")
+
+
+@upkeep.command()
+def resume(json: Json = False) -> None:
+    """Begin jobs again after 'ccdflow pause'."""
+    was = workspace().registry.release_hold()
+    if json:
+        print_json({"released": was})
+    else:
+        typer.echo("goes on" if was else "was not on hold")
+
+
+@upkeep.command()
+def cancel(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN...]", help="Names or ids of flow runs; none: list them."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Cancel flow runs on the Prefect server; what they held is free again, and the next run does it."""
+    _need_server("cancel")
+    from ccdflow.commands.deploying import cancel_runs
+
+    found = cancel_runs(workspace(), names or ())
+    if json:
+        print_json(found)
+    elif found:
+        print_table(found, ["name", "state", "since", "id"])
+    else:
+        typer.echo("no flow run of this project is under way")
+    if names and len(found) < len(names):
+        stop(f"cancelled {len(found)} of {len(names)}; what is under way is listed by 'ccdflow cancel' alone")
 
 
 @upkeep.command()

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -97,6 +99,12 @@ class Bench:
             path.relative_to(store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(store.rglob("*.fits"))
         }
+
+
+def ccdflow(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command as a user types it."""
+    command = [sys.executable, "-m", "ccdflow", "-C", str(bench.project), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def flip(path: Path, offset: int) -> None:

@@ -1,18 +1,23 @@
 """`ccdflow deploy` makes what a server needs, and twice is harmless."""
 
+import json
 import os
+import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from tests.flows.conftest import Bench
+from tests.flows.conftest import NIGHT, Bench
 
 PATIENCE = 90.0
 FLOWS = (
@@ -21,6 +26,9 @@ FLOWS = (
     "nightly",
     "housekeeping",
     "reduce",
+    "reprocess",
+    "pause",
+    "resume",
     "ingest",
     "calibrate",
     "science",
@@ -115,6 +123,90 @@ def test_deploying_twice_makes_everything_once(real_server: str, fresh: Bench) -
     assert deploy(fresh, real_server).returncode == 0
     assert state(fresh) == first
     assert scheduled("sweep") > 1  # with some versions of its libraries Prefect's scheduler only logs errors
+
+
+@pytest.fixture(scope="module")
+def worked(
+    real_server: str, new_bench: Callable[[], Bench], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
+    """A deployed project, and a worker for it."""
+    bench, home = new_bench(), tmp_path_factory.mktemp("worker")
+    assert deploy(bench, real_server).returncode == 0
+    env = os.environ | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": real_server,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "ccdflow"]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield bench
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
+def state_of(run: str, *wanted: str) -> str:
+    """State of a flow run; waits until it is one of those."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        with get_client(sync_client=True) as client:
+            found = str(client.request("GET", f"/flow_runs/{run}").json()["state_type"])
+        if found in wanted or time.monotonic() > end:
+            return found
+        time.sleep(0.3)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_what_is_asked_for_by_rest_is_made(real_server: str, worked: Bench) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "prefect.md").read_text()
+    (example,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    example = example.replace("/data/night/raw", str(worked.raw))
+    env = os.environ | {"PREFECT_API_URL": real_server}
+    done = subprocess.run(["bash", "-c", example], env=env, capture_output=True, text=True, check=True)
+    assert state_of(json.loads(done.stdout)["id"], "COMPLETED", "FAILED") == "COMPLETED"
+    assert {one.category for one in worked.space.registry.products()} > {"science", "stack"}
+
+
+def test_a_run_is_cancelled_by_its_name_and_the_next_one_does_its_work(
+    real_server: str, worked: Bench
+) -> None:
+    assert worked.run(worked.raw).exit_code == 0
+    worked.space.registry.hold("test")
+    with get_client(sync_client=True) as client:
+        known = client.request("GET", "/deployments/name/reprocess/reprocess").json()["id"]
+        body = {"parameters": {"project": str(worked.project), "night": NIGHT, "step": "flat"}}
+        run = client.request("POST", f"/deployments/{known}/create_flow_run", json=body).json()["id"]
+    assert state_of(run, "RUNNING") == "RUNNING"
+    end = time.monotonic() + PATIENCE
+    while not worked.planned().jobs or worked.planned().jobs[2].state != "new":  # it waits for the hold's end
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    listed = _command(worked, "cancel", "--json")
+    name = f"reprocess project {NIGHT}"
+    assert name in [one["name"] for one in json.loads(listed.stdout)]
+    assert _command(worked, "cancel", name).returncode == 0
+    assert state_of(run, "CANCELLED") == "CANCELLED"
+    other = _command(worked, "cancel", name)
+    assert other.returncode == 2 and "cancelled 0 of 1" in other.stderr
+    worked.space.registry.release_hold()
+    assert worked.run().jobs == {"new": 5, "reused": 2, "failed": 0, "incomplete": 0}
+
+
+def _command(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ccdflow", "-C", str(bench.project), *words]
+    env = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_forms_tell_what_each_parameter_means(real_server: str, worked: Bench) -> None:
+    for one in ask("/deployments/filter"):
+        told = one["parameter_openapi_schema"]["properties"]
+        assert told["project"]["description"] == "Directory of the project."
+        assert all(each.get("description") for each in told.values()), one["name"]
+        assert all("default" in each for name, each in told.items() if name not in ("project", "paths"))
 
 
 def test_without_a_server_it_is_said_what_is_wanted(fresh: Bench) -> None:

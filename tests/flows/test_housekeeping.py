@@ -2,30 +2,26 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.flows.conftest import Bench
+from tests.flows.conftest import Bench, ccdflow
 
+from ccdflow.archive.jobs import JobFilter
 from ccdflow.archive.products import ProductFilter, ProductRecord
 from ccdflow.cascade.plan import Request
 from ccdflow.commands.queries import missing_calibrations
 from ccdflow.commands.reports import report
 from ccdflow.config.project import PROJECT_FILE
-from ccdflow.tasks.housekeeping import export, make_again, throw_away, waste
+from ccdflow.flows.live import sweep
+from ccdflow.flows.nightly import nightly
+from ccdflow.tasks.again import make_again
+from ccdflow.tasks.housekeeping import export, throw_away, waste
 from ccdflow.tasks.planning import planned
 
 
 def products(bench: Bench, category: str = "science") -> list[ProductRecord]:
     return bench.space.registry.products(ProductFilter(category=category))
-
-
-def ccdflow(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command as a user types it."""
-    command = [sys.executable, "-m", "ccdflow", "-C", str(bench.project), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_what_is_asked_for_again_is_made_again_and_nothing_else(reduced: Bench) -> None:
@@ -120,3 +116,40 @@ def test_no_job_is_begun_with_too_little_space_left(fresh: Bench) -> None:
     assert report.failed and all("wanted 1000 TB (least_free" in one for one in report.failed.values())
     (fresh.project / PROJECT_FILE).write_text("")
     assert fresh.run().exit_code == 0
+
+
+def test_all_that_a_frame_went_into_is_made_again(reduced: Bench) -> None:
+    attempts, before = reduced.attempts(), reduced.files()
+    frame = next(one for one in reduced.space.registry.frames() if one.frame_class == "flat")
+    done = ccdflow(reduced, "redo", f"f{frame.id}")
+    assert done.stdout.startswith("5 to be made again"), done
+    assert reduced.run().exit_code == 0
+    assert reduced.work(attempts) == {"flat": 1, "science": 3, "stack": 1} and reduced.files() == before
+
+
+def test_a_set_or_a_task_of_a_night_is_made_again(reduced: Bench) -> None:
+    attempts = reduced.attempts()
+    (stack,) = [one for one in reduced.space.registry.sets() if one.action == "stack"]
+    assert ccdflow(reduced, "redo", f"s{stack.id}").stdout.startswith("1 to be made again")
+    found = ccdflow(reduced, "redo", "--night", "2026-03-01", "--camera", "CAM1", "--step", "dark")
+    assert found.stdout.startswith("1 to be made again")
+    assert reduced.run().exit_code == 0 and reduced.work(attempts) == {"dark": 1, "stack": 1}
+    done = ccdflow(reduced, "redo")
+    assert done.returncode == 2 and "wanted names, a night, a camera or a task" in done.stderr
+
+
+def test_what_has_failed_often_is_tried_again_when_somebody_says_so(fresh: Bench) -> None:
+    fresh.run(fresh.raw, targets=("flat",))
+    gone = fresh.frames("science")[0]
+    kept = gone.read_bytes()
+    gone.unlink()
+    for _ in range(3):
+        nightly(str(fresh.project))
+    (failed,) = fresh.space.registry.jobs(JobFilter(states=("failed",)))
+    assert failed.attempts == 3
+    gone.write_bytes(kept)
+    assert sweep(str(fresh.project), max_age_days=1e5) == {}
+    assert fresh.space.registry.job(failed.key).state == "failed"
+    assert ccdflow(fresh, "retry").stdout.startswith("1 to be tried again")
+    assert sweep(str(fresh.project), max_age_days=1e5) == {}
+    assert fresh.space.registry.job(failed.key).state == "done"

@@ -10,9 +10,10 @@ import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from sqlalchemy import make_url
-from tests.flows.conftest import Bench
+from tests.flows.conftest import Bench, ccdflow
 
 from ccdflow.flows.live import live, sweep
+from ccdflow.flows.nightly import nightly
 from ccdflow.tasks.bridge import WAKE, Bridge, to_server
 from ccdflow.tasks.draining import only_drain
 
@@ -99,6 +100,22 @@ def test_one_drain_at_a_time(fresh: Bench) -> None:
     assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.files() == {}
     fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
     assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and len(fresh.files()) == 7
+
+
+def test_on_hold_nothing_is_begun_and_then_it_goes_on(fresh: Bench) -> None:
+    insert(fresh, *frames(fresh))
+    fresh.space.registry.hold("clouds")
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.files() == {}
+    done = ccdflow(fresh, "run")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "on hold since" in done.stderr and "clouds; 'ccdflow resume' goes on" in done.stderr
+    night = threading.Thread(target=nightly, args=[str(fresh.project)])
+    night.start()
+    time.sleep(3)
+    assert night.is_alive() and fresh.files() == {}
+    assert ccdflow(fresh, "resume").stdout == "goes on\n"
+    night.join(PATIENCE)
+    assert len(fresh.files()) == 7
 
 
 def _is_mine(bench: Bench) -> bool:

@@ -51,6 +51,35 @@ def _prefect(words: Sequence[str], env: dict[str, str], *, quiet: bool = False) 
     return done.returncode
 
 
+UNDER_WAY = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")
+
+
+def cancel_runs(space: Workspace, names: Sequence[str]) -> list[dict[str, str]]:
+    """Cancel the project's flow runs of these names or ids, and tell them; without any, tell what is under way."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelling
+
+    wanted = {
+        "flow_runs": {"state": {"type": {"any_": list(UNDER_WAY)}}, "parent_task_run_id": {"is_null_": True}}
+    }
+    with get_client(sync_client=True) as client:
+        runs = client.request("POST", "/flow_runs/filter", json=wanted).raise_for_status().json()
+        mine = [one for one in runs if one["parameters"].get("project") == str(space.project.directory)]
+        chosen = [one for one in mine if not names or {one["name"], one["id"]} & set(names)]
+        if names:
+            for one in chosen:
+                client.set_flow_run_state(one["id"], Cancelling(), force=False)
+    return [
+        {
+            "name": one["name"],
+            "state": "cancelling" if names else one["state_name"].lower(),
+            "since": str(one["start_time"] or one["created"])[:19],
+            "id": one["id"],
+        }
+        for one in chosen
+    ]
+
+
 def listen(space: Workspace, watch: Sequence[Path], *, quiet: bool) -> int:
     """Run the bridge until SIGINT or SIGTERM; gives how many events were sent."""
     from ccdflow.tasks.bridge import Bridge, to_server

@@ -161,6 +161,20 @@ def subject(space: Workspace, name: str) -> str:
     return str(found["job"] if "category" in found else found["key"] if "recipe" in found else found["id"])
 
 
+def short_name(space: Workspace, name: str) -> str:
+    """What f12, s3, p7 or a key name as they are, and files by their path, in these words.
+
+    Raises
+    ------
+    ValueError
+        If nothing, or more than one job, is called so.
+    """
+    found = find(space, name)
+    if "recipe" in found:
+        return str(found["key"])
+    return ("p" if "category" in found else "s" if "action" in found else "f") + str(found["id"])
+
+
 def events(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """The outbox: what happened, in order."""
     return [
