@@ -1,8 +1,9 @@
 """In which order jobs run, and how many at once: pure, and the same for the same plan."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from heapq import heappop, heappush
 from typing import Literal
 
@@ -37,6 +38,8 @@ class JobQueue:
         What there is. A job that needs more counts as if it needed all, and runs alone.
     needs : mapping
         Step to what one of its jobs needs; one core where nothing is said.
+    urgent : collection of str
+        Keys of jobs that go before all others.
     ahead : int
         So many times the cores may be handed out, where no step says what it needs: the next jobs then wait at the
         workers already.
@@ -49,7 +52,9 @@ class JobQueue:
         machine: Needs = Needs(),
         needs: Mapping[str, Needs] | None = None,
         ahead: int = 1,
+        urgent: Collection[str] = frozenset(),
     ) -> None:
+        self._urgent = urgent
         self._jobs = {job.key: job for job in jobs}
         self._order = order
         self._needs = needs or {}
@@ -132,6 +137,9 @@ class JobQueue:
         heappush(self._ready, (self._rank(key), key))
 
     def _rank(self, key: str) -> Rank:
+        return (0 if key in self._urgent else 1, *self._rank_by_order(key))
+
+    def _rank_by_order(self, key: str) -> Rank:
         number = self._number[key]
         if self._order == "depth":  # its inputs were just written
             return (-self._released, number)
@@ -149,6 +157,22 @@ class JobQueue:
         cores = sum(one.cores for one in self._running.values()) + wanted.cores
         memory = sum(one.memory for one in self._running.values()) + wanted.memory
         return cores <= self._machine.cores and memory <= self._machine.memory
+
+
+def urgent_jobs(jobs: Sequence[Job], patterns: Sequence[str]) -> set[str]:
+    """Keys of the jobs on objects that are called like one of the patterns (``GRB*``), and of all that these need."""
+    found: set[str] = set()
+    for job in reversed(jobs):  # each behind those whose products it takes
+        objects = {frame.object for frame in job.group.frames} if job.stage != "calibrate" else ()
+        if job.key in found or any(fnmatchcase(name, one) for name in objects for one in patterns):
+            found |= {job.key, *job.parents}
+    return found
+
+
+def first_jobs(jobs: Sequence[Job], urgent: Collection[str], most: int) -> list[Job]:
+    """No more jobs than `most`, those that are urgent first; what a job needs of the others is among them."""
+    ordered = sorted(jobs, key=lambda one: one.key not in urgent)  # which keeps the order otherwise
+    return ordered[:most]
 
 
 def parse_memory(text: str | int) -> int:

@@ -23,6 +23,7 @@ cascade: imaging                      # name of a cascade that comes with ccdflo
 # least_free: 1 GB                    # no job is begun with less space left where the store is
 # memory: 16 GB                       # what jobs may take together (default: the machine's); also cores: 4
 # late_calibrations: keep             # keep what was made when better calibrations come in; '--late redo' asks for it
+# urgent: [GRB*]                      # objects whose frames go before all others
 # executor: stub                      # recipes that make products of 2 x 2 pixels, to try a cascade
 """
 
@@ -46,6 +47,8 @@ class ProjectFile(BaseModel):
     """Whether products are made anew when calibrations come in that would be chosen over those used."""
     order: Order = "depth"
     """Which jobs go first."""
+    urgent: tuple[str, ...] = ()
+    """Objects, by patterns such as ``GRB*``, whose jobs go before all others."""
     least_free: Memory = 100_000_000
     """Space that must be left where the store is; a job is not begun with less."""
     cores: PositiveInt | None = None
@@ -69,6 +72,7 @@ class Project(BaseModel):
     keep_alive: float
     executor: Literal["recipes", "stub"] = "recipes"
     late_calibrations: Literal["redo", "keep"] = "redo"
+    urgent: tuple[str, ...] = ()
     least_free: int = 0
     order: Order = "depth"
     cores: int | None = None
@@ -105,6 +109,7 @@ def load_project(directory: Path) -> Project:
         executor=found.executor,
         late_calibrations=found.late_calibrations,
         order=found.order,
+        urgent=found.urgent,
         least_free=found.least_free,
         cores=found.cores,
         memory=found.memory,

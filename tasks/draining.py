@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow.archive.jobs import JobFilter
 from ccdflow.archive.owners import this_owner
+from ccdflow.cascade.jobqueue import first_jobs, urgent_jobs
 from ccdflow.cascade.jobs import Job
 from ccdflow.cascade.plan import Plan, Request
 from ccdflow.cascade.reach import is_sure, levels
@@ -22,6 +23,8 @@ from ccdflow.tasks.workspace import Workspace
 
 WHOLE = 30.0
 """Seconds after which all that is not too old is looked at again, though only what came last seems to matter."""
+BATCH = 40
+"""Jobs that are done before it is asked again what is due."""
 BEATS = 4
 """Signs of life within the length of a lease."""
 MOST_ATTEMPTS = 3
@@ -151,7 +154,7 @@ class Drain:
         wanted = request if whole else self._of_the_last(request)
         found = None if wanted is None else self._planned(wanted)
         in_vain = self._in_vain()
-        todo = to_do(found, in_vain) if found is not None else []
+        todo = self._first(to_do(found, in_vain)) if found is not None else []
         if found is not None and (todo or whole):
             write_plan(self.space, found, in_vain, whole=whole)
         if todo:
@@ -160,6 +163,10 @@ class Drain:
         if found is not None and todo:
             link_sets(self.space, found)
         return count
+
+    def _first(self, jobs: list[Job]) -> list[Job]:
+        """So many that what comes meanwhile, and is urgent, need not wait for long."""
+        return first_jobs(jobs, urgent_jobs(jobs, self.space.project.urgent), BATCH)
 
     def _in_vain(self) -> set[str]:
         """Jobs that are not tried now: given up, failed, or put off for a while."""

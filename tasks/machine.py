@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ccdflow.archive.database import is_passing
-from ccdflow.cascade.jobqueue import JobQueue, Needs, Order
+from ccdflow.cascade.jobqueue import JobQueue, Needs, Order, urgent_jobs
 from ccdflow.cascade.jobs import Job
 from ccdflow.recipes.threads import cores
 from ccdflow.tasks.workspace import Workspace, open_workspace
@@ -54,7 +54,8 @@ def job_queue(directory: str, jobs: Sequence[Job], order: Order | None = None) -
     space = open_workspace(directory)
     told = {name: step.needs for name, step in space.cascade.tasks.items()}
     needs = {name: one for name, one in told.items() if one is not None}
-    return JobQueue(jobs, order or space.project.order, machine(space), needs, AHEAD)
+    urgent = urgent_jobs(jobs, space.project.urgent)
+    return JobQueue(jobs, order or space.project.order, machine(space), needs, AHEAD, urgent)
 
 
 def refuse_too_large(space: Workspace, step: str) -> None:

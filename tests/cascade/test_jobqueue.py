@@ -1,12 +1,13 @@
 """The order in which jobs run, and how many at once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdflow.cascade.jobqueue import JobQueue, Needs, Order, parse_memory
+from ccdflow.cascade.jobqueue import JobQueue, Needs, Order, first_jobs, parse_memory, urgent_jobs
 from ccdflow.cascade.jobs import Group, Job, JobInput
 from ccdflow.cascade.records import FrameRecord
 
@@ -141,3 +142,35 @@ def test_memory_is_read(text: str | int, size: float) -> None:
 def test_what_is_no_memory_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not of the form '2 GB'"):
         parse_memory(text)
+
+
+def observed(*objects: str) -> list[Job]:
+    """A bias of all, and for each object a flat, a science frame and a stack."""
+    jobs = [job("b", "bias")]
+    for number, name in enumerate(objects):
+        group = Group((replace(FRAME, object=name),))
+        flat = replace(job(f"f{number}", "flat", "b"), stage="calibrate", group=group)
+        science = replace(job(f"s{number}", "science", f"f{number}"), group=group)
+        jobs += [flat, science, replace(job(f"t{number}", "stack", f"s{number}"), group=group)]
+    return jobs
+
+
+def test_urgent_objects_overtake_with_all_that_they_need() -> None:
+    jobs = observed("Field1", "GRB 260301A", "Field2")
+    urgent = urgent_jobs(jobs, ["GRB*", "GW*"])
+    assert urgent == {"b", "f1", "s1", "t1"}
+    for order in ORDERS:
+        assert run(JobQueue(jobs, order, urgent=urgent))[0][:4] == ["b", "f1", "s1", "t1"]
+    assert urgent_jobs(jobs, []) == set()
+
+
+def test_a_part_of_the_jobs_holds_what_it_needs_and_the_urgent_ones_first() -> None:
+    jobs = observed("Field1", "GRB 260301A", "Field2")
+    urgent = urgent_jobs(jobs, ["GRB*"])
+    for most in range(len(jobs) + 2):
+        part = first_jobs(jobs, urgent, most)
+        keys = [one.key for one in part]
+        assert len(part) == min(most, len(jobs))
+        assert set(keys[:4]) <= urgent
+        for one in part:
+            assert set(one.parents) <= set(keys[: keys.index(one.key)])
