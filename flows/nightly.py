@@ -11,6 +11,7 @@ from ccdflow.cascade.plan import Request
 from ccdflow.flows.dashboard import artifact_key, publishing
 from ccdflow.flows.forms import form
 from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack, timed
+from ccdflow.tasks.ingest import read_rows
 from ccdflow.tasks.nightlog import finished_since
 from ccdflow.tasks.planning import recover
 from ccdflow.tasks.summary import night_summaries
@@ -46,6 +47,7 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
     started = timed(None).now or ""
     with without_heartbeat(), publishing(project) as publisher:
         recover(project)
+        read_rows(project)
         if paths:
             ingest(project, paths)
         failed = calibrate(project, wanted)

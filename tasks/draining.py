@@ -124,6 +124,7 @@ class Drain:
 
     def run(self, linger: float) -> None:
         """Do what is due until nothing has come for `linger` seconds, and nothing is left; or it may not go on."""
+        read_pending(self.space, IngestReport())  # on hold too
         with self.space.registry.ear() as ear:
             last = time.monotonic()
             while self.may_go_on():

@@ -185,6 +185,11 @@ def read_pending(space: Workspace, report: IngestReport) -> int:
     return count
 
 
+def read_rows(project: str) -> int:
+    """Read the files of rows that other programs have inserted; gives how many there were."""
+    return read_pending(open_workspace(project), IngestReport())
+
+
 def _why_unread(path: Path) -> str:
     """Why a file gave no frame."""
     if not path.is_absolute():

@@ -4,16 +4,21 @@ import sqlite3
 import threading
 import time
 from collections import Counter
+from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from astropy.io import fits
 from prefect.client.orchestration import get_client
 from sqlalchemy import make_url
 from tests.flows.conftest import Bench, ccdflow
 
+from ccdflow.config.project import PROJECT_FILE
 from ccdflow.flows.live import live, sweep
 from ccdflow.flows.nightly import nightly
+from ccdflow.tasks import draining
 from ccdflow.tasks.bridge import WAKE, Bridge, to_server
 from ccdflow.tasks.draining import only_drain
 
@@ -102,14 +107,14 @@ def test_one_drain_at_a_time(fresh: Bench) -> None:
     assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and len(fresh.files()) == 7
 
 
-def test_on_hold_nothing_is_begun_and_then_it_goes_on(fresh: Bench) -> None:
+def test_on_hold_nothing_is_begun_and_then_it_goes_on(server: str, fresh: Bench) -> None:
     insert(fresh, *frames(fresh))
     fresh.space.registry.hold("clouds")
     assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.files() == {}
     done = ccdflow(fresh, "run")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "on hold since" in done.stderr and "clouds; 'ccdflow resume' goes on" in done.stderr
-    night = threading.Thread(target=nightly, args=[str(fresh.project)])
+    night = threading.Thread(target=copy_context().run, args=[nightly, str(fresh.project)])
     night.start()
     time.sleep(3)
     assert night.is_alive() and fresh.files() == {}
@@ -193,3 +198,50 @@ def test_files_of_a_watched_folder_are_registered_once_they_are_complete(
     bridge.look()
     (found,) = fresh.space.registry.frames()
     assert (found.frame_class, found.refused) == ("bias", "")
+
+
+def test_a_storm_of_frames_calls_for_one_drain(fresh: Bench) -> None:
+    calls: list[dict[str, object]] = []
+    bridge = Bridge(fresh.space, calls.extend)
+    for number in range(40):
+        insert(fresh, *[fresh.raw / f"{number}-{each}.fits" for each in range(5)])
+        bridge.look()
+    assert Counter(one["event"] for one in calls) == {"ccdflow.frame.registered": 200, WAKE: 1}
+
+
+CLOSING = """
+name: closing
+extends: imaging
+tasks:
+  stack:
+    groups:
+      sequence: {max_stack: 4, max_sequence: 12, max_gap: 5}
+"""
+
+
+def exposed_now(path: Path, seconds_ago: float) -> None:
+    """Give a raw file the date of now, and no place in a sequence that would close its set."""
+    begun = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=seconds_ago)
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].header["DATE-OBS"] = begun.isoformat(timespec="milliseconds")
+        for keyword in ("MJD-OBS", "IOBS", "NOBS"):
+            del hdus[0].header[keyword]
+
+
+def test_a_set_closes_by_the_gap_though_no_frame_follows(
+    server: str, fresh: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "GAP_LOOK", 0.5)
+    (fresh.project / "closing.yaml").write_text(CLOSING)
+    (fresh.project / PROJECT_FILE).write_text("cascade: closing.yaml\n")
+    paths = frames(fresh)
+    for number, path in enumerate(paths):
+        exposed_now(path, 300.0 - number if path not in paths[-3:] else 2.0 - number / 10)
+    insert(fresh, *paths)
+    inserted = datetime.now(UTC).replace(tzinfo=None)
+    assert live(str(fresh.project), linger=12.0) == {}
+    (found,) = fresh.space.registry.sets()
+    closes = datetime.fromisoformat(found.last_obsdate) + timedelta(seconds=5)
+    (stack,) = [one for one in fresh.space.registry.jobs() if one.step == "stack"]
+    assert (found.status, found.product_id is None) == ("closed", False)
+    assert inserted < closes <= datetime.fromisoformat(stack.planned_at)

@@ -170,9 +170,7 @@ def short_name(space: Workspace, name: str) -> str:
         If nothing, or more than one job, is called so.
     """
     found = find(space, name)
-    if "recipe" in found:
-        return str(found["key"])
-    return ("p" if "category" in found else "s" if "action" in found else "f") + str(found["id"])
+    return str(found["key"] if "recipe" in found else found["id"])
 
 
 def events(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
