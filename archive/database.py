@@ -20,6 +20,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_MS = 60_000
 """How long a program waits for another that writes to the same SQLite file."""
 
+IDLE_S = 60
+"""Seconds after which PostgreSQL ends a transaction whose program is stopped or cut off, and holds up the others."""
+
 _UPGRADE_LOCK = 0x63636466
 
 
@@ -43,7 +46,9 @@ class Database:
         self.url = _checked(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         # hide_parameters: a message must not spell out the thousand rows of a statement.
-        self.engine = create_engine(self.url, pool_size=16, max_overflow=48, hide_parameters=True)
+        self.engine = create_engine(
+            self.url, pool_size=16, max_overflow=48, hide_parameters=True, connect_args=_options(self.url)
+        )
         if self.sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -134,6 +139,15 @@ def _checked(url: str) -> URL:
     if found.drivername == "postgresql":
         return found.set(drivername="postgresql+psycopg")
     return found
+
+
+def _options(url: URL) -> dict[str, str]:
+    """What connections to PostgreSQL begin with; what the URL says itself comes later, and so counts."""
+    if url.get_backend_name() == "sqlite":
+        return {}
+    given = url.query.get("options", "")
+    own = f"-c idle_in_transaction_session_timeout={IDLE_S}s"
+    return {"options": " ".join([own, given if isinstance(given, str) else " ".join(given)]).strip()}
 
 
 def _revision(connection: Connection) -> str | None:

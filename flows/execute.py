@@ -103,7 +103,7 @@ class _Execution:
             self.queue.set_aside(key)
         elif future.state.is_completed():
             self._finish(key)
-        else:
+        elif not self._is_taken(key):  # the registry knows better where only the run of this worker failed
             self._finish(key, failure(self.directory, key) or str(future.state.message))
 
     def _is_taken(self, key: str) -> bool:
