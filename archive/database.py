@@ -14,6 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -26,7 +27,7 @@ IDLE_S = 60
 _UPGRADE_LOCK = 0x63636466
 
 
-class DatabaseVersionError(Exception):
+class DatabaseVersionError(RuntimeError):
     """The database was written by another version of ccdflow."""
 
 
@@ -131,7 +132,17 @@ class Database:
 
 
 def _checked(url: str) -> URL:
-    found = make_url(url)
+    """The URL as it is connected to; a password in it stands where it is not shown."""
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        # The error would quote parts of the URL, and thereby of a password.
+        raise ValueError(
+            "the database's URL can't be read; wanted sqlite:///FILE or postgresql://USER@HOST/NAME, with / : @ in a "
+            "password as %2F %3A %40"
+        ) from None
+    if (password := found.query.get("password")) is not None:
+        found = found.set(password=str(password)).difference_update_query(["password"])
     if found.get_backend_name() not in ("sqlite", "postgresql"):
         raise ValueError(f"database {found} is neither sqlite:///FILE nor postgresql://USER@HOST/NAME")
     if found.get_backend_name() == "sqlite" and found.database in (None, "", ":memory:"):

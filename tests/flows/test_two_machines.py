@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 from prefect.client.orchestration import get_client
 from sqlalchemy import make_url, text
@@ -221,30 +222,42 @@ def done_by(bench: Bench) -> dict[str, int]:
     return {host: hosts.count(host) for host in hosts}
 
 
-def stop_within_a_job(one: Machine, bench: Bench) -> list[str]:
-    """Stop a machine while it does jobs; gives their keys."""
+@contextmanager
+def nobody_plans(database: str) -> Iterator[Callable[[], int]]:
+    """Hold up all who write jobs; gives a function that counts them."""
+    with psycopg.connect(database) as lock, psycopg.connect(database, autocommit=True) as look:
+        lock.execute("LOCK TABLE job IN SHARE ROW EXCLUSIVE MODE")
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
+        yield lambda: look.execute(waiting).fetchone()[0]
 
-    def held() -> list[str]:
-        jobs = [job for job in bench.space.registry.jobs() if job.state == "running"]
-        return [job.key for job in jobs if job.owner.startswith(f"{one.name}/")]
 
+def stop_within_a_job(machines: Sequence[Machine], database: str) -> tuple[Machine, list[str]]:
+    """Stop the first machine that is seen to do a job; gives it, and the keys of the jobs that it holds."""
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if held():
-            one.tell(signal.SIGSTOP)
-            time.sleep(0.3)  # what was under way at the database gets there
-            if found := held():
-                return found
-            one.tell(signal.SIGCONT)
-        time.sleep(0.001)
-    raise AssertionError(one.said)
+    with psycopg.connect(database, autocommit=True) as look:
+        held = partial(held_by, look)
+        while time.monotonic() < end:
+            for one in machines:
+                if held(one):
+                    one.tell(signal.SIGSTOP)
+                    time.sleep(0.3)  # what was under way at the database gets there
+                    if found := held(one):
+                        return one, found
+                    one.tell(signal.SIGCONT)
+    raise AssertionError("no machine was seen to do a job")
 
 
+def held_by(look: "psycopg.Connection[Any]", one: Machine) -> list[str]:
+    running = "SELECT key FROM job WHERE state = 'running' AND owner LIKE %s"
+    return [key for (key,) in look.execute(running, (f"{one.name}/%",))]
+
+
+@pytest.mark.timeout(900)
 def test_two_workers_share_a_night_and_one_of_them_is_stopped(
     server: str, machine: Callable[[str], Machine], tmp_path: Path, new_database: str
 ) -> None:
     bench = Bench(tmp_path)
-    simulate_night(tmp_path / "simulated", night="small", shape=(512, 512))
+    simulate_night(tmp_path / "simulated", night="small", shape=(1024, 1024))
     shutil.move(tmp_path / "simulated" / "raw", bench.raw)
     bench.project.mkdir()
     describe(bench, new_database)
@@ -255,12 +268,19 @@ def test_two_workers_share_a_night_and_one_of_them_is_stopped(
     machines = {name: machine(name) for name in ("north", "south")}
     for one in machines.values():
         one.start(str(COMMANDS / "prefect"), "worker", "start", "--pool", "ccdflow", "--limit", "1")
-    runs = [request_run(bench), request_run(bench)]
-    told = lambda: "\n".join(f"{one.name}: {one.said}" for one in machines.values())  # noqa: E731
+
+    def told() -> str:
+        return "\n".join(f"{one.name}: {one.said}" for one in machines.values())
+
+    with nobody_plans(
+        new_database
+    ) as waiting:  # until both have come so far: one may have started much later
+        runs = [request_run(bench), request_run(bench)]
+        wait_until(lambda: waiting() == 2, told)
     wait_until(lambda: done_by(bench).keys() >= machines.keys(), told)
 
-    north, south = machines["north"], machines["south"]
-    held = stop_within_a_job(north, bench)
+    north, held = stop_within_a_job(list(machines.values()), new_database)
+    (south,) = [one for one in machines.values() if one is not north]
     wait_until(lambda: sorted(map(state_of, runs)) == ["COMPLETED", "RUNNING"], told)
     jobs = bench.space.registry.jobs()
     assert {job.state for job in jobs} == {"done"} and len(jobs) == 58
