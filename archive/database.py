@@ -17,7 +17,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -28,6 +28,8 @@ PATIENCE = 120.0
 """Seconds for which a database may be gone that did answer before: longer than it takes to start again."""
 PAUSES = (0.0, 0.1, 0.3, 1.0)
 """Seconds before the next tries; the last counts for all further ones. At first only the connection may be stale."""
+IDLE_S = 60
+"""Seconds after which PostgreSQL ends a transaction whose program is stopped or cut off, and holds up the others."""
 
 _UPGRADE_LOCK = 0x63636466
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
@@ -37,7 +39,7 @@ _log = logging.getLogger(__name__)
 _inside = threading.local()
 
 
-class DatabaseVersionError(Exception):
+class DatabaseVersionError(RuntimeError):
     """The database was written by another version of ccdflow."""
 
 
@@ -123,7 +125,9 @@ class Database:
         self.url = _checked(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         # hide_parameters: a message must not spell out the thousand rows of a statement.
-        self.engine = create_engine(self.url, pool_size=16, max_overflow=48, hide_parameters=True)
+        self.engine = create_engine(
+            self.url, pool_size=16, max_overflow=48, hide_parameters=True, connect_args=_options(self.url)
+        )
         if self.sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -206,7 +210,17 @@ class Database:
 
 
 def _checked(url: str) -> URL:
-    found = make_url(url)
+    """The URL as it is connected to; a password in it stands where it is not shown."""
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        # The error would quote parts of the URL, and thereby of a password.
+        raise ValueError(
+            "the database's URL can't be read; wanted sqlite:///FILE or postgresql://USER@HOST/NAME, with / : @ in a "
+            "password as %2F %3A %40"
+        ) from None
+    if (password := found.query.get("password")) is not None:
+        found = found.set(password=str(password)).difference_update_query(["password"])
     if found.get_backend_name() not in ("sqlite", "postgresql"):
         raise ValueError(f"database {found} is neither sqlite:///FILE nor postgresql://USER@HOST/NAME")
     if found.get_backend_name() == "sqlite" and found.database in (None, "", ":memory:"):
@@ -214,6 +228,15 @@ def _checked(url: str) -> URL:
     if found.drivername == "postgresql":
         return found.set(drivername="postgresql+psycopg")
     return found
+
+
+def _options(url: URL) -> dict[str, str]:
+    """What connections to PostgreSQL begin with; what the URL says itself comes later, and so counts."""
+    if url.get_backend_name() == "sqlite":
+        return {}
+    given = url.query.get("options", "")
+    own = f"-c idle_in_transaction_session_timeout={IDLE_S}s"
+    return {"options": " ".join([own, given if isinstance(given, str) else " ".join(given)]).strip()}
 
 
 def _revision(connection: Connection) -> str | None:

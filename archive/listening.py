@@ -54,8 +54,9 @@ class Ear:
             return
         import psycopg  # which only PostgreSQL needs, and takes its time to import
 
-        plain = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self._connection = psycopg.connect(plain, autocommit=True)
+        # Written out as text the URL would be read otherwise by the driver: it knows no "+" for a blank.
+        _, named = self._url.get_dialect()().create_connect_args(self._url)
+        self._connection = psycopg.connect(autocommit=True, **named)
         self._connection.execute(f"LISTEN {CHANNEL}")
 
     def _close(self) -> None:

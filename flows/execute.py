@@ -102,8 +102,12 @@ class _Execution:
                 True  # from now on it is asked before, so that others' jobs make no task runs here
             )
             self.queue.set_aside(key)
-        else:  # where Prefect could not keep its record, as on a full disk, the registry still knows
-            reason = None if future.state.is_completed() else failure(self.directory, key)
+        elif future.state.is_completed():
+            self._finish(key)
+        elif not self._is_taken(
+            key
+        ):  # the registry knows better where only this worker, or Prefect's record, failed
+            reason = failure(self.directory, key)
             self._finish(key, reason if reason is None else reason or str(future.state.message))
 
     def _is_taken(self, key: str) -> bool:

@@ -8,7 +8,7 @@ from prefect import get_run_logger
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
-from prefect.states import Cancelled
+from prefect.states import Completed
 from prefect.tasks import Task
 
 from ccdflow.archive.database import sentence
@@ -59,7 +59,7 @@ def reduce_job(project: str, key: str) -> Record | State[Any]:
     message = (
         f"{job.owner} does it" if job is not None and job.state == "running" else "another worker does it"
     )
-    return Cancelled(name=ELSEWHERE, message=message)
+    return Completed(name=ELSEWHERE, message=message, data=space.registry.record(key))
 
 
 def _do_or_find_done(space: Workspace, key: str) -> Record | None:

@@ -1,4 +1,3 @@
-import sqlite3
 import threading
 import warnings
 from pathlib import Path
@@ -44,11 +43,19 @@ def test_migration_makes_the_indexes_on_expressions(registry: Registry) -> None:
     assert found >= ON_EXPRESSIONS
 
 
-def test_upgrade_is_harmless_when_many_do_it_at_once(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/deep/down/registry.sqlite"
+    return str(request.getfixturevalue("new_database"))
+
+
+def test_upgrade_is_harmless_when_many_do_it_at_once(empty: str) -> None:
     errors: list[Exception] = []
 
     def upgrade() -> None:
-        database = Database(f"sqlite:///{tmp_path}/deep/down/registry.sqlite")
+        database = Database(empty)
         try:
             database.upgrade()
         except Exception as error:
@@ -62,10 +69,12 @@ def test_upgrade_is_harmless_when_many_do_it_at_once(tmp_path: Path) -> None:
     for one in threads:
         one.join()
     assert errors == []
-    with sqlite3.connect(tmp_path / "deep/down/registry.sqlite") as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(NEWEST,)]
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    connection.close()
+    database = Database(empty)
+    with database.read() as session:
+        assert session.execute(text("SELECT version_num FROM alembic_version")).all() == [(NEWEST,)]
+        if database.sqlite:
+            assert session.execute(text("PRAGMA journal_mode")).all() == [("wal",)]
+    database.close()
 
 
 def test_a_database_of_the_first_version_is_brought_up_to_date_with_its_rows(registry: Registry) -> None:
@@ -88,13 +97,15 @@ def indexes(registry: Registry) -> set[str | None]:
         return {one["name"] for table in ("frame", "product") for one in found.get_indexes(table)}
 
 
-def test_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/registry.sqlite")
+def test_database_of_a_newer_version_is_left_alone(empty: str) -> None:
+    database = Database(empty)
     database.upgrade()
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseVersionError, match=f"at version 9999, this ccdflow knows up to {NEWEST}"):
         database.upgrade()
+    with database.read() as session:
+        assert session.execute(text("SELECT version_num FROM alembic_version")).all() == [("9999",)]
     database.close()
 
 
@@ -105,8 +116,27 @@ def test_other_databases_are_refused() -> None:
         Database("sqlite://")
 
 
-def test_password_does_not_show() -> None:
-    assert "secret" not in Registry("postgresql://user:secret@host/name").url
+@pytest.mark.parametrize(
+    "url", ["postgresql://user:secret@host/name", "postgresql://host/name?password=secret"]
+)
+def test_password_does_not_show(url: str) -> None:
+    registry = Registry(url)
+    assert "secret" not in registry.url + repr(registry.database.url) + repr(registry.database.engine)
+    assert registry.database.url.password == "secret"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql//user:secret@host/name",
+        "mysql://user:secret@host/name",
+        "postgresql://user:secret@host:port/name",
+    ],
+)
+def test_a_url_that_is_wrong_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match=r"postgresql://USER@HOST/NAME") as error:
+        Database(url)
+    assert "secret" not in str(error.value) and error.value.__cause__ is None
 
 
 def test_failed_transaction_leaves_nothing(registry: Registry) -> None:

@@ -195,6 +195,49 @@ def test_sweep_gives_back_jobs_of_the_dead_and_the_silent(registry: Registry, fr
     assert registry.sweep(LEASE) == []
 
 
+def test_a_worker_sees_which_jobs_are_free_and_which_are_in_other_hands(
+    registry: Registry, frames: list[int]
+) -> None:
+    registry.plan_jobs(planned(frames))
+    registry.claim(BIAS, "elsewhere", LEASE)
+    registry.claim(SCIENCE, dead_owner(), LEASE)
+    done(registry, STACK)
+    keys = [BIAS, SCIENCE, STACK]
+    assert registry.whereabouts(keys, LEASE) == {BIAS: "elsewhere", SCIENCE: "free", STACK: "done"}
+    time.sleep(0.05)
+    assert registry.whereabouts([BIAS], 0.01) == {BIAS: "free"}
+    registry.fail(BIAS, "elsewhere", "why")
+    assert registry.whereabouts([BIAS], LEASE) == {BIAS: "failed"}
+
+
+def test_who_has_lost_a_job_is_told(registry: Registry, frames: list[int]) -> None:
+    registry.plan_jobs(planned(frames))
+    registry.claim(BIAS, "one", LEASE)
+    registry.ensure_held(BIAS, "one")
+    time.sleep(0.05)
+    registry.ensure_held(BIAS, "one")  # silent for long, but nobody has taken it
+    assert registry.claim(BIAS, "two", 0.01) is not None
+    with pytest.raises(LeaseLostError, match="is not one's any more"):
+        registry.ensure_held(BIAS, "one")
+    registry.ensure_held(BIAS, "two")
+
+
+def test_a_drain_that_was_taken_over_is_told_even_when_the_other_has_left(registry: Registry) -> None:
+    assert registry.drain("live all", "north", LEASE) and registry.stay_drain("live all", "north")
+    assert not registry.drain("live all", "south", LEASE)
+    time.sleep(0.05)
+    assert registry.drain("live all", "south", 0.01)
+    assert not registry.stay_drain("live all", "north")
+    registry.leave_drain("live all", "south")
+    assert not registry.stay_drain("live all", "north")
+    assert registry.drains(LEASE) == {}
+
+
+def test_a_machine_may_have_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CCDFLOW_HOST", "dome:2")
+    assert this_owner().startswith("dome_2/") and not is_dead(this_owner())
+
+
 def test_of_four_threads_one_gets_each_job(registry: Registry) -> None:
     keys = [f"{number:064x}" for number in range(10)]
     registry.plan_jobs([PlannedJob(key, "bias", "bias", "1") for key in keys])

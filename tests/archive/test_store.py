@@ -197,3 +197,17 @@ def test_store_can_be_moved(store: Store, tmp_path: Path) -> None:
     made = put(store)
     store.root.rename(tmp_path / "elsewhere")
     assert Store(tmp_path / "elsewhere").intact(made.path, made.size, made.sha256)
+
+
+def test_who_may_write_no_more_changes_nothing(store: Store) -> None:
+    put(store, content=b"theirs")
+    before = (store.root / PATH).stat()
+
+    def refuse() -> None:
+        raise RuntimeError("not yours any more")
+
+    with pytest.raises(RuntimeError, match="not yours"):
+        store.write(PATH, KEY, lambda stream: stream.write(b"ours") and None, refuse)
+    after = (store.root / PATH).stat()
+    assert (after.st_ino, after.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
+    assert files(store) == {PATH}

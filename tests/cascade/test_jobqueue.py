@@ -174,3 +174,21 @@ def test_a_part_of_the_jobs_holds_what_it_needs_and_the_urgent_ones_first() -> N
         assert set(keys[:4]) <= urgent
         for one in part:
             assert set(one.parents) <= set(keys[: keys.index(one.key)])
+
+
+def test_a_job_in_other_hands_needs_no_room_and_what_depends_on_it_waits() -> None:
+    queue = JobQueue(NIGHT, "depth", Needs(1))
+    assert queue.take().key == "b1"
+    queue.set_aside("b1")
+    assert (queue.running, queue.aside) == (0, {"b1"})
+    assert queue.take().key == "b2"
+    assert queue.take() is None
+    queue.finish("b1", done=True)  # elsewhere
+    queue.finish("b2", done=False)
+    assert queue.aside == frozenset()
+    assert queue.take().key == "f1"
+    queue.set_aside("f1")
+    queue.bring_back("f1")
+    assert queue.take().key == "f1"
+    queue.finish("f1", done=False)
+    assert queue.take() is None and queue.running == 0

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ccdflow import __version__
 from ccdflow.cli import app, main
 from ccdflow.config.project import shipped
 from ccdflow.simulate import simulate_night
+from ccdflow.tasks import workspace
 
 Command = Callable[..., Result]
 
@@ -457,3 +459,17 @@ def test_a_graph_is_written_in_the_format_of_its_suffix(tmp_path: Path, name: st
 def test_the_graph_of_a_plan_has_its_jobs(filled: Path) -> None:
     result = invoke("-C", filled, "graph", "--jobs")
     assert result.exit_code == 0 and "science" in result.stdout and "new" in result.stdout
+
+
+def test_a_database_of_a_newer_ccdflow_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke("init", tmp_path / "p").exit_code == 0
+    with sqlite3.connect(tmp_path / "p" / "registry.sqlite") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    for known in (workspace._registry, workspace._opened):
+        known.cache_clear()  # as in a program that begins
+    code, _, told = program(monkeypatch, capsys, "-C", tmp_path / "p", "status")
+    assert code == 2 and "is at version 9999" in told and "update ccdflow" in told
+    assert len(told.strip().splitlines()) == 1

@@ -1,0 +1,89 @@
+"""The real flow `live`, in a process that stops itself (SIGSTOP) once, at one moment of the making of one product.
+
+Arguments: project, moment, category of the product, seconds to linger. Nothing is simulated: the functions that read,
+write and commit do their work, before or after the process has been stopped and continued.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ccdflow.archive import store
+from ccdflow.archive.listening import Ear
+from ccdflow.archive.registry import Registry
+from ccdflow.flows.live import live
+from ccdflow.tasks import reduce
+
+JOB_MOMENTS = (
+    "before it reads",
+    "in the middle of the write",
+    "before the rename",
+    "before the commit",
+    "in the write, which then fails",
+)
+LINGERING = "while it waits for frames"
+_STOPPED: list[bool] = []
+
+
+def stop() -> None:
+    if not _STOPPED:
+        _STOPPED.append(True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def before(function: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
+    """The function, before which the process stops where `when` says so of its arguments."""
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        if when(*arguments):
+            stop()
+        return function(*arguments, **named)
+
+    return called
+
+
+def arm(moment: str, category: str) -> None:
+    if moment == "before it reads":
+        reduce.read_inputs = before(reduce.read_inputs, lambda _space, job: job.step == category)
+    elif moment == "before the commit":
+        Registry.complete = before(  # type: ignore[method-assign]
+            Registry.complete, lambda _self, _begun, _owner, made, *_: made[0].category == category
+        )
+    elif moment == LINGERING:
+        Ear.wait = before(Ear.wait, lambda *_: True)  # type: ignore[method-assign]
+    else:
+        arm_the_store(moment, category)
+
+
+def arm_the_store(moment: str, category: str) -> None:
+    write = store.Store.write
+
+    def written(self: store.Store, path: str, key: str, content: Any, *rest: Any) -> store.Stored:
+        def stopping(stream: store.HashingFile) -> None:
+            if moment == "before the rename":
+                content(stream)
+                stop()
+                return
+            into = stream._write
+
+            def half(data: memoryview) -> int | None:
+                done = into(data[: max(1, len(data) // 2)])
+                stop()
+                if moment.endswith("fails"):
+                    raise OSError("Input/output error")
+                return done
+
+            stream._write = half  # type: ignore[method-assign]
+            content(stream)
+
+        return write(self, path, key, stopping if path.startswith(f"{category}/") else content, *rest)
+
+    store.Store.write = written  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    project, moment, category, linger = sys.argv[1:5]
+    arm(moment, category)
+    print("failed:", live(project, linger=float(linger), max_age_days=100_000.0))
