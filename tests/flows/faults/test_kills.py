@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.flows.conftest import Bench
-from tests.flows.faults.conftest import Case
+from tests.flows.faults.conftest import ONE_IS_QUICK, Case
 from tests.flows.faults.dying import MOMENTS
 from tests.flows.faults.machinery import Manifest, drain, frames, insert, running, whole
 
@@ -50,6 +50,7 @@ CHAIN = tuple(
 )
 
 
+@ONE_IS_QUICK
 def test_drains_that_die_one_after_the_other_lose_nothing(
     night: Bench, database: str, undisturbed: Manifest, case: Callable[..., Case]
 ) -> None:
