@@ -176,3 +176,19 @@ def test_files_of_a_watched_folder_are_registered_once_they_are_complete(
     bridge.look()
     (found,) = fresh.space.registry.frames()
     assert (found.frame_class, found.refused) == ("bias", "")
+
+
+def test_drains_begin_a_job_that_fails_three_times_and_a_run_once_more(fresh: Bench) -> None:
+    fresh.run(fresh.raw, targets=("flat",))
+    bad = fresh.frames("science")[1]
+    away = fresh.directory / bad.name
+    bad.rename(away)
+    failed = [sweep(str(fresh.project), max_age_days=AGE) for _ in range(5)]
+    (key,) = failed[0]
+    assert failed[2].keys() == {key} and failed[3:] == [{}, {}]
+    job = fresh.space.registry.job(key)
+    assert job is not None and (job.state, job.attempts) == ("failed", 3) and bad.name in job.reason
+    away.rename(bad)
+    assert fresh.run().exit_code == 0
+    job = fresh.space.registry.job(key)
+    assert job is not None and (job.state, job.attempts) == ("done", 4)
