@@ -5,6 +5,7 @@ from prefect import flow
 from ccdflow.cascade.jobs import Job
 from ccdflow.flows.execute import execute, task_runner
 from ccdflow.flows.nightly import without_heartbeat
+from ccdflow.flows.server import wait_for_server
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.draining import Drain, only_drain
 from ccdflow.tasks.planning import recover
@@ -45,7 +46,8 @@ def live(
 
         drain = Drain(space, do, camera, max_age_days)
         drain.run(linger)
-        return drain.problems
+    wait_for_server()
+    return drain.problems
 
 
 @flow(name="sweep", flow_run_name=run_name("sweep"), task_runner=task_runner())

@@ -1,9 +1,12 @@
 """Where flows are recorded: a Prefect server if one is configured, else one embedded in the program."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
+from prefect.client.orchestration import get_client
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -12,6 +15,22 @@ from prefect.settings import (
 )
 
 from ccdflow.flows.embedded import embedded_server
+
+PATIENCE = 120.0
+"""Seconds that a run waits at its end for a server that is gone."""
+
+
+def wait_for_server() -> None:
+    """Return once the configured server answers, so that a run can tell it how it ended.
+
+    Where it stays away, the run ends in an error and shows as crashed; what it made counts all the same.
+    """
+    end = time.monotonic() + PATIENCE
+    while PREFECT_API_URL.value() and time.monotonic() < end:
+        with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+            client.request("GET", "/health").raise_for_status()
+            return
+        time.sleep(1.0)
 
 
 @contextmanager
