@@ -10,6 +10,7 @@ from ccdflow.flows.dashboard import Publisher, publishing
 from ccdflow.flows.execute import execute, task_runner
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
+from ccdflow.flows.server import wait_for_server
 from ccdflow.tasks.draining import Drain, only_drain
 from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.nights import tonight
@@ -52,16 +53,16 @@ def live(
         Key of each job that failed or has to wait, and the sentence that says why; nothing where another drain is
         at work.
     """
-    space = open_workspace(project)
-    with without_heartbeat(), only_drain(space, camera) as mine:
-        if mine is None:
-            return {}
-        recover(project)
-        with publishing(project) as publisher:
-            held = Holding(project)
+    space, held = open_workspace(project), Holding(project)
+    with without_heartbeat(), publishing(project) as publisher:
+        with only_drain(space, camera) as mine:
+            if mine is None:
+                return {}
+            recover(project)
             do = _doing(project, publisher, lambda: not mine.lost and not held())
             drain = Drain(space, do, camera, max_age_days, lambda: not held() and mine.is_held())
             drain.run(linger)
+        wait_for_server()
         if ended := mine.lost or held():
             get_run_logger().warning(ended)
         return drain.problems

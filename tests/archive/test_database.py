@@ -2,15 +2,16 @@ import threading
 import warnings
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from ccdflow.archive.database import MIGRATIONS, Database, DatabaseVersionError
+from ccdflow.archive.database import MIGRATIONS, Database, DatabaseVersionError, again
 from ccdflow.archive.frames import NewFrame
 from ccdflow.archive.jobs import PlannedJob
 from ccdflow.archive.models import Base
@@ -220,3 +221,55 @@ def test_instrument_events_are_kept_in_order(registry: Registry) -> None:
 def test_all_tables_are_there(registry: Registry) -> None:
     with registry.database.engine.connect() as connection:
         assert set(Base.metadata.tables) <= set(inspect(connection).get_table_names())
+
+
+def end_connections(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        others = (
+            "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+        connection.execute(f"SELECT pg_terminate_backend(pid) FROM ({others}) AS other")
+
+
+def test_a_connection_that_was_ended_is_made_anew(new_database: str) -> None:
+    registry = Registry(new_database)
+    registry.upgrade()
+    for number in range(2):
+        end_connections(new_database)
+        assert registry.add_catalogue([NewFrame(obsdate=f"2026-03-0{number + 1}T20:00:00")]) == 1
+        end_connections(new_database)
+        assert len(registry.frames()) == number + 1
+    registry.close()
+
+
+def test_a_transaction_whose_connection_is_ended_begins_anew(new_database: str) -> None:
+    registry = Registry(new_database)
+    registry.upgrade()
+    seen: list[int] = []
+
+    @again
+    def work() -> int:
+        with registry.database.write() as session:
+            seen.append(
+                session.execute(text("INSERT INTO collection (name, created) VALUES ('a', '')")).rowcount
+            )
+            if len(seen) == 1:
+                end_connections(new_database)
+            return int(session.execute(text("SELECT count(*) FROM collection")).scalar_one())
+
+    assert work() == 1 and seen == [1, 1]
+    registry.close()
+
+
+def test_a_mistake_is_told_at_once(registry: Registry) -> None:
+    calls: list[int] = []
+
+    @again
+    def work() -> None:
+        calls.append(1)
+        with registry.database.read() as session:
+            session.execute(text("SELECT * FROM no_such_table"))
+
+    with pytest.raises(DBAPIError, match="no_such_table"):
+        work()
+    assert calls == [1]

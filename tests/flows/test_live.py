@@ -245,3 +245,19 @@ def test_a_set_closes_by_the_gap_though_no_frame_follows(
     (stack,) = [one for one in fresh.space.registry.jobs() if one.step == "stack"]
     assert (found.status, found.product_id is None) == ("closed", False)
     assert inserted < closes <= datetime.fromisoformat(stack.planned_at)
+
+
+def test_drains_begin_a_job_that_fails_three_times_and_a_run_once_more(fresh: Bench) -> None:
+    fresh.run(fresh.raw, targets=("flat",))
+    bad = fresh.frames("science")[1]
+    away = fresh.directory / bad.name
+    bad.rename(away)
+    failed = [sweep(str(fresh.project), max_age_days=AGE) for _ in range(5)]
+    (key,) = failed[0]
+    assert failed[2].keys() == {key} and failed[3:] == [{}, {}]
+    job = fresh.space.registry.job(key)
+    assert job is not None and (job.state, job.attempts) == ("failed", 3) and bad.name in job.reason
+    away.rename(bad)
+    assert fresh.run().exit_code == 0
+    job = fresh.space.registry.job(key)
+    assert job is not None and (job.state, job.attempts) == ("done", 4)

@@ -104,6 +104,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server.stop()
 
 
+LONG = pytest.mark.torture
+ONE_IS_QUICK = pytest.mark.parametrize("database", [pytest.param("SQLite", marks=LONG), "PostgreSQL"])
+"""For tests that take their time: PostgreSQL in ``make test``, both in ``make torture``."""
+
+
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 def database(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from prefect.client.orchestration import get_client
@@ -296,6 +298,35 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
 
 def run(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True)
+
+
+class PrefectServer:
+    """A server as an observatory runs it, which may be killed and is started again on the same home and port."""
+
+    def __init__(self, home: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        self.url = f"http://127.0.0.1:{port}/api"
+        env = {
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": self.url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        }
+        words = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
+        self.process = Process(words, home / "server.log", env)
+
+    def start(self) -> None:
+        self.process.start()
+        eventually(self.answers, "the server answers", self.process)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def answers(self) -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/health", timeout=2).is_success
+        return False
 
 
 # --- a PostgreSQL that may be killed ---------------------------------------------------------------------------------

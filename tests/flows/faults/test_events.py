@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.flows.conftest import Bench
-from tests.flows.faults.conftest import Case, NewNight, add_the_whole_night
+from tests.flows.faults.conftest import ONE_IS_QUICK, Case, NewNight, add_the_whole_night
 from tests.flows.faults.dying import BRIDGE
 from tests.flows.faults.machinery import (
     AGE,
@@ -72,6 +72,7 @@ def test_whatever_events_do_the_sweep_puts_it_right(
     row.end(f"{seen}; {send.dropped} events dropped, {send.wakes} drains called")
 
 
+@ONE_IS_QUICK
 def test_a_bridge_that_dies_before_or_after_sending_tells_everything_once(
     night: Bench, database: str, case: Callable[..., Case]
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_bridge_that_dies_before_or_after_sending_tells_everything_once(
         insert(night, [path])
         process = drain(night, moment).start()
         assert process.wait() == -signal.SIGKILL, process.said
+    insert(night, frames(night)[len(BRIDGE) : len(BRIDGE) + 2])
     row.begin()
     last = bridge(night).start()
     eventually(lambda: everything_was_told(night), "each event once at the server", last)

@@ -4,7 +4,6 @@ What has ended is started again, as systemd does it; nothing else is done by han
 """
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 from prefect.client.orchestration import get_client
@@ -23,6 +21,7 @@ from tests.flows.faults.machinery import (
     AGE,
     Manifest,
     Postgres,
+    PrefectServer,
     Process,
     ask,
     bridge,
@@ -44,27 +43,8 @@ class Site:
     """All that runs at an observatory, for one project."""
 
     def __init__(self, night: Bench, home: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
         self.night, self.home = night, home
-        self.url = f"http://127.0.0.1:{port}/api"
-        env = {
-            "PREFECT_HOME": str(home),
-            "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        }
-        words = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
-        self.server = Process(words, home / "server.log", env)
-
-    def start_server(self) -> None:
-        self.server.start()
-        eventually(self.answers, "the server answers", self.server)
-
-    def answers(self) -> bool:
-        with suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/health", timeout=2).is_success
-        return False
+        self.server = PrefectServer(home)
 
     def start(self) -> None:
         """Everything as the manual says, for frames of any age and with a drain that soon ends."""
@@ -114,13 +94,19 @@ class Site:
 @pytest.fixture
 def site(night: Bench, server: str, tmp_path: Path) -> Iterator[Site]:
     made = Site(night, tmp_path)
-    made.start_server()
-    with temporary_settings({PREFECT_API_URL: made.url}):
+    made.server.start()
+    with temporary_settings({PREFECT_API_URL: made.server.url}):
         try:
             made.start()
             yield made
         finally:
             made.kill_worker()
+
+
+def restart(site: Site, seconds: float) -> None:
+    site.server.kill()
+    time.sleep(seconds)
+    site.server.start()
 
 
 FAULTS: dict[str, Callable[[Site], None]] = {
@@ -129,8 +115,8 @@ FAULTS: dict[str, Callable[[Site], None]] = {
     "kill -9 of the worker alone": lambda site: psutil.Process(site.worker.pid).kill(),
     "kill -9 of worker and drain": Site.kill_worker,
     "kill -9 of the bridge": lambda site: site.bridge.kill(),
-    "kill -9 of the server": lambda site: (site.server.kill(), site.start_server())[0],
-    "server gone for a minute": lambda site: (site.server.kill(), time.sleep(60), site.start_server())[0],
+    "kill -9 of the server": lambda site: restart(site, 0),
+    "server gone for a minute": lambda site: restart(site, 60),
 }
 
 
