@@ -60,6 +60,7 @@ def apply_masters(planes: Planes, applied: Applied, *, photons: bool = False) ->
             planes.dq.reshape(-1),
             _NOTHING if planes.masters is None else planes.masters.reshape(-1),
         ),
+        np.empty((2, calibrate_kernels.CHUNK), np.float32),
     )
 
 

@@ -209,10 +209,11 @@ class _Combination:
     def work(self, parts: Iterator[slice]) -> tuple[int, int]:
         """Combine strips; gives how many values were usable and how many of them were rejected."""
         # numba takes a third of a second to import, and most commands never need it.
-        from ccdflow.recipes.combine_kernels import combine_strip
+        from ccdflow.recipes.combine_kernels import combine_strip, room_for
 
         usable = rejected = 0
         reader: StripReader | None = None
+        room = room_for(len(self.frames.sources), len(self.planes[2]) > 0)
         for rows in parts:
             reader = reader or StripReader(self.frames, rows.stop - rows.start)
             one = reader.read(rows)
@@ -225,6 +226,7 @@ class _Combination:
                 self.factors,
                 (one.values, one.variance, one.shared, one.dq),
                 out,
+                room,
             )
             usable, rejected = usable + found[0], rejected + found[1]
         return usable, rejected

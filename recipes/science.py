@@ -106,4 +106,5 @@ RECIPE = Recipe(
     outputs=("science",),
     parameters=ScienceParameters,
     run=run,
+    kernels=("ccdflow.recipes.calibrate_kernels",),
 )
