@@ -37,6 +37,22 @@ def decode_reals(stored, out):
 _PLANES = (array(np.float32, 2), array(np.float32, 2), array(np.uint16, 2))
 
 
+@compiled()
+def _electrons_of_row(values, level, columns, numbers, flip_x, data, spread, dq):
+    gain, variance, saturation = numbers
+    for x in range(data.size):
+        measured = abs(values[x]) < INF
+        data[x] = (values[x] - level - columns[x]) * gain if measured else ZERO
+        dq[x] = (SATURATED if values[x] >= saturation else GOOD) | (GOOD if measured else NO_DATA)
+    for x in range(data.size):
+        spread[x] = variance
+    if flip_x:
+        for x in range(data.size // 2):
+            other = data.size - 1 - x
+            data[x], data[other] = data[other], data[x]
+            dq[x], dq[other] = dq[other], dq[x]
+
+
 @compiled(
     constant(np.float32, 2),
     (np.int64,) * 5,
@@ -62,23 +78,37 @@ def electrons(raw, place, levels, numbers, out):
         Planes of these rows of the image; written in the columns of this amplifier.
     """
     x0, x1, target, flip_y, flip_x = place
-    gain, variance, saturation = numbers
     end = target + x1 - x0
     for y in range(raw.shape[0]):
         to = raw.shape[0] - 1 - y if flip_y else y
         data, spread, dq = out[0][to, target:end], out[1][to, target:end], out[2][to, target:end]
-        values, level, columns = raw[y, x0:x1], levels[0][y], levels[1]
-        for x in range(data.size):
-            measured = abs(values[x]) < INF
-            data[x] = (values[x] - level - columns[x]) * gain if measured else ZERO
-            dq[x] = (SATURATED if values[x] >= saturation else GOOD) | (GOOD if measured else NO_DATA)
-        for x in range(data.size):
-            spread[x] = variance
-        if flip_x:
-            for x in range(data.size // 2):
-                other = data.size - 1 - x
-                data[x], data[other] = data[other], data[x]
-                dq[x], dq[other] = dq[other], dq[x]
+        _electrons_of_row(raw[y, x0:x1], levels[0][y], levels[1], numbers, flip_x, data, spread, dq)
+
+
+@compiled(
+    constant(np.uint16, 2),
+    np.float32,
+    (np.int64,) * 5,
+    (constant(np.float32, 1),) * 2,
+    (np.float32,) * 3,
+    _PLANES,
+    array(np.float32, 1),
+)
+def electrons_of_integers(stored, zero, place, levels, numbers, out, values):
+    """Write one amplifier's rows as `electrons` does, from numbers as `decode_integers` takes them.
+
+    `values` has room for a row; written.
+    """
+    x0, x1, target, flip_y, flip_x = place
+    end = target + x1 - x0
+    for y in range(stored.shape[0]):
+        to = stored.shape[0] - 1 - y if flip_y else y
+        data, spread, dq = out[0][to, target:end], out[1][to, target:end], out[2][to, target:end]
+        row = stored[y, x0:x1]
+        for x in range(row.size):
+            number = row[x]
+            values[x] = np.float32(np.uint16((number >> 8) | (number << 8)) ^ TOP_BIT) + zero
+        _electrons_of_row(values, levels[0][y], levels[1], numbers, flip_x, data, spread, dq)
 
 
 @compiled(constant(np.uint16, 1), np.uint16)

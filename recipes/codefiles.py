@@ -29,12 +29,17 @@ HOW = "ccdflow.recipes.compiled", "ccdflow.recipes.codefiles", "ccdflow.recipes.
 LENT = "sqrt", "sqrtf", "exp", "log", "sin", "cos", "sincos", "memset", "memcpy", "memmove"
 """What kernels use of the C library; LLVM ends a process that links what it does not find."""
 
-Entries = dict[str, tuple[int, str, int]]
-"""Name of a kernel to where it begins, and the type and number of what it gives back."""
+_OBJECT = object.__basicsize__
+POINTER, SHAPE, STRIDES = _OBJECT, _OBJECT + 16, _OBJECT + 24
+"""Where an array's object says where its pixels lie, and how many (numpy's ``PyArrayObject``)."""
+
+Entries = dict[str, tuple[int, int]]
+"""Name of a kernel to where it begins, and how many numbers (int64) it gives back."""
 
 
 def linked(module: str) -> Entries:
     """Kernels of a module, ready to be called; compiled first where no file of them is found."""
+    _check_arrays()
     name = f"{module.rpartition('.')[2]}-{_digest(module)}.o"
     for folder in _folders(module):
         try:
@@ -47,8 +52,14 @@ def linked(module: str) -> Entries:
     return link(content)
 
 
-def packed(entries: dict[str, tuple[str, str, int]], code: bytes) -> bytes:
-    """Content of a file: names of kernels to their symbols and what they give back, and the object."""
+def _check_arrays() -> None:
+    probe = np.zeros((2, 3))
+    if ctypes.c_void_p.from_address(id(probe) + POINTER).value != probe.ctypes.data:
+        raise RuntimeError("this Python keeps arrays otherwise than CPython does; kernels can't work on them")
+
+
+def packed(entries: dict[str, int], code: bytes) -> bytes:
+    """Content of a file: names of kernels and how many numbers they give back, and the object."""
     head = {"entries": entries, "sha256": sha256(code).hexdigest()}
     return json.dumps(head).encode() + b"\n" + code
 
@@ -59,8 +70,9 @@ def target_machine() -> Any:
     llvm.initialize_native_asmprinter()
     name, features = _processor()
     target = llvm.Target.from_default_triple()
+    reloc = "static" if target.name.startswith("x86") else "default"
     return target.create_target_machine(
-        cpu=name, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+        cpu=name, features=features, opt=3, reloc=reloc, codemodel="jitdefault", jit=True
     )
 
 
@@ -69,7 +81,7 @@ def _processor() -> tuple[str, str]:
 
 
 def _digest(module: str) -> str:
-    found = sha256(repr((llvmlite.__version__, sys.platform, *_processor())).encode())
+    found = sha256(repr((llvmlite.__version__, sys.platform, _OBJECT, *_processor())).encode())
     for name in (module, *HOW):
         loader, path = _source(name)
         found.update(loader.get_data(path))
@@ -146,8 +158,7 @@ def link(content: bytes) -> Entries:
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
         found = {
-            name: (engine.get_function_address(symbol), whole, number)
-            for name, (symbol, whole, number) in head["entries"].items()
+            name: (engine.get_function_address(name), number) for name, number in head["entries"].items()
         }
         _ENGINES.append(engine)
     return found

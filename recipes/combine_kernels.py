@@ -159,8 +159,9 @@ def _find_limit(clip, numbers, v, ordered, rows, w):
         if even:
             for x in range(w):
                 limit[x] = limit[x] * HALF + spare[x] * HALF
+        to_sigma = MAD_TO_SIGMA / median_width
         for x in range(w):
-            spread, stated = limit[x] * MAD_TO_SIGMA / median_width, floor * np.sqrt(common[x])
+            spread, stated = limit[x] * to_sigma, floor * np.sqrt(common[x])
             limit[x] = sigma * (stated if stated > spread else spread)
     elif clip == SIGMA:
         for x in range(w):
@@ -233,12 +234,13 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
 
 @compiled()
 def _clip_apart(
-    clip, iterations, numbers, table, v, s, ordered, ordered_s, alike, kept, counts, apart, centres, columns
+    clip, iterations, numbers, table, v, s, ordered, ordered_s, alike, kept, counts, apart, rows, columns
 ):
     """Clip the pixels that are looked at apart, one by one, until nothing changes.
 
-    `kept`, `counts` and `centres` become what is left of each.
+    `kept`, `counts` and the centres become what is left of each. What is clipped first of all values, the rows say.
     """
+    centres, limits = rows[CENTRE], rows[LIMIT]
     n = v.shape[0]
     sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
     for x in range(apart.size):
@@ -247,14 +249,16 @@ def _clip_apart(
         count = counts[x]
         for k in range(count):
             columns[0, k], columns[1, k] = ordered[k, x], ordered_s[k, x]
-        for _ in range(iterations):
+        for turn in range(iterations):
             if count == 0:
                 break
             centre = (columns[0, (count - 1) // 2] + columns[0, count // 2]) * HALF
             common = s[0, x] * table[INVERSE_RATIO, 0]
             if not alike:
                 common = (columns[1, (count - 1) // 2] + columns[1, count // 2]) * HALF
-            if clip == VARIANCE:
+            if turn == 0 and count == n:
+                limit = limits[x]
+            elif clip == VARIANCE:
                 change = relative * centre
                 limit = sigma * np.sqrt(common + change * change)
             elif clip == MAD:
@@ -460,7 +464,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
                 used,
                 number,
                 alone,
-                centres,
+                rows,
                 columns,
             )
         _average_apart(

@@ -29,20 +29,18 @@ class Array:
     readonly: bool
 
     def flatten(self, value: Any, flat: list[Any]) -> None:
-        """Append what a kernel is told of an array: no owner, sizes, where it lies, shape and strides."""
+        """Append the address of the array's object: where its pixels lie and how many is read by the machine code."""
         flags = value.flags
         if value.dtype != self.dtype or value.ndim != self.dimensions or not flags.c_contiguous:
             raise TypeError(f"a kernel takes {self}, found {value.dtype} of shape {value.shape}")
         if not (self.readonly or flags.writeable):
             raise TypeError("a kernel writes to an array that is read-only")
-        flat += (None, None, value.size, value.itemsize, value.ctypes.data, *value.shape, *value.strides)
+        flat.append(id(value))
 
     @property
-    def c_types(self) -> list[Any]:
-        """Types of what `flatten` appends."""
-        whole = ctypes.c_int64
-        sizes = [whole] * (2 * self.dimensions)
-        return [ctypes.c_void_p, ctypes.c_void_p, whole, whole, ctypes.c_void_p, *sizes]
+    def leaves(self) -> "list[Array | Scalar]":
+        """What `flatten` appends."""
+        return [self]
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,12 @@ class Scalar:
 
     def flatten(self, value: Any, flat: list[Any]) -> None:
         """Append the number."""
-        flat.append(float(value) if self.dtype.kind == "f" else int(value))
+        flat.append(value)
 
     @property
-    def c_types(self) -> list[Any]:
-        """Type of what `flatten` appends."""
-        return [np.ctypeslib.as_ctypes_type(self.dtype)]
+    def leaves(self) -> "list[Array | Scalar]":
+        """What `flatten` appends."""
+        return [self]
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,9 @@ class Several:
             kind.flatten(one, flat)
 
     @property
-    def c_types(self) -> list[Any]:
-        """Types of what `flatten` appends."""
-        return [one for kind in self.kinds for one in kind.c_types]
+    def leaves(self) -> "list[Array | Scalar]":
+        """What `flatten` appends."""
+        return [one for kind in self.kinds for one in kind.leaves]
 
 
 Kind = Array | Scalar | Several
@@ -127,10 +125,13 @@ class Kernel:
         return tuple(returned) if number > 1 else returned[0] if number else None
 
     def _link(self) -> tuple[Any, Any, int]:
-        address, whole, number = self._unit.entry(self.function.__name__)
-        types = [one for kind in self.kinds for one in kind.c_types]
+        address, number = self._unit.entry(self.function.__name__)
+        types = [
+            ctypes.c_void_p if isinstance(one, Array) else np.ctypeslib.as_ctypes_type(one.dtype)
+            for one in Several(self.kinds).leaves
+        ]
         prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *types)
-        room = getattr(ctypes, f"c_{whole}") * max(number, 1)
+        room = ctypes.c_int64 * max(number, 1)
         self._linked = prototype(address), room, number
         return self._linked
 
@@ -142,10 +143,10 @@ class Unit:
         self.module = module
         self.kernels: dict[str, Kernel] = {}
         self._lock = Lock()
-        self._entries: dict[str, tuple[int, str, int]] = {}
+        self._entries: codefiles.Entries = {}
 
-    def entry(self, name: str) -> tuple[int, str, int]:
-        """Where a kernel begins, and the type and number of what it gives back."""
+    def entry(self, name: str) -> tuple[int, int]:
+        """Where a kernel begins, and how many numbers it gives back."""
         with self._lock:
             if not self._entries:
                 self._entries = codefiles.linked(self.module)
