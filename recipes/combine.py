@@ -211,7 +211,7 @@ class _Combination:
 
     def work(self, parts: Iterator[slice]) -> tuple[int, int]:
         """Combine strips; gives how many values were usable and how many of them were rejected."""
-        # numba takes a third of a second to import, and most commands never need it.
+        # LLVM takes a twentieth of a second to load, and most commands never need it.
         from ccdflow.recipes.combine_kernels import combine_strip, room_for
 
         usable = rejected = 0

@@ -153,7 +153,7 @@ class PreparedFrame:
 
     def _fill_amplifier(self, number: int, first: int, last: int, planes: Planes) -> None:
         """Write rows `first` to `last` of the detector, as far as the amplifier covers them."""
-        # LLVM takes its time to load, and most commands never need it.
+        # LLVM takes a twentieth of a second to load, and most commands never need it.
         from ccdflow.recipes.calibrate_kernels import electrons, electrons_of_integers
 
         amplifier, one = self.frame.detector.amplifiers[number], self._amplifiers[number]

@@ -127,7 +127,7 @@ class Resampled:
 
     def fill(self, rows: slice, planes: Planes) -> None:
         """Write rows ``rows`` of the resampled image."""
-        # numba takes long to import, and not every stack resamples.
+        # Not every stack resamples.
         from ccdflow.recipes.resample_kernels import resample, room_for
 
         first, last, _ = rows.indices(self.shape[0])
