@@ -1,7 +1,6 @@
 """Compiled kernels of the FITS writer: numbers with their highest byte first, and their checksum."""
 
 import numpy as np
-from numba import types
 
 from ccdflow.recipes.compiled import array, compiled, constant
 from ccdflow.recipes.dq import EXCLUDED
@@ -13,13 +12,13 @@ LOW_BYTES = np.uint32(0x00FF00FF)
 SIGNS = np.uint32(0x00800080)
 
 
-@compiled(types.int64, constant(types.uint32, 1), array(types.uint32, 1))
+@compiled(np.int64, constant(np.uint32, 1), array(np.uint32, 1))
 def encode(kind, values, out):
     """Write values as they stand in a FITS file; gives the sum of its words, highest byte first.
 
     With an empty `out` only the sum is worked out.
     """
-    total = np.uint64(0)
+    total = np.int64(0)
     if kind == WORDS:
         for x in range(values.size):
             total += values[x]
@@ -36,7 +35,7 @@ def encode(kind, values, out):
     return total
 
 
-@compiled(constant(types.uint16, 1), array(types.uint8, 1))
+@compiled(constant(np.uint16, 1), array(np.uint8, 1))
 def encode_mask(dq, out):
     """Write 1 where a bit excludes the pixel, 0 elsewhere."""
     for x in range(out.size):

@@ -104,7 +104,7 @@ class Plane:
 
     def encoded(self, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bytes of a piece as they stand in the file, written into the buffer."""
-        # numba takes a third of a second to import, and commands that only ask never need it.
+        # LLVM takes a twentieth of a second to load, and commands that only ask never need it.
         from ccdflow.archive.fits_kernels import encode, encode_mask
 
         out = buffer[: self.size]

@@ -397,9 +397,9 @@ def _first_run(case: Case, work: _Work) -> Iterator[Figure]:
     """What the first command after installation costs more than those that follow."""
 
     def cold() -> Ran:
-        empty = work.place / "numba"
+        empty = work.place / "code"
         shutil.rmtree(empty, ignore_errors=True)
-        return work.by_command(NUMBA_CACHE_DIR=str(empty))
+        return work.by_command(CCDFLOW_CACHE_DIR=str(empty))
 
     found = alternate({"cold": cold, "warm": work.by_command}, 2, warm=False)
     more = found["cold"].median - found["warm"].median

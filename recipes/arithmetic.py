@@ -45,7 +45,7 @@ def apply_masters(planes: Planes, applied: Applied, *, photons: bool = False) ->
     What the masters bring to the variance is added to `planes.masters`, where there is one. The steps are
     those of `subtract_bias`, `add_photon_variance`, `subtract_dark` and `flat_correct`.
     """
-    # numba takes a third of a second to import, and most commands never need it.
+    # LLVM takes a twentieth of a second to load, and most commands never need it.
     from ccdflow.recipes import calibrate_kernels
 
     masters = (_flattened(one) for one in (applied.bias, applied.dark, applied.flat))
@@ -60,6 +60,7 @@ def apply_masters(planes: Planes, applied: Applied, *, photons: bool = False) ->
             planes.dq.reshape(-1),
             _NOTHING if planes.masters is None else planes.masters.reshape(-1),
         ),
+        np.empty((2, calibrate_kernels.CHUNK), np.float32),
     )
 
 

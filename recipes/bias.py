@@ -82,4 +82,8 @@ RECIPE = Recipe(
     outputs=("master_bias",),
     parameters=BiasParameters,
     run=run,
+    kernels=(
+        "ccdflow.recipes.combine_kernels",
+        "ccdflow.recipes.calibrate_kernels",
+    ),
 )

@@ -1,7 +1,6 @@
 """Compiled kernels of calibration: raw numbers to electron, and masters applied, in one pass over a strip."""
 
 import numpy as np
-from numba import types
 
 from ccdflow.recipes.compiled import array, compiled, constant
 from ccdflow.recipes.dq import DQ, EXCLUDED
@@ -19,7 +18,7 @@ GOOD = np.uint16(0)
 EXCLUDING = np.uint16(EXCLUDED)
 
 
-@compiled(constant(types.uint16, 1), types.float32, array(types.float32, 1))
+@compiled(constant(np.uint16, 1), np.float32, array(np.float32, 1))
 def decode_integers(stored, zero, out):
     """Value of signed 16-bit numbers whose highest byte comes first, plus 32768 + `zero`."""
     for x in range(out.size):
@@ -27,7 +26,7 @@ def decode_integers(stored, zero, out):
         out[x] = np.float32(np.uint16((number >> 8) | (number << 8)) ^ TOP_BIT) + zero
 
 
-@compiled(constant(types.uint32, 1), array(types.uint32, 1))
+@compiled(constant(np.uint32, 1), array(np.uint32, 1))
 def decode_reals(stored, out):
     """Bits of 32-bit numbers whose highest byte comes first."""
     for x in range(out.size):
@@ -35,15 +34,31 @@ def decode_reals(stored, out):
         out[x] = np.uint32((b >> 24) | ((b >> 8) & 0xFF00) | ((b << 8) & 0xFF0000) | (b << 24))
 
 
-_PLANES = (array(types.float32, 2), array(types.float32, 2), array(types.uint16, 2))
+_PLANES = (array(np.float32, 2), array(np.float32, 2), array(np.uint16, 2))
+
+
+@compiled()
+def _electrons_of_row(values, level, columns, numbers, flip_x, data, spread, dq):
+    gain, variance, saturation = numbers
+    for x in range(data.size):
+        measured = abs(values[x]) < INF
+        data[x] = (values[x] - level - columns[x]) * gain if measured else ZERO
+        dq[x] = (SATURATED if values[x] >= saturation else GOOD) | (GOOD if measured else NO_DATA)
+    for x in range(data.size):
+        spread[x] = variance
+    if flip_x:
+        for x in range(data.size // 2):
+            other = data.size - 1 - x
+            data[x], data[other] = data[other], data[x]
+            dq[x], dq[other] = dq[other], dq[x]
 
 
 @compiled(
-    constant(types.float32, 2),
-    types.UniTuple(types.int64, 5),
-    types.UniTuple(constant(types.float32, 1), 2),
-    types.UniTuple(types.float32, 3),
-    types.Tuple(_PLANES),
+    constant(np.float32, 2),
+    (np.int64,) * 5,
+    (constant(np.float32, 1),) * 2,
+    (np.float32,) * 3,
+    _PLANES,
 )
 def electrons(raw, place, levels, numbers, out):
     """Write one amplifier's rows in electron: saturated pixels flagged, overscan subtracted, times the gain.
@@ -63,26 +78,40 @@ def electrons(raw, place, levels, numbers, out):
         Planes of these rows of the image; written in the columns of this amplifier.
     """
     x0, x1, target, flip_y, flip_x = place
-    gain, variance, saturation = numbers
     end = target + x1 - x0
     for y in range(raw.shape[0]):
         to = raw.shape[0] - 1 - y if flip_y else y
         data, spread, dq = out[0][to, target:end], out[1][to, target:end], out[2][to, target:end]
-        values, level, columns = raw[y, x0:x1], levels[0][y], levels[1]
-        for x in range(data.size):
-            measured = abs(values[x]) < INF
-            data[x] = (values[x] - level - columns[x]) * gain if measured else ZERO
-            dq[x] = (SATURATED if values[x] >= saturation else GOOD) | (GOOD if measured else NO_DATA)
-        for x in range(data.size):
-            spread[x] = variance
-        if flip_x:
-            for x in range(data.size // 2):
-                other = data.size - 1 - x
-                data[x], data[other] = data[other], data[x]
-                dq[x], dq[other] = dq[other], dq[x]
+        _electrons_of_row(raw[y, x0:x1], levels[0][y], levels[1], numbers, flip_x, data, spread, dq)
 
 
-@compiled(constant(types.uint16, 1), types.uint16)
+@compiled(
+    constant(np.uint16, 2),
+    np.float32,
+    (np.int64,) * 5,
+    (constant(np.float32, 1),) * 2,
+    (np.float32,) * 3,
+    _PLANES,
+    array(np.float32, 1),
+)
+def electrons_of_integers(stored, zero, place, levels, numbers, out, values):
+    """Write one amplifier's rows as `electrons` does, from numbers as `decode_integers` takes them.
+
+    `values` has room for a row; written.
+    """
+    x0, x1, target, flip_y, flip_x = place
+    end = target + x1 - x0
+    for y in range(stored.shape[0]):
+        to = stored.shape[0] - 1 - y if flip_y else y
+        data, spread, dq = out[0][to, target:end], out[1][to, target:end], out[2][to, target:end]
+        row = stored[y, x0:x1]
+        for x in range(row.size):
+            number = row[x]
+            values[x] = np.float32(np.uint16((number >> 8) | (number << 8)) ^ TOP_BIT) + zero
+        _electrons_of_row(values, levels[0][y], levels[1], numbers, flip_x, data, spread, dq)
+
+
+@compiled(constant(np.uint16, 1), np.uint16)
 def count_flagged(dq, bits):
     """How many pixels have any of the bits."""
     count = 0
@@ -111,19 +140,18 @@ def _divide(data, divisor, error, variance):
         variance[x] = (variance[x] + data[x] * data[x] * error[x]) / (f * f)
 
 
-_MASTER = types.Tuple((constant(types.float32, 1), constant(types.float32, 1), constant(types.uint16, 1)))
+_MASTER = (constant(np.float32, 1), constant(np.float32, 1), constant(np.uint16, 1))
 
 
 @compiled(
-    types.boolean,
-    types.UniTuple(types.float32, 2),
-    types.UniTuple(_MASTER, 3),
-    constant(types.float32, 1),
-    types.Tuple(
-        (array(types.float32, 1), array(types.float32, 1), array(types.uint16, 1), array(types.float32, 1))
-    ),
+    np.int64,
+    (np.float32,) * 2,
+    (_MASTER,) * 3,
+    constant(np.float32, 1),
+    (array(np.float32, 1), array(np.float32, 1), array(np.uint16, 1), array(np.float32, 1)),
+    array(np.float32, 2),
 )
-def apply_masters(photons, numbers, masters, shared, out):
+def apply_masters(photons, numbers, masters, shared, out, spare):
     """Apply what masters there are to pixels in electron, in place.
 
     Parameters
@@ -138,9 +166,10 @@ def apply_masters(photons, numbers, masters, shared, out):
         Variance of the master bias, where the dark's exposures have lost the same; else empty.
     out : (data, variance, dq, brought)
         Pixels; to `brought`, if it is not empty, is added what the masters bring to the variance.
+    spare : float32 array, shape (2, CHUNK)
+        Written.
     """
     bias, dark, flat = masters
-    divisors, errors = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
     for start in range(0, out[0].size, CHUNK):
         stop = min(start + CHUNK, out[0].size)
         data, variance, dq, brought = (
@@ -172,7 +201,7 @@ def apply_masters(photons, numbers, masters, shared, out):
                 _add_dark(spread, numbers[0], taken, numbers[1], brought)
         if flat[0].size:
             level, spread, bits = flat[0][start:stop], flat[1][start:stop], flat[2][start:stop]
-            f, e = divisors[: data.size], errors[: data.size]
+            f, e = spare[0, : data.size], spare[1, : data.size]
             for x in range(data.size):
                 usable = ((bits[x] & EXCLUDING) == 0) & (level[x] > ZERO)
                 f[x] = level[x] if usable else ONE

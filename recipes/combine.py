@@ -11,7 +11,7 @@ from ccdflow.recipes.clip import Clip, Rule, scatter_ratio, variance_ratios
 from ccdflow.recipes.image import FloatArray, Image, ImageSource
 from ccdflow.recipes.statistics import median_variance, network
 from ccdflow.recipes.strips import Calibration, Frames, StripReader, checked_frames, strips, survey
-from ccdflow.recipes.threads import in_threads
+from ccdflow.recipes.threads import beside, in_threads
 
 TRUSTED_SCATTER = (0.8, 1.25)
 """Measured scatter over stated noise between which the stated noise is trusted to clip with."""
@@ -136,10 +136,13 @@ def combine(
         If there is no frame, or their shapes or units differ, or a scale or weight is missing or not above 0.
     """
     frames = checked_frames(sources, scales, weights, calibrations)
-    rule, scatter = _choose_rule(frames, options)
+    known = _known_rule(frames, options)
+    surveyed = beside(lambda: _choose_rule(frames, options), wait=known is None)
+    rule = known or surveyed()[0]
     planes, (usable, rejected) = run_kernel(
         frames, rule, median=options.method == "median", strip_rows=strip_rows
     )
+    scatter = surveyed()[1]
     data, variance, shared, dq, ngood = planes
     return Combined(
         image=Image(data, variance, dq, sources[0].unit),
@@ -208,11 +211,12 @@ class _Combination:
 
     def work(self, parts: Iterator[slice]) -> tuple[int, int]:
         """Combine strips; gives how many values were usable and how many of them were rejected."""
-        # numba takes a third of a second to import, and most commands never need it.
-        from ccdflow.recipes.combine_kernels import combine_strip
+        # LLVM takes a twentieth of a second to load, and most commands never need it.
+        from ccdflow.recipes.combine_kernels import combine_strip, room_for
 
         usable = rejected = 0
         reader: StripReader | None = None
+        room = room_for(len(self.frames.sources), len(self.planes[2]) > 0)
         for rows in parts:
             reader = reader or StripReader(self.frames, rows.stop - rows.start)
             one = reader.read(rows)
@@ -225,9 +229,17 @@ class _Combination:
                 self.factors,
                 (one.values, one.variance, one.shared, one.dq),
                 out,
+                room,
             )
             usable, rejected = usable + found[0], rejected + found[1]
         return usable, rejected
+
+
+def _known_rule(frames: Frames, options: Combination) -> Rule | None:
+    """Clip that does not depend on the frames' scatter."""
+    if len(frames.sources) == 1:
+        return Rule("none")
+    return None if options.clip == "variance" else Rule(options.clip, options.sigma, options.iterations)
 
 
 def _choose_rule(frames: Frames, options: Combination) -> tuple[Rule, float | None]:
@@ -236,10 +248,8 @@ def _choose_rule(frames: Frames, options: Combination) -> tuple[Rule, float | No
     ratios = variance_ratios(sample.variance, sample.used)
     masters = (frames.identities, sample.shared)
     scatter = scatter_ratio(sample.values, sample.variance, sample.used, ratios, masters)
-    if len(frames.sources) == 1:
-        return Rule("none"), scatter
-    if options.clip != "variance":
-        return Rule(options.clip, options.sigma, options.iterations), scatter
+    if (known := _known_rule(frames, options)) is not None:
+        return known, scatter
     if scatter is not None and not TRUSTED_SCATTER[0] <= scatter <= TRUSTED_SCATTER[1]:
         return Rule("mad", FALLBACK_SIGMA, options.iterations, ratios, floor=scatter), scatter
     if scatter is None and sample.used.any():

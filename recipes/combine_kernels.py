@@ -8,8 +8,9 @@ Each function, and each call of one within another, takes its time to compile: h
 a call would read better. Not more than two arrays are written in a loop, or it does not become vector instructions.
 """
 
+from typing import Any
+
 import numpy as np
-from numba import types
 
 from ccdflow.recipes.compiled import array, compiled, constant
 from ccdflow.recipes.dq import DQ, EXCLUDED
@@ -158,8 +159,9 @@ def _find_limit(clip, numbers, v, ordered, rows, w):
         if even:
             for x in range(w):
                 limit[x] = limit[x] * HALF + spare[x] * HALF
+        to_sigma = MAD_TO_SIGMA / median_width
         for x in range(w):
-            spread, stated = limit[x] * MAD_TO_SIGMA / median_width, floor * np.sqrt(common[x])
+            spread, stated = limit[x] * to_sigma, floor * np.sqrt(common[x])
             limit[x] = sigma * (stated if stated > spread else spread)
     elif clip == SIGMA:
         for x in range(w):
@@ -232,29 +234,31 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
 
 @compiled()
 def _clip_apart(
-    clip, iterations, numbers, table, v, s, ordered, ordered_s, alike, kept, counts, apart, centres
+    clip, iterations, numbers, table, v, s, ordered, ordered_s, alike, kept, counts, apart, rows, columns
 ):
     """Clip the pixels that are looked at apart, one by one, until nothing changes.
 
-    `kept`, `counts` and `centres` become what is left of each.
+    `kept`, `counts` and the centres become what is left of each. What is clipped first of all values, the rows say.
     """
+    centres, limits = rows[CENTRE], rows[LIMIT]
     n = v.shape[0]
     sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
-    columns = np.empty((2, n), np.float32)
     for x in range(apart.size):
         if not apart[x]:
             continue
         count = counts[x]
         for k in range(count):
             columns[0, k], columns[1, k] = ordered[k, x], ordered_s[k, x]
-        for _ in range(iterations):
+        for turn in range(iterations):
             if count == 0:
                 break
             centre = (columns[0, (count - 1) // 2] + columns[0, count // 2]) * HALF
             common = s[0, x] * table[INVERSE_RATIO, 0]
             if not alike:
                 common = (columns[1, (count - 1) // 2] + columns[1, count // 2]) * HALF
-            if clip == VARIANCE:
+            if turn == 0 and count == n:
+                limit = limits[x]
+            elif clip == VARIANCE:
                 change = relative * centre
                 limit = sigma * np.sqrt(common + change * change)
             elif clip == MAD:
@@ -313,10 +317,9 @@ def _drop_extremes(v, ordered, kept, counts, centres):
 
 
 @compiled()
-def _take_measured(x, at, v, s, dq, kept):
+def _take_measured(x, at, v, s, dq, kept, column):
     """Keep all that was measured at all of a pixel; gives how many that are, and their median."""
     count = 0
-    column = np.empty(v.shape[0], np.float32)
     for i in range(v.shape[0]):
         kept[i, x] = (abs(v[i, x]) < INF) & (abs(s[i, x]) < INF) & ((dq[i, at] & NO_DATA) == 0)
         if kept[i, x]:
@@ -331,7 +334,7 @@ def _take_measured(x, at, v, s, dq, kept):
 
 @compiled()
 def _average_apart(
-    start, median, table, identity, groups, factors, v, s, c, dq, kept, counts, apart, centres, out
+    start, median, table, identity, groups, factors, v, s, c, dq, kept, counts, apart, centres, out, columns
 ):
     """Average what is kept of each pixel that is looked at apart; all that was measured, where nothing is."""
     n = v.shape[0]
@@ -341,7 +344,7 @@ def _average_apart(
             continue
         at, count, centre, flags = start + x, counts[x], centres[x], np.uint16(0)
         if count == 0:
-            count, centre = _take_measured(x, at, v, s, dq, kept)
+            count, centre = _take_measured(x, at, v, s, dq, kept, columns[0])
             flags = REJECTED if count else REJECTED | NO_DATA
             for i in range(n):
                 flags |= dq[i, at]
@@ -369,20 +372,33 @@ def _average_apart(
             shared[at] = together / (weights * weights)
 
 
-_STRIP = (*(constant(types.float32, 2),) * 3, constant(types.uint16, 2))
-_OUT = (*(array(types.float32, 1),) * 3, *(array(types.uint16, 1),) * 2)
+_STRIP = (*(constant(np.float32, 2),) * 3, constant(np.uint16, 2))
+_OUT = (*(array(np.float32, 1),) * 3, *(array(np.uint16, 1),) * 2)
+_ROOM = (*(array(np.float32, 2),) * 7, array(np.bool_, 2), array(np.int64, 1), array(np.bool_, 1))
+
+
+def room_for(n: int, groups: bool) -> tuple[Any, ...]:
+    """Memory that the kernel works in, for `n` frames: a block of each, and rows of numbers for its pixels."""
+    block = min(max(BLOCK_VALUES // n // 16 * 16, 128), 1024)
+    blocks = [
+        np.empty((n if filled else 0, block), np.float32) for filled in (True, True, groups, True, True)
+    ]
+    rows, columns = np.empty((7, block), np.float32), np.empty((2, n), np.float32)
+    marks = np.empty((n, block), np.bool_), np.empty(block, np.int64), np.empty(block, np.bool_)
+    return *blocks, rows, columns, *marks
 
 
 @compiled(
-    types.UniTuple(constant(types.int64, 1), 2),
-    constant(types.int64, 2),
-    constant(types.float32, 1),
-    constant(types.float32, 2),
-    constant(types.float32, 1),
-    types.Tuple(_STRIP),
-    types.Tuple(_OUT),
+    (constant(np.int64, 1),) * 2,
+    constant(np.int64, 2),
+    constant(np.float32, 1),
+    constant(np.float32, 2),
+    constant(np.float32, 1),
+    _STRIP,
+    _OUT,
+    _ROOM,
 )
-def combine_strip(options, exchanges, numbers, table, factors, strip, out):
+def combine_strip(options, exchanges, numbers, table, factors, strip, out, room):
     """Clip and average a strip; gives how many values were usable, and how many of them were clipped.
 
     Parameters
@@ -402,17 +418,13 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out):
         As read, shape (n, npix); `shared` has no rows where no frame has any.
     out : (data, variance, shared, dq, ngood)
         Shape (npix,); written. `shared` is empty where no frame has any.
+    room : tuple of arrays
+        Memory to work in, see `room_for`.
     """
     clip, iterations, median, groups = options[0]
     n, npix = strip[0].shape
-    block = BLOCK_VALUES // n // 16 * 16
-    block = 128 if block < 128 else 1024 if block > 1024 else block
-    v, s = np.empty((n, block), np.float32), np.empty((n, block), np.float32)
-    ordered, ordered_s = np.empty((n, block), np.float32), np.empty((n, block), np.float32)
-    c = np.empty((n if groups else 0, block), np.float32)
-    used = np.empty((n, block), np.bool_)
-    counts, apart = np.empty(block, np.int64), np.empty(block, np.bool_)
-    rows = np.empty((7, block), np.float32)
+    v, s, c, ordered, ordered_s, rows, columns, used, counts, apart = room
+    block = counts.size
     identity, dq = options[1], strip[3]
     ngood = out[4]
     needs_variance = clip == VARIANCE or (clip == MAD and numbers[2] > ZERO)
@@ -440,10 +452,38 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out):
         else:
             steps = iterations if clip >= SIGMA else 0
             _clip_apart(
-                clip, steps, numbers, table, v, s, ordered, ordered_s, alike, used, number, alone, centres
+                clip,
+                steps,
+                numbers,
+                table,
+                v,
+                s,
+                ordered,
+                ordered_s,
+                alike,
+                used,
+                number,
+                alone,
+                rows,
+                columns,
             )
         _average_apart(
-            start, median, table, identity, groups, factors, v, s, c, dq, used, number, alone, centres, out
+            start,
+            median,
+            table,
+            identity,
+            groups,
+            factors,
+            v,
+            s,
+            c,
+            dq,
+            used,
+            number,
+            alone,
+            centres,
+            out,
+            columns,
         )
         for x in range(w):
             ngood[start + x] = counts[x]

@@ -142,4 +142,8 @@ RECIPE = Recipe(
     outputs=("master_dark",),
     parameters=DarkParameters,
     run=run,
+    kernels=(
+        "ccdflow.recipes.combine_kernels",
+        "ccdflow.recipes.calibrate_kernels",
+    ),
 )

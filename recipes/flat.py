@@ -171,4 +171,8 @@ RECIPE = Recipe(
     outputs=("master_flat",),
     parameters=FlatParameters,
     run=run,
+    kernels=(
+        "ccdflow.recipes.combine_kernels",
+        "ccdflow.recipes.calibrate_kernels",
+    ),
 )

@@ -239,4 +239,5 @@ RECIPE = Recipe(
     outputs=("gain_table",),
     parameters=GainParameters,
     run=run,
+    kernels=("ccdflow.recipes.calibrate_kernels",),
 )

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ccdflow.recipes.detector import Amplifier, Detector, Pixels, RawFrame, are_stored
+from ccdflow.recipes.detector import Amplifier, Detector, Pixels, RawFrame, StoredNumbers, are_stored
 from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.image import FloatArray, Image, Planes, empty_planes
 from ccdflow.recipes.readout import Readout
@@ -153,21 +153,23 @@ class PreparedFrame:
 
     def _fill_amplifier(self, number: int, first: int, last: int, planes: Planes) -> None:
         """Write rows `first` to `last` of the detector, as far as the amplifier covers them."""
-        # numba takes a third of a second to import, and most commands never need it.
-        from ccdflow.recipes.calibrate_kernels import electrons
+        # LLVM takes a twentieth of a second to load, and most commands never need it.
+        from ccdflow.recipes.calibrate_kernels import electrons, electrons_of_integers
 
         amplifier, one = self.frame.detector.amplifiers[number], self._amplifiers[number]
         rows = _data_rows(amplifier, first, last)
-        electrons(
-            read_adu(self.frame.pixels, rows),
-            one.place,
-            (
-                one.row_levels[rows.start - amplifier.data.y0 : rows.stop - amplifier.data.y0],
-                one.column_levels,
-            ),
-            one.numbers,
-            (planes.data, planes.variance, planes.dq),
-        )
+        first, last = rows.start - amplifier.data.y0, rows.stop - amplifier.data.y0
+        levels = one.row_levels[first:last], one.column_levels
+        out = planes.data, planes.variance, planes.dq
+        pixels = self.frame.pixels
+        stored = pixels.stored(rows) if are_stored(pixels) else None
+        if stored is None or stored.numbers.dtype.itemsize != 2:
+            electrons(_adu(pixels, rows, stored), one.place, levels, one.numbers, out)
+        else:
+            numbers = stored.numbers, stored.zero
+            electrons_of_integers(
+                *numbers, one.place, levels, one.numbers, out, np.empty(amplifier.data.shape[1], np.float32)
+            )
 
     @cached_property
     def _amplifiers(self) -> list["_AmplifierNumbers"]:
@@ -207,9 +209,12 @@ class _AmplifierNumbers:
 
 def read_adu(pixels: Pixels, rows: slice) -> FloatArray:
     """Whole rows of a raw array in adu: float32, shape (rows, nx), C-contiguous."""
+    return _adu(pixels, rows, pixels.stored(rows) if are_stored(pixels) else None)
+
+
+def _adu(pixels: Pixels, rows: slice, stored: StoredNumbers | None) -> FloatArray:
     from ccdflow.recipes.calibrate_kernels import decode_integers, decode_reals
 
-    stored = pixels.stored(rows) if are_stored(pixels) else None
     if stored is None:
         return np.ascontiguousarray(pixels[rows, slice(None)], np.float32)
     adu = np.empty(stored.numbers.shape, np.float32)

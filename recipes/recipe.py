@@ -119,6 +119,8 @@ class Recipe:
         Model of the parameters, with defaults.
     run : callable
         ``run(inputs, parameters) -> Result``; pure, does not change its inputs.
+    kernels : tuple of str
+        Modules of compiled functions that it runs, which may be loaded beforehand, side by side.
     """
 
     name: str
@@ -127,3 +129,4 @@ class Recipe:
     outputs: tuple[str, ...]
     parameters: type[Parameters]
     run: Callable[[Inputs, Any], Result]
+    kernels: tuple[str, ...] = ()

@@ -127,8 +127,8 @@ class Resampled:
 
     def fill(self, rows: slice, planes: Planes) -> None:
         """Write rows ``rows`` of the resampled image."""
-        # numba takes long to import, and not every stack resamples.
-        from ccdflow.recipes.resample_kernels import resample
+        # Not every stack resamples.
+        from ccdflow.recipes.resample_kernels import resample, room_for
 
         first, last, _ = rows.indices(self.shape[0])
         at, taps = self.transform, _KERNELS[self.kernel][0]
@@ -136,7 +136,8 @@ class Resampled:
         strip = _native(self.source.rows(needed))
         affine = tuple(map(float, (at.a, at.b, at.c, at.d, at.dx, at.dy)))
         outputs = planes.data, planes.variance, planes.dq
-        resample(affine, taps, first, needed.start, strip.data, strip.variance, strip.dq, *outputs)
+        room = room_for(strip.shape, taps)
+        resample(affine, taps, first, needed.start, strip.data, strip.variance, strip.dq, *outputs, room)
 
     def _needed(self, first: int, last: int, taps: int) -> slice:
         """Rows of the source that taps of the rows from `first` to `last` lie in, and one more on each side."""

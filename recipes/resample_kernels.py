@@ -5,8 +5,9 @@ interpolated at once, tap by tap along rows that stay in a core's cache, so that
 instructions. Pixels near a flag, a missing number or the source's edge are then done one by one.
 """
 
+from typing import Any
+
 import numpy as np
-from numba import types
 
 from ccdflow.recipes.compiled import array, compiled, constant
 from ccdflow.recipes.dq import DQ, EXCLUDED
@@ -160,11 +161,9 @@ def _or_shifted(flags, out):
 
 
 @compiled()
-def _near_flags(data, variance, dq, taps):
-    """Whether any of the `taps` x `taps` pixels that begin at each pixel has a flag or is no number."""
+def _mark_flags(data, variance, dq, taps, near, flags):
+    """Mark in `near`, which is 0, where any of the `taps` x `taps` pixels from there has a flag or is no number."""
     rows, columns = data.shape
-    near = np.zeros((rows, columns), np.uint8)
-    flags = np.empty(columns, np.uint8)
     for y in range(rows):
         _flagged(data[y], variance[y], dq[y], flags)
         for i in range(min(taps, columns)):
@@ -172,7 +171,6 @@ def _near_flags(data, variance, dq, taps):
     for y in range(rows):
         for j in range(1, min(taps, rows - y)):
             _or_shifted(near[y + j], near[y])
-    return near
 
 
 @compiled()
@@ -283,36 +281,51 @@ def _interpolate(planes, dq, near, places, taps, weights, sums, bits, spare):
         k = end
 
 
-@compiled(
-    types.UniTuple(types.float64, 6),
-    types.intp,
-    types.intp,
-    types.intp,
-    constant(types.float32, 2),
-    constant(types.float32, 2),
-    constant(types.uint16, 2),
-    array(types.float32, 2),
-    array(types.float32, 2),
-    array(types.uint16, 2),
+_ROOM = (
+    array(np.uint8, 2),
+    array(np.int32, 2),
+    array(np.float32, 1),
+    array(np.float32, 3),
+    array(np.float32, 2),
+    array(np.uint16, 1),
+    array(np.float32, 1),
+    array(np.uint8, 1),
 )
-def resample(affine, taps, first, low, data, variance, dq, out_data, out_variance, out_dq):
+
+
+def room_for(shape: tuple[int, int], taps: int) -> tuple[Any, ...]:
+    """Memory that the kernel works in, for some rows of a source."""
+    lines = np.empty((2, CHUNK), np.int32), np.empty(CHUNK, np.float32)
+    weights, sums = np.zeros((2, 2, taps * CHUNK), np.float32), np.empty((2, CHUNK), np.float32)
+    spare = np.empty(CHUNK, np.uint16), np.empty(CHUNK, np.float32), np.empty(shape[1], np.uint8)
+    return np.zeros(shape, np.uint8), *lines, weights, sums, *spare
+
+
+@compiled(
+    (np.float64,) * 6,
+    np.int64,
+    np.int64,
+    np.int64,
+    constant(np.float32, 2),
+    constant(np.float32, 2),
+    constant(np.uint16, 2),
+    array(np.float32, 2),
+    array(np.float32, 2),
+    array(np.uint16, 2),
+    _ROOM,
+)
+def resample(affine, taps, first, low, data, variance, dq, out_data, out_variance, out_dq, room):
     """Interpolate rows of the output that begin at row `first`, from rows of the source that begin at row `low`.
 
     `affine` holds a, b, c, d, dx, dy of `Transform`. The source's rows are all that the output needs, as far
-    as the source has them.
+    as the source has them. `room` is memory to work in, see `room_for`.
     """
     a, b, c, d, dx, dy = affine
     rows, columns = data.shape
     ahead = taps // 2 - 1
     area = np.float32(abs(a * d - b * c))
-    near = _near_flags(data, variance, dq, taps)
-    places, fraction = np.empty((2, CHUNK), np.int32), np.empty(CHUNK, np.float32)
-    weights = np.zeros((2, 2, taps * CHUNK), np.float32)
-    sums, bits, spare = (
-        np.empty((2, CHUNK), np.float32),
-        np.empty(CHUNK, np.uint16),
-        np.empty(CHUNK, np.float32),
-    )
+    near, places, fraction, weights, sums, bits, spare, flags = room
+    _mark_flags(data, variance, dq, taps, near, flags)
     step = 1 if a >= 0 else -1
     for y in range(out_data.shape[0]):
         for x in range(0, out_data.shape[1], CHUNK):

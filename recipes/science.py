@@ -79,7 +79,7 @@ def _cards(frame: CalibratedFrame, masters: Masters) -> dict[str, Card]:
 
 
 def _quality(image: Image) -> dict[str, float]:
-    # numba takes a third of a second to import, and most commands never need it.
+    # LLVM takes a twentieth of a second to load, and most commands never need it.
     from ccdflow.recipes.calibrate_kernels import count_flagged
 
     bits = np.ravel(image.dq)
@@ -106,4 +106,5 @@ RECIPE = Recipe(
     outputs=("science",),
     parameters=ScienceParameters,
     run=run,
+    kernels=("ccdflow.recipes.calibrate_kernels",),
 )

@@ -159,7 +159,8 @@ def _without_sky(image: Image, detection: Detection) -> tuple[Clean, Background]
         raise ValueError(f"none of the {bad.size} pixels is good; a background needs some")
     boxes = [max(round(size / detection.mesh), 1) for size in image.shape]
     level, sigma = np.empty(boxes), np.empty(boxes)
-    kernels.mesh(data, bad, level, sigma)
+    largest = (bad.shape[0] // boxes[0] + 1) * (bad.shape[1] // boxes[1] + 1)
+    kernels.mesh(data, bad, level, sigma, np.empty(largest, np.float32), np.empty(kernels.BINS + 2))
     background = _background(level, sigma, data[bad == 0] if np.isnan(level).all() else None)
     kernels.subtract(background.mesh, *map(_centres, image.shape, boxes), bad, data)
     return Clean(data, planes[1], dq, bad, 0.0 if known else background.sigma**2), background
@@ -207,8 +208,11 @@ def _found(clean: Clean, detection: Detection) -> Floats:
 
     room = max(clean.data.size // _MOST_PIXELS, _FEWEST_PIXELS)
     places, heights = np.empty(room, np.int64), np.empty(room, np.float32)
-    threshold, planes = detection.threshold, (clean.data, clean.variance, clean.bad, np.float32(clean.flat))
-    while (count := kernels.significant(*planes, np.float32(threshold), places, heights)) > room:
+    threshold, planes = detection.threshold, (clean.data, clean.variance, clean.bad, clean.flat)
+    width = clean.data.shape[1] + 2
+    while (
+        count := kernels.significant(*planes, threshold, places, heights, np.zeros((9, width), np.float32))
+    ) > room:
         threshold *= 2
     order = np.argsort(-heights[:count], kind="stable")
     places, heights = places[order], heights[order]
@@ -224,11 +228,13 @@ def _measured(clean: Clean, background: Background, table: Floats) -> Stars:
     from ccdflow.recipes import sources_kernels as kernels
 
     x, y, major, minor, whole = _moments(table)
-    kernels.centroids(clean.data, clean.bad, np.maximum(np.sqrt(major * minor), 0.5), x, y)
+    kernels.centroids(
+        clean.data, clean.bad, np.maximum(np.sqrt(major * minor), 0.5), x, y, np.empty(2 * kernels.WINDOW + 2)
+    )
     ellipticity = 1 - minor / np.maximum(major, 1e-6)
     half = np.clip(np.ceil(2 * np.sqrt(major * minor)), 2, 15).astype(np.int64)
     marks = np.zeros((2, len(x)), np.uint8)
-    kernels.cores(clean.bad, clean.dq, np.uint16(DQ.SATURATED), x, y, half, marks)
+    kernels.cores(clean.bad, clean.dq, DQ.SATURATED, x, y, half, marks)
     excluded_core, saturated = marks.astype(np.bool_)
     clear = whole & ~excluded_core & (ellipticity < 0.5)
     width = _widths(clean.data, x, y, np.flatnonzero(clear)[:_MOST_PROFILES])
@@ -278,7 +284,8 @@ def _widths(data: FloatArray, x: Floats, y: Floats, chosen: NDArray[np.intp]) ->
     from ccdflow.recipes import sources_kernels as kernels
 
     width, found = np.full(len(x), np.nan), np.empty(len(chosen))
-    kernels.widths(data, x[chosen], y[chosen], found)
+    stamp = (2 * kernels.HALF_STAMP + 1) ** 2
+    kernels.widths(data, x[chosen], y[chosen], found, np.empty((3, stamp)))
     width[chosen] = found
     return width
 

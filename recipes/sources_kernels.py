@@ -1,7 +1,6 @@
 """Compiled kernels of `ccdflow.recipes.sources`: the sky's mesh, signal over noise, stars and their shapes."""
 
 import numpy as np
-from numba import types
 
 from ccdflow.recipes.compiled import array, compiled, constant
 from ccdflow.recipes.dq import EXCLUDED
@@ -59,11 +58,11 @@ def _count_known(variance, bad):
 
 
 @compiled(
-    constant(types.float32, 2),
-    constant(types.float32, 2),
-    constant(types.uint16, 2),
-    array(types.float32, 2),
-    array(types.uint8, 2),
+    constant(np.float32, 2),
+    constant(np.float32, 2),
+    constant(np.uint16, 2),
+    array(np.float32, 2),
+    array(np.uint8, 2),
 )
 def clean(data, variance, dq, out, bad):
     """Copy what is good, 0 elsewhere; gives how many pixels are good, and of how many of them the noise is known."""
@@ -147,13 +146,20 @@ def _level(values, counts):
 
 
 @compiled(
-    constant(types.float32, 2), constant(types.uint8, 2), array(types.float64, 2), array(types.float64, 2)
+    constant(np.float32, 2),
+    constant(np.uint8, 2),
+    array(np.float64, 2),
+    array(np.float64, 2),
+    array(np.float32, 1),
+    array(np.float64, 1),
 )
-def mesh(data, bad, level, sigma):
-    """Level and scatter of the sky in boxes; NaN where less than half of a box is good."""
+def mesh(data, bad, level, sigma, values, counts):
+    """Level and scatter of the sky in boxes; NaN where less than half of a box is good.
+
+    `values` and `counts` are written, and have room for a box and for ``BINS + 2`` numbers.
+    """
     rows, columns = level.shape
-    height, width = data.shape[0] // rows + 1, data.shape[1] // columns + 1
-    values, counts = np.empty(height * width, np.float32), np.empty(BINS + 2, np.float64)
+    height = data.shape[0] // rows + 1
     step = 2 if height > ENOUGH_ROWS else 1
     for j in range(rows):
         top, bottom = j * data.shape[0] // rows, (j + 1) * data.shape[0] // rows
@@ -178,11 +184,11 @@ def _subtract_line(bad, start, slope, out):
 
 
 @compiled(
-    constant(types.float64, 2),
-    constant(types.float64, 1),
-    constant(types.float64, 1),
-    constant(types.uint8, 2),
-    array(types.float32, 2),
+    constant(np.float64, 2),
+    constant(np.float64, 1),
+    constant(np.float64, 1),
+    constant(np.uint8, 2),
+    array(np.float32, 2),
 )
 def subtract(level, at_y, at_x, bad, data):
     """Subtract a mesh of levels, interpolated linearly between the boxes' centres; excluded pixels become 0."""
@@ -239,24 +245,25 @@ def _collect(values, threshold, first, n, places, heights):
 
 
 @compiled(
-    constant(types.float32, 2),
-    constant(types.float32, 2),
-    constant(types.uint8, 2),
-    types.float32,
-    types.float32,
-    array(types.int64, 1),
-    array(types.float32, 1),
+    constant(np.float32, 2),
+    constant(np.float32, 2),
+    constant(np.uint8, 2),
+    np.float32,
+    np.float32,
+    array(np.int64, 1),
+    array(np.float32, 1),
+    array(np.float32, 2),
 )
-def significant(data, variance, bad, flat, threshold, places, heights):
+def significant(data, variance, bad, flat, threshold, places, heights, lines):
     """Find pixels of enough signal over noise, by the filter 1 2 1, 2 4 2, 1 2 1: sum(k d/v) / sqrt(sum(k^2/v)).
 
     `flat` stands for all variances if it is above 0. Excluded pixels count for nothing, and get 0. Gives how many
     there are; as many as there is room for are written, flat places in order and their signal over noise.
+    `lines` are nine, two pixels longer than the image's, of 0; written.
     """
     rows, columns = data.shape
-    weight, weighted = np.zeros((3, columns + 2), np.float32), np.zeros((3, columns + 2), np.float32)
-    signal, noise = np.zeros(columns + 2, np.float32), np.zeros(columns + 2, np.float32)
-    out, n = np.empty(columns, np.float32), 0
+    weight, weighted, signal, noise = lines[:3], lines[3:6], lines[6], lines[7]
+    out, n = lines[8, :columns], 0
     for y in range(rows + 1):
         here, before, last = y % 3, (y + 2) % 3, (y + 1) % 3
         if y < rows:
@@ -307,14 +314,14 @@ def _add_pixel(row, x, y, value, height, edge):
 
 
 @compiled(
-    constant(types.float32, 2),
-    constant(types.int64, 1),
-    constant(types.float32, 1),
-    types.float64,
-    array(types.int32, 2),
-    array(types.int64, 1),
-    array(types.int64, 1),
-    array(types.float64, 2),
+    constant(np.float32, 2),
+    constant(np.int64, 1),
+    constant(np.float32, 1),
+    np.float64,
+    array(np.int32, 2),
+    array(np.int64, 1),
+    array(np.int64, 1),
+    array(np.float64, 2),
 )
 def gather(data, places, heights, prominence, turns, owners, parents, table):
     """Gather pixels into stars, from the highest down; gives the number of rows of the table that are used.
@@ -387,15 +394,18 @@ def _centroid(data, bad, x, y, sigma, weights):
 
 
 @compiled(
-    constant(types.float32, 2),
-    constant(types.uint8, 2),
-    constant(types.float64, 1),
-    array(types.float64, 1),
-    array(types.float64, 1),
+    constant(np.float32, 2),
+    constant(np.uint8, 2),
+    constant(np.float64, 1),
+    array(np.float64, 1),
+    array(np.float64, 1),
+    array(np.float64, 1),
 )
-def centroids(data, bad, sigma, x, y):
-    """Replace barycentres by windowed centroids, for stars of the widths `sigma`."""
-    weights = np.empty(2 * WINDOW + 2, np.float64)
+def centroids(data, bad, sigma, x, y, weights):
+    """Replace barycentres by windowed centroids, for stars of the widths `sigma`.
+
+    `weights` has room for ``2 * WINDOW + 2`` numbers; written.
+    """
     for i in range(x.size):
         x[i], y[i] = _centroid(data, bad, x[i], y[i], sigma[i], weights)
 
@@ -436,15 +446,18 @@ def _gaussian_fwhm(r2, value, logarithm, reach):
 
 
 @compiled(
-    constant(types.float32, 2),
-    constant(types.float64, 1),
-    constant(types.float64, 1),
-    array(types.float64, 1),
+    constant(np.float32, 2),
+    constant(np.float64, 1),
+    constant(np.float64, 1),
+    array(np.float64, 1),
+    array(np.float64, 2),
 )
-def widths(data, x, y, out):
-    """Full width at half maximum of each star, in pixels; NaN for a lone hot pixel."""
-    most = (2 * HALF_STAMP + 1) ** 2
-    r2, value, logarithm = np.empty(most), np.empty(most), np.empty(most)
+def widths(data, x, y, out, spare):
+    """Full width at half maximum of each star, in pixels; NaN for a lone hot pixel.
+
+    `spare` has room for three numbers of each pixel of a stamp, ``2 * HALF_STAMP + 1`` wide; written.
+    """
+    r2, value, logarithm = spare[0], spare[1], spare[2]
     for i in range(x.size):
         column, row = int(np.rint(x[i])), int(np.rint(y[i]))
         core = _core(data, x[i], y[i], column, row)
@@ -463,13 +476,13 @@ def widths(data, x, y, out):
 
 
 @compiled(
-    constant(types.uint8, 2),
-    constant(types.uint16, 2),
-    types.uint16,
-    constant(types.float64, 1),
-    constant(types.float64, 1),
-    constant(types.int64, 1),
-    array(types.uint8, 2),
+    constant(np.uint8, 2),
+    constant(np.uint16, 2),
+    np.uint16,
+    constant(np.float64, 1),
+    constant(np.float64, 1),
+    constant(np.int64, 1),
+    array(np.uint8, 2),
 )
 def cores(bad, dq, bit, x, y, half, out):
     """Whether an excluded pixel (row 0), or one with the bit (row 1), lies within `half` pixels of each star."""
@@ -498,12 +511,12 @@ def _covered(u, v, radius):
 
 
 @compiled(
-    constant(types.float32, 2),
-    constant(types.uint8, 2),
-    constant(types.float64, 1),
-    constant(types.float64, 1),
-    types.float64,
-    array(types.float64, 1),
+    constant(np.float32, 2),
+    constant(np.uint8, 2),
+    constant(np.float64, 1),
+    constant(np.float64, 1),
+    np.float64,
+    array(np.float64, 1),
 )
 def apertures(data, bad, x, y, radius, out):
     """Sum in a circle about each star; what an excluded pixel would hold is the mean of the others."""

@@ -244,4 +244,10 @@ RECIPE = Recipe(
     outputs=("stack",),
     parameters=StackParameters,
     run=run,
+    kernels=(
+        "ccdflow.recipes.combine_kernels",
+        "ccdflow.recipes.sources_kernels",
+        "ccdflow.recipes.resample_kernels",
+        "ccdflow.recipes.calibrate_kernels",
+    ),
 )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ccdflow.recipes.dq import BoolArray, DQArray, excluded
 from ccdflow.recipes.image import FloatArray, ImageSource, Planes, fill
+from ccdflow.recipes.threads import in_threads
 
 STRIP_BYTES = 8_000_000
 """Memory that one strip of all frames takes, where a row of each does not take more: it stays near the core."""
@@ -17,6 +18,8 @@ LEAST_PIXELS, MOST_BYTES = 16_384, 64_000_000
 BYTES_PER_VALUE = 14
 """What a pixel of a frame takes in a strip."""
 SURVEY_BANDS = 16
+FEW_VALUES = 100_000
+"""So few values are read before a second thread has begun."""
 SURVEY_VALUES, SURVEY_LEAST = 200_000, 4_000
 """Values of all frames together, and of each at least, that tell how true the stated noise is."""
 
@@ -159,9 +162,18 @@ def survey(frames: Frames) -> Survey:
     height = max(1, min(-(-ny // SURVEY_BANDS), pixels // nx // SURVEY_BANDS))
     starts = np.linspace(0, ny - height, min(SURVEY_BANDS, -(-ny // height))).astype(int).tolist()
     step = max(height * nx * len(starts) // pixels, 1) | 1  # odd, so that it does not keep to some columns
-    reader = StripReader(frames, height)
-    parts = [_surveyed(reader.read(slice(start, start + height)), frames, step) for start in starts]
-    joined = [np.concatenate(planes, axis=1) for planes in zip(*parts, strict=True)]
+
+    def work(some: Iterator[int]) -> dict[int, tuple[NDArray[Any], ...]]:
+        reader = StripReader(frames, height)
+        return {start: _surveyed(reader.read(slice(start, start + height)), frames, step) for start in some}
+
+    threads = None if len(frames.sources) * height * nx * len(starts) > FEW_VALUES else 1
+    parts = {
+        start: part for found in in_threads(work, starts, threads=threads) for start, part in found.items()
+    }
+    joined = [
+        np.concatenate(planes, axis=1) for planes in zip(*(parts[start] for start in starts), strict=True)
+    ]
     return Survey(joined[0], joined[1], joined[2] if len(joined[2]) else None, joined[3])
 
 

@@ -23,13 +23,13 @@ def main(directory: Path) -> None:
         ["-C", str(project), "list", "products"],
         ["-C", str(project), "list", "sets"],
     ):
-        console.print(f"\n[bold]$ ccdflow {' '.join(words)}[/bold]")
+        console().print(f"\n[bold]$ ccdflow {' '.join(words)}[/bold]")
         code = cli.app(words, standalone_mode=False)
         if code:
             sys.exit(code)
     drawn = write_previews(project, directory / "previews")
-    console.print(f"\nPictures: {', '.join(str(one) for one in drawn)}")
-    console.print(f"Done in {time.perf_counter() - started:.0f} s.")
+    console().print(f"\nPictures: {', '.join(str(one) for one in drawn)}")
+    console().print(f"Done in {time.perf_counter() - started:.0f} s.")
 
 
 if __name__ == "__main__":

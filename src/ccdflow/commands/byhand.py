@@ -1,9 +1,8 @@
 """`ccdflow recipe`: one recipe on files, without project, database or Prefect."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,20 @@ from pydantic import ValidationError
 from ccdflow.archive.product import InputNote, ProductFileError, write_product
 from ccdflow.archive.rawfile import UnreadableFrameError, file_digest
 from ccdflow.cascade.amplifiers import detector_digest
+from ccdflow.cascade.instrument import Instrument
 from ccdflow.cascade.jobs import JobInput, KeyMaker, Resolved
 from ccdflow.cascade.model import unknown
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.project import shipped
 from ccdflow.recipes.catalogue import RECIPES
+from ccdflow.recipes.compiled import prepare
 from ccdflow.recipes.recipe import Output, Parameters, Recipe
+from ccdflow.recipes.threads import in_threads
 from ccdflow.tasks.inputs import JobInputs
+from ccdflow.tasks.memory import keep_memory
+
+WRITING = "ccdflow.archive.fits_kernels"
+"""Module of the compiled functions that write products."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,16 @@ def run_recipe(
     if output.exists() and not force:
         raise ValueError(f"{output} is there already; --force overwrites it")
     recipe = RECIPES[name]
+    keep_memory()
+    prepare(*recipe.kernels, WRITING)
     roles = {"main": files, **associated}
     _check_roles(recipe, roles)
     values = _parameters(recipe, parameters)
-    inputs = _read(recipe, roles)
+    instruments = load_instruments([shipped("instruments")])
+    inputs = _read(recipe, roles, instruments)
     result = recipe.run(inputs.recipe_inputs, values)
     ((category, made),) = result.outputs.items()
-    key = _key(recipe, values, inputs)
+    key = _key(recipe, values, inputs, instruments)
     _write(output, made, inputs, recipe, key)
     return RecipeReport(name, category, output, key, made.quality, result.warnings)
 
@@ -109,14 +118,20 @@ def _parameters(recipe: Recipe, given: Mapping[str, Any]) -> Parameters:
         raise ValueError(f"parameter {first['loc'][0]!r}: {first['msg']}; found {first['input']!r}") from None
 
 
-def _read(recipe: Recipe, roles: Mapping[str, Sequence[Path]]) -> JobInputs:
-    instruments = load_instruments([shipped("instruments")])
+def _read(
+    recipe: Recipe, roles: Mapping[str, Sequence[Path]], instruments: Sequence[Instrument]
+) -> JobInputs:
     inputs = JobInputs()
+    given = [path for paths in roles.values() for path in paths]
+    try:
+        digests = _digests(given)
+    except UnreadableFrameError as error:
+        raise ValueError(str(error)) from None
     for role, paths in roles.items():
         kind = recipe.inputs[role].kind
         for path in paths:
             try:
-                note = InputNote(role, path.name, file_digest(path), kind, None if role == "main" else 0)
+                note = InputNote(role, path.name, digests[path], kind, None if role == "main" else 0)
                 if kind == "raw":
                     inputs.add_raw(role, path, instruments, note)
                 else:
@@ -126,18 +141,29 @@ def _read(recipe: Recipe, roles: Mapping[str, Sequence[Path]]) -> JobInputs:
     return inputs
 
 
-def _key(recipe: Recipe, values: Parameters, inputs: JobInputs) -> str:
+def _digests(paths: Sequence[Path]) -> dict[Path, str]:
+    """The sha256 of each file, in as many threads as there are cores."""
+
+    def work(some: Iterator[Path]) -> dict[Path, str]:
+        return {path: file_digest(path) for path in some}
+
+    return {path: digest for found in in_threads(work, paths) for path, digest in found.items()}
+
+
+def _key(recipe: Recipe, values: Parameters, inputs: JobInputs, instruments: Sequence[Instrument]) -> str:
     """The job's key, with each file's sha256 as its identity."""
     resolved = {name: Resolved(value, "request") for name, value in values.model_dump(mode="json").items()}
-    digests = [detector_digest(one) for one in load_instruments([shipped("instruments")])]
+    digests = [detector_digest(one) for one in instruments]
     return KeyMaker(recipe, resolved).key([JobInput(one.role, one.identity) for one in inputs.notes], digests)
 
 
 def _write(output: Path, made: Output, inputs: JobInputs, recipe: Recipe, key: str) -> None:
     """Write the product whole or not at all."""
-    content = BytesIO()
-    write_product(content, made, inputs.origin(key, recipe.name, recipe.version))
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.part")
-    temporary.write_bytes(content.getvalue())
-    os.replace(temporary, output)
+    try:
+        with temporary.open("wb") as stream:
+            write_product(stream, made, inputs.origin(key, recipe.name, recipe.version))
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)

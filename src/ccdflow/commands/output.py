@@ -3,19 +3,19 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+# Rich is imported where something is to be laid out: most that is said is a line.
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 
 WIDE = 200
 """Columns where the output is no terminal: a file or a pipe has no edge."""
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 STATE_STYLES = {
     "done": "green",
@@ -31,6 +31,22 @@ STATE_STYLES = {
 }
 
 
+@cache
+def console() -> "Console":
+    """Standard output."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+
+
+@cache
+def messages() -> "Console":
+    """Standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
 def print_json(document: Any) -> None:
     """Write one JSON document, and nothing else, to standard output."""
     json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str)
@@ -39,6 +55,8 @@ def print_json(document: Any) -> None:
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, title: str = "") -> None:
     """Write rows as a table; columns that are blank in each row are left out."""
+    from rich.table import Table
+
     shown = [name for name in columns if any(_text(row.get(name)) for row in rows)]
     table = Table(title=title or None, box=None, pad_edge=False, header_style="bold", title_justify="left")
     for name in shown:
@@ -46,7 +64,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, ti
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_styled(_text(row.get(name))) for name in shown))
-    console.print(table)
+    console().print(table)
 
 
 def print_fields(row: Mapping[str, Any]) -> None:
@@ -54,11 +72,11 @@ def print_fields(row: Mapping[str, Any]) -> None:
     width = max(len(name) for name in row)
     for name, value in row.items():
         if isinstance(value, Mapping | list | tuple) and value:
-            console.print(f"{name}")
+            console().print(f"{name}")
             for line in _lines(value):
-                console.print(f"  {line}", markup=False)
+                console().print(f"  {line}", markup=False)
         elif _text(value):
-            console.print(f"{name:<{width}}  {_text(value)}", markup=False)
+            console().print(f"{name:<{width}}  {_text(value)}", markup=False)
 
 
 def _lines(value: Any) -> list[str]:
@@ -90,10 +108,10 @@ def _styled(text: str) -> str:
 
 def warn(message: str) -> None:
     """Write one line to standard error."""
-    messages.print(message, markup=False, style="yellow")
+    messages().print(message, markup=False, style="yellow")
 
 
 def stop(message: str, code: int = BAD_USAGE) -> NoReturn:
     """Write one line to standard error and end the program."""
-    messages.print(f"ccdflow: {message}", markup=False, style="red")
+    messages().print(f"ccdflow: {message}", markup=False, style="red")
     raise typer.Exit(code)

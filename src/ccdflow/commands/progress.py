@@ -30,6 +30,6 @@ def counting(what: str, *, quiet: bool, before: str = "") -> Iterator[Count]:
 @contextmanager
 def _bars(quiet: bool) -> Iterator[Progress]:
     columns = TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    hidden = quiet or not messages.is_terminal
-    with Progress(*columns, console=messages, transient=True, disable=hidden) as progress:
+    hidden = quiet or not messages().is_terminal
+    with Progress(*columns, console=messages(), transient=True, disable=hidden) as progress:
         yield progress

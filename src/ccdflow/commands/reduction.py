@@ -82,12 +82,12 @@ class RunReport:
     def show(self) -> None:
         """Print the report for people."""
         if self.ingested.total:
-            console.print(self.ingested.sentence())
+            console().print(self.ingested.sentence())
         counts = Counter(one["category"] for one in self.products)
         rows = [{"category": name, "products": number} for name, number in counts.items()]
         if rows:
             print_table(rows, ["category", "products"])
-        console.print("jobs: " + ", ".join(f"{number} {name}" for name, number in self.jobs.items()))
+        console().print("jobs: " + ", ".join(f"{number} {name}" for name, number in self.jobs.items()))
 
 
 def _why_incomplete(jobs: Sequence[Job]) -> Iterator[str]:
