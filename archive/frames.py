@@ -150,10 +150,11 @@ def _describe(session: Session, frame: int, new: NewFrame, original: int | None)
     return Registered(frame, "new" if original is None else "duplicate", original)
 
 
-def pending(session: Session, limit: int) -> list[tuple[int, str]]:
-    """Id and path of rows that other programs have inserted, whose files have not been read yet."""
-    rows = select(Frame.id, Frame.path).where(text(PENDING)).order_by(Frame.id).limit(limit)
-    return [(frame, path or "") for frame, path in session.execute(rows)]
+def pending(session: Session, limit: int, after: int) -> list[tuple[int, str, str]]:
+    """Id, path and time of rows behind `after` that others have inserted, whose files have not been read yet."""
+    columns = select(Frame.id, Frame.path, Frame.registered_at).where(text(PENDING), Frame.id > after)
+    rows = session.execute(columns.order_by(Frame.id).limit(limit))
+    return [(frame, path or "", registered) for frame, path, registered in rows]
 
 
 def refuse(session: Session, frame: int, reason: str) -> None:

@@ -120,10 +120,10 @@ class Registry:
                 new += frames.add_catalogue(session, some)
         return new
 
-    def pending_frames(self, limit: int = 1000) -> list[tuple[int, str]]:
-        """Id and path of rows that other programs have inserted, whose files have not been read yet."""
+    def pending_frames(self, limit: int = 1000, after: int = 0) -> list[tuple[int, str, str]]:
+        """Id, path and time of rows that other programs have inserted, whose files have not been read yet."""
         with self.database.read() as session:
-            return frames.pending(session, limit)
+            return frames.pending(session, limit, after)
 
     def refuse_frame(self, frame: int, reason: str) -> None:
         """Say why a frame can't be used."""

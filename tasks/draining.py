@@ -25,6 +25,8 @@ WHOLE = 30.0
 """Seconds after which all that is not too old is looked at again, though only what came last seems to matter."""
 BATCH = 40
 """Jobs that are done before it is asked again what is due."""
+PATIENCE = 60.0
+"""Seconds after which a row is refused whose file is not there, or not whole."""
 BEATS = 4
 """Signs of life within the length of a lease."""
 MOST_ATTEMPTS = 3
@@ -124,7 +126,7 @@ class Drain:
 
     def run(self, linger: float) -> None:
         """Do what is due until nothing has come for `linger` seconds, and nothing is left; or it may not go on."""
-        read_pending(self.space, IngestReport())  # on hold too
+        read_pending(self.space, IngestReport(), PATIENCE)  # on hold too
         with self.space.registry.ear() as ear:
             last = time.monotonic()
             while self.may_go_on():
@@ -146,7 +148,7 @@ class Drain:
 
     def round(self) -> int:
         """Read, plan and do once; gives how many rows there were, and jobs that came to an end."""
-        count = read_pending(self.space, IngestReport())
+        count = read_pending(self.space, IngestReport(), PATIENCE)
         self._unsure = self._unsure or count > 0
         request = live_request(self.camera, self.max_age_days)
         whole = self._unsure and time.monotonic() - self._looked >= WHOLE

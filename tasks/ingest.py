@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -168,21 +168,51 @@ def _new_frame(described: Description, **known: Any) -> NewFrame:
     return NewFrame(**{**same, **known})
 
 
-def read_pending(space: Workspace, report: IngestReport) -> int:
-    """Read the files of rows that other programs have inserted with a path alone; gives how many there were."""
-    count = 0
-    while found := space.registry.pending_frames():
-        for frame, name in found:
-            path = Path(name)
-            if path.is_file():
-                ingest_file(space, path, report)
-            if not path.is_file() or any(one == frame for one, _ in space.registry.pending_frames(1)):
-                reason = "no such file" if not path.is_file() else _why_unread(path)
-                space.registry.refuse_frame(frame, reason)
-                report.counts["unreadable"] += 1
-                report.problems.append(f"{name}: {reason}")
-        count += len(found)
+def read_pending(space: Workspace, report: IngestReport, patience: float = 0.0) -> int:
+    """Read the files of rows that other programs have inserted with a path alone; gives how many were read or refused.
+
+    A file that is not there, or not whole, is waited for until its row is `patience` seconds old.
+    """
+    count = last = 0
+    while found := space.registry.pending_frames(after=last):
+        for frame, name, registered in found:
+            if _age(registered) >= patience or _is_whole(Path(name)):
+                _read_row(space, frame, Path(name), report)
+                count += 1
+        last = found[-1][0]
     return count
+
+
+def _read_row(space: Workspace, frame: int, path: Path, report: IngestReport) -> None:
+    """Read the file of a row; where nothing comes of it, the row says why."""
+    if path.is_file():
+        ingest_file(space, path, report)
+    first = space.registry.pending_frames(1, after=frame - 1)
+    if not path.is_file() or any(one == frame for one, *_ in first):
+        reason = _why_unread(path) if path.is_file() else "no such file"
+        space.registry.refuse_frame(frame, reason)
+        report.counts["unreadable"] += 1
+        report.problems.append(f"{path}: {reason}")
+
+
+def _age(registered: str) -> float:
+    """Seconds since a row was inserted."""
+    try:
+        inserted = datetime.fromisoformat(registered)
+    except ValueError:  # whoever inserted it wrote what he liked
+        return math.inf
+    return (
+        datetime.now(inserted.tzinfo or UTC) - inserted.replace(tzinfo=inserted.tzinfo or UTC)
+    ).total_seconds()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there, and all of it."""
+    try:
+        open_raw(path)
+    except (UnreadableFrameError, OSError):
+        return False
+    return True
 
 
 def read_rows(project: str) -> int:

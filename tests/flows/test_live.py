@@ -200,6 +200,31 @@ def test_files_of_a_watched_folder_are_registered_once_they_are_complete(
     assert (found.frame_class, found.refused) == ("bias", "")
 
 
+def test_a_row_may_come_before_its_file(server: str, fresh: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "GAP_LOOK", 0.3)
+    late, cut = frames(fresh)[-2:]
+    content = {path: path.read_bytes() for path in (late, cut)}
+    late.unlink()
+    cut.write_bytes(content[cut][:9000])
+    insert(fresh, *frames(fresh), late)
+
+    def telescope() -> None:
+        time.sleep(2.0)
+        waiting.extend(fresh.space.registry.pending_frames())
+        for path, whole in content.items():
+            path.write_bytes(whole)
+
+    waiting: list[tuple[int, str, str]] = []
+    thread = threading.Thread(target=telescope)
+    thread.start()
+    assert live(str(fresh.project), linger=6.0, max_age_days=AGE) == {}
+    thread.join()
+    assert {path for _, path, _ in waiting} >= {str(late), str(cut)}
+    found = fresh.space.registry.frames()
+    assert len(found) == 10 and not any(one.refused for one in found)
+    assert len([one for one in fresh.space.registry.products() if one.category == "science"]) == 3
+
+
 def test_a_storm_of_frames_calls_for_one_drain(fresh: Bench) -> None:
     calls: list[dict[str, object]] = []
     bridge = Bridge(fresh.space, calls.extend)
