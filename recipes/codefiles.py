@@ -170,7 +170,7 @@ _AT_ONCE = BoundedSemaphore(cores())
 def _compiled(module: str) -> bytes:
     """Content of a module's file, made in a process of its own, so that several are made at once.
 
-    Where there can be none, it is made in this one.
+    Where there can be none, or it fails, it is made in this one, and says why it can't be.
     """
     # What numba would optimise, function by function and then again, is optimised once, when all is together.
     environment = {**os.environ, "NUMBA_OPT": "0", "NUMBA_DISABLE_JIT": "0"}
@@ -179,11 +179,13 @@ def _compiled(module: str) -> bytes:
     try:
         with _AT_ONCE:
             made = subprocess.run(command, env=environment, capture_output=True, check=False)
+        if made.returncode < 0:  # LLVM has ended it, as it would end this one
+            said = made.stderr.decode(errors="replace").strip()
+            raise RuntimeError(f"{module} can't be compiled: signal {-made.returncode}; {said}")
+        if made.returncode == 0:
+            return made.stdout
     except OSError:
-        from ccdflow.recipes.compiling import compile_module
+        pass
+    from ccdflow.recipes.compiling import compile_module
 
-        return compile_module(module)
-    if made.returncode:
-        said = made.stderr.decode(errors="replace").strip()
-        raise RuntimeError(f"{module} can't be compiled ({made.returncode}): {said}")
-    return made.stdout
+    return compile_module(module)
