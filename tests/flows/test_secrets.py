@@ -107,7 +107,9 @@ def files_with(word: str, *folders: Path) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("where", ["in the project", "in a password file"])
+@pytest.mark.parametrize(
+    "where", ["in the project", pytest.param("in a password file", marks=pytest.mark.torture)]
+)
 def test_the_password_is_nowhere_else(
     server: str, fresh: Bench, guarded: str, where: str, tmp_path: Path
 ) -> None:
