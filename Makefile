@@ -33,7 +33,8 @@ tests: $(READY)
 	$(BIN)/pytest tests
 
 torture: $(READY)
-	CCDFLOW_TORTURE_REPORT=$(TORTURE) $(BIN)/pytest tests/flows/faults -m 'torture or not torture' --timeout 900
+	CCDFLOW_TORTURE_REPORT=$(TORTURE) $(BIN)/pytest tests/flows/faults tests/flows/test_two_machines.py tests/flows/test_secrets.py \
+		-m 'torture or not torture' --timeout 900
 
 demo: $(READY)
 	$(BIN)/python -m ccdflow.demo $(DEMO)
