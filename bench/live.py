@@ -29,7 +29,7 @@ from ccdflow.tasks.workspace import open_workspace
 
 SHAPE = (1024, 1024)
 SMALL = (256, 256)
-PACES = {1: 600.0, 10: 300.0}
+PACES = {1: 240.0, 10: 180.0}
 """Seconds that the telescope observes, by how many times faster than GOTO."""
 COLD = 3
 LINGER = 120.0
