@@ -22,7 +22,8 @@ def run_name(stage: str) -> Callable[[], str]:
     def name() -> str:
         given = runtime.flow_run.parameters
         request = Request.model_validate(given.get("request") or {})
-        words = [stage, Path(given["project"]).name, request.camera, request.night]
+        camera, night = (given.get(one) or getattr(request, one) for one in ("camera", "night"))
+        words = [stage, Path(given["project"]).name, camera, night]
         return " ".join(word for word in words if word)
 
     return name

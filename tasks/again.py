@@ -36,12 +36,11 @@ def make_again(
     """
     if not names and night is None and camera is None and step is None:
         raise ValueError("nothing was chosen to be made again; wanted names, a night, a camera or a task")
-    wanted = {key for name in names for key in keys_of(space, name)}
+    named = {key for name in names for key in keys_of(space, name)}
+    chosen = JobFilter(night=night, camera=camera, step=step, keys=named if names else None)
+    wanted = {job.key for job in space.registry.jobs(chosen)}
     if below or any(name[:1] == "f" and name[1:].isdigit() for name in names):
         wanted |= {job.key for job in space.registry.lineage_down(wanted)}
-    if night is not None or camera is not None or step is not None:
-        chosen = JobFilter(night=night, camera=camera, step=step, keys=wanted if names else None)
-        wanted = {job.key for job in space.registry.jobs(chosen)}
     found = space.registry.products(ProductFilter(job_keys=wanted))
     space.registry.lose_products([one.id for one in found], "asked to be made again")
     return sorted({one.job_key for one in found})
