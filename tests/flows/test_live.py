@@ -41,7 +41,7 @@ def sent(bench: Bench) -> Counter[str]:
     """Events of the project that the server knows, by name; waits until they stand there."""
     wanted = {"event": {"prefix": ["ccdflow."]}, "order": "DESC"}
     with get_client(sync_client=True) as client:
-        found = client.request("POST", "/events/filter", json={"filter": wanted, "limit": 200}).json()[
+        found = client.request("POST", "/events/filter", json={"filter": wanted, "limit": 50}).json()[
             "events"
         ]
     project = str(bench.project)
