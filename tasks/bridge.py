@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ class Bridge:
     say: Callable[[str], None] = print
     sent: int = 0
     problem: str = ""
-    _called: dict[str, float] = field(default_factory=dict)
+    _called: float = -AGAIN
+    _came: float | None = None  # when frames came for which a drain may have to be called still
     _sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> None:
@@ -78,6 +80,8 @@ class Bridge:
                 self.send([*map(self._event, found), *self._calls(found)])
                 self.space.registry.deliver([one.id for one in found])
                 count += len(found)
+            if calls := list(self._calls(())):
+                self.send(calls)
             self._tell("")
         except (httpx.HTTPError, OSError, SQLAlchemyError) as error:  # what is not marked is sent again
             self._tell(f"{type(error).__name__}: {sentence(error)}")
@@ -113,18 +117,25 @@ class Bridge:
         return ".".join(["ccdflow.camera", *(word.replace(" ", "_") for word in words)])
 
     def _calls(self, found: Sequence[EventRecord]) -> Iterator[dict[str, Any]]:
-        """One call for a drain, where frames came and nobody drains; not again before it can have started."""
-        if not any(one.kind.startswith("frame.") for one in found):
-            return
-        name = stream_name(None)
+        """One call for a drain, where frames came and nobody drains; not again before it can have started.
+
+        A drain that was about to end when they came is looked for a little longer.
+        """
         now = time.monotonic()
-        busy = name in self.space.registry.drains(self.space.project.keep_alive)
-        if busy or self.space.registry.held() or now - self._called.get(name, -AGAIN) < AGAIN:
+        if any(one.kind.startswith("frame.") for one in found):
+            self._came = now
+        if self._came is None:
             return
-        self._called[name] = now
+        if stream_name(None) in self.space.registry.drains(self.space.project.keep_alive):
+            if now - self._came >= AGAIN:
+                self._came = None
+            return
+        if self.space.registry.held() or now - self._called < AGAIN:
+            return
+        self._called, self._came = now, None
         yield {
             "id": str(uuid.uuid4()),
-            "occurred": f"{found[-1].created}+00:00",
+            "occurred": datetime.now(UTC).isoformat(),
             "event": WAKE,
             "resource": {"prefect.resource.id": f"ccdflow.project.{self.space.project.directory.name}"},
             "payload": {"project": self._project},

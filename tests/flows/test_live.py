@@ -181,6 +181,26 @@ def test_no_drain_is_called_for_while_one_is_at_work(server: str, fresh: Bench) 
     assert [one["event"] for one in calls] == ["ccdflow.frame.registered"]
 
 
+def test_a_drain_is_called_for_later_where_the_last_one_was_about_to_end(
+    fresh: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, object]] = []
+    bridge = Bridge(fresh.space, calls.extend)
+    fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+    insert(fresh, *frames(fresh)[:1])
+    bridge.look()
+    assert WAKE not in [one["event"] for one in calls]
+    fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
+    bridge.look()
+    insert(fresh, *frames(fresh)[1:2])
+    bridge.look()
+    assert [one["event"] for one in calls].count(WAKE) == 1
+    monkeypatch.setattr("ccdflow.tasks.bridge.AGAIN", 0.0)  # the time has passed
+    bridge.look()
+    bridge.look()
+    assert [one["event"] for one in calls].count(WAKE) == 2
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_files_of_a_watched_folder_are_registered_once_they_are_complete(
     fresh: Bench, tmp_path: Path, whole: bool
