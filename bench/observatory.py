@@ -122,7 +122,11 @@ class Observatory:
         with httpx.Client(base_url=self.api, timeout=30) as client:
             found = client.get("/deployments/name/live/live").raise_for_status().json()
             wanted = {"parameters": {**found["parameters"], "linger": seconds}}
-            client.patch(f"/deployments/{found['id']}", json=wanted).raise_for_status()
+            for _ in range(10):  # on SQLite the server may be busy
+                if client.patch(f"/deployments/{found['id']}", json=wanted).is_success:
+                    return
+                time.sleep(1.0)
+            raise RuntimeError("the server does not take the deployment's parameters")
 
 
 @contextmanager
