@@ -137,7 +137,7 @@ def _fsync_timed(clock: Clock) -> Iterator[None]:
             with turn:
                 clock.fsync += time.perf_counter() - before
 
-    os.fsync = timed  # type: ignore[assignment]
+    os.fsync = timed
     try:
         yield
     finally:

@@ -18,7 +18,8 @@ class ConfigError(Exception):
     """A configuration file that is not understood; the message is one line that names file and line."""
 
 
-# What libyaml reads is the same, ten times as fast.
+# What libyaml reads is the same, ten times as fast. Whether PyYAML was built with it is only known when it runs, so
+# the base class is none that mypy can follow.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Plain YAML without the traps of version 1.1: ``no``, ``12:30:00`` and ``2026-03-01`` stay text."""
 

@@ -363,6 +363,7 @@ def test_any_header_is_described_and_none_raises(instruments):
         assert describe(values, SHAPE, instruments).frame_class == "unclassified"
 
 
+# Real frames are too large for the repository: who has a night names its folder.
 @pytest.mark.skipif("CCDFLOW_REAL_NIGHT" not in os.environ, reason="CCDFLOW_REAL_NIGHT names no folder")
 def test_every_frame_of_a_real_night(instruments):
     found = []

@@ -44,15 +44,18 @@ def before(function: Callable[..., Any], when: Callable[..., bool]) -> Callable[
     return called
 
 
+def wrap(owner: Any, name: str, when: Callable[..., bool]) -> None:
+    """Stop before a function where `when` says so."""
+    setattr(owner, name, before(getattr(owner, name), when))
+
+
 def arm(moment: str, category: str) -> None:
     if moment == "before it reads":
-        reduce.read_inputs = before(reduce.read_inputs, lambda _space, job: job.step == category)
+        wrap(reduce, "read_inputs", lambda _space, job: job.step == category)
     elif moment == "before the commit":
-        Registry.complete = before(  # type: ignore[method-assign]
-            Registry.complete, lambda _self, _begun, _owner, made, *_: made[0].category == category
-        )
+        wrap(Registry, "complete", lambda _self, _begun, _owner, made, *_: made[0].category == category)
     elif moment == LINGERING:
-        Ear.wait = before(Ear.wait, lambda *_: True)  # type: ignore[method-assign]
+        wrap(Ear, "wait", lambda *_: True)
     else:
         arm_the_store(moment, category)
 
@@ -75,12 +78,12 @@ def arm_the_store(moment: str, category: str) -> None:
                     raise OSError("Input/output error")
                 return done
 
-            stream._write = half  # type: ignore[method-assign]
+            stream._write = half
             content(stream)
 
         return write(self, path, key, stopping if path.startswith(f"{category}/") else content, *rest)
 
-    store.Store.write = written  # type: ignore[method-assign]
+    store.Store.write = written
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from ccdflow.recipes.recipe import Input, Inputs, Output, Parameters, Product, R
 
 def doubled(inputs: Inputs, parameters: Parameters) -> Result:
     """The main product times a factor."""
-    factor = np.float32(parameters.factor)  # type: ignore[attr-defined]
+    factor = np.float32(parameters.factor)
     (main,) = inputs["main"]
     assert isinstance(main, Product) and main.image is not None
     image = main.image.rows(slice(0, main.image.shape[0]))

@@ -52,7 +52,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("this is the first version of the tables; delete the database instead")
+    raise RuntimeError(
+        f"revision {revision} is the first, wanted one to go back to; delete the database instead"
+    )
 
 
 def _frames(now: Any) -> None:

@@ -88,7 +88,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_runs_on() -> Iterator[None]:
+def nothing_runs_on(server: str) -> Iterator[None]:
+    """All processes of a test talk to the session's Prefect server, and end with it."""
     yield
     while STARTED:
         STARTED.pop().kill()

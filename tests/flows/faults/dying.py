@@ -52,6 +52,11 @@ def behind(function: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
+def wrap(owner: Any, name: str, around: Callable[[Any], Any]) -> None:
+    """Put in place of a function what calls it."""
+    setattr(owner, name, around(getattr(owner, name)))
+
+
 def arm_the_store(moment: str, category: str) -> None:
     write = store.Store.write
 
@@ -64,21 +69,25 @@ def arm_the_store(moment: str, category: str) -> None:
         finally:
             _HERE.writes = False
 
-    store.Store.write = written  # type: ignore[method-assign]
+    wrap(store.Store, "write", lambda _: written)
     if moment == "in the middle of the write":
-        original = store.HashingFile
-
-        def half(into: Callable[[memoryview], int | None]) -> store.HashingFile:
-            def some(data: memoryview) -> int | None:
-                return into(data[: len(data) // 2] if getattr(_HERE, "writes", False) else data)
-
-            return original(behind(some))
-
-        store.HashingFile = half  # type: ignore[assignment,misc]
+        wrap(store, "HashingFile", half)
     elif moment == "after the write":
-        store.os.fsync = behind(os.fsync)  # type: ignore[attr-defined]
+        wrap(os, "fsync", behind)
     elif moment == "after the rename":
-        Path.replace = behind(Path.replace)  # type: ignore[method-assign]
+        wrap(Path, "replace", behind)
+
+
+def half(original: Callable[..., store.HashingFile]) -> Callable[..., store.HashingFile]:
+    """A file whose first piece is written by half, after which the process dies."""
+
+    def opened(into: Callable[[memoryview], int | None]) -> store.HashingFile:
+        def some(data: memoryview) -> int | None:
+            return into(data[: len(data) // 2] if getattr(_HERE, "writes", False) else data)
+
+        return original(behind(some))
+
+    return opened
 
 
 def arm_the_commit(moment: str, category: str) -> None:
@@ -99,7 +108,7 @@ def arm_the_commit(moment: str, category: str) -> None:
         if getattr(_HERE, "commits", False):
             die()
 
-    Registry.complete = completed  # type: ignore[method-assign]
+    wrap(Registry, "complete", lambda _: completed)
     if moment == "before the commit":
         products.finish = finished
         event.listen(Engine, "commit", about_to_commit)

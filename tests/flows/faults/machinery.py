@@ -289,7 +289,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no file system may be mounted here")
+        pytest.skip("no file system may be mounted here")  # which takes root; RLIMIT_FSIZE is tested without
     try:
         yield lambda more: run("mount", "-o", f"remount,size={more}", str(folder))
     finally:
