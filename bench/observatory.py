@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -71,6 +71,11 @@ class Telescope:
         if name not in self._drawn:
             self._drawn[name] = simulate_frame(SEED, camera, exposure)
         return self._drawn[name]
+
+    def draw(self, exposures: Iterable[Exposure]) -> None:
+        """Draw what will be exposed, so that it takes no time while the telescope observes."""
+        for one in exposures:
+            self._light(one, self._camera(one.camera))
 
     def calibrations(self) -> list[Path]:
         """The afternoon's biases and darks and the evening's flats, half an hour old."""

@@ -57,6 +57,7 @@ def live(
     with without_heartbeat(), publishing(project) as publisher:
         with only_drain(space, camera) as mine:
             if mine is None:
+                get_run_logger().info("another drain is at work")
                 return {}
             recover(project)
             do = _doing(project, publisher, lambda: not mine.lost and not held())

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,8 +25,10 @@ BATCH = 200
 """Events that are sent together."""
 LOOK = 5.0
 """Seconds after which the outbox is looked at though nothing was heard."""
+SOON = 1.0
+"""The same, where files or the end of a drain are waited for."""
 AGAIN = 10.0
-"""Seconds between two calls for a drain of the same stream: one needs some to start."""
+"""Seconds between two calls for a drain, unless one is seen in between: one needs some to start."""
 WAKE = "ccdflow.work.waiting"
 """Event that asks for a drain; all others tell what happened."""
 ALL = "all"
@@ -60,16 +62,17 @@ class Bridge:
     sent: int = 0
     problem: str = ""
     _called: float = -AGAIN
-    _came: float | None = None  # when frames came for which a drain may have to be called still
+    _came: tuple[float, int] | None = (
+        None  # when frames came that may need a call still, and their last event
+    )
     _sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Listen until told to stop; what could not be sent is sent later, in order."""
-        pause = LOOK if not self.watch else 1.0
         with self.space.registry.ear() as ear:
             while not should_stop():
                 self.look()
-                ear.wait(pause)
+                ear.wait(SOON if self.watch or self._came else LOOK)
 
     def look(self) -> int:
         """Register what has come into the watched folders, send what is waiting; gives how many events were sent."""
@@ -77,11 +80,10 @@ class Bridge:
         try:
             self._look_into_folders()
             while found := self.space.registry.events(undelivered=True, limit=BATCH):
-                self.send([*map(self._event, found), *self._calls(found)])
+                self._send(found)
                 self.space.registry.deliver([one.id for one in found])
                 count += len(found)
-            if calls := list(self._calls(())):
-                self.send(calls)
+            self._send(())
             self._tell("")
         except (httpx.HTTPError, OSError, SQLAlchemyError) as error:  # what is not marked is sent again
             self._tell(f"{type(error).__name__}: {sentence(error)}")
@@ -96,9 +98,8 @@ class Bridge:
 
     def _event(self, one: EventRecord) -> dict[str, Any]:
         """An event of the server; the same one, sent twice, has the same id, and counts once."""
-        origin = f"{self.space.registry.url} {one.id} {one.created}"
         return {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, origin)),
+            "id": self._id(f"{one.id} {one.created}"),
             "occurred": f"{one.created}+00:00",
             "event": f"ccdflow.{one.kind}",
             "resource": {
@@ -108,6 +109,9 @@ class Bridge:
             "payload": {**one.payload, "project": self._project, "subject": one.subject},
         }
 
+    def _id(self, what: str) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.space.registry.url} {what}"))
+
     @property
     def _project(self) -> str:
         return str(self.space.project.directory)
@@ -116,25 +120,38 @@ class Bridge:
         words = [str(payload.get(name) or "-") for name in ("telescope", "camera")]
         return ".".join(["ccdflow.camera", *(word.replace(" ", "_") for word in words)])
 
-    def _calls(self, found: Sequence[EventRecord]) -> Iterator[dict[str, Any]]:
-        """One call for a drain, where frames came and nobody drains; not again before it can have started.
+    def _send(self, found: Sequence[EventRecord]) -> None:
+        """Hand over what happened, and a call for a drain where frames wait for one."""
+        calls = [self._call(self._came[1])] if self._should_call(found) and self._came else []
+        if found or calls:
+            self.send([*map(self._event, found), *calls])
+        if calls:
+            self._called, self._came = time.monotonic(), None
+
+    def _should_call(self, found: Sequence[EventRecord]) -> bool:
+        """Whether frames came and nobody drains; not again before the drain that was called can have started.
 
         A drain that was about to end when they came is looked for a little longer.
         """
         now = time.monotonic()
-        if any(one.kind.startswith("frame.") for one in found):
-            self._came = now
-        if self._came is None:
-            return
-        if stream_name(None) in self.space.registry.drains(self.space.project.keep_alive):
-            if now - self._came >= AGAIN:
-                self._came = None
-            return
-        if self.space.registry.held() or now - self._called < AGAIN:
-            return
-        self._called, self._came = now, None
-        yield {
-            "id": str(uuid.uuid4()),
+        news = [one for one in found if one.kind.startswith("frame.")]
+        if not news and self._came is None and now - self._called >= AGAIN:
+            return False
+        drained = stream_name(None) in self.space.registry.drains(self.space.project.keep_alive)
+        if drained:
+            self._called = -AGAIN  # the last call was heard
+            news = [one for one in news if one.kind == "frame.registered"]  # it changes frames itself
+        if news:
+            self._came = now, news[-1].id
+        if drained and self._came is not None and now - self._came[0] >= AGAIN:
+            self._came = None
+        idle = not drained and now - self._called >= AGAIN
+        return idle and self._came is not None and not self.space.registry.held()
+
+    def _call(self, number: int) -> dict[str, Any]:
+        """The event that asks for a drain; calls of two bridges for the same frames are the same one."""
+        return {
+            "id": self._id(f"call {number}"),
             "occurred": datetime.now(UTC).isoformat(),
             "event": WAKE,
             "resource": {"prefect.resource.id": f"ccdflow.project.{self.space.project.directory.name}"},

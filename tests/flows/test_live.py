@@ -201,6 +201,48 @@ def test_a_drain_is_called_for_later_where_the_last_one_was_about_to_end(
     assert [one["event"] for one in calls].count(WAKE) == 2
 
 
+def test_once_a_drain_was_seen_the_next_is_called_for_at_once(fresh: Bench) -> None:
+    calls: list[dict[str, object]] = []
+    bridge = Bridge(fresh.space, calls.extend)
+    for path in frames(fresh)[:3]:
+        insert(fresh, path)
+        bridge.look()
+        fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+        bridge.look()
+        fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
+    woken = [one["id"] for one in calls if one["event"] == WAKE]
+    assert len({*woken}) == len(woken) == 3
+
+
+def test_calls_of_two_bridges_for_the_same_frames_are_one_event(fresh: Bench) -> None:
+    insert(fresh, *frames(fresh)[:3])
+    waiting = fresh.space.registry.events(undelivered=True)
+    calls: list[dict[str, object]] = []
+    for bridge in (Bridge(fresh.space, calls.extend), Bridge(fresh.space, calls.extend)):
+        bridge._send(waiting)
+    first, second = (one["id"] for one in calls if one["event"] == WAKE)
+    assert first == second
+
+
+def test_a_call_that_the_server_did_not_hear_is_made_again(fresh: Bench) -> None:
+    calls: list[dict[str, object]] = []
+
+    def send(events: list[dict[str, object]]) -> None:
+        calls.extend(events)
+        if len([one for one in calls if one["event"] == WAKE]) == 1:
+            raise httpx.ConnectError("no server")
+
+    bridge = Bridge(fresh.space, send, say=lambda sentence: None)
+    fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+    insert(fresh, frames(fresh)[0])
+    bridge.look()
+    fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
+    bridge.look()
+    bridge.look()
+    bridge.look()
+    assert [one["event"] for one in calls] == ["ccdflow.frame.registered", WAKE, WAKE]
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_files_of_a_watched_folder_are_registered_once_they_are_complete(
     fresh: Bench, tmp_path: Path, whole: bool
