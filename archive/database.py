@@ -132,6 +132,9 @@ class Database:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         self._writer = self.engine.execution_options(writes=True)
+        # As SQLite does: by default PostgreSQL lets each statement see what was committed before it.
+        one_state = {} if self.sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reader = self.engine.execution_options(**one_state)
         self._turn = threading.Lock() if self.sqlite else nullcontext()
         self._view = threading.local()
 
@@ -141,7 +144,7 @@ class Database:
         if (shared := getattr(self._view, "session", None)) is not None:
             yield shared
             return
-        with Session(self.engine) as session:
+        with Session(self._reader) as session:
             yield session
             # With a rollback the driver of PostgreSQL would forget the statements that it has prepared.
             session.commit()

@@ -18,14 +18,11 @@ from threading import Event, Thread
 
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure
-from bench.observatory import PATIENCE, Observatory, Telescope, insert, observatory, stretch
+from bench.observatory import PATIENCE, Observatory, Telescope, ccdflow, insert, observatory, stretch
 from ccdflow.archive.jobs import JobFilter
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.registry import Registry
-from ccdflow.cascade.plan import Request
-from ccdflow.commands.reduction import reduce_now
 from ccdflow.config.project import init_project
-from ccdflow.tasks.workspace import open_workspace
 
 SHAPE = (1024, 1024)
 SMALL = (256, 256)
@@ -50,9 +47,9 @@ class Night:
 
 def finished(known: Registry) -> dict[str, float]:
     """When the calibrated frame of each raw file was committed."""
+    done, times = known.jobs(JobFilter(step="science", states=("done",))), {}
     paths = {one.id: one.path or "" for one in known.frames(FrameFilter(classes=("science",), keywords=()))}
-    times = {}
-    for job in known.jobs(JobFilter(step="science", states=("done",))):
+    for job in done:
         moment = datetime.fromisoformat(job.finished_at).replace(tzinfo=UTC).timestamp()
         times[paths[next(one.frame for one in job.inputs if one.role == "main" and one.frame)]] = moment
     return times
@@ -116,11 +113,8 @@ def observe(known: Registry, telescope: Telescope, pace: int, seconds: float) ->
     return night
 
 
-def cold_starts(
-    known: Registry, telescope: Telescope, observed: Observatory, repeats: int
-) -> Iterator[float]:
+def cold_starts(known: Registry, telescope: Telescope, repeats: int) -> Iterator[float]:
     """Seconds for a frame that comes when no drain is at work."""
-    observed.linger(0.0)
     while known.events(undelivered=True, limit=1):  # the bridge is not there yet
         time.sleep(0.2)
     for (_, exposure), _number in zip(stretch(60.0), range(repeats), strict=False):
@@ -132,13 +126,15 @@ def cold_starts(
         yield finished(known)[str(path)] - moment
 
 
-def warm_up(known: Registry, telescope: Telescope, observed: Observatory) -> None:
-    """Have a drain at work, by one frame."""
+def warm_up(known: Registry, observed: Observatory) -> None:
+    """Have a drain at work."""
     wait_for_the_end(known)
-    observed.linger(LINGER)
-    path = telescope.expose(stretch(60.0)[-1][1])
-    insert(known.url, [path])
-    wait_for(known, [path])
+    observed.drain(LINGER)
+    end = time.monotonic() + PATIENCE
+    while not known.drains(60.0):
+        if time.monotonic() > end:
+            raise TimeoutError(f"no drain began in {PATIENCE:.0f} s")
+        time.sleep(0.2)
 
 
 def percentile(values: Sequence[float], part: int) -> float:
@@ -174,17 +170,17 @@ def measure(quick: bool, folder: Path) -> Iterator[Figure]:
 def _on(name: str, known: Registry, place: Path, *, quick: bool) -> Iterator[Figure]:
     init_project(place / "project").write_text(f"registry: {known.url}\n")
     telescope = Telescope(place / "raw", SMALL if quick else SHAPE)
-    space = open_workspace(place / "project")
-    made = reduce_now(space, telescope.calibrations(), Request(targets=("bias", "dark", "flat")), quiet=True)
-    if made.exit_code:
-        raise RuntimeError("; ".join(made.problems))
+    telescope.calibrations()
+    ccdflow(
+        place / "project", "run", str(telescope.raw), *(f"--target={one}" for one in ("bias", "dark", "flat"))
+    )
     (place / "machine").mkdir()
-    with observatory(place / "machine", place / "project") as observed:
-        cold = list(cold_starts(known, telescope, observed, 1 if quick else COLD))
+    with observatory(place / "machine", place / "project", 0.0) as observed:
+        cold = list(cold_starts(known, telescope, 1 if quick else COLD))
         yield Figure(
             name, f"insert to product, a drain is started, slowest of {len(cold)}", max(cold), limit=START
         )
-        warm_up(known, telescope, observed)
+        warm_up(known, observed)
         for pace, seconds in PACES.items():
             night = observe(known, telescope, pace, seconds / 10 if quick else seconds)
             yield from figures_of(name, pace, night, known)

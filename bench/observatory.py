@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -122,21 +122,29 @@ class Observatory:
     api: str
     project: Path
 
-    def linger(self, seconds: float) -> None:
-        """How long a drain shall wait for the next frame."""
-        with httpx.Client(base_url=self.api, timeout=30) as client:
-            found = client.get("/deployments/name/live/live").raise_for_status().json()
-            wanted = {"parameters": {**found["parameters"], "linger": seconds}}
-            for _ in range(10):  # on SQLite the server may be busy
-                if client.patch(f"/deployments/{found['id']}", json=wanted).is_success:
-                    return
-                time.sleep(1.0)
-            raise RuntimeError("the server does not take the deployment's parameters")
+    def drain(self, seconds: float) -> None:
+        """Have a drain started that waits so long for the next frame."""
+        words = ["deployment", "run", "live/live", "--param", f"linger={seconds}"]
+        env = os.environ | {"PREFECT_API_URL": self.api}
+        subprocess.run(
+            [sys.executable, "-m", "prefect", *words], env=env, stdout=subprocess.DEVNULL, check=True
+        )
+
+
+def _linger(api: str, seconds: float) -> None:
+    """How long a drain that frames start shall wait for the next one."""
+    with httpx.Client(base_url=api, timeout=30) as client:
+        found = client.get("/deployments/name/live/live").raise_for_status().json()
+        wanted = {"parameters": {**found["parameters"], "linger": seconds}}
+        client.patch(f"/deployments/{found['id']}", json=wanted).raise_for_status()
 
 
 @contextmanager
-def observatory(folder: Path, project: Path) -> Iterator[Observatory]:
-    """Server, deployments, worker and bridge of a project, which run as long as the block."""
+def observatory(folder: Path, project: Path, linger: float) -> Iterator[Observatory]:
+    """Server, deployments, worker and bridge of a project, which run as long as the block.
+
+    A drain that frames start waits `linger` seconds for the next one.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -154,17 +162,21 @@ def observatory(folder: Path, project: Path) -> Iterator[Observatory]:
     with ExitStack() as stack:
         stack.enter_context(_running(folder, "server", ["prefect", "server", "start", "--port", port], env))
         _answers(api)
-        ours = ["ccdflow", "-C", str(project)]
-        done = subprocess.run(
-            [sys.executable, "-m", *ours, "deploy"], env=env, capture_output=True, check=False
-        )
-        if done.returncode:
-            raise RuntimeError((done.stdout + done.stderr).decode())
+        ccdflow(project, "deploy", env=env)
+        _linger(api, linger)
         stack.enter_context(
             _running(folder, "worker", ["prefect", "worker", "start", "--pool", "ccdflow"], env)
         )
-        stack.enter_context(_running(folder, "listen", [*ours, "listen"], env))
+        stack.enter_context(_running(folder, "listen", ["ccdflow", "-C", str(project), "listen"], env))
         yield Observatory(api, project)
+
+
+def ccdflow(project: Path, *words: str, env: Mapping[str, str] = os.environ) -> None:
+    """Run a command of ours; RuntimeError with what it said, if it fails."""
+    argv = [sys.executable, "-m", "ccdflow", "-C", str(project), *words]
+    done = subprocess.run(argv, env=dict(env), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
 
 
 @contextmanager

@@ -147,6 +147,20 @@ def test_failed_transaction_leaves_nothing(registry: Registry) -> None:
     assert registry.frames() == []
 
 
+def test_who_reads_sees_one_state_whatever_is_committed_meanwhile(registry: Registry) -> None:
+    registry.add_catalogue([NewFrame(telescope="T", obsdate="2026-03-01T20:00:00")])
+    with registry.database.read() as session:
+        count = text("SELECT count(*) FROM frame")
+        before = session.execute(count).scalar_one()
+        other = threading.Thread(
+            target=registry.add_catalogue, args=([NewFrame(telescope="T", obsdate="2026-03-01T21:00:00")],)
+        )
+        other.start()
+        other.join()
+        assert session.execute(count).scalar_one() == before == 1
+    assert len(registry.frames()) == 2
+
+
 def test_foreign_keys_hold(registry: Registry) -> None:
     registry.add_catalogue([NewFrame(telescope="T")])
     (frame,) = registry.frames()

@@ -27,6 +27,7 @@ FLOWS = (
     "housekeeping",
     "reduce",
     "reprocess",
+    "retry",
     "pause",
     "resume",
     "ingest",

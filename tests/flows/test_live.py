@@ -13,11 +13,12 @@ import pytest
 from astropy.io import fits
 from prefect.client.orchestration import get_client
 from sqlalchemy import make_url
-from tests.flows.conftest import Bench, ccdflow
+from tests.flows.conftest import NIGHT, Bench, ccdflow
 
 from ccdflow.config.project import PROJECT_FILE
 from ccdflow.flows.live import live, sweep
 from ccdflow.flows.nightly import nightly
+from ccdflow.flows.reprocess import retry
 from ccdflow.tasks import draining
 from ccdflow.tasks.bridge import WAKE, Bridge, to_server
 from ccdflow.tasks.draining import only_drain
@@ -344,7 +345,11 @@ def test_drains_begin_a_job_that_fails_three_times_and_a_run_once_more(fresh: Be
     assert failed[2].keys() == {key} and failed[3:] == [{}, {}]
     job = fresh.space.registry.job(key)
     assert job is not None and (job.state, job.attempts) == ("failed", 3) and bad.name in job.reason
+    assert retry(str(fresh.project), night=NIGHT).keys() == {key}
     away.rename(bad)
-    assert fresh.run().exit_code == 0
+    assert retry(str(fresh.project), camera="nothing of this name") == {}
     job = fresh.space.registry.job(key)
-    assert job is not None and (job.state, job.attempts) == ("done", 4)
+    assert job is not None and (job.state, job.attempts) == ("failed", 1)
+    assert retry(str(fresh.project), night=NIGHT) == {}
+    job = fresh.space.registry.job(key)
+    assert job is not None and (job.state, job.attempts) == ("done", 1)
