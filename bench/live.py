@@ -126,8 +126,8 @@ def cold_starts(known: Registry, telescope: Telescope, repeats: int) -> Iterator
         yield finished(known)[str(path)] - moment
 
 
-def warm_up(known: Registry, observed: Observatory) -> None:
-    """Have a drain at work."""
+def warm_up(known: Registry, telescope: Telescope, observed: Observatory) -> None:
+    """Have a drain at work, which has done one frame."""
     wait_for_the_end(known)
     observed.drain(LINGER)
     end = time.monotonic() + PATIENCE
@@ -135,6 +135,9 @@ def warm_up(known: Registry, observed: Observatory) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"no drain began in {PATIENCE:.0f} s")
         time.sleep(0.2)
+    path = telescope.expose(stretch(60.0)[-1][1])
+    insert(known.url, [path])
+    wait_for(known, [path])
 
 
 def percentile(values: Sequence[float], part: int) -> float:
@@ -180,7 +183,7 @@ def _on(name: str, known: Registry, place: Path, *, quick: bool) -> Iterator[Fig
         yield Figure(
             name, f"insert to product, a drain is started, slowest of {len(cold)}", max(cold), limit=START
         )
-        warm_up(known, observed)
+        warm_up(known, telescope, observed)
         for pace, seconds in PACES.items():
             night = observe(known, telescope, pace, seconds / 10 if quick else seconds)
             yield from figures_of(name, pace, night, known)
