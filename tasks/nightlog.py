@@ -165,11 +165,12 @@ def _named(one: ProductRecord) -> str:
 def stack_page(space: Workspace, one: ProductRecord) -> str:
     """A product's picture and numbers as Markdown."""
     numbers = [
-        (name, "not measured" if value is None else f"{value:.6g}") for name, value in one.quality.items()
+        (name, "not measured" if value is None else f"{value:.4g}") for name, value in one.quality.items()
     ]
     frames = ", ".join(f"f{frame}" for frame in space.registry.frames_of_job(one.job_key))
     lines = [f"# {_named(one)}", "", f"Night {one.night}, {one.telescope} {one.camera}; of {frames}", ""]
-    lines += [*_shown(space, one)[2:], "", *table("number | value", numbers), f"`{one.path}`"]
+    lines += [*_shown(space, one)[2:], "", *table("number | value", numbers)]
+    lines += ["Lengths in pixels, the background in the unit of the product.", "", f"`{one.path}`"]
     return "\n".join(lines)
 
 

@@ -167,7 +167,7 @@ def test_a_stack_s_page_shows_its_picture_and_numbers(observed: Bench) -> None:
     grey = np.asarray(Image.open(BytesIO(b64decode(picture))))
     assert grey.shape == (96, 96) and np.ptp(grey) > 100
     for name, value in stack.quality.items():
-        assert f"{name} | {value:.6g}" in str(page.data)
+        assert f"{name} | {value:.4g}" in str(page.data)
 
 
 def test_a_failed_job_is_a_failed_task_run_and_stands_in_the_summary(server: str, fresh: Bench) -> None:
