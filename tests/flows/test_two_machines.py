@@ -283,7 +283,7 @@ def test_two_workers_share_a_night_and_one_of_them_is_stopped(
     ) as waiting:  # until both have come so far: one may have started much later
         runs = [request_run(bench), request_run(bench)]
         wait_until(lambda: waiting() == 2, told)
-    wait_until(lambda: done_by(bench).keys() >= machines.keys(), told)
+    wait_until(lambda: min(done_by(bench).get(name, 0) for name in machines) > 1, told)
 
     north, held = stop_within_a_job(list(machines.values()), new_database)
     (south,) = [one for one in machines.values() if one is not north]
@@ -291,8 +291,6 @@ def test_two_workers_share_a_night_and_one_of_them_is_stopped(
     jobs = bench.space.registry.jobs()
     assert {job.state for job in jobs} == {"done"} and len(jobs) == 58
     assert {job.key for job in jobs if job.attempts != 1} == {*held}
-    shares = done_by(bench)
-    assert min(shares.values()) > 1, shares
     before = everything(bench)
 
     north.tell(signal.SIGCONT)
