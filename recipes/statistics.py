@@ -150,7 +150,8 @@ def typical_size(values: Floats) -> float:
     if here < 0.5 and to - below == count == 1:  # nothing repeats there
         return float(step + beside) / 2
     there = (below - count / 2 if here > 0.5 else to + count / 2) / sizes.size
-    return float(np.interp(0.5, *zip(*sorted([(here, step), (there, beside)]), strict=True)))
+    (low, first), (high, second) = sorted([(here, float(step)), (there, float(beside))])
+    return float(np.interp(0.5, [low, high], [first, second]))
 
 
 def _middle(distinct: Floats, counts: NDArray[np.integer[Any]]) -> float:
