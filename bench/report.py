@@ -29,8 +29,8 @@ compared runs in turn, round by round, on the same files in the page cache, so t
 all alike; one untimed run of each comes first. Each part runs in a process of its own. *Ratio* is how many times better
 ours is, in time, memory or rate, *by CPU* the same in seconds of all cores together; *wanted* is the least ratio
 (`≥ 50×`), or the most (for rates the least) that our own figure may be. Files lie in memory (tmpfs) where the system
-has room there (those of `calibrate` on the disk), so that the disk is not what is measured; what fsync costs is stated
-apart.
+has room there (raw frames of `combine` and all of `calibrate` on the disk, and in its cache), so that the disk is not
+what is measured; what fsync costs is stated apart.
 """
 
 

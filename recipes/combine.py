@@ -216,7 +216,7 @@ class _Combination:
 
         usable = rejected = 0
         reader: StripReader | None = None
-        room = room_for(len(self.frames.sources), len(self.planes[2]) > 0)
+        room = room_for(len(self.frames.sources))
         for rows in parts:
             reader = reader or StripReader(self.frames, rows.stop - rows.start)
             one = reader.read(rows)

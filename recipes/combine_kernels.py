@@ -34,28 +34,28 @@ EXCLUDING = np.uint16(EXCLUDED)
 
 
 @compiled()
-def _load(strip, table, start, w, v, s, c, used, ordered, counts):
-    """Scale a block of all frames into the cache, and count each pixel's usable values; gives their number.
+def _load(strip, table, start, w, used, ordered, counts):
+    """Scale a block of all frames where it lies, and count each pixel's usable values; gives their number.
 
-    The values, infinity where they don't count, go to `ordered` too.
+    The values, infinity where they don't count, go to `ordered`.
     """
-    n, stop, grouped, complete = v.shape[0], start + w, c.shape[0] > 0, True
+    n, stop, grouped, complete = ordered.shape[0], start + w, strip[2].shape[0] > 0, True
     for i in range(n):
         scale = table[SCALE, i]
-        values, variance, dq = strip[0][i, start:stop], strip[1][i, start:stop], strip[3][i, start:stop]
-        row, spread, mark, to = v[i, :w], s[i, :w], used[i, :w], ordered[i, :w]
+        row, spread, dq = strip[0][i, start:stop], strip[1][i, start:stop], strip[3][i, start:stop]
+        mark, to = used[i, :w], ordered[i, :w]
         bad = False
+        if scale != ONE:
+            for x in range(w):
+                row[x] *= scale
+                spread[x] *= scale * scale
         for x in range(w):
-            row[x] = values[x] * scale
-            to[x] = values[x] * scale
-        for x in range(w):
-            spread[x] = variance[x] * (scale * scale)
-        for x in range(w):
+            to[x] = row[x]
             mark[x] = (abs(row[x]) < INF) & (abs(spread[x]) < INF) & ((dq[x] & EXCLUDING) == 0)
         if grouped:
-            part, given = c[i, :w], strip[2][i, start:stop]
+            part = strip[2][i, start:stop]
             for x in range(w):
-                part[x] = given[x] * (scale * scale)
+                part[x] *= scale * scale
                 mark[x] &= abs(part[x]) < INF
         for x in range(w):
             bad |= not mark[x]
@@ -93,21 +93,21 @@ def _sort(ordered, exchanges, out):
 
 
 @compiled()
-def _fill_variances(s, used, factors, ordered, w):
+def _fill_variances(start, s, used, factors, ordered, w):
     """Variances of a frame of typical noise, infinity where they don't count."""
     for i in range(s.shape[0]):
-        row, mark, to, factor = s[i, :w], used[i, :w], ordered[i, :w], factors[i]
+        row, mark, to, factor = s[i, start : start + w], used[i, :w], ordered[i, :w], factors[i]
         for x in range(w):
             to[x] = row[x] * factor if mark[x] else INF
 
 
 @compiled()
-def _all_alike(variance, table, w):
+def _all_alike(start, variance, table, w):
     """Whether all frames state the same variance, so that its median need not be looked for."""
     different = False
-    first, factor = variance[0, :w], table[INVERSE_RATIO, 0]
+    first, factor = variance[0, start : start + w], table[INVERSE_RATIO, 0]
     for i in range(1, variance.shape[0]):
-        row, own = variance[i, :w], table[INVERSE_RATIO, i]
+        row, own = variance[i, start : start + w], table[INVERSE_RATIO, i]
         for x in range(w):
             different |= first[x] * factor != row[x] * own
         if different:
@@ -116,7 +116,7 @@ def _all_alike(variance, table, w):
 
 
 @compiled()
-def _find_limit(clip, numbers, v, ordered, rows, w):
+def _find_limit(start, clip, numbers, v, ordered, rows, w):
     """Distance from the centre at which a value of a frame of width 1 is clipped, where all values count."""
     n = v.shape[0]
     sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -167,11 +167,11 @@ def _find_limit(clip, numbers, v, ordered, rows, w):
         for x in range(w):
             spare[x] = ZERO
         for i in range(n):
-            row = v[i, :w]
+            row = v[i, start : start + w]
             for x in range(w):
                 spare[x] += row[x]
         for i in range(n):
-            row = v[i, :w]
+            row = v[i, start : start + w]
             for x in range(w):
                 distance = row[x] - spare[x] / np.float32(n)
                 limit[x] += distance * distance
@@ -199,7 +199,7 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
         weight = ONE if median else table[WEIGHT, i]
         weights += weight
         squared, width = weight * weight, table[WIDTH, i]
-        value, variance, flags = v[i, :w], s[i, :w], dq[i, start:stop]
+        value, variance, flags = v[i, start:stop], s[i, start:stop], dq[i, start:stop]
         if clip >= SIGMA:
             for x in range(w):
                 apart[x] |= abs(value[x] - centre[x]) > width * limit[x]
@@ -213,7 +213,7 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
             root[x] = ZERO
         for i in range(n):
             if identity[i] == group:
-                weight, part = ONE if median else table[WEIGHT, i], c[i, :w]
+                weight, part = ONE if median else table[WEIGHT, i], c[i, start:stop]
                 for x in range(w):
                     brought = part[x] if part[x] > ZERO else ZERO
                     independent[x] -= brought * (weight * weight)
@@ -234,28 +234,46 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
 
 @compiled()
 def _clip_apart(
-    clip, iterations, numbers, table, v, s, ordered, ordered_s, alike, kept, counts, apart, rows, columns
+    start,
+    clip,
+    iterations,
+    numbers,
+    table,
+    v,
+    s,
+    ordered,
+    ordered_s,
+    alike,
+    kept,
+    counts,
+    chosen,
+    rows,
+    columns,
 ):
-    """Clip the pixels that are looked at apart, one by one, until nothing changes.
+    """Clip the pixels that were chosen to be looked at apart, one by one, until nothing changes.
 
     `kept`, `counts` and the centres become what is left of each. What is clipped first of all values, the rows say.
     """
     centres, limits = rows[CENTRE], rows[LIMIT]
     n = v.shape[0]
     sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
-    for x in range(apart.size):
-        if not apart[x]:
-            continue
-        count = counts[x]
+    sorted_v, sorted_s, own = columns[0], columns[1], columns[2]
+    for x in chosen:
+        at, count = start + x, counts[x]
         for k in range(count):
-            columns[0, k], columns[1, k] = ordered[k, x], ordered_s[k, x]
+            sorted_v[k] = ordered[k, x]
+        for i in range(n):
+            own[i] = v[i, at] if kept[i, x] else INF
+        if not alike:
+            for k in range(count):
+                sorted_s[k] = ordered_s[k, x]
         for turn in range(iterations):
             if count == 0:
                 break
-            centre = (columns[0, (count - 1) // 2] + columns[0, count // 2]) * HALF
-            common = s[0, x] * table[INVERSE_RATIO, 0]
+            centre = (sorted_v[(count - 1) // 2] + sorted_v[count // 2]) * HALF
+            common = s[0, at] * table[INVERSE_RATIO, 0]
             if not alike:
-                common = (columns[1, (count - 1) // 2] + columns[1, count // 2]) * HALF
+                common = (sorted_s[(count - 1) // 2] + sorted_s[count // 2]) * HALF
             if turn == 0 and count == n:
                 limit = limits[x]
             elif clip == VARIANCE:
@@ -266,7 +284,7 @@ def _clip_apart(
                 for rank in range((count + 1) // 2, count // 2 + 2, 1 if count % 2 == 0 else 2):
                     least = INF
                     for first in range(count - rank + 1):
-                        below, above = centre - columns[0, first], columns[0, first + rank - 1] - centre
+                        below, above = centre - sorted_v[first], sorted_v[first + rank - 1] - centre
                         farther = below if below > above else above
                         least = farther if farther < least else least
                     limit += least if count % 2 else least * HALF
@@ -276,31 +294,31 @@ def _clip_apart(
             else:
                 total, limit = ZERO, ZERO
                 for i in range(n):
-                    total += v[i, x] if kept[i, x] else ZERO
+                    total += own[i] if own[i] < INF else ZERO
                 for i in range(n):
-                    distance = v[i, x] - total / np.float32(count)
-                    limit += distance * distance if kept[i, x] else ZERO
+                    distance = own[i] - total / np.float32(count)
+                    limit += distance * distance if own[i] < INF else ZERO
                 limit = sigma * np.sqrt(limit / np.float32(count))
             before = count
             for i in range(n):
-                if kept[i, x] and abs(v[i, x] - centre) > table[WIDTH, i] * limit:
-                    kept[i, x] = False
+                if abs(own[i] - centre) > table[WIDTH, i] * limit and own[i] < INF:
                     for which in range(1 if alike else 2):
-                        gone = s[i, x] * table[INVERSE_RATIO, i] if which else v[i, x]
+                        gone = s[i, at] * table[INVERSE_RATIO, i] if which else own[i]
                         k = 0
                         while columns[which, k] < gone:
                             k += 1
                         for later in range(k, count - 1):
                             columns[which, later] = columns[which, later + 1]
+                    kept[i, x], own[i] = False, INF
                     count -= 1
             if count == before:
                 break
         counts[x] = count
-        centres[x] = (columns[0, (count - 1) // 2] + columns[0, count // 2]) * HALF if count else ZERO
+        centres[x] = (sorted_v[(count - 1) // 2] + sorted_v[count // 2]) * HALF if count else ZERO
 
 
 @compiled()
-def _drop_extremes(v, ordered, kept, counts, centres):
+def _drop_extremes(start, v, ordered, kept, counts, centres):
     """Drop the lowest and the highest value of each pixel that has three or more."""
     for x in range(counts.size):
         count = counts[x]
@@ -308,10 +326,11 @@ def _drop_extremes(v, ordered, kept, counts, centres):
         if count >= 3:
             low, high, least, greatest = 0, 0, INF, -INF
             for i in range(v.shape[0]):
-                if kept[i, x] and v[i, x] < least:
-                    low, least = i, v[i, x]
-                if kept[i, x] and v[i, x] >= greatest:
-                    high, greatest = i, v[i, x]
+                value = v[i, start + x]
+                if kept[i, x] and value < least:
+                    low, least = i, value
+                if kept[i, x] and value >= greatest:
+                    high, greatest = i, value
             kept[low, x], kept[high, x] = False, False
             counts[x] = count - 2
 
@@ -321,27 +340,25 @@ def _take_measured(x, at, v, s, dq, kept, column):
     """Keep all that was measured at all of a pixel; gives how many that are, and their median."""
     count = 0
     for i in range(v.shape[0]):
-        kept[i, x] = (abs(v[i, x]) < INF) & (abs(s[i, x]) < INF) & ((dq[i, at] & NO_DATA) == 0)
+        kept[i, x] = (abs(v[i, at]) < INF) & (abs(s[i, at]) < INF) & ((dq[i, at] & NO_DATA) == 0)
         if kept[i, x]:
             k = count
-            while k > 0 and column[k - 1] > v[i, x]:
+            while k > 0 and column[k - 1] > v[i, at]:
                 column[k] = column[k - 1]
                 k -= 1
-            column[k] = v[i, x]
+            column[k] = v[i, at]
             count += 1
     return count, (column[(count - 1) // 2] + column[count // 2]) * HALF if count else ZERO
 
 
 @compiled()
 def _average_apart(
-    start, median, table, identity, groups, factors, v, s, c, dq, kept, counts, apart, centres, out, columns
+    start, median, table, identity, groups, factors, v, s, c, dq, kept, counts, chosen, centres, out, columns
 ):
-    """Average what is kept of each pixel that is looked at apart; all that was measured, where nothing is."""
+    """Average what is kept of each pixel that was chosen; all that was measured, where nothing is."""
     n = v.shape[0]
     data, variance, shared, bits = out[0], out[1], out[2], out[3]
-    for x in range(apart.size):
-        if not apart[x]:
-            continue
+    for x in chosen:
         at, count, centre, flags = start + x, counts[x], centres[x], np.uint16(0)
         if count == 0:
             count, centre = _take_measured(x, at, v, s, dq, kept, columns[0])
@@ -354,15 +371,15 @@ def _average_apart(
                 weight = ONE if median else table[WEIGHT, i]
                 flags |= dq[i, at]
                 weights += weight
-                total += (v[i, x] - centre) * weight
-                independent += s[i, x] * (weight * weight)
+                total += (v[i, at] - centre) * weight
+                independent += s[i, at] * (weight * weight)
         for group in range(groups):
             root = ZERO
             for i in range(n):
-                if kept[i, x] and identity[i] == group and ZERO < c[i, x] < INF:
+                if kept[i, x] and identity[i] == group and ZERO < c[i, at] < INF:
                     weight = ONE if median else table[WEIGHT, i]
-                    independent -= c[i, x] * (weight * weight)
-                    root += np.sqrt(c[i, x]) * weight
+                    independent -= c[i, at] * (weight * weight)
+                    root += np.sqrt(c[i, at]) * weight
             together += root * root
         own = independent * (factors[count] if median else ONE)
         data[at] = centre if median else centre + total / weights
@@ -372,20 +389,24 @@ def _average_apart(
             shared[at] = together / (weights * weights)
 
 
-_STRIP = (*(constant(np.float32, 2),) * 3, constant(np.uint16, 2))
+_STRIP = (*(array(np.float32, 2),) * 3, constant(np.uint16, 2))
 _OUT = (*(array(np.float32, 1),) * 3, *(array(np.uint16, 1),) * 2)
-_ROOM = (*(array(np.float32, 2),) * 7, array(np.bool_, 2), array(np.int64, 1), array(np.bool_, 1))
+_ROOM = (
+    *(array(np.float32, 2),) * 4,
+    array(np.bool_, 2),
+    array(np.int64, 1),
+    array(np.bool_, 1),
+    array(np.int64, 1),
+)
 
 
-def room_for(n: int, groups: bool) -> tuple[Any, ...]:
+def room_for(n: int) -> tuple[Any, ...]:
     """Memory that the kernel works in, for `n` frames: a block of each, and rows of numbers for its pixels."""
     block = min(max(BLOCK_VALUES // n // 16 * 16, 128), 1024)
-    blocks = [
-        np.empty((n if filled else 0, block), np.float32) for filled in (True, True, groups, True, True)
-    ]
-    rows, columns = np.empty((7, block), np.float32), np.empty((2, n), np.float32)
+    blocks = np.empty((n, block), np.float32), np.empty((n, block), np.float32)
+    rows, columns = np.empty((7, block), np.float32), np.empty((3, n), np.float32)
     marks = np.empty((n, block), np.bool_), np.empty(block, np.int64), np.empty(block, np.bool_)
-    return *blocks, rows, columns, *marks
+    return *blocks, rows, columns, *marks, np.empty(block, np.int64)
 
 
 @compiled(
@@ -415,7 +436,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
     factors : float32[n + 1]
         Variance of the median of k values times k.
     strip : (values, variance, shared, dq)
-        As read, shape (n, npix); `shared` has no rows where no frame has any.
+        As read, shape (n, npix); scaled in place. `shared` has no rows where no frame has any.
     out : (data, variance, shared, dq, ngood)
         Shape (npix,); written. `shared` is empty where no frame has any.
     room : tuple of arrays
@@ -423,35 +444,40 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
     """
     clip, iterations, median, groups = options[0]
     n, npix = strip[0].shape
-    v, s, c, ordered, ordered_s, rows, columns, used, counts, apart = room
+    v, s, c, dq = strip
+    ordered, ordered_s, rows, columns, used, counts, apart, chosen = room
     block = counts.size
-    identity, dq = options[1], strip[3]
+    identity = options[1]
     ngood = out[4]
     needs_variance = clip == VARIANCE or (clip == MAD and numbers[2] > ZERO)
     total_used, total_kept = 0, 0
     for start in range(0, npix, block):
         w = block if start + block < npix else npix - start
-        total_used += _load(strip, table, start, w, v, s, c, used, ordered, counts)
+        total_used += _load(strip, table, start, w, used, ordered, counts)
         for x in range(w):
             apart[x] = (clip == MINMAX) | (counts[x] < n)
         _sort(ordered, exchanges, rows[CENTRE, :w])
-        alike = not needs_variance or _all_alike(s, table, w)
+        alike = not needs_variance or _all_alike(start, s, table, w)
         if alike:
             for x in range(w):
-                rows[COMMON, x] = s[0, x] * table[INVERSE_RATIO, 0]
+                rows[COMMON, x] = s[0, start + x] * table[INVERSE_RATIO, 0]
         else:
-            _fill_variances(s, used, table[INVERSE_RATIO], ordered_s, w)
+            _fill_variances(start, s, used, table[INVERSE_RATIO], ordered_s, w)
             _sort(ordered_s, exchanges, rows[COMMON, :w])
-        _find_limit(clip, numbers, v, ordered, rows, w)
+        _find_limit(start, clip, numbers, v, ordered, rows, w)
         _average_block(
             start, w, clip, median, table, identity, groups, factors, v, s, c, dq, rows, apart, out
         )
-        number, alone, centres = counts[:w], apart[:w], rows[CENTRE, :w]
+        number, centres, many = counts[:w], rows[CENTRE, :w], 0
+        for x in range(w):
+            chosen[many] = x
+            many += apart[x]
         if clip == MINMAX:
-            _drop_extremes(v, ordered, used, number, centres)
+            _drop_extremes(start, v, ordered, used, number, centres)
         else:
             steps = iterations if clip >= SIGMA else 0
             _clip_apart(
+                start,
                 clip,
                 steps,
                 numbers,
@@ -463,7 +489,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
                 alike,
                 used,
                 number,
-                alone,
+                chosen[:many],
                 rows,
                 columns,
             )
@@ -480,7 +506,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
             dq,
             used,
             number,
-            alone,
+            chosen[:many],
             centres,
             out,
             columns,
