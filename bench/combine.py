@@ -230,7 +230,7 @@ class _Work:
         script = self.place / "stack.ssf"
         script.write_text(
             f"requires 1.0.0\nsetcpu {CORES}\nset32bits\nsetext fits\n"
-            "cd raw\nconvert bias -out=../process\ncd ../process\n"
+            f"cd raw\nconvert bias -out={self.place}/process\ncd {self.place}/process\n"
             f"stack bias {rejection} -nonorm -out=../siril\n"
         )
         return command(["siril-cli", "-d", self.place, "-s", script], self.place)

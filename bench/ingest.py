@@ -88,7 +88,7 @@ def headers(folder: Path, repeats: int) -> Iterator[Figure]:
 
     def described(path: Path) -> None:
         file = open_raw(path)
-        facts = FileFacts(file.comments, [one.name for one in file.extensions])
+        facts = FileFacts(file.comments, file.extensions)
         describe(file.header, file.shape, instruments, facts)
 
     def anew(path: Path) -> None:
