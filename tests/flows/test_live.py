@@ -22,6 +22,7 @@ from ccdflow.flows.reprocess import retry
 from ccdflow.tasks import draining
 from ccdflow.tasks.bridge import WAKE, Bridge, to_server
 from ccdflow.tasks.draining import only_drain
+from ccdflow.tasks.ingest import read_rows
 
 AGE = 100_000.0
 """Days: the frames of the tests are old."""
@@ -213,6 +214,19 @@ def test_once_a_drain_was_seen_the_next_is_called_for_at_once(fresh: Bench) -> N
         fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
     woken = [one["id"] for one in calls if one["event"] == WAKE]
     assert len({*woken}) == len(woken) == 3
+
+
+def test_what_a_drain_changes_itself_calls_for_no_other(fresh: Bench) -> None:
+    calls: list[dict[str, object]] = []
+    insert(fresh, frames(fresh)[0])
+    Bridge(fresh.space, lambda events: None).look()
+    bridge = Bridge(fresh.space, calls.extend)
+    fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+    read_rows(str(fresh.project))
+    bridge.look()
+    fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
+    bridge.look()
+    assert [one["event"] for one in calls] == ["ccdflow.frame.changed"]
 
 
 def test_calls_of_two_bridges_for_the_same_frames_are_one_event(fresh: Bench) -> None:
