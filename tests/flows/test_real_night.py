@@ -1,6 +1,5 @@
 """A real night, where there is one: MaxIm headers, unknown gain, drifting pointing, exposures that differ."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -15,13 +14,9 @@ from ccdflow.config.project import init_project
 from ccdflow.recipes.dq import excluded
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
-NIGHT = os.environ.get("CCDFLOW_REAL_NIGHT", "")
-
-pytestmark = pytest.mark.skipif(not NIGHT, reason="CCDFLOW_REAL_NIGHT names no folder of real frames")
-
 
 @pytest.fixture(scope="module")
-def space(server: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def space(real_night: Path, server: str, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     directory = tmp_path_factory.mktemp("real")
     init_project(directory)
     return open_workspace(directory)
@@ -33,8 +28,8 @@ def run(space: Workspace, *paths: Path, **parameters: str) -> RunReport:
 
 
 @pytest.fixture(scope="module")
-def first(space: Workspace) -> RunReport:
-    return run(space, Path(NIGHT))
+def first(space: Workspace, real_night: Path) -> RunReport:
+    return run(space, real_night)
 
 
 @pytest.fixture(scope="module")

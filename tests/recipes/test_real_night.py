@@ -1,8 +1,5 @@
 """The recipes on a real night; skipped unless CCDFLOW_REAL_NIGHT names its folder."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -12,20 +9,16 @@ from ccdflow.recipes.detector import Amplifier, Detector, RawFrame, Section
 from ccdflow.recipes.dq import excluded
 from ccdflow.recipes.recipe import Product
 
-pytestmark = pytest.mark.skipif(
-    "CCDFLOW_REAL_NIGHT" not in os.environ, reason="CCDFLOW_REAL_NIGHT is not set"
-)
 
-
-def frames(pattern):
-    found = []
-    for path in sorted(Path(os.environ["CCDFLOW_REAL_NIGHT"]).glob(pattern)):
+@pytest.fixture(scope="module")
+def frames(real_night):
+    def opened(path):
         data, header = fits.getdata(path, header=True)
         section = Section.whole(data.shape)
-        found.append(
-            RawFrame(data, Detector(data.shape, (Amplifier(section, section),)), header["EXPTIME"], path.name)
-        )
-    return found
+        detector = Detector(data.shape, (Amplifier(section, section),))
+        return RawFrame(data, detector, header["EXPTIME"], path.name)
+
+    return lambda pattern: [opened(path) for path in sorted(real_night.glob(pattern))]
 
 
 def product(result, category, exptime=0.0):
@@ -35,7 +28,7 @@ def product(result, category, exptime=0.0):
 
 
 @pytest.fixture(scope="module")
-def masters():
+def masters(frames):
     biases, darks = frames("Bias*"), frames("Dark*")
     measured = gain.RECIPE.run({"main": frames("domeflat*"), "bias": biases}, gain.GainParameters())
     table = product(measured, "gain_table")
@@ -46,7 +39,7 @@ def masters():
 
 
 @pytest.fixture(scope="module")
-def master_flat(masters):
+def master_flat(masters, frames):
     return flat.RECIPE.run({"main": frames("domeflat_sdss_r*"), **masters}, flat.FlatParameters())
 
 
@@ -64,7 +57,7 @@ def test_noise_model_holds_for_dome_flats(master_flat):
     assert output.quality["low_fraction"] < 1e-3
 
 
-def test_scatter_of_the_sky_between_frames_is_the_stated_noise(masters, master_flat):
+def test_scatter_of_the_sky_between_frames_is_the_stated_noise(masters, master_flat, frames):
     inputs = {**masters, "flat": [product(master_flat, "master_flat")]}
     image = science.RECIPE.run({"main": frames("M13_sdss_r*")[:1], **inputs}, science.ScienceParameters())
     calibrated = image.outputs["science"].image

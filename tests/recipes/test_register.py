@@ -1,6 +1,5 @@
 """Frames are placed where they were moved to, or refused with the reason."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -184,12 +183,9 @@ def test_wcs_that_is_missing_is_named() -> None:
         register_wcs(header(250.0), {"EXPTIME": 5.0}, (512, 512), 0.1)
 
 
-def test_real_crowded_frames_register_within_a_third_of_a_pixel() -> None:
-    folder = os.environ.get("CCDFLOW_REAL_NIGHT")
-    if not folder:
-        pytest.skip("CCDFLOW_REAL_NIGHT names no folder with a real night")
+def test_real_crowded_frames_register_within_a_third_of_a_pixel(real_night: Path) -> None:
     stars = []
-    for path in sorted(Path(folder).glob("M13_sdss_r_*.fits")):
+    for path in sorted(real_night.glob("M13_sdss_r_*.fits")):
         raw = fits.getdata(path).astype(np.float32)
         data = raw - np.float32(1311)
         dq = np.where(raw >= 60000, np.uint16(DQ.SATURATED), np.uint16(0))

@@ -97,7 +97,7 @@ def test_rows_of_a_catalogue_need_no_file(plain: tuple[Workspace, Execute]) -> N
     assert (found.frame_class, found.path, found.refused) == ("science", None, "")
 
 
-@pytest.mark.parametrize("what", ["gone", "text", "cut", "folder"])
+@pytest.mark.parametrize("what", ["gone", "text", "cut", "folder", "long"])
 def test_what_can_not_be_read_is_refused_with_a_reason(
     plain: tuple[Workspace, Execute], tmp_path: Path, what: str
 ) -> None:
@@ -109,11 +109,14 @@ def test_what_can_not_be_read_is_refused_with_a_reason(
         path.write_bytes(bias(tmp_path / "whole.fits").read_bytes()[:2900])
     elif what == "folder":
         path.mkdir()
+    elif what == "long":  # the system fails to look for it, as for what it may not look at
+        path = tmp_path / f"{'a' * 300}.fits"
     execute("INSERT INTO frame (path) VALUES (?)", str(path))
     report = read(space)
     assert len(report.problems) == 1, report
     (row,) = space.registry.list_frames()
-    said = {"gone": "no such file", "text": "is not FITS", "cut": "is truncated", "folder": "no such file"}
+    said = {"gone": "no such file", "text": "is not FITS", "cut": "is truncated"}
+    said |= {"folder": "is a folder, not a FITS file", "long": "can't be read: file name too long"}
     assert row["status"] == "refused" and said[what] in row["reason"]
     assert read(space).total == 0
 
