@@ -9,6 +9,7 @@ from ccdflow.recipes.statistics import (
     median_variance,
     robust_sigma,
     sort_frames,
+    typical_size,
     without_outliers,
 )
 
@@ -79,3 +80,15 @@ def test_clipped_mean_ignores_outliers_and_keeps_the_rest():
 def test_clipped_mean_of_a_constant_is_the_constant_and_of_nothing_is_nan():
     assert clipped_mean(np.full(5, 3.0)) == 3
     assert np.isnan(clipped_mean(np.empty(0)))
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 30.0])
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_typical_size_is_the_median_of_the_steps(scale, whole):
+    rng = np.random.default_rng(3)
+    for size in range(1, 60):
+        values = rng.normal(0, scale, size).astype(np.float32)
+        values = np.rint(values) if whole else values
+        steps, counts = np.unique(np.abs(values), return_counts=True)
+        ranks = (np.cumsum(counts) - 0.5 * counts) / size
+        assert typical_size(values) == pytest.approx(np.interp(0.5, ranks, steps), rel=1e-6)
