@@ -190,7 +190,7 @@ class _Combination:
         choices = [CLIPS.index(rule.clip), rule.iterations, median, len(groups)]
         numbers = [rule.sigma, rule.relative_noise, rule.floor, rule.median_width]
         ones = np.ones(n, np.float32)
-        table = [frames.scales, frames.weights, ones / rule.frame_ratios(n), rule.widths(n)]
+        table = [frames.scales, frames.weights, ones / rule.frame_ratios(n), rule.widths(n), ones]
         return cls(
             frames,
             (np.array(choices, np.int64), np.array(group, np.int64)),
@@ -216,9 +216,10 @@ class _Combination:
 
         usable = rejected = 0
         reader: StripReader | None = None
-        room = room_for(len(self.frames.sources))
         for rows in parts:
-            reader = reader or StripReader(self.frames, rows.stop - rows.start)
+            if reader is None:
+                reader = StripReader(self.frames, rows.stop - rows.start)
+                room = room_for(*reader.shape)
             one = reader.read(rows)
             out = tuple(plane[rows].reshape(-1) for plane in self.planes)
             found = combine_strip(

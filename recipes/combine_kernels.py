@@ -18,7 +18,7 @@ from ccdflow.recipes.statistics import NORMAL_MAD
 
 NONE, MINMAX, SIGMA, MAD, VARIANCE = range(5)
 """Clips, as the kernel knows them."""
-SCALE, WEIGHT, INVERSE_RATIO, WIDTH = range(4)
+SCALE, WEIGHT, INVERSE_RATIO, WIDTH, UNIT = range(5)
 """Rows of the table of the frames."""
 BLOCK_VALUES = 8192
 """Values in one block of all frames: a few blocks of float32 fit a core's cache."""
@@ -34,14 +34,14 @@ EXCLUDING = np.uint16(EXCLUDED)
 
 
 @compiled()
-def _load(strip, table, start, w, used, ordered, counts):
+def _load(strip, scales, start, w, used, ordered, counts):
     """Scale a block of all frames where it lies, and count each pixel's usable values; gives their number.
 
     The values, infinity where they don't count, go to `ordered`.
     """
     n, stop, grouped, complete = ordered.shape[0], start + w, strip[2].shape[0] > 0, True
     for i in range(n):
-        scale = table[SCALE, i]
+        scale = scales[i]
         row, spread, dq = strip[0][i, start:stop], strip[1][i, start:stop], strip[3][i, start:stop]
         mark, to = used[i, :w], ordered[i, :w]
         bad = False
@@ -233,180 +233,199 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
 
 
 @compiled()
-def _clip_apart(
-    start,
-    clip,
-    iterations,
-    numbers,
-    table,
-    v,
-    s,
-    ordered,
-    ordered_s,
-    alike,
-    kept,
-    counts,
-    chosen,
-    rows,
-    columns,
-):
-    """Clip the pixels that were chosen to be looked at apart, one by one, until nothing changes.
-
-    `kept`, `counts` and the centres become what is left of each. What is clipped first of all values, the rows say.
-    """
-    centres, limits = rows[CENTRE], rows[LIMIT]
-    n = v.shape[0]
-    sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
-    sorted_v, sorted_s, own = columns[0], columns[1], columns[2]
-    for x in chosen:
-        at, count = start + x, counts[x]
-        for k in range(count):
-            sorted_v[k] = ordered[k, x]
-        for i in range(n):
-            own[i] = v[i, at] if kept[i, x] else INF
-        if not alike:
-            for k in range(count):
-                sorted_s[k] = ordered_s[k, x]
-        for turn in range(iterations):
-            if count == 0:
-                break
-            centre = (sorted_v[(count - 1) // 2] + sorted_v[count // 2]) * HALF
-            common = s[0, at] * table[INVERSE_RATIO, 0]
-            if not alike:
-                common = (sorted_s[(count - 1) // 2] + sorted_s[count // 2]) * HALF
-            if turn == 0 and count == n:
-                limit = limits[x]
-            elif clip == VARIANCE:
-                change = relative * centre
-                limit = sigma * np.sqrt(common + change * change)
-            elif clip == MAD:
-                limit = ZERO
-                for rank in range((count + 1) // 2, count // 2 + 2, 1 if count % 2 == 0 else 2):
-                    least = INF
-                    for first in range(count - rank + 1):
-                        below, above = centre - sorted_v[first], sorted_v[first + rank - 1] - centre
-                        farther = below if below > above else above
-                        least = farther if farther < least else least
-                    limit += least if count % 2 else least * HALF
-                stated = floor * np.sqrt(common) if floor > ZERO else ZERO
-                limit *= MAD_TO_SIGMA / median_width
-                limit = sigma * (stated if stated > limit else limit)
-            else:
-                total, limit = ZERO, ZERO
-                for i in range(n):
-                    total += own[i] if own[i] < INF else ZERO
-                for i in range(n):
-                    distance = own[i] - total / np.float32(count)
-                    limit += distance * distance if own[i] < INF else ZERO
-                limit = sigma * np.sqrt(limit / np.float32(count))
-            before = count
-            for i in range(n):
-                if abs(own[i] - centre) > table[WIDTH, i] * limit and own[i] < INF:
-                    for which in range(1 if alike else 2):
-                        gone = s[i, at] * table[INVERSE_RATIO, i] if which else own[i]
-                        k = 0
-                        while columns[which, k] < gone:
-                            k += 1
-                        for later in range(k, count - 1):
-                            columns[which, later] = columns[which, later + 1]
-                    kept[i, x], own[i] = False, INF
-                    count -= 1
-            if count == before:
-                break
-        counts[x] = count
-        centres[x] = (sorted_v[(count - 1) // 2] + sorted_v[count // 2]) * HALF if count else ZERO
+def _gather(to, chosen, strip):
+    """Move the pixels that were chosen to the front of the strip, behind those that are there."""
+    v, s, c, dq = strip
+    for i in range(v.shape[0]):
+        values, variance, flags = v[i], s[i], dq[i]
+        for k in range(chosen.size):
+            values[to + k], variance[to + k] = values[chosen[k]], variance[chosen[k]]
+        for k in range(chosen.size):
+            flags[to + k] = flags[chosen[k]]
+    for i in range(c.shape[0]):
+        part = c[i]
+        for k in range(chosen.size):
+            part[to + k] = part[chosen[k]]
 
 
 @compiled()
-def _drop_extremes(start, v, ordered, kept, counts, centres):
-    """Drop the lowest and the highest value of each pixel that has three or more."""
-    for x in range(counts.size):
+def _middle(ordered, exchanges, counts, out):
+    """Sort the columns of a block, infinity where a value doesn't count; `out` becomes the median of what counts."""
+    _sort(ordered, exchanges, out)
+    for x in range(out.size):
         count = counts[x]
-        centres[x] = (ordered[(count - 1) // 2, x] + ordered[count // 2, x]) * HALF if count else ZERO
-        if count >= 3:
+        out[x] = (ordered[(count - 1) // 2, x] + ordered[count // 2, x]) * HALF if count else ZERO
+
+
+@compiled()
+def _middle_of_values(start, v, used, ordered, exchanges, counts, out):
+    """Median of the values of each pixel that count."""
+    for i in range(v.shape[0]):
+        row, mark, to = v[i, start : start + out.size], used[i, : out.size], ordered[i, : out.size]
+        for x in range(out.size):
+            to[x] = row[x] if mark[x] else INF
+    _middle(ordered, exchanges, counts, out)
+
+
+@compiled()
+def _clip_apart(start, clip, iterations, numbers, table, exchanges, alike, v, s, ordered, used, counts, rows):
+    """Clip the pixels that were gathered, until nothing changes; `used`, `counts` and the centres say what is left."""
+    n, w = v.shape[0], counts.size
+    sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
+    centre, common, limit, total = rows[CENTRE, :w], rows[COMMON, :w], rows[LIMIT, :w], rows[TOTAL, :w]
+    for _ in range(iterations):
+        if clip == VARIANCE or (clip == MAD and floor > ZERO):
+            if alike:
+                for x in range(w):
+                    common[x] = s[0, start + x] * table[INVERSE_RATIO, 0]
+            else:
+                _fill_variances(start, s, used, table[INVERSE_RATIO], ordered, w)
+                _middle(ordered, exchanges, counts, common)
+        if clip == VARIANCE:
+            for x in range(w):
+                change = relative * centre[x]
+                limit[x] = sigma * np.sqrt(common[x] + change * change)
+        elif clip == MAD:
+            for i in range(n):
+                row, mark, to = v[i, start : start + w], used[i, :w], ordered[i, :w]
+                for x in range(w):
+                    to[x] = abs(row[x] - centre[x]) if mark[x] else INF
+            _middle(ordered, exchanges, counts, limit)
+            to_sigma = MAD_TO_SIGMA / median_width
+            for x in range(w):
+                spread = limit[x] * to_sigma
+                stated = floor * np.sqrt(common[x]) if floor > ZERO else ZERO
+                limit[x] = sigma * (stated if stated > spread else spread)
+        else:
+            for x in range(w):
+                total[x], limit[x] = ZERO, ZERO
+            for i in range(n):
+                row, mark = v[i, start : start + w], used[i, :w]
+                for x in range(w):
+                    total[x] += row[x] if mark[x] else ZERO
+            for i in range(n):
+                row, mark = v[i, start : start + w], used[i, :w]
+                for x in range(w):
+                    distance = row[x] - total[x] / np.float32(counts[x])
+                    limit[x] += distance * distance if mark[x] else ZERO
+            for x in range(w):
+                limit[x] = sigma * np.sqrt(limit[x] / np.float32(counts[x]))
+        changed = False
+        for i in range(n):
+            row, mark, width = v[i, start : start + w], used[i, :w], table[WIDTH, i]
+            for x in range(w):
+                stays = mark[x] & ~(abs(row[x] - centre[x]) > width * limit[x])
+                counts[x] -= mark[x] ^ stays
+                changed |= mark[x] ^ stays
+                mark[x] = stays
+        if not changed:
+            break
+        _middle_of_values(start, v, used, ordered, exchanges, counts, centre)
+
+
+@compiled()
+def _drop_extremes(start, v, used, counts):
+    """Drop the lowest and the highest value of each pixel that was gathered and has three or more."""
+    for x in range(counts.size):
+        if counts[x] >= 3:
             low, high, least, greatest = 0, 0, INF, -INF
             for i in range(v.shape[0]):
                 value = v[i, start + x]
-                if kept[i, x] and value < least:
+                if used[i, x] and value < least:
                     low, least = i, value
-                if kept[i, x] and value >= greatest:
+                if used[i, x] and value >= greatest:
                     high, greatest = i, value
-            kept[low, x], kept[high, x] = False, False
-            counts[x] = count - 2
+            used[low, x], used[high, x] = False, False
+            counts[x] -= 2
 
 
 @compiled()
-def _take_measured(x, at, v, s, dq, kept, column):
-    """Keep all that was measured at all of a pixel; gives how many that are, and their median."""
-    count = 0
-    for i in range(v.shape[0]):
-        kept[i, x] = (abs(v[i, at]) < INF) & (abs(s[i, at]) < INF) & ((dq[i, at] & NO_DATA) == 0)
-        if kept[i, x]:
-            k = count
-            while k > 0 and column[k - 1] > v[i, at]:
-                column[k] = column[k - 1]
-                k -= 1
-            column[k] = v[i, at]
-            count += 1
-    return count, (column[(count - 1) // 2] + column[count // 2]) * HALF if count else ZERO
+def _take_measured(start, v, s, dq, used, counts, flags):
+    """Keep all that was measured at all of pixels of which nothing is left; gives whether there are such."""
+    found = False
+    for x in range(counts.size):
+        flags[x] = 0
+        if counts[x] == 0:
+            found = True
+            for i in range(v.shape[0]):
+                at = start + x
+                used[i, x] = (abs(v[i, at]) < INF) & (abs(s[i, at]) < INF) & ((dq[i, at] & NO_DATA) == 0)
+                counts[x] += used[i, x]
+                flags[x] |= dq[i, at]
+            flags[x] |= REJECTED if counts[x] else REJECTED | NO_DATA
+    return found
 
 
 @compiled()
 def _average_apart(
-    start, median, table, identity, groups, factors, v, s, c, dq, kept, counts, chosen, centres, out, columns
+    start, median, table, identity, groups, factors, v, s, c, dq, used, counts, chosen, rows, flags, out
 ):
-    """Average what is kept of each pixel that was chosen; all that was measured, where nothing is."""
-    n = v.shape[0]
-    data, variance, shared, bits = out[0], out[1], out[2], out[3]
-    for x in chosen:
-        at, count, centre, flags = start + x, counts[x], centres[x], np.uint16(0)
-        if count == 0:
-            count, centre = _take_measured(x, at, v, s, dq, kept, columns[0])
-            flags = REJECTED if count else REJECTED | NO_DATA
-            for i in range(n):
-                flags |= dq[i, at]
-        weights, total, independent, together = ZERO if count else ONE, ZERO, ZERO, ZERO
+    """Average what is left of each pixel that was gathered, and write it where it belongs."""
+    n, w = v.shape[0], counts.size
+    centre, weights, total, independent = (
+        rows[CENTRE, :w],
+        rows[LIMIT, :w],
+        rows[TOTAL, :w],
+        rows[INDEPENDENT, :w],
+    )
+    together, root = rows[TOGETHER, :w], rows[SPARE, :w]
+    for x in range(w):
+        weights[x], total[x] = ZERO, ZERO
+    for x in range(w):
+        independent[x], together[x] = ZERO, ZERO
+    for i in range(n):
+        weight = ONE if median else table[WEIGHT, i]
+        squared, mark = weight * weight, used[i, :w]
+        value, variance, bits = v[i, start : start + w], s[i, start : start + w], dq[i, start : start + w]
+        for x in range(w):
+            weights[x] += weight if mark[x] else ZERO
+            total[x] += (value[x] - centre[x]) * weight if mark[x] else ZERO
+        for x in range(w):
+            independent[x] += variance[x] * squared if mark[x] else ZERO
+            flags[x] |= bits[x] if mark[x] else 0
+    for group in range(groups):
+        for x in range(w):
+            root[x] = ZERO
         for i in range(n):
-            if kept[i, x]:
-                weight = ONE if median else table[WEIGHT, i]
-                flags |= dq[i, at]
-                weights += weight
-                total += (v[i, at] - centre) * weight
-                independent += s[i, at] * (weight * weight)
-        for group in range(groups):
-            root = ZERO
-            for i in range(n):
-                if kept[i, x] and identity[i] == group and ZERO < c[i, at] < INF:
-                    weight = ONE if median else table[WEIGHT, i]
-                    independent -= c[i, at] * (weight * weight)
-                    root += np.sqrt(c[i, at]) * weight
-            together += root * root
-        own = independent * (factors[count] if median else ONE)
-        data[at] = centre if median else centre + total / weights
-        variance[at] = ((own if own > ZERO else ZERO) + together) / (weights * weights)
-        bits[at] = flags
+            if identity[i] == group:
+                weight, part, mark = ONE if median else table[WEIGHT, i], c[i, start : start + w], used[i, :w]
+                for x in range(w):
+                    brought = part[x] if mark[x] & (part[x] > ZERO) & (part[x] < INF) else ZERO
+                    independent[x] -= brought * (weight * weight)
+                    root[x] += np.sqrt(brought) * weight
+        for x in range(w):
+            together[x] += root[x] * root[x]
+    data, variances, shared, dqs = out[0], out[1], out[2], out[3]
+    for x in range(w):
+        at, weight = chosen[x], weights[x] if counts[x] else ONE
+        own = independent[x] * (factors[counts[x]] if median else ONE)
+        data[at] = centre[x] if median else centre[x] + total[x] / weight
+        variances[at] = ((own if own > ZERO else ZERO) + together[x]) / (weight * weight)
+        dqs[at] = flags[x]
         if groups:
-            shared[at] = together / (weights * weights)
+            shared[at] = together[x] / (weight * weight)
 
 
-_STRIP = (*(array(np.float32, 2),) * 3, constant(np.uint16, 2))
+_STRIP = (*(array(np.float32, 2),) * 3, array(np.uint16, 2))
 _OUT = (*(array(np.float32, 1),) * 3, *(array(np.uint16, 1),) * 2)
 _ROOM = (
-    *(array(np.float32, 2),) * 4,
+    *(array(np.float32, 2),) * 3,
     array(np.bool_, 2),
     array(np.int64, 1),
     array(np.bool_, 1),
     array(np.int64, 1),
+    array(np.uint16, 1),
 )
 
 
-def room_for(n: int) -> tuple[Any, ...]:
-    """Memory that the kernel works in, for `n` frames: a block of each, and rows of numbers for its pixels."""
+def room_for(n: int, npix: int) -> tuple[Any, ...]:
+    """Memory that the kernel works in, for a strip of `n` frames: a block of each, and numbers for its pixels."""
     block = min(max(BLOCK_VALUES // n // 16 * 16, 128), 1024)
     blocks = np.empty((n, block), np.float32), np.empty((n, block), np.float32)
-    rows, columns = np.empty((7, block), np.float32), np.empty((3, n), np.float32)
     marks = np.empty((n, block), np.bool_), np.empty(block, np.int64), np.empty(block, np.bool_)
-    return *blocks, rows, columns, *marks, np.empty(block, np.int64)
+    chosen, flags = np.empty(npix, np.int64), np.empty(block, np.uint16)
+    rows = np.empty((7, block), np.float32)
+    return *blocks, rows, *marks, chosen, flags
 
 
 @compiled(
@@ -431,8 +450,8 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
         The network that sorts n values.
     numbers : float32[4]
         Sigma, relative noise, floor of the clip ``mad``, and the width of a typical frame for it.
-    table : float32 array, shape (4, n)
-        Scale, weight, inverse ratio and width of each frame.
+    table : float32 array, shape (5, n)
+        Scale, weight, inverse ratio and width of each frame, and 1.
     factors : float32[n + 1]
         Variance of the median of k values times k.
     strip : (values, variance, shared, dq)
@@ -445,20 +464,19 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
     clip, iterations, median, groups = options[0]
     n, npix = strip[0].shape
     v, s, c, dq = strip
-    ordered, ordered_s, rows, columns, used, counts, apart, chosen = room
+    ordered, ordered_s, rows, used, counts, apart, chosen, flags = room
     block = counts.size
     identity = options[1]
     ngood = out[4]
     needs_variance = clip == VARIANCE or (clip == MAD and numbers[2] > ZERO)
-    total_used, total_kept = 0, 0
+    total_used, total_kept, many = 0, 0, 0
     for start in range(0, npix, block):
         w = block if start + block < npix else npix - start
-        total_used += _load(strip, table, start, w, used, ordered, counts)
+        total_used += _load(strip, table[SCALE], start, w, used, ordered, counts)
         for x in range(w):
             apart[x] = (clip == MINMAX) | (counts[x] < n)
         _sort(ordered, exchanges, rows[CENTRE, :w])
-        alike = not needs_variance or _all_alike(start, s, table, w)
-        if alike:
+        if not needs_variance or _all_alike(start, s, table, w):
             for x in range(w):
                 rows[COMMON, x] = s[0, start + x] * table[INVERSE_RATIO, 0]
         else:
@@ -468,50 +486,33 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
         _average_block(
             start, w, clip, median, table, identity, groups, factors, v, s, c, dq, rows, apart, out
         )
-        number, centres, many = counts[:w], rows[CENTRE, :w], 0
+        before = many
         for x in range(w):
-            chosen[many] = x
+            ngood[start + x] = n
+            chosen[many] = start + x
             many += apart[x]
+        total_kept += n * (w - many + before)
+        _gather(before, chosen[before:many], strip)
+    for start in range(0, many, block):
+        w = block if start + block < many else many - start
+        left, where, centre = counts[:w], chosen[start : start + w], rows[CENTRE, :w]
+        _load(strip, table[UNIT], start, w, used, ordered, counts)
         if clip == MINMAX:
-            _drop_extremes(start, v, ordered, used, number, centres)
+            _drop_extremes(start, v, used, left)
+            _middle_of_values(start, v, used, ordered, exchanges, left, centre)
         else:
-            steps = iterations if clip >= SIGMA else 0
+            _middle(ordered, exchanges, left, centre)
+        if clip >= SIGMA:
+            alike = not needs_variance or _all_alike(start, s, table, w)
             _clip_apart(
-                start,
-                clip,
-                steps,
-                numbers,
-                table,
-                v,
-                s,
-                ordered,
-                ordered_s,
-                alike,
-                used,
-                number,
-                chosen[:many],
-                rows,
-                columns,
+                start, clip, iterations, numbers, table, exchanges, alike, v, s, ordered, used, left, rows
             )
-        _average_apart(
-            start,
-            median,
-            table,
-            identity,
-            groups,
-            factors,
-            v,
-            s,
-            c,
-            dq,
-            used,
-            number,
-            chosen[:many],
-            centres,
-            out,
-            columns,
-        )
         for x in range(w):
-            ngood[start + x] = counts[x]
-            total_kept += counts[x]
+            ngood[where[x]] = left[x]
+            total_kept += left[x]
+        if _take_measured(start, v, s, dq, used, left, flags):
+            _middle_of_values(start, v, used, ordered, exchanges, left, centre)
+        _average_apart(
+            start, median, table, identity, groups, factors, v, s, c, dq, used, left, where, rows, flags, out
+        )
     return total_used, total_used - total_kept

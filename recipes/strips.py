@@ -124,7 +124,7 @@ class StripReader:
 
     def __init__(self, frames: Frames, rows: int) -> None:
         self.frames = frames
-        shape = len(frames.sources), rows * frames.shape[1]
+        self.shape = shape = len(frames.sources), rows * frames.shape[1]
         self._values, self._variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self._dq = np.empty(shape, np.uint16)
         grouped = shape if any(frames.identities) else (0, shape[1])
