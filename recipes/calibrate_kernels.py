@@ -40,17 +40,25 @@ _PLANES = (array(np.float32, 2), array(np.float32, 2), array(np.uint16, 2))
 @compiled()
 def _electrons_of_row(values, level, columns, numbers, flip_x, data, spread, dq):
     gain, variance, saturation = numbers
-    for x in range(data.size):
+    flagged = False
+    if dq.size == 0:
+        for x in range(data.size):
+            data[x] = (values[x] - level - columns[x]) * gain
+            flagged |= (values[x] >= saturation) | ~(abs(values[x]) < INF)
+    for x in range(dq.size):
         measured = abs(values[x]) < INF
         data[x] = (values[x] - level - columns[x]) * gain if measured else ZERO
         dq[x] = (SATURATED if values[x] >= saturation else GOOD) | (GOOD if measured else NO_DATA)
-    for x in range(data.size):
+    for x in range(spread.size):
         spread[x] = variance
     if flip_x:
         for x in range(data.size // 2):
             other = data.size - 1 - x
             data[x], data[other] = data[other], data[x]
+        for x in range(dq.size // 2):
+            other = dq.size - 1 - x
             dq[x], dq[other] = dq[other], dq[x]
+    return flagged
 
 
 @compiled(
@@ -75,14 +83,24 @@ def electrons(raw, place, levels, numbers, out):
     numbers : float32[3]
         Gain, variance and saturation level.
     out : (data, variance, dq)
-        Planes of these rows of the image; written in the columns of this amplifier.
+        Planes of these rows of the image; written in the columns of this amplifier. Where variance and dq have no
+        columns, only data are written.
+
+    Returns
+    -------
+    int
+        How many rows have a pixel that is to be flagged; 0 where dq is written.
     """
+    flagged = 0
     x0, x1, target, flip_y, flip_x = place
     end = target + x1 - x0
     for y in range(raw.shape[0]):
         to = raw.shape[0] - 1 - y if flip_y else y
         data, spread, dq = out[0][to, target:end], out[1][to, target:end], out[2][to, target:end]
-        _electrons_of_row(raw[y, x0:x1], levels[0][y], levels[1], numbers, flip_x, data, spread, dq)
+        flagged += _electrons_of_row(
+            raw[y, x0:x1], levels[0][y], levels[1], numbers, flip_x, data, spread, dq
+        )
+    return flagged
 
 
 @compiled(
@@ -99,6 +117,7 @@ def electrons_of_integers(stored, zero, place, levels, numbers, out, values):
 
     `values` has room for a row; written.
     """
+    flagged = 0
     x0, x1, target, flip_y, flip_x = place
     end = target + x1 - x0
     for y in range(stored.shape[0]):
@@ -108,7 +127,8 @@ def electrons_of_integers(stored, zero, place, levels, numbers, out, values):
         for x in range(row.size):
             number = row[x]
             values[x] = np.float32(np.uint16((number >> 8) | (number << 8)) ^ TOP_BIT) + zero
-        _electrons_of_row(values, levels[0][y], levels[1], numbers, flip_x, data, spread, dq)
+        flagged += _electrons_of_row(values, levels[0][y], levels[1], numbers, flip_x, data, spread, dq)
+    return flagged
 
 
 @compiled(constant(np.uint16, 1), np.uint16)

@@ -72,7 +72,8 @@ def variance_ratios(variance: FloatArray, used: BoolArray) -> tuple[float, ...]:
     ratios = []
     for row, counted in zip(variance, used, strict=True):
         here = counted & (common > 0)
-        ratio = float(np.median(row[here] / common[here])) if here.any() else 1.0
+        alike = not (here & (row != common)).any()
+        ratio = 1.0 if alike else float(np.median(row[here] / common[here]))
         ratios.append(ratio if ratio > 0 else 1.0)
     return tuple(ratios)
 

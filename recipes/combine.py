@@ -11,7 +11,7 @@ from ccdflow.recipes.clip import Clip, Rule, scatter_ratio, variance_ratios
 from ccdflow.recipes.image import FloatArray, Image, ImageSource
 from ccdflow.recipes.statistics import median_variance, network
 from ccdflow.recipes.strips import Calibration, Frames, StripReader, checked_frames, strips, survey
-from ccdflow.recipes.threads import beside, in_threads
+from ccdflow.recipes.threads import in_threads
 
 TRUSTED_SCATTER = (0.8, 1.25)
 """Measured scatter over stated noise between which the stated noise is trusted to clip with."""
@@ -136,13 +136,10 @@ def combine(
         If there is no frame, or their shapes or units differ, or a scale or weight is missing or not above 0.
     """
     frames = checked_frames(sources, scales, weights, calibrations)
-    known = _known_rule(frames, options)
-    surveyed = beside(lambda: _choose_rule(frames, options), wait=known is None)
-    rule = known or surveyed()[0]
+    rule, scatter = _choose_rule(frames, options)
     planes, (usable, rejected) = run_kernel(
         frames, rule, median=options.method == "median", strip_rows=strip_rows
     )
-    scatter = surveyed()[1]
     data, variance, shared, dq, ngood = planes
     return Combined(
         image=Image(data, variance, dq, sources[0].unit),
@@ -218,7 +215,7 @@ class _Combination:
         reader: StripReader | None = None
         for rows in parts:
             if reader is None:
-                reader = StripReader(self.frames, rows.stop - rows.start)
+                reader = StripReader(self.frames, rows.stop - rows.start, uniform=True)
                 room = room_for(*reader.shape)
             one = reader.read(rows)
             out = tuple(plane[rows].reshape(-1) for plane in self.planes)
@@ -228,7 +225,7 @@ class _Combination:
                 self.numbers,
                 self.table,
                 self.factors,
-                (one.values, one.variance, one.shared, one.dq),
+                (one.values, one.variance, one.shared, one.dq, one.uniform),
                 out,
                 room,
             )

@@ -40,6 +40,7 @@ def _load(strip, scales, start, w, used, ordered, counts):
     The values, infinity where they don't count, go to `ordered`.
     """
     n, stop, grouped, complete = ordered.shape[0], start + w, strip[2].shape[0] > 0, True
+    uniform = strip[4].size > 0
     for i in range(n):
         scale = scales[i]
         row, spread, dq = strip[0][i, start:stop], strip[1][i, start:stop], strip[3][i, start:stop]
@@ -48,10 +49,17 @@ def _load(strip, scales, start, w, used, ordered, counts):
         if scale != ONE:
             for x in range(w):
                 row[x] *= scale
-                spread[x] *= scale * scale
-        for x in range(w):
-            to[x] = row[x]
-            mark[x] = (abs(row[x]) < INF) & (abs(spread[x]) < INF) & ((dq[x] & EXCLUDING) == 0)
+        if uniform:
+            for x in range(w):
+                to[x] = row[x]
+                mark[x] = abs(row[x]) < INF
+        else:
+            if scale != ONE:
+                for x in range(w):
+                    spread[x] *= scale * scale
+            for x in range(w):
+                to[x] = row[x]
+                mark[x] = (abs(row[x]) < INF) & (abs(spread[x]) < INF) & ((dq[x] & EXCLUDING) == 0)
         if grouped:
             part = strip[2][i, start:stop]
             for x in range(w):
@@ -75,6 +83,21 @@ def _load(strip, scales, start, w, used, ordered, counts):
     for x in range(w):
         usable += counts[x]
     return usable
+
+
+@compiled()
+def _scale_uniform(uniform, table, alike):
+    """Scale variances of which each is that of all pixels of a frame; gives whether they will do, `alike` if wanted."""
+    for i in range(uniform.size):
+        scaled = uniform[i] * (table[SCALE, i] * table[SCALE, i])
+        first = uniform[0] * (table[SCALE, 0] * table[SCALE, 0])
+        if not abs(scaled) < INF:
+            return False
+        if alike and scaled * table[INVERSE_RATIO, i] != first * table[INVERSE_RATIO, 0]:
+            return False
+    for i in range(uniform.size):
+        uniform[i] *= table[SCALE, i] * table[SCALE, i]
+    return True
 
 
 @compiled()
@@ -180,7 +203,9 @@ def _find_limit(start, clip, numbers, v, ordered, rows, w):
 
 
 @compiled()
-def _average_block(start, w, clip, median, table, identity, groups, factors, v, s, c, dq, rows, apart, out):
+def _average_block(
+    start, w, clip, median, table, identity, groups, factors, v, s, c, dq, uniform, rows, apart, out
+):
     """Average all values of each pixel, and note of which pixels one must be clipped."""
     n, stop = v.shape[0], start + w
     centre, limit, total, independent = (
@@ -194,7 +219,7 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
         total[x], independent[x] = ZERO, ZERO
     for x in range(w):
         together[x], bits[x] = ZERO, 0
-    weights = ZERO
+    weights, same = ZERO, ZERO
     for i in range(n):
         weight = ONE if median else table[WEIGHT, i]
         weights += weight
@@ -205,9 +230,15 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
                 apart[x] |= abs(value[x] - centre[x]) > width * limit[x]
         for x in range(w):
             total[x] += (value[x] - centre[x]) * weight
-            independent[x] += variance[x] * squared
+        if uniform.size:
+            same += uniform[i] * squared
+        else:
+            for x in range(w):
+                independent[x] += variance[x] * squared
+                bits[x] |= flags[x]
+    if uniform.size:
         for x in range(w):
-            bits[x] |= flags[x]
+            independent[x] = same
     for group in range(groups):
         for x in range(w):
             root[x] = ZERO
@@ -235,13 +266,17 @@ def _average_block(start, w, clip, median, table, identity, groups, factors, v, 
 @compiled()
 def _gather(to, chosen, strip):
     """Move the pixels that were chosen to the front of the strip, behind those that are there."""
-    v, s, c, dq = strip
+    v, s, c, dq, uniform = strip
     for i in range(v.shape[0]):
         values, variance, flags = v[i], s[i], dq[i]
         for k in range(chosen.size):
-            values[to + k], variance[to + k] = values[chosen[k]], variance[chosen[k]]
-        for k in range(chosen.size):
-            flags[to + k] = flags[chosen[k]]
+            values[to + k] = values[chosen[k]]
+        if uniform.size:
+            for k in range(chosen.size):
+                variance[to + k], flags[to + k] = uniform[i], 0
+        else:
+            for k in range(chosen.size):
+                variance[to + k], flags[to + k] = variance[chosen[k]], flags[chosen[k]]
     for i in range(c.shape[0]):
         part = c[i]
         for k in range(chosen.size):
@@ -406,7 +441,7 @@ def _average_apart(
             shared[at] = together[x] / (weight * weight)
 
 
-_STRIP = (*(array(np.float32, 2),) * 3, array(np.uint16, 2))
+_STRIP = (*(array(np.float32, 2),) * 3, array(np.uint16, 2), array(np.float32, 1))
 _OUT = (*(array(np.float32, 1),) * 3, *(array(np.uint16, 1),) * 2)
 _ROOM = (
     *(array(np.float32, 2),) * 3,
@@ -454,8 +489,9 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
         Scale, weight, inverse ratio and width of each frame, and 1.
     factors : float32[n + 1]
         Variance of the median of k values times k.
-    strip : (values, variance, shared, dq)
-        As read, shape (n, npix); scaled in place. `shared` has no rows where no frame has any.
+    strip : (values, variance, shared, dq, uniform)
+        As read, shape (n, npix); overwritten. `shared` has no rows where no frame has any. Where `uniform` is not
+        empty, it is the variance of all pixels of each frame, no pixel is flagged, and variance and dq were not read.
     out : (data, variance, shared, dq, ngood)
         Shape (npix,); written. `shared` is empty where no frame has any.
     room : tuple of arrays
@@ -463,20 +499,29 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
     """
     clip, iterations, median, groups = options[0]
     n, npix = strip[0].shape
-    v, s, c, dq = strip
+    v, s, c, dq, uniform = strip
     ordered, ordered_s, rows, used, counts, apart, chosen, flags = room
     block = counts.size
     identity = options[1]
     ngood = out[4]
     needs_variance = clip == VARIANCE or (clip == MAD and numbers[2] > ZERO)
     total_used, total_kept, many = 0, 0, 0
+    if not _scale_uniform(uniform, table, needs_variance):
+        for i in range(n):
+            for x in range(npix):
+                s[i, x], dq[i, x] = uniform[i], 0
+        uniform = uniform[:0]
+    strip = v, s, c, dq, uniform
     for start in range(0, npix, block):
         w = block if start + block < npix else npix - start
         total_used += _load(strip, table[SCALE], start, w, used, ordered, counts)
         for x in range(w):
             apart[x] = (clip == MINMAX) | (counts[x] < n)
         _sort(ordered, exchanges, rows[CENTRE, :w])
-        if not needs_variance or _all_alike(start, s, table, w):
+        if uniform.size:
+            for x in range(w):
+                rows[COMMON, x] = uniform[0] * table[INVERSE_RATIO, 0]
+        elif not needs_variance or _all_alike(start, s, table, w):
             for x in range(w):
                 rows[COMMON, x] = s[0, start + x] * table[INVERSE_RATIO, 0]
         else:
@@ -484,7 +529,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
             _sort(ordered_s, exchanges, rows[COMMON, :w])
         _find_limit(start, clip, numbers, v, ordered, rows, w)
         _average_block(
-            start, w, clip, median, table, identity, groups, factors, v, s, c, dq, rows, apart, out
+            start, w, clip, median, table, identity, groups, factors, v, s, c, dq, uniform, rows, apart, out
         )
         before = many
         for x in range(w):
@@ -495,8 +540,9 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
         _gather(before, chosen[before:many], strip)
     for start in range(0, many, block):
         w = block if start + block < many else many - start
+        known = v, s, c, dq, uniform[:0]
         left, where, centre = counts[:w], chosen[start : start + w], rows[CENTRE, :w]
-        _load(strip, table[UNIT], start, w, used, ordered, counts)
+        _load(known, table[UNIT], start, w, used, ordered, counts)
         if clip == MINMAX:
             _drop_extremes(start, v, used, left)
             _middle_of_values(start, v, used, ordered, exchanges, left, centre)

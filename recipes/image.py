@@ -96,6 +96,22 @@ class Filler(ImageSource, Protocol):
         ...
 
 
+class UniformFiller(ImageSource, Protocol):
+    """An image source some of whose rows need no planes of variance and DQ."""
+
+    def fill_uniform(self, rows: slice, data: FloatArray) -> float | None:
+        """Write the data of rows whose variance is one number, which is given back, and none of whose DQ has a bit.
+
+        None where they are not such rows, or that is not known; what was written then means nothing.
+        """
+        ...
+
+
+def fills_uniformly(source: ImageSource) -> TypeGuard[UniformFiller]:
+    """Whether an image source is a `UniformFiller`."""
+    return hasattr(source, "fill_uniform")
+
+
 def fills(source: ImageSource) -> TypeGuard[Filler]:
     """Whether an image source is a `Filler`."""
     # isinstance with a protocol looks at all its members anew each time, which for each strip is too slow.

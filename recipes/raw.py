@@ -134,13 +134,16 @@ class PreparedFrame:
             planes.data[:], planes.variance[:], planes.dq[:] = 0, 0, DQ.NO_DATA
         if planes.masters is not None:
             planes.masters[:] = 0
-        for number, amplifier in enumerate(self.frame.detector.amplifiers):
-            first, last = max(start, amplifier.target.y0), min(stop, amplifier.target.y1)
-            if first < last:
-                part = (
-                    planes if (first, last) == (start, stop) else _part(planes, first - start, last - start)
-                )
-                self._fill_amplifier(number, first, last, part)
+        self._fill_amplifiers(start, stop, planes)
+
+    def fill_uniform(self, rows: slice, data: FloatArray) -> float | None:
+        """Write the data of rows, see `ccdflow.recipes.image.UniformFiller`: nearly all rows of biases are."""
+        start, stop, _ = rows.indices(self.shape[0])
+        first = self._amplifiers[0].numbers[1]
+        if not self._covered or any(one.numbers[1] != first for one in self._amplifiers):
+            return None
+        nothing = np.empty((stop - start, 0), np.float32), np.empty((stop - start, 0), np.uint16)
+        return None if self._fill_amplifiers(start, stop, Planes(data, *nothing)) else first
 
     @cached_property
     def _covered(self) -> bool:
@@ -151,8 +154,19 @@ class PreparedFrame:
             covered[target.y0 : target.y1, target.x0 : target.x1] = True
         return bool(covered.all()) or [target.shape for target in targets] == [self.shape]
 
-    def _fill_amplifier(self, number: int, first: int, last: int, planes: Planes) -> None:
-        """Write rows `first` to `last` of the detector, as far as the amplifier covers them."""
+    def _fill_amplifiers(self, start: int, stop: int, planes: Planes) -> int:
+        """Write rows `start` to `stop`; gives how many rows have a pixel to be flagged, where DQ has no columns."""
+        flagged = 0
+        for number, amplifier in enumerate(self.frame.detector.amplifiers):
+            first, last = max(start, amplifier.target.y0), min(stop, amplifier.target.y1)
+            if first < last:
+                whole = (first, last) == (start, stop)
+                part = planes if whole else _part(planes, first - start, last - start)
+                flagged += self._fill_amplifier(number, first, last, part)
+        return flagged
+
+    def _fill_amplifier(self, number: int, first: int, last: int, planes: Planes) -> int:
+        """Write rows `first` to `last` of the detector, as far as the amplifier covers them; else the same."""
         # LLVM takes a twentieth of a second to load, and most commands never need it.
         from ccdflow.recipes.calibrate_kernels import electrons, electrons_of_integers
 
@@ -164,12 +178,9 @@ class PreparedFrame:
         pixels = self.frame.pixels
         stored = pixels.stored(rows) if are_stored(pixels) else None
         if stored is None or stored.numbers.dtype.itemsize != 2:
-            electrons(_adu(pixels, rows, stored), one.place, levels, one.numbers, out)
-        else:
-            numbers = stored.numbers, stored.zero
-            electrons_of_integers(
-                *numbers, one.place, levels, one.numbers, out, np.empty(amplifier.data.shape[1], np.float32)
-            )
+            return int(electrons(_adu(pixels, rows, stored), one.place, levels, one.numbers, out))
+        numbers, row = (stored.numbers, stored.zero), np.empty(amplifier.data.shape[1], np.float32)
+        return int(electrons_of_integers(*numbers, one.place, levels, one.numbers, out, row))
 
     @cached_property
     def _amplifiers(self) -> list["_AmplifierNumbers"]:

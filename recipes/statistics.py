@@ -113,9 +113,11 @@ def frame_median(values: FloatArray, used: BoolArray) -> FloatArray:
     -------
     float32 array, shape (npix,)
     """
+    count = used.sum(axis=0, dtype=np.int64)
+    if (values == values[0]).all():
+        return np.where(count > 0, values[0], np.float32(0))
     ordered = np.where(used, values, np.float32(np.inf))
     sort_frames(ordered)
-    count = used.sum(axis=0, dtype=np.int64)
     if count.size and count.min() == len(values):
         middle = ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]
     else:

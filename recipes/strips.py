@@ -8,18 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccdflow.recipes.dq import BoolArray, DQArray, excluded
-from ccdflow.recipes.image import FloatArray, ImageSource, Planes, fill
-from ccdflow.recipes.threads import in_threads
+from ccdflow.recipes.image import FloatArray, ImageSource, Planes, fill, fills_uniformly
 
-STRIP_BYTES = 8_000_000
-"""Memory that one strip of all frames takes, where a row of each does not take more: it stays near the core."""
+STRIP_BYTES = 16_000_000
+"""Memory that one strip of all frames takes, where a row of each does not take more: larger ones leave the cache,
+of smaller ones more pieces are to be read."""
 LEAST_PIXELS, MOST_BYTES = 16_384, 64_000_000
 """Of many frames a strip is as large, within that memory, since each piece of each frame takes its time to be read."""
 BYTES_PER_VALUE = 14
 """What a pixel of a frame takes in a strip."""
 SURVEY_BANDS = 16
-FEW_VALUES = 100_000
-"""So few values are read before a second thread has begun."""
 SURVEY_VALUES, SURVEY_LEAST = 200_000, 4_000
 """Values of all frames together, and of each at least, that tell how true the stated noise is."""
 
@@ -50,12 +48,17 @@ class Frames:
 
 @dataclass(frozen=True)
 class Strip:
-    """Values of all frames in some rows, as read, shape (n, npix); `shared` has no rows if no frame has any."""
+    """Values of all frames in some rows, as read, shape (n, npix); `shared` has no rows if no frame has any.
+
+    Where `uniform` is not empty, it holds the variance of all pixels of each frame, and no pixel is flagged; what
+    stands in `variance` and `dq` then means nothing.
+    """
 
     values: FloatArray
     variance: FloatArray
     shared: FloatArray
     dq: DQArray
+    uniform: FloatArray
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,14 @@ def strips(shape: tuple[int, int], n: int, height: int | None = None) -> Iterato
 
 
 class StripReader:
-    """Memory for one strip of all frames, and how it is filled; each thread has its own."""
+    """Memory for one strip of all frames, and how it is filled; each thread has its own.
 
-    def __init__(self, frames: Frames, rows: int) -> None:
+    With `uniform`, strips come without variance and DQ where one number stands for them.
+    """
+
+    def __init__(self, frames: Frames, rows: int, *, uniform: bool = False) -> None:
         self.frames = frames
+        self.uniform = uniform and not any(frames.identities)
         self.shape = shape = len(frames.sources), rows * frames.shape[1]
         self._values, self._variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self._dq = np.empty(shape, np.uint16)
@@ -134,22 +141,39 @@ class StripReader:
         """Rows of all frames, as the sources give them; valid until the next strip is read."""
         height, nx = rows.stop - rows.start, self.frames.shape[1]
         if height * nx != self._values.shape[1]:
-            return StripReader(self.frames, height).read(rows)
-        strip = Strip(self._values, self._variance, self._shared, self._dq)
+            return StripReader(self.frames, height, uniform=self.uniform).read(rows)
+        uniform = self._read_uniform(rows) if self.uniform else []
+        if not uniform:
+            self._read(rows)
+        return Strip(self._values, self._variance, self._shared, self._dq, np.array(uniform, np.float32))
+
+    def _read_uniform(self, rows: slice) -> list[float]:
+        """Fill the values alone; gives the variance of each frame, or nothing where they do not suffice."""
+        found: list[float] = []
+        for source, values in zip(self.frames.sources, self._values, strict=True):
+            data = values.reshape(-1, self.frames.shape[1])
+            variance = source.fill_uniform(rows, data) if fills_uniformly(source) else None
+            if variance is None:
+                return []
+            found.append(variance)
+        return found
+
+    def _read(self, rows: slice) -> None:
+        """Fill all planes."""
+        shape = -1, self.frames.shape[1]
         for i, source in enumerate(self.frames.sources):
             identity, masters = self.frames.calibrations[i]
             wanted = bool(identity) and masters is not None
-            shared = self._shared[i].reshape(height, nx) if wanted else None
+            shared = self._shared[i].reshape(shape) if wanted else None
             planes = Planes(
-                self._values[i].reshape(height, nx),
-                self._variance[i].reshape(height, nx),
-                self._dq[i].reshape(height, nx),
+                self._values[i].reshape(shape),
+                self._variance[i].reshape(shape),
+                self._dq[i].reshape(shape),
                 shared if masters is source else None,
             )
             fill(source, rows, planes)
             if shared is not None and masters is not None and masters is not source:
                 shared[:] = masters.rows(rows).data
-        return strip
 
 
 def survey(frames: Frames) -> Survey:
@@ -163,17 +187,9 @@ def survey(frames: Frames) -> Survey:
     starts = np.linspace(0, ny - height, min(SURVEY_BANDS, -(-ny // height))).astype(int).tolist()
     step = max(height * nx * len(starts) // pixels, 1) | 1  # odd, so that it does not keep to some columns
 
-    def work(some: Iterator[int]) -> dict[int, tuple[NDArray[Any], ...]]:
-        reader = StripReader(frames, height)
-        return {start: _surveyed(reader.read(slice(start, start + height)), frames, step) for start in some}
-
-    threads = None if len(frames.sources) * height * nx * len(starts) > FEW_VALUES else 1
-    parts = {
-        start: part for found in in_threads(work, starts, threads=threads) for start, part in found.items()
-    }
-    joined = [
-        np.concatenate(planes, axis=1) for planes in zip(*(parts[start] for start in starts), strict=True)
-    ]
+    reader = StripReader(frames, height)
+    parts = [_surveyed(reader.read(slice(start, start + height)), frames, step) for start in starts]
+    joined = [np.concatenate(planes, axis=1) for planes in zip(*parts, strict=True)]
     return Survey(joined[0], joined[1], joined[2] if len(joined[2]) else None, joined[3])
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from threading import Lock
 from typing import TypeVar
 
@@ -44,20 +44,6 @@ def in_threads(
         return [work(shared)]
     with ThreadPoolExecutor(number, thread_name_prefix="pixels") as pool:
         return [one.result() for one in [pool.submit(work, shared) for _ in range(number)]]
-
-
-def beside(work: Callable[[], Result], *, wait: bool = False) -> Callable[[], Result]:
-    """What gives the result of `work`, which is done in a thread beside what follows.
-
-    It is done at once where one thread is all there may be, or where that is waited for anyway.
-    """
-    if wait or (_LIMIT.get() or cores()) <= 1:
-        result = work()
-        return lambda: result
-    pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
-    future = pool.submit(copy_context().run, work)
-    pool.shutdown(wait=False)
-    return future.result
 
 
 class _Shared(Iterator[Item]):
