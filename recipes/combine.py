@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.recipes import aligned
 from ccdflow.recipes.clip import Clip, Rule, scatter_ratio, variance_ratios
 from ccdflow.recipes.image import FloatArray, Image, ImageSource
 from ccdflow.recipes.statistics import median_variance, network
@@ -198,11 +199,11 @@ class _Combination:
                 [0.0, *(median_variance(k) * k if median else 1.0 for k in range(1, n + 1))], np.float32
             ),
             (
-                np.empty(frames.shape, np.float32),
-                np.empty(frames.shape, np.float32),
-                np.empty(frames.shape if groups else (0, frames.shape[1]), np.float32),
-                np.empty(frames.shape, np.uint16),
-                np.empty(frames.shape, np.uint16),
+                aligned.empty(frames.shape, np.float32),
+                aligned.empty(frames.shape, np.float32),
+                aligned.empty(frames.shape if groups else (0, frames.shape[1]), np.float32),
+                aligned.empty(frames.shape, np.uint16),
+                aligned.empty(frames.shape, np.uint16),
             ),
         )
 

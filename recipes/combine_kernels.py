@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ccdflow.recipes import aligned
 from ccdflow.recipes.compiled import array, compiled, constant
 from ccdflow.recipes.dq import DQ, EXCLUDED
 from ccdflow.recipes.statistics import NORMAL_MAD
@@ -455,12 +456,10 @@ _ROOM = (
 
 def room_for(n: int, npix: int) -> tuple[Any, ...]:
     """Memory that the kernel works in, for a strip of `n` frames: a block of each, and numbers for its pixels."""
-    block = min(max(BLOCK_VALUES // n // 16 * 16, 128), 1024)
-    blocks = np.empty((n, block), np.float32), np.empty((n, block), np.float32)
-    marks = np.empty((n, block), np.bool_), np.empty(block, np.int64), np.empty(block, np.bool_)
-    chosen, flags = np.empty(npix, np.int64), np.empty(block, np.uint16)
-    rows = np.empty((7, block), np.float32)
-    return *blocks, rows, *marks, chosen, flags
+    block = min(max(BLOCK_VALUES // n // 64 * 64, 128), 1024)
+    floats = ((n, block), np.float32), ((n, block), np.float32), ((7, block), np.float32)
+    marks = ((n, block), np.bool_), (block, np.int64), (block, np.bool_)
+    return tuple(aligned.empty(*one) for one in (*floats, *marks, (npix, np.int64), (block, np.uint16)))
 
 
 @compiled(
@@ -490,20 +489,21 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
     factors : float32[n + 1]
         Variance of the median of k values times k.
     strip : (values, variance, shared, dq, uniform)
-        As read, shape (n, npix); overwritten. `shared` has no rows where no frame has any. Where `uniform` is not
-        empty, it is the variance of all pixels of each frame, no pixel is flagged, and variance and dq were not read.
+        As read, shape (n, npix) or more, of which npix count; overwritten. `shared` has no rows where no frame has
+        any. Where `uniform` is not empty, it is the variance of all pixels of each frame, no pixel is flagged, and
+        variance and dq were not read.
     out : (data, variance, shared, dq, ngood)
         Shape (npix,); written. `shared` is empty where no frame has any.
     room : tuple of arrays
         Memory to work in, see `room_for`.
     """
     clip, iterations, median, groups = options[0]
-    n, npix = strip[0].shape
+    ngood = out[4]
+    n, npix = strip[0].shape[0], ngood.size
     v, s, c, dq, uniform = strip
     ordered, ordered_s, rows, used, counts, apart, chosen, flags = room
     block = counts.size
     identity = options[1]
-    ngood = out[4]
     needs_variance = clip == VARIANCE or (clip == MAD and numbers[2] > ZERO)
     total_used, total_kept, many = 0, 0, 0
     if not _scale_uniform(uniform, table, needs_variance):

@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.recipes import aligned
 from ccdflow.recipes.dq import DQArray
 
 FloatArray = NDArray[np.float32]
@@ -129,7 +130,6 @@ def fill(source: ImageSource, rows: slice, planes: Planes) -> None:
 
 def empty_planes(shape: tuple[int, int], *, masters: bool = False) -> Planes:
     """Memory for planes of a shape, with whatever stands in it."""
-    data, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    return Planes(
-        data, variance, np.empty(shape, np.uint16), np.empty(shape, np.float32) if masters else None
-    )
+    data, variance = aligned.empty(shape, np.float32), aligned.empty(shape, np.float32)
+    part = aligned.empty(shape, np.float32) if masters else None
+    return Planes(data, variance, aligned.empty(shape, np.uint16), part)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from ccdflow.recipes import aligned
 from ccdflow.recipes.dq import DQ, BoolArray, DQArray
 from ccdflow.recipes.image import FloatArray, Image
 
@@ -153,7 +154,7 @@ def _without_sky(image: Image, detection: Detection) -> tuple[Clean, Background]
 
     planes = [np.ascontiguousarray(plane, np.float32) for plane in (image.data, image.variance)]
     dq = np.ascontiguousarray(image.dq, np.uint16)
-    data, bad = np.empty(image.shape, np.float32), np.empty(image.shape, np.uint8)
+    data, bad = aligned.empty(image.shape, np.float32), aligned.empty(image.shape, np.uint8)
     good, known = kernels.clean(*planes, dq, data, bad)
     if not good:
         raise ValueError(f"none of the {bad.size} pixels is good; a background needs some")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.recipes import aligned
 from ccdflow.recipes.dq import BoolArray, DQArray, excluded
 from ccdflow.recipes.image import FloatArray, ImageSource, Planes, fill, fills_uniformly
 
@@ -49,6 +50,8 @@ class Frames:
 @dataclass(frozen=True)
 class Strip:
     """Values of all frames in some rows, as read, shape (n, npix); `shared` has no rows if no frame has any.
+
+    Behind the pixels of the rows each array has some more, which mean nothing.
 
     Where `uniform` is not empty, it holds the variance of all pixels of each frame, and no pixel is flagged; what
     stands in `variance` and `dq` then means nothing.
@@ -131,16 +134,18 @@ class StripReader:
     def __init__(self, frames: Frames, rows: int, *, uniform: bool = False) -> None:
         self.frames = frames
         self.uniform = uniform and not any(frames.identities)
-        self.shape = shape = len(frames.sources), rows * frames.shape[1]
-        self._values, self._variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self._dq = np.empty(shape, np.uint16)
+        self.pixels = rows * frames.shape[1]
+        self.shape = shape = len(frames.sources), aligned.multiple(self.pixels)
+        self._values, self._variance = aligned.empty(shape, np.float32), aligned.empty(shape, np.float32)
+        self._dq = aligned.empty(shape, np.uint16)
         grouped = shape if any(frames.identities) else (0, shape[1])
-        self._shared = np.zeros(grouped, np.float32)
+        self._shared = aligned.empty(grouped, np.float32)
+        self._shared[:] = 0
 
     def read(self, rows: slice) -> Strip:
         """Rows of all frames, as the sources give them; valid until the next strip is read."""
         height, nx = rows.stop - rows.start, self.frames.shape[1]
-        if height * nx != self._values.shape[1]:
+        if height * nx != self.pixels:
             return StripReader(self.frames, height, uniform=self.uniform).read(rows)
         uniform = self._read_uniform(rows) if self.uniform else []
         if not uniform:
@@ -151,7 +156,7 @@ class StripReader:
         """Fill the values alone; gives the variance of each frame, or nothing where they do not suffice."""
         found: list[float] = []
         for source, values in zip(self.frames.sources, self._values, strict=True):
-            data = values.reshape(-1, self.frames.shape[1])
+            data = values[: self.pixels].reshape(-1, self.frames.shape[1])
             variance = source.fill_uniform(rows, data) if fills_uniformly(source) else None
             if variance is None:
                 return []
@@ -160,15 +165,15 @@ class StripReader:
 
     def _read(self, rows: slice) -> None:
         """Fill all planes."""
-        shape = -1, self.frames.shape[1]
+        shape, size = (-1, self.frames.shape[1]), self.pixels
         for i, source in enumerate(self.frames.sources):
             identity, masters = self.frames.calibrations[i]
             wanted = bool(identity) and masters is not None
-            shared = self._shared[i].reshape(shape) if wanted else None
+            shared = self._shared[i, :size].reshape(shape) if wanted else None
             planes = Planes(
-                self._values[i].reshape(shape),
-                self._variance[i].reshape(shape),
-                self._dq[i].reshape(shape),
+                self._values[i, :size].reshape(shape),
+                self._variance[i, :size].reshape(shape),
+                self._dq[i, :size].reshape(shape),
                 shared if masters is source else None,
             )
             fill(source, rows, planes)
@@ -188,18 +193,19 @@ def survey(frames: Frames) -> Survey:
     step = max(height * nx * len(starts) // pixels, 1) | 1  # odd, so that it does not keep to some columns
 
     reader = StripReader(frames, height)
-    parts = [_surveyed(reader.read(slice(start, start + height)), frames, step) for start in starts]
+    some = slice(0, height * nx, step)
+    parts = [_surveyed(reader.read(slice(start, start + height)), frames, some) for start in starts]
     joined = [np.concatenate(planes, axis=1) for planes in zip(*parts, strict=True)]
     return Survey(joined[0], joined[1], joined[2] if len(joined[2]) else None, joined[3])
 
 
-def _surveyed(strip: Strip, frames: Frames, step: int) -> tuple[NDArray[Any], ...]:
+def _surveyed(strip: Strip, frames: Frames, some: slice) -> tuple[NDArray[Any], ...]:
     scale = frames.scales[:, None]
-    dq = strip.dq[:, ::step]
+    dq = strip.dq[:, some]
     # What stands in excluded pixels may be anything, numbers that overflow included.
     with np.errstate(invalid="ignore", over="ignore"):
-        values, variance = strip.values[:, ::step] * scale, strip.variance[:, ::step] * scale**2
-        shared = strip.shared[:, ::step] * scale[: len(strip.shared)] ** 2
+        values, variance = strip.values[:, some] * scale, strip.variance[:, some] * scale**2
+        shared = strip.shared[:, some] * scale[: len(strip.shared)] ** 2
     used = ~excluded(dq) & np.isfinite(values) & np.isfinite(variance)
     if len(shared):
         used &= np.isfinite(shared)
