@@ -196,7 +196,8 @@ class _Work:
 
     def script(self) -> Ran:
         """A script of its own with ccdproc, which has to load the masters."""
-        argv = [sys.executable, "-m", "bench.calibrate", self.place, self.raw, *self.masters.values()]
+        masters = self.masters.values()
+        argv: list[str | Path] = [sys.executable, "-m", "bench.calibrate", self.place, self.raw, *masters]
         folder = Path(__file__).parent.parent
         return command(argv, self.place, {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path[1:]])})
 

@@ -7,7 +7,7 @@ and asks for the bias, dark and flat of science frames of random moments. Nights
 import random
 import statistics
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure
 from ccdflow.archive.registry import Registry
+from ccdflow.cascade.associate import Rule
 from ccdflow.cascade.jobs import Group
-from ccdflow.cascade.model import Association
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.config.cascadefile import load_cascade
 from ccdflow.config.project import shipped
@@ -129,22 +129,23 @@ def science(seed: int, nights: int) -> Group:
     return Group((frame,))
 
 
-def associations() -> dict[str, Association]:
-    """What the step science of the shipped cascade takes besides its frame, by class."""
+def shipped_rules() -> dict[str, Sequence[Rule]]:
+    """By which the step science of the shipped cascade finds what it takes besides its frame, by class."""
     cascade = load_cascade(shipped("cascades") / "imaging.yaml")
-    return {name: cascade.tasks["science"].inputs[name] for name in ("bias", "dark", "flat")}
+    inputs = cascade.tasks["science"].inputs
+    return {name: cascade.rules(inputs[name]) for name in ("bias", "dark", "flat")}
 
 
-def asked(of: Registry, kind: str, by: Association, masters_too: bool, nights: int) -> list[float]:
+def asked(of: Registry, kind: str, by: Sequence[Rule], masters_too: bool, nights: int) -> list[float]:
     """Milliseconds of each of many questions; all have an answer."""
     times = []
     for seed in range(ASKED + 30):
         frame = science(seed, nights)
         start = time.perf_counter()
         if masters_too:
-            found: list[Any] = of.master_candidates(f"master_{kind}", by.rules, frame)
+            found: list[Any] = of.master_candidates(f"master_{kind}", by, frame)
         else:
-            found = of.candidates(kind, by.rules, frame)
+            found = of.candidates(kind, by, frame)
         times.append(1e3 * (time.perf_counter() - start))
         if not found:
             raise RuntimeError(f"no {kind} found for {frame.frames[0]}")
@@ -160,7 +161,7 @@ def measure(quick: bool, folder: Path) -> Iterator[Figure]:
         with registry(name, folder / name) as opened:
             fill(opened, number)
             for masters_too in (False, True):
-                for kind, by in associations().items():
+                for kind, by in shipped_rules().items():
                     times = asked(opened, kind, by, masters_too, nights)
                     yield figure(name, kind, times, number, masters_too)
 

@@ -156,7 +156,15 @@ class _Work:
 
     def by_command(self, **environment: str) -> Ran:
         """The same as a whole command."""
-        argv = [CCDFLOW, "recipe", "bias", *self.files, "-o", self.place / "by_command.fits", "--force"]
+        argv: list[str | Path] = [
+            CCDFLOW,
+            "recipe",
+            "bias",
+            *self.files,
+            "-o",
+            self.place / "by_command.fits",
+            "--force",
+        ]
         return command(argv, self.place, environment)
 
     @functools.cached_property

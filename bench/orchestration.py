@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -129,7 +130,7 @@ def _fsync_timed(clock: Clock) -> Iterator[None]:
     """Add up the seconds, over all threads, that calls of fsync from Python take."""
     original, turn = os.fsync, threading.Lock()
 
-    def timed(handle: int) -> None:
+    def timed(handle: Any) -> None:
         before = time.perf_counter()
         try:
             original(handle)

@@ -24,7 +24,7 @@ from bench.peers import installed
 from ccdflow.archive.product import InputNote, Origin, write_product
 from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.image import Image
-from ccdflow.recipes.recipe import Output
+from ccdflow.recipes.recipe import Card, Output
 from ccdflow.recipes.stack import RECIPE
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.memory import keep_memory
@@ -121,7 +121,8 @@ def _written(case: Case, place: Path) -> list[Path]:
     for i in range(case.number):
         shift = rng.uniform(-8, 8, 2) if i else np.zeros(2)
         angle = np.radians(0.03) * rng.normal() if i and case.turned else 0.0
-        pointing = _Pointing(*(shift if case.turned else np.rint(shift)).tolist(), angle)
+        dx, dy = (shift if case.turned else np.rint(shift)).tolist()
+        pointing = _Pointing(dx, dy, angle)
         files.append(_write(place, i + 1, _frame(stars, pointing, bad, rng), pointing))
     return files
 
@@ -157,7 +158,7 @@ def _light(shape: tuple[int, ...], x: Floats, y: Floats, flux: Floats) -> Floats
 
 def _write(place: Path, number: int, image: Image, at: _Pointing) -> Path:
     masters = np.full(image.shape, 2, np.float32)
-    cards = {"EXPTIME": (60.0, "[s]"), "CALIBID": ("masters", "identity of the masters")}
+    cards: dict[str, Card] = {"EXPTIME": (60.0, "[s]"), "CALIBID": ("masters", "identity of the masters")}
     origin = Origin(KEY, "science", "1", inputs=[], header={**at.header, "OBJECT": "field"})
     path = place / "frames" / f"light_{number:05d}.fits"
     with path.open("wb") as stream:
@@ -193,7 +194,15 @@ class _Work:
 
     def by_command(self) -> Ran:
         """The same as a whole command."""
-        argv = [CCDFLOW, "recipe", "stack", *self.files, "-o", self.place / "by_command.fits", "--force"]
+        argv: list[str | Path] = [
+            CCDFLOW,
+            "recipe",
+            "stack",
+            *self.files,
+            "-o",
+            self.place / "by_command.fits",
+            "--force",
+        ]
         return command(argv, self.place)
 
     def siril(self) -> Ran:
