@@ -130,10 +130,10 @@ def _fsync_timed(clock: Clock) -> Iterator[None]:
     """Add up the seconds, over all threads, that calls of fsync from Python take."""
     original, turn = os.fsync, threading.Lock()
 
-    def timed(handle: Any) -> None:
+    def timed(fd: Any) -> None:
         before = time.perf_counter()
         try:
-            original(handle)
+            original(fd)
         finally:
             with turn:
                 clock.fsync += time.perf_counter() - before

@@ -15,7 +15,8 @@ from ccdflow.recipes.threads import cores
 from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.machine import job_queue
 from ccdflow.tasks.memory import keep_memory
-from ccdflow.tasks.reduce import ELSEWHERE, done_keys, failure, recipe_task, whereabouts
+from ccdflow.tasks.reduce import ELSEWHERE, done_keys, failure, job_title, recipe_task, whereabouts
+from ccdflow.tasks.workspace import open_workspace
 
 THREADS = cores()
 """Threads of a flow's task runner: one for each core, since recipes let go of the interpreter while they work."""
@@ -64,6 +65,7 @@ class _Execution:
         self, directory: str, jobs: Sequence[Job], order: Order | None, may_go_on: Callable[[], bool]
     ) -> None:
         self.directory, self.may_go_on = directory, may_go_on
+        self.store = open_workspace(directory).project.store
         self.done = done_keys(directory, {job.key for job in jobs})
         self.queue = job_queue(directory, jobs, order)
         self.finished: Finished = SimpleQueue()
@@ -88,7 +90,8 @@ class _Execution:
         while self.may_go_on() and (job := self.queue.take()) is not None:
             if self.is_shared and self._is_taken(job.key):
                 continue
-            future = recipe_task(self.directory, job, self.done).submit(self.directory, job.key)
+            task = recipe_task(job.recipe, self.store, anew=job.key not in self.done)
+            future = task.submit(self.directory, job.key, job_title(job))
             future.add_done_callback(partial(self._report, job.key))
 
     def _report(self, key: str, future: PrefectFuture[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
@@ -40,9 +41,10 @@ ELSEWHERE = "Elsewhere"
 """Name of the state of a task run that has left its job to another worker."""
 
 
-def reduce_job(project: str, key: str) -> Record | State[Any]:
+def reduce_job(project: str, key: str, title: str = "") -> Record | State[Any]:
     """Do one job, unless it is done: claim it, read its inputs, call its recipe, write its products, finish.
 
+    `title` is what the task run is called.
     Where another worker does it, or has taken it over, the run ends at once in the state `ELSEWHERE`.
 
     Raises
@@ -155,32 +157,29 @@ def _stages(space: Workspace) -> dict[str, str]:
 
 
 @cache
-def _task_of(recipe: str) -> Task[[str, str], Any]:
-    """The task that runs the jobs of a recipe."""
+def recipe_task(recipe: str, store: Path, *, anew: bool) -> Task[[str, str, str], Any]:
+    """The task that runs the jobs of a recipe, with the record of each kept in the store.
+
+    A record of work whose product is gone or damaged does not count: with `anew` the work is done again.
+    """
     return Task(
         reduce_job,
         name=recipe,
+        task_run_name="{title}",
         persist_result=True,
         result_serializer="json",
+        result_storage=store / RESULTS,
         cache_policy=CacheKeyFnPolicy(cache_key_fn=job_key_of),
+        refresh_cache=anew,
     )
 
 
-def recipe_task(project: str, job: Job, done: Collection[str] | None = None) -> Task[[str, str], Any]:
-    """The task of a job's recipe, named for the dashboard like a line of an observing log.
-
-    A record of work whose product is gone or damaged does not count: the task is then run again. `done` are the
-    keys of the jobs that are done, where the caller has asked the registry for them.
-    """
-    space = open_workspace(project)
+def job_title(job: Job) -> str:
+    """A job in the dashboard, like a line of an observing log."""
     frame = job.group.frames[0]
     object_ = frame.object if job.stage != "calibrate" else ""
-    words = [frame.camera, job.step, object_, frame.filter, frame.obsdate[:19]]
-    return _task_of(job.recipe).with_options(
-        task_run_name=" ".join(word for word in words if word) + f" {job.key[:8]}",
-        result_storage=space.project.store / RESULTS,
-        refresh_cache=job.key not in (space.registry.done_among([job.key]) if done is None else done),
-    )
+    words = [frame.camera, job.step, object_, frame.filter, frame.obsdate[:19], job.key[:8]]
+    return " ".join(word for word in words if word)
 
 
 def done_keys(project: str, keys: Collection[str]) -> set[str]:

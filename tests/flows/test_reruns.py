@@ -11,7 +11,7 @@ from ccdflow.cascade.plan import Request
 from ccdflow.flows.nightly import nightly
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.planning import planned
-from ccdflow.tasks.reduce import recipe_task
+from ccdflow.tasks.reduce import job_title, recipe_task
 
 ALL = {"new": 0, "reused": 7, "failed": 0, "incomplete": 0}
 
@@ -50,9 +50,10 @@ def test_a_task_run_for_work_that_is_done_ends_cached(reduced: Bench) -> None:
 
     @flow
     def again() -> list[tuple[str, object]]:
+        tasks = [recipe_task(job.recipe, reduced.space.project.store, anew=False) for job in jobs]
         states = [
-            recipe_task(str(reduced.project), job)(str(reduced.project), job.key, return_state=True)
-            for job in jobs
+            task(str(reduced.project), job.key, job_title(job), return_state=True)
+            for task, job in zip(tasks, jobs, strict=True)
         ]
         return [(state.name, state.result()) for state in states]
 
