@@ -331,8 +331,7 @@ _OVER: Mapping[str, Whereabouts] = {"planned": "free", "done": "done"}
 
 def holds(session: Session, key: str, owner: str) -> bool:
     """Whether a job is in the hands of an owner."""
-    held = select(Job.key).where(Job.key == key, Job.owner == owner, Job.state == "running")
-    return session.execute(held).first() is not None
+    return session.connection().execute(_HELD, {"its_key": key, "taker": owner}).first() is not None
 
 
 def beat(session: Session, held: Collection[tuple[str, str]]) -> None:

@@ -94,9 +94,9 @@ def open_workspace(directory: str | Path) -> Workspace:
     if str(project.directory) not in sys.path:  # functions of the user's own stand beside the project's file
         sys.path.append(str(project.directory))
     folders = (*project.instruments, shipped("instruments"))
-    written = [project.directory / PROJECT_FILE, *_cascade_files(project.cascade_path)]
+    written = [project.directory / PROJECT_FILE]
     written += [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
-    return _opened(project, _stamps(written))
+    return _opened(project, _stamps(written) + _cascade_stamps(project.cascade_path))
 
 
 Stamps = tuple[tuple[Path, int], ...]
@@ -108,13 +108,16 @@ def _stamps(paths: Iterable[Path]) -> Stamps:
     return tuple((path, path.stat().st_mtime_ns) for path in paths)
 
 
-def _cascade_files(path: Path) -> list[Path]:
+def _cascade_stamps(path: Path) -> Stamps:
     """The files that a cascade is made of; they are read only where one of them has changed."""
-    known = [one for one, _ in _KNOWN.get(path, ())]
-    if not known or not all(one.is_file() for one in known) or _stamps(known) != _KNOWN[path]:
-        known = cascade_files(path)
-        _KNOWN[path] = _stamps(known)
-    return known
+    known = _KNOWN.get(path, ())
+    try:
+        if known and _stamps(one for one, _ in known) == known:
+            return known
+    except OSError:  # one of them is gone
+        pass
+    _KNOWN[path] = _stamps(cascade_files(path))
+    return _KNOWN[path]
 
 
 def _project(directory: Path) -> Project:
