@@ -2,11 +2,8 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from functools import lru_cache
-from typing import Any
 
 from sqlalchemy import bindparam, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from ccdflow.archive.models import FrameSet, SetCount, table
@@ -48,22 +45,17 @@ def add(session: Session, changed: Mapping[tuple[str, str], int]) -> None:
         if name and number
     ]
     if rows:
-        session.connection().execute(_adding(session.get_bind().dialect.name), rows)
-
-
-@lru_cache
-def _adding(dialect: str) -> Any:
-    into = table(SetCount)
-    statement = postgresql.insert(into) if dialect == "postgresql" else sqlite.insert(into)
-    together = into.c.number + statement.excluded.number
-    return statement.on_conflict_do_update(
-        index_elements=[into.c.step, into.c.kind], set_={"number": together}
-    )
+        session.connection().execute(_ADD, rows)
 
 
 _ALONE = text("SELECT pg_advisory_xact_lock(:key)")
 _SET = table(FrameSet).c
 _COUNT = table(SetCount).c
+# In words, since SQLAlchemy makes such a statement anew each time.
+_ADD = text(
+    "INSERT INTO set_count (step, kind, number) VALUES (:step, :kind, :number) "
+    "ON CONFLICT (step, kind) DO UPDATE SET number = set_count.number + excluded.number"
+)
 _COUNTS = select(_COUNT.kind, _COUNT.number).where(_COUNT.step == bindparam("step"))
 _PLACED = select(_SET.id, _SET.step, _SET.status, _SET.action).where(
     _SET.id.in_(bindparam("sets", expanding=True))
