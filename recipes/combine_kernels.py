@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ccdflow.recipes import aligned
-from ccdflow.recipes.compiled import array, compiled, constant
+from ccdflow.recipes.compiled import array, compiled, constant, stretch
 from ccdflow.recipes.dq import DQ, EXCLUDED
 from ccdflow.recipes.statistics import NORMAL_MAD
 
@@ -40,12 +40,16 @@ def _load(strip, scales, start, w, used, ordered, counts):
 
     The values, infinity where they don't count, go to `ordered`.
     """
-    n, stop, grouped, complete = ordered.shape[0], start + w, strip[2].shape[0] > 0, True
+    n, grouped, complete = ordered.shape[0], strip[2].shape[0] > 0, True
     uniform = strip[4].size > 0
     for i in range(n):
         scale = scales[i]
-        row, spread, dq = strip[0][i, start:stop], strip[1][i, start:stop], strip[3][i, start:stop]
-        mark, to = used[i, :w], ordered[i, :w]
+        row, spread, dq = (
+            stretch(strip[0], i, start, w),
+            stretch(strip[1], i, start, w),
+            stretch(strip[3], i, start, w),
+        )
+        mark, to = stretch(used, i, 0, w), stretch(ordered, i, 0, w)
         bad = False
         if scale != ONE:
             for x in range(w):
@@ -62,7 +66,7 @@ def _load(strip, scales, start, w, used, ordered, counts):
                 to[x] = row[x]
                 mark[x] = (abs(row[x]) < INF) & (abs(spread[x]) < INF) & ((dq[x] & EXCLUDING) == 0)
         if grouped:
-            part = strip[2][i, start:stop]
+            part = stretch(strip[2], i, start, w)
             for x in range(w):
                 part[x] *= scale * scale
                 mark[x] &= abs(part[x]) < INF
@@ -78,7 +82,7 @@ def _load(strip, scales, start, w, used, ordered, counts):
         return n * w
     usable = 0
     for i in range(n):
-        mark = used[i, :w]
+        mark = stretch(used, i, 0, w)
         for x in range(w):
             counts[x] += mark[x]
     for x in range(w):
@@ -111,7 +115,7 @@ def _sort(ordered, exchanges, out):
             a, b = low[x], high[x]
             low[x] = b if b < a else a
             high[x] = a if b < a else b
-    low, high = ordered[(n - 1) // 2, :w], ordered[n // 2, :w]
+    low, high = stretch(ordered, (n - 1) // 2, 0, w), stretch(ordered, n // 2, 0, w)
     for x in range(w):
         out[x] = (low[x] + high[x]) * HALF
 
@@ -120,7 +124,12 @@ def _sort(ordered, exchanges, out):
 def _fill_variances(start, s, used, factors, ordered, w):
     """Variances of a frame of typical noise, infinity where they don't count."""
     for i in range(s.shape[0]):
-        row, mark, to, factor = s[i, start : start + w], used[i, :w], ordered[i, :w], factors[i]
+        row, mark, to, factor = (
+            stretch(s, i, start, w),
+            stretch(used, i, 0, w),
+            stretch(ordered, i, 0, w),
+            factors[i],
+        )
         for x in range(w):
             to[x] = row[x] * factor if mark[x] else INF
 
@@ -129,9 +138,9 @@ def _fill_variances(start, s, used, factors, ordered, w):
 def _all_alike(start, variance, table, w):
     """Whether all frames state the same variance, so that its median need not be looked for."""
     different = False
-    first, factor = variance[0, start : start + w], table[INVERSE_RATIO, 0]
+    first, factor = stretch(variance, 0, start, w), table[INVERSE_RATIO, 0]
     for i in range(1, variance.shape[0]):
-        row, own = variance[i, start : start + w], table[INVERSE_RATIO, i]
+        row, own = stretch(variance, i, start, w), table[INVERSE_RATIO, i]
         for x in range(w):
             different |= first[x] * factor != row[x] * own
         if different:
@@ -144,7 +153,12 @@ def _find_limit(start, clip, numbers, v, ordered, rows, w):
     """Distance from the centre at which a value of a frame of width 1 is clipped, where all values count."""
     n = v.shape[0]
     sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
-    centre, common, limit, spare = rows[CENTRE, :w], rows[COMMON, :w], rows[LIMIT, :w], rows[SPARE, :w]
+    centre, common, limit, spare = (
+        stretch(rows, CENTRE, 0, w),
+        stretch(rows, COMMON, 0, w),
+        stretch(rows, LIMIT, 0, w),
+        stretch(rows, SPARE, 0, w),
+    )
     if clip == VARIANCE:
         for x in range(w):
             change = relative * centre[x]
@@ -157,18 +171,22 @@ def _find_limit(start, clip, numbers, v, ordered, rows, w):
         # of the farther end of the window of k values whose farther end is nearest.
         # Of an even number the two in the middle are sought at once, with windows of k and of k - 1 values.
         k, even = n // 2 + 1, n % 2 == 0
-        last = ordered[n - 1, :w]
+        last = stretch(ordered, n - 1, 0, w)
         for x in range(w):
             limit[x] = last[x] - centre[x] if even else INF
         if even:
-            low = ordered[n - k + 1, :w]
+            low = stretch(ordered, n - k + 1, 0, w)
             for x in range(w):
                 below = centre[x] - low[x]
                 limit[x] = below if below > limit[x] else limit[x]
         for x in range(w):
             spare[x] = INF
         for first in range(n - k + 1):
-            low, high, before = ordered[first, :w], ordered[first + k - 1, :w], ordered[first + k - 2, :w]
+            low, high, before = (
+                stretch(ordered, first, 0, w),
+                stretch(ordered, first + k - 1, 0, w),
+                stretch(ordered, first + k - 2, 0, w),
+            )
             if even:
                 for x in range(w):
                     below, above, inner = centre[x] - low[x], high[x] - centre[x], before[x] - centre[x]
@@ -191,11 +209,11 @@ def _find_limit(start, clip, numbers, v, ordered, rows, w):
         for x in range(w):
             spare[x] = ZERO
         for i in range(n):
-            row = v[i, start : start + w]
+            row = stretch(v, i, start, w)
             for x in range(w):
                 spare[x] += row[x]
         for i in range(n):
-            row = v[i, start : start + w]
+            row = stretch(v, i, start, w)
             for x in range(w):
                 distance = row[x] - spare[x] / np.float32(n)
                 limit[x] += distance * distance
@@ -210,12 +228,12 @@ def _average_block(
     """Average all values of each pixel, and note of which pixels one must be clipped."""
     n, stop = v.shape[0], start + w
     centre, limit, total, independent = (
-        rows[CENTRE, :w],
-        rows[LIMIT, :w],
-        rows[TOTAL, :w],
-        rows[INDEPENDENT, :w],
+        stretch(rows, CENTRE, 0, w),
+        stretch(rows, LIMIT, 0, w),
+        stretch(rows, TOTAL, 0, w),
+        stretch(rows, INDEPENDENT, 0, w),
     )
-    together, root, bits = rows[TOGETHER, :w], rows[SPARE, :w], out[3][start:stop]
+    together, root, bits = stretch(rows, TOGETHER, 0, w), stretch(rows, SPARE, 0, w), out[3][start:stop]
     for x in range(w):
         total[x], independent[x] = ZERO, ZERO
     for x in range(w):
@@ -225,7 +243,7 @@ def _average_block(
         weight = ONE if median else table[WEIGHT, i]
         weights += weight
         squared, width = weight * weight, table[WIDTH, i]
-        value, variance, flags = v[i, start:stop], s[i, start:stop], dq[i, start:stop]
+        value, variance, flags = stretch(v, i, start, w), stretch(s, i, start, w), stretch(dq, i, start, w)
         if clip >= SIGMA:
             for x in range(w):
                 apart[x] |= abs(value[x] - centre[x]) > width * limit[x]
@@ -245,7 +263,7 @@ def _average_block(
             root[x] = ZERO
         for i in range(n):
             if identity[i] == group:
-                weight, part = ONE if median else table[WEIGHT, i], c[i, start:stop]
+                weight, part = ONE if median else table[WEIGHT, i], stretch(c, i, start, w)
                 for x in range(w):
                     brought = part[x] if part[x] > ZERO else ZERO
                     independent[x] -= brought * (weight * weight)
@@ -297,7 +315,11 @@ def _middle(ordered, exchanges, counts, out):
 def _middle_of_values(start, v, used, ordered, exchanges, counts, out):
     """Median of the values of each pixel that count."""
     for i in range(v.shape[0]):
-        row, mark, to = v[i, start : start + out.size], used[i, : out.size], ordered[i, : out.size]
+        row, mark, to = (
+            stretch(v, i, start, out.size),
+            stretch(used, i, 0, out.size),
+            stretch(ordered, i, 0, out.size),
+        )
         for x in range(out.size):
             to[x] = row[x] if mark[x] else INF
     _middle(ordered, exchanges, counts, out)
@@ -308,7 +330,12 @@ def _clip_apart(start, clip, iterations, numbers, table, exchanges, alike, v, s,
     """Clip the pixels that were gathered, until nothing changes; `used`, `counts` and the centres say what is left."""
     n, w = v.shape[0], counts.size
     sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
-    centre, common, limit, total = rows[CENTRE, :w], rows[COMMON, :w], rows[LIMIT, :w], rows[TOTAL, :w]
+    centre, common, limit, total = (
+        stretch(rows, CENTRE, 0, w),
+        stretch(rows, COMMON, 0, w),
+        stretch(rows, LIMIT, 0, w),
+        stretch(rows, TOTAL, 0, w),
+    )
     for _ in range(iterations):
         if clip == VARIANCE or (clip == MAD and floor > ZERO):
             if alike:
@@ -323,7 +350,7 @@ def _clip_apart(start, clip, iterations, numbers, table, exchanges, alike, v, s,
                 limit[x] = sigma * np.sqrt(common[x] + change * change)
         elif clip == MAD:
             for i in range(n):
-                row, mark, to = v[i, start : start + w], used[i, :w], ordered[i, :w]
+                row, mark, to = stretch(v, i, start, w), stretch(used, i, 0, w), stretch(ordered, i, 0, w)
                 for x in range(w):
                     to[x] = abs(row[x] - centre[x]) if mark[x] else INF
             _middle(ordered, exchanges, counts, limit)
@@ -336,11 +363,11 @@ def _clip_apart(start, clip, iterations, numbers, table, exchanges, alike, v, s,
             for x in range(w):
                 total[x], limit[x] = ZERO, ZERO
             for i in range(n):
-                row, mark = v[i, start : start + w], used[i, :w]
+                row, mark = stretch(v, i, start, w), stretch(used, i, 0, w)
                 for x in range(w):
                     total[x] += row[x] if mark[x] else ZERO
             for i in range(n):
-                row, mark = v[i, start : start + w], used[i, :w]
+                row, mark = stretch(v, i, start, w), stretch(used, i, 0, w)
                 for x in range(w):
                     distance = row[x] - total[x] / np.float32(counts[x])
                     limit[x] += distance * distance if mark[x] else ZERO
@@ -348,7 +375,7 @@ def _clip_apart(start, clip, iterations, numbers, table, exchanges, alike, v, s,
                 limit[x] = sigma * np.sqrt(limit[x] / np.float32(counts[x]))
         changed = False
         for i in range(n):
-            row, mark, width = v[i, start : start + w], used[i, :w], table[WIDTH, i]
+            row, mark, width = stretch(v, i, start, w), stretch(used, i, 0, w), table[WIDTH, i]
             for x in range(w):
                 stays = mark[x] & ~(abs(row[x] - centre[x]) > width * limit[x])
                 counts[x] -= mark[x] ^ stays
@@ -399,20 +426,20 @@ def _average_apart(
     """Average what is left of each pixel that was gathered, and write it where it belongs."""
     n, w = v.shape[0], counts.size
     centre, weights, total, independent = (
-        rows[CENTRE, :w],
-        rows[LIMIT, :w],
-        rows[TOTAL, :w],
-        rows[INDEPENDENT, :w],
+        stretch(rows, CENTRE, 0, w),
+        stretch(rows, LIMIT, 0, w),
+        stretch(rows, TOTAL, 0, w),
+        stretch(rows, INDEPENDENT, 0, w),
     )
-    together, root = rows[TOGETHER, :w], rows[SPARE, :w]
+    together, root = stretch(rows, TOGETHER, 0, w), stretch(rows, SPARE, 0, w)
     for x in range(w):
         weights[x], total[x] = ZERO, ZERO
     for x in range(w):
         independent[x], together[x] = ZERO, ZERO
     for i in range(n):
         weight = ONE if median else table[WEIGHT, i]
-        squared, mark = weight * weight, used[i, :w]
-        value, variance, bits = v[i, start : start + w], s[i, start : start + w], dq[i, start : start + w]
+        squared, mark = weight * weight, stretch(used, i, 0, w)
+        value, variance, bits = stretch(v, i, start, w), stretch(s, i, start, w), stretch(dq, i, start, w)
         for x in range(w):
             weights[x] += weight if mark[x] else ZERO
             total[x] += (value[x] - centre[x]) * weight if mark[x] else ZERO
@@ -424,7 +451,11 @@ def _average_apart(
             root[x] = ZERO
         for i in range(n):
             if identity[i] == group:
-                weight, part, mark = ONE if median else table[WEIGHT, i], c[i, start : start + w], used[i, :w]
+                weight, part, mark = (
+                    ONE if median else table[WEIGHT, i],
+                    stretch(c, i, start, w),
+                    stretch(used, i, 0, w),
+                )
                 for x in range(w):
                     brought = part[x] if mark[x] & (part[x] > ZERO) & (part[x] < INF) else ZERO
                     independent[x] -= brought * (weight * weight)
@@ -505,19 +536,19 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
     block = counts.size
     identity = options[1]
     needs_variance = clip == VARIANCE or (clip == MAD and numbers[2] > ZERO)
-    total_used, total_kept, many = 0, 0, 0
+    total_used, total_kept, many = 0, 0, np.int64(0)  # a literal 0 would be a type of its own
     if not _scale_uniform(uniform, table, needs_variance):
         for i in range(n):
             for x in range(npix):
                 s[i, x], dq[i, x] = uniform[i], 0
         uniform = uniform[:0]
-    strip = v, s, c, dq, uniform
+    planes = v, s, c, dq, uniform
     for start in range(0, npix, block):
         w = block if start + block < npix else npix - start
-        total_used += _load(strip, table[SCALE], start, w, used, ordered, counts)
+        total_used += _load(planes, table[SCALE], start, w, used, ordered, counts)
         for x in range(w):
             apart[x] = (clip == MINMAX) | (counts[x] < n)
-        _sort(ordered, exchanges, rows[CENTRE, :w])
+        _sort(ordered, exchanges, stretch(rows, CENTRE, 0, w))
         if uniform.size:
             for x in range(w):
                 rows[COMMON, x] = uniform[0] * table[INVERSE_RATIO, 0]
@@ -526,7 +557,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
                 rows[COMMON, x] = s[0, start + x] * table[INVERSE_RATIO, 0]
         else:
             _fill_variances(start, s, used, table[INVERSE_RATIO], ordered_s, w)
-            _sort(ordered_s, exchanges, rows[COMMON, :w])
+            _sort(ordered_s, exchanges, stretch(rows, COMMON, 0, w))
         _find_limit(start, clip, numbers, v, ordered, rows, w)
         _average_block(
             start, w, clip, median, table, identity, groups, factors, v, s, c, dq, uniform, rows, apart, out
@@ -537,11 +568,11 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
             chosen[many] = start + x
             many += apart[x]
         total_kept += n * (w - many + before)
-        _gather(before, chosen[before:many], strip)
+        _gather(before, chosen[before:many], planes)
     for start in range(0, many, block):
         w = block if start + block < many else many - start
         known = v, s, c, dq, uniform[:0]
-        left, where, centre = counts[:w], chosen[start : start + w], rows[CENTRE, :w]
+        left, where, centre = counts[:w], chosen[start : start + w], stretch(rows, CENTRE, 0, w)
         _load(known, table[UNIT], start, w, used, ordered, counts)
         if clip == MINMAX:
             _drop_extremes(start, v, used, left)

@@ -6,7 +6,9 @@ so that a later start neither imports numba (a third of a second) nor its memory
 """
 
 import ctypes
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from threading import Lock, Thread
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ccdflow.recipes import codefiles
+from ccdflow.recipes.threads import cores
 
 Function = Callable[..., Any]
 Decorator = Callable[[Function], Any]
@@ -102,6 +105,12 @@ class Part:
     function: Function
 
 
+STRETCH = Part(lambda of, i, start, w: of[i, start : start + w])
+stretch: Any = STRETCH
+"""``stretch(of, i, start, w)`` within kernels: `w` pixels of row `i`, which must be there. A slice, which looks whether
+they are, takes ten times as long to compile."""
+
+
 class Kernel:
     """A function as machine code that lets go of the interpreter while it runs."""
 
@@ -169,10 +178,18 @@ def unit(module: str) -> Unit:
 
 
 def prepare(*modules: str) -> None:
-    """Begin to load the kernels of modules, each in a thread: those that are not on disk are compiled side by side."""
+    """Begin to load the kernels of modules, in this order; those that are not on disk are compiled side by side."""
     for module in modules:
         import_module(module)
-        Thread(target=unit(module).load, name=f"kernels of {module}", daemon=True).start()
+    waiting = deque(modules)
+
+    def load() -> None:
+        while waiting:
+            with suppress(IndexError):  # another thread was faster
+                unit(waiting.popleft()).load()
+
+    for number in range(min(cores(), len(modules))):
+        Thread(target=load, name=f"kernels {number}", daemon=True).start()
 
 
 def compiled(*signature: Any) -> Decorator:

@@ -11,10 +11,12 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba
 from numba import types
-from numba.core import codegen
+from numba.core import cgutils, codegen
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from ccdflow.recipes.codefiles import POINTER, SHAPE, STRIDES, link, packed, target_machine
-from ccdflow.recipes.compiled import Array, Kernel, Kind, Part, Scalar, Several, unit
+from ccdflow.recipes.compiled import STRETCH, Array, Kernel, Kind, Part, Scalar, Several, unit
 
 OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
@@ -34,7 +36,7 @@ def compile_module(name: str) -> bytes:
     module = import_module(name)
     for key, value in list(vars(module).items()):
         if isinstance(value, Part):
-            setattr(module, key, _jit(value.function))
+            setattr(module, key, _stretch if value is STRETCH else _jit(value.function))
     whole = llvm.parse_assembly("")
     entries = {}
     for key, kernel in unit(name).kernels.items():
@@ -51,6 +53,24 @@ def compile_module(name: str) -> bytes:
 def _jit(function: Any) -> Any:
     jit: Any = numba.njit
     return jit(**OPTIONS)(function)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _stretch(_context: Any, of: Any, i: Any, start: Any, w: Any) -> Any:
+    """`ccdflow.recipes.compiled.stretch`, as numba understands it."""
+    found = types.Array(of.dtype, 1, "C", readonly=not of.mutable)
+
+    def generate(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
+        array, row, first, size = context.make_array(of)(context, builder, given[0]), *given[1:]
+        width = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(of.dtype)))
+        strides = cgutils.unpack_tuple(builder, array.strides)
+        offset = builder.add(builder.mul(row, strides[0]), builder.mul(first, width))
+        made = context.make_array(found)(context, builder)
+        at = cgutils.pointer_add(builder, array.data, offset)
+        populate_array(made, data=at, shape=(size,), strides=(width,), itemsize=width, meminfo=None)
+        return made._getvalue()
+
+    return found(of, types.intp, types.intp, types.intp), generate
 
 
 def _lowered(kernel: Kernel) -> tuple[str, str, int]:
