@@ -149,76 +149,150 @@ def _all_alike(start, variance, table, w):
 
 
 @compiled()
-def _find_limit(start, clip, numbers, v, ordered, rows, w):
-    """Distance from the centre at which a value of a frame of width 1 is clipped, where all values count."""
+def _middle(ordered, exchanges, counts, out):
+    """Sort the columns of a block, infinity where a value doesn't count; `out` becomes the median of what counts."""
+    _sort(ordered, exchanges, out)
+    for x in range(out.size):
+        count = counts[x]
+        out[x] = (ordered[(count - 1) // 2, x] + ordered[count // 2, x]) * HALF if count else ZERO
+
+
+@compiled()
+def _middle_of_values(start, v, used, ordered, exchanges, counts, out):
+    """Median of the values of each pixel that count."""
+    for i in range(v.shape[0]):
+        row, mark, to = (
+            stretch(v, i, start, out.size),
+            stretch(used, i, 0, out.size),
+            stretch(ordered, i, 0, out.size),
+        )
+        for x in range(out.size):
+            to[x] = row[x] if mark[x] else INF
+    _middle(ordered, exchanges, counts, out)
+
+
+@compiled()
+def _median_distance(v, ordered, rows, w):
+    """Median distance of each pixel's values from the centre, where all values count and are sorted: into the limits.
+
+    The nearest values to a point stand side by side in sorted ones: the distance of the k-th nearest is that of the
+    farther end of the window of k values whose farther end is nearest. Of an even number the two in the middle are
+    sought at once, with windows of k and of k - 1 values.
+    """
+    n = v.shape[0]
+    centre, limit, spare = stretch(rows, CENTRE, 0, w), stretch(rows, LIMIT, 0, w), stretch(rows, SPARE, 0, w)
+    k, even = n // 2 + 1, n % 2 == 0
+    last = stretch(ordered, n - 1, 0, w)
+    for x in range(w):
+        limit[x] = last[x] - centre[x] if even else INF
+    if even:
+        low = stretch(ordered, n - k + 1, 0, w)
+        for x in range(w):
+            below = centre[x] - low[x]
+            limit[x] = below if below > limit[x] else limit[x]
+    for x in range(w):
+        spare[x] = INF
+    for first in range(n - k + 1):
+        low, high, before = (
+            stretch(ordered, first, 0, w),
+            stretch(ordered, first + k - 1, 0, w),
+            stretch(ordered, first + k - 2, 0, w),
+        )
+        if even:
+            for x in range(w):
+                below, above, inner = centre[x] - low[x], high[x] - centre[x], before[x] - centre[x]
+                farther, nearer = below if below > above else above, below if below > inner else inner
+                spare[x] = farther if farther < spare[x] else spare[x]
+                limit[x] = nearer if nearer < limit[x] else limit[x]
+        else:
+            for x in range(w):
+                below, above = centre[x] - low[x], high[x] - centre[x]
+                farther = below if below > above else above
+                limit[x] = farther if farther < limit[x] else limit[x]
+    if even:
+        for x in range(w):
+            limit[x] = limit[x] * HALF + spare[x] * HALF
+
+
+@compiled()
+def _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, ordered, rows):
+    """Distance from the centre at which a value of a frame of width 1 is clipped.
+
+    Where blocks are `complete`, all values of the pixels that matter count, and stand sorted in `ordered`.
+    """
     n = v.shape[0]
     sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
-    centre, common, limit, spare = (
+    centre, common, limit, total = (
         stretch(rows, CENTRE, 0, w),
         stretch(rows, COMMON, 0, w),
         stretch(rows, LIMIT, 0, w),
-        stretch(rows, SPARE, 0, w),
+        stretch(rows, TOTAL, 0, w),
     )
     if clip == VARIANCE:
         for x in range(w):
             change = relative * centre[x]
             limit[x] = sigma * np.sqrt(common[x] + change * change)
-        return
-    for x in range(w):
-        limit[x] = ZERO
-    if clip == MAD:
-        # The nearest values to a point stand side by side in sorted ones: the distance of the k-th nearest is that
-        # of the farther end of the window of k values whose farther end is nearest.
-        # Of an even number the two in the middle are sought at once, with windows of k and of k - 1 values.
-        k, even = n // 2 + 1, n % 2 == 0
-        last = stretch(ordered, n - 1, 0, w)
-        for x in range(w):
-            limit[x] = last[x] - centre[x] if even else INF
-        if even:
-            low = stretch(ordered, n - k + 1, 0, w)
-            for x in range(w):
-                below = centre[x] - low[x]
-                limit[x] = below if below > limit[x] else limit[x]
-        for x in range(w):
-            spare[x] = INF
-        for first in range(n - k + 1):
-            low, high, before = (
-                stretch(ordered, first, 0, w),
-                stretch(ordered, first + k - 1, 0, w),
-                stretch(ordered, first + k - 2, 0, w),
-            )
-            if even:
+    elif clip == MAD:
+        if complete:
+            _median_distance(v, ordered, rows, w)
+        else:
+            for i in range(n):
+                row, mark, to = stretch(v, i, start, w), stretch(used, i, 0, w), stretch(ordered, i, 0, w)
                 for x in range(w):
-                    below, above, inner = centre[x] - low[x], high[x] - centre[x], before[x] - centre[x]
-                    farther, nearer = below if below > above else above, below if below > inner else inner
-                    spare[x] = farther if farther < spare[x] else spare[x]
-                    limit[x] = nearer if nearer < limit[x] else limit[x]
-            else:
-                for x in range(w):
-                    below, above = centre[x] - low[x], high[x] - centre[x]
-                    farther = below if below > above else above
-                    limit[x] = farther if farther < limit[x] else limit[x]
-        if even:
-            for x in range(w):
-                limit[x] = limit[x] * HALF + spare[x] * HALF
+                    to[x] = abs(row[x] - centre[x]) if mark[x] else INF
+            _middle(ordered, exchanges, counts, limit)
         to_sigma = MAD_TO_SIGMA / median_width
         for x in range(w):
-            spread, stated = limit[x] * to_sigma, floor * np.sqrt(common[x])
+            spread, stated = limit[x] * to_sigma, floor * np.sqrt(common[x]) if floor > ZERO else ZERO
             limit[x] = sigma * (stated if stated > spread else spread)
     elif clip == SIGMA:
         for x in range(w):
-            spare[x] = ZERO
+            total[x], limit[x] = ZERO, ZERO
         for i in range(n):
-            row = stretch(v, i, start, w)
+            row, mark = stretch(v, i, start, w), stretch(used, i, 0, w)
             for x in range(w):
-                spare[x] += row[x]
-        for i in range(n):
-            row = stretch(v, i, start, w)
-            for x in range(w):
-                distance = row[x] - spare[x] / np.float32(n)
-                limit[x] += distance * distance
+                total[x] += row[x] if mark[x] else ZERO
         for x in range(w):
-            limit[x] = sigma * np.sqrt(limit[x] / np.float32(n))
+            total[x] /= np.float32(counts[x])
+        for i in range(n):
+            row, mark = stretch(v, i, start, w), stretch(used, i, 0, w)
+            for x in range(w):
+                distance = row[x] - total[x]
+                limit[x] += distance * distance if mark[x] else ZERO
+        for x in range(w):
+            limit[x] = sigma * np.sqrt(limit[x] / np.float32(counts[x]))
+
+
+@compiled()
+def _clip(
+    start, w, clip, complete, iterations, numbers, table, exchanges, alike, v, s, used, counts, ordered, rows
+):
+    """Clip the pixels that were gathered, until nothing changes; `used`, `counts` and the centres say what is left."""
+    n = v.shape[0]
+    centre, common, limit = (
+        stretch(rows, CENTRE, 0, w),
+        stretch(rows, COMMON, 0, w),
+        stretch(rows, LIMIT, 0, w),
+    )
+    for _ in range(iterations):
+        if alike:
+            for x in range(w):
+                common[x] = s[0, start + x] * table[INVERSE_RATIO, 0]
+        else:
+            _fill_variances(start, s, used, table[INVERSE_RATIO], ordered, w)
+            _middle(ordered, exchanges, counts, common)
+        _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, ordered, rows)
+        changed = False
+        for i in range(n):
+            row, mark, width = stretch(v, i, start, w), stretch(used, i, 0, w), table[WIDTH, i]
+            for x in range(w):
+                stays = mark[x] & ~(abs(row[x] - centre[x]) > width * limit[x])
+                counts[x] -= mark[x] ^ stays
+                changed |= mark[x] ^ stays
+                mark[x] = stays
+        if not changed:
+            break
+        _middle_of_values(start, v, used, ordered, exchanges, counts, centre)
 
 
 @compiled()
@@ -300,90 +374,6 @@ def _gather(to, chosen, strip):
         part = c[i]
         for k in range(chosen.size):
             part[to + k] = part[chosen[k]]
-
-
-@compiled()
-def _middle(ordered, exchanges, counts, out):
-    """Sort the columns of a block, infinity where a value doesn't count; `out` becomes the median of what counts."""
-    _sort(ordered, exchanges, out)
-    for x in range(out.size):
-        count = counts[x]
-        out[x] = (ordered[(count - 1) // 2, x] + ordered[count // 2, x]) * HALF if count else ZERO
-
-
-@compiled()
-def _middle_of_values(start, v, used, ordered, exchanges, counts, out):
-    """Median of the values of each pixel that count."""
-    for i in range(v.shape[0]):
-        row, mark, to = (
-            stretch(v, i, start, out.size),
-            stretch(used, i, 0, out.size),
-            stretch(ordered, i, 0, out.size),
-        )
-        for x in range(out.size):
-            to[x] = row[x] if mark[x] else INF
-    _middle(ordered, exchanges, counts, out)
-
-
-@compiled()
-def _clip_apart(start, clip, iterations, numbers, table, exchanges, alike, v, s, ordered, used, counts, rows):
-    """Clip the pixels that were gathered, until nothing changes; `used`, `counts` and the centres say what is left."""
-    n, w = v.shape[0], counts.size
-    sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
-    centre, common, limit, total = (
-        stretch(rows, CENTRE, 0, w),
-        stretch(rows, COMMON, 0, w),
-        stretch(rows, LIMIT, 0, w),
-        stretch(rows, TOTAL, 0, w),
-    )
-    for _ in range(iterations):
-        if clip == VARIANCE or (clip == MAD and floor > ZERO):
-            if alike:
-                for x in range(w):
-                    common[x] = s[0, start + x] * table[INVERSE_RATIO, 0]
-            else:
-                _fill_variances(start, s, used, table[INVERSE_RATIO], ordered, w)
-                _middle(ordered, exchanges, counts, common)
-        if clip == VARIANCE:
-            for x in range(w):
-                change = relative * centre[x]
-                limit[x] = sigma * np.sqrt(common[x] + change * change)
-        elif clip == MAD:
-            for i in range(n):
-                row, mark, to = stretch(v, i, start, w), stretch(used, i, 0, w), stretch(ordered, i, 0, w)
-                for x in range(w):
-                    to[x] = abs(row[x] - centre[x]) if mark[x] else INF
-            _middle(ordered, exchanges, counts, limit)
-            to_sigma = MAD_TO_SIGMA / median_width
-            for x in range(w):
-                spread = limit[x] * to_sigma
-                stated = floor * np.sqrt(common[x]) if floor > ZERO else ZERO
-                limit[x] = sigma * (stated if stated > spread else spread)
-        else:
-            for x in range(w):
-                total[x], limit[x] = ZERO, ZERO
-            for i in range(n):
-                row, mark = stretch(v, i, start, w), stretch(used, i, 0, w)
-                for x in range(w):
-                    total[x] += row[x] if mark[x] else ZERO
-            for i in range(n):
-                row, mark = stretch(v, i, start, w), stretch(used, i, 0, w)
-                for x in range(w):
-                    distance = row[x] - total[x] / np.float32(counts[x])
-                    limit[x] += distance * distance if mark[x] else ZERO
-            for x in range(w):
-                limit[x] = sigma * np.sqrt(limit[x] / np.float32(counts[x]))
-        changed = False
-        for i in range(n):
-            row, mark, width = stretch(v, i, start, w), stretch(used, i, 0, w), table[WIDTH, i]
-            for x in range(w):
-                stays = mark[x] & ~(abs(row[x] - centre[x]) > width * limit[x])
-                counts[x] -= mark[x] ^ stays
-                changed |= mark[x] ^ stays
-                mark[x] = stays
-        if not changed:
-            break
-        _middle_of_values(start, v, used, ordered, exchanges, counts, centre)
 
 
 @compiled()
@@ -543,6 +533,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
                 s[i, x], dq[i, x] = uniform[i], 0
         uniform = uniform[:0]
     planes = v, s, c, dq, uniform
+    complete = n > 0  # a literal True would be a type of its own
     for start in range(0, npix, block):
         w = block if start + block < npix else npix - start
         total_used += _load(planes, table[SCALE], start, w, used, ordered, counts)
@@ -558,7 +549,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
         else:
             _fill_variances(start, s, used, table[INVERSE_RATIO], ordered_s, w)
             _sort(ordered_s, exchanges, stretch(rows, COMMON, 0, w))
-        _find_limit(start, clip, numbers, v, ordered, rows, w)
+        _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, ordered, rows)
         _average_block(
             start, w, clip, median, table, identity, groups, factors, v, s, c, dq, uniform, rows, apart, out
         )
@@ -569,6 +560,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
             many += apart[x]
         total_kept += n * (w - many + before)
         _gather(before, chosen[before:many], planes)
+    complete = n < 0
     for start in range(0, many, block):
         w = block if start + block < many else many - start
         known = v, s, c, dq, uniform[:0]
@@ -581,8 +573,22 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
             _middle(ordered, exchanges, left, centre)
         if clip >= SIGMA:
             alike = not needs_variance or _all_alike(start, s, table, w)
-            _clip_apart(
-                start, clip, iterations, numbers, table, exchanges, alike, v, s, ordered, used, left, rows
+            _clip(
+                start,
+                w,
+                clip,
+                complete,
+                iterations,
+                numbers,
+                table,
+                exchanges,
+                alike,
+                v,
+                s,
+                used,
+                left,
+                ordered,
+                rows,
             )
         for x in range(w):
             ngood[where[x]] = left[x]
