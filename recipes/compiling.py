@@ -13,7 +13,7 @@ import numba
 from numba import types
 from numba.core import cgutils, codegen
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
+from numba.np import arrayobj
 
 from ccdflow.recipes.codefiles import POINTER, SHAPE, STRIDES, link, packed, target_machine
 from ccdflow.recipes.compiled import STRETCH, Array, Kernel, Kind, Part, Scalar, Several, unit
@@ -55,19 +55,25 @@ def _jit(function: Any) -> Any:
     return jit(**OPTIONS)(function)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+_CODE: Any = cgutils
+_ARRAYS: Any = arrayobj
+
+
+@intrinsic
 def _stretch(_context: Any, of: Any, i: Any, start: Any, w: Any) -> Any:
     """`ccdflow.recipes.compiled.stretch`, as numba understands it."""
     found = types.Array(of.dtype, 1, "C", readonly=not of.mutable)
 
     def generate(context: Any, builder: Any, _signature: Any, given: Any) -> Any:
-        array, row, first, size = context.make_array(of)(context, builder, given[0]), *given[1:]
+        array = context.make_array(of)(context, builder, given[0])
+        _, row, first, size = given
         width = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(of.dtype)))
-        strides = cgutils.unpack_tuple(builder, array.strides)
+        strides = _CODE.unpack_tuple(builder, array.strides)
         offset = builder.add(builder.mul(row, strides[0]), builder.mul(first, width))
         made = context.make_array(found)(context, builder)
-        at = cgutils.pointer_add(builder, array.data, offset)
-        populate_array(made, data=at, shape=(size,), strides=(width,), itemsize=width, meminfo=None)
+        at = _CODE.pointer_add(builder, array.data, offset)
+        known = {"shape": (size,), "strides": (width,), "itemsize": width, "meminfo": None}
+        _ARRAYS.populate_array(made, data=at, **known)
         return made._getvalue()
 
     return found(of, types.intp, types.intp, types.intp), generate
