@@ -52,7 +52,7 @@ def test_a_task_run_for_work_that_is_done_ends_cached(reduced: Bench) -> None:
     def again() -> list[tuple[str, object]]:
         tasks = [recipe_task(job.recipe, reduced.space.project.store, anew=False) for job in jobs]
         states = [
-            task(str(reduced.project), job.key, job_title(job), return_state=True)
+            task(str(reduced.project), job.key, job_title(job) + " {M 13}", return_state=True)
             for task, job in zip(tasks, jobs, strict=True)
         ]
         return [(state.name, state.result()) for state in states]
