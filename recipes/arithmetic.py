@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ccdflow.recipes import aligned
 from ccdflow.recipes.dq import DQ, excluded
 from ccdflow.recipes.image import FloatArray, Image, Planes
 
@@ -61,7 +60,7 @@ def apply_masters(planes: Planes, applied: Applied, *, photons: bool = False) ->
             planes.dq.reshape(-1),
             _NOTHING if planes.masters is None else planes.masters.reshape(-1),
         ),
-        aligned.empty((2, calibrate_kernels.CHUNK), np.float32),
+        np.empty((2, calibrate_kernels.CHUNK), np.float32),
     )
 
 

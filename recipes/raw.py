@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 
-from ccdflow.recipes import aligned
 from ccdflow.recipes.detector import Amplifier, Detector, Pixels, RawFrame, StoredNumbers, are_stored
 from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.image import FloatArray, Image, Planes, empty_planes
@@ -180,7 +179,7 @@ class PreparedFrame:
         stored = pixels.stored(rows) if are_stored(pixels) else None
         if stored is None or stored.numbers.dtype.itemsize != 2:
             return int(electrons(_adu(pixels, rows, stored), one.place, levels, one.numbers, out))
-        numbers, row = (stored.numbers, stored.zero), aligned.empty(amplifier.data.shape[1], np.float32)
+        numbers, row = (stored.numbers, stored.zero), np.empty(amplifier.data.shape[1], np.float32)
         return int(electrons_of_integers(*numbers, one.place, levels, one.numbers, out, row))
 
     @cached_property
@@ -229,7 +228,7 @@ def _adu(pixels: Pixels, rows: slice, stored: StoredNumbers | None) -> FloatArra
 
     if stored is None:
         return np.ascontiguousarray(pixels[rows, slice(None)], np.float32)
-    adu: FloatArray = aligned.empty(stored.numbers.shape, np.float32)
+    adu = np.empty(stored.numbers.shape, np.float32)
     if stored.numbers.dtype.itemsize == 2:
         decode_integers(stored.numbers.reshape(-1), stored.zero, adu.reshape(-1))
     else:
