@@ -2,7 +2,8 @@
 
 Pixels go through in blocks that stay in a core's cache. Within a block every step runs along rows of pixels, frame
 by frame, so that the compiler turns it into vector instructions; even sorting does, by a network that exchanges
-whole rows. Only pixels that miss a value, or of which one was clipped, are then looked at one by one.
+whole rows. Pixels that miss a value, or of which one must be clipped, are gathered at the front of the strip, and go
+through once more as blocks of their own, where what does not count is passed over.
 
 Each function, and each call of one within another, takes its time to compile: hence few functions, and loops where
 a call would read better. Not more than two arrays are written in a loop, or it does not become vector instructions.

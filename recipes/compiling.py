@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from ccdflow.recipes.codefiles import POINTER, SHAPE, STRIDES, link, packed, target_machine
-from ccdflow.recipes.compiled import STRETCH, Array, Kernel, Kind, Part, Scalar, Several, unit
+from ccdflow.recipes.compiled import Array, Kernel, Kind, Part, Scalar, Several, stretch, unit
 
 OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
@@ -36,7 +36,7 @@ def compile_module(name: str) -> bytes:
     module = import_module(name)
     for key, value in list(vars(module).items()):
         if isinstance(value, Part):
-            setattr(module, key, _stretch if value is STRETCH else _jit(value.function))
+            setattr(module, key, _stretch if value is stretch else _jit(value.function))
     whole = llvm.parse_assembly("")
     entries = {}
     for key, kernel in unit(name).kernels.items():

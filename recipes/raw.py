@@ -166,7 +166,7 @@ class PreparedFrame:
         return flagged
 
     def _fill_amplifier(self, number: int, first: int, last: int, planes: Planes) -> int:
-        """Write rows `first` to `last` of the detector, as far as the amplifier covers them; else the same."""
+        """As `_fill_amplifiers`, the columns of one amplifier, whose rows these are."""
         # LLVM takes a twentieth of a second to load, and most commands never need it.
         from ccdflow.recipes.calibrate_kernels import electrons, electrons_of_integers
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ccdflow import options
+from ccdflow import __version__, options
 from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
 from ccdflow.options import (
     Camera,
@@ -67,8 +67,6 @@ def _expected() -> tuple[type[Exception], ...]:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from ccdflow import __version__
-
         typer.echo(f"ccdflow {__version__}")
         raise typer.Exit
 
