@@ -5,8 +5,8 @@ asked for, a few before and a few after at a time, until the rule has accepted e
 What `ccdflow.cascade.associate.fitting` says of all rows of the table, it says of these.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from itertools import product as combinations
@@ -16,12 +16,12 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy.orm import Session
 
 from ccdflow.archive import candidatesql as sql
-from ccdflow.archive.candidatesql import COLUMNS, FRAME_COLUMNS, PLACE, End, Shape, Shelf
-from ccdflow.archive.frames import batches, read_value
+from ccdflow.archive.candidatesql import COLUMNS, PLACE, End, Shape, Shelf
+from ccdflow.archive.frames import batches
 from ccdflow.cascade.associate import SECONDS_PER_DAY, Candidate, Match, Rule, fitting
 from ccdflow.cascade.dates import canonical
 from ccdflow.cascade.jobs import Group
-from ccdflow.cascade.records import EPOCH, VALIDITY, FrameRecord, Value, seconds
+from ccdflow.cascade.records import EPOCH, FrameRecord, Value, seconds
 
 _FIRST, _GROWTH, _MOST = 4, 4, 1024  # rows read at once, before and after, in each place
 _ENDS = 100  # read by one statement; SQLite takes 500 selects
@@ -70,23 +70,14 @@ def frame_candidates(
 ) -> list[Match[Group]]:
     """The best `count` frames of a class, each as a group of its own, with all its keywords."""
     shelf = sql.OTHER_FRAMES if frame_class in ("science", "unclassified") else sql.CALIBRATIONS
-    search = _Search(session, shelf, frame_class, reference, _names(rules), _group)
-    found = _best(search, rules, count)
-    kept = _keywords(session, shelf, [_id(match.candidate) for match in found], None)
-    return [Match(_with_keywords(match.candidate, kept), match.level) for match in found]
+    return _best(_Search(session, shelf, frame_class, reference, _group), rules, count)
 
 
 def master_candidates(
     session: Session, category: str, rules: Sequence[Rule], reference: Candidate, count: int
 ) -> list[Match[Master]]:
-    """The best `count` products of a category, with those keywords that the rules look at."""
-    return _best(_Search(session, sql.PRODUCTS, category, reference, _names(rules), _master), rules, count)
-
-
-def _names(rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Keywords that the rules look at and that are no columns."""
-    named = {name for rule in rules for name in (*rule.match, *rule.equal, *rule.tolerance, *rule.ratio)}
-    return tuple(sorted((named | {*VALIDITY}) - {*COLUMNS, *FRAME_COLUMNS}))
+    """The best `count` products of a category, each with the keywords of the first frame that it was made from."""
+    return _best(_Search(session, sql.PRODUCTS, category, reference, _master), rules, count)
 
 
 def _group(row: dict[str, Any], keywords: Mapping[str, Value]) -> Group:
@@ -97,29 +88,13 @@ def _master(row: dict[str, Any], keywords: Mapping[str, Value]) -> Master:
     return Master(keywords=keywords, **row)
 
 
-def _with_keywords(group: Group, kept: Mapping[int, Mapping[str, Value]]) -> Group:
-    (frame,) = group.frames
-    return Group((replace(frame, keywords=kept.get(frame.id, {})),))
-
-
 def _id(candidate: Group | Master) -> int:
     return candidate.id if isinstance(candidate, Master) else candidate.frames[0].id
-
-
-def _keywords(
-    session: Session, shelf: Shelf, keys: Sequence[Any], names: Sequence[str] | None
-) -> dict[Any, dict[str, Value]]:
-    kept: dict[Any, dict[str, Value]] = {}
-    if keys and (names is None or names):
-        for key, name, value, number in sql.keywords(session, shelf, keys, names):
-            kept.setdefault(key, {})[name] = read_value(value, number)
-    return kept
 
 
 def _best(search: "_Search[C]", rules: Sequence[Rule], count: int) -> list[Match[C]]:
     """As `fitting` gives them: by rule in order, then by distance in time."""
     found: dict[int, Match[C]] = {}
-    sql.prepare(search.session, search.shelf)
     for rule in rules:
         for match in search.fitting(rule):
             found.setdefault(_id(match.candidate), match)
@@ -130,13 +105,12 @@ def _best(search: "_Search[C]", rules: Sequence[Rule], count: int) -> list[Match
 
 @dataclass(frozen=True)
 class _Search(Generic[C]):
-    """One search on a shelf: for which frame, among what, by which keywords."""
+    """One search on a shelf: for which frame, and among what."""
 
     session: Session
     shelf: Shelf
     kind: str
     reference: Candidate
-    names: tuple[str, ...]
     make: Make[C]
 
     def fitting(self, rule: Rule) -> Iterator[Match[C]]:
@@ -174,11 +148,12 @@ class _Search(Generic[C]):
         for some in batches(ends, _ENDS):
             rows = sql.page(self.session, self.shelf, asked.shape, given, some, size)
             read: dict[int, list[dict[str, Any]]] = {number: [] for number in range(len(some))}
-            for number, *columns in rows:
-                read[number].append(dict(zip(self.shelf.columns, columns, strict=True)))
+            for number, keywords, columns in rows:
+                row = dict(zip(self.shelf.columns, columns, strict=True))
+                read[number].append(row)
+                found.append(self.make(row, keywords))
             for number, end in enumerate(some):
                 self._advance(end, read[number], size)
-            found += self._made([row for of_end in read.values() for row in of_end])
         return found
 
     def _advance(self, end: End, rows: Sequence[dict[str, Any]], size: int) -> None:
@@ -187,10 +162,6 @@ class _Search(Generic[C]):
             end.obsdate, end.id = (min if end.earlier else max)((row["obsdate"], row["id"]) for row in rows)
             away = seconds(end.obsdate) - self.reference.time
             end.distance = -away if end.earlier else away
-
-    def _made(self, rows: Sequence[dict[str, Any]]) -> list[C]:
-        kept = _keywords(self.session, self.shelf, [row[self.shelf.key] for row in rows], self.names)
-        return [self.make(row, kept.get(row[self.shelf.key], {})) for row in rows]
 
 
 class _Asked:

@@ -4,26 +4,22 @@ They are handed to the drivers as they are, since a search has a millisecond.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from ccdflow.archive.frames import read_value
 from ccdflow.archive.models import CALIBRATION, MADE
+from ccdflow.cascade.records import Value
 
 PLACE = ("telescope", "camera", "instrument")
 COLUMNS = ("id", *PLACE, "filter", "object", "exptime", "obsdate", "night")
 FRAME_COLUMNS = ("class", "iobs", "nobs", "sha256", "path")
 
 _LAST_ID = 2**63 - 1
-# PostgreSQL otherwise sorts what an index has in order, and plans for longer than it reads.
-_PLANS = ("enable_sort", "enable_incremental_sort", "enable_bitmapscan", "enable_seqscan")
-_POSTGRESQL = "SELECT " + ", ".join(
-    [f"set_config('{name}', 'off', true)" for name in _PLANS]
-    + ["set_config('plan_cache_mode', 'force_generic_plan', true)"]
-)
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Shelf:
 
     `kind` is the column that says what they are, `kept` the condition of the indexes, `columns` what is read.
     `indexes` serve searches in a place, in a place by filter, and in a place by night; empty where there is none.
-    `keywords` are read from `source`, where the column `owner` is a candidate's column `key`.
+    `keywords` is where those of the candidate `found` are read.
     """
 
     table: str
@@ -40,9 +36,7 @@ class Shelf:
     kept: str
     columns: tuple[str, ...]
     indexes: tuple[str, str, str]
-    key: str
-    owner: str
-    source: str
+    keywords: str
 
 
 CALIBRATIONS = Shelf(
@@ -51,9 +45,7 @@ CALIBRATIONS = Shelf(
     CALIBRATION,
     (*COLUMNS, *FRAME_COLUMNS),
     ("ix_frame_calibration", "ix_frame_calibration_filter", "ix_frame_calibration_night"),
-    "id",
-    "frame_id",
-    "frame_keyword WHERE true",
+    "frame_keyword AS k WHERE k.frame_id = found.id",
 )
 OTHER_FRAMES = replace(CALIBRATIONS, kept="status = 'registered'", indexes=("", "", ""))
 PRODUCTS = Shelf(
@@ -62,9 +54,8 @@ PRODUCTS = Shelf(
     MADE,
     (*COLUMNS, "job_key", "path"),
     ("ix_product_made", "ix_product_made_filter", "ix_product_made_night"),
-    "job_key",
-    "job_key",
-    "job_input JOIN frame_keyword USING (frame_id) WHERE role = 'main' AND position = 0",
+    "job_input AS i JOIN frame_keyword AS k USING (frame_id) "
+    "WHERE i.job_key = found.job_key AND i.role = 'main' AND i.position = 0",
 )
 
 
@@ -92,34 +83,26 @@ class End:
     done: bool = False
 
 
-def prepare(session: Session, shelf: Shelf) -> None:
-    """Let the transaction use the indexes of the shelf, and nothing else."""
-    if _is_postgresql(session) and all(shelf.indexes):
-        session.connection().exec_driver_sql(_POSTGRESQL)
-
-
 def page(
     session: Session, shelf: Shelf, shape: Shape, values: dict[str, Any], ends: Sequence[End], size: int
-) -> Sequence[Any]:
-    """The next `size` rows at each end: the end's number, then the columns of the shelf."""
+) -> Iterator[tuple[int, dict[str, Value], Sequence[Any]]]:
+    """The next `size` rows at each end: the end's number, keywords, and the columns of the shelf."""
     if _is_postgresql(session):
         statement = _page_of_json(shelf, shape, size)
         values = values | _listed(shape.columns, ends)
     else:
         statement = _page_of_selects(shelf, shape, size, tuple(end.earlier for end in ends))
         values = values | _numbered(shape.columns, ends)
-    return session.connection().exec_driver_sql(statement, values).all()
+    for number, keywords, *columns in session.connection().exec_driver_sql(statement, values):
+        yield number, _read(keywords), columns
 
 
-def keywords(
-    session: Session, shelf: Shelf, keys: Sequence[Any], names: Sequence[str] | None
-) -> Sequence[Any]:
-    """Owner, name, value and number of keywords; of all where `names` is None."""
-    given = {"keys": list(keys)} | ({} if names is None else {"names": list(names)})
-    postgresql = _is_postgresql(session)
-    values: dict[str, Any] = given if postgresql else {name: json.dumps(one) for name, one in given.items()}
-    statement = _keywords(shelf, names is not None, postgresql)
-    return session.connection().exec_driver_sql(statement, values).all()
+def _read(keywords: str | None) -> dict[str, Value]:
+    found: Mapping[str, tuple[str, float | str | None]] = json.loads(keywords or "{}")
+    return {
+        name: read_value(value, None if number is None else float(number))
+        for name, (value, number) in found.items()
+    }
 
 
 def all_places(session: Session, shelf: Shelf, kind: str) -> list[tuple[str, ...]]:
@@ -170,9 +153,14 @@ def _page_of_selects(shelf: Shelf, shape: Shape, size: int, directions: tuple[bo
     for number, earlier in enumerate(directions):
         tests = [*(f"{name} = :{name}{number}" for name in shape.columns), *further]
         rows = _rows(shelf, tests, size, earlier, f"(:obsdate{number}, :id{number})")
-        columns = f"{number} AS asked, {', '.join(shelf.columns)}"
-        selects.append(f"SELECT * FROM (SELECT {columns} FROM {shelf.table} {by} {rows})")
+        found = f"SELECT {', '.join(shelf.columns)} FROM {shelf.table} {by} {rows}"
+        kept = f"SELECT json_group_object(k.name, json_array(k.value, {_DIGITS})) FROM {shelf.keywords}"
+        selects.append(f"SELECT {number}, ({kept}), found.* FROM ({found}) AS found")
     return " UNION ALL ".join(selects)
+
+
+# In JSON SQLite gives numbers with 15 digits.
+_DIGITS = "CASE WHEN k.number IS NOT NULL THEN printf('%!.17g', k.number) END"
 
 
 @lru_cache(512)
@@ -183,8 +171,10 @@ def _page_of_json(shelf: Shelf, shape: Shape, size: int) -> str:
     for side, earlier in (("earlier", True), ("later", False)):
         tests = [*(f"{name} = place.{name}" for name in shape.columns), *further]
         rows = _rows(shelf, tests, size, earlier, "(place.obsdate, place.id)")
+        kept = f"SELECT json_object_agg(k.name, json_build_array(k.value, k.number)) FROM {shelf.keywords}"
         selects.append(
-            f"SELECT place.asked, found.* FROM json_to_recordset(CAST(%({side})s AS json)) AS place({place}) "
+            f"SELECT place.asked, ({kept})::text, found.* "
+            f"FROM json_to_recordset(CAST(%({side})s AS json)) AS place({place}) "
             f"CROSS JOIN LATERAL (SELECT {', '.join(shelf.columns)} FROM {shelf.table} {rows}) AS found"
         )
     return " UNION ALL ".join(selects)
@@ -193,23 +183,6 @@ def _page_of_json(shelf: Shelf, shape: Shape, size: int) -> str:
 def _marked(condition: str, *, postgresql: bool) -> str:
     """A condition with the driver's marks for values."""
     return condition.replace("{", "%(" if postgresql else ":").replace("}", ")s" if postgresql else "")
-
-
-@lru_cache
-def _keywords(shelf: Shelf, named: bool, postgresql: bool) -> str:
-    tests = [(shelf.owner, "keys", "bigint[]" if shelf.key == "id" else "text[]")]
-    tests += [("name", "names", "text[]")] if named else []
-    conditions = [
-        f"{column} = ANY(CAST(%({given})s AS {of}))"
-        if postgresql
-        else f"{column} IN (SELECT value FROM json_each(:{given}))"
-        for column, given, of in tests
-    ]
-    # `value` must say whose it is: json_each has one too.
-    return (
-        f"SELECT {shelf.owner}, frame_keyword.name, frame_keyword.value, frame_keyword.number "
-        f"FROM {shelf.source} AND {' AND '.join(conditions)}"
-    )
 
 
 @lru_cache

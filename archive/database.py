@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -30,6 +30,12 @@ PAUSES = (0.0, 0.1, 0.3, 1.0)
 """Seconds before the next tries; the last counts for all further ones. At first only the connection may be stale."""
 IDLE_S = 60
 """Seconds after which PostgreSQL ends a transaction whose program is stopped or cut off, and holds up the others."""
+
+_BY_INDEX = (
+    *(f"enable_{way}=off" for way in ("sort", "incremental_sort", "bitmapscan", "seqscan")),
+    "plan_cache_mode=force_generic_plan",
+)
+"""PostgreSQL otherwise sorts what an index has in order, and plans a search for longer than it reads."""
 
 _UPGRADE_LOCK = 0x63636466
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
@@ -135,10 +141,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = _checked(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
-        # hide_parameters: a message must not spell out the thousand rows of a statement.
-        self.engine = create_engine(
-            self.url, pool_size=16, max_overflow=48, hide_parameters=True, connect_args=_options(self.url)
-        )
+        self.engine = _engine(self.url)
         if self.sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -146,6 +149,9 @@ class Database:
         # As SQLite does: by default PostgreSQL lets each statement see what was committed before it.
         one_state = {} if self.sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self.engine.execution_options(**one_state)
+        # Its connections are made when the first search asks for one.
+        searcher = self.engine if self.sqlite else _engine(self.url, *_BY_INDEX)
+        self._searcher = searcher.execution_options(**one_state)
         self._turn = threading.Lock() if self.sqlite else nullcontext()
         self._view = threading.local()
 
@@ -155,10 +161,14 @@ class Database:
         if (shared := getattr(self._view, "session", None)) is not None:
             yield shared
             return
-        with _Transaction(self._reader) as session:
+        with _reading(self._reader) as session:
             yield session
-            # With a rollback the driver of PostgreSQL would forget the statements that it has prepared.
-            session.commit()
+
+    @contextmanager
+    def search(self) -> Iterator[Session]:
+        """As `read` outside of a `view`, for statements that indexes answer: PostgreSQL plans each once, by these."""
+        with _reading(self._searcher) as session:
+            yield session
 
     @contextmanager
     def view(self) -> Iterator[None]:
@@ -221,6 +231,15 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        self._searcher.dispose()
+
+
+@contextmanager
+def _reading(engine: Engine) -> Iterator[Session]:
+    with _Transaction(engine) as session:
+        yield session
+        # With a rollback the driver of PostgreSQL would forget the statements that it has prepared.
+        session.commit()
 
 
 def _checked(url: str) -> URL:
@@ -244,13 +263,18 @@ def _checked(url: str) -> URL:
     return found
 
 
-def _options(url: URL) -> dict[str, str]:
-    """What connections to PostgreSQL begin with; what the URL says itself comes later, and so counts."""
-    if url.get_backend_name() == "sqlite":
-        return {}
-    given = url.query.get("options", "")
-    own = f"-c idle_in_transaction_session_timeout={IDLE_S}s"
-    return {"options": " ".join([own, given if isinstance(given, str) else " ".join(given)]).strip()}
+def _engine(url: URL, *settings: str) -> Engine:
+    """An engine; its connections to PostgreSQL begin with these settings.
+
+    What the URL says itself comes later, and so counts. hide_parameters: a message must not spell out the thousand
+    rows of a statement.
+    """
+    found: dict[str, str] = {}
+    if url.get_backend_name() != "sqlite":
+        given = url.query.get("options", "")
+        own = [f"-c {one}" for one in (f"idle_in_transaction_session_timeout={IDLE_S}s", *settings)]
+        found["options"] = " ".join([*own, *([given] if isinstance(given, str) else given)]).strip()
+    return create_engine(url, pool_size=16, max_overflow=48, hide_parameters=True, connect_args=found)
 
 
 def _revision(connection: Connection) -> str | None:

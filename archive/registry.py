@@ -153,7 +153,7 @@ class Registry:
         They are those that `ccdflow.cascade.associate.fitting` gives first for all registered frames of the
         class, found without reading them all.
         """
-        with self.database.read() as session:
+        with self.database.search() as session:
             return candidates.frame_candidates(session, frame_class, rules, reference, count)
 
     def master_candidates(
@@ -163,7 +163,7 @@ class Registry:
 
         A product counts with its own columns, and with the keywords of the first frame that it was made from.
         """
-        with self.database.read() as session:
+        with self.database.search() as session:
             return candidates.master_candidates(session, category, rules, reference, count)
 
     def list_frames(

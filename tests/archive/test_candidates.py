@@ -200,10 +200,17 @@ ASKED = {
 
 
 def test_a_calibration_comes_with_all_its_keywords(registry: Registry) -> None:
-    registry.add_frame(flat(1, 590))
+    given = {
+        "ccd_temperature": -20.0,
+        "gain": 0.1 + 0.2,
+        "tiny": 1e-9 / 3,
+        "open": True,
+        "word": 'it\'s "so" ä',
+    }
+    registry.add_frame(replace(flat(1, 590), keywords=given))
     (found,) = registry.candidates("flat", [NEAREST], Group((record(ASKED),)))
     assert (found.candidate.frames, found.level) == (tuple(registry.frames()), 1)
-    assert found.candidate.frames[0].keywords["number"] == 1
+    assert found.candidate.frames[0].keywords == given
 
 
 def test_of_two_at_equal_distance_the_earlier_counts(registry: Registry) -> None:
