@@ -13,7 +13,7 @@ from itertools import product as combinations
 from math import inf
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from ccdflow.archive import candidatesql as sql
 from ccdflow.archive.candidatesql import COLUMNS, PLACE, End, Shape, Shelf
@@ -66,18 +66,18 @@ Make = Callable[[dict[str, Any], Mapping[str, Value]], C]
 
 
 def frame_candidates(
-    session: Session, frame_class: str, rules: Sequence[Rule], reference: Candidate, count: int
+    connection: Connection, frame_class: str, rules: Sequence[Rule], reference: Candidate, count: int
 ) -> list[Match[Group]]:
     """The best `count` frames of a class, each as a group of its own, with all its keywords."""
     shelf = sql.OTHER_FRAMES if frame_class in ("science", "unclassified") else sql.CALIBRATIONS
-    return _best(_Search(session, shelf, frame_class, reference, _group), rules, count)
+    return _best(_Search(connection, shelf, frame_class, reference, _group), rules, count)
 
 
 def master_candidates(
-    session: Session, category: str, rules: Sequence[Rule], reference: Candidate, count: int
+    connection: Connection, category: str, rules: Sequence[Rule], reference: Candidate, count: int
 ) -> list[Match[Master]]:
     """The best `count` products of a category, each with the keywords of the first frame that it was made from."""
-    return _best(_Search(session, sql.PRODUCTS, category, reference, _master), rules, count)
+    return _best(_Search(connection, sql.PRODUCTS, category, reference, _master), rules, count)
 
 
 def _group(row: dict[str, Any], keywords: Mapping[str, Value]) -> Group:
@@ -107,7 +107,7 @@ def _best(search: "_Search[C]", rules: Sequence[Rule], count: int) -> list[Match
 class _Search(Generic[C]):
     """One search on a shelf: for which frame, and among what."""
 
-    session: Session
+    connection: Connection
     shelf: Shelf
     kind: str
     reference: Candidate
@@ -138,7 +138,7 @@ class _Search(Generic[C]):
         # A microsecond later, so that rounding puts nothing of the past behind the start.
         start = canonical(EPOCH + timedelta(seconds=self.reference.time, microseconds=1))
         directions = (True,) if asked.rule.days[1] <= 0 else (True, False)
-        places = asked.places(lambda: sql.all_places(self.session, self.shelf, self.kind))
+        places = asked.places(lambda: sql.all_places(self.connection, self.shelf, self.kind))
         return [End(place, earlier, start) for place in places for earlier in directions]
 
     def _read(self, asked: "_Asked", ends: Sequence[End], size: int) -> list[C]:
@@ -146,7 +146,7 @@ class _Search(Generic[C]):
         found: list[C] = []
         given = {"kind": self.kind, **asked.values}
         for some in batches(ends, _ENDS):
-            rows = sql.page(self.session, self.shelf, asked.shape, given, some, size)
+            rows = sql.page(self.connection, self.shelf, asked.shape, given, some, size)
             read: dict[int, list[dict[str, Any]]] = {number: [] for number in range(len(some))}
             for number, keywords, columns in rows:
                 row = dict(zip(self.shelf.columns, columns, strict=True))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from ccdflow.archive.frames import read_value
 from ccdflow.archive.models import CALIBRATION, MADE
@@ -84,16 +84,16 @@ class End:
 
 
 def page(
-    session: Session, shelf: Shelf, shape: Shape, values: dict[str, Any], ends: Sequence[End], size: int
+    connection: Connection, shelf: Shelf, shape: Shape, values: dict[str, Any], ends: Sequence[End], size: int
 ) -> Iterator[tuple[int, dict[str, Value], Sequence[Any]]]:
     """The next `size` rows at each end: the end's number, keywords, and the columns of the shelf."""
-    if _is_postgresql(session):
+    if _is_postgresql(connection):
         statement = _page_of_json(shelf, shape, size)
         values = values | _listed(shape.columns, ends)
     else:
         statement = _page_of_selects(shelf, shape, size, tuple(end.earlier for end in ends))
         values = values | _numbered(shape.columns, ends)
-    for number, keywords, *columns in session.connection().exec_driver_sql(statement, values):
+    for number, keywords, *columns in connection.exec_driver_sql(statement, values):
         yield number, _read(keywords), columns
 
 
@@ -105,15 +105,15 @@ def _read(keywords: str | None) -> dict[str, Value]:
     }
 
 
-def all_places(session: Session, shelf: Shelf, kind: str) -> list[tuple[str, ...]]:
+def all_places(connection: Connection, shelf: Shelf, kind: str) -> list[tuple[str, ...]]:
     """Every place of the shelf that holds candidates of a kind."""
-    statement = _all_places(shelf, _is_postgresql(session))
-    rows = session.connection().exec_driver_sql(statement, {"kind": kind})
+    statement = _all_places(shelf, _is_postgresql(connection))
+    rows = connection.exec_driver_sql(statement, {"kind": kind})
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def _is_postgresql(session: Session) -> bool:
-    return session.get_bind().dialect.name == "postgresql"
+def _is_postgresql(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
 
 
 def _numbered(columns: Sequence[str], ends: Sequence[End]) -> dict[str, Any]:

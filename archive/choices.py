@@ -4,8 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, select, update
 
 from ccdflow.archive.database import now
 from ccdflow.archive.frames import BANNED, replacing
@@ -24,7 +23,7 @@ class ChoiceRecord:
     created: str = ""
 
 
-def choose(session: Session, subjects: Collection[str], verdict: Verdict, reason: str) -> None:
+def choose(connection: Connection, subjects: Collection[str], verdict: Verdict, reason: str) -> None:
     """Pin or ban; a frame that is banned is refused from then on, and leaves the sets it is in.
 
     Raises
@@ -33,7 +32,7 @@ def choose(session: Session, subjects: Collection[str], verdict: Verdict, reason
         If a frame is not there, or can't be used anyway.
     """
     frames = [int(one[1:]) for one in subjects if _is_frame(one)]
-    rows = session.execute(select(Frame.id, Frame.status).where(Frame.id.in_(frames)))
+    rows = connection.execute(select(Frame.id, Frame.status).where(Frame.id.in_(frames)))
     found = {frame: status for frame, status in rows}
     for frame in frames:
         if found.get(frame) not in ("registered", "refused"):
@@ -42,34 +41,34 @@ def choose(session: Session, subjects: Collection[str], verdict: Verdict, reason
             )
     moment = now()
     chosen = [{"subject": one, "verdict": verdict, "reason": reason, "created": moment} for one in subjects]
-    session.execute(replacing(session, table(Choice), "verdict", "reason", "created"), chosen)
-    _readmit(session, frames)
+    connection.execute(replacing(connection, table(Choice), "verdict", "reason", "created"), chosen)
+    _readmit(connection, frames)
     if verdict == "banned":
         wanted = update(Frame).where(Frame.id.in_(frames), Frame.status == "registered")
         refused = {"status": "refused", "reason": f"{BANNED}{reason}".rstrip(": "), "ungrouped": True}
-        session.execute(wanted.values(**refused))
+        connection.execute(wanted.values(**refused))
 
 
-def withdraw(session: Session, subjects: Collection[str]) -> int:
+def withdraw(connection: Connection, subjects: Collection[str]) -> int:
     """Take choices back; gives how many there were."""
     gone = delete(Choice).where(Choice.subject.in_(subjects)).returning(Choice.subject)
-    number = len(session.execute(gone).all())
-    _readmit(session, [int(one[1:]) for one in subjects if _is_frame(one)])
+    number = len(connection.execute(gone).all())
+    _readmit(connection, [int(one[1:]) for one in subjects if _is_frame(one)])
     return number
 
 
-def _readmit(session: Session, frames: Collection[int]) -> None:
+def _readmit(connection: Connection, frames: Collection[int]) -> None:
     """Frames that were banned may be used again."""
     banned = update(Frame).where(
         Frame.id.in_(frames), Frame.status == "refused", Frame.reason.startswith(BANNED.rstrip(": "))
     )
-    session.execute(banned.values(status="registered", reason="", ungrouped=True))
+    connection.execute(banned.values(status="registered", reason="", ungrouped=True))
 
 
-def choices(session: Session) -> list[ChoiceRecord]:
+def choices(connection: Connection) -> list[ChoiceRecord]:
     """All choices, in the order in which they were made."""
     columns = [getattr(Choice, name) for name in ChoiceRecord.__annotations__]
-    rows = session.execute(select(*columns).order_by(Choice.created, Choice.subject))
+    rows = connection.execute(select(*columns).order_by(Choice.created, Choice.subject))
     return [ChoiceRecord(*row) for row in rows]
 
 

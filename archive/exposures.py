@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Select,
     and_,
     bindparam,
@@ -25,7 +26,6 @@ from sqlalchemy import (
     text,
     tuple_,
 )
-from sqlalchemy.orm import Session
 
 from ccdflow.archive.frames import read_value
 from ccdflow.archive.models import PLACE, Frame, FrameKeyword, table
@@ -73,7 +73,7 @@ class _Names(NamedTuple):
 
 
 def exposure_page(
-    session: Session,
+    connection: Connection,
     stream: Stream,
     by: tuple[SequenceRules, Collection[str]],
     after: OrderKey | None,
@@ -84,11 +84,11 @@ def exposure_page(
     The same as `ccdflow.cascade.exposures.exposures` makes of the frames' records.
     """
     rules, classes = by
-    names = _names(session if size > FEW else None, rules)
+    names = _names(connection if size > FEW else None, rules)
     values: dict[str, Any] = dict(zip(_STREAM, stream, strict=True))
     if after is not None:
         values |= dict(zip(_AFTER, after, strict=True))
-    found = session.connection().execute(_page(names, after is not None), values | {"size": size})
+    found = connection.execute(_page(names, after is not None), values | {"size": size})
     # Texts and numbers as the driver gives them: a million `Row`s would take as long as the reading.
     rows = found.cursor.fetchall() if found.cursor is not None else []
     found.close()
@@ -109,9 +109,9 @@ class Ungrouped(NamedTuple):
         return [*self.versions, *(key[3] for keys in self.keys.values() for key in keys)]
 
 
-def ungrouped(session: Session) -> Ungrouped:
+def ungrouped(connection: Connection) -> Ungrouped:
     """What no grouping has seen."""
-    found = session.connection().execute(_UNGROUPED)
+    found = connection.execute(_UNGROUPED)
     rows = found.cursor.fetchall() if found.cursor is not None else []
     found.close()
     keys: dict[Stream, list[OrderKey]] = {}
@@ -134,19 +134,19 @@ _OF_STREAM = and_(
 _UNGROUPED = select(*[_FRAME[name] for name in _STREAM], _FRAME.status, *_ORDER).where(text("ungrouped"))
 
 
-def _names(session: Session | None, rules: SequenceRules) -> _Names:
-    """What the rules look at; without a session nobody asks which keywords are absent, which pays for many frames."""
+def _names(connection: Connection | None, rules: SequenceRules) -> _Names:
+    """What the rules look at; without a connection no absent keyword is looked for, which pays for many."""
     same = [name for name in rules.same if name != "exptime"]
     keywords = tuple(name for name in same if _column(name) is None)
     near = tuple(rules.tolerance)
     absent: list[str] = []
-    if session is not None:
-        absent = [name for name in near if _column(name) is None and not _is_known(session, name)]
+    if connection is not None:
+        absent = [name for name in near if _column(name) is None and not _is_known(connection, name)]
     return _Names(tuple(name for name in same if name not in keywords), keywords, near, tuple(absent))
 
 
-def _is_known(session: Session, keyword: str) -> bool:
-    return bool(session.connection().execute(_KNOWN, {"name": keyword}).scalar_one())
+def _is_known(connection: Connection, keyword: str) -> bool:
+    return bool(connection.execute(_KNOWN, {"name": keyword}).scalar_one())
 
 
 _KNOWN = select(exists().where(_KEYWORD.name == bindparam("name")))

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Connection,
     Double,
     Integer,
     Table,
@@ -26,7 +27,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
 from ccdflow.archive.database import now
@@ -105,38 +105,40 @@ _FOUND = text(f"""
 _INSERT = insert(table(Frame)).returning(table(Frame).c.id)
 
 
-def add_frame(session: Session, new: NewFrame, *, moves: bool) -> Registered:
+def add_frame(connection: Connection, new: NewFrame, *, moves: bool) -> Registered:
     """Register a file."""
     if new.path is None or new.sha256 is None:
         raise ValueError(f"a file needs path and sha256, found {new.path!r} and {new.sha256!r}")
-    here, original = _found(session, new)
+    here, original = _found(connection, new)
     if here is not None and here.sha256 is None:
-        return _describe(session, here.id, new, None if original is None else original.id)
+        return _describe(connection, here.id, new, None if original is None else original.id)
     if here is not None and here.sha256 == new.sha256:
-        if here.duplicate_of is not None and moves and _is_gone(session, here.duplicate_of):
-            _take_over(session, here.id, here.duplicate_of)
-            here, _ = _found(session, new)
-        _refresh(session, here.id, new)
+        if here.duplicate_of is not None and moves and _is_gone(connection, here.duplicate_of):
+            _take_over(connection, here.id, here.duplicate_of)
+            here, _ = _found(connection, new)
+        _refresh(connection, here.id, new)
         return Registered(here.id, "known", here.duplicate_of)
     if here is not None:
-        session.execute(update(Frame).where(Frame.id == here.id).values(status="superseded", ungrouped=True))
-        _promote_duplicate(session, here.id)
-        _, original = _found(session, new)
+        connection.execute(
+            update(Frame).where(Frame.id == here.id).values(status="superseded", ungrouped=True)
+        )
+        _promote_duplicate(connection, here.id)
+        _, original = _found(connection, new)
     if original is not None and here is None and moves and not Path(original.path or "").exists():
-        _refresh(session, original.id, new)
+        _refresh(connection, original.id, new)
         return Registered(original.id, "known")
     version = 1 if here is None else here.version + 1
-    made = _insert(session, new, version, None if original is None else original.id)
+    made = _insert(connection, new, version, None if original is None else original.id)
     if here is not None:
-        session.execute(update(Frame).where(Frame.id == here.id).values(superseded_by=made))
+        connection.execute(update(Frame).where(Frame.id == here.id).values(superseded_by=made))
     if original is not None:
         return Registered(made, "duplicate", original.id)
     return Registered(made, "new") if here is None else Registered(made, "version", here.id)
 
 
-def _describe(session: Session, frame: int, new: NewFrame, original: int | None) -> Registered:
+def _describe(connection: Connection, frame: int, new: NewFrame, original: int | None) -> Registered:
     """Fill in a row that another program has inserted; what its header leaves blank stays as the row has it."""
-    before = session.execute(select(table(Frame)).where(Frame.id == frame)).one()._mapping
+    before = connection.execute(select(table(Frame)).where(Frame.id == frame)).one()._mapping
     row = _row(new)
     del row["registered_at"]
     told = {name: value for name, value in row.items() if value not in ("", None)}
@@ -145,80 +147,80 @@ def _describe(session: Session, frame: int, new: NewFrame, original: int | None)
     told |= {"status": row["status"], "reason": row["reason"], "ungrouped": True}
     if original is not None:
         told |= {"status": "duplicate", "duplicate_of": original, "ungrouped": False}
-    session.execute(update(table(Frame)).where(Frame.id == frame).values(told))
-    _keep(session, [(frame, new.keywords)])
+    connection.execute(update(table(Frame)).where(Frame.id == frame).values(told))
+    _keep(connection, [(frame, new.keywords)])
     return Registered(frame, "new" if original is None else "duplicate", original)
 
 
-def pending(session: Session, limit: int, after: int) -> list[tuple[int, str, str]]:
+def pending(connection: Connection, limit: int, after: int) -> list[tuple[int, str, str]]:
     """Id, path and time of rows behind `after` that others have inserted, whose files have not been read yet."""
     columns = select(Frame.id, Frame.path, Frame.registered_at).where(text(PENDING), Frame.id > after)
-    rows = session.execute(columns.order_by(Frame.id).limit(limit))
+    rows = connection.execute(columns.order_by(Frame.id).limit(limit))
     return [(frame, path or "", registered) for frame, path, registered in rows]
 
 
-def refuse(session: Session, frame: int, reason: str) -> None:
+def refuse(connection: Connection, frame: int, reason: str) -> None:
     """Say why a frame can't be used."""
     wanted = update(Frame).where(Frame.id == frame)
-    session.execute(wanted.values(status="refused", reason=reason, ungrouped=True))
+    connection.execute(wanted.values(status="refused", reason=reason, ungrouped=True))
 
 
-def _found(session: Session, new: NewFrame) -> tuple[Any, Any]:
+def _found(connection: Connection, new: NewFrame) -> tuple[Any, Any]:
     """The newest version of the path, and the frame that holds the content; None where there is none.
 
     Duplicates and superseded versions don't hold a content.
     """
-    found = {row.by_path: row for row in session.execute(_FOUND, {"path": new.path, "sha256": new.sha256})}
+    found = {row.by_path: row for row in connection.execute(_FOUND, {"path": new.path, "sha256": new.sha256})}
     return found.get(1), found.get(0)
 
 
-def _promote_duplicate(session: Session, superseded: int) -> None:
+def _promote_duplicate(connection: Connection, superseded: int) -> None:
     """The content of a superseded frame may still stand under another name: that file takes its place."""
     copies = select(Frame.id, Frame.reason).where(
         Frame.duplicate_of == superseded, Frame.status == "duplicate"
     )
-    found = session.execute(copies.order_by(Frame.id)).all()
+    found = connection.execute(copies.order_by(Frame.id)).all()
     if not found:
         return
     first = found[0]
     status = "refused" if first.reason else "registered"
     values = {"status": status, "duplicate_of": None, "ungrouped": True}
-    session.execute(update(Frame).where(Frame.id == first.id).values(**values))
+    connection.execute(update(Frame).where(Frame.id == first.id).values(**values))
     others = [one.id for one in found[1:]]
-    session.execute(update(Frame).where(Frame.id.in_(others)).values(duplicate_of=first.id))
+    connection.execute(update(Frame).where(Frame.id.in_(others)).values(duplicate_of=first.id))
 
 
-def _is_gone(session: Session, frame: int) -> bool:
-    path = session.execute(select(Frame.path).where(Frame.id == frame)).scalar_one()
+def _is_gone(connection: Connection, frame: int) -> bool:
+    path = connection.execute(select(Frame.path).where(Frame.id == frame)).scalar_one()
     return path is not None and not Path(path).exists()
 
 
-def _take_over(session: Session, duplicate: int, original: int) -> None:
+def _take_over(connection: Connection, duplicate: int, original: int) -> None:
     """Let a duplicate stand for its content, since the file of the original is gone."""
     gone = {"status": "superseded", "superseded_by": duplicate, "ungrouped": True}
-    session.execute(update(Frame).where(Frame.id == original).values(**gone))
-    reason = session.execute(select(Frame.reason).where(Frame.id == duplicate)).scalar_one()
+    connection.execute(update(Frame).where(Frame.id == original).values(**gone))
+    reason = connection.execute(select(Frame.reason).where(Frame.id == duplicate)).scalar_one()
     here = {"status": "refused" if reason else "registered", "duplicate_of": None, "ungrouped": True}
-    session.execute(update(Frame).where(Frame.id == duplicate).values(**here))
+    connection.execute(update(Frame).where(Frame.id == duplicate).values(**here))
     others = update(Frame).where(Frame.duplicate_of == original, Frame.id != duplicate)
-    session.execute(others.values(duplicate_of=duplicate))
+    connection.execute(others.values(duplicate_of=duplicate))
 
 
-def _insert(session: Session, new: NewFrame, version: int, duplicate_of: int | None) -> int:
+def _insert(connection: Connection, new: NewFrame, version: int, duplicate_of: int | None) -> int:
     row = _row(new) | {"version": version, "duplicate_of": duplicate_of}
     if duplicate_of is not None:
         row |= {"status": "duplicate", "ungrouped": False}
-    made = session.execute(_INSERT, row).scalar_one()
-    _keep(session, [(made, new.keywords)])
+    made = connection.execute(_INSERT, row).scalar_one()
+    _keep(connection, [(made, new.keywords)])
     return int(made)
 
 
-def _refresh(session: Session, frame: int, new: NewFrame) -> None:
+def _refresh(connection: Connection, frame: int, new: NewFrame) -> None:
     """Take over what is now said of a known frame: its place, its time on disk, what its header means."""
     row = _row(new)
     status = row.pop("status")
     del row["registered_at"]
-    before = session.execute(select(table(Frame)).where(Frame.id == frame)).one()._mapping
+    before = connection.execute(select(table(Frame)).where(Frame.id == frame)).one()._mapping
     if before["status"] == "refused" and before["reason"].startswith(BANNED.rstrip(": ")):
         del row["reason"]
     elif before["status"] != "duplicate":
@@ -228,14 +230,14 @@ def _refresh(session: Session, frame: int, new: NewFrame) -> None:
     if regroup and before["status"] != "duplicate":
         changed["ungrouped"] = True
     if changed:
-        session.execute(update(table(Frame)).where(Frame.id == frame).values(changed))
-    _keep(session, [(frame, _unknown_keywords(session, frame, new.keywords))])
+        connection.execute(update(table(Frame)).where(Frame.id == frame).values(changed))
+    _keep(connection, [(frame, _unknown_keywords(connection, frame, new.keywords))])
 
 
-def _unknown_keywords(session: Session, frame: int, keywords: Mapping[str, Value]) -> dict[str, Value]:
+def _unknown_keywords(connection: Connection, frame: int, keywords: Mapping[str, Value]) -> dict[str, Value]:
     """Those keywords of a frame that are not known, or not with these values."""
     columns = select(FrameKeyword.name, FrameKeyword.value, FrameKeyword.number)
-    rows = session.execute(columns.where(FrameKeyword.frame_id == frame))
+    rows = connection.execute(columns.where(FrameKeyword.frame_id == frame))
     known = {name: (value, number) for name, value, number in rows}
     return {name: value for name, value in keywords.items() if known.get(name) != write_value(value)}
 
@@ -264,18 +266,18 @@ def _clean(value: _T) -> _T | str | None:
     return value
 
 
-def ignoring(session: Session, into: Table) -> Any:
+def ignoring(connection: Connection, into: Table) -> Any:
     """An insert that passes over rows that are there already."""
-    return _ignoring(_dialect(session), into)
+    return _ignoring(_dialect(connection), into)
 
 
-def replacing(session: Session, into: Table, *columns: str) -> Any:
+def replacing(connection: Connection, into: Table, *columns: str) -> Any:
     """An insert that replaces `columns` of rows that are there already (those with the same primary key)."""
-    return _replacing(_dialect(session), into, columns)
+    return _replacing(_dialect(connection), into, columns)
 
 
-def _dialect(session: Session) -> str:
-    return session.get_bind().dialect.name
+def _dialect(connection: Connection) -> str:
+    return connection.dialect.name
 
 
 # Remembered, since making a statement takes longer than running it.
@@ -316,16 +318,16 @@ def _bare(of: TypeEngine[Any]) -> TypeEngine[Any]:
     return Double() if isinstance(of, Double) else Text()
 
 
-def _keep(session: Session, frames: Iterable[tuple[int, Mapping[str, Value]]]) -> None:
+def _keep(connection: Connection, frames: Iterable[tuple[int, Mapping[str, Value]]]) -> None:
     rows = [row for frame, keywords in frames for row in _keyword_rows(frame, keywords)]
     if not rows:
         return
-    if _dialect(session) != "postgresql":
-        session.execute(replacing(session, table(FrameKeyword), "value", "number"), rows)
+    if _dialect(connection) != "postgresql":
+        connection.execute(replacing(connection, table(FrameKeyword), "value", "number"), rows)
         return
     # One statement may not name a row twice.
     single = list({(row["frame_id"], row["name"]): row for row in rows}.values())
-    session.execute(_replacing_json(table(FrameKeyword), tuple(rows[0])), {"rows": json.dumps(single)})
+    connection.execute(_replacing_json(table(FrameKeyword), tuple(rows[0])), {"rows": json.dumps(single)})
 
 
 @lru_cache
@@ -362,7 +364,7 @@ def read_value(written: str, number: float | None) -> Value:
         return number
 
 
-def add_catalogue(session: Session, rows: Sequence[NewFrame]) -> int:
+def add_catalogue(connection: Connection, rows: Sequence[NewFrame]) -> int:
     """Register rows without files; those that are there already are passed over. Gives how many were new."""
     frame = table(Frame)
     wanted = [_row(one) | {"path": None, "version": 1} for one in rows]
@@ -372,12 +374,14 @@ def add_catalogue(session: Session, rows: Sequence[NewFrame]) -> int:
         _identity(row): (row, one.keywords) for row, one in reversed(list(zip(wanted, rows, strict=True)))
     }
     unique = [row for row, _ in reversed(by_identity.values())]
-    if _dialect(session) == "postgresql":
+    if _dialect(connection) == "postgresql":
         statement = _from_json(frame, tuple(unique[0])).on_conflict_do_nothing()
-        made = session.execute(statement.returning(frame.c.id, *identity), {"rows": json.dumps(unique)}).all()
+        made = connection.execute(
+            statement.returning(frame.c.id, *identity), {"rows": json.dumps(unique)}
+        ).all()
     else:
-        made = session.execute(ignoring(session, frame).returning(frame.c.id, *identity), unique).all()
-    _keep(session, ((one[0], by_identity[_key(one[1:])][1]) for one in made))
+        made = connection.execute(ignoring(connection, frame).returning(frame.c.id, *identity), unique).all()
+    _keep(connection, ((one[0], by_identity[_key(one[1:])][1]) for one in made))
     return len(made)
 
 
@@ -396,14 +400,14 @@ def batches(rows: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield batch
 
 
-def known_file(session: Session, path: str, size: int, changed_ns: int) -> int | None:
+def known_file(connection: Connection, path: str, size: int, changed_ns: int) -> int | None:
     """The frame of a file that has not been touched, told by size and time alone."""
     wanted = Frame.path == path, Frame.size == size, Frame.changed_ns == changed_ns, text(CURRENT)
-    return session.execute(select(Frame.id).where(*wanted)).scalar_one_or_none()
+    return connection.execute(select(Frame.id).where(*wanted)).scalar_one_or_none()
 
 
-def files(session: Session) -> list[tuple[str, int, int]]:
+def files(connection: Connection) -> list[tuple[str, int, int]]:
     """Path, size and time of the newest version of each file."""
     columns = select(Frame.path, Frame.size, Frame.changed_ns).order_by(Frame.path)
-    rows = session.execute(columns.where(Frame.path.is_not(None), Frame.status != "superseded"))
+    rows = connection.execute(columns.where(Frame.path.is_not(None), Frame.status != "superseded"))
     return [(path or "", size or 0, changed_ns or 0) for path, size, changed_ns in rows]

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccdflow.archive.database import now
@@ -137,7 +136,7 @@ class JobFilter:
     from_night: str | None = None
 
 
-def plan_jobs(session: Session, jobs: Sequence[PlannedJob]) -> int:
+def plan_jobs(connection: Connection, jobs: Sequence[PlannedJob]) -> int:
     """Write jobs with their inputs and the products that they will make; gives how many were new.
 
     Of a job that is known, nothing changes but the reason why it is incomplete.
@@ -146,16 +145,16 @@ def plan_jobs(session: Session, jobs: Sequence[PlannedJob]) -> int:
     for some in batches(jobs, 500):
         rows = {job.key: _job_row(job) for job in some}
         job_table = table(Job)
-        statement = ignoring(session, job_table).returning(job_table.c.key)
-        made |= set(session.execute(statement, list(rows.values())).scalars())
-        _write_inputs(session, [job for job in some if job.key in made])
-        _write_outputs(session, some)
+        statement = ignoring(connection, job_table).returning(job_table.c.key)
+        made |= set(connection.execute(statement, list(rows.values())).scalars())
+        _write_inputs(connection, [job for job in some if job.key in made])
+        _write_outputs(connection, some)
         for job in some:
             if job.state == "incomplete" and job.key not in made:
                 known = update(Job).where(
                     Job.key == job.key, Job.state == "incomplete", Job.reason != job.reason
                 )
-                session.execute(known.values(reason=job.reason))
+                connection.execute(known.values(reason=job.reason))
     return len(made)
 
 
@@ -176,7 +175,7 @@ def _job_row(job: PlannedJob) -> dict[str, Any]:
     return {name: getattr(job, name) for name in same} | {"planned_at": now()}
 
 
-def _write_inputs(session: Session, jobs: Sequence[PlannedJob]) -> None:
+def _write_inputs(connection: Connection, jobs: Sequence[PlannedJob]) -> None:
     rows = []
     for job in jobs:
         positions: dict[str, int] = {}
@@ -185,10 +184,10 @@ def _write_inputs(session: Session, jobs: Sequence[PlannedJob]) -> None:
             row = {"job_key": job.key, "role": one.role, "position": position, "identity": one.identity}
             rows.append(row | {"frame_id": one.frame, "parent_job_key": one.job, "level": one.level})
     if rows:
-        session.execute(ignoring(session, table(JobInput)), rows)
+        connection.execute(ignoring(connection, table(JobInput)), rows)
 
 
-def _write_outputs(session: Session, jobs: Sequence[PlannedJob]) -> None:
+def _write_outputs(connection: Connection, jobs: Sequence[PlannedJob]) -> None:
     rows = [
         {name: getattr(job, name) for name in (*_PLACE, "exptime", "obsdate")}
         | {"job_key": job.key, "category": category, "path": path, "state": "planned"}
@@ -198,11 +197,11 @@ def _write_outputs(session: Session, jobs: Sequence[PlannedJob]) -> None:
     ]
     # A job that is done has what it made: an output that it left out must not come back as planned.
     done = set(
-        session.execute(select(Job.key).where(Job.state == "done", Job.key.in_(_keys(rows)))).scalars()
+        connection.execute(select(Job.key).where(Job.state == "done", Job.key.in_(_keys(rows)))).scalars()
     )
     rows = [row for row in rows if row["job_key"] not in done]
     if rows:
-        session.execute(ignoring(session, table(Product)), rows)
+        connection.execute(ignoring(connection, table(Product)), rows)
 
 
 def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -214,39 +213,38 @@ def clock() -> float:
     return time.time()
 
 
-def drop_incomplete(session: Session, keep: Collection[str], places: Collection[tuple[str, str, str]]) -> int:
+def drop_incomplete(
+    connection: Connection, keep: Collection[str], places: Collection[tuple[str, str, str]]
+) -> int:
     """Delete the incomplete jobs of these steps, nights and cameras but for those to keep; gives how many."""
     wanted = select(Job.key, Job.step, Job.night, Job.camera).where(Job.state == "incomplete")
-    stale = [row.key for row in session.execute(wanted) if (row.step, row.night, row.camera) in places]
+    stale = [row.key for row in connection.execute(wanted) if (row.step, row.night, row.camera) in places]
     stale = sorted(set(stale) - set(keep))
     for some in batches(stale, _MANY):
         for model, column in ((JobInput, JobInput.job_key), (Product, Product.job_key), (Job, Job.key)):
-            session.execute(table(model).delete().where(column.in_(some)))
+            connection.execute(table(model).delete().where(column.in_(some)))
     return len(stale)
 
 
-def repoint(session: Session, frames: Mapping[str, Sequence[int]]) -> None:
+def repoint(connection: Connection, frames: Mapping[str, Sequence[int]]) -> None:
     """Change the ids of the raw frames that jobs take as main inputs."""
     for key, ids in frames.items():
         for position, frame in enumerate(ids):
             one = JobInput.job_key == key, JobInput.role == "main", JobInput.position == position
-            session.execute(
-                update(JobInput)
-                .where(*one)
-                .values(frame_id=frame)
-                .execution_options(synchronize_session=False)
-            )
+            connection.execute(update(JobInput).where(*one).values(frame_id=frame))
 
 
-def claim(session: Session, key: str, owner: str, lease: float) -> Claim | None:
+def claim(connection: Connection, key: str, owner: str, lease: float) -> Claim | None:
     """Take a job that waits, has failed, or whose owner is silent for longer than `lease` seconds or dead."""
-    row = _taken(session, key, owner, lease, ("attempts",))
+    row = _taken(connection, key, owner, lease, ("attempts",))
     return None if row is None else Claim(key, owner, row[0])
 
 
-def _taken(session: Session, key: str, owner: str, lease: float, columns: tuple[str, ...]) -> Any | None:
+def _taken(
+    connection: Connection, key: str, owner: str, lease: float, columns: tuple[str, ...]
+) -> Any | None:
     """Columns of a job that was claimed; None where it can't be."""
-    connection, moment = session.connection(), clock()
+    moment = clock()
     given = {"its_key": key, "taker": owner, "beat": moment, "at": now(), "silent": moment - lease}
     row = connection.execute(_taking(columns), given).one_or_none()
     if row is None:
@@ -279,13 +277,13 @@ def _taking(columns: tuple[str, ...], *, dead: bool = False) -> ReturningUpdate[
     return taken.returning(*(_JOB[name] for name in columns))
 
 
-def begin(session: Session, key: str, owner: str, lease: float) -> Begun | None:
+def begin(connection: Connection, key: str, owner: str, lease: float) -> Begun | None:
     """Claim a job, and read what its worker has to know; None where it is done, can't be done, or is being done.
 
     Who begins a job that it holds has not heard the answer to its first claim: that is the same attempt.
     """
-    connection, given = session.connection(), {"its_key": key}
-    row = _taken(session, key, owner, lease, _NAMES)
+    given = {"its_key": key}
+    row = _taken(connection, key, owner, lease, _NAMES)
     if row is None:
         row = connection.execute(_HELD, given | {"taker": owner}).one_or_none()
     if row is None:
@@ -293,7 +291,7 @@ def begin(session: Session, key: str, owner: str, lease: float) -> Begun | None:
     inputs = tuple(InputRecord(*one) for one in connection.execute(_INPUTS_OF, given))
     job = JobRecord(*[*row, inputs])
     outputs = tuple((one[0], one[1]) for one in connection.execute(_OUTPUTS_OF, given))
-    return Begun(job, tuple(_frames_behind(session, job)), outputs)
+    return Begun(job, tuple(_frames_behind(connection, job)), outputs)
 
 
 _NAMES = tuple(name for name in JobRecord.__annotations__ if name != "inputs")
@@ -312,12 +310,12 @@ _OUTPUTS_OF = (
 )
 
 
-def whereabouts(session: Session, keys: Collection[str], lease: float) -> dict[str, Whereabouts]:
+def whereabouts(connection: Connection, keys: Collection[str], lease: float) -> dict[str, Whereabouts]:
     """What these jobs are to a worker that might claim them."""
     found: dict[str, Whereabouts] = {}
     for some in batches(sorted(set(keys)), _MANY):
         columns = select(Job.key, Job.state, Job.owner, Job.heartbeat).where(Job.key.in_(some))
-        for key, state, owner, heartbeat in session.execute(columns):
+        for key, state, owner, heartbeat in connection.execute(columns):
             if state == "running":
                 silent = (heartbeat or 0.0) < clock() - lease or is_dead(owner)
                 found[key] = "free" if silent else "elsewhere"
@@ -329,29 +327,29 @@ def whereabouts(session: Session, keys: Collection[str], lease: float) -> dict[s
 _OVER: Mapping[str, Whereabouts] = {"planned": "free", "done": "done"}
 
 
-def holds(session: Session, key: str, owner: str) -> bool:
+def holds(connection: Connection, key: str, owner: str) -> bool:
     """Whether a job is in the hands of an owner."""
-    return session.connection().execute(_HELD, {"its_key": key, "taker": owner}).first() is not None
+    return connection.execute(_HELD, {"its_key": key, "taker": owner}).first() is not None
 
 
-def beat(session: Session, held: Collection[tuple[str, str]]) -> None:
+def beat(connection: Connection, held: Collection[tuple[str, str]]) -> None:
     """Tell that owners still work on jobs; `held` are pairs of key and owner."""
     moment = clock()
     for key, owner in held:
-        set_state(session, key, owner, {"heartbeat": moment})
+        set_state(connection, key, owner, {"heartbeat": moment})
 
 
-def set_state(session: Session, key: str, owner: str, values: Mapping[str, Any]) -> bool:
+def set_state(connection: Connection, key: str, owner: str, values: Mapping[str, Any]) -> bool:
     """Change a job that `owner` holds; False where it does not hold it."""
-    return held_job(session, key, owner, values, ("key",)) is not None
+    return held_job(connection, key, owner, values, ("key",)) is not None
 
 
 def held_job(
-    session: Session, key: str, owner: str, values: Mapping[str, Any], columns: tuple[str, ...]
+    connection: Connection, key: str, owner: str, values: Mapping[str, Any], columns: tuple[str, ...]
 ) -> Any | None:
     """Change a job that `owner` holds, and give some of its columns; None where it does not hold it."""
     given = {"its_key": key, "holder": owner, **values}
-    return session.connection().execute(_changing(tuple(values), columns), given).one_or_none()
+    return connection.execute(_changing(tuple(values), columns), given).one_or_none()
 
 
 @lru_cache
@@ -362,12 +360,12 @@ def _changing(names: tuple[str, ...], columns: tuple[str, ...]) -> ReturningUpda
     return table(Job).update().where(*held).values(values).returning(*(_JOB[name] for name in columns))
 
 
-def sweep(session: Session, lease: float) -> list[str]:
+def sweep(connection: Connection, lease: float) -> list[str]:
     """Give back the jobs of dead and silent owners; gives their keys."""
     running = select(Job.key, Job.owner, Job.heartbeat).where(Job.state == "running")
     silent = clock() - lease
     freed: list[str] = []
-    for key, owner, heartbeat in session.execute(running).all():
+    for key, owner, heartbeat in connection.execute(running).all():
         if (heartbeat or 0.0) < silent or is_dead(owner):
             reason = f"its worker {owner} gave no sign of life"
             held = and_(
@@ -376,11 +374,11 @@ def sweep(session: Session, lease: float) -> list[str]:
             given = (
                 update(Job).where(held).values(state="planned", owner="", reason=reason).returning(Job.key)
             )
-            freed += session.execute(given.execution_options(synchronize_session=False)).scalars()
+            freed += connection.execute(given).scalars()
     return freed
 
 
-def jobs(session: Session, wanted: JobFilter) -> list[JobRecord]:
+def jobs(connection: Connection, wanted: JobFilter) -> list[JobRecord]:
     """The jobs that `wanted` selects, in the order in which they were planned."""
     tests: list[ColumnElement[bool]] = []
     if wanted.states is not None:
@@ -396,54 +394,54 @@ def jobs(session: Session, wanted: JobFilter) -> list[JobRecord]:
         both = and_(Job.telescope == telescope, Job.camera == camera)
         tests.append(or_(Job.camera == wanted.camera, both))
     if wanted.keys is None:
-        return sorted(_read(session, tests), key=lambda one: (one.planned_at, one.key))
+        return sorted(_read(connection, tests), key=lambda one: (one.planned_at, one.key))
     found = [
         one
         for some in batches(sorted(set(wanted.keys)), _MANY)
-        for one in _read(session, [*tests, Job.key.in_(some)])
+        for one in _read(connection, [*tests, Job.key.in_(some)])
     ]
     return sorted(found, key=lambda one: (one.planned_at, one.key))
 
 
-def _read(session: Session, tests: Sequence[ColumnElement[bool]]) -> list[JobRecord]:
-    inputs = _inputs(session, tests)
-    rows = session.execute(select(*_COLUMNS).where(*tests))
+def _read(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> list[JobRecord]:
+    inputs = _inputs(connection, tests)
+    rows = connection.execute(select(*_COLUMNS).where(*tests))
     return [JobRecord(*[*row, tuple(inputs.get(row[0], ()))]) for row in rows]
 
 
-def _inputs(session: Session, tests: Sequence[ColumnElement[bool]]) -> dict[str, list[InputRecord]]:
+def _inputs(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> dict[str, list[InputRecord]]:
     """Inputs of the jobs that pass the tests, by key; the main ones first."""
     inputs: dict[str, list[InputRecord]] = {}
     of = select(Job.key).where(*tests)
     columns = (JobInput.role, JobInput.identity, JobInput.frame_id, JobInput.parent_job_key, JobInput.level)
     order = case((JobInput.role == "main", 0), else_=1), JobInput.role, JobInput.position
     statement = select(JobInput.job_key, *columns).where(JobInput.job_key.in_(of)).order_by(*order)
-    for row in session.execute(statement):
+    for row in connection.execute(statement):
         inputs.setdefault(row[0], []).append(InputRecord(*row[1:]))
     return inputs
 
 
-def keys_like(session: Session, prefix: str, limit: int) -> list[str]:
+def keys_like(connection: Connection, prefix: str, limit: int) -> list[str]:
     """Keys that begin with `prefix`."""
     behind = prefix + "g"  # the digits of a key end with f
     found = select(Job.key).where(Job.key >= prefix, Job.key < behind).order_by(Job.key)
-    return list(session.execute(found.limit(limit)).scalars())
+    return list(connection.execute(found.limit(limit)).scalars())
 
 
-def done_keys(session: Session, from_night: str | None = None) -> set[str]:
+def done_keys(connection: Connection, from_night: str | None = None) -> set[str]:
     """Keys of the jobs that are done, of all nights or from one on."""
     wanted = select(Job.key).where(Job.state == "done")
     if from_night is not None:
         wanted = wanted.where(since_night(from_night))
-    return set(session.execute(wanted).scalars())
+    return set(connection.execute(wanted).scalars())
 
 
-def try_again(session: Session, keys: Collection[str]) -> list[str]:
+def try_again(connection: Connection, keys: Collection[str]) -> list[str]:
     """Let jobs that have failed be tried again as if they never had been; gives their keys."""
     found: list[str] = []
     for some in batches(sorted(keys), _MANY):
         wanted = update(Job).where(Job.key.in_(some), Job.state == "failed").returning(Job.key)
-        found += session.execute(
+        found += connection.execute(
             wanted.values(state="planned", attempts=0, owner="", heartbeat=None)
         ).scalars()
     return found
@@ -454,25 +452,27 @@ def since_night(night: str) -> ColumnElement[bool]:
     return or_(Job.night >= night, Job.night == "")
 
 
-def done_among(session: Session, keys: Collection[str]) -> set[str]:
+def done_among(connection: Connection, keys: Collection[str]) -> set[str]:
     """Those of the keys whose jobs are done."""
     found: set[str] = set()
     for some in batches(keys, _MANY):
-        found |= set(session.execute(select(Job.key).where(Job.key.in_(some), Job.state == "done")).scalars())
+        found |= set(
+            connection.execute(select(Job.key).where(Job.key.in_(some), Job.state == "done")).scalars()
+        )
     return found
 
 
-def count_states(session: Session, keys: Collection[str]) -> dict[str, int]:
+def count_states(connection: Connection, keys: Collection[str]) -> dict[str, int]:
     """How many of these jobs are in each state."""
     counts: dict[str, int] = {}
     for some in batches(keys, _MANY):
         statement = select(Job.state, func.count()).where(Job.key.in_(some)).group_by(Job.state)
-        for state, number in session.execute(statement):
+        for state, number in connection.execute(statement):
             counts[state] = counts.get(state, 0) + number
     return counts
 
 
-def lineage(session: Session, keys: Collection[str], *, up: bool) -> list[JobRecord]:
+def lineage(connection: Connection, keys: Collection[str], *, up: bool) -> list[JobRecord]:
     """The jobs that these took products from and so on (up), or that took theirs (down), nearest first."""
     seen, frontier = set(keys), set(keys)
     found: list[JobRecord] = []
@@ -481,33 +481,33 @@ def lineage(session: Session, keys: Collection[str], *, up: bool) -> list[JobRec
     while frontier:
         step: set[str] = set()
         for some in batches(sorted(frontier), _MANY):
-            rows = session.execute(select(there).where(here.in_(some))).scalars()
+            rows = connection.execute(select(there).where(here.in_(some))).scalars()
             step |= {one for one in rows if one is not None}
         frontier = step - seen
         seen |= frontier
-        found += jobs(session, JobFilter(keys=frontier)) if frontier else []
+        found += jobs(connection, JobFilter(keys=frontier)) if frontier else []
     return found
 
 
-def _frames_behind(session: Session, job: JobRecord) -> list[int]:
+def _frames_behind(connection: Connection, job: JobRecord) -> list[int]:
     """As `main_frames`, of a job whose inputs are known."""
     found: list[int] = []
     for one in job.inputs:
         if one.role == "main" and one.frame is not None:
             found.append(one.frame)
         elif one.role == "main" and one.job is not None:
-            found += main_frames(session, one.job)
+            found += main_frames(connection, one.job)
     return found
 
 
-def main_frames(session: Session, key: str) -> list[int]:
+def main_frames(connection: Connection, key: str) -> list[int]:
     """Raw frames behind the main input of a job, in order."""
     found: list[int] = []
-    for frame, parent in session.connection().execute(_MAIN_OF, {"its_key": key}).all():
+    for frame, parent in connection.execute(_MAIN_OF, {"its_key": key}).all():
         if frame is not None:
             found.append(frame)
         elif parent is not None:
-            found += main_frames(session, parent)
+            found += main_frames(connection, parent)
     return found
 
 
@@ -518,12 +518,12 @@ _MAIN_OF = (
 )
 
 
-def main_descendants(session: Session, frames: Collection[int]) -> dict[str, set[int]]:
+def main_descendants(connection: Connection, frames: Collection[int]) -> dict[str, set[int]]:
     """The jobs that took some of these frames as main input, or products of such jobs; to each, its frames."""
     behind: dict[str, set[int]] = {}
     taken = select(JobInput.job_key, JobInput.frame_id).where(JobInput.role == "main")
     for some in batches(sorted(set(frames)), _MANY):
-        for key, frame in session.execute(taken.where(JobInput.frame_id.in_(some))):
+        for key, frame in connection.execute(taken.where(JobInput.frame_id.in_(some))):
             behind.setdefault(key, set()).add(frame or 0)
     made_of = select(JobInput.job_key, JobInput.parent_job_key).where(JobInput.role == "main")
     frontier = set(behind)
@@ -531,7 +531,7 @@ def main_descendants(session: Session, frames: Collection[int]) -> dict[str, set
         found = [
             row
             for some in batches(sorted(frontier), _MANY)
-            for row in session.execute(made_of.where(JobInput.parent_job_key.in_(some)))
+            for row in connection.execute(made_of.where(JobInput.parent_job_key.in_(some)))
         ]
         for key, parent in found:
             behind.setdefault(key, set()).update(behind[parent or ""])
@@ -539,11 +539,13 @@ def main_descendants(session: Session, frames: Collection[int]) -> dict[str, set
     return behind
 
 
-def keys_of_frames(session: Session, frames: Collection[int]) -> set[str]:
+def keys_of_frames(connection: Connection, frames: Collection[int]) -> set[str]:
     """Keys of the jobs that took one of these frames themselves."""
     found: set[str] = set()
     for some in batches(frames, _MANY):
-        found |= set(session.execute(select(JobInput.job_key).where(JobInput.frame_id.in_(some))).scalars())
+        found |= set(
+            connection.execute(select(JobInput.job_key).where(JobInput.frame_id.in_(some))).scalars()
+        )
     return found
 
 

@@ -4,8 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, literal_column, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Select, and_, delete, func, literal_column, or_, select, update
 
 from ccdflow.archive.database import now
 from ccdflow.archive.frames import batches, replacing
@@ -54,23 +53,23 @@ class InstrumentChange:
     instrument: str = ""
 
 
-def events(session: Session, *, undelivered: bool, after: int, limit: int | None) -> list[EventRecord]:
+def events(connection: Connection, *, undelivered: bool, after: int, limit: int | None) -> list[EventRecord]:
     """Events behind the id `after`, in order."""
     columns = [getattr(Event, name) for name in EventRecord.__annotations__]
     statement = select(*columns).where(Event.id > after).order_by(Event.id).limit(limit)
     if undelivered:
         statement = statement.where(Event.delivered.is_(None))
-    return [EventRecord(*row) for row in session.execute(statement)]
+    return [EventRecord(*row) for row in connection.execute(statement)]
 
 
-def deliver(session: Session, ids: Collection[int]) -> None:
+def deliver(connection: Connection, ids: Collection[int]) -> None:
     """Mark events as delivered."""
     for some in batches(ids, _MANY):
         done = update(Event).where(Event.id.in_(some), Event.delivered.is_(None))
-        session.execute(done.values(delivered=now()).execution_options(synchronize_session=False))
+        connection.execute(done.values(delivered=now()))
 
 
-def set_stages(session: Session, states: Sequence[StageState]) -> None:
+def set_stages(connection: Connection, states: Sequence[StageState]) -> None:
     """Write how far frames have come; of several for one frame and stage, the last counts."""
     moment = now()
     rows = {
@@ -85,64 +84,64 @@ def set_stages(session: Session, states: Sequence[StageState]) -> None:
         for one in states
     }
     if rows:
-        statement = replacing(session, table(FrameStage), "state", "reason", "updated", "unsettled")
-        session.connection().execute(statement, list(rows.values()))
+        statement = replacing(connection, table(FrameStage), "state", "reason", "updated", "unsettled")
+        connection.execute(statement, list(rows.values()))
 
 
-def states(session: Session, stage: str, frames: Collection[int]) -> dict[int, str]:
+def states(connection: Connection, stage: str, frames: Collection[int]) -> dict[int, str]:
     """States of frames in one stage."""
     found: dict[int, str] = {}
     for some in batches(sorted(set(frames)), _MANY):
         wanted = select(FrameStage.frame_id, FrameStage.state).where(
             FrameStage.stage == stage, FrameStage.frame_id.in_(some)
         )
-        found |= {frame: state for frame, state in session.execute(wanted)}
+        found |= {frame: state for frame, state in connection.execute(wanted)}
     return found
 
 
-def unsettled_since(session: Session, ends: Mapping[str, str], since: str) -> str | None:
+def unsettled_since(connection: Connection, ends: Mapping[str, str], since: str) -> str | None:
     """Time of the oldest frame, from `since` on, of which something may have to be made; None where there is none.
 
     `ends` names by class of frame the last stage that it goes through. Frames have come to an end if they were
     refused, failed, or have come through that stage; what waits for a calibration is looked for elsewhere.
     """
-    found = [_oldest(session, frame_class, end, since) for frame_class, end in ends.items()]
+    found = [_oldest(connection, frame_class, end, since) for frame_class, end in ends.items()]
     return min((one for one in found if one is not None), default=None)
 
 
-def _oldest(session: Session, frame_class: str, end: str, since: str) -> str | None:
+def _oldest(connection: Connection, frame_class: str, end: str, since: str) -> str | None:
     stage: Select[Any] = select(literal_column("1")).where(FrameStage.frame_id == Frame.id)
     through = and_(FrameStage.stage == end, FrameStage.state.in_((*SETTLED, "passed")))
     stuck = or_(FrameStage.state == "failed", and_(FrameStage.state == "waiting", FrameStage.reason != ""))
     over = or_(through, and_(FrameStage.stage != end, stuck))
     tests = Frame.frame_class == frame_class, Frame.obsdate >= since, Frame.status == "registered"
     wanted = select(func.min(Frame.obsdate)).where(*tests, ~stage.where(over).exists())
-    return session.execute(wanted).scalar_one()
+    return connection.execute(wanted).scalar_one()
 
 
-def stages_of(session: Session, frame: int) -> list[dict[str, str]]:
+def stages_of(connection: Connection, frame: int) -> list[dict[str, str]]:
     """State and reason of a frame in each stage."""
     columns = select(FrameStage.stage, FrameStage.state, FrameStage.reason, FrameStage.updated)
-    rows = session.execute(columns.where(FrameStage.frame_id == frame).order_by(FrameStage.updated))
+    rows = connection.execute(columns.where(FrameStage.frame_id == frame).order_by(FrameStage.updated))
     return [dict(row._mapping) for row in rows]
 
 
-def add_instrument_event(session: Session, change: InstrumentChange) -> None:
+def add_instrument_event(connection: Connection, change: InstrumentChange) -> None:
     """Record what happened to an instrument."""
     names = InstrumentChange.__annotations__
-    session.execute(table(InstrumentEvent).insert(), [{name: getattr(change, name) for name in names}])
+    connection.execute(table(InstrumentEvent).insert(), [{name: getattr(change, name) for name in names}])
 
 
-def remove_instrument_event(session: Session, change: InstrumentChange) -> int:
+def remove_instrument_event(connection: Connection, change: InstrumentChange) -> int:
     """Take back what was recorded of an instrument; gives how many records there were."""
     tests = [
         getattr(InstrumentEvent, name) == getattr(change, name) for name in InstrumentChange.__annotations__
     ]
-    return len(session.execute(delete(InstrumentEvent).where(*tests).returning(InstrumentEvent.id)).all())
+    return len(connection.execute(delete(InstrumentEvent).where(*tests).returning(InstrumentEvent.id)).all())
 
 
-def instrument_events(session: Session) -> list[InstrumentChange]:
+def instrument_events(connection: Connection) -> list[InstrumentChange]:
     """What happened to instruments, in order."""
     columns = [getattr(InstrumentEvent, name) for name in InstrumentChange.__annotations__]
-    rows = session.execute(select(*columns).order_by(InstrumentEvent.happened, InstrumentEvent.id))
+    rows = connection.execute(select(*columns).order_by(InstrumentEvent.happened, InstrumentEvent.id))
     return [InstrumentChange(*row) for row in rows]

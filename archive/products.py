@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import Update, bindparam, delete, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Update, bindparam, delete, or_, select, update
 
 from ccdflow.archive.database import now
 from ccdflow.archive.frames import batches, ignoring, replacing
@@ -27,7 +26,6 @@ from ccdflow.archive.models import (
 ProductState = Literal["planned", "done", "missing"]
 
 _MANY = 5000
-_UNSYNCED: Mapping[str, Any] = {"synchronize_session": False}
 
 
 @dataclass(frozen=True)
@@ -95,21 +93,21 @@ class ProductFilter:
 _PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
 
 
-def finish(session: Session, key: str, owner: str, made: Sequence[Made]) -> list[int]:
+def finish(connection: Connection, key: str, owner: str, made: Sequence[Made]) -> list[int]:
     """Record what a job made; gives the products' ids in the order of `made`."""
     done = {"state": "done", "reason": "", "finished_at": now(), "heartbeat": None}
-    job = held_job(session, key, owner, done, (*_PLACE, "set_id"))
+    job = held_job(connection, key, owner, done, (*_PLACE, "set_id"))
     if job is None:
         raise LeaseLostError(f"job {key[:8]} is not {owner}'s any more: what it made does not count")
-    rows = session.connection().execute(_PRODUCTS_OF, {"its_key": key}).all()
+    rows = connection.execute(_PRODUCTS_OF, {"its_key": key}).all()
     known = {category: identity for category, identity, _ in rows}
     place = dict(zip(_PLACE, job[:-1], strict=True)) | {"job_key": key}
-    ids = [_finish_product(session, known.get(one.category), place, one) for one in made]
+    ids = [_finish_product(connection, known.get(one.category), place, one) for one in made]
     left_out = [identity for _, identity, state in rows if state == "planned" and identity not in ids]
     if left_out:
-        session.execute(delete(Product).where(Product.id.in_(left_out)).execution_options(**_UNSYNCED))
+        connection.execute(delete(Product).where(Product.id.in_(left_out)))
     if job.set_id is not None and ids:
-        session.execute(update(FrameSet).where(FrameSet.id == job.set_id).values(product_id=ids[0]))
+        connection.execute(update(FrameSet).where(FrameSet.id == job.set_id).values(product_id=ids[0]))
     return ids
 
 
@@ -127,8 +125,9 @@ def _updating(*names: str) -> Update:
     return table(Product).update().where(_PRODUCT.id == bindparam("its_id")).values(values)
 
 
-def _finish_product(session: Session, identity: int | None, place: Mapping[str, str], made: Made) -> int:
-    connection = session.connection()
+def _finish_product(
+    connection: Connection, identity: int | None, place: Mapping[str, str], made: Made
+) -> int:
     if identity is None:
         row = {**place, "category": made.category, "path": made.path}
         identity = connection.execute(table(Product).insert().values(row).returning(_PRODUCT.id)).scalar_one()
@@ -149,31 +148,31 @@ def _finish_product(session: Session, identity: int | None, place: Mapping[str, 
         for name, value in made.quality.items()
     ]
     if rows:
-        connection.execute(replacing(session, table(ProductQuality), "value"), rows)
+        connection.execute(replacing(connection, table(ProductQuality), "value"), rows)
     return int(identity)
 
 
-def lose_products(session: Session, ids: Collection[int], reason: str) -> int:
+def lose_products(connection: Connection, ids: Collection[int], reason: str) -> int:
     """Products whose file is gone or damaged: their jobs are to be done again. Gives how many jobs."""
     reopened = 0
     for some in batches(ids, _MANY):
         lost = Product.id.in_(some), Product.state == "done"
-        keys = session.execute(select(Product.job_key).where(*lost).distinct()).scalars().all()
-        session.execute(update(Product).where(*lost).values(state="missing").execution_options(**_UNSYNCED))
+        keys = connection.execute(select(Product.job_key).where(*lost).distinct()).scalars().all()
+        connection.execute(update(Product).where(*lost).values(state="missing"))
         again = update(Job).where(Job.key.in_(keys), Job.state == "done")
-        session.execute(again.values(state="planned", reason=reason, owner="").execution_options(**_UNSYNCED))
+        connection.execute(again.values(state="planned", reason=reason, owner=""))
         reopened += len(keys)
     return reopened
 
 
-def touch(session: Session, changed: Mapping[int, int]) -> None:
+def touch(connection: Connection, changed: Mapping[int, int]) -> None:
     """Note when files that were found intact were last changed, by product."""
     for identity, changed_ns in changed.items():
         found = update(Product).where(Product.id == identity).values(changed_ns=changed_ns)
-        session.execute(found.execution_options(**_UNSYNCED))
+        connection.execute(found)
 
 
-def products(session: Session, wanted: ProductFilter) -> list[ProductRecord]:
+def products(connection: Connection, wanted: ProductFilter) -> list[ProductRecord]:
     """The products that `wanted` selects, by id."""
     tests: list[Any] = []
     if wanted.states is not None:
@@ -194,7 +193,7 @@ def products(session: Session, wanted: ProductFilter) -> list[ProductRecord]:
         tests.append(Product.id.in_(_members(wanted.collection)))
     found: list[ProductRecord] = []
     for some in _narrowed(wanted):
-        found += _read(session, [*tests, *some])
+        found += _read(connection, [*tests, *some])
     return sorted(found, key=lambda one: one.id)
 
 
@@ -214,20 +213,20 @@ def _members(collection: str) -> Any:
     return joined.where(CollectionRow.name == collection)
 
 
-def _read(session: Session, tests: Sequence[Any]) -> list[ProductRecord]:
+def _read(connection: Connection, tests: Sequence[Any]) -> list[ProductRecord]:
     quality: dict[int, dict[str, float | None]] = {}
     of = select(Product.id).where(*tests)
     columns = select(ProductQuality.product_id, ProductQuality.name, ProductQuality.value)
     statement = columns.where(ProductQuality.product_id.in_(of)).order_by(ProductQuality.name)
-    for product, name, value in session.execute(statement):
+    for product, name, value in connection.execute(statement):
         quality.setdefault(product, {})[name] = value
-    rows = session.execute(select(*_COLUMNS).where(*tests))
+    rows = connection.execute(select(*_COLUMNS).where(*tests))
     return [ProductRecord(*[*row, quality.get(row[0], {})]) for row in rows]
 
 
-def product_rows(session: Session, found: Sequence[ProductRecord]) -> list[dict[str, Any]]:
+def product_rows(connection: Connection, found: Sequence[ProductRecord]) -> list[dict[str, Any]]:
     """Products as JSON has them: with the inputs of their jobs."""
-    by_key = {job.key: job for job in jobs(session, JobFilter(keys={one.job_key for one in found}))}
+    by_key = {job.key: job for job in jobs(connection, JobFilter(keys={one.job_key for one in found}))}
     return [
         {
             "id": one.id,
@@ -253,7 +252,7 @@ def product_rows(session: Session, found: Sequence[ProductRecord]) -> list[dict[
     ]
 
 
-def supersede(session: Session, successors: Mapping[str, str]) -> int:
+def supersede(connection: Connection, successors: Mapping[str, str]) -> int:
     """Mark what jobs made as superseded by what others made, category by category; gives how many were marked.
 
     What the others made is marked no longer.
@@ -261,7 +260,7 @@ def supersede(session: Session, successors: Mapping[str, str]) -> int:
     made: dict[tuple[str, str], int] = {}
     for some in batches(sorted({*successors, *successors.values()}), _MANY):
         rows = select(Product.job_key, Product.category, Product.id).where(Product.job_key.in_(some))
-        made |= {(key, category): identity for key, category, identity in session.execute(rows)}
+        made |= {(key, category): identity for key, category, identity in connection.execute(rows)}
     new = {one for one in successors.values()}
     values = [
         {"its_id": identity, "by": made.get((successors.get(key, ""), category))}
@@ -270,20 +269,22 @@ def supersede(session: Session, successors: Mapping[str, str]) -> int:
     ]
     for one in values:
         marked = update(Product).where(Product.id == one["its_id"]).values(superseded_by=one["by"])
-        session.execute(marked.execution_options(**_UNSYNCED))
+        connection.execute(marked)
     return sum(one["by"] is not None for one in values)
 
 
-def superseded_keys(session: Session) -> set[str]:
+def superseded_keys(connection: Connection) -> set[str]:
     """Keys of the jobs whose products were marked as superseded."""
-    return set(session.execute(select(Product.job_key).where(Product.superseded_by.is_not(None))).scalars())
+    return set(
+        connection.execute(select(Product.job_key).where(Product.superseded_by.is_not(None))).scalars()
+    )
 
 
-def collect(session: Session, name: str, ids: Collection[int]) -> None:
+def collect(connection: Connection, name: str, ids: Collection[int]) -> None:
     """Put products into a collection, which is made if it isn't there."""
     collection = table(CollectionRow)
-    session.execute(ignoring(session, collection), [{"name": name, "created": now()}])
-    identity = session.execute(select(CollectionRow.id).where(CollectionRow.name == name)).scalar_one()
+    connection.execute(ignoring(connection, collection), [{"name": name, "created": now()}])
+    identity = connection.execute(select(CollectionRow.id).where(CollectionRow.name == name)).scalar_one()
     rows = [{"collection_id": identity, "product_id": one} for one in sorted(set(ids))]
     if rows:
-        session.execute(ignoring(session, table(CollectionMember)), rows)
+        connection.execute(ignoring(connection, table(CollectionMember)), rows)

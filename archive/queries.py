@@ -5,8 +5,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Select, and_, func, literal, or_, select, text, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Select,
+    and_,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+)
 
 from ccdflow.archive.frames import batches, read_value
 from ccdflow.archive.models import Frame, FrameKeyword, FrameSet, FrameStage, SetMember, order_key
@@ -95,26 +106,26 @@ def _selections(wanted: FrameFilter) -> Iterator[list[ColumnElement[bool]]]:
         yield [*_conditions(wanted), Frame.id.in_(some)]
 
 
-def frames(session: Session, wanted: FrameFilter) -> list[FrameRecord]:
+def frames(connection: Connection, wanted: FrameFilter) -> list[FrameRecord]:
     """The frames that `wanted` selects, by time, each with its keywords or those that are wanted."""
     found: list[FrameRecord] = []
     for tests in _selections(wanted):
         kept: dict[int, dict[str, Value]] = {}
         if wanted.keywords is None or wanted.keywords:
-            kept = _keywords(session, select(Frame.id).where(*tests), wanted.keywords)
-        found += _records(session, select(*_COLUMNS, Frame.status, Frame.reason).where(*tests), kept)
+            kept = _keywords(connection, select(Frame.id).where(*tests), wanted.keywords)
+        found += _records(connection, select(*_COLUMNS, Frame.status, Frame.reason).where(*tests), kept)
     return sorted(found, key=order_of)
 
 
-def _tuples(session: Session, statement: Executable) -> Iterator[tuple[Any, ...]]:
+def _tuples(connection: Connection, statement: Executable) -> Iterator[tuple[Any, ...]]:
     """Rows as the driver gives them: of many, SQLAlchemy's own take longer to make than the driver's to read."""
-    with session.connection().execute(statement) as result:
+    with connection.execute(statement) as result:
         while some := result.cursor.fetchmany(_BATCH):
             yield from some
 
 
 def _keywords(
-    session: Session, of: Select[Any], names: Collection[str] | None = None
+    connection: Connection, of: Select[Any], names: Collection[str] | None = None
 ) -> dict[int, dict[str, Value]]:
     columns = select(FrameKeyword.frame_id, FrameKeyword.name, FrameKeyword.value, FrameKeyword.number)
     columns = columns.where(FrameKeyword.frame_id.in_(of))
@@ -122,7 +133,7 @@ def _keywords(
         columns = columns.where(FrameKeyword.name.in_(names))
     kept: dict[int, dict[str, Value]] = defaultdict(dict)
     shared: dict[str, str] = {}  # one text for what thousands of frames have in common
-    for frame, name, value, number in _tuples(session, columns):
+    for frame, name, value, number in _tuples(connection, columns):
         name = shared.setdefault(name, name)
         if number is None:
             kept[frame][name] = shared.setdefault(value, value)
@@ -131,18 +142,18 @@ def _keywords(
     return kept
 
 
-def keywords_of(session: Session, ids: Sequence[int]) -> dict[int, dict[str, Value]]:
+def keywords_of(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Value]]:
     """All keywords of frames, by id."""
     kept: dict[int, dict[str, Value]] = {}
     for some in batches(ids, _MANY):
-        kept |= _keywords(session, select(Frame.id).where(Frame.id.in_(some)))
+        kept |= _keywords(connection, select(Frame.id).where(Frame.id.in_(some)))
     return kept
 
 
 def _records(
-    session: Session, statement: Executable, kept: dict[int, dict[str, Value]]
+    connection: Connection, statement: Executable, kept: dict[int, dict[str, Value]]
 ) -> Iterator[FrameRecord]:
-    for row in _tuples(session, statement):
+    for row in _tuples(connection, statement):
         yield _record(row, kept)
 
 
@@ -162,24 +173,26 @@ def order_of(frame: FrameRecord) -> OrderKey:
     return frame.obsdate, place(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
 
 
-def stream_page(session: Session, stream: Stream, after: OrderKey | None, size: int) -> list[FrameRecord]:
+def stream_page(
+    connection: Connection, stream: Stream, after: OrderKey | None, size: int
+) -> list[FrameRecord]:
     """The next frames of a stream, in order, from those behind the key `after`."""
     tests = [stream_is(stream), Frame.status.in_(("registered", "refused"))]
     if after is not None:
         # The bare comparison lets the database start at the right place of its index.
         tests += [Frame.obsdate >= after[0], tuple_(*order_key()) > tuple_(*map(literal, after))]
     statement = select(*_COLUMNS, Frame.status, Frame.reason).where(*tests).order_by(*order_key()).limit(size)
-    rows = session.execute(statement).all()
-    kept = keywords_of(session, [row[0] for row in rows])
+    rows = connection.execute(statement).all()
+    kept = keywords_of(connection, [row[0] for row in rows])
     return [_record(row, kept) for row in rows]
 
 
-def streams(session: Session, *, ungrouped: bool) -> list[Stream]:
+def streams(connection: Connection, *, ungrouped: bool) -> list[Stream]:
     """All streams, or those with frames that have not been grouped."""
     statement = select(Frame.telescope, Frame.camera, Frame.instrument).distinct()
     if ungrouped:
         statement = statement.where(_ungrouped())
-    return sorted((row[0], row[1], row[2]) for row in session.execute(statement))
+    return sorted((row[0], row[1], row[2]) for row in connection.execute(statement))
 
 
 def _ungrouped() -> ColumnElement[bool]:
@@ -187,15 +200,15 @@ def _ungrouped() -> ColumnElement[bool]:
     return and_(text("ungrouped"), Frame.status.in_(("registered", "refused")))
 
 
-def ungrouped_frames(session: Session, stream: Stream, limit: int | None) -> list[FrameRecord]:
+def ungrouped_frames(connection: Connection, stream: Stream, limit: int | None) -> list[FrameRecord]:
     """The frames of a stream that no grouping has seen, in order."""
     statement = select(*_COLUMNS, Frame.status, Frame.reason).where(stream_is(stream), _ungrouped())
-    rows = session.execute(statement.order_by(*order_key()).limit(limit)).all()
-    kept = keywords_of(session, [row[0] for row in rows])
+    rows = connection.execute(statement.order_by(*order_key()).limit(limit)).all()
+    kept = keywords_of(connection, [row[0] for row in rows])
     return [_record(row, kept) for row in rows]
 
 
-def list_frames(session: Session, wanted: FrameFilter, limit: int | None) -> list[dict[str, Any]]:
+def list_frames(connection: Connection, wanted: FrameFilter, limit: int | None) -> list[dict[str, Any]]:
     """Frames as rows for people: with furthest stage, state there, and current set."""
     listed: list[dict[str, Any]] = []
     columns = select(
@@ -208,9 +221,9 @@ def list_frames(session: Session, wanted: FrameFilter, limit: int | None) -> lis
         Frame.registered_at,
     )
     for tests in _selections(wanted):
-        rows = session.execute(columns.where(*tests)).all()
-        stages = _furthest(session, select(Frame.id).where(*tests))
-        sets = _current_sets(session, select(Frame.id).where(*tests))
+        rows = connection.execute(columns.where(*tests)).all()
+        stages = _furthest(connection, select(Frame.id).where(*tests))
+        sets = _current_sets(connection, select(Frame.id).where(*tests))
         listed += [_frame_row(row._mapping, stages, sets) for row in rows]
     listed.sort(
         key=lambda one: (one["obsdate"], one["telescope"], one["camera"], one["iobs"] or 0, one["id"])
@@ -228,11 +241,11 @@ def _frame_row(row: Any, stages: dict[int, tuple[str, str, str]], sets: dict[int
     return made
 
 
-def _furthest(session: Session, of: Select[Any]) -> dict[int, tuple[str, str, str]]:
+def _furthest(connection: Connection, of: Select[Any]) -> dict[int, tuple[str, str, str]]:
     """Stage, state and reason by frame: of the first stage that is not done, or of the last where all are."""
     columns = select(FrameStage.frame_id, FrameStage.stage, FrameStage.state, FrameStage.reason)
     reached: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
-    for frame, *there in session.execute(columns.where(FrameStage.frame_id.in_(of))):
+    for frame, *there in connection.execute(columns.where(FrameStage.frame_id.in_(of))):
         stage, state, reason = there
         reached[frame].append((stage, state, reason))
     found: dict[int, tuple[str, str, str]] = {}
@@ -247,17 +260,17 @@ def stage_order(stage: str) -> int:
     return STAGES.index(stage) if stage in STAGES else len(STAGES)
 
 
-def _current_sets(session: Session, of: Select[Any]) -> dict[int, int]:
+def _current_sets(connection: Connection, of: Select[Any]) -> dict[int, int]:
     statement = (
         select(SetMember.frame_id, func.max(SetMember.set_id))
         .join(FrameSet, FrameSet.id == SetMember.set_id)
         .where(FrameSet.status != "superseded", SetMember.frame_id.in_(of))
         .group_by(SetMember.frame_id)
     )
-    return {frame: found for frame, found in session.execute(statement)}
+    return {frame: found for frame, found in connection.execute(statement)}
 
 
-def ledger(session: Session, night: str | None) -> list[dict[str, Any]]:
+def ledger(connection: Connection, night: str | None) -> list[dict[str, Any]]:
     """How many frames of each night are in each state of each stage.
 
     The stage ``ingest`` counts all frames by what registration made of them.
@@ -273,7 +286,7 @@ def ledger(session: Session, night: str | None) -> list[dict[str, Any]]:
     )
     if night is not None:
         status, stages = status.where(Frame.night == night), stages.where(Frame.night == night)
-    rows: Sequence[Any] = [*session.execute(status), *session.execute(stages)]
+    rows: Sequence[Any] = [*connection.execute(status), *connection.execute(stages)]
     rows = sorted(rows, key=lambda row: (row[0], stage_order(row[1]), row[1], row[2]))
     return [
         {

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from ccdflow.archive import (
     candidates,
@@ -95,19 +95,19 @@ class Registry:
         content whose old path is gone from the disk has moved: it is known, and its path changes.
         """
 
-        def add(session: Session) -> Registered:
-            return frames.add_frame(session, new, moves=moves)
+        def add(connection: Connection) -> Registered:
+            return frames.add_frame(connection, new, moves=moves)
 
         # On PostgreSQL another program may register the same file at this moment: then it is known.
         return self._twice(add)
 
-    def _twice(self, work: Callable[[Session], _T]) -> _T:
+    def _twice(self, work: Callable[[Connection], _T]) -> _T:
         try:
-            with self.database.write() as session:
-                return work(session)
+            with self.database.write() as connection:
+                return work(connection)
         except IntegrityError:
-            with self.database.write() as session:
-                return work(session)
+            with self.database.write() as connection:
+                return work(connection)
 
     def add_catalogue(self, rows: Iterable[NewFrame], *, batch: int = 2000) -> int:
         """Register frames without files, in transactions of `batch`; gives how many were new.
@@ -116,34 +116,34 @@ class Registry:
         """
         new = 0
         for some in frames.batches(rows, batch):
-            with self.database.write() as session:
-                new += frames.add_catalogue(session, some)
+            with self.database.write() as connection:
+                new += frames.add_catalogue(connection, some)
         return new
 
     def pending_frames(self, limit: int = 1000, after: int = 0) -> list[tuple[int, str, str]]:
         """Id, path and time of rows that other programs have inserted, whose files have not been read yet."""
-        with self.database.read() as session:
-            return frames.pending(session, limit, after)
+        with self.database.read() as connection:
+            return frames.pending(connection, limit, after)
 
     def refuse_frame(self, frame: int, reason: str) -> None:
         """Say why a frame can't be used."""
-        with self.database.write() as session:
-            frames.refuse(session, frame, reason)
+        with self.database.write() as connection:
+            frames.refuse(connection, frame, reason)
 
     def known_file(self, path: str, size: int, changed_ns: int) -> int | None:
         """The frame of a file with this size and time; one changed on purpose may look the same."""
-        with self.database.read() as session:
-            return frames.known_file(session, path, size, changed_ns)
+        with self.database.read() as connection:
+            return frames.known_file(connection, path, size, changed_ns)
 
     def files(self) -> list[tuple[str, int, int]]:
         """Path, size and time of the newest version of each file, as they were when it was registered."""
-        with self.database.read() as session:
-            return frames.files(session)
+        with self.database.read() as connection:
+            return frames.files(connection)
 
     def frames(self, wanted: FrameFilter = _ALL_FRAMES) -> list[FrameRecord]:
         """The frames that `wanted` selects, by time, each with its keywords."""
-        with self.database.read() as session:
-            return queries.frames(session, wanted)
+        with self.database.read() as connection:
+            return queries.frames(connection, wanted)
 
     def candidates(
         self, frame_class: str, rules: Sequence[Rule], reference: Candidate, count: int = 1
@@ -153,8 +153,8 @@ class Registry:
         They are those that `ccdflow.cascade.associate.fitting` gives first for all registered frames of the
         class, found without reading them all.
         """
-        with self.database.search() as session:
-            return candidates.frame_candidates(session, frame_class, rules, reference, count)
+        with self.database.search() as connection:
+            return candidates.frame_candidates(connection, frame_class, rules, reference, count)
 
     def master_candidates(
         self, category: str, rules: Sequence[Rule], reference: Candidate, count: int = 1
@@ -163,25 +163,25 @@ class Registry:
 
         A product counts with its own columns, and with the keywords of the first frame that it was made from.
         """
-        with self.database.search() as session:
-            return candidates.master_candidates(session, category, rules, reference, count)
+        with self.database.search() as connection:
+            return candidates.master_candidates(connection, category, rules, reference, count)
 
     def list_frames(
         self, wanted: FrameFilter = _ALL_FRAMES, limit: int | None = None
     ) -> list[dict[str, Any]]:
         """Frames as rows for people: with furthest stage, state there, and current set."""
-        with self.database.read() as session:
-            return queries.list_frames(session, wanted, limit)
+        with self.database.read() as connection:
+            return queries.list_frames(connection, wanted, limit)
 
     def show_frame(self, identity: int) -> dict[str, Any] | None:
         """All that is known of one frame; None where there is none."""
         wanted = FrameFilter(status=None, ids=[identity])
-        with self.database.read() as session:
-            found = queries.list_frames(session, wanted, 1)
+        with self.database.read() as connection:
+            found = queries.list_frames(connection, wanted, 1)
             if not found:
                 return None
-            (record,) = queries.frames(session, wanted)
-            stages = outbox.stages_of(session, identity)
+            (record,) = queries.frames(connection, wanted)
+            stages = outbox.stages_of(connection, identity)
             return found[0] | {"keywords": dict(record.keywords), "stages": stages}
 
     def frames_in_stream(
@@ -189,8 +189,8 @@ class Registry:
     ) -> Iterator[FrameRecord]:
         """The frames of a stream, in order, from those behind `after` on; read in transactions of `batch`."""
         while True:
-            with self.database.read() as session:
-                page = queries.stream_page(session, stream, after, batch)
+            with self.database.read() as connection:
+                page = queries.stream_page(connection, stream, after, batch)
             yield from page
             if len(page) < batch:
                 return
@@ -211,8 +211,8 @@ class Registry:
         """
         size = min(exposures.FEW, batch)
         while True:
-            with self.database.read() as session:
-                page = exposures.exposure_page(session, stream, (rules, classes), after, size)
+            with self.database.read() as connection:
+                page = exposures.exposure_page(connection, stream, (rules, classes), after, size)
             yield from page.frames
             if page.length < size:
                 return
@@ -220,67 +220,67 @@ class Registry:
 
     def streams(self, *, ungrouped: bool = False) -> list[Stream]:
         """All streams, or those with frames that no grouping has seen."""
-        with self.database.read() as session:
-            return queries.streams(session, ungrouped=ungrouped)
+        with self.database.read() as connection:
+            return queries.streams(connection, ungrouped=ungrouped)
 
     def ungrouped(self) -> Ungrouped:
         """What no grouping has seen: new frames, those that were read anew, old versions and duplicates."""
-        with self.database.read() as session:
-            return exposures.ungrouped(session)
+        with self.database.read() as connection:
+            return exposures.ungrouped(connection)
 
     def unsure_sets(self) -> list[Unsure]:
         """The sets of all streams and steps that are open, or hold a frame that no grouping has seen."""
-        with self.database.read() as session:
-            return sets.unsure(session)
+        with self.database.read() as connection:
+            return sets.unsure(connection)
 
     def grouping_rules(self) -> dict[Stream, dict[str, str]]:
         """Digests of the rules that streams were grouped by, by step."""
-        with self.database.read() as session:
-            return sets.rules_by_stream(session)
+        with self.database.read() as connection:
+            return sets.rules_by_stream(connection)
 
     def ungrouped_frames(self, stream: Stream, limit: int | None = None) -> list[FrameRecord]:
         """The frames of a stream that no grouping has seen, in order."""
-        with self.database.read() as session:
-            return queries.ungrouped_frames(session, stream, limit)
+        with self.database.read() as connection:
+            return queries.ungrouped_frames(connection, stream, limit)
 
     # stages
 
     def set_frame_stage(self, *states: StageState) -> None:
         """Write how far frames have come in their stages."""
-        with self.database.write() as session:
-            outbox.set_stages(session, states)
+        with self.database.write() as connection:
+            outbox.set_stages(connection, states)
 
     def stages(self, stage: str, frames: Collection[int]) -> dict[int, str]:
         """The states of frames in one stage, by id; frames that have not reached it are left out."""
-        with self.database.read() as session:
-            return outbox.states(session, stage, frames)
+        with self.database.read() as connection:
+            return outbox.states(connection, stage, frames)
 
     def unsettled_since(self, ends: Mapping[str, str], since: str) -> str | None:
         """Time of the oldest frame, from `since` on, of which something may have to be made, if any."""
-        with self.database.read() as session:
-            return outbox.unsettled_since(session, ends, since)
+        with self.database.read() as connection:
+            return outbox.unsettled_since(connection, ends, since)
 
     def ledger(self, night: str | None = None) -> list[dict[str, Any]]:
         """Number of frames by night, stage and state; ``ingest`` counts all that were registered."""
-        with self.database.read() as session:
-            return queries.ledger(session, night)
+        with self.database.read() as connection:
+            return queries.ledger(connection, night)
 
     # jobs
 
     def plan_jobs(self, planned: Sequence[PlannedJob]) -> int:
         """Write jobs, their inputs and the products they will make; gives how many were new."""
-        with self.database.write() as session:
-            return jobs.plan_jobs(session, planned)
+        with self.database.write() as connection:
+            return jobs.plan_jobs(connection, planned)
 
     def drop_incomplete(self, keep: Collection[str], places: Collection[tuple[str, str, str]]) -> int:
         """Forget incomplete jobs that were not planned again; `places` are steps, nights and cameras that were."""
-        with self.database.write() as session:
-            return jobs.drop_incomplete(session, keep, places)
+        with self.database.write() as connection:
+            return jobs.drop_incomplete(connection, keep, places)
 
     def repoint_inputs(self, frames: Mapping[str, Sequence[int]]) -> None:
         """Let jobs name other frames of the same content as their main inputs, in order, by key."""
-        with self.database.write() as session:
-            jobs.repoint(session, frames)
+        with self.database.write() as connection:
+            jobs.repoint(connection, frames)
 
     def claim(self, key: str, owner: str, lease_seconds: float) -> Claim | None:
         """Take a job that waits or has failed, or whose owner is dead or silent for `lease_seconds`.
@@ -292,18 +292,18 @@ class Registry:
         KeyError
             If there is no such job.
         """
-        with self.database.write() as session:
-            return jobs.claim(session, key, owner, lease_seconds)
+        with self.database.write() as connection:
+            return jobs.claim(connection, key, owner, lease_seconds)
 
     def begin(self, key: str, owner: str, lease_seconds: float, stages: Mapping[str, str]) -> Begun | None:
         """As `claim`, and the job's raw frames are marked as running in its stage; gives what a worker has to know.
 
         `stages` names the stage of each step; a step that is not in it is its own stage.
         """
-        with self.database.write() as session:
-            begun = jobs.begin(session, key, owner, lease_seconds)
+        with self.database.write() as connection:
+            begun = jobs.begin(connection, key, owner, lease_seconds)
             if begun is not None:
-                _mark(session, begun, stages, "running", "")
+                _mark(connection, begun, stages, "running", "")
         return begun
 
     def complete(
@@ -316,18 +316,18 @@ class Registry:
         LeaseLostError
             If the job is no longer this owner's; then nothing is recorded.
         """
-        with self.database.write() as session:
-            ids = products.finish(session, begun.job.key, owner, made)
-            _mark(session, begun, stages, "done", "")
+        with self.database.write() as connection:
+            ids = products.finish(connection, begun.job.key, owner, made)
+            _mark(connection, begun, stages, "done", "")
         return ids
 
     def give_up(self, begun: Begun, owner: str, reason: str, stages: Mapping[str, str]) -> bool:
         """As `fail`, and the job's raw frames are marked as failed in its stage."""
         values = {"state": "failed", "reason": reason, "heartbeat": None, "finished_at": now()}
-        with self.database.write() as session:
-            held = jobs.set_state(session, begun.job.key, owner, values)
+        with self.database.write() as connection:
+            held = jobs.set_state(connection, begun.job.key, owner, values)
             if held:
-                _mark(session, begun, stages, "failed", reason)
+                _mark(connection, begun, stages, "failed", reason)
         return held
 
     def put_back(self, begun: Begun, owner: str, reason: str, stages: Mapping[str, str]) -> bool:
@@ -336,16 +336,16 @@ class Registry:
         False where it is no longer this owner's.
         """
         values = {"state": "planned", "reason": reason, "owner": "", "heartbeat": None, "finished_at": now()}
-        with self.database.write() as session:
-            held = jobs.set_state(session, begun.job.key, owner, values)
+        with self.database.write() as connection:
+            held = jobs.set_state(connection, begun.job.key, owner, values)
             if held:
-                _mark(session, begun, stages, "waiting", reason)
+                _mark(connection, begun, stages, "waiting", reason)
         return held
 
     def heartbeats(self, held: Collection[tuple[str, str]]) -> None:
         """Tell that owners still work on jobs; `held` are pairs of key and owner."""
-        with self.database.write() as session:
-            jobs.beat(session, held)
+        with self.database.write() as connection:
+            jobs.beat(connection, held)
 
     def heartbeat(self, key: str, owner: str) -> bool:
         """Tell that `owner` still works on a job; False where the job is no longer its."""
@@ -359,8 +359,8 @@ class Registry:
         LeaseLostError
             If the job is no longer this owner's; then nothing is recorded.
         """
-        with self.database.write() as session:
-            return products.finish(session, key, owner, made)
+        with self.database.write() as connection:
+            return products.finish(connection, key, owner, made)
 
     def ensure_held(self, key: str, owner: str) -> None:
         """Do nothing if a job is still in the hands of `owner`.
@@ -370,14 +370,14 @@ class Registry:
         LeaseLostError
             If it is not.
         """
-        with self.database.read() as session:
-            if not jobs.holds(session, key, owner):
+        with self.database.read() as connection:
+            if not jobs.holds(connection, key, owner):
                 raise LeaseLostError(f"job {key[:8]} is not {owner}'s any more: what it made does not count")
 
     def whereabouts(self, keys: Collection[str], lease_seconds: float) -> dict[str, Whereabouts]:
         """Which of these jobs are free, in the hands of another worker, done or failed."""
-        with self.database.read() as session:
-            return jobs.whereabouts(session, keys, lease_seconds)
+        with self.database.read() as connection:
+            return jobs.whereabouts(connection, keys, lease_seconds)
 
     def fail(self, key: str, owner: str, reason: str) -> bool:
         """Record why a job failed; False where it is no longer this owner's."""
@@ -388,13 +388,13 @@ class Registry:
         return self._set(key, owner, state="planned", owner="", heartbeat=None)
 
     def _set(self, key: str, holder: str, **values: Any) -> bool:
-        with self.database.write() as session:
-            return jobs.set_state(session, key, holder, values)
+        with self.database.write() as connection:
+            return jobs.set_state(connection, key, holder, values)
 
     def sweep(self, lease_seconds: float) -> list[str]:
         """Give back the jobs of dead owners, and of those silent for `lease_seconds`; gives their keys."""
-        with self.database.write() as session:
-            return jobs.sweep(session, lease_seconds)
+        with self.database.write() as connection:
+            return jobs.sweep(connection, lease_seconds)
 
     def job(self, key: str) -> JobRecord | None:
         """One job with its inputs; None where there is none."""
@@ -402,42 +402,42 @@ class Registry:
 
     def jobs(self, wanted: JobFilter = _ALL_JOBS) -> list[JobRecord]:
         """The jobs that `wanted` selects, with their inputs, in the order in which they were planned."""
-        with self.database.read() as session:
-            return jobs.jobs(session, wanted)
+        with self.database.read() as connection:
+            return jobs.jobs(connection, wanted)
 
     def keys_like(self, prefix: str, limit: int = 10) -> list[str]:
         """Keys of jobs that begin with `prefix`."""
-        with self.database.read() as session:
-            return jobs.keys_like(session, prefix, limit)
+        with self.database.read() as connection:
+            return jobs.keys_like(connection, prefix, limit)
 
     def done_keys(self, from_night: str | None = None) -> set[str]:
         """Keys of the jobs that are done, of all nights or from one on."""
-        with self.database.read() as session:
-            return jobs.done_keys(session, from_night)
+        with self.database.read() as connection:
+            return jobs.done_keys(connection, from_night)
 
     def try_again(self, keys: Collection[str]) -> list[str]:
         """Let jobs that have failed be tried again as if they never had been; gives their keys."""
-        with self.database.write() as session:
-            return jobs.try_again(session, keys)
+        with self.database.write() as connection:
+            return jobs.try_again(connection, keys)
 
     def done_among(self, keys: Collection[str]) -> set[str]:
         """Those of the keys whose jobs are done."""
-        with self.database.read() as session:
-            return jobs.done_among(session, keys)
+        with self.database.read() as connection:
+            return jobs.done_among(connection, keys)
 
     def count_finished(self, keys: Collection[str]) -> int:
         """How many of these jobs are done or have failed."""
-        with self.database.read() as session:
-            counts = jobs.count_states(session, keys)
+        with self.database.read() as connection:
+            counts = jobs.count_states(connection, keys)
         return counts.get("done", 0) + counts.get("failed", 0)
 
     def record(self, key: str) -> dict[str, Any]:
         """What a job has made: its key and state, and id, category, path and sha256 of each product."""
-        with self.database.read() as session:
-            found = jobs.jobs(session, JobFilter(keys=[key]))
+        with self.database.read() as connection:
+            found = jobs.jobs(connection, JobFilter(keys=[key]))
             if not found:
                 raise KeyError(f"no job {key!r} in the registry")
-            made = products.products(session, ProductFilter(job_keys=[key]))
+            made = products.products(connection, ProductFilter(job_keys=[key]))
         rows = [
             {"id": one.id, "category": one.category, "path": one.path, "sha256": one.sha256} for one in made
         ]
@@ -445,28 +445,28 @@ class Registry:
 
     def frames_of_job(self, key: str) -> list[int]:
         """Ids of the raw frames that a job takes as main input, itself or as the products made of them."""
-        with self.database.read() as session:
-            return jobs.main_frames(session, key)
+        with self.database.read() as connection:
+            return jobs.main_frames(connection, key)
 
     def lineage_up(self, keys: Collection[str]) -> list[JobRecord]:
         """The jobs that made what these took, and so on; the nearest first."""
-        with self.database.read() as session:
-            return jobs.lineage(session, keys, up=True)
+        with self.database.read() as connection:
+            return jobs.lineage(connection, keys, up=True)
 
     def lineage_down(self, keys: Collection[str]) -> list[JobRecord]:
         """The jobs that took what these made, and so on; the nearest first."""
-        with self.database.read() as session:
-            return jobs.lineage(session, keys, up=False)
+        with self.database.read() as connection:
+            return jobs.lineage(connection, keys, up=False)
 
     def main_descendants(self, frames: Collection[int]) -> dict[str, set[int]]:
         """The jobs whose main input are these frames, or products of such jobs; to each, its frames among them."""
-        with self.database.read() as session:
-            return jobs.main_descendants(session, frames)
+        with self.database.read() as connection:
+            return jobs.main_descendants(connection, frames)
 
     def keys_of_frames(self, ids: Collection[int]) -> set[str]:
         """Keys of the jobs that took one of these frames themselves."""
-        with self.database.read() as session:
-            return jobs.keys_of_frames(session, ids)
+        with self.database.read() as connection:
+            return jobs.keys_of_frames(connection, ids)
 
     # products
 
@@ -476,13 +476,13 @@ class Registry:
 
     def products(self, wanted: ProductFilter = _ALL_PRODUCTS) -> list[ProductRecord]:
         """The products that `wanted` selects, by id."""
-        with self.database.read() as session:
-            return products.products(session, wanted)
+        with self.database.read() as connection:
+            return products.products(connection, wanted)
 
     def list_products(self, wanted: ProductFilter = _ALL_PRODUCTS) -> list[dict[str, Any]]:
         """Products as rows for people, with the inputs of their jobs."""
-        with self.database.read() as session:
-            return products.product_rows(session, products.products(session, wanted))
+        with self.database.read() as connection:
+            return products.product_rows(connection, products.products(connection, wanted))
 
     def products_of(self, keys: Collection[str]) -> list[dict[str, Any]]:
         """What these jobs have made, as rows for people."""
@@ -494,40 +494,40 @@ class Registry:
 
     def touch_products(self, changed: Mapping[int, int]) -> None:
         """Note when the files of products that were found intact were last changed, in nanoseconds, by id."""
-        with self.database.write() as session:
-            products.touch(session, changed)
+        with self.database.write() as connection:
+            products.touch(connection, changed)
 
     def lose_products(self, ids: Collection[int], reason: str) -> int:
         """Products whose files are gone or damaged: their jobs are to be done again. Gives how many jobs."""
-        with self.database.write() as session:
-            return products.lose_products(session, ids, reason)
+        with self.database.write() as connection:
+            return products.lose_products(connection, ids, reason)
 
     def supersede(self, successors: Mapping[str, str]) -> int:
         """Mark what jobs made as superseded by what others made, key to key; gives how many were marked."""
-        with self.database.write() as session:
-            return products.supersede(session, successors)
+        with self.database.write() as connection:
+            return products.supersede(connection, successors)
 
     def superseded_keys(self) -> set[str]:
         """Keys of the jobs whose products were marked as superseded."""
-        with self.database.read() as session:
-            return products.superseded_keys(session)
+        with self.database.read() as connection:
+            return products.superseded_keys(connection)
 
     def collect(self, name: str, ids: Collection[int]) -> None:
         """Put products into a collection, which is made if it isn't there."""
-        with self.database.write() as session:
-            products.collect(session, name, ids)
+        with self.database.write() as connection:
+            products.collect(connection, name, ids)
 
     # sets
 
     def sets(self, wanted: SetFilter = _ALL_SETS) -> list[SetRecord]:
         """The sets that `wanted` selects, with their frames, by time."""
-        with self.database.read() as session:
-            return sets.sets(session, wanted)
+        with self.database.read() as connection:
+            return sets.sets(connection, wanted)
 
     def count_sets(self, step: str) -> dict[str, int]:
         """How many sets of a step there are: ``open``, and of the closed ones ``stack`` and ``pass``."""
-        with self.database.read() as session:
-            return setcounts.counts(session, step)
+        with self.database.read() as connection:
+            return setcounts.counts(connection, step)
 
     def list_sets(self, wanted: SetFilter = _ALL_SETS) -> list[dict[str, Any]]:
         """Sets as rows for people."""
@@ -549,8 +549,10 @@ class Registry:
         steps of `settling` the sets that change, and those of the ids `settled`, are settled. A frame may be in a set
         of `looked_at` and in another one.
         """
-        with self.database.write() as session:
-            return sets.apply_changes(session, changes, Also(states, grouped, settling, settled, looked_at))
+        with self.database.write() as connection:
+            return sets.apply_changes(
+                connection, changes, Also(states, grouped, settling, settled, looked_at)
+            )
 
     def tidy_sets(self) -> None:
         """Keep a new frame cheap after very many were grouped at once."""
@@ -558,17 +560,17 @@ class Registry:
 
     def settle(self, by: Settling) -> None:
         """Let the sets of those frames become ready whose states have changed since that was done last."""
-        with self.database.read() as session:
-            if not settling.is_unsettled(session, by):
+        with self.database.read() as connection:
+            if not settling.is_unsettled(connection, by):
                 return
-        with self.database.write() as session:
-            setcounts.lock(session)
-            settling.settle_changed(session, by)
+        with self.database.write() as connection:
+            setcounts.lock(connection)
+            settling.settle_changed(connection, by)
 
     def load_state(self, stream: Stream, step: str, rules: str) -> Any:
         """Where the grouping of a stream stands; None where it has not begun, or was made by other rules."""
-        with self.database.read() as session:
-            return sets.load_state(session, stream, step, rules)
+        with self.database.read() as connection:
+            return sets.load_state(connection, stream, step, rules)
 
     def save_state(self, state: State) -> None:
         """Save where the grouping of a stream stands."""
@@ -576,8 +578,8 @@ class Registry:
 
     def last_boundary(self, stream: Stream, step: str, key: OrderKey) -> OrderKey | None:
         """Start of the last sequence of a stream that begins at or before `key`; None where there is none."""
-        with self.database.read() as session:
-            return sets.last_boundary(session, stream, step, key)
+        with self.database.read() as connection:
+            return sets.last_boundary(connection, stream, step, key)
 
     # events
 
@@ -585,48 +587,48 @@ class Registry:
         self, *, undelivered: bool = False, after: int = 0, limit: int | None = None
     ) -> list[EventRecord]:
         """Events behind the id `after`, in order."""
-        with self.database.read() as session:
-            return outbox.events(session, undelivered=undelivered, after=after, limit=limit)
+        with self.database.read() as connection:
+            return outbox.events(connection, undelivered=undelivered, after=after, limit=limit)
 
     def deliver(self, ids: Collection[int]) -> None:
         """Mark events as delivered."""
-        with self.database.write() as session:
-            outbox.deliver(session, ids)
+        with self.database.write() as connection:
+            outbox.deliver(connection, ids)
 
     def drain(self, name: str, owner: str, lease_seconds: float) -> bool:
         """Become the drain of a stream, or stay it; false while another one is alive."""
-        with self.database.write() as session:
-            return drains.take(session, name, owner, lease_seconds)
+        with self.database.write() as connection:
+            return drains.take(connection, name, owner, lease_seconds)
 
     def stay_drain(self, name: str, owner: str) -> bool:
         """Show a sign of life as the drain of a stream; false where it is another's by now."""
-        with self.database.write() as session:
-            return drains.stay(session, name, owner)
+        with self.database.write() as connection:
+            return drains.stay(connection, name, owner)
 
     def leave_drain(self, name: str, owner: str) -> None:
         """Be the drain of a stream no longer."""
-        with self.database.write() as session:
-            drains.leave(session, name, owner)
+        with self.database.write() as connection:
+            drains.leave(connection, name, owner)
 
     def drains(self, lease_seconds: float) -> dict[str, str]:
         """Streams that are being drained, and by whom."""
-        with self.database.read() as session:
-            return drains.alive(session, lease_seconds)
+        with self.database.read() as connection:
+            return drains.alive(connection, lease_seconds)
 
     def hold(self, reason: str = "") -> None:
         """Begin no job from now on, and say why."""
-        with self.database.write() as session:
-            holds.put(session, reason)
+        with self.database.write() as connection:
+            holds.put(connection, reason)
 
     def release_hold(self) -> bool:
         """Begin jobs again; false where nothing was on hold."""
-        with self.database.write() as session:
-            return holds.release(session)
+        with self.database.write() as connection:
+            return holds.release(connection)
 
     def held(self) -> str:
         """Since when, and why, no job is begun, in words; empty where jobs are."""
-        with self.database.read() as session:
-            return holds.held(session)
+        with self.database.read() as connection:
+            return holds.held(connection)
 
     def ear(self) -> Ear:
         """Hears that others have written to the registry."""
@@ -640,36 +642,36 @@ class Registry:
         ValueError
             If a frame is not there, or is a duplicate or superseded.
         """
-        with self.database.write() as session:
-            choices.choose(session, subjects, verdict, reason)
+        with self.database.write() as connection:
+            choices.choose(connection, subjects, verdict, reason)
 
     def withdraw(self, subjects: Collection[str]) -> int:
         """Take pins and bans back; gives how many there were."""
-        with self.database.write() as session:
-            return choices.withdraw(session, subjects)
+        with self.database.write() as connection:
+            return choices.withdraw(connection, subjects)
 
     def choices(self) -> list[ChoiceRecord]:
         """Pins and bans, in the order in which they were made."""
-        with self.database.read() as session:
-            return choices.choices(session)
+        with self.database.read() as connection:
+            return choices.choices(connection)
 
     def add_instrument_event(self, change: InstrumentChange) -> None:
         """Record what happened to an instrument."""
-        with self.database.write() as session:
-            outbox.add_instrument_event(session, change)
+        with self.database.write() as connection:
+            outbox.add_instrument_event(connection, change)
 
     def remove_instrument_event(self, change: InstrumentChange) -> int:
         """Take back what was recorded of an instrument; gives how many records there were."""
-        with self.database.write() as session:
-            return outbox.remove_instrument_event(session, change)
+        with self.database.write() as connection:
+            return outbox.remove_instrument_event(connection, change)
 
     def instrument_events(self) -> list[InstrumentChange]:
         """What happened to instruments, in order."""
-        with self.database.read() as session:
-            return outbox.instrument_events(session)
+        with self.database.read() as connection:
+            return outbox.instrument_events(connection)
 
 
-def _mark(session: Session, begun: Begun, stages: Mapping[str, str], state: str, reason: str) -> None:
+def _mark(connection: Connection, begun: Begun, stages: Mapping[str, str], state: str, reason: str) -> None:
     """Write the state of a job's frames in the stage of its step."""
     stage = stages.get(begun.job.step, begun.job.step)
-    outbox.set_stages(session, [StageState(frame, stage, state, reason) for frame in begun.frames])
+    outbox.set_stages(connection, [StageState(frame, stage, state, reason) for frame in begun.frames])

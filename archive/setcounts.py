@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import bindparam, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, select, text
 
 from ccdflow.archive.models import FrameSet, SetCount, table
 
@@ -19,25 +18,25 @@ def kind(status: str, action: str) -> str:
     return "" if status == "superseded" else "open" if status == "open" else action
 
 
-def lock(session: Session) -> None:
+def lock(connection: Connection) -> None:
     """Be the only one who changes sets until the transaction ends, as whoever writes to SQLite is anyhow."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.connection().execute(_ALONE, {"key": _LOCK})
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ALONE, {"key": _LOCK})
 
 
-def counts(session: Session, step: str) -> dict[str, int]:
+def counts(connection: Connection, step: str) -> dict[str, int]:
     """How many sets of a step there are of each kind."""
-    found = session.connection().execute(_COUNTS, {"step": step})
+    found = connection.execute(_COUNTS, {"step": step})
     return {name: number for name, number in found if number}
 
 
-def placed(session: Session, sets: Collection[int]) -> dict[int, tuple[str, str, str]]:
+def placed(connection: Connection, sets: Collection[int]) -> dict[int, tuple[str, str, str]]:
     """Step, status and action of sets, by id."""
-    found = session.connection().execute(_PLACED, {"sets": sorted(sets)})
+    found = connection.execute(_PLACED, {"sets": sorted(sets)})
     return {number: (step, status, action) for number, step, status, action in found}
 
 
-def add(session: Session, changed: Mapping[tuple[str, str], int]) -> None:
+def add(connection: Connection, changed: Mapping[tuple[str, str], int]) -> None:
     """Add to the counts what has changed."""
     rows = [
         {"step": step, "kind": name, "number": number}
@@ -45,7 +44,7 @@ def add(session: Session, changed: Mapping[tuple[str, str], int]) -> None:
         if name and number
     ]
     if rows:
-        session.connection().execute(_ADD, rows)
+        connection.execute(_ADD, rows)
 
 
 _ALONE = text("SELECT pg_advisory_xact_lock(:key)")

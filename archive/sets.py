@@ -8,8 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal_column, select, text, union
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal_column, select, text, union
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccdflow.archive import setcounts
@@ -144,7 +143,7 @@ class SetFilter:
     frames: Collection[int] | None = None
 
 
-def sets(session: Session, wanted: SetFilter) -> list[SetRecord]:
+def sets(connection: Connection, wanted: SetFilter) -> list[SetRecord]:
     """The sets that `wanted` selects, by their first frame's time."""
     values: dict[str, Any] = {} if wanted.stream is None else _place(wanted.stream)
     if wanted.status is not None:
@@ -156,7 +155,7 @@ def sets(session: Session, wanted: SetFilter) -> list[SetRecord]:
             values[name] = key_text(key)
     found: dict[int, SetRecord] = {}
     for some in _narrowed(wanted):
-        found |= _read(session, values | some)
+        found |= _read(connection, values | some)
     return sorted(found.values(), key=lambda one: (one.first_obsdate, *one.stream, one.id))
 
 
@@ -169,16 +168,16 @@ class Unsure(NamedTuple):
     sequence_start: OrderKey | None
 
 
-def unsure(session: Session) -> list[Unsure]:
+def unsure(connection: Connection) -> list[Unsure]:
     """The sets of all streams and steps that are open, or hold a frame that no grouping has seen."""
-    found = session.connection().execute(_UNSURE)
+    found = connection.execute(_UNSURE)
     return [Unsure(row[0], _stream(row[1:4]), row[4], text_key(row[5])) for row in found]
 
 
-def rules_by_stream(session: Session) -> dict[Stream, dict[str, str]]:
+def rules_by_stream(connection: Connection) -> dict[Stream, dict[str, str]]:
     """Digests of the rules that streams were grouped by, by step."""
     known: dict[Stream, dict[str, str]] = {}
-    for *place, step, rules in session.connection().execute(_STATES):
+    for *place, step, rules in connection.execute(_STATES):
         known.setdefault(_stream(place), {})[step] = rules
     return known
 
@@ -247,10 +246,9 @@ def _together(rows: Iterable[Sequence[Any]]) -> dict[int, SetRecord]:
     return found
 
 
-def _read(session: Session, values: Mapping[str, Any]) -> dict[int, SetRecord]:
+def _read(connection: Connection, values: Mapping[str, Any]) -> dict[int, SetRecord]:
     """Sets by id; `values` are what they are asked for by, as `_TESTS` names it."""
     given = {name: value for name, value in values.items() if name != "open"}
-    connection = session.connection()
     if values.keys() & {"since", "until"}:
         return _together(connection.execute(_joined(tuple(values)), given))
     of_sets, of_members = _statements(tuple(values))
@@ -323,7 +321,7 @@ class Also:
     looked_at: Collection[int] = ()
 
 
-def apply_changes(session: Session, changes: Sequence[SetChange], also: Also) -> dict[str, int]:
+def apply_changes(connection: Connection, changes: Sequence[SetChange], also: Also) -> dict[str, int]:
     """Make the changes in order; gives the id of each new set by its `ref`.
 
     Raises
@@ -331,33 +329,33 @@ def apply_changes(session: Session, changes: Sequence[SetChange], also: Also) ->
     SetConflictError
         If a frame would be in two sets of one step that count.
     """
-    setcounts.lock(session)
-    tally = _tally(session, changes)
+    setcounts.lock(connection)
+    tally = _tally(connection, changes)
     ids: dict[str, int] = {}
     for kind, alike in groupby(changes, key=type):
         if kind is NewSet:
-            _new_sets(session, [one for one in alike if isinstance(one, NewSet)], ids)
+            _new_sets(connection, [one for one in alike if isinstance(one, NewSet)], ids)
         else:
             for change in alike:
-                _apply(session, change, ids)
-    _refuse_conflicts(session, changes, also.looked_at)
-    setcounts.add(session, tally)
+                _apply(connection, change, ids)
+    _refuse_conflicts(connection, changes, also.looked_at)
+    setcounts.add(connection, tally)
     for state in also.states:
-        _save_state(session, state)
+        _save_state(connection, state)
     changed = [_id(one.set, ids) for one in changes if not isinstance(one, NewSet)]
     for by in also.settling:
-        settle(session, by, [*ids.values(), *changed, *also.settled])
+        settle(connection, by, [*ids.values(), *changed, *also.settled])
     for some in batches(also.grouped, _MANY):
-        session.connection().execute(_SEEN, {"frames": some})
+        connection.execute(_SEEN, {"frames": some})
     return ids
 
 
-def _tally(session: Session, changes: Sequence[SetChange]) -> setcounts.Kinds:
+def _tally(connection: Connection, changes: Sequence[SetChange]) -> setcounts.Kinds:
     """How many sets of each kind there will be more, or fewer, once the changes have been made."""
     known = {one.set for one in changes if isinstance(one, Change | Supersede) and isinstance(one.set, int)}
     at: dict[int | str, tuple[str, str, str]] = {}
     for some in batches(known, _MANY):
-        at.update(setcounts.placed(session, some).items())
+        at.update(setcounts.placed(connection, some).items())
     tally: setcounts.Kinds = Counter()
     for one in changes:
         if isinstance(one, NewSet):
@@ -383,24 +381,26 @@ _SEEN = (
 )
 
 
-def _apply(session: Session, change: SetChange, ids: Mapping[str, int]) -> None:
+def _apply(connection: Connection, change: SetChange, ids: Mapping[str, int]) -> None:
     match change:
         case Append():
-            _append(session, _id(change.set, ids), change.frames)
+            _append(connection, _id(change.set, ids), change.frames)
         case Replace():
-            _replace(session, _id(change.set, ids), change.frames)
+            _replace(connection, _id(change.set, ids), change.frames)
         case Change():
-            _change(session, _id(change.set, ids), change)
+            _change(connection, _id(change.set, ids), change)
         case Supersede():
             by = None if change.by is None else _id(change.by, ids)
             _update(
-                session,
+                connection,
                 _id(change.set, ids),
                 {"status": "superseded", "superseded_by": by, "ready": False},
             )
 
 
-def _refuse_conflicts(session: Session, changes: Sequence[SetChange], looked_at: Collection[int]) -> None:
+def _refuse_conflicts(
+    connection: Connection, changes: Sequence[SetChange], looked_at: Collection[int]
+) -> None:
     """Two programs that group the same new frames at once: the second sees what the first has made."""
     steps: dict[str, set[int]] = {}
     for change in changes:
@@ -411,14 +411,16 @@ def _refuse_conflicts(session: Session, changes: Sequence[SetChange], looked_at:
             # Of many first without looking at the sets: nearly all frames have only ever been in one.
             again: Sequence[int] = some
             if len(some) > _FEW:
-                again = session.connection().execute(_HELD_TWICE, {"frames": some}).scalars().all()
-            if again and (twice := _first_twice(session, step, again, looked_at)):
+                again = connection.execute(_HELD_TWICE, {"frames": some}).scalars().all()
+            if again and (twice := _first_twice(connection, step, again, looked_at)):
                 raise SetConflictError(f"frame {twice} would be in two sets of step {step!r}")
 
 
-def _first_twice(session: Session, step: str, frames: Sequence[int], but: Collection[int]) -> int | None:
+def _first_twice(
+    connection: Connection, step: str, frames: Sequence[int], but: Collection[int]
+) -> int | None:
     """The first of these frames that is in two sets of a step that count, `but` for some sets."""
-    rows = session.connection().execute(_SETS_OF, {"frames": frames})
+    rows = connection.execute(_SETS_OF, {"frames": frames})
     held = Counter(
         frame
         for frame, of, number, status in rows
@@ -449,29 +451,29 @@ def _id(name: int | str, ids: Mapping[str, int]) -> int:
     return ids[name]
 
 
-def _new_sets(session: Session, new: Sequence[NewSet], ids: dict[str, int]) -> None:
+def _new_sets(connection: Connection, new: Sequence[NewSet], ids: dict[str, int]) -> None:
     """Write sets, all at once, and note their ids by their refs."""
-    for one, identity in zip(new, _free_ids(session, len(new)), strict=True):
+    for one, identity in zip(new, _free_ids(connection, len(new)), strict=True):
         if one.ref in ids:
             raise ValueError(f"two new sets are called {one.ref!r}")
         ids[one.ref] = identity
-    session.connection().execute(_INSERT_SETS, [_set_row(session, one, ids[one.ref]) for one in new])
+    connection.execute(_INSERT_SETS, [_set_row(connection, one, ids[one.ref]) for one in new])
     members = [
         {"set_id": ids[one.ref], "position": position, "frame_id": frame}
         for one in new
         for position, frame in enumerate(one.frames)
     ]
     if members:
-        session.connection().execute(_INSERT_MEMBERS, members)
+        connection.execute(_INSERT_MEMBERS, members)
 
 
-def _free_ids(session: Session, number: int) -> Sequence[int]:
+def _free_ids(connection: Connection, number: int) -> Sequence[int]:
     """Ids that no set has had; whoever writes to SQLite is alone, PostgreSQL gives them out."""
-    if session.get_bind().dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql":
         sequence = "nextval(pg_get_serial_sequence('frame_set', 'id'))"
-        found = session.execute(text(f"SELECT {sequence} FROM generate_series(1, :n)"), {"n": number})
+        found = connection.execute(text(f"SELECT {sequence} FROM generate_series(1, :n)"), {"n": number})
         return list(found.scalars())
-    last = session.connection().execute(_LAST_ID).scalar_one_or_none() or 0
+    last = connection.execute(_LAST_ID).scalar_one_or_none() or 0
     return range(last + 1, last + 1 + number)
 
 
@@ -480,9 +482,9 @@ _INSERT_MEMBERS = table(SetMember).insert()
 _LAST_ID = text("SELECT seq FROM sqlite_sequence WHERE name = 'frame_set'")
 
 
-def _set_row(session: Session, new: NewSet, identity: int) -> dict[str, Any]:
+def _set_row(connection: Connection, new: NewSet, identity: int) -> dict[str, Any]:
     telescope, camera, instrument = new.stream
-    first, last = new.span or (_span(session, new.frames) if new.frames else ("", ""))
+    first, last = new.span or (_span(connection, new.frames) if new.frames else ("", ""))
     return {
         "id": identity,
         "step": new.step,
@@ -500,56 +502,56 @@ def _set_row(session: Session, new: NewSet, identity: int) -> dict[str, Any]:
     }
 
 
-def _put(session: Session, identity: int, frames: Sequence[int], first: int) -> None:
+def _put(connection: Connection, identity: int, frames: Sequence[int], first: int) -> None:
     rows = [
         {"set_id": identity, "position": position, "frame_id": frame}
         for position, frame in enumerate(frames, first)
     ]
     if rows:
-        session.connection().execute(_INSERT_MEMBERS, rows)
+        connection.execute(_INSERT_MEMBERS, rows)
 
 
-def _span(session: Session, frames: Sequence[int]) -> tuple[str, str]:
+def _span(connection: Connection, frames: Sequence[int]) -> tuple[str, str]:
     """Times of the earliest and latest of these frames."""
     wanted = select(func.min(Frame.obsdate), func.max(Frame.obsdate))
-    spans = [session.execute(wanted.where(Frame.id.in_(some))).one() for some in batches(frames, _MANY)]
+    spans = [connection.execute(wanted.where(Frame.id.in_(some))).one() for some in batches(frames, _MANY)]
     known = [(first, last) for first, last in spans if first is not None]
     if not known:
         raise ValueError(f"there is no frame {', '.join(map(str, frames[:5]))}")
     return min(first for first, _ in known), max(last for _, last in known)
 
 
-def _append(session: Session, identity: int, frames: Sequence[int]) -> None:
+def _append(connection: Connection, identity: int, frames: Sequence[int]) -> None:
     if not frames:
         return
     last = select(func.coalesce(func.max(SetMember.position), -1)).where(SetMember.set_id == identity)
-    _put(session, identity, frames, session.execute(last).scalar_one() + 1)
-    first_new, last_new = _span(session, frames)
+    _put(connection, identity, frames, connection.execute(last).scalar_one() + 1)
+    first_new, last_new = _span(connection, frames)
     before = select(FrameSet.first_obsdate, FrameSet.last_obsdate).where(FrameSet.id == identity)
-    first_old, last_old = session.execute(before).one()
+    first_old, last_old = connection.execute(before).one()
     span = {"first_obsdate": min(first_old or first_new, first_new), "last_obsdate": max(last_old, last_new)}
-    _update(session, identity, span)
+    _update(connection, identity, span)
 
 
-def _replace(session: Session, identity: int, frames: Sequence[int]) -> None:
+def _replace(connection: Connection, identity: int, frames: Sequence[int]) -> None:
     members = table(SetMember)
-    session.execute(members.delete().where(members.c.set_id == identity))
-    _put(session, identity, frames, 0)
-    first, last = _span(session, frames) if frames else ("", "")
-    _update(session, identity, {"first_obsdate": first, "last_obsdate": last})
+    connection.execute(members.delete().where(members.c.set_id == identity))
+    _put(connection, identity, frames, 0)
+    first, last = _span(connection, frames) if frames else ("", "")
+    _update(connection, identity, {"first_obsdate": first, "last_obsdate": last})
 
 
-def _change(session: Session, identity: int, change: Change) -> None:
+def _change(connection: Connection, identity: int, change: Change) -> None:
     names = ("action", "status", "ready", "reason", "product_id")
     values = {name: getattr(change, name) for name in names if getattr(change, name) is not None}
     if change.sequence_start is not None:
         values["sequence_start"] = key_text(change.sequence_start)
     if values:
-        _update(session, identity, values)
+        _update(connection, identity, values)
 
 
-def _update(session: Session, identity: int, values: Mapping[str, Any]) -> None:
-    changed = session.connection().execute(_updating(*values), {"its_id": identity, **values})
+def _update(connection: Connection, identity: int, values: Mapping[str, Any]) -> None:
+    changed = connection.execute(_updating(*values), {"its_id": identity, **values})
     if changed.scalar_one_or_none() is None:
         raise ValueError(f"there is no set {identity}")
 
@@ -562,9 +564,9 @@ def _updating(*names: str) -> ReturningUpdate[tuple[int]]:
     return found.update().where(found.c.id == bindparam("its_id")).values(values).returning(found.c.id)
 
 
-def load_state(session: Session, stream: Stream, step: str, rules: str) -> Any:
+def load_state(connection: Connection, stream: Stream, step: str, rules: str) -> Any:
     """Where the grouping of a stream stands; None where it has not begun, or was made by other rules."""
-    row = session.connection().execute(_STATE_OF, _place(stream) | {"step": step}).one_or_none()
+    row = connection.execute(_STATE_OF, _place(stream) | {"step": step}).one_or_none()
     return None if row is None or row.rules != rules else row.state
 
 
@@ -581,17 +583,17 @@ _STATE_OF = select(_STATE.rules, _STATE.state).where(
 )
 
 
-def _save_state(session: Session, state: State) -> None:
+def _save_state(connection: Connection, state: State) -> None:
     telescope, camera, instrument = state.stream
     row = {"telescope": telescope, "camera": camera, "instrument": instrument, "step": state.step}
     row |= {"rules": state.rules, "state": state.state}
-    session.execute(replacing(session, table(StreamState), "rules", "state"), [row])
+    connection.execute(replacing(connection, table(StreamState), "rules", "state"), [row])
 
 
-def last_boundary(session: Session, stream: Stream, step: str, key: OrderKey) -> OrderKey | None:
+def last_boundary(connection: Connection, stream: Stream, step: str, key: OrderKey) -> OrderKey | None:
     """Start of the last sequence of a stream that begins at or before `key`; None where there is none."""
     values = _place(stream) | {"step": step, "key": key_text(key)}
-    return text_key(session.connection().execute(_LAST_BOUNDARY, values).scalar_one_or_none() or "")
+    return text_key(connection.execute(_LAST_BOUNDARY, values).scalar_one_or_none() or "")
 
 
 _LAST_BOUNDARY = (

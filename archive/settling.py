@@ -6,8 +6,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, false, literal_column, select, text, true
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Select, and_, bindparam, false, literal_column, select, text, true
 
 from ccdflow.archive.frames import batches
 from ccdflow.archive.models import Frame, FrameSet, FrameStage, SetMember, table
@@ -28,30 +27,30 @@ class Settling:
     stage: str
 
 
-def is_unsettled(session: Session, by: Settling) -> bool:
+def is_unsettled(connection: Connection, by: Settling) -> bool:
     """Whether the state of a frame has changed since the sets were settled."""
-    return session.connection().execute(_ANY, {"stage": by.upstream}).first() is not None
+    return connection.execute(_ANY, {"stage": by.upstream}).first() is not None
 
 
-def settle_changed(session: Session, by: Settling) -> None:
+def settle_changed(connection: Connection, by: Settling) -> None:
     """Settle the sets of those frames whose states have changed since that was done last."""
     # What changes behind this statement waits for it on PostgreSQL, and is seen the next time.
-    frames = session.connection().execute(_TAKEN, {"upstream": by.upstream}).scalars().all()
+    frames = connection.execute(_TAKEN, {"upstream": by.upstream}).scalars().all()
     for some in batches(frames, _MANY):
-        settle(session, by, session.connection().execute(_SETS_OF, {"frames": some}).scalars().all())
+        settle(connection, by, connection.execute(_SETS_OF, {"frames": some}).scalars().all())
 
 
-def settle(session: Session, by: Settling, sets: Collection[int]) -> None:
+def settle(connection: Connection, by: Settling, sets: Collection[int]) -> None:
     """Settle these sets: closed ones are ready once each frame is calibrated or has failed for good."""
     for some in batches(sorted(set(sets)), _MANY):
         values = {"sets": some, "upstream": by.upstream, "stage": by.stage}
-        rows = session.connection().execute(_MEMBERS, values)
+        rows = connection.execute(_MEMBERS, values)
         found = [one for one in rows if one.step == by.step and one.status != "superseded" and not one.ready]
         by_set = {number: list(members) for number, members in groupby(found, attrgetter("id"))}
         ready = [number for number, members in by_set.items() if all(map(_is_settled, members))]
         if ready:
-            session.connection().execute(_READY, {"sets": ready})
-        set_stages(session, [StageState(*mark) for mark in _marks(found, by.stage)])
+            connection.execute(_READY, {"sets": ready})
+        set_stages(connection, [StageState(*mark) for mark in _marks(found, by.stage)])
 
 
 def _is_settled(member: Any) -> bool:

@@ -12,8 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, text
 
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure
@@ -63,43 +62,43 @@ def rows(number: int) -> Iterator[tuple[Any, ...]]:
 
 def fill(into: Registry, number: int) -> None:
     """Frames with keywords, and a product of each, without the events that registration would write."""
-    with into.database.write() as session:
+    with into.database.write() as connection:
         if into.database.sqlite:
-            session.execute(text("DROP TRIGGER frame_registered"))
-            session.execute(text("DROP TRIGGER product_inserted"))
+            connection.execute(text("DROP TRIGGER frame_registered"))
+            connection.execute(text("DROP TRIGGER product_inserted"))
             marks = ", ".join("?" * len(COLUMNS))
-            cursor: Any = session.connection().connection.cursor()
+            cursor: Any = connection.connection.cursor()
             cursor.executemany(f"INSERT INTO frame ({', '.join(COLUMNS)}) VALUES ({marks})", rows(number))
         else:
-            session.execute(text("ALTER TABLE frame DISABLE TRIGGER USER"))
-            session.execute(text("ALTER TABLE product DISABLE TRIGGER USER"))
-            copy(session, rows(number))
+            connection.execute(text("ALTER TABLE frame DISABLE TRIGGER USER"))
+            connection.execute(text("ALTER TABLE product DISABLE TRIGGER USER"))
+            copy(connection, rows(number))
         for name, value in KEYWORDS.items():
             keyword = "INSERT INTO frame_keyword (frame_id, name, value) SELECT id, :name, :value FROM frame"
-            session.execute(text(keyword), {"name": name, "value": value})
-        masters(session)
+            connection.execute(text(keyword), {"name": name, "value": value})
+        masters(connection)
     with into.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
 
 
-def copy(session: Session, given: Iterable[tuple[Any, ...]]) -> None:
-    cursor: Any = session.connection().connection.cursor()
+def copy(connection: Connection, given: Iterable[tuple[Any, ...]]) -> None:
+    cursor: Any = connection.connection.cursor()
     with cursor.copy(f"COPY frame ({', '.join(COLUMNS)}) FROM STDIN") as stream:
         for row in given:
             stream.write_row(row)
 
 
-def masters(session: Session) -> None:
+def masters(connection: Connection) -> None:
     """A finished job and its product for each frame: as many masters as there are frames."""
-    session.execute(
+    connection.execute(
         text("""INSERT INTO job (key, step, recipe, version, state, parameters)
         SELECT sha256, class, class, '1', 'done', '{}' FROM frame""")
     )
-    session.execute(
+    connection.execute(
         text("""INSERT INTO job_input (job_key, role, position, frame_id, identity)
         SELECT sha256, 'main', 0, id, sha256 FROM frame""")
     )
-    session.execute(
+    connection.execute(
         text("""INSERT INTO product (job_key, category, path, state, night, telescope, camera, instrument, filter,
         exptime, obsdate) SELECT sha256, 'master_' || class, path, 'done', night, telescope, camera, instrument,
         filter, exptime, obsdate FROM frame""")

@@ -79,11 +79,11 @@ def fill(url: str, number: int, keywords: bool = False) -> None:
     with closing(Registry(url)) as registry:
         registry.upgrade()
         (fill_sqlite if registry.database.sqlite else fill_postgresql)(registry, number)
-        with registry.database.write() as session:
+        with registry.database.write() as connection:
             for name, value in KEYWORDS if keywords else ():
                 insert = "INSERT INTO frame_keyword (frame_id, name, value, number) SELECT id, :name, :text, :value"
                 given = {"name": name, "text": repr(value), "value": value}
-                session.execute(text(f"{insert} FROM frame"), given)
+                connection.execute(text(f"{insert} FROM frame"), given)
 
 
 def fill_sqlite(registry: Registry, number: int) -> None:
@@ -149,8 +149,8 @@ def written(url: str) -> dict[str, float]:
         start, used = time.perf_counter(), time.process_time()
         group_streams(registry, TASKS)
         seconds, processor = time.perf_counter() - start, time.process_time() - used
-        with registry.database.read() as session:
-            frames = session.execute(text("SELECT count(*) FROM set_member")).scalar_one()
+        with registry.database.read() as connection:
+            frames = connection.execute(text("SELECT count(*) FROM set_member")).scalar_one()
         sets = sum(registry.count_sets("stack").values())
     return {"frames": frames, "sets": sets, "seconds": seconds, "processor": processor, "peak": peak_memory()}
 
@@ -190,8 +190,8 @@ def single(url: str, end: bool) -> Single:
 def moments(registry: Registry, end: bool) -> list[datetime]:
     """When new frames were taken: after the last of a stream, or anywhere before it."""
     stream = "telescope = 'T' AND camera = 'UT0' AND instrument = 'I'"
-    with registry.database.read() as session:
-        found = session.execute(text(f"SELECT max(obsdate) FROM frame WHERE {stream}")).scalar_one()
+    with registry.database.read() as connection:
+        found = connection.execute(text(f"SELECT max(obsdate) FROM frame WHERE {stream}")).scalar_one()
     last, first = datetime.fromisoformat(found), datetime(1900, 1, 1)
     offsets = [timedelta(seconds=300 * (number + 1) + 7) for number in range(UNTIMED + NEW)]
     if end:

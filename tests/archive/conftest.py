@@ -26,6 +26,6 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
         return
     registry = request.getfixturevalue("postgresql")
     tables = ", ".join(Base.metadata.tables)
-    with registry.database.write() as session:
-        session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    with registry.database.write() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
     yield registry

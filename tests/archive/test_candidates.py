@@ -94,9 +94,9 @@ def by_scan(registry: Registry, frame_class: str, by: Sequence[Rule], reference:
 
 
 def empty(registry: Registry) -> None:
-    with registry.database.write() as session:
+    with registry.database.write() as connection:
         for table in ("product", "job_input", "job", "frame_keyword", "event", "frame"):
-            session.execute(text(f"DELETE FROM {table}"))
+            connection.execute(text(f"DELETE FROM {table}"))
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -140,9 +140,9 @@ def test_the_answer_is_that_of_a_scan_of_all_products(
     copies = [one for one in frames for _ in range(one["copies"])]
     for number, said in enumerate(copies):
         registry.add_frame(new_frame(number, said), moves=False)
-    with registry.database.write() as session:
+    with registry.database.write() as connection:
         for statement in MASTERS:
-            session.execute(text(statement))
+            connection.execute(text(statement))
     masters = [
         Master(
             **{name: getattr(one, name) for name in COLUMNS},
@@ -284,10 +284,10 @@ def test_the_indexes_are_used(tmp_path: Path, within: Any) -> None:
     registry.candidates("flat", [rule], Group((record(ASKED),)))
     registry.master_candidates("master_flat", [rule], Group((record(ASKED),)))
     event.remove(registry.database.engine, "before_cursor_execute", note)
-    with registry.database.read() as session:
+    with registry.database.read() as connection:
         for statement, values in statements:
             if statement.startswith("SELECT"):
-                plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
                 steps = " ".join(row[3] for row in plan)
                 assert "USING INDEX ix_frame_calibration" in steps or "USING INDEX ix_product_made" in steps
                 assert "TEMP B-TREE" not in steps

@@ -39,8 +39,8 @@ def test_migration_makes_what_the_models_say(registry: Registry) -> None:
 def test_migration_makes_the_indexes_on_expressions(registry: Registry) -> None:
     catalogue = "sqlite_master" if registry.database.sqlite else "pg_indexes"
     column = "name" if registry.database.sqlite else "indexname"
-    with registry.database.read() as session:
-        found = set(session.execute(text(f"SELECT {column} FROM {catalogue}")).scalars())
+    with registry.database.read() as connection:
+        found = set(connection.execute(text(f"SELECT {column} FROM {catalogue}")).scalars())
     assert found >= ON_EXPRESSIONS
 
 
@@ -71,10 +71,10 @@ def test_upgrade_is_harmless_when_many_do_it_at_once(empty: str) -> None:
         one.join()
     assert errors == []
     database = Database(empty)
-    with database.read() as session:
-        assert session.execute(text("SELECT version_num FROM alembic_version")).all() == [(NEWEST,)]
+    with database.read() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [(NEWEST,)]
         if database.sqlite:
-            assert session.execute(text("PRAGMA journal_mode")).all() == [("wal",)]
+            assert connection.execute(text("PRAGMA journal_mode")).all() == [("wal",)]
     database.close()
 
 
@@ -101,12 +101,12 @@ def indexes(registry: Registry) -> set[str | None]:
 def test_database_of_a_newer_version_is_left_alone(empty: str) -> None:
     database = Database(empty)
     database.upgrade()
-    with database.write() as session:
-        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseVersionError, match=f"at version 9999, this ccdflow knows up to {NEWEST}"):
         database.upgrade()
-    with database.read() as session:
-        assert session.execute(text("SELECT version_num FROM alembic_version")).all() == [("9999",)]
+    with database.read() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [("9999",)]
     database.close()
 
 
@@ -141,23 +141,23 @@ def test_a_url_that_is_wrong_is_refused_without_its_password(url: str) -> None:
 
 
 def test_failed_transaction_leaves_nothing(registry: Registry) -> None:
-    with pytest.raises(ZeroDivisionError), registry.database.write() as session:
-        session.execute(text("INSERT INTO frame (telescope) VALUES ('T')"))
+    with pytest.raises(ZeroDivisionError), registry.database.write() as connection:
+        connection.execute(text("INSERT INTO frame (telescope) VALUES ('T')"))
         raise ZeroDivisionError
     assert registry.frames() == []
 
 
 def test_who_reads_sees_one_state_whatever_is_committed_meanwhile(registry: Registry) -> None:
     registry.add_catalogue([NewFrame(telescope="T", obsdate="2026-03-01T20:00:00")])
-    with registry.database.read() as session:
+    with registry.database.read() as connection:
         count = text("SELECT count(*) FROM frame")
-        before = session.execute(count).scalar_one()
+        before = connection.execute(count).scalar_one()
         other = threading.Thread(
             target=registry.add_catalogue, args=([NewFrame(telescope="T", obsdate="2026-03-01T21:00:00")],)
         )
         other.start()
         other.join()
-        assert session.execute(count).scalar_one() == before == 1
+        assert connection.execute(count).scalar_one() == before == 1
     assert len(registry.frames()) == 2
 
 
@@ -170,8 +170,8 @@ def test_foreign_keys_hold(registry: Registry) -> None:
 
 
 def test_frame_inserted_with_plain_sql_is_a_frame_and_an_event(registry: Registry) -> None:
-    with registry.database.write() as session:
-        session.execute(
+    with registry.database.write() as connection:
+        connection.execute(
             text(
                 "INSERT INTO frame (telescope, camera, class, obsdate, night) "
                 "VALUES ('T', 'C1', 'science', '2026-03-01T20:00:00', '2026-03-01')"
@@ -184,8 +184,8 @@ def test_frame_inserted_with_plain_sql_is_a_frame_and_an_event(registry: Registr
     assert (event.kind, event.subject) == ("frame.registered", f"frame/{found.id}")
     assert event.payload["obsdate"] == "2026-03-01T20:00:00"
     assert len(event.created) == len("2026-03-01T20:00:00.000000")
-    with registry.database.read() as session:
-        registered_at = session.execute(text("SELECT registered_at FROM frame")).scalar_one()
+    with registry.database.read() as connection:
+        registered_at = connection.execute(text("SELECT registered_at FROM frame")).scalar_one()
     assert len(registered_at) == len(event.created)
 
 
@@ -263,13 +263,13 @@ def test_a_transaction_whose_connection_is_ended_begins_anew(new_database: str) 
 
     @again
     def work() -> int:
-        with registry.database.write() as session:
+        with registry.database.write() as connection:
             seen.append(
-                session.execute(text("INSERT INTO collection (name, created) VALUES ('a', '')")).rowcount
+                connection.execute(text("INSERT INTO collection (name, created) VALUES ('a', '')")).rowcount
             )
             if len(seen) == 1:
                 end_connections(new_database)
-            return int(session.execute(text("SELECT count(*) FROM collection")).scalar_one())
+            return int(connection.execute(text("SELECT count(*) FROM collection")).scalar_one())
 
     assert work() == 1 and seen == [1, 1]
     registry.close()
@@ -281,8 +281,8 @@ def test_a_mistake_is_told_at_once(registry: Registry) -> None:
     @again
     def work() -> None:
         calls.append(1)
-        with registry.database.read() as session:
-            session.execute(text("SELECT * FROM no_such_table"))
+        with registry.database.read() as connection:
+            connection.execute(text("SELECT * FROM no_such_table"))
 
     with pytest.raises(DBAPIError, match="no_such_table"):
         work()

@@ -332,9 +332,9 @@ def test_many_threads_register_the_same_files_once(registry: Registry) -> None:
 def test_a_file_is_looked_up_through_indexes(tmp_path: Path, statement: str) -> None:
     registry = Registry(f"sqlite:///{tmp_path}/registry.sqlite")
     registry.upgrade()
-    with registry.database.read() as session:
+    with registry.database.read() as connection:
         file = {"path": "/raw/a.fits", "sha256": "a"}
-        plan = session.execute(text(f"EXPLAIN QUERY PLAN {statement}"), file)
+        plan = connection.execute(text(f"EXPLAIN QUERY PLAN {statement}"), file)
         steps = [row[3] for row in plan if "frame" in row[3]]
     registry.close()
     assert steps
@@ -369,10 +369,10 @@ def test_keywords_that_differ_by_nul_alone_are_one(registry: Registry) -> None:
 def test_a_number_that_someone_else_wrote_counts_before_its_text(registry: Registry) -> None:
     made = registry.add_frame(frame(path="/raw/a.fits", content="a"))
     rows = [("a", "7 mm", 7.25), ("b", "7", 7.0), ("c", "T", 1.0), ("d", "7.0", 7.0), ("e", "much", None)]
-    with registry.database.write() as session:
+    with registry.database.write() as connection:
         for name, value, number in rows:
             row = {"frame": made.id, "name": name, "value": value, "number": number}
-            session.execute(text("INSERT INTO frame_keyword VALUES (:frame, :name, :value, :number)"), row)
+            connection.execute(text("INSERT INTO frame_keyword VALUES (:frame, :name, :value, :number)"), row)
     (found,) = registry.frames()
     assert found.keywords == {"a": 7.25, "b": 7, "c": True, "d": 7.0, "e": "much"}
     assert [type(found.keywords[name]) for name in "abcd"] == [float, int, bool, float]

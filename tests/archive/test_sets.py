@@ -57,8 +57,8 @@ def test_superseded_set_keeps_its_id_and_product(registry: Registry, frames: lis
 
 def test_set_ids_are_never_used_again(registry: Registry, frames: list[int]) -> None:
     first = registry.apply_set_changes([NewSet("a", "stack", STREAM, frames[:1])])["a"]
-    with registry.database.write() as session:
-        session.connection().exec_driver_sql("DELETE FROM frame_set")
+    with registry.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM frame_set")
     assert registry.apply_set_changes([NewSet("a", "stack", STREAM, frames[:1])])["a"] > first
 
 

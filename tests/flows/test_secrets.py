@@ -129,8 +129,8 @@ def test_the_password_is_nowhere_else(
     house.run("init", str(tmp_path / "another"), "--json")
     registry = Registry(make_url(guarded).set(password=PASSWORD).render_as_string(hide_password=False))
     house.listen(lambda: all(one.delivered for one in registry.events()))
-    with registry.database.read() as session:
-        tables = [session.execute(text(f"SELECT * FROM {name}")) for name in Base.metadata.tables]
+    with registry.database.read() as connection:
+        tables = [connection.execute(text(f"SELECT * FROM {name}")) for name in Base.metadata.tables]
         rows = " ".join(repr(row) for table in tables for row in table)
     registry.close()
     assert "ccdflow.frame.registered" in (told := on_the_server()) and "project" in told

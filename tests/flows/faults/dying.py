@@ -93,8 +93,8 @@ def half(original: Callable[..., store.HashingFile]) -> Callable[..., store.Hash
 def arm_the_commit(moment: str, category: str) -> None:
     finish, complete = products.finish, Registry.complete
 
-    def finished(session: Any, key: str, owner: str, made: Sequence[products.Made]) -> list[int]:
-        ids = finish(session, key, owner, made)
+    def finished(connection: Any, key: str, owner: str, made: Sequence[products.Made]) -> list[int]:
+        ids = finish(connection, key, owner, made)
         _HERE.commits = made[0].category == category
         return ids
 
