@@ -9,6 +9,9 @@ TORTURE ?= torture.md
 READY   = $(VENV)/.ready
 PLOTS   = $(VENV)/.ready-bench
 
+# Where it is set, each of the many commands that are started here would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: env test lint types tests torture demo bench clean
 
 env: $(READY)

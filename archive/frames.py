@@ -400,12 +400,6 @@ def batches(rows: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield batch
 
 
-def known_file(connection: Connection, path: str, size: int, changed_ns: int) -> int | None:
-    """The frame of a file that has not been touched, told by size and time alone."""
-    wanted = Frame.path == path, Frame.size == size, Frame.changed_ns == changed_ns, text(CURRENT)
-    return connection.execute(select(Frame.id).where(*wanted)).scalar_one_or_none()
-
-
 def files(connection: Connection) -> list[tuple[str, int, int]]:
     """Path, size and time of the newest version of each file."""
     columns = select(Frame.path, Frame.size, Frame.changed_ns).order_by(Frame.path)

@@ -21,6 +21,7 @@ from ccdflow.archive import (
     setcounts,
     sets,
     settling,
+    sources,
 )
 from ccdflow.archive.candidates import Master
 from ccdflow.archive.choices import ChoiceRecord, Verdict
@@ -42,6 +43,7 @@ from ccdflow.archive.products import Made, ProductFilter, ProductRecord
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.sets import Also, SetChange, SetFilter, SetRecord, State, Unsure
 from ccdflow.archive.settling import Settling
+from ccdflow.archive.sources import Sources
 from ccdflow.cascade.associate import Candidate, Match, Rule
 from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream
 from ccdflow.cascade.jobs import Group
@@ -129,11 +131,6 @@ class Registry:
         """Say why a frame can't be used."""
         with self.database.write() as connection:
             frames.refuse(connection, frame, reason)
-
-    def known_file(self, path: str, size: int, changed_ns: int) -> int | None:
-        """The frame of a file with this size and time; one changed on purpose may look the same."""
-        with self.database.read() as connection:
-            return frames.known_file(connection, path, size, changed_ns)
 
     def files(self) -> list[tuple[str, int, int]]:
         """Path, size and time of the newest version of each file, as they were when it was registered."""
@@ -467,6 +464,11 @@ class Registry:
         """Keys of the jobs that took one of these frames themselves."""
         with self.database.read() as connection:
             return jobs.keys_of_frames(connection, ids)
+
+    def sources(self, key: str) -> Sources:
+        """Where the inputs of a job lie."""
+        with self.database.read() as connection:
+            return sources.sources(connection, key)
 
     # products
 

@@ -68,6 +68,9 @@ def in_a_process(
         argv = [sys.executable, "-m", "bench", "--into", str(out), "--repeats", str(repeats), *options, name]
         start = time.perf_counter()
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        environment.pop(
+            "PYTHONDONTWRITEBYTECODE", None
+        )  # our commands would compile our modules at each start
         ran = subprocess.run(argv, cwd=HERE.parent, env=environment, check=False)
         took = f"{time.perf_counter() - start:.0f} s"
         print(

@@ -19,6 +19,7 @@ from ccdflow.tasks.masters import MASTERS
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
 if TYPE_CHECKING:
     from ccdflow.archive.jobs import JobRecord
+    from ccdflow.archive.sources import FrameFile
     from ccdflow.tasks.workspace import Workspace
 
 PRODUCT_CARD = "JOBKEY"
@@ -125,43 +126,31 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
     ValueError
         If a raw file's content is no longer what was registered, or a product is not there.
     """
-    from ccdflow.archive.products import ProductFilter
-    from ccdflow.archive.queries import FrameFilter
-
-    ids = [one.frame for one in job.inputs if one.frame is not None]
-    frames = {one.id: one for one in space.registry.frames(FrameFilter(status=None, ids=ids))}
-    keys = [one.job for one in job.inputs if one.job is not None]
-    products = {
-        name: one
-        for one in reversed(
-            space.registry.products(ProductFilter(job_keys=keys))
-        )  # the first is the main one
-        for name in (one.job_key, f"{one.job_key}:{one.category}")
-    }
-    inputs = JobInputs()
+    sources, inputs = space.registry.sources(job.key), JobInputs()
     for one in job.inputs:
         if one.job is not None:
-            if one.identity not in products:
+            if one.identity not in sources.products:
                 raise ValueError(f"the product of job {one.job[:8]}, input {one.role!r}, is not in the store")
-            path = products[one.identity].path
+            path = sources.products[one.identity]
             note = InputNote(one.role, Path(path).name, one.identity, "product", one.level)
             inputs.add_product(one.role, space.store.absolute(path), note)
         elif one.frame is not None:
-            raw = Path(frames[one.frame].path or "")
-            _check_content(space, raw, one.frame, one.identity)
+            file = sources.frames[one.frame]
+            raw = Path(file.path)
+            _check_content(raw, file, one.identity)
             note = InputNote(one.role, raw.name, one.identity, "raw", one.level)
-            if frames[one.frame].frame_class in CLASSES:
+            if file.frame_class in CLASSES:
                 inputs.add_raw(one.role, raw, space.instruments, note)
             else:  # a product that was made elsewhere
                 inputs.add_product(one.role, raw, note)
     return inputs
 
 
-def _check_content(space: "Workspace", path: Path, frame: int, identity: str) -> None:
+def _check_content(path: Path, registered: "FrameFile", identity: str) -> None:
     """Refuse a raw file that is not the registered one; one that nobody has touched since need not be read for that."""
     if path.is_file():
         facts = path.stat()
-        if space.registry.known_file(str(path), facts.st_size, facts.st_ctime_ns) == frame:
+        if (facts.st_size, facts.st_ctime_ns) == (registered.size, registered.changed_ns):
             return
     found = file_digest(path)
     if found != identity:
