@@ -7,7 +7,7 @@ from typing import Literal
 from sqlalchemy import Connection, delete, select, update
 
 from ccdflow.archive.database import now
-from ccdflow.archive.frames import BANNED, replacing
+from ccdflow.archive.frames import BANNED, replace_rows
 from ccdflow.archive.models import Choice, Frame, table
 
 Verdict = Literal["pinned", "banned"]
@@ -41,7 +41,7 @@ def choose(connection: Connection, subjects: Collection[str], verdict: Verdict, 
             )
     moment = now()
     chosen = [{"subject": one, "verdict": verdict, "reason": reason, "created": moment} for one in subjects]
-    connection.execute(replacing(connection, table(Choice), "verdict", "reason", "created"), chosen)
+    replace_rows(connection, table(Choice), chosen)
     _readmit(connection, frames)
     if verdict == "banned":
         wanted = update(Frame).where(Frame.id.in_(frames), Frame.status == "registered")

@@ -13,10 +13,12 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Connection,
+    Dialect,
     Double,
     Integer,
     Table,
     Text,
+    TextClause,
     bindparam,
     cast,
     column,
@@ -271,9 +273,10 @@ def ignoring(connection: Connection, into: Table) -> Any:
     return _ignoring(_dialect(connection), into)
 
 
-def replacing(connection: Connection, into: Table, *columns: str) -> Any:
-    """An insert that replaces `columns` of rows that are there already (those with the same primary key)."""
-    return _replacing(_dialect(connection), into, columns)
+def replace_rows(connection: Connection, into: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows that name the same columns, also over those that are there already with the same primary key."""
+    if rows:
+        connection.execute(_replacing(into, tuple(rows[0])), rows)
 
 
 def _dialect(connection: Connection) -> str:
@@ -287,13 +290,17 @@ def _ignoring(dialect: str, into: Table) -> Any:
 
 
 @lru_cache
-def _replacing(dialect: str, into: Table, columns: tuple[str, ...]) -> Any:
-    return _replaced(_insert_into(dialect, into), into, columns)
+def _replacing(into: Table, names: tuple[str, ...]) -> TextClause:
+    values = ", ".join(f":{name}" for name in names)
+    given = [bindparam(name, type_=into.c[name].type) for name in names]
+    return text(_replaced(into, names, f"VALUES ({values})")).bindparams(*given)
 
 
-def _replaced(statement: Any, into: Table, columns: tuple[str, ...]) -> Any:
-    new = {name: statement.excluded[name] for name in columns}
-    return statement.on_conflict_do_update(index_elements=list(into.primary_key.columns), set_=new)
+def _replaced(into: Table, names: Sequence[str], source: str) -> str:
+    """In words, since SQLAlchemy makes a statement with ON CONFLICT anew each time."""
+    keys = list(into.primary_key.columns.keys())
+    new = ", ".join(f"{name} = excluded.{name}" for name in names if name not in keys)
+    return f"INSERT INTO {into.name} ({', '.join(names)}) {source} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {new}"
 
 
 def _insert_into(dialect: str, into: Table) -> Any:
@@ -323,16 +330,20 @@ def _keep(connection: Connection, frames: Iterable[tuple[int, Mapping[str, Value
     if not rows:
         return
     if _dialect(connection) != "postgresql":
-        connection.execute(replacing(connection, table(FrameKeyword), "value", "number"), rows)
+        replace_rows(connection, table(FrameKeyword), rows)
         return
     # One statement may not name a row twice.
     single = list({(row["frame_id"], row["name"]): row for row in rows}.values())
-    connection.execute(_replacing_json(table(FrameKeyword), tuple(rows[0])), {"rows": json.dumps(single)})
+    connection.execute(
+        _replacing_json(connection.dialect, table(FrameKeyword), tuple(rows[0])), {"rows": json.dumps(single)}
+    )
 
 
 @lru_cache
-def _replacing_json(into: Table, names: tuple[str, ...]) -> Any:
-    return _replaced(_from_json(into, names), into, tuple(set(names) - set(into.primary_key.columns.keys())))
+def _replacing_json(dialect: Dialect, into: Table, names: tuple[str, ...]) -> TextClause:
+    typed = ", ".join(f"{name} {_bare(into.c[name].type).compile(dialect)}" for name in names)
+    given = f"json_to_recordset(CAST(:rows AS json)) AS given({typed})"
+    return text(_replaced(into, names, f"SELECT {', '.join(names)} FROM {given}"))
 
 
 def _keyword_rows(frame: int, keywords: Mapping[str, Value]) -> Iterator[dict[str, Any]]:

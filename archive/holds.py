@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, delete, select
 
 from ccdflow.archive.database import now
-from ccdflow.archive.frames import replacing
+from ccdflow.archive.frames import replace_rows
 from ccdflow.archive.models import Hold, table
 
 ALL = "all"
@@ -12,7 +12,7 @@ ALL = "all"
 def put(connection: Connection, reason: str) -> None:
     """Begin no job from now on, and say why."""
     row = {"name": ALL, "reason": reason, "since": now()}
-    connection.execute(replacing(connection, table(Hold), "reason", "since"), [row])
+    replace_rows(connection, table(Hold), [row])
 
 
 def release(connection: Connection) -> bool:

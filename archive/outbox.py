@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, delete, func, literal_column, or_, select, update
 
 from ccdflow.archive.database import now
-from ccdflow.archive.frames import batches, replacing
+from ccdflow.archive.frames import batches, replace_rows
 from ccdflow.archive.models import Event, Frame, FrameStage, InstrumentEvent, table
 
 _MANY = 5000
@@ -83,9 +83,7 @@ def set_stages(connection: Connection, states: Sequence[StageState]) -> None:
         }
         for one in states
     }
-    if rows:
-        statement = replacing(connection, table(FrameStage), "state", "reason", "updated", "unsettled")
-        connection.execute(statement, list(rows.values()))
+    replace_rows(connection, table(FrameStage), list(rows.values()))
 
 
 def states(connection: Connection, stage: str, frames: Collection[int]) -> dict[int, str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Update, bindparam, delete, or_, select, update
 
 from ccdflow.archive.database import now
-from ccdflow.archive.frames import batches, ignoring, replacing
+from ccdflow.archive.frames import batches, ignoring, replace_rows
 from ccdflow.archive.jobs import JobFilter, LeaseLostError, held_job, input_row, jobs
 from ccdflow.archive.models import (
     Collection as CollectionRow,
@@ -147,8 +147,7 @@ def _finish_product(
         {"product_id": identity, "name": name, "value": float(value) if math.isfinite(value) else None}
         for name, value in made.quality.items()
     ]
-    if rows:
-        connection.execute(replacing(connection, table(ProductQuality), "value"), rows)
+    replace_rows(connection, table(ProductQuality), rows)
     return int(identity)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, liter
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccdflow.archive import setcounts
-from ccdflow.archive.frames import batches, replacing
+from ccdflow.archive.frames import batches, replace_rows
 from ccdflow.archive.models import Frame, FrameSet, SetMember, StreamState, table
 from ccdflow.archive.settling import Settling, settle
 from ccdflow.cascade.records import Action, Status
@@ -587,7 +587,7 @@ def _save_state(connection: Connection, state: State) -> None:
     telescope, camera, instrument = state.stream
     row = {"telescope": telescope, "camera": camera, "instrument": instrument, "step": state.step}
     row |= {"rules": state.rules, "state": state.state}
-    connection.execute(replacing(connection, table(StreamState), "rules", "state"), [row])
+    replace_rows(connection, table(StreamState), [row])
 
 
 def last_boundary(connection: Connection, stream: Stream, step: str, key: OrderKey) -> OrderKey | None:

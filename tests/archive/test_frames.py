@@ -158,13 +158,6 @@ def test_refused_frames_say_why_and_still_count(registry: Registry) -> None:
     assert registry.list_frames()[0]["reason"] == "no date"
 
 
-def test_known_file_is_told_by_size_and_time(registry: Registry) -> None:
-    made = registry.add_frame(frame(path="/raw/a.fits", content="a"))
-    assert registry.known_file("/raw/a.fits", 2880, 7) == made.id
-    assert registry.known_file("/raw/a.fits", 2880, 8) is None
-    assert registry.known_file("/raw/b.fits", 2880, 7) is None
-
-
 def test_file_without_checksum_is_refused(registry: Registry) -> None:
     with pytest.raises(ValueError, match="a file needs path and sha256"):
         registry.add_frame(NewFrame(path="/raw/a.fits"))
