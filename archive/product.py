@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.archive.digest import UnreadableFrameError
 from ccdflow.archive.fitsfile import (
     Hdu,
     Plane,
@@ -21,7 +22,7 @@ from ccdflow.archive.fitsfile import (
 )
 from ccdflow.archive.productheader import InputNote, Origin, common_cards, header_cards
 from ccdflow.archive.rawpixels import ImageLayout, PlainPixels
-from ccdflow.archive.rawunits import Unit, UnreadableFrameError, units
+from ccdflow.archive.rawunits import Unit, units
 from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.image import Image, ImageSource
 from ccdflow.recipes.raw import read_adu

@@ -1,7 +1,6 @@
 """Opening raw FITS files: their headers at once and cheaply, their pixels strip by strip."""
 
 import gzip
-import hashlib
 import os
 import struct
 import zlib
@@ -11,6 +10,7 @@ from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
+from ccdflow.archive.digest import UnreadableFrameError, why_unread
 from ccdflow.archive.rawpixels import ImageLayout, JoinedPixels, PlainPixels, TiledPixels
 from ccdflow.archive.rawunits import (
     BLOCK,
@@ -18,7 +18,6 @@ from ccdflow.archive.rawunits import (
     NotFitsError,
     TruncatedError,
     Unit,
-    UnreadableFrameError,
     units,
 )
 from ccdflow.cascade.records import Extension, Value
@@ -31,7 +30,6 @@ __all__ = [
     "RawFile",
     "TruncatedError",
     "UnreadableFrameError",
-    "file_digest",
     "looks_like_fits",
     "open_raw",
 ]
@@ -107,21 +105,6 @@ def looks_like_fits(path: Path) -> bool:
     return path.name.lower().endswith(FITS_SUFFIXES)
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of the file's bytes, in hexadecimal.
-
-    Raises
-    ------
-    UnreadableFrameError
-        If the file can't be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise UnreadableFrameError(_why(path, error)) from None
-
-
 def open_raw(path: Path) -> RawFile:
     """Return a raw file, of which only the headers are read.
 
@@ -154,13 +137,7 @@ def open_raw(path: Path) -> RawFile:
         raise TruncatedError(f"{path} is a damaged gzip file, or ends before it should") from None
     except OSError as error:
         kind = NotFitsError if isinstance(error, IsADirectoryError) else UnreadableFrameError
-        raise kind(_why(path, error)) from None
-
-
-def _why(path: Path, error: OSError) -> str:
-    if isinstance(error, IsADirectoryError):
-        return f"{path} is a folder, not a FITS file"
-    return f"{path} can't be read: {(error.strerror or str(error)).lower()}"
+        raise kind(why_unread(path, error)) from None
 
 
 def _raw(path: Path, found: list[Unit], short: str, *, gzipped: bool = False) -> RawFile:

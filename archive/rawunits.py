@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccdflow.archive.cards import find_end, read_cards
+from ccdflow.archive.digest import UnreadableFrameError
 from ccdflow.cascade.records import Value
 
 Stream = BinaryIO | GzipFile
 
 BLOCK = 2880
 _MAX_BLOCKS = 2000  # 72,000 cards: a file without END card must not be read to its end
-
-
-class UnreadableFrameError(Exception):
-    """A file that is no raw frame; the message is one sentence that names the file and says why."""
 
 
 class NotFitsError(UnreadableFrameError):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fitsfile import HashingFile
 from ccdflow.archive.products import ProductRecord
-from ccdflow.archive.rawfile import file_digest
 
 TEMPLATE = "{category}/{night}/{telescope}-{camera}/{name}-{key8}.fits"
 """Where a product lies below the store's root."""

@@ -22,8 +22,8 @@ from astropy.io import fits
 from bench.frames import shape_text, size_of, write_frames
 from bench.harness import Figure, Ran, Samples, Subject, alternate, command, compared, elsewhere, memory_of
 from bench.peers import installed
+from ccdflow.archive.digest import file_digest
 from ccdflow.archive.product import InputNote, write_product
-from ccdflow.archive.rawfile import file_digest
 from ccdflow.archive.store import Store
 from ccdflow.cascade.instrument import Instrument
 from ccdflow.config.instruments import load_instruments

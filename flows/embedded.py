@@ -5,7 +5,6 @@ it when the first flow begins. Nothing here imports Prefect into the program tha
 """
 
 import atexit
-import gc
 import os
 import shutil
 import socket
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
+
+from ccdflow.tasks.memory import importing
 
 STARTUP_SECONDS = 300
 """How long the server may take to start: on a busy machine, with a new database, it takes long."""
@@ -205,13 +206,11 @@ def _serve() -> None:
     print(listening.getsockname()[1], flush=True)
     running: list[Any] = []
     threading.Thread(target=_end_with_parent, args=(running,), daemon=True).start()
-    gc.disable()  # what is imported stays: looking for garbage meanwhile takes a fifth of the time
-    import uvicorn
-    from prefect.server.api.server import create_app
+    with importing():  # a fifth of the time
+        import uvicorn
+        from prefect.server.api.server import create_app
 
-    app = create_app()
-    gc.freeze()
-    gc.enable()
+        app = create_app()
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
     running.append(uvicorn.Server(config))
     running[0].run(sockets=[listening])

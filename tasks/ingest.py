@@ -11,11 +11,11 @@ from os.path import isdir, isfile  # which know no error: what may not be looked
 from pathlib import Path
 from typing import Any
 
+from ccdflow.archive.digest import file_digest
 from ccdflow.archive.frames import NewFrame
 from ccdflow.archive.rawfile import (
     TruncatedError,
     UnreadableFrameError,
-    file_digest,
     looks_like_fits,
     open_raw,
 )

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ccdflow.archive.digest import file_digest
 from ccdflow.archive.product import InputNote, Origin, common_cards, read_product
-from ccdflow.archive.rawfile import file_digest, open_raw
+from ccdflow.archive.rawfile import open_raw
 from ccdflow.cascade.amplifiers import detector
 from ccdflow.cascade.classify import FileFacts, describe
 from ccdflow.cascade.headers import cards_of

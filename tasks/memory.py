@@ -2,6 +2,8 @@
 
 import ctypes
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 KEPT = 512_000_000
@@ -11,15 +13,31 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 """Options of ``mallopt``."""
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import without looking for garbage, then or later: what is imported stays, and there is much to look through."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@cache
+def pass_over_imports() -> None:
+    """Let the collector pass over what is there by now."""
+    gc.collect()
+    gc.freeze()
+
+
 @cache
 def keep_memory() -> None:
-    """Let the C library keep what is freed for the next frame, and the collector pass over what is imported.
+    """Let the C library keep what is freed for the next frame.
 
     Otherwise each plane is mapped, cleared page by page and given back, which takes a tenth of a night's processor
     time. A C library without ``mallopt`` is left as it is.
     """
-    gc.collect()
-    gc.freeze()
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

@@ -542,11 +542,15 @@ def recipe(
     json: Json = False,
 ) -> None:
     """Run one recipe by hand, on files: no project, no database, no Prefect."""
-    from ccdflow.commands.byhand import run_recipe
+    from ccdflow.archive.digest import digests_of
+    from ccdflow.tasks.memory import importing
 
-    report = run_recipe(
-        name, files, dict(assignment(one) for one in param or ()), _roles(with_), output, force=force
-    )
+    parameters, associated = dict(assignment(one) for one in param or ()), _roles(with_)
+    given = [path for paths in (files, *associated.values()) for path in paths]
+    with digests_of(given) as digests:
+        with importing():  # the threads work meanwhile
+            from ccdflow.commands.byhand import run_recipe
+        report = run_recipe(name, files, parameters, associated, output, digests, force=force)
     if json:
         print_json(report.document())
     else:

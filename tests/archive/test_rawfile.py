@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from ccdflow.archive.digest import file_digest
 from ccdflow.archive.rawfile import (
     NoImageError,
     NotFitsError,
     TruncatedError,
     UnreadableFrameError,
-    file_digest,
     looks_like_fits,
     open_raw,
 )

@@ -1,15 +1,16 @@
 """`ccdflow recipe`: one recipe on files, without project, database or Prefect."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from ccdflow.archive.digest import UnreadableFrameError
 from ccdflow.archive.product import InputNote, ProductFileError, write_product
-from ccdflow.archive.rawfile import UnreadableFrameError, file_digest
 from ccdflow.cascade.amplifiers import detector_digest
 from ccdflow.cascade.instrument import Instrument
 from ccdflow.cascade.jobs import JobInput, KeyMaker, Resolved
@@ -19,7 +20,6 @@ from ccdflow.config.project import shipped
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.recipes.compiled import prepare
 from ccdflow.recipes.recipe import Output, Parameters, Recipe
-from ccdflow.recipes.threads import in_threads
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.memory import keep_memory
 
@@ -61,10 +61,11 @@ def run_recipe(
     parameters: Mapping[str, Any],
     associated: Mapping[str, Sequence[Path]],
     output: Path,
+    digests: Mapping[Path, Future[str]],
     *,
     force: bool = False,
 ) -> RecipeReport:
-    """Run a recipe on files and write its product.
+    """Run a recipe on files and write its product; `digests` is to hold the sha256 of each file.
 
     Raises
     ------
@@ -82,7 +83,7 @@ def run_recipe(
     _check_roles(recipe, roles)
     values = _parameters(recipe, parameters)
     instruments = load_instruments([shipped("instruments")])
-    inputs = _read(recipe, roles, instruments)
+    inputs = _read(recipe, roles, instruments, digests)
     result = recipe.run(inputs.recipe_inputs, values)
     ((category, made),) = result.outputs.items()
     key = _key(recipe, values, inputs, instruments)
@@ -119,19 +120,17 @@ def _parameters(recipe: Recipe, given: Mapping[str, Any]) -> Parameters:
 
 
 def _read(
-    recipe: Recipe, roles: Mapping[str, Sequence[Path]], instruments: Sequence[Instrument]
+    recipe: Recipe,
+    roles: Mapping[str, Sequence[Path]],
+    instruments: Sequence[Instrument],
+    digests: Mapping[Path, Future[str]],
 ) -> JobInputs:
     inputs = JobInputs()
-    given = [path for paths in roles.values() for path in paths]
-    try:
-        digests = _digests(given)
-    except UnreadableFrameError as error:
-        raise ValueError(str(error)) from None
     for role, paths in roles.items():
         kind = recipe.inputs[role].kind
         for path in paths:
             try:
-                note = InputNote(role, path.name, digests[path], kind, None if role == "main" else 0)
+                note = InputNote(role, path.name, digests[path].result(), kind, None if role == "main" else 0)
                 if kind == "raw":
                     inputs.add_raw(role, path, instruments, note)
                 else:
@@ -139,15 +138,6 @@ def _read(
             except (UnreadableFrameError, ProductFileError) as error:
                 raise ValueError(str(error)) from None
     return inputs
-
-
-def _digests(paths: Sequence[Path]) -> dict[Path, str]:
-    """The sha256 of each file, in as many threads as there are cores."""
-
-    def work(some: Iterator[Path]) -> dict[Path, str]:
-        return {path: file_digest(path) for path in some}
-
-    return {path: digest for found in in_threads(work, paths) for path, digest in found.items()}
 
 
 def _key(recipe: Recipe, values: Parameters, inputs: JobInputs, instruments: Sequence[Instrument]) -> str:
