@@ -560,11 +560,15 @@ class Registry:
         """Keep a new frame cheap after very many were grouped at once."""
         self.database.tidy("frame", "frame_set", "set_member")
 
+    def is_unsettled(self, by: Settling) -> bool:
+        """Whether the state of a frame has changed since the sets were settled."""
+        with self.database.read() as connection:
+            return settling.is_unsettled(connection, by)
+
     def settle(self, by: Settling) -> None:
         """Let the sets of those frames become ready whose states have changed since that was done last."""
-        with self.database.read() as connection:
-            if not settling.is_unsettled(connection, by):
-                return
+        if not self.is_unsettled(by):
+            return
         with self.database.write() as connection:
             setcounts.lock(connection)
             settling.settle_changed(connection, by)

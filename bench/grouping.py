@@ -177,9 +177,6 @@ def single(url: str, end: bool) -> Single:
             add(other, ("UT0", "L", "New", moment.isoformat(), place, 4, moment.date().isoformat()))
             clock, start = time.perf_counter(), time.process_time()
             group_streams(registry, TASKS)
-            for task in TASKS:
-                if task.settling is not None:
-                    registry.settle(task.settling)
             used, took = time.process_time() - start, time.perf_counter() - clock
             if number >= 0:
                 found.processor.append(used * 1e3)

@@ -59,7 +59,7 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
         if not isinstance(one, SequenceRules) or not _counts_each_frame(cascade, task):
             name = digest(one.model_dump(mode="json"))
             _until_sure(partial(_keep_planned, space, task, request, name))
-        space.registry.settle(_settling(space.cascade, task))
+            space.registry.settle(_settling(space.cascade, task))
         counts.update(space.registry.count_sets(task))
     return dict(counts)
 
@@ -153,11 +153,22 @@ def _until_sure(work: Callable[[], T]) -> T:
 
 @dataclass(frozen=True)
 class _News:
-    """What was found: frames that no grouping has seen, sets that may not stay, and the rules of the last grouping."""
+    """What was found: frames that no grouping has seen, sets that may not stay, and the rules of the last grouping.
+
+    `unsettled` are those whose sets may have become ready, since a frame has changed its state.
+    """
 
     frames: Ungrouped
     sets: Sequence[Unsure]
     rules: Mapping[Stream, Mapping[str, str]]
+    unsettled: Sequence[Settling]
+
+    @classmethod
+    def of(cls, registry: Registry, tasks: Sequence[SequenceTask]) -> "_News":
+        """What the registry has for these tasks."""
+        settling = [by.settling for by in tasks if by.settling is not None]
+        unsettled = [one for one in settling if registry.is_unsettled(one)]
+        return cls(registry.ungrouped(), registry.unsure_sets(), registry.grouping_rules(), unsettled)
 
     def is_anew(self, stream: Stream, by: SequenceTask) -> bool:
         """Whether the sets of a stream are to be made anew, since it has none, or of other rules."""
@@ -183,9 +194,9 @@ class _News:
 
 @again
 def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
-    """Group what is new in any stream, what has left it, and what time may have closed."""
+    """Group what is new in any stream, what has left it, and what time may have closed; settle what has come of it."""
     with registry.view():
-        new = _News(registry.ungrouped(), registry.unsure_sets(), registry.grouping_rules())
+        new = _News.of(registry, tasks)
         work = [(stream, by) for stream in new.streams(tasks) for by in tasks]
         # One new frame is the common case: then all is read in this transaction.
         first = _stream_changes(registry, *work[0], new) if len(work) == 1 else None
@@ -200,6 +211,8 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
         registry.apply_set_changes((), grouped=ending.grouped)
     if len(ending.grouped) >= MANY:
         registry.tidy_sets()
+    for settling in new.unsettled:
+        registry.settle(settling)
 
 
 Changes = tuple[list[SetChange], bool]
