@@ -65,11 +65,16 @@ C = TypeVar("C", Group, Master)
 Make = Callable[[dict[str, Any], Mapping[str, Value]], C]
 
 
+def have_index(frame_class: str) -> bool:
+    """Whether frames of a class are found through an index of their own."""
+    return frame_class not in ("science", "unclassified")
+
+
 def frame_candidates(
     connection: Connection, frame_class: str, rules: Sequence[Rule], reference: Candidate, count: int
 ) -> list[Match[Group]]:
     """The best `count` frames of a class, each as a group of its own, with all its keywords."""
-    shelf = sql.OTHER_FRAMES if frame_class in ("science", "unclassified") else sql.CALIBRATIONS
+    shelf = sql.CALIBRATIONS if have_index(frame_class) else sql.OTHER_FRAMES
     return _best(_Search(connection, shelf, frame_class, reference, _group), rules, count)
 
 

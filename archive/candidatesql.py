@@ -160,7 +160,7 @@ def _page_of_selects(shelf: Shelf, shape: Shape, size: int, directions: tuple[bo
 
 
 # In JSON SQLite gives numbers with 15 digits.
-_DIGITS = "CASE WHEN k.number IS NOT NULL THEN printf('%!.17g', k.number) END"
+_DIGITS = "CASE WHEN k.number IS NOT NULL THEN printf('%!.20g', k.number) END"
 
 
 @lru_cache(512)

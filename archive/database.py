@@ -120,7 +120,7 @@ def patient(*but: str) -> Callable[[type[_T]], type[_T]]:
 
 
 class Database:
-    """An engine and its two kinds of transactions; may be used by many threads at once.
+    """Transactions that read or write; may be used by many threads at once.
 
     On SQLite a transaction that writes begins with the right to write: one that began by reading could not
     wait for another writer, but would fail at once.
@@ -144,19 +144,18 @@ class Database:
         self._view = threading.local()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that only reads: it sees one state of the database."""
+    def read(self, *, by_index: bool = False) -> Iterator[Connection]:
+        """A transaction that only reads: it sees one state of the database.
+
+        Statements that indexes answer are read `by_index`: PostgreSQL plans each once, and by these alone.
+        """
         if (shared := getattr(self._view, "connection", None)) is not None:
             yield shared
             return
-        with _reading(self._reader) as connection:
+        with (self._searcher if by_index else self._reader).connect() as connection:
             yield connection
-
-    @contextmanager
-    def search(self) -> Iterator[Connection]:
-        """As `read` outside of a `view`, for statements that indexes answer: PostgreSQL plans each once, by these."""
-        with _reading(self._searcher) as connection:
-            yield connection
+            # With a rollback the driver of PostgreSQL would forget the statements that it has prepared.
+            connection.commit()
 
     @contextmanager
     def view(self) -> Iterator[None]:
@@ -220,14 +219,6 @@ class Database:
         """Close all connections."""
         self.engine.dispose()
         self._searcher.dispose()
-
-
-@contextmanager
-def _reading(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection:
-        yield connection
-        # With a rollback the driver of PostgreSQL would forget the statements that it has prepared.
-        connection.commit()
 
 
 def _checked(url: str) -> URL:

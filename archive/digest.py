@@ -5,36 +5,43 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 from ccdflow.recipes.threads import cores
+
+_AT_ONCE = 1 << 18
 
 
 class UnreadableFrameError(Exception):
     """A file that is no raw frame; the message is one sentence that names the file and says why."""
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of the file's bytes, in hexadecimal.
+def file_digest(path: Path, given_up: Event | None = None) -> str:
+    """sha256 of the file's bytes, in hexadecimal; of a part of them where it is `given_up` meanwhile.
 
     Raises
     ------
     UnreadableFrameError
         If the file can't be read.
     """
+    found, room = hashlib.sha256(), memoryview(bytearray(_AT_ONCE))
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        with path.open("rb", buffering=0) as stream:
+            while (size := stream.readinto(room)) and not (given_up and given_up.is_set()):
+                found.update(room[:size])
     except OSError as error:
         raise UnreadableFrameError(why_unread(path, error)) from None
+    return found.hexdigest()
 
 
 @contextmanager
 def digests_of(paths: Iterable[Path]) -> Iterator[Mapping[Path, Future[str]]]:
     """The sha256 of each file, in as many threads as there are cores; what the block has not waited for is given up."""
-    pool = ThreadPoolExecutor(cores(), thread_name_prefix="digests")
+    given_up, pool = Event(), ThreadPoolExecutor(cores(), thread_name_prefix="digests")
     try:
-        yield {path: pool.submit(file_digest, path) for path in dict.fromkeys(paths)}
+        yield {path: pool.submit(file_digest, path, given_up) for path in dict.fromkeys(paths)}
     finally:
+        given_up.set()
         pool.shutdown(cancel_futures=True)
 
 

@@ -232,7 +232,7 @@ def list_frames(connection: Connection, wanted: FrameFilter, limit: int | None) 
 
 
 def _frame_row(row: Any, stages: dict[int, tuple[str, str, str]], sets: dict[int, int]) -> dict[str, Any]:
-    made = {"class" if name == "frame_class" else name: value for name, value in row.items()}
+    made = dict(row)
     stage, status, reason = stages.get(made["id"], ("ingest", "done", ""))
     if made["status"] != "registered":  # whatever had become of it before
         stage, status, reason = "ingest", made["status"], made["reason"]

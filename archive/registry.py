@@ -150,7 +150,7 @@ class Registry:
         They are those that `ccdflow.cascade.associate.fitting` gives first for all registered frames of the
         class, found without reading them all.
         """
-        with self.database.search() as connection:
+        with self.database.read(by_index=candidates.have_index(frame_class)) as connection:
             return candidates.frame_candidates(connection, frame_class, rules, reference, count)
 
     def master_candidates(
@@ -160,7 +160,7 @@ class Registry:
 
         A product counts with its own columns, and with the keywords of the first frame that it was made from.
         """
-        with self.database.search() as connection:
+        with self.database.read(by_index=True) as connection:
             return candidates.master_candidates(connection, category, rules, reference, count)
 
     def list_frames(
@@ -465,10 +465,10 @@ class Registry:
         with self.database.read() as connection:
             return jobs.keys_of_frames(connection, ids)
 
-    def sources(self, key: str) -> Sources:
+    def sources(self, job: JobRecord) -> Sources:
         """Where the inputs of a job lie."""
         with self.database.read() as connection:
-            return sources.sources(connection, key)
+            return sources.sources(connection, job)
 
     # products
 
@@ -565,9 +565,12 @@ class Registry:
         with self.database.read() as connection:
             return settling.is_unsettled(connection, by)
 
-    def settle(self, by: Settling) -> None:
-        """Let the sets of those frames become ready whose states have changed since that was done last."""
-        if not self.is_unsettled(by):
+    def settle(self, by: Sequence[Settling]) -> None:
+        """Let the sets of those frames become ready whose states have changed since that was done last.
+
+        The change is then settled: all steps that look at one stage have to be named together.
+        """
+        if not any(map(self.is_unsettled, by)):
             return
         with self.database.write() as connection:
             setcounts.lock(connection)

@@ -1,6 +1,6 @@
 """Sets whose frames are calibrated or have failed become ready, and frames of sets that pass then pass."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -32,12 +32,16 @@ def is_unsettled(connection: Connection, by: Settling) -> bool:
     return connection.execute(_ANY, {"stage": by.upstream}).first() is not None
 
 
-def settle_changed(connection: Connection, by: Settling) -> None:
-    """Settle the sets of those frames whose states have changed since that was done last."""
-    # What changes behind this statement waits for it on PostgreSQL, and is seen the next time.
-    frames = connection.execute(_TAKEN, {"upstream": by.upstream}).scalars().all()
-    for some in batches(frames, _MANY):
-        settle(connection, by, connection.execute(_SETS_OF, {"frames": some}).scalars().all())
+def settle_changed(connection: Connection, steps: Sequence[Settling]) -> None:
+    """Settle the sets of those frames whose states have changed since that was done last, of all these steps."""
+    for upstream in sorted({by.upstream for by in steps}):
+        # What changes behind this statement waits for it on PostgreSQL, and is seen the next time.
+        frames = connection.execute(_TAKEN, {"upstream": upstream}).scalars().all()
+        for some in batches(frames, _MANY):
+            sets = connection.execute(_SETS_OF, {"frames": some}).scalars().all()
+            for by in steps:
+                if by.upstream == upstream:
+                    settle(connection, by, sets)
 
 
 def settle(connection: Connection, by: Settling, sets: Collection[int]) -> None:

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
 
-from ccdflow.archive.models import Frame, JobInput, Product, table
+from ccdflow.archive.frames import batches
+from ccdflow.archive.jobs import JobRecord
+from ccdflow.archive.models import Frame, Product, table
 
 
 @dataclass(frozen=True)
 class FrameFile:
     """The file of a frame; `size` and `changed_ns`, as they were registered, tell whether it was touched since.
 
-    They are None where another version of the file has taken the frame's place.
+    Of a frame that is superseded, whose place another one has taken, `size` is None.
     """
 
     path: str
@@ -29,28 +31,27 @@ class Sources:
     products: Mapping[str, str]
 
 
-def sources(connection: Connection, key: str) -> Sources:
-    """Where the inputs of a job lie; products that are not there are left out."""
+def sources(connection: Connection, job: JobRecord) -> Sources:
+    """Where the inputs lie that the job was read with; products that are not there are left out."""
+    files: dict[int, FrameFile] = {}
+    for some in batches(sorted({one.frame for one in job.inputs if one.frame is not None}), _MANY):
+        for number, path, kind, status, size, changed_ns in connection.execute(_FRAMES, {"frames": some}):
+            files[number] = FrameFile(path or "", kind, None if status == "superseded" else size, changed_ns)
     found: dict[str, str] = {}
-    for job, category, path in connection.execute(_PRODUCTS, {"its_key": key}):
-        found.setdefault(job, path)
-        found[f"{job}:{category}"] = path
-    files = {
-        number: FrameFile(path or "", kind, None if status == "superseded" else size, changed_ns)
-        for number, path, kind, status, size, changed_ns in connection.execute(_FRAMES, {"its_key": key})
-    }
+    for keys in batches(sorted({one.job for one in job.inputs if one.job is not None}), _MANY):
+        for key, category, path in connection.execute(_PRODUCTS, {"jobs": keys}):
+            found.setdefault(key, path)
+            found[f"{key}:{category}"] = path
     return Sources(files, found)
 
 
-_INPUT, _FRAME, _PRODUCT = table(JobInput).c, table(Frame).c, table(Product).c
-_FRAMES = (
-    select(_FRAME.id, _FRAME.path, _FRAME["class"], _FRAME.status, _FRAME.size, _FRAME.changed_ns)
-    .join_from(table(JobInput), table(Frame), _FRAME.id == _INPUT.frame_id)
-    .where(_INPUT.job_key == bindparam("its_key"))
-)
+_MANY = 5000
+_FRAME, _PRODUCT = table(Frame).c, table(Product).c
+_FRAMES = select(
+    _FRAME.id, _FRAME.path, _FRAME["class"], _FRAME.status, _FRAME.size, _FRAME.changed_ns
+).where(_FRAME.id.in_(bindparam("frames", expanding=True)))
 _PRODUCTS = (
     select(_PRODUCT.job_key, _PRODUCT.category, _PRODUCT.path)
-    .join_from(table(JobInput), table(Product), _PRODUCT.job_key == _INPUT.parent_job_key)
-    .where(_INPUT.job_key == bindparam("its_key"), _PRODUCT.state == "done")
+    .where(_PRODUCT.job_key.in_(bindparam("jobs", expanding=True)), _PRODUCT.state == "done")
     .order_by(_PRODUCT.id)
 )

@@ -14,7 +14,7 @@ from ccdflow.cascade.jobs import Job
 from ccdflow.recipes.threads import cores
 from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.machine import job_queue
-from ccdflow.tasks.memory import keep_memory, pass_over_imports
+from ccdflow.tasks.memory import keep_memory
 from ccdflow.tasks.reduce import ELSEWHERE, done_keys, failure, job_title, recipe_task, whereabouts
 from ccdflow.tasks.workspace import open_workspace
 
@@ -55,7 +55,6 @@ def execute(
     runs is ended and nothing begun; without it, a project that is on hold is waited for.
     """
     keep_memory()
-    pass_over_imports()
     return _Execution(directory, list(jobs), order, may_go_on or Holding(directory).wait).run()
 
 

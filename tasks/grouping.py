@@ -52,14 +52,17 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
         for task, one in rules.items()
         if isinstance(one, SequenceRules) and _counts_each_frame(cascade, task)
     ]
+    at_once = [task for task in rules if task not in {one.task for one in by_rules}]
+    others = [_settling(space.cascade, task) for task in at_once]
     if by_rules:
-        group_streams(space.registry, by_rules)
+        group_streams(space.registry, by_rules, others)
+    else:
+        space.registry.settle(others)
+    for task in at_once:
+        name = digest(rules[task].model_dump(mode="json"))
+        _until_sure(partial(_keep_planned, space, task, request, name))
     counts: Counter[str] = Counter({"stack": 0, "pass": 0, "open": 0})
-    for task, one in rules.items():
-        if not isinstance(one, SequenceRules) or not _counts_each_frame(cascade, task):
-            name = digest(one.model_dump(mode="json"))
-            _until_sure(partial(_keep_planned, space, task, request, name))
-            space.registry.settle(_settling(space.cascade, task))
+    for task in rules:
         counts.update(space.registry.count_sets(task))
     return dict(counts)
 
@@ -164,9 +167,8 @@ class _News:
     unsettled: Sequence[Settling]
 
     @classmethod
-    def of(cls, registry: Registry, tasks: Sequence[SequenceTask]) -> "_News":
-        """What the registry has for these tasks."""
-        settling = [by.settling for by in tasks if by.settling is not None]
+    def of(cls, registry: Registry, settling: Sequence[Settling]) -> "_News":
+        """What the registry has, read in one transaction."""
         unsettled = [one for one in settling if registry.is_unsettled(one)]
         return cls(registry.ungrouped(), registry.unsure_sets(), registry.grouping_rules(), unsettled)
 
@@ -193,10 +195,13 @@ class _News:
 
 
 @again
-def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
-    """Group what is new in any stream, what has left it, and what time may have closed; settle what has come of it."""
+def group_streams(registry: Registry, tasks: Sequence[SequenceTask], others: Sequence[Settling] = ()) -> None:
+    """Group what is new in any stream, what has left it, and what time may have closed.
+
+    Sets of these tasks and of `others` are settled whose frames had changed their states before.
+    """
     with registry.view():
-        new = _News.of(registry, tasks)
+        new = _News.of(registry, [*others, *(by.settling for by in tasks if by.settling is not None)])
         work = [(stream, by) for stream in new.streams(tasks) for by in tasks]
         # One new frame is the common case: then all is read in this transaction.
         first = _stream_changes(registry, *work[0], new) if len(work) == 1 else None
@@ -211,8 +216,8 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask]) -> None:
         registry.apply_set_changes((), grouped=ending.grouped)
     if len(ending.grouped) >= MANY:
         registry.tidy_sets()
-    for settling in new.unsettled:
-        registry.settle(settling)
+    if new.unsettled:
+        registry.settle(new.unsettled)
 
 
 Changes = tuple[list[SetChange], bool]

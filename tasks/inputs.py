@@ -127,7 +127,7 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
     ValueError
         If a raw file's content is no longer what was registered, or a product is not there.
     """
-    sources, inputs = space.registry.sources(job.key), JobInputs()
+    sources, inputs = space.registry.sources(job), JobInputs()
     for one in job.inputs:
         if one.job is not None:
             if one.identity not in sources.products:

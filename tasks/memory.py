@@ -25,19 +25,14 @@ def importing() -> Iterator[None]:
 
 
 @cache
-def pass_over_imports() -> None:
-    """Let the collector pass over what is there by now."""
-    gc.collect()
-    gc.freeze()
-
-
-@cache
 def keep_memory() -> None:
-    """Let the C library keep what is freed for the next frame.
+    """Let the C library keep what is freed for the next frame, and the collector pass over what is there.
 
     Otherwise each plane is mapped, cleared page by page and given back, which takes a tenth of a night's processor
     time. A C library without ``mallopt`` is left as it is.
     """
+    gc.collect()
+    gc.freeze()
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

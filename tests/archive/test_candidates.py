@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -211,6 +212,19 @@ def test_a_calibration_comes_with_all_its_keywords(registry: Registry) -> None:
     (found,) = registry.candidates("flat", [NEAREST], Group((record(ASKED),)))
     assert (found.candidate.frames, found.level) == (tuple(registry.frames()), 1)
     assert found.candidate.frames[0].keywords == given
+
+
+def test_in_a_view_calibrations_are_those_of_the_view(registry: Registry) -> None:
+    registry.add_frame(flat(1, 500))
+    asked = Group((record(ASKED),))
+    with registry.view():
+        seen = registry.frames()
+        with ThreadPoolExecutor(1) as other:
+            other.submit(registry.add_frame, flat(2, 590)).result()
+        (found,) = registry.candidates("flat", [NEAREST], asked)
+    assert list(found.candidate.frames) == seen
+    (now,) = registry.candidates("flat", [NEAREST], asked)
+    assert list(now.candidate.frames) != seen
 
 
 def test_of_two_at_equal_distance_the_earlier_counts(registry: Registry) -> None:

@@ -101,20 +101,28 @@ def test_incomplete_job_has_no_products_and_takes_the_newest_reason(registry: Re
 
 def test_where_the_inputs_of_a_job_lie(registry: Registry, frames: list[int]) -> None:
     registry.plan_jobs(planned(frames))
-    assert registry.sources(STACK) == Sources({}, {})  # planned is not there
+    assert registry.sources(registry.job(STACK)) == Sources({}, {})  # planned is not there
     done(registry, SCIENCE, Made("science", "s.fits", "e" * 64, 10), Made("mask", "m.fits", "f" * 64, 10))
     made = {SCIENCE: "s.fits", f"{SCIENCE}:science": "s.fits", f"{SCIENCE}:mask": "m.fits"}
-    assert registry.sources(STACK) == Sources({}, made)
-    assert registry.sources(SCIENCE).products == {}  # the bias is not there
+    assert registry.sources(registry.job(STACK)) == Sources({}, made)
+    assert registry.sources(registry.job(SCIENCE)).products == {}  # the bias is not there
 
 
 def test_a_raw_input_is_told_by_the_size_and_time_of_its_file(registry: Registry) -> None:
     file = {"path": "/raw/a.fits", "sha256": "a" * 64, "size": 2880, "changed_ns": 7}
     first = registry.add_frame(NewFrame(frame_class="bias", **file)).id
     registry.plan_jobs([PlannedJob(BIAS, "bias", "bias", "1", [InputRecord("main", "a" * 64, frame=first)])])
-    assert registry.sources(BIAS).frames == {first: FrameFile("/raw/a.fits", "bias", 2880, 7)}
+    job = registry.job(BIAS)
+    assert registry.sources(job).frames == {first: FrameFile("/raw/a.fits", "bias", 2880, 7)}
     registry.add_frame(NewFrame(frame_class="bias", **file | {"sha256": "b" * 64, "changed_ns": 8}))
-    assert registry.sources(BIAS).frames[first].size is None  # another version of the file is there now
+    assert registry.sources(job).frames[first].size is None  # another version of the file is there now
+
+
+def test_a_worker_finds_the_inputs_that_it_began_with(registry: Registry, frames: list[int]) -> None:
+    registry.plan_jobs(planned(frames))
+    begun = registry.job(BIAS)
+    registry.repoint_inputs({BIAS: [frames[2], frames[1]]})
+    assert registry.sources(begun).frames.keys() == set(frames[:2])
 
 
 def test_job_is_claimed_once(registry: Registry, frames: list[int]) -> None:

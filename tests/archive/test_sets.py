@@ -2,6 +2,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from ccdflow.archive.frames import NewFrame
+from ccdflow.archive.outbox import StageState
 from ccdflow.archive.registry import Registry
 from ccdflow.archive.sets import (
     Append,
@@ -14,6 +15,7 @@ from ccdflow.archive.sets import (
     key_text,
     text_key,
 )
+from ccdflow.archive.settling import Settling
 
 STREAM = ("T", "C1", "")
 
@@ -84,6 +86,17 @@ def test_changes_count_together_or_not_at_all(registry: Registry, frames: list[i
     assert registry.sets() == []
     assert registry.load_state(STREAM, "stack", "rules") is None
     assert len(registry.ungrouped_frames(STREAM)) == 8
+
+
+def test_all_steps_that_look_at_a_stage_are_settled(registry: Registry, frames: list[int]) -> None:
+    steps = [Settling(name, "science", "stack") for name in ("stack", "deep")]
+    new = [NewSet(one.step, one.step, STREAM, frames[:2], status="closed") for one in steps]
+    registry.apply_set_changes(new)
+    registry.settle(steps)
+    assert not any(one.ready for one in registry.sets())
+    registry.set_frame_stage(*(StageState(one, "science", "done", "") for one in frames[:2]))
+    registry.settle(steps)
+    assert [one.ready for one in registry.sets()] == [True, True]
 
 
 def test_no_frame_is_twice_in_a_set(registry: Registry, frames: list[int]) -> None:

@@ -266,6 +266,7 @@ def held_by(look: "psycopg.Connection[Any]", one: Machine) -> list[str]:
     return [key for (key,) in look.execute(running, (f"{one.name}/%",))]
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(900)
 def test_two_workers_share_a_night_and_one_of_them_is_stopped(
     server: str, machine: Callable[[str], Machine], tmp_path: Path, new_database: str
