@@ -106,12 +106,20 @@ def _styled(text: str) -> str:
     return f"[{style}]{escaped}[/{style}]" if style else escaped
 
 
+def _say(line: str, style: str) -> None:
+    # Rich takes its time to import, which scripts need not wait for.
+    if sys.stderr.isatty():
+        messages().print(line, markup=False, style=style)
+    else:
+        print(line, file=sys.stderr)
+
+
 def warn(message: str) -> None:
     """Write one line to standard error."""
-    messages().print(message, markup=False, style="yellow")
+    _say(message, "yellow")
 
 
 def stop(message: str, code: int = BAD_USAGE) -> NoReturn:
     """Write one line to standard error and end the program."""
-    messages().print(f"ccdflow: {message}", markup=False, style="red")
+    _say(f"ccdflow: {message}", "red")
     raise typer.Exit(code)
