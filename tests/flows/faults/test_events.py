@@ -72,6 +72,7 @@ def test_whatever_events_do_the_sweep_puts_it_right(
     row.end(f"{seen}; {send.dropped} events dropped, {send.wakes} drains called")
 
 
+@pytest.mark.torture
 @ONE_IS_QUICK
 def test_a_bridge_that_dies_before_or_after_sending_tells_everything_once(
     night: Bench, database: str, case: Callable[..., Case]

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from tests.flows.conftest import Bench
 from tests.flows.faults.conftest import ONE_IS_QUICK, Case
@@ -20,6 +21,7 @@ from tests.flows.faults.machinery import (
 )
 
 
+@pytest.mark.torture
 @ONE_IS_QUICK
 def test_a_drain_goes_on_without_the_server_and_tells_it_in_the_end(
     night: Bench, database: str, undisturbed: Manifest, case: Callable[..., Case], tmp_path: Path
