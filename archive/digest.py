@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -17,17 +17,21 @@ class UnreadableFrameError(Exception):
 
 
 def file_digest(path: Path, given_up: Event | None = None) -> str:
-    """sha256 of the file's bytes, in hexadecimal; of a part of them where it is `given_up` meanwhile.
+    """sha256 of the file's bytes, in hexadecimal.
 
     Raises
     ------
     UnreadableFrameError
         If the file can't be read.
+    CancelledError
+        If it is `given_up` before its end.
     """
     found, room = hashlib.sha256(), memoryview(bytearray(_AT_ONCE))
     try:
         with path.open("rb", buffering=0) as stream:
-            while (size := stream.readinto(room)) and not (given_up and given_up.is_set()):
+            while size := stream.readinto(room):
+                if given_up is not None and given_up.is_set():
+                    raise CancelledError(f"{path} is no longer wanted")
                 found.update(room[:size])
     except OSError as error:
         raise UnreadableFrameError(why_unread(path, error)) from None

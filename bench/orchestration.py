@@ -3,7 +3,8 @@
 ``python -m bench.orchestration`` reduces tiny frames, whose pixels cost nothing, through the real flow (plan,
 claim, read, recipe, write, finish, task with cache and kept result), and runs as many empty tasks with kept
 results on the same Prefect server, in the same process, with the same number of threads. The work of the jobs is
-also done without registry and Prefect, so that one sees what is orchestration and what reading and writing.
+also done without registry and Prefect, so that one sees what is orchestration and what reading and writing. A run
+ends when Prefect's threads have sent all events and logs.
 """
 
 import argparse

@@ -2,15 +2,17 @@ import gzip
 import hashlib
 import os
 import time
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from ccdflow.archive.digest import file_digest
+from ccdflow.archive.digest import digests_of, file_digest
 from ccdflow.archive.rawfile import (
     NoImageError,
     NotFitsError,
@@ -277,6 +279,19 @@ def test_a_look_at_the_header_does_not_read_the_pixels(tmp_path):
 def test_the_digest_is_that_of_the_bytes(tmp_path, pixels):
     path = plain(tmp_path / "a.fits", pixels)
     assert file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_nobody_waits_for_is_not_hashed_to_its_end(tmp_path, pixels):
+    path = plain(tmp_path / "a.fits", pixels)
+    with digests_of([path, path]) as digests:
+        assert {name: one.result() for name, one in digests.items()} == {path: file_digest(path)}
+    given_up = Event()
+    given_up.set()
+    with pytest.raises(CancelledError, match="no longer wanted"):
+        file_digest(path, given_up)
+    endless = Path("/dev/zero")
+    with pytest.raises(ValueError, match="unknown recipe"), digests_of([endless] * 3):
+        raise ValueError("unknown recipe")
 
 
 @pytest.mark.parametrize(
