@@ -68,9 +68,8 @@ def in_a_process(
         argv = [sys.executable, "-m", "bench", "--into", str(out), "--repeats", str(repeats), *options, name]
         start = time.perf_counter()
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-        environment.pop(
-            "PYTHONDONTWRITEBYTECODE", None
-        )  # our commands would compile our modules at each start
+        # With it, each of our commands would compile our modules when it starts.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         ran = subprocess.run(argv, cwd=HERE.parent, env=environment, check=False)
         took = f"{time.perf_counter() - start:.0f} s"
         print(
