@@ -8,7 +8,7 @@ import numpy as np
 
 from ccdflow.recipes.dq import BoolArray
 from ccdflow.recipes.image import FloatArray
-from ccdflow.recipes.statistics import NORMAL_MAD, frame_median, sampled, typical_size
+from ccdflow.recipes.statistics import NORMAL_MAD, frame_median, median, sampled, typical_size
 
 Clip = Literal["variance", "mad", "sigma", "minmax", "none"]
 
@@ -73,7 +73,7 @@ def variance_ratios(variance: FloatArray, used: BoolArray) -> tuple[float, ...]:
     for row, counted in zip(variance, used, strict=True):
         here = counted & (common > 0)
         alike = not (here & (row != common)).any()
-        ratio = 1.0 if alike else float(np.median(row[here] / common[here]))
+        ratio = 1.0 if alike else float(median(row[here] / common[here]))
         ratios.append(ratio if ratio > 0 else 1.0)
     return tuple(ratios)
 

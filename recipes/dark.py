@@ -19,7 +19,7 @@ from ccdflow.recipes.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.image import FloatArray, Image
 from ccdflow.recipes.masters import MasterParameters, combined_cards, combined_quality, combined_warnings
 from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Product, Recipe, Result
-from ccdflow.recipes.statistics import good_sample, robust_sigma
+from ccdflow.recipes.statistics import good_sample, median, robust_sigma
 
 NEIGHBOURHOOD = 32
 """Side in pixels of the blocks whose median stands for a pixel's neighbours."""
@@ -65,7 +65,7 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
             ),
         },
         quality={
-            "level": float(np.median(good)) if good.size else 0.0,
+            "level": float(median(good)) if good.size else 0.0,
             "rms": robust_sigma(good) if good.size else 0.0,
             "hot_fraction": float(hot.mean()),
             **combined_quality(combined),

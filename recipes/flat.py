@@ -17,7 +17,7 @@ from ccdflow.recipes.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.image import FloatArray, Image
 from ccdflow.recipes.masters import MasterParameters, combined_cards, combined_quality, combined_warnings
 from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Recipe, Result
-from ccdflow.recipes.statistics import clipped_mean, robust_sigma
+from ccdflow.recipes.statistics import clipped_mean, median, robust_sigma
 
 
 class FlatParameters(MasterParameters):
@@ -103,7 +103,7 @@ def illumination(frame: CalibratedFrame) -> Illumination:
     if not good.any():
         return Illumination(0.0, 0.0, saturated)
     level = clipped_mean(data[good])
-    noise = float(np.sqrt(np.median(variance[good])))
+    noise = float(np.sqrt(median(variance[good])))
     return Illumination(level, level / noise if noise > 0 else 0.0, saturated)
 
 

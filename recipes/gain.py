@@ -17,7 +17,14 @@ from ccdflow.recipes.image import FloatArray, Image
 from ccdflow.recipes.raw import Overscan, PreparedFrame
 from ccdflow.recipes.readout import Readout
 from ccdflow.recipes.recipe import Input, Inputs, Output, Parameters, Recipe, Result
-from ccdflow.recipes.statistics import NORMAL_MAD, robust_sigma, sampled, typical_size, without_outliers
+from ccdflow.recipes.statistics import (
+    NORMAL_MAD,
+    median,
+    robust_sigma,
+    sampled,
+    typical_size,
+    without_outliers,
+)
 
 Floats = NDArray[np.float64]
 
@@ -155,7 +162,7 @@ def block_variances(difference: FloatArray, block: int) -> Floats:
     What changes slowly over the frame is not counted: each block has its own level.
     """
     cells = _blocks(difference, block)
-    residual = cells - np.median(cells, axis=1, keepdims=True)
+    residual = cells - median(cells)[:, None]
     good = np.abs(residual) <= OUTLIER * max(NORMAL_MAD * typical_size(sampled(residual)), 1e-9)
     count = np.maximum(good.sum(axis=1), 2)
     mean = np.where(good, residual, 0).sum(axis=1) / count
@@ -166,11 +173,11 @@ def block_variances(difference: FloatArray, block: int) -> Floats:
 
 def _inverse_gains(one: FloatArray, other: FloatArray, noise: float, parameters: GainParameters) -> Floats:
     """1 / gain in each block; none if the flats are too different for a pair, or hold no light."""
-    levels, others = (np.median(_blocks(flat, parameters.block), axis=1) for flat in (one, other))
+    levels, others = (median(_blocks(flat, parameters.block)) for flat in (one, other))
     if min(levels.min(), others.min()) <= 0:
         return np.empty(0)
     ratio = levels / others
-    typical = float(np.median(ratio))
+    typical = float(median(ratio))
     if robust_sigma(ratio / typical) > parameters.max_structure:
         return np.empty(0)
     variances = block_variances(one - np.float32(typical) * other, parameters.block)

@@ -19,7 +19,7 @@ from ccdflow.recipes.register import (
     residual_rms,
 )
 from ccdflow.recipes.sources import Detection, Stars, find_stars, subtract_background
-from ccdflow.recipes.statistics import SAMPLE
+from ccdflow.recipes.statistics import SAMPLE, median
 from ccdflow.recipes.threads import in_threads
 from ccdflow.recipes.transform import Transform
 
@@ -117,7 +117,7 @@ def _typical_variance(image: Image) -> float | None:
         data, variance = image.data.ravel()[::step], image.variance.ravel()[::step]
         good = ~excluded(image.dq.ravel()[::step]) & np.isfinite(data) & np.isfinite(variance)
         if good.any():
-            return float(np.median(variance[good]))
+            return float(median(variance[good]))
     return None
 
 

@@ -10,7 +10,7 @@ from ccdflow.recipes.detector import Amplifier, Detector, Pixels, RawFrame, Stor
 from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.image import FloatArray, Image, Planes, empty_planes
 from ccdflow.recipes.readout import Readout
-from ccdflow.recipes.statistics import clipped_mean, robust_sigma
+from ccdflow.recipes.statistics import clipped_mean, median, robust_sigma
 
 Overscan = Literal["level", "row", "none"]
 """One level per amplifier, one per row (per column, where the overscan lies above or below), or none."""
@@ -67,8 +67,8 @@ def overscan_level(frame: RawFrame, amplifier: Amplifier, method: Overscan) -> O
 def _line_means(lines: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> FloatArray:
     """Clipped mean of each row of the array; of all rows, for a row without a good pixel."""
     finite = np.isfinite(lines)
-    filled = np.where(finite, lines, np.median(lines[finite]))
-    residual = filled - np.median(filled, axis=1, keepdims=True)
+    filled = np.where(finite, lines, median(lines[finite]))
+    residual = filled - median(filled)[:, None]
     good = finite & (np.abs(residual) <= OVERSCAN_CLIP * robust_sigma(residual[finite]))
     count = good.sum(axis=1)
     means = np.where(good, filled, 0).sum(axis=1) / np.maximum(count, 1)

@@ -18,7 +18,7 @@ from ccdflow.recipes.dq import DQ, EXCLUDED
 from ccdflow.recipes.image import Image
 from ccdflow.recipes.raw import Overscan
 from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Parameters, Product, Recipe, Result
-from ccdflow.recipes.statistics import good_sample, without_outliers
+from ccdflow.recipes.statistics import good_sample, median, without_outliers
 
 WHOLE = slice(None)
 
@@ -85,7 +85,7 @@ def _quality(image: Image) -> dict[str, float]:
     bits = np.ravel(image.dq)
     sky = without_outliers(good_sample(image), sigma=3.0)
     return {
-        "background": float(np.median(sky)) if sky.size else 0.0,
+        "background": float(median(sky)) if sky.size else 0.0,
         "background_sigma": float(sky.std()) if sky.size else 0.0,
         "saturated_fraction": count_flagged(bits, DQ.SATURATED) / bits.size,
         "bad_fraction": count_flagged(bits, int(EXCLUDED)) / bits.size,

@@ -128,6 +128,21 @@ def frame_median(values: FloatArray, used: BoolArray) -> FloatArray:
     return np.where(count > 0, middle * np.float32(0.5), np.float32(0))
 
 
+def median(values: NDArray[Any]) -> Any:
+    """Median along the last axis, bit for bit that of ``np.median``, which takes up to nine times as long.
+
+    NaN where there is one, or nothing at all. `np.median` seeks the middle, its neighbour and the greatest, in
+    one ``partition``, of which numpy's vector code knows those for one rank only.
+    """
+    half, odd = divmod(values.shape[-1], 2)
+    if not half + odd:
+        return np.full(values.shape[:-1], np.nan)[()]
+    ordered = np.partition(values, half, -1)
+    upper, greatest = ordered[..., half], ordered[..., half:].max(-1)
+    lower = upper if odd else ordered[..., :half].max(-1)
+    return np.where(np.isnan(greatest), greatest, np.mean([lower, upper], axis=0))[()]
+
+
 def typical_size(values: Floats) -> float:
     """Median of the absolute values, not fooled by numbers that repeat (whole adu); NaN of none.
 
@@ -167,7 +182,7 @@ def robust_sigma(values: Floats) -> float:
     if not values.size:
         return float("nan")
     some = sampled(values)
-    return NORMAL_MAD * typical_size(some - np.median(some))
+    return NORMAL_MAD * typical_size(some - median(some))
 
 
 def good_sample(image: Image) -> FloatArray:
@@ -187,7 +202,7 @@ def without_outliers(values: Floats, *, sigma: float = 4.0) -> NDArray[np.float6
     every: NDArray[np.float64] = np.asarray(values, np.float64).ravel()
     if not every.size:
         return every
-    kept = every[np.abs(every - np.median(sampled(every))) <= sigma * robust_sigma(every)]
+    kept = every[np.abs(every - median(sampled(every))) <= sigma * robust_sigma(every)]
     for _ in range(10):
         before = kept.size
         kept = every[np.abs(every - kept.mean()) <= sigma * kept.std()] if before else every

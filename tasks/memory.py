@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,14 +13,24 @@ KEPT = 512_000_000
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 """Options of ``mallopt``."""
 
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+"""Read when numpy is imported."""
+
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import without looking for garbage, then or later: what is imported stays, and there is much to look through."""
+    """Import without looking for garbage, then or later: what is imported stays, and there is much to look through.
+
+    Nor does numpy start threads for linear algebra, of which we do none: they wait for work with a core each.
+    """
     gc.disable()
+    unset = _BLAS_THREADS not in os.environ
+    os.environ.setdefault(_BLAS_THREADS, "1")
     try:
         yield
     finally:
+        if unset:
+            del os.environ[_BLAS_THREADS]
         gc.freeze()
         gc.enable()
 

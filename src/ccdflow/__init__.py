@@ -1,5 +1,3 @@
 """Raw CCD frames to calibrated frames and stacks with honest uncertainties."""
 
-from importlib.metadata import version
-
-__version__ = version("ccdflow")
+__version__ = "0.1.0"

@@ -6,6 +6,7 @@ import pytest
 from ccdflow.recipes.statistics import (
     clipped_mean,
     frame_median,
+    median,
     median_variance,
     robust_sigma,
     sort_frames,
@@ -49,6 +50,26 @@ def test_frame_median_is_that_of_the_used_values_only(n):
         np.median(column[here]) if here.any() else 0 for column, here in zip(values.T, used.T, strict=True)
     ]
     np.testing.assert_allclose(frame_median(values, used), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("shape", [(1,), (2,), (9, 1), (5, 2), (64, 1023), (8, 4096)])
+def test_the_median_is_bit_for_bit_numpys(dtype, shape):
+    values = (100 * np.random.default_rng(7).normal(size=shape)).astype(dtype)
+
+    found, wanted = median(values), np.median(values, axis=-1)
+
+    assert found.dtype == wanted.dtype
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_median_of_a_row_with_a_nan_or_without_values_is_nan():
+    rows = np.ones((3, 8), np.float32)
+    rows[0, 3], rows[1, 5], rows[2, :3] = np.nan, np.inf, -np.inf
+
+    np.testing.assert_array_equal(median(rows), [np.nan, 1, 1])
+    np.testing.assert_array_equal(median(rows[:, :0]), [np.nan] * 3)
+    assert np.isnan(median(rows[0])) and np.isnan(median(rows[0, :0]))
 
 
 def test_robust_sigma_finds_the_spread_among_outliers():
