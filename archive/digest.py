@@ -1,6 +1,7 @@
 """The sha256 of files; imports next to nothing, so that a command hashes while it still starts."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from threading import Event
 
 from ccdflow.recipes.threads import cores
 
-_AT_ONCE = 1 << 18
+_LEAST, _MOST = 1 << 18, 1 << 22
+"""Bytes read at once. For each piece a thread waits for Python's lock, which takes long while others import."""
 
 
 class UnreadableFrameError(Exception):
@@ -26,9 +28,11 @@ def file_digest(path: Path, given_up: Event | None = None) -> str:
     CancelledError
         If it is `given_up` before its end.
     """
-    found, room = hashlib.sha256(), memoryview(bytearray(_AT_ONCE))
+    found = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            room = memoryview(bytearray(min(max(size, _LEAST), _MOST)))
             while size := stream.readinto(room):
                 if given_up is not None and given_up.is_set():
                     raise CancelledError(f"{path} is no longer wanted")
