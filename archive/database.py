@@ -132,8 +132,6 @@ class Database:
         self.engine = _engine(self.url)
         if self.sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
-        self._writer = self.engine.execution_options(writes=True)
         # As SQLite does: by default PostgreSQL lets each statement see what was committed before it.
         one_state = {} if self.sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self.engine.execution_options(**one_state)
@@ -152,10 +150,8 @@ class Database:
         if (shared := getattr(self._view, "connection", None)) is not None:
             yield shared
             return
-        with (self._searcher if by_index else self._reader).connect() as connection:
+        with self._transaction(self._searcher if by_index else self._reader, "BEGIN") as connection:
             yield connection
-            # With a rollback the driver of PostgreSQL would forget the statements that it has prepared.
-            connection.commit()
 
     @contextmanager
     def view(self) -> Iterator[None]:
@@ -171,8 +167,18 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes: all of it counts, or nothing."""
-        with self._turn, self._writer.begin() as connection:
+        with self._turn, self._transaction(self.engine, "BEGIN IMMEDIATE") as connection:
             yield connection
+
+    @contextmanager
+    def _transaction(self, engine: Engine, begin: str) -> Iterator[Connection]:
+        """A transaction; on SQLite it begins with these words, of which SQLAlchemy knows nothing."""
+        with engine.connect() as connection:
+            if self.sqlite:
+                connection.exec_driver_sql(begin)
+            yield connection
+            # Of reading too: with a rollback the driver of PostgreSQL would forget the statements that it has prepared.
+            connection.commit()
 
     def tidy(self, *tables: str) -> None:
         """Let PostgreSQL look at tables of which many rows have changed, before it does so by itself.
@@ -200,7 +206,7 @@ class Database:
         with self.engine.connect() as connection:
             if _revision(connection) == scripts.get_current_head():
                 return
-        with self._turn, self._writer.begin() as connection:
+        with self.write() as connection:
             if not self.sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
             self._refuse_unknown(connection, scripts)
@@ -282,8 +288,3 @@ def _write_ahead(cursor: Any) -> None:
             if "locked" not in str(error) or time.monotonic() > end:
                 raise
             time.sleep(0.02)
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -573,7 +573,7 @@ class Registry:
         if not any(map(self.is_unsettled, by)):
             return
         with self.database.write() as connection:
-            setcounts.lock(connection)
+            setcounts.alone(connection)
             settling.settle_changed(connection, by)
 
     def load_state(self, stream: Stream, step: str, rules: str) -> Any:

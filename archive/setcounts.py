@@ -1,7 +1,7 @@
 """How many sets there are of each kind: counted on by whoever changes sets, so that nobody has to read them all."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection, bindparam, select, text
 
@@ -18,10 +18,17 @@ def kind(status: str, action: str) -> str:
     return "" if status == "superseded" else "open" if status == "open" else action
 
 
-def lock(connection: Connection) -> None:
-    """Be the only one who changes sets until the transaction ends, as whoever writes to SQLite is anyhow."""
+def alone(connection: Connection, new: int = 0) -> Sequence[int]:
+    """Be the only one who changes sets until the transaction ends, as whoever writes to SQLite is anyhow.
+
+    Gives ids for so many `new` sets, that none has had. PostgreSQL does not wait for the disk at the end: what a crash
+    takes back of sets is grouped again, and what is built on them is later in its log, so that it never stays alone.
+    """
     if connection.dialect.name == "postgresql":
-        connection.execute(_ALONE, {"key": _LOCK})
+        found: Sequence[int] = connection.execute(_ALONE, {"key": _LOCK, "new": new}).one()[-1]
+        return found
+    last = (connection.execute(_LAST_ID).scalar_one_or_none() or 0) if new else 0
+    return range(last + 1, last + 1 + new)
 
 
 def counts(connection: Connection, step: str) -> dict[str, int]:
@@ -47,7 +54,11 @@ def add(connection: Connection, changed: Mapping[tuple[str, str], int]) -> None:
         connection.execute(_ADD, rows)
 
 
-_ALONE = text("SELECT pg_advisory_xact_lock(:key)")
+_ALONE = text(
+    "SELECT pg_advisory_xact_lock(:key), set_config('synchronous_commit', 'off', true), "
+    "ARRAY(SELECT nextval(pg_get_serial_sequence('frame_set', 'id')) FROM generate_series(1, :new))"
+)
+_LAST_ID = text("SELECT seq FROM sqlite_sequence WHERE name = 'frame_set'")
 _SET = table(FrameSet).c
 _COUNT = table(SetCount).c
 # In words, since SQLAlchemy makes such a statement anew each time.

@@ -1,7 +1,7 @@
 """Sets of frames, and where the grouping of each stream stands."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -329,12 +329,12 @@ def apply_changes(connection: Connection, changes: Sequence[SetChange], also: Al
     SetConflictError
         If a frame would be in two sets of one step that count.
     """
-    setcounts.lock(connection)
+    free = iter(setcounts.alone(connection, sum(isinstance(one, NewSet) for one in changes)))
     tally = _tally(connection, changes)
     ids: dict[str, int] = {}
     for kind, alike in groupby(changes, key=type):
         if kind is NewSet:
-            _new_sets(connection, [one for one in alike if isinstance(one, NewSet)], ids)
+            _new_sets(connection, [one for one in alike if isinstance(one, NewSet)], ids, free)
         else:
             for change in alike:
                 _apply(connection, change, ids)
@@ -451,12 +451,14 @@ def _id(name: int | str, ids: Mapping[str, int]) -> int:
     return ids[name]
 
 
-def _new_sets(connection: Connection, new: Sequence[NewSet], ids: dict[str, int]) -> None:
-    """Write sets, all at once, and note their ids by their refs."""
-    for one, identity in zip(new, _free_ids(connection, len(new)), strict=True):
+def _new_sets(
+    connection: Connection, new: Sequence[NewSet], ids: dict[str, int], free: Iterator[int]
+) -> None:
+    """Write sets, all at once, and note their ids, from those that are `free`, by their refs."""
+    for one in new:
         if one.ref in ids:
             raise ValueError(f"two new sets are called {one.ref!r}")
-        ids[one.ref] = identity
+        ids[one.ref] = next(free)
     connection.execute(_INSERT_SETS, [_set_row(connection, one, ids[one.ref]) for one in new])
     members = [
         {"set_id": ids[one.ref], "position": position, "frame_id": frame}
@@ -467,19 +469,8 @@ def _new_sets(connection: Connection, new: Sequence[NewSet], ids: dict[str, int]
         connection.execute(_INSERT_MEMBERS, members)
 
 
-def _free_ids(connection: Connection, number: int) -> Sequence[int]:
-    """Ids that no set has had; whoever writes to SQLite is alone, PostgreSQL gives them out."""
-    if connection.dialect.name == "postgresql":
-        sequence = "nextval(pg_get_serial_sequence('frame_set', 'id'))"
-        found = connection.execute(text(f"SELECT {sequence} FROM generate_series(1, :n)"), {"n": number})
-        return list(found.scalars())
-    last = connection.execute(_LAST_ID).scalar_one_or_none() or 0
-    return range(last + 1, last + 1 + number)
-
-
 _INSERT_SETS = table(FrameSet).insert()
 _INSERT_MEMBERS = table(SetMember).insert()
-_LAST_ID = text("SELECT seq FROM sqlite_sequence WHERE name = 'frame_set'")
 
 
 def _set_row(connection: Connection, new: NewSet, identity: int) -> dict[str, Any]:

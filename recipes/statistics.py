@@ -202,7 +202,7 @@ def without_outliers(values: Floats, *, sigma: float = 4.0) -> NDArray[np.float6
     every: NDArray[np.float64] = np.asarray(values, np.float64).ravel()
     if not every.size:
         return every
-    kept = every[np.abs(every - median(sampled(every))) <= sigma * robust_sigma(every)]
+    kept: NDArray[np.float64] = every[np.abs(every - median(sampled(every))) <= sigma * robust_sigma(every)]
     for _ in range(10):
         before = kept.size
         kept = every[np.abs(every - kept.mean()) <= sigma * kept.std()] if before else every
