@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.harness import Figure, as_figure, scratch
+from bench.harness import Figure, as_figure, pace, scratch
 from bench.report import printed, write_report
 
 HERE = Path(__file__).parent
@@ -99,9 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     chosen = given.names or known
     figures: list[Figure] = []
-    failed = []
+    failed: list[str] = []
+    paces: dict[str, list[float]] = {}
     for name in chosen:
-        found, complete = in_a_process(name, given.quick, repeats, given.frames)
+        with pace() as paces[name]:
+            found, complete = in_a_process(name, given.quick, repeats, given.frames)
         print(printed(found), flush=True)
         figures += found
         failed += [] if complete else [name]
@@ -110,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in failed:
         print(f"{name} failed: what is missing above was not measured", file=sys.stderr)
     if given.docs:
-        write_report(figures, given.docs, failed)
+        write_report(figures, given.docs, failed, paces)
     return 1 if failed else 0
 
 

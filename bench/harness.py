@@ -15,6 +15,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,9 +33,39 @@ SLOW = 2.0
 """Seconds from which on the first run counts."""
 BUDGET = 6.0
 """Seconds of a subject in all its rounds together; the run that exceeds it is its last."""
+BETWEEN = 3.0
+"""Seconds between looks at the pace of the machine."""
 MEMORY = "/dev/shm"
 ROOM = 4e9
 """Bytes that have to be free there."""
+
+
+@contextmanager
+def pace() -> Iterator[list[float]]:
+    """Gives a list of how fast the machine is while the block runs, every few seconds.
+
+    Milliseconds of the processor that a piece of plain Python takes, always the same.
+    """
+    found, over = [_piece()], threading.Event()
+
+    def sample() -> None:
+        while not over.wait(BETWEEN):
+            found.append(_piece())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+        found.append(_piece())
+
+
+def _piece() -> float:
+    start = time.thread_time()
+    {str(number): number for number in range(100_000)}
+    return (time.thread_time() - start) * 1e3
 
 
 @dataclass(frozen=True)

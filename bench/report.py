@@ -3,10 +3,11 @@
 import importlib
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -88,16 +89,20 @@ def _summary(figures: Sequence[Figure]) -> str:
     return f"  {verdicts.count('OK')} of {len(verdicts)} as wanted" if verdicts else ""
 
 
-def write_report(figures: Sequence[Figure], folder: Path, failed: Sequence[str] = ()) -> None:
-    """Write ``benchmarks.md`` and ``images/benchmarks.png`` into `folder`."""
+def write_report(
+    figures: Sequence[Figure], folder: Path, failed: Sequence[str], paces: Mapping[str, Sequence[float]]
+) -> None:
+    """Write ``benchmarks.md`` and ``images/benchmarks.png`` into `folder`; `paces`: of each part, see `pace`."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     plotted = write_plot(figures, folder / "images" / "benchmarks.png")
-    (folder / "benchmarks.md").write_text(page(figures, plotted=plotted, failed=failed), encoding="utf-8")
+    (folder / "benchmarks.md").write_text(page(figures, plotted, failed, paces), encoding="utf-8")
 
 
-def page(figures: Sequence[Figure], *, plotted: bool, failed: Sequence[str] = ()) -> str:
+def page(
+    figures: Sequence[Figure], plotted: bool, failed: Sequence[str], paces: Mapping[str, Sequence[float]]
+) -> str:
     """The page of the manual, in Markdown."""
-    parts = ["# Benchmarks", HOW.strip(), _machine()]
+    parts = ["# Benchmarks", HOW.strip(), _machine(), _pace(paces)]
     if plotted:
         parts.append("![How many times faster than its peers](images/benchmarks.png)")
     for bench, group in _grouped(figures):
@@ -147,6 +152,22 @@ def _machine() -> str:
     if lacking:
         lines.append(f"Not installed, so missing: {', '.join(lacking)}.")
     return "\n".join(lines)
+
+
+def _pace(paces: Mapping[str, Sequence[float]]) -> str:
+    """How fast the machine was from part to part."""
+    least = min(map(min, paces.values()))
+    told = [
+        f"{name} {median(found) / least:.2f} to {max(found) / least:.2f}" for name, found in paces.items()
+    ]
+    return fill(
+        "Others may use the machine too. A piece of plain Python, always the same, took so many times the least time "
+        f"that it needs here ({least:.1f} ms), median to most: {', '.join(told)}. Ratios are taken in turn and hold; "
+        "what is compared with a fixed limit is to be read with that.",
+        120,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _processor() -> str:
