@@ -31,11 +31,17 @@ class Group:
 
     def value(self, keyword: str) -> Value | None:
         """The first value that any of the frames has for a keyword; None where all are blank."""
-        for frame in self.frames:
-            found = frame.value(keyword)
-            if found is not None:
-                return found
-        return None
+        if len(self.frames) == 1:
+            return self.frames[0].value(keyword)
+        # A group of calibrations is looked at for many others.
+        if keyword not in self._values:
+            found = (frame.value(keyword) for frame in self.frames)
+            self._values[keyword] = next((one for one in found if one is not None), None)
+        return self._values[keyword]
+
+    @cached_property
+    def _values(self) -> dict[str, Value | None]:
+        return {}
 
     def text(self, keyword: str) -> str:
         """The value of a keyword as text; empty for a blank."""

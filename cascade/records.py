@@ -88,9 +88,13 @@ class FrameRecord:
 
     def value(self, keyword: str) -> Value | None:
         """The value that the frame has for a column or kept keyword; None where it has none or a blank."""
-        name = "frame_class" if keyword == "class" else keyword
-        found = getattr(self, name) if name in self.__slots__ else self.keywords.get(keyword)
+        name = _COLUMNS.get(keyword)
+        found = self.keywords.get(keyword) if name is None else getattr(self, name)
         return None if found == "" else found
+
+
+_COLUMNS = {**{name: name for name in FrameRecord.__slots__}, "class": "frame_class"}
+"""Columns by the names that keywords have."""
 
 
 @dataclass(frozen=True)
