@@ -154,9 +154,9 @@ class Database:
             yield connection
 
     @contextmanager
-    def view(self, *, by_index: bool = False) -> Iterator[None]:
+    def view(self) -> Iterator[None]:
         """Make all that this thread reads in the block one transaction: it sees one state, and takes less time."""
-        with self.read(by_index=by_index) as connection:
+        with self.read() as connection:
             before = getattr(self._view, "connection", None)
             self._view.connection = connection
             try:

@@ -83,12 +83,9 @@ class Registry:
         """Close all connections."""
         self.database.close()
 
-    def view(self, *, by_index: bool = False) -> AbstractContextManager[None]:
-        """Make all that this thread reads in the block one transaction: it sees one state, and takes less time.
-
-        What indexes answer is read `by_index`, see `Database.read`.
-        """
-        return self.database.view(by_index=by_index)
+    def view(self) -> AbstractContextManager[None]:
+        """Make all that this thread reads in the block one transaction: it sees one state, and takes less time."""
+        return self.database.view()
 
     # frames
 

@@ -200,7 +200,7 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask], others: Seq
 
     Sets of these tasks and of `others` are settled whose frames had changed their states before.
     """
-    with registry.view(by_index=True):
+    with registry.view():
         new = _News.of(registry, [*others, *(by.settling for by in tasks if by.settling is not None)])
         work = [(stream, by) for stream in new.streams(tasks) for by in tasks]
         # One new frame is the common case: then all is read in this transaction.
@@ -259,7 +259,7 @@ def _stream_changes(registry: Registry, stream: Stream, by: SequenceTask, new: _
     """What becomes of the sets of a stream with its new frames, and whether all of them are made anew."""
     changes: list[SetChange] = []
     anew = new.is_anew(stream, by)
-    with registry.view(by_index=True):
+    with registry.view():
         known = _Known(registry, stream, by, anew)
         touched = [BEGINNING] if anew else new.touched(stream, by)
         for region in regroup(stream, known, touched, by.rules, by.clock):
