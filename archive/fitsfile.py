@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import cycle
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 
 from ccdflow.archive.rawunits import Unit
 from ccdflow.recipes.recipe import Card
-from ccdflow.recipes.threads import in_threads
+from ccdflow.recipes.threads import ahead, in_threads
 
 BLOCK = 2880
 CARD = 80
-CHUNK = 1 << 20
+CHUNK = 1 << 21
 """Bytes that are encoded, hashed and written together."""
 IN_FLIGHT = 2
 """Chunks that may still be hashed while a further one is encoded."""
@@ -271,9 +272,12 @@ def _chunks(data: Plane | bytes | None) -> Iterator[Bytes]:
     if not isinstance(data, Plane):
         yield from [data] if data else []
         return
-    ring = [np.empty(CHUNK, np.uint8) for _ in range(min(IN_FLIGHT + 1, -(-data.size // CHUNK)))]
-    for number, part in enumerate(data.parts(CHUNK)):
-        yield part.encoded(ring[number % len(ring)])
+    number = -(-data.size // CHUNK)
+    # One more is encoded meanwhile.
+    ring = [np.empty(CHUNK, np.uint8) for _ in range(min(IN_FLIGHT + 2, number))]
+    pieces = zip(data.parts(CHUNK), cycle(ring))
+    encoded = ahead if number > IN_FLIGHT else map
+    yield from encoded(lambda piece: piece[0].encoded(piece[1]), pieces)
 
 
 def _data_sums(data: Sequence[Plane | bytes | None]) -> list[int]:

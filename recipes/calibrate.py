@@ -11,7 +11,7 @@ from ccdflow.recipes.readout import gains_disagree, readouts
 from ccdflow.recipes.recipe import Inputs, Product
 from ccdflow.recipes.threads import in_threads
 
-STRIP_PIXELS = 32_768
+STRIP_PIXELS = 65_536
 """Pixels of a frame that go through all steps together."""
 
 

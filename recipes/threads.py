@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
@@ -44,6 +44,22 @@ def in_threads(
         return [work(shared)]
     with ThreadPoolExecutor(number, thread_name_prefix="pixels") as pool:
         return [one.result() for one in [pool.submit(work, shared) for _ in range(number)]]
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """What `work` gives of each item, in order: a thread works on the next one while one is taken."""
+    if (_LIMIT.get() or cores()) <= 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        before: Future[Result] | None = None
+        for item in items:
+            coming = pool.submit(work, item)
+            if before is not None:
+                yield before.result()
+            before = coming
+        if before is not None:
+            yield before.result()
 
 
 class _Shared(Iterator[Item]):

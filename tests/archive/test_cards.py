@@ -1,3 +1,4 @@
+import re
 import warnings
 
 import pytest
@@ -7,7 +8,10 @@ from hypothesis import strategies as st
 
 from ccdflow.archive.cards import find_end, forget_cards, read_cards
 
-PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=150)
+# Without a quote before a slash: astropy takes it for the end of the text, though in the card it is doubled.
+PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=150).filter(
+    lambda text: not re.search("' */", text)
+)
 # Without a quote: behind an empty text astropy takes one in the comment for the end of the text.
 COMMENTS = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="'"), max_size=60)
 KEYWORDS = st.text("ABCXYZ0123456789_-", min_size=1, max_size=8)
@@ -56,6 +60,7 @@ def test_cards_are_read_as_astropy_reads_them(stated: dict[str, tuple[object, st
     ("card", "value", "comment"),
     [
         ("KEY     = 'it''s'           / it is", "it's", "it is"),
+        ("KEY     = 'it''/s'          / it is", "it'/s", "it is"),
         ("KEY     = '  x  '", "x", ""),
         ("KEY     = ''", "", ""),
         ("KEY     = 'a / b' / c / d", "a / b", "c / d"),

@@ -142,7 +142,7 @@ def test_table_without_rows_and_numbers_that_fits_has_not() -> None:
 
 
 def test_digest_is_that_of_the_bytes_and_memory_does_not_grow_with_the_plane(tmp_path: Path) -> None:
-    plane = drawn((2300, 1100), "f4")
+    plane = drawn((4600, 1100), "f4")
     path = tmp_path / "a.fits"
     write_hdus(io.BytesIO(), [primary_hdu(Plane(plane[:10]), {})])
     tracemalloc.start()
