@@ -31,8 +31,8 @@ def file_digest(path: Path, given_up: Event | None = None) -> str:
     found = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            room = memoryview(bytearray(min(max(size, _LEAST), _MOST)))
+            whole = os.fstat(stream.fileno()).st_size
+            room = memoryview(bytearray(min(max(whole, _LEAST), _MOST)))
             while size := stream.readinto(room):
                 if given_up is not None and given_up.is_set():
                     raise CancelledError(f"{path} is no longer wanted")

@@ -549,7 +549,8 @@ class Registry:
 
         In the same transaction the `states` of streams are saved, the frames `grouped` marked as seen, and of the
         steps of `settling` the sets that change, and those of the ids `settled`, are settled. A frame may be in a set
-        of `looked_at` and in another one.
+        of `looked_at` and in another one. On PostgreSQL a crash of the server may take back what was changed last,
+        whole: grouping and planning find it again.
         """
         with self.database.write() as connection:
             return sets.apply_changes(

@@ -21,8 +21,9 @@ def kind(status: str, action: str) -> str:
 def alone(connection: Connection, new: int = 0) -> Sequence[int]:
     """Be the only one who changes sets until the transaction ends, as whoever writes to SQLite is anyhow.
 
-    Gives ids for so many `new` sets, that none has had. PostgreSQL does not wait for the disk at the end: what a crash
-    takes back of sets is grouped again, and what is built on them is later in its log, so that it never stays alone.
+    Gives ids for so many `new` sets, that none has had. PostgreSQL does not wait for the disk when it commits: sets
+    that a crash of the server takes back are made again, and what was built on them is behind them in its log, so
+    that it is never kept without them.
     """
     if connection.dialect.name == "postgresql":
         found: Sequence[int] = connection.execute(_ALONE, {"key": _LOCK, "new": new}).one()[-1]

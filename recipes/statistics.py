@@ -131,7 +131,8 @@ def frame_median(values: FloatArray, used: BoolArray) -> FloatArray:
 def median(values: NDArray[Any]) -> Any:
     """Median along the last axis, bit for bit that of ``np.median``, which takes up to nine times as long.
 
-    NaN where there is one, or nothing at all. `np.median` seeks the middle, its neighbour and the greatest, in
+    Of shape ``(..., n)`` gives shape ``(...)``, of whole numbers float64, else of the same dtype. NaN where there is
+    one, or nothing at all. `np.median` seeks the middle, its neighbour and the greatest, in
     one ``partition``, of which numpy's vector code knows those for one rank only.
     """
     half, odd = divmod(values.shape[-1], 2)

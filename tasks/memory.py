@@ -21,7 +21,7 @@ _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 def importing() -> Iterator[None]:
     """Import without looking for garbage, then or later: what is imported stays, and there is much to look through.
 
-    Nor does numpy start threads for linear algebra, of which we do none: they wait for work with a core each.
+    Nor does numpy start threads for linear algebra, of which there is next to none: they wait for it with a core each.
     """
     gc.disable()
     unset = _BLAS_THREADS not in os.environ

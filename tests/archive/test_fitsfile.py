@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from ccdflow.archive.fitsfile import (
     CHUNK,
+    IN_FLIGHT,
     HashingFile,
     Plane,
     encoded_checksum,
@@ -154,6 +156,26 @@ def test_digest_is_that_of_the_bytes_and_memory_does_not_grow_with_the_plane(tmp
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert size == path.stat().st_size
     assert peak < 6 * CHUNK < plane.nbytes
+
+
+def test_a_chunk_stays_as_it_is_until_so_many_further_ones_were_written() -> None:
+    class Keeper:
+        """A sink that looks again at what it was given before."""
+
+        def __init__(self) -> None:
+            self.given: list[tuple[Any, bytes]] = []
+
+        def write(self, data: Any) -> None:
+            self.given.append((data, bytes(data)))
+            time.sleep(0.01)  # the next one is encoded meanwhile
+            assert all(bytes(view) == content for view, content in self.given[-1 - IN_FLIGHT :])
+
+    sink = Keeper()
+    plane = drawn((4600, 1100), "f4")
+    write_hdus(sink, [primary_hdu(Plane(plane), {})])
+
+    assert sum(len(content) for _, content in sink.given) > plane.nbytes
+    assert len({bytes(view) for view, _ in sink.given}) < len(sink.given)  # what is older was written over
 
 
 def test_file_that_takes_few_bytes_at_a_time_gets_all_of_them() -> None:
