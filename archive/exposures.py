@@ -23,7 +23,6 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
-    text,
     tuple_,
 )
 
@@ -35,7 +34,7 @@ from ccdflow.cascade.records import EPOCH
 _FRAME = table(Frame).c
 _KEYWORD = table(FrameKeyword).c
 _CONTENT = func.coalesce(_FRAME.sha256, literal_column("''"))
-_ORDER: tuple[Any, ...] = (_FRAME.obsdate, literal_column(PLACE), _CONTENT, _FRAME.id)
+ORDER: tuple[Any, ...] = (_FRAME.obsdate, literal_column(PLACE), _CONTENT, _FRAME.id)
 """As `models.order_key`; plain columns, whose rows SQLAlchemy does not make objects of."""
 
 FEW = 16
@@ -97,41 +96,10 @@ def exposure_page(
     return Page(_exposures(rows, rules, names, frozenset(classes)), len(rows), tuple(rows[-1][:4]))
 
 
-class Ungrouped(NamedTuple):
-    """What no grouping has seen: keys of frames in order, by stream, and ids of old versions and duplicates."""
-
-    keys: dict[Stream, list[OrderKey]]
-    versions: list[int]
-
-    @property
-    def ids(self) -> list[int]:
-        """Ids of all of them."""
-        return [*self.versions, *(key[3] for keys in self.keys.values() for key in keys)]
-
-
-def ungrouped(connection: Connection) -> Ungrouped:
-    """What no grouping has seen."""
-    found = connection.execute(_UNGROUPED)
-    rows = found.cursor.fetchall() if found.cursor is not None else []
-    found.close()
-    keys: dict[Stream, list[OrderKey]] = {}
-    versions: list[int] = []
-    for telescope, camera, instrument, status, *key in rows:
-        if status in ("registered", "refused"):
-            keys.setdefault((telescope, camera, instrument), []).append(tuple(key))
-        else:
-            versions.append(key[3])
-    for some in keys.values():
-        some.sort()
-    return Ungrouped(keys, versions)
-
-
 _STREAM = ("telescope", "camera", "instrument")
 _OF_STREAM = and_(
     *[_FRAME[name] == bindparam(name) for name in _STREAM], _FRAME.status.in_(("registered", "refused"))
 )
-# Written as the index has it: SQLite does not use that for "ungrouped IS 1".
-_UNGROUPED = select(*[_FRAME[name] for name in _STREAM], _FRAME.status, *_ORDER).where(text("ungrouped"))
 
 
 def _names(connection: Connection | None, rules: SequenceRules) -> _Names:
@@ -158,14 +126,14 @@ def _page(names: _Names, goes_on: bool) -> Select[Any]:
     """The statement that reads a page; remembered, since making it takes longer than reading a few frames."""
     tests: list[ColumnElement[bool]] = [_OF_STREAM]
     if goes_on:
-        after = [bindparam(name, type_=one.type) for name, one in zip(_AFTER, _ORDER, strict=True)]
+        after = [bindparam(name, type_=one.type) for name, one in zip(_AFTER, ORDER, strict=True)]
         # The bare comparison lets the database start at the right place of its index.
-        tests += [_FRAME.obsdate >= after[0], tuple_(*_ORDER) > tuple_(*after)]
-    columns = [*_ORDER, _FRAME.nobs, _FRAME.exptime, _FRAME["class"]]
+        tests += [_FRAME.obsdate >= after[0], tuple_(*ORDER) > tuple_(*after)]
+    columns = [*ORDER, _FRAME.nobs, _FRAME.exptime, _FRAME["class"]]
     columns += [_column(name) for name in names.columns]
     columns += [_keyword(name, one) for name in names.keywords for one in (_KEYWORD.value, _KEYWORD.number)]
     columns += [null() if name in names.absent else _number(name) for name in names.near]
-    return select(*columns).where(and_(*tests)).order_by(*_ORDER).limit(bindparam("size"))
+    return select(*columns).where(and_(*tests)).order_by(*ORDER).limit(bindparam("size"))
 
 
 def _column(name: str) -> Any:

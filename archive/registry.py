@@ -15,6 +15,7 @@ from ccdflow.archive import (
     frames,
     holds,
     jobs,
+    news,
     outbox,
     products,
     queries,
@@ -26,7 +27,6 @@ from ccdflow.archive import (
 from ccdflow.archive.candidates import Master
 from ccdflow.archive.choices import ChoiceRecord, Verdict
 from ccdflow.archive.database import Database, now, patient
-from ccdflow.archive.exposures import Ungrouped
 from ccdflow.archive.frames import NewFrame, Registered
 from ccdflow.archive.jobs import (
     Begun,
@@ -38,10 +38,11 @@ from ccdflow.archive.jobs import (
     Whereabouts,
 )
 from ccdflow.archive.listening import Ear
+from ccdflow.archive.news import News
 from ccdflow.archive.outbox import EventRecord, InstrumentChange, StageState
 from ccdflow.archive.products import Made, ProductFilter, ProductRecord
 from ccdflow.archive.queries import FrameFilter
-from ccdflow.archive.sets import Also, SetChange, SetFilter, SetRecord, State, Unsure
+from ccdflow.archive.sets import Also, SetChange, SetFilter, SetRecord, State
 from ccdflow.archive.settling import Settling
 from ccdflow.archive.sources import Sources
 from ccdflow.cascade.associate import Candidate, Match, Rule
@@ -220,20 +221,10 @@ class Registry:
         with self.database.read() as connection:
             return queries.streams(connection, ungrouped=ungrouped)
 
-    def ungrouped(self) -> Ungrouped:
-        """What no grouping has seen: new frames, those that were read anew, old versions and duplicates."""
+    def news(self, stages: Collection[str]) -> News:
+        """What grouping has not seen; of these `stages` it is found out whether they are settled."""
         with self.database.read() as connection:
-            return exposures.ungrouped(connection)
-
-    def unsure_sets(self) -> list[Unsure]:
-        """The sets of all streams and steps that are open, or hold a frame that no grouping has seen."""
-        with self.database.read() as connection:
-            return sets.unsure(connection)
-
-    def grouping_rules(self) -> dict[Stream, dict[str, str]]:
-        """Digests of the rules that streams were grouped by, by step."""
-        with self.database.read() as connection:
-            return sets.rules_by_stream(connection)
+            return news.news(connection, stages)
 
     def ungrouped_frames(self, stream: Stream, limit: int | None = None) -> list[FrameRecord]:
         """The frames of a stream that no grouping has seen, in order."""
@@ -561,18 +552,14 @@ class Registry:
         """Keep a new frame cheap after very many were grouped at once."""
         self.database.tidy("frame", "frame_set", "set_member")
 
-    def is_unsettled(self, by: Settling) -> bool:
-        """Whether the state of a frame has changed since the sets were settled."""
-        with self.database.read() as connection:
-            return settling.is_unsettled(connection, by)
-
     def settle(self, by: Sequence[Settling]) -> None:
         """Let the sets of those frames become ready whose states have changed since that was done last.
 
         The change is then settled: all steps that look at one stage have to be named together.
         """
-        if not any(map(self.is_unsettled, by)):
-            return
+        with self.database.read() as connection:
+            if not any(settling.is_unsettled(connection, one) for one in by):
+                return
         with self.database.write() as connection:
             setcounts.alone(connection)
             settling.settle_changed(connection, by)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal_column, select, text, union
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal_column, select
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccdflow.archive import setcounts
@@ -157,33 +157,6 @@ def sets(connection: Connection, wanted: SetFilter) -> list[SetRecord]:
     for some in _narrowed(wanted):
         found |= _read(connection, values | some)
     return sorted(found.values(), key=lambda one: (one.first_obsdate, *one.stream, one.id))
-
-
-class Unsure(NamedTuple):
-    """A set that may not stay as it is: it is open, or one of its frames has not been seen by grouping."""
-
-    id: int
-    stream: Stream
-    step: str
-    sequence_start: OrderKey | None
-
-
-def unsure(connection: Connection) -> list[Unsure]:
-    """The sets of all streams and steps that are open, or hold a frame that no grouping has seen."""
-    found = connection.execute(_UNSURE)
-    return [Unsure(row[0], _stream(row[1:4]), row[4], text_key(row[5])) for row in found]
-
-
-def rules_by_stream(connection: Connection) -> dict[Stream, dict[str, str]]:
-    """Digests of the rules that streams were grouped by, by step."""
-    known: dict[Stream, dict[str, str]] = {}
-    for *place, step, rules in connection.execute(_STATES):
-        known.setdefault(_stream(place), {})[step] = rules
-    return known
-
-
-def _stream(row: Sequence[Any]) -> Stream:
-    return row[0], row[1], row[2]
 
 
 def _place(stream: Stream) -> dict[str, str]:
@@ -561,14 +534,6 @@ def load_state(connection: Connection, stream: Stream, step: str, rules: str) ->
     return None if row is None or row.rules != rules else row.state
 
 
-_STATES = select(_STATE.telescope, _STATE.camera, _STATE.instrument, _STATE.step, _STATE.rules)
-_UNSEEN = select(_MEMBER.set_id).where(
-    _MEMBER.frame_id.in_(select(table(Frame).c.id).where(text("ungrouped")))
-)
-_UNSURE_SETS = select(_SET.id, _SET.telescope, _SET.camera, _SET.instrument, _SET.step, _SET.sequence_start)
-_UNSURE = union(
-    _UNSURE_SETS.where(_TESTS["open"]), _UNSURE_SETS.where(_SET.id.in_(_UNSEEN), _SET.status != "superseded")
-)
 _STATE_OF = select(_STATE.rules, _STATE.state).where(
     *[_STATE[name] == bindparam(name) for name in ("telescope", "camera", "instrument", "step")]
 )

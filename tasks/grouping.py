@@ -1,13 +1,13 @@
 """Sets kept in the registry: new frames are grouped, late ones regroup what they touch, all else keeps its id."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TypeVar
 
 from ccdflow.archive.database import again
-from ccdflow.archive.exposures import Ungrouped
+from ccdflow.archive.news import News
 from ccdflow.archive.queries import FrameFilter
 from ccdflow.archive.registry import Registry
 from ccdflow.archive.sets import (
@@ -21,7 +21,6 @@ from ccdflow.archive.sets import (
     SetRecord,
     State,
     Supersede,
-    Unsure,
 )
 from ccdflow.archive.settling import Settling
 from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream
@@ -156,42 +155,39 @@ def _until_sure(work: Callable[[], T]) -> T:
 
 @dataclass(frozen=True)
 class _News:
-    """What was found: frames that no grouping has seen, sets that may not stay, and the rules of the last grouping.
+    """What was found, and those of whose sets some may have become ready, since a frame has changed its state."""
 
-    `unsettled` are those whose sets may have become ready, since a frame has changed its state.
-    """
-
-    frames: Ungrouped
-    sets: Sequence[Unsure]
-    rules: Mapping[Stream, Mapping[str, str]]
+    found: News
     unsettled: Sequence[Settling]
 
     @classmethod
     def of(cls, registry: Registry, settling: Sequence[Settling]) -> "_News":
-        """What the registry has, read in one transaction."""
-        unsettled = [one for one in settling if registry.is_unsettled(one)]
-        return cls(registry.ungrouped(), registry.unsure_sets(), registry.grouping_rules(), unsettled)
+        """What the registry has."""
+        found = registry.news([one.upstream for one in settling])
+        return cls(found, [one for one in settling if one.upstream in found.unsettled])
 
     def is_anew(self, stream: Stream, by: SequenceTask) -> bool:
         """Whether the sets of a stream are to be made anew, since it has none, or of other rules."""
-        return self.rules.get(stream, {}).get(by.task) != by.name
+        return self.found.rules.get(stream, {}).get(by.task) != by.name
 
     def streams(self, tasks: Sequence[SequenceTask]) -> list[Stream]:
         """Streams with something new, with sets that may not stay, or that other rules have grouped."""
         steps = {by.task for by in tasks}
-        unsure = {one.stream for one in self.sets if one.step in steps}
-        others = {one for one in self.rules if any(self.is_anew(one, by) for by in tasks)}
-        return sorted(self.frames.keys.keys() | unsure | others)
+        unsure = {one.stream for one in self.found.unsure if one.step in steps}
+        others = {one for one in self.found.rules if any(self.is_anew(one, by) for by in tasks)}
+        return sorted(self.found.frames.keys() | unsure | others)
 
     def touched(self, stream: Stream, by: SequenceTask) -> list[OrderKey]:
         """Where a stream has to be looked at: at new frames, and where sets begin that may not stay."""
-        unsure = [one for one in self.sets if one.step == by.task and one.stream == stream]
-        return [*self.frames.keys.get(stream, ()), *(one.sequence_start or BEGINNING for one in unsure)]
+        unsure = [one for one in self.found.unsure if one.step == by.task and one.stream == stream]
+        return [*self.found.frames.get(stream, ()), *(one.sequence_start or BEGINNING for one in unsure)]
 
     def also(self, stream: Stream, tasks: Sequence[SequenceTask]) -> Also:
         """What is written with the sets of a stream: those of other streams that hold a frame of it lose it soon."""
         settling = [by.settling for by in tasks if by.settling is not None]
-        return Also(settling=settling, looked_at=[one.id for one in self.sets if one.stream != stream])
+        return Also(
+            settling=settling, looked_at=[one.id for one in self.found.unsure if one.stream != stream]
+        )
 
 
 @again
@@ -207,7 +203,9 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask], others: Seq
         first = _stream_changes(registry, *work[0], new) if len(work) == 1 else None
     # Only with the last: a frame that moved to another stream is new in that one and missing in the other.
     last = work[-1][0] if work else ("", "", "")
-    ending = replace(new.also(last, tasks), grouped=new.frames.ids, settled=[one.id for one in new.sets])
+    ending = replace(
+        new.also(last, tasks), grouped=new.found.ids, settled=[one.id for one in new.found.unsure]
+    )
     for stream, by in work[:-1]:
         _until_sure(partial(_group_stream, registry, stream, by, new))
     if work and not (first and _applied(registry, *work[0], first, ending)):
