@@ -21,7 +21,7 @@ from ccdflow.cascade.associate import Rule
 from ccdflow.cascade.jobs import Group
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.config.cascadefile import load_cascade
-from ccdflow.config.project import shipped
+from ccdflow.config.shipped import shipped
 
 FRAMES = 1_000_000
 CAMERAS = 7

@@ -27,7 +27,7 @@ from ccdflow.archive.product import InputNote, write_product
 from ccdflow.archive.store import Store
 from ccdflow.cascade.instrument import Instrument
 from ccdflow.config.instruments import load_instruments
-from ccdflow.config.project import shipped
+from ccdflow.config.shipped import shipped
 from ccdflow.recipes.bias import RECIPE
 from ccdflow.recipes.calibrate import raw_frames
 from ccdflow.recipes.combine import Combination, combine

@@ -24,7 +24,8 @@ from ccdflow.archive.rawfile import open_raw
 from ccdflow.archive.registry import Registry
 from ccdflow.cascade.classify import FileFacts, describe
 from ccdflow.config.instruments import load_instruments
-from ccdflow.config.project import init_project, shipped
+from ccdflow.config.project import init_project
+from ccdflow.config.shipped import shipped
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.workspace import Workspace, open_workspace
 

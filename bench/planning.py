@@ -16,7 +16,7 @@ from bench.harness import Figure
 from ccdflow.cascade.plan import Known, Plan, Request, plan
 from ccdflow.cascade.records import FrameRecord, Value
 from ccdflow.config.cascadefile import load_cascade
-from ccdflow.config.project import shipped
+from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
 
 CAMERAS = 4

@@ -6,10 +6,11 @@ from difflib import get_close_matches
 from ccdflow.cascade.associate import Rule
 from ccdflow.cascade.expressions import names
 from ccdflow.cascade.grouping import GroupSpec
-from ccdflow.cascade.model import Association, Cascade, Step, unknown
+from ccdflow.cascade.model import Association, Cascade, Step
 from ccdflow.cascade.parameters import Layer, grouping, recipe_parameters
 from ccdflow.cascade.records import CLASSES, STATIC
 from ccdflow.cascade.sequences import SequenceRules
+from ccdflow.cascade.wording import unknown
 from ccdflow.recipes.recipe import Input, Recipe
 
 

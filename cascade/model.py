@@ -1,7 +1,6 @@
 """The cascade as it is written down: data sources, steps, associations, parameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, PrivateAttr, model_validator
@@ -13,6 +12,7 @@ from ccdflow.cascade.jobqueue import Needs, parse_memory
 from ccdflow.cascade.ownrecipes import OwnRecipe
 from ccdflow.cascade.records import CLASSES
 from ccdflow.cascade.sequences import SequenceRules
+from ccdflow.cascade.wording import unknown
 
 Memory = Annotated[int, BeforeValidator(parse_memory)]
 """Bytes, also written as ``2 GB``."""
@@ -393,10 +393,3 @@ def _substituted(found: Any, values: Mapping[str, Any]) -> Any:
             raise ValueError(unknown("workflow parameter", found[1:], list(values)))
         return values[found[1:]]
     return found
-
-
-def unknown(kind: str, name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """A sentence that says that `name` is not known, what is, and what was perhaps meant."""
-    close = get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown {kind} {name!r}; known: {', '.join(known) or 'none'}{hint}"

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ccdflow.cascade.jobs import Resolved
-from ccdflow.cascade.model import Cascade, Step, unknown
+from ccdflow.cascade.model import Cascade, Step
 from ccdflow.cascade.sequences import SequenceRules
+from ccdflow.cascade.wording import unknown
 from ccdflow.recipes.recipe import Recipe
 
 GROUP = "group"

@@ -28,12 +28,13 @@ from ccdflow.cascade.jobs import (
     main_identity,
     work_name,
 )
-from ccdflow.cascade.model import Association, Cascade, Preference, Step, unknown
+from ccdflow.cascade.model import Association, Cascade, Preference, Step
 from ccdflow.cascade.parameters import chosen, grouping, recipe_parameters, tuned
 from ccdflow.cascade.records import CLASSES, DESCRIBED, VALIDITY, Action, FrameRecord, seconds
 from ccdflow.cascade.search import Search, group_name
 from ccdflow.cascade.sequences import FrameSet, SequenceRules, group_sequences
 from ccdflow.cascade.settle import Settled, apply_failures
+from ccdflow.cascade.wording import unknown
 from ccdflow.recipes.recipe import Recipe
 
 

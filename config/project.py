@@ -1,6 +1,5 @@
 """The project file `ccdflow.yaml`: where registry and store are, which cascade and instruments apply."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from ccdflow.cascade.jobqueue import Order
 from ccdflow.cascade.model import Memory
+from ccdflow.config.shipped import shipped
 from ccdflow.config.yamlfile import ConfigError, load_model
 
 PROJECT_FILE = "ccdflow.yaml"
@@ -121,11 +121,6 @@ def _absolute_url(url: str, root: Path) -> str:
     if not scheme.startswith("sqlite") or path.startswith("/"):
         return url
     return f"{scheme}:///{root / path}"
-
-
-def shipped(kind: str) -> Path:
-    """Folder of the YAML files of one kind, ``cascades`` or ``instruments``, that come with ccdflow."""
-    return Path(str(files("ccdflow.config"))) / kind
 
 
 def cascade_path(name: str, root: Path) -> Path:

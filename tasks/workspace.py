@@ -16,7 +16,8 @@ from ccdflow.cascade.ownrecipes import Recipes
 from ccdflow.cascade.records import CLASSES
 from ccdflow.config.cascadefile import cascade_files, load_cascade
 from ccdflow.config.instruments import load_instruments
-from ccdflow.config.project import PROJECT_FILE, Project, load_project, shipped
+from ccdflow.config.project import PROJECT_FILE, Project, load_project
+from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.recipes.recipe import Recipe
 from ccdflow.recipes.stub import Stubs

@@ -191,7 +191,8 @@ def describe(
     from ccdflow.archive.rawfile import UnreadableFrameError
     from ccdflow.commands.headers import described
     from ccdflow.config.instruments import load_instruments
-    from ccdflow.config.project import PROJECT_FILE, load_project, shipped
+    from ccdflow.config.project import PROJECT_FILE, load_project
+    from ccdflow.config.shipped import shipped
 
     folders = list(instruments or ())
     if (options.directory / PROJECT_FILE).is_file():
@@ -335,7 +336,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List what there is."""
-    from ccdflow.cascade.model import unknown
+    from ccdflow.cascade.wording import unknown
     from ccdflow.commands import queries
 
     if what not in queries.LISTS:

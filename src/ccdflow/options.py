@@ -110,8 +110,9 @@ def request_of(
     from typing import get_args
 
     from ccdflow.cascade.jobqueue import Order
-    from ccdflow.cascade.model import Preference, unknown
+    from ccdflow.cascade.model import Preference
     from ccdflow.cascade.plan import Request
+    from ccdflow.cascade.wording import unknown
 
     if prefer not in get_args(Preference):
         stop(unknown("--prefer", prefer, get_args(Preference)))

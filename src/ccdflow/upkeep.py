@@ -307,7 +307,7 @@ def export(
     from typing import get_args
 
     from ccdflow.archive.products import ProductFilter
-    from ccdflow.cascade.model import unknown
+    from ccdflow.cascade.wording import unknown
     from ccdflow.tasks import housekeeping
 
     if mode not in get_args(housekeeping.Mode):

@@ -13,7 +13,7 @@ from ccdflow.cascade.amplifiers import detector
 from ccdflow.cascade.headers import cards_of
 from ccdflow.cascade.instrument import find_instrument
 from ccdflow.config.instruments import load_instruments
-from ccdflow.config.project import shipped
+from ccdflow.config.shipped import shipped
 from ccdflow.recipes.detector import RawFrame
 from ccdflow.recipes.dq import DQ
 from ccdflow.recipes.raw import prepare

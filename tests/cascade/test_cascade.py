@@ -16,7 +16,7 @@ from ccdflow.cascade.jobs import Group, Job
 from ccdflow.cascade.model import Cascade
 from ccdflow.cascade.plan import Known, Plan, Request, plan
 from ccdflow.cascade.records import FrameRecord
-from ccdflow.config.project import shipped
+from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.recipes.recipe import Input
 

@@ -9,7 +9,7 @@ from ccdflow.cascade.jobs import Job, digest
 from ccdflow.cascade.plan import Known, Plan, Request, plan
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.config.cascadefile import load_cascade
-from ccdflow.config.project import shipped
+from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
 
 IMAGING = load_cascade(shipped("cascades") / "imaging.yaml")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from ccdflow import __version__
 from ccdflow.cli import app, main
-from ccdflow.config.project import shipped
+from ccdflow.config.shipped import shipped
 from ccdflow.simulate import simulate_night
 from ccdflow.tasks import workspace
 

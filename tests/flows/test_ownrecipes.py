@@ -11,7 +11,7 @@ from astropy.io import fits
 from tests.flows.conftest import Bench
 
 from ccdflow.commands.reduction import RunReport
-from ccdflow.config.project import shipped
+from ccdflow.config.shipped import shipped
 from ccdflow.recipes.image import Image
 from ccdflow.recipes.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
 

@@ -14,9 +14,9 @@ from ccdflow.archive.product import InputNote, ProductFileError, write_product
 from ccdflow.cascade.amplifiers import detector_digest
 from ccdflow.cascade.instrument import Instrument
 from ccdflow.cascade.jobs import JobInput, KeyMaker, Resolved
-from ccdflow.cascade.model import unknown
+from ccdflow.cascade.wording import unknown
 from ccdflow.config.instruments import load_instruments
-from ccdflow.config.project import shipped
+from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.recipes.compiled import prepare
 from ccdflow.recipes.recipe import Output, Parameters, Recipe

@@ -7,7 +7,7 @@ from typing import Any
 from ccdflow.cascade.contract import check
 from ccdflow.cascade.graph import Graph, dot, mermaid, svg
 from ccdflow.cascade.jobs import Resolved
-from ccdflow.cascade.model import Cascade, unknown
+from ccdflow.cascade.model import Cascade
 from ccdflow.cascade.ownrecipes import Recipes
 from ccdflow.cascade.parameters import (
     Layer,
@@ -17,6 +17,7 @@ from ccdflow.cascade.parameters import (
     recipe_parameters,
     tuned,
 )
+from ccdflow.cascade.wording import unknown
 from ccdflow.config.cascadefile import load_cascade
 from ccdflow.config.project import cascade_path, load_project
 from ccdflow.recipes.catalogue import RECIPES
