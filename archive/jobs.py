@@ -226,6 +226,15 @@ def drop_incomplete(
     return len(stale)
 
 
+def unbegun(connection: Connection, keys: Collection[str]) -> set[str]:
+    """Those of these jobs that nobody does or has done; nor can anybody begin one until the transaction ends."""
+    found: set[str] = set()
+    for some in batches(keys, _MANY):
+        wanted = select(Job.key).where(Job.key.in_(some), Job.state.not_in(("running", "done")))
+        found |= set(connection.execute(wanted.with_for_update(read=True)).scalars())
+    return found
+
+
 def repoint(connection: Connection, frames: Mapping[str, Sequence[int]]) -> None:
     """Change the ids of the raw frames that jobs take as main inputs."""
     for key, ids in frames.items():

@@ -83,7 +83,8 @@ def set_stages(connection: Connection, states: Sequence[StageState]) -> None:
         }
         for one in states
     }
-    replace_rows(connection, table(FrameStage), list(rows.values()))
+    # In one order, so that two that write the same ones wait for each other, and never both.
+    replace_rows(connection, table(FrameStage), [rows[place] for place in sorted(rows)])
 
 
 def states(connection: Connection, stage: str, frames: Collection[int]) -> dict[int, str]:

@@ -55,6 +55,7 @@ _ALL_FRAMES = FrameFilter()
 _ALL_JOBS = JobFilter()
 _ALL_PRODUCTS = ProductFilter()
 _ALL_SETS = SetFilter()
+_NOTHING: Mapping[str, Sequence[StageState]] = {}
 
 
 # Whoever opens a registry is told at once that there is none; who has one waits where it goes away.
@@ -255,10 +256,20 @@ class Registry:
 
     # jobs
 
-    def plan_jobs(self, planned: Sequence[PlannedJob]) -> int:
-        """Write jobs, their inputs and the products they will make; gives how many were new."""
+    def plan_jobs(
+        self, planned: Sequence[PlannedJob], waiting: Mapping[str, Sequence[StageState]] = _NOTHING
+    ) -> int:
+        """Write jobs, their inputs and the products they will make; gives how many were new.
+
+        `waiting` says, by job, how far frames have come for which it is yet to be done; it is written only where nobody
+        has begun the job meanwhile.
+        """
         with self.database.write() as connection:
-            return jobs.plan_jobs(connection, planned)
+            new = jobs.plan_jobs(connection, planned)
+            free = jobs.unbegun(connection, waiting)
+            states = [one for key, some in waiting.items() if key in free for one in some]
+            outbox.set_stages(connection, states)
+        return new
 
     def drop_incomplete(self, keep: Collection[str], places: Collection[tuple[str, str, str]]) -> int:
         """Forget incomplete jobs that were not planned again; `places` are steps, nights and cameras that were."""

@@ -148,19 +148,24 @@ def write_plan(
     mark_current(space, found)
     sets = _set_ids(space, found)
     open_jobs = [job for job in found.jobs if job.state != "reused"]
+    waiting = [job for job in open_jobs if job.key not in failed]
     if whole:
         space.registry.drop_incomplete([job.key for job in found.jobs], {_where(job) for job in found.jobs})
-    space.registry.plan_jobs([_row(space, job, sets.get(job.key)) for job in open_jobs])
-    waiting = [job for job in open_jobs if job.key not in failed]
-    raw = {frame.id for job in waiting if job.main[0].job is None for frame in job.group.frames}
-    space.registry.set_frame_stage(
-        *(
+    rows = [_row(space, job, sets.get(job.key)) for job in open_jobs]
+    space.registry.plan_jobs(rows, _waiting(waiting))
+
+
+def _waiting(jobs: Sequence[Job]) -> dict[str, list[StageState]]:
+    """Which frames wait for which of these jobs: each in one stage only."""
+    raw = {frame.id for job in jobs if job.main[0].job is None for frame in job.group.frames}
+    return {
+        job.key: [
             StageState(frame.id, job.stage, "waiting", job.reason)
-            for job in waiting
             for frame in job.group.frames
-            if job.main[0].job is None or frame.id not in raw  # a frame waits in one stage only
-        )
-    )
+            if job.main[0].job is None or frame.id not in raw
+        ]
+        for job in jobs
+    }
 
 
 def mark_current(space: Workspace, found: Plan) -> None:

@@ -5,11 +5,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ccdflow.archive import jobs
 from ccdflow.archive.frames import NewFrame
 from ccdflow.archive.jobs import InputRecord, JobFilter, LeaseLostError, PlannedJob
+from ccdflow.archive.outbox import StageState
 from ccdflow.archive.owners import is_dead, started, this_host, this_owner
 from ccdflow.archive.products import Made, ProductFilter
 from ccdflow.archive.registry import Registry
@@ -123,6 +126,40 @@ def test_a_worker_finds_the_inputs_that_it_began_with(registry: Registry, frames
     begun = registry.job(BIAS)
     registry.repoint_inputs({BIAS: [frames[2], frames[1]]})
     assert registry.sources(begun).frames.keys() == set(frames[:2])
+
+
+STAGES = {"bias": "calibrate"}
+
+
+def waiting(frames: list[int]) -> dict[str, list[StageState]]:
+    return {BIAS: [StageState(one, "calibrate", "waiting", "no reason") for one in frames[:2]]}
+
+
+def test_frames_wait_for_a_job_only_where_nobody_has_begun_it(registry: Registry, frames: list[int]) -> None:
+    """A plan was made before another program began the job, or did it, and is written behind that."""
+    first, second = frames[:2]
+    registry.plan_jobs(planned(frames), waiting(frames))
+    assert registry.stages("calibrate", frames) == {first: "waiting", second: "waiting"}
+    begun = registry.begin(BIAS, "worker", LEASE, STAGES)
+    assert begun is not None
+    registry.plan_jobs(planned(frames), waiting(frames))
+    assert registry.stages("calibrate", frames) == {first: "running", second: "running"}
+    registry.complete(begun, "worker", [Made("master_bias", "a/b.fits", "e" * 64, 10)], STAGES)
+    registry.plan_jobs(planned(frames), waiting(frames))
+    assert registry.stages("calibrate", frames) == {first: "done", second: "done"}
+
+
+def test_nobody_begins_a_job_while_it_is_written_that_frames_wait_for_it(
+    registry: Registry, frames: list[int]
+) -> None:
+    registry.plan_jobs(planned(frames))
+    with ThreadPoolExecutor(1) as pool:
+        with registry.database.write() as connection:
+            assert jobs.unbegun(connection, [BIAS]) == {BIAS}
+            begun = pool.submit(registry.begin, BIAS, "worker", LEASE, STAGES)
+            with pytest.raises(TimeoutError):
+                begun.result(0.5)
+        assert begun.result(30) is not None
 
 
 def test_job_is_claimed_once(registry: Registry, frames: list[int]) -> None:

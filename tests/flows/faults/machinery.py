@@ -351,6 +351,29 @@ class Postgres:
             connection.execute(f"CREATE DATABASE {name}")
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
+    def hold_log(self) -> int:
+        """Stop the process that writes to the log what nobody waits for; gives its id."""
+        held = self._log_writer()
+        os.kill(held, signal.SIGSTOP)
+        return held
+
+    def crash(self, log_writer: int) -> None:
+        """Lose what is in memory alone: kill what writes the log, and wait until the server has begun anew."""
+        os.kill(log_writer, signal.SIGKILL)
+        end = time.monotonic() + PATIENCE
+        while True:
+            with suppress(psycopg.Error, TypeError):
+                if self._log_writer() != log_writer:
+                    return
+            assert time.monotonic() < end, "the server has not begun anew"
+            time.sleep(0.05)
+
+    def _log_writer(self) -> int:
+        with psycopg.connect(self.url) as connection:
+            asked = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"
+            (found,) = connection.execute(asked).fetchone()
+            return int(found)
+
     def kill(self) -> None:
         """kill -9 of the postmaster; its children end by themselves."""
         os.kill(int((self._folder / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from tests.flows.conftest import Bench
@@ -21,6 +22,10 @@ from tests.flows.faults.machinery import (
     reached,
     whole,
 )
+
+from ccdflow.archive.frames import NewFrame
+from ccdflow.cascade.plan import Request
+from ccdflow.tasks.grouping import group_sets
 
 LINGER = 6.0
 """Seconds: longer than the database is gone."""
@@ -73,3 +78,40 @@ def test_postgresql_gone_for_5_s(
         postgres.start()
 
     at_work(night, undisturbed, case("database gone for 5 s", how, "PostgreSQL"), gone)
+
+
+def test_sets_that_a_crash_takes_back_are_made_again(new_night: NewNight, postgres: Postgres) -> None:
+    space = new_night("PostgreSQL").space
+    space.registry.add_catalogue(sequence("M13", 6))
+
+    log_writer = postgres.hold_log()
+    made = group_sets(space, Request())
+    assert made == {"stack": 2, "pass": 0, "open": 0}
+    postgres.crash(log_writer)
+    assert space.registry.sets() == []
+    assert len(space.registry.ungrouped_frames(("T", "C", "I"))) == 6
+
+    log_writer = postgres.hold_log()
+    assert group_sets(space, Request()) == made
+    found = space.registry.sets()
+    assert [len(one.frames) for one in found] == [4, 2]
+    space.registry.add_catalogue(sequence("M15", 1))  # which waits for the disk, and so for what is before it
+    postgres.crash(log_writer)
+    assert space.registry.sets() == found
+
+
+def sequence(target: str, length: int) -> list[NewFrame]:
+    """Frames of one sequence, one a minute."""
+    known = NewFrame(
+        frame_class="science",
+        telescope="T",
+        camera="C",
+        instrument="I",
+        filter="V",
+        object=target,
+        exptime=60.0,
+    )
+    times = [f"2026-03-01T20:{minute:02}:00" for minute in range(length)]
+    return [
+        replace(known, obsdate=time_, iobs=place, nobs=length) for place, time_ in enumerate(times, start=1)
+    ]
