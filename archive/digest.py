@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
-from ccdflow.recipes.threads import cores
+from ccdflow.recipes.kernels.threads import cores
 
 _LEAST, _MOST = 1 << 18, 1 << 22
 """Bytes read at once. For each piece a thread waits for Python's lock, which takes long while others import."""

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ccdflow.archive.digest import file_digest
-from ccdflow.archive.fitsfile import HashingFile
-from ccdflow.archive.products import ProductRecord
+from ccdflow.archive.fits.writer import HashingFile
+from ccdflow.archive.registry.products import ProductRecord
 
 TEMPLATE = "{category}/{night}/{telescope}-{camera}/{name}-{key8}.fits"
 """Where a product lies below the store's root."""

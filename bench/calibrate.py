@@ -25,7 +25,7 @@ from bench.combine import CCDFLOW, CORES, KEY, instruments
 from bench.frames import EXPOSURES, GAIN, READ_NOISE, shape_text, write_frame, write_frames
 from bench.harness import Figure, Ran, Samples, Subject, alternate, command, compared, elsewhere, memory_of
 from bench.peers import installed
-from ccdflow.archive.product import InputNote, write_product
+from ccdflow.archive.fits.productfile import InputNote, write_product
 from ccdflow.archive.store import Store
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.inputs import JobInputs

@@ -16,9 +16,9 @@ from sqlalchemy import Connection, text
 
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure
-from ccdflow.archive.registry import Registry
-from ccdflow.cascade.associate import Rule
-from ccdflow.cascade.jobs import Group
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.cascade.planning.associate import Rule
+from ccdflow.cascade.planning.jobs import Group
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.config.cascadefile import load_cascade
 from ccdflow.config.shipped import shipped

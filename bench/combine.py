@@ -23,17 +23,17 @@ from bench.frames import shape_text, size_of, write_frames
 from bench.harness import Figure, Ran, Samples, Subject, alternate, command, compared, elsewhere, memory_of
 from bench.peers import installed
 from ccdflow.archive.digest import file_digest
-from ccdflow.archive.product import InputNote, write_product
+from ccdflow.archive.fits.productfile import InputNote, write_product
 from ccdflow.archive.store import Store
-from ccdflow.cascade.instrument import Instrument
+from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.bias import RECIPE
-from ccdflow.recipes.calibrate import raw_frames
-from ccdflow.recipes.combine import Combination, combine
-from ccdflow.recipes.raw import PreparedFrame
-from ccdflow.recipes.readout import readouts
-from ccdflow.recipes.recipe import Output
+from ccdflow.recipes.combine.average import Combination, combine
+from ccdflow.recipes.core.recipe import Output
+from ccdflow.recipes.detector.calibrate import raw_frames
+from ccdflow.recipes.detector.raw import PreparedFrame
+from ccdflow.recipes.detector.readout import readouts
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.memory import keep_memory
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from ccdflow.archive.registry import Registry
+from ccdflow.archive.registry.doors import Registry
 
 DATABASES = ("SQLite", "PostgreSQL")
 

@@ -29,10 +29,10 @@ from sqlalchemy import text
 
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure
-from ccdflow.archive.registry import Registry
-from ccdflow.archive.settling import Settling
-from ccdflow.cascade.exposures import Exposure, SequenceRules, exposures
-from ccdflow.cascade.sequences import Stream, assemble, cut
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.settling import Settling
+from ccdflow.cascade.sequences.exposures import Exposure, SequenceRules, exposures
+from ccdflow.cascade.sequences.statemachine import Stream, assemble, cut
 from ccdflow.tasks.grouping import SequenceTask, group_streams
 
 SIZES = (100_000, 300_000, 1_000_000)

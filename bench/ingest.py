@@ -18,11 +18,11 @@ from astropy.io import fits
 
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure, alternate
-from ccdflow.archive.cards import forget_cards
-from ccdflow.archive.frames import NewFrame
-from ccdflow.archive.rawfile import open_raw
-from ccdflow.archive.registry import Registry
-from ccdflow.cascade.classify import FileFacts, describe
+from ccdflow.archive.fits.cards import forget_cards
+from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.frames import NewFrame
+from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.project import init_project
 from ccdflow.config.shipped import shipped

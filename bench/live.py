@@ -19,9 +19,9 @@ from threading import Event, Thread
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure
 from bench.observatory import PATIENCE, Observatory, Telescope, ccdflow, insert, observatory, stretch
-from ccdflow.archive.jobs import JobFilter
-from ccdflow.archive.queries import FrameFilter
-from ccdflow.archive.registry import Registry
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.jobs import JobFilter
+from ccdflow.archive.registry.queries import FrameFilter
 from ccdflow.config.project import init_project
 
 SHAPE = (1024, 1024)

@@ -25,8 +25,8 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 
 from bench.harness import Figure, scratch
-from ccdflow.archive.jobs import JobFilter
-from ccdflow.cascade.plan import Request
+from ccdflow.archive.registry.jobs import JobFilter
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.config.project import init_project
 from ccdflow.flows.embedded import embedded_server
 from ccdflow.flows.execute import THREADS, task_runner

@@ -21,10 +21,10 @@ from scipy.special import erf
 from bench.frames import shape_text
 from bench.harness import Figure, Ran, Subject, alternate, command, compared
 from bench.peers import installed
-from ccdflow.archive.product import InputNote, Origin, write_product
-from ccdflow.recipes.dq import DQ
-from ccdflow.recipes.image import Image
-from ccdflow.recipes.recipe import Card, Output
+from ccdflow.archive.fits.productfile import InputNote, Origin, write_product
+from ccdflow.recipes.core.dq import DQ
+from ccdflow.recipes.core.image import Image
+from ccdflow.recipes.core.recipe import Card, Output
 from ccdflow.recipes.stack import RECIPE
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.memory import keep_memory

@@ -12,11 +12,11 @@ from astropy.io import fits
 from astropy.nddata import CCDData, VarianceUncertainty
 
 from bench.harness import Figure, alternate, compared, memory_above
-from ccdflow.archive.product import InputNote, Origin, write_product
+from ccdflow.archive.fits.productfile import InputNote, Origin, write_product
 from ccdflow.archive.store import Store
-from ccdflow.recipes.dq import excluded
-from ccdflow.recipes.image import Image
-from ccdflow.recipes.recipe import Output
+from ccdflow.recipes.core.dq import excluded
+from ccdflow.recipes.core.image import Image
+from ccdflow.recipes.core.recipe import Output
 
 SIZES = ((1024, 1024), (2048, 2048), (4096, 4096))
 KEY = "0123456789abcdef" * 4

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ccdflow.cascade.compose import Written, extended, with_subworkflow
-from ccdflow.cascade.model import Cascade
+from ccdflow.cascade.specification.compose import Written, extended, with_subworkflow
+from ccdflow.cascade.specification.model import Cascade
 from ccdflow.config.project import cascade_path
 from ccdflow.config.yamlfile import ConfigError, load_model
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from ccdflow.cascade.instrument import Instrument, inherit
+from ccdflow.cascade.headers.instrument import Instrument, inherit
 from ccdflow.config.yamlfile import ConfigError, load_model
 
 

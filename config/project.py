@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from ccdflow.cascade.jobqueue import Order
-from ccdflow.cascade.model import Memory
+from ccdflow.cascade.planning.jobqueue import Order
+from ccdflow.cascade.specification.model import Memory
 from ccdflow.config.shipped import shipped
 from ccdflow.config.yamlfile import ConfigError, load_model
 

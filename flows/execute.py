@@ -9,9 +9,9 @@ from typing import Any
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from ccdflow.cascade.jobqueue import Order
-from ccdflow.cascade.jobs import Job
-from ccdflow.recipes.threads import cores
+from ccdflow.cascade.planning.jobqueue import Order
+from ccdflow.cascade.planning.jobs import Job
+from ccdflow.recipes.kernels.threads import cores
 from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.machine import job_queue
 from ccdflow.tasks.memory import keep_memory

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, runtime
 
-from ccdflow.cascade.jobs import Job
+from ccdflow.cascade.planning.jobs import Job
 from ccdflow.flows.dashboard import Publisher, publishing
 from ccdflow.flows.execute import execute, task_runner
 from ccdflow.flows.forms import form

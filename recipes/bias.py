@@ -5,15 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from ccdflow.recipes.calibrate import one_product, raw_frames
-from ccdflow.recipes.combine import combine
+from ccdflow.recipes.combine.average import combine
+from ccdflow.recipes.core.image import Image
+from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Recipe, Result
+from ccdflow.recipes.core.statistics import clipped_mean, good_sample, robust_sigma
+from ccdflow.recipes.detector.calibrate import one_product, raw_frames
+from ccdflow.recipes.detector.masters import (
+    MasterParameters,
+    combined_cards,
+    combined_quality,
+    combined_warnings,
+)
+from ccdflow.recipes.detector.raw import PreparedFrame
+from ccdflow.recipes.detector.readout import Readout, readouts
 from ccdflow.recipes.gain import read_noise_of_amplifiers
-from ccdflow.recipes.image import Image
-from ccdflow.recipes.masters import MasterParameters, combined_cards, combined_quality, combined_warnings
-from ccdflow.recipes.raw import PreparedFrame
-from ccdflow.recipes.readout import Readout, readouts
-from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Recipe, Result
-from ccdflow.recipes.statistics import clipped_mean, good_sample, robust_sigma
 
 PAIRED = 4
 """So many biases measure the read noise; more would only cost time."""
@@ -83,7 +88,7 @@ RECIPE = Recipe(
     parameters=BiasParameters,
     run=run,
     kernels=(
-        "ccdflow.recipes.combine_kernels",
-        "ccdflow.recipes.calibrate_kernels",
+        "ccdflow.recipes.kernels.combine_kernels",
+        "ccdflow.recipes.kernels.calibrate_kernels",
     ),
 )

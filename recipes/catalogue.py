@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 
-from ccdflow.recipes.recipe import Recipe
+from ccdflow.recipes.core.recipe import Recipe
 
 _NAMES = ("gain", "bias", "dark", "flat", "science", "stack")
 

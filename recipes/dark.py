@@ -5,7 +5,12 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from ccdflow.recipes.calibrate import (
+from ccdflow.recipes.combine.average import Combined, combine
+from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
+from ccdflow.recipes.core.image import FloatArray, Image
+from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Product, Recipe, Result
+from ccdflow.recipes.core.statistics import good_sample, median, robust_sigma
+from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
     calibrated_frames,
     fingerprint,
@@ -14,12 +19,12 @@ from ccdflow.recipes.calibrate import (
     pixels_of,
     raw_frames,
 )
-from ccdflow.recipes.combine import Combined, combine
-from ccdflow.recipes.dq import DQ, BoolArray, excluded
-from ccdflow.recipes.image import FloatArray, Image
-from ccdflow.recipes.masters import MasterParameters, combined_cards, combined_quality, combined_warnings
-from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Product, Recipe, Result
-from ccdflow.recipes.statistics import good_sample, median, robust_sigma
+from ccdflow.recipes.detector.masters import (
+    MasterParameters,
+    combined_cards,
+    combined_quality,
+    combined_warnings,
+)
 
 NEIGHBOURHOOD = 32
 """Side in pixels of the blocks whose median stands for a pixel's neighbours."""
@@ -143,7 +148,7 @@ RECIPE = Recipe(
     parameters=DarkParameters,
     run=run,
     kernels=(
-        "ccdflow.recipes.combine_kernels",
-        "ccdflow.recipes.calibrate_kernels",
+        "ccdflow.recipes.kernels.combine_kernels",
+        "ccdflow.recipes.kernels.calibrate_kernels",
     ),
 )

@@ -5,19 +5,24 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from ccdflow.recipes.calibrate import (
+from ccdflow.recipes.combine.average import Combined, combine
+from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
+from ccdflow.recipes.core.image import FloatArray, Image
+from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Recipe, Result
+from ccdflow.recipes.core.statistics import clipped_mean, median, robust_sigma
+from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
     calibrated_frames,
     masters_of,
     one_product,
     raw_frames,
 )
-from ccdflow.recipes.combine import Combined, combine
-from ccdflow.recipes.dq import DQ, BoolArray, excluded
-from ccdflow.recipes.image import FloatArray, Image
-from ccdflow.recipes.masters import MasterParameters, combined_cards, combined_quality, combined_warnings
-from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Recipe, Result
-from ccdflow.recipes.statistics import clipped_mean, median, robust_sigma
+from ccdflow.recipes.detector.masters import (
+    MasterParameters,
+    combined_cards,
+    combined_quality,
+    combined_warnings,
+)
 
 
 class FlatParameters(MasterParameters):
@@ -172,7 +177,7 @@ RECIPE = Recipe(
     parameters=FlatParameters,
     run=run,
     kernels=(
-        "ccdflow.recipes.combine_kernels",
-        "ccdflow.recipes.calibrate_kernels",
+        "ccdflow.recipes.kernels.combine_kernels",
+        "ccdflow.recipes.kernels.calibrate_kernels",
     ),
 )

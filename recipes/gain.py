@@ -10,14 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ccdflow.recipes.calibrate import raw_frames
-from ccdflow.recipes.detector import Detector, RawFrame, Section
-from ccdflow.recipes.dq import excluded
-from ccdflow.recipes.image import FloatArray, Image
-from ccdflow.recipes.raw import Overscan, PreparedFrame
-from ccdflow.recipes.readout import Readout
-from ccdflow.recipes.recipe import Input, Inputs, Output, Parameters, Recipe, Result
-from ccdflow.recipes.statistics import (
+from ccdflow.recipes.core.dq import excluded
+from ccdflow.recipes.core.image import FloatArray, Image
+from ccdflow.recipes.core.recipe import Input, Inputs, Output, Parameters, Recipe, Result
+from ccdflow.recipes.core.statistics import (
     NORMAL_MAD,
     median,
     robust_sigma,
@@ -25,6 +21,10 @@ from ccdflow.recipes.statistics import (
     typical_size,
     without_outliers,
 )
+from ccdflow.recipes.detector.amplifiers import Detector, RawFrame, Section
+from ccdflow.recipes.detector.calibrate import raw_frames
+from ccdflow.recipes.detector.raw import Overscan, PreparedFrame
+from ccdflow.recipes.detector.readout import Readout
 
 Floats = NDArray[np.float64]
 
@@ -246,5 +246,5 @@ RECIPE = Recipe(
     outputs=("gain_table",),
     parameters=GainParameters,
     run=run,
-    kernels=("ccdflow.recipes.calibrate_kernels",),
+    kernels=("ccdflow.recipes.kernels.calibrate_kernels",),
 )

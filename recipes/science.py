@@ -3,8 +3,12 @@
 import numpy as np
 from pydantic import Field
 
-from ccdflow.recipes.arithmetic import flag_bad_pixels, flag_cosmic_rays
-from ccdflow.recipes.calibrate import (
+from ccdflow.recipes.core.arithmetic import flag_bad_pixels, flag_cosmic_rays
+from ccdflow.recipes.core.dq import DQ, EXCLUDED
+from ccdflow.recipes.core.image import Image
+from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Parameters, Product, Recipe, Result
+from ccdflow.recipes.core.statistics import good_sample, median, without_outliers
+from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
     Masters,
     calibrated_frames,
@@ -14,11 +18,7 @@ from ccdflow.recipes.calibrate import (
     pixels_of,
     raw_frames,
 )
-from ccdflow.recipes.dq import DQ, EXCLUDED
-from ccdflow.recipes.image import Image
-from ccdflow.recipes.raw import Overscan
-from ccdflow.recipes.recipe import Card, Input, Inputs, Output, Parameters, Product, Recipe, Result
-from ccdflow.recipes.statistics import good_sample, median, without_outliers
+from ccdflow.recipes.detector.raw import Overscan
 
 WHOLE = slice(None)
 
@@ -80,7 +80,7 @@ def _cards(frame: CalibratedFrame, masters: Masters) -> dict[str, Card]:
 
 def _quality(image: Image) -> dict[str, float]:
     # LLVM takes a twentieth of a second to load, and most commands never need it.
-    from ccdflow.recipes.calibrate_kernels import count_flagged
+    from ccdflow.recipes.kernels.calibrate_kernels import count_flagged
 
     bits = np.ravel(image.dq)
     sky = without_outliers(good_sample(image), sigma=3.0)
@@ -106,5 +106,5 @@ RECIPE = Recipe(
     outputs=("science",),
     parameters=ScienceParameters,
     run=run,
-    kernels=("ccdflow.recipes.calibrate_kernels",),
+    kernels=("ccdflow.recipes.kernels.calibrate_kernels",),
 )

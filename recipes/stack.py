@@ -8,16 +8,24 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from ccdflow.recipes.asterisms import SEARCH_RADIUS, match
-from ccdflow.recipes.combine import Combination, Combined, combine
-from ccdflow.recipes.image import ImageSource
-from ccdflow.recipes.placement import Frame, Placed, Placing, Register, choose_reference, measure_all, place
-from ccdflow.recipes.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
-from ccdflow.recipes.register import Registration
-from ccdflow.recipes.resample import Kernel, Offset, align
-from ccdflow.recipes.sources import Detection
-from ccdflow.recipes.stack_report import cards, quality
-from ccdflow.recipes.strips import BYTES_PER_VALUE
+from ccdflow.recipes.alignment.asterisms import SEARCH_RADIUS, match
+from ccdflow.recipes.alignment.placement import (
+    Frame,
+    Placed,
+    Placing,
+    Register,
+    choose_reference,
+    measure_all,
+    place,
+)
+from ccdflow.recipes.alignment.register import Registration
+from ccdflow.recipes.alignment.resample import Kernel, Offset, align
+from ccdflow.recipes.combine.average import Combination, Combined, combine
+from ccdflow.recipes.combine.report import cards, quality
+from ccdflow.recipes.core.image import ImageSource
+from ccdflow.recipes.core.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
+from ccdflow.recipes.core.strips import BYTES_PER_VALUE
+from ccdflow.recipes.stars.sources import Detection
 
 STRIP_BYTES, STRIP_ROWS = 24_000_000, 32
 """Memory and rows of a strip of all frames, at most: interpolation also needs rows beyond it, which weigh more the
@@ -245,9 +253,9 @@ RECIPE = Recipe(
     parameters=StackParameters,
     run=run,
     kernels=(
-        "ccdflow.recipes.combine_kernels",
-        "ccdflow.recipes.sources_kernels",
-        "ccdflow.recipes.resample_kernels",
-        "ccdflow.recipes.calibrate_kernels",
+        "ccdflow.recipes.kernels.combine_kernels",
+        "ccdflow.recipes.kernels.sources_kernels",
+        "ccdflow.recipes.kernels.resample_kernels",
+        "ccdflow.recipes.kernels.calibrate_kernels",
     ),
 )

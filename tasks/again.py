@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from ccdflow.archive.jobs import JobFilter
-from ccdflow.archive.products import ProductFilter
-from ccdflow.archive.sets import SetFilter
+from ccdflow.archive.registry.jobs import JobFilter
+from ccdflow.archive.registry.products import ProductFilter
+from ccdflow.archive.registry.sets import SetFilter
 from ccdflow.tasks.workspace import Workspace
 
 

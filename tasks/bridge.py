@@ -13,8 +13,8 @@ import httpx
 from prefect.client.orchestration import get_client
 from sqlalchemy.exc import SQLAlchemyError
 
-from ccdflow.archive.database import sentence
-from ccdflow.archive.outbox import EventRecord
+from ccdflow.archive.registry.database import sentence
+from ccdflow.archive.registry.outbox import EventRecord
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_file
 from ccdflow.tasks.workspace import Workspace
 

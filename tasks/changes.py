@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ccdflow.archive.jobs import InputRecord, JobFilter, JobRecord
-from ccdflow.archive.queries import FrameFilter
-from ccdflow.cascade.jobs import Job, JobInput
+from ccdflow.archive.registry.jobs import InputRecord, JobFilter, JobRecord
+from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.tasks.workspace import Workspace
 
 DEPTH = 4

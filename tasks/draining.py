@@ -8,12 +8,12 @@ from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ccdflow.archive.jobs import JobFilter
-from ccdflow.archive.owners import this_owner
-from ccdflow.cascade.jobqueue import first_jobs, urgent_jobs
-from ccdflow.cascade.jobs import Job
-from ccdflow.cascade.plan import Plan, Request
-from ccdflow.cascade.reach import is_sure, levels
+from ccdflow.archive.registry.jobs import JobFilter
+from ccdflow.archive.registry.owners import this_owner
+from ccdflow.cascade.planning.jobqueue import first_jobs, urgent_jobs
+from ccdflow.cascade.planning.jobs import Job
+from ccdflow.cascade.planning.planner import Plan, Request
+from ccdflow.cascade.planning.reach import is_sure, levels
 from ccdflow.tasks.bridge import stream_name
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_sets

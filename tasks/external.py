@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ccdflow.archive.product import ProductFileError, read_image, read_product
-from ccdflow.cascade.ownrecipes import PLACE, OwnRecipe
-from ccdflow.recipes.recipe import Output, Result
+from ccdflow.archive.fits.productfile import ProductFileError, read_image, read_product
+from ccdflow.cascade.specification.ownrecipes import PLACE, OwnRecipe
+from ccdflow.recipes.core.recipe import Output, Result
 
 
 def run_external(

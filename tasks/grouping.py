@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TypeVar
 
-from ccdflow.archive.database import again
-from ccdflow.archive.news import News
-from ccdflow.archive.queries import FrameFilter
-from ccdflow.archive.registry import Registry
-from ccdflow.archive.sets import (
+from ccdflow.archive.registry.database import again
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.news import News
+from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.sets import (
     Also,
     Change,
     NewSet,
@@ -22,15 +22,15 @@ from ccdflow.archive.sets import (
     State,
     Supersede,
 )
-from ccdflow.archive.settling import Settling
-from ccdflow.cascade.exposures import Exposure, OrderKey, SequenceRules, Stream
-from ccdflow.cascade.jobs import digest
-from ccdflow.cascade.model import Cascade
-from ccdflow.cascade.parameters import chosen, grouping, tuned
-from ccdflow.cascade.plan import Request
+from ccdflow.archive.registry.settling import Settling
+from ccdflow.cascade.planning.jobs import digest
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.cascade.records import Status
-from ccdflow.cascade.regroup import difference, regroup
-from ccdflow.cascade.sequences import FrameSet
+from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream
+from ccdflow.cascade.sequences.regroup import difference, regroup
+from ccdflow.cascade.sequences.statemachine import FrameSet
+from ccdflow.cascade.specification.model import Cascade
+from ccdflow.cascade.specification.parameters import chosen, grouping, tuned
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace, open_workspace
 

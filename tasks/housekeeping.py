@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Literal
 
-from ccdflow.archive.product import read_product
-from ccdflow.archive.products import ProductRecord
+from ccdflow.archive.fits.productfile import read_product
+from ccdflow.archive.registry.products import ProductRecord
 from ccdflow.tasks.workspace import Workspace
 
 Mode = Literal["copy", "link", "symlink"]

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from ccdflow.archive.digest import file_digest
-from ccdflow.archive.frames import NewFrame
-from ccdflow.archive.rawfile import (
+from ccdflow.archive.fits.rawfile import (
     TruncatedError,
     UnreadableFrameError,
     looks_like_fits,
     open_raw,
 )
-from ccdflow.cascade.classify import Description, FileFacts, describe
-from ccdflow.cascade.dates import canonical, night
-from ccdflow.cascade.instrument import Instrument, find_instrument, plain
+from ccdflow.archive.registry.frames import NewFrame
+from ccdflow.cascade.headers.classify import Description, FileFacts, describe
+from ccdflow.cascade.headers.dates import canonical, night
+from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.records import CATEGORY, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.workspace import Workspace, open_workspace

@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccdflow.archive.digest import file_digest
-from ccdflow.archive.product import InputNote, Origin, common_cards, read_product
-from ccdflow.archive.rawfile import open_raw
-from ccdflow.cascade.amplifiers import detector
-from ccdflow.cascade.classify import FileFacts, describe
-from ccdflow.cascade.headers import cards_of
-from ccdflow.cascade.instrument import Instrument, find_instrument
+from ccdflow.archive.fits.productfile import InputNote, Origin, common_cards, read_product
+from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.cascade.headers.amplifiers import detector
+from ccdflow.cascade.headers.classify import FileFacts, describe
+from ccdflow.cascade.headers.instrument import Instrument, find_instrument
+from ccdflow.cascade.headers.keywords import cards_of
 from ccdflow.cascade.records import CLASSES
-from ccdflow.recipes.detector import Detector, RawFrame
-from ccdflow.recipes.recipe import Inputs
+from ccdflow.recipes.core.recipe import Inputs
+from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
 from ccdflow.tasks.masters import MASTERS
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
 if TYPE_CHECKING:
-    from ccdflow.archive.jobs import JobRecord
-    from ccdflow.archive.sources import FrameFile
+    from ccdflow.archive.registry.jobs import JobRecord
+    from ccdflow.archive.registry.sources import FrameFile
     from ccdflow.tasks.workspace import Workspace
 
 PRODUCT_CARD = "JOBKEY"

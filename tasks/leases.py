@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ccdflow.archive.registry import Registry
+from ccdflow.archive.registry.doors import Registry
 
 BEATS = 4
 """Signs of life within the length of a lease: some may be late, or fail."""

@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ccdflow.archive.database import is_passing
-from ccdflow.cascade.jobqueue import JobQueue, Needs, Order, urgent_jobs
-from ccdflow.cascade.jobs import Job
-from ccdflow.recipes.threads import cores
+from ccdflow.archive.registry.database import is_passing
+from ccdflow.cascade.planning.jobqueue import JobQueue, Needs, Order, urgent_jobs
+from ccdflow.cascade.planning.jobs import Job
+from ccdflow.recipes.kernels.threads import cores
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 AHEAD = 4

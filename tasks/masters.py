@@ -10,9 +10,9 @@ from threading import Lock
 
 import numpy as np
 
-from ccdflow.archive.product import read_product
-from ccdflow.recipes.image import Image, ImageSource
-from ccdflow.recipes.recipe import Product
+from ccdflow.archive.fits.productfile import read_product
+from ccdflow.recipes.core.image import Image, ImageSource
+from ccdflow.recipes.core.recipe import Product
 
 Identity = tuple[str, int, int, int]
 """Path, inode, size and time of the last change of a file: another content has another."""

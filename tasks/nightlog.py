@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from ccdflow.archive.jobs import JobFilter, JobRecord
-from ccdflow.archive.products import ProductFilter, ProductRecord
-from ccdflow.archive.queries import FrameFilter
+from ccdflow.archive.registry.jobs import JobFilter, JobRecord
+from ccdflow.archive.registry.products import ProductFilter, ProductRecord
+from ccdflow.archive.registry.queries import FrameFilter
 from ccdflow.tasks.markdown import table
 from ccdflow.tasks.pictures import picture_of
 from ccdflow.tasks.workspace import Workspace, open_workspace

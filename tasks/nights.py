@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from ccdflow.cascade.dates import night
+from ccdflow.cascade.headers.dates import night
 from ccdflow.config.instruments import load_instruments
 from ccdflow.tasks.workspace import Workspace
 

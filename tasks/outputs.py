@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from ccdflow.archive.jobs import JobRecord
-from ccdflow.archive.product import write_product
-from ccdflow.archive.products import Made
+from ccdflow.archive.fits.productfile import write_product
+from ccdflow.archive.registry.jobs import JobRecord
+from ccdflow.archive.registry.products import Made
 from ccdflow.cascade.records import CATEGORY
-from ccdflow.recipes.recipe import Output, Result
+from ccdflow.recipes.core.recipe import Output, Result
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.workspace import Workspace
 

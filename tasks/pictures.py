@@ -2,9 +2,9 @@
 
 from base64 import b64encode
 
-from ccdflow.archive.product import read_image, read_product
-from ccdflow.archive.products import ProductRecord
-from ccdflow.recipes.preview import png, preview
+from ccdflow.archive.fits.productfile import read_image, read_product
+from ccdflow.archive.registry.products import ProductRecord
+from ccdflow.recipes.core.preview import png, preview
 from ccdflow.tasks.workspace import Workspace
 
 MOST = 480

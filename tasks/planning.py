@@ -5,20 +5,20 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ccdflow.archive.choices import ChoiceRecord, Verdict
-from ccdflow.archive.jobs import InputRecord, JobFilter, JobRecord, PlannedJob
-from ccdflow.archive.outbox import StageState
-from ccdflow.archive.products import ProductFilter
-from ccdflow.archive.queries import FrameFilter
-from ccdflow.archive.sets import Change, SetFilter
+from ccdflow.archive.registry.choices import ChoiceRecord, Verdict
+from ccdflow.archive.registry.jobs import InputRecord, JobFilter, JobRecord, PlannedJob
+from ccdflow.archive.registry.outbox import StageState
+from ccdflow.archive.registry.products import ProductFilter
+from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.sets import Change, SetFilter
 from ccdflow.archive.store import Place
-from ccdflow.cascade.amplifiers import detector_digest
-from ccdflow.cascade.associate import Barrier
-from ccdflow.cascade.jobs import Job, JobInput, MadeJob, main_identity, work_name
-from ccdflow.cascade.model import Cascade
-from ccdflow.cascade.plan import Known, Plan, Request, plan
-from ccdflow.cascade.reach import nights_back
+from ccdflow.cascade.headers.amplifiers import detector_digest
+from ccdflow.cascade.planning.associate import Barrier
+from ccdflow.cascade.planning.jobs import Job, JobInput, MadeJob, main_identity, work_name
+from ccdflow.cascade.planning.planner import Known, Plan, Request, plan
+from ccdflow.cascade.planning.reach import nights_back
 from ccdflow.cascade.records import CLASSES
+from ccdflow.cascade.specification.model import Cascade
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -40,7 +40,7 @@ class Window:
 def window(cascade: Cascade, request: Request, level: int) -> Window:
     """All that jobs may be made of that start with frames from the request's `since` on, at this level or better.
 
-    See `ccdflow.cascade.reach.nights_back`.
+    See `ccdflow.cascade.planning.reach.nights_back`.
     """
     found = nights_back(cascade, cascade.targets(request.targets), level)
     raw = {name: found.get(name) for name in CLASSES}

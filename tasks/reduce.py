@@ -12,12 +12,12 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from ccdflow.archive.database import sentence
-from ccdflow.archive.jobs import Begun, JobRecord, LeaseLostError, Whereabouts
-from ccdflow.archive.owners import this_owner
-from ccdflow.archive.products import Made
-from ccdflow.cascade.jobs import Job
-from ccdflow.recipes.threads import at_most
+from ccdflow.archive.registry.database import sentence
+from ccdflow.archive.registry.jobs import Begun, JobRecord, LeaseLostError, Whereabouts
+from ccdflow.archive.registry.owners import this_owner
+from ccdflow.archive.registry.products import Made
+from ccdflow.cascade.planning.jobs import Job
+from ccdflow.recipes.kernels.threads import at_most
 from ccdflow.tasks.external import run_external
 from ccdflow.tasks.inputs import read_inputs
 from ccdflow.tasks.leases import kept_alive

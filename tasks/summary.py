@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from ccdflow.archive.products import ProductFilter
-from ccdflow.archive.queries import FrameFilter
-from ccdflow.cascade.plan import Request
+from ccdflow.archive.registry.products import ProductFilter
+from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.tasks.markdown import table
 from ccdflow.tasks.workspace import Workspace, open_workspace
 

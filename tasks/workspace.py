@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from ccdflow.archive.jobs import JobFilter
-from ccdflow.archive.products import ProductFilter
-from ccdflow.archive.registry import Registry
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.jobs import JobFilter
+from ccdflow.archive.registry.products import ProductFilter
 from ccdflow.archive.store import Store
-from ccdflow.cascade.instrument import Instrument
-from ccdflow.cascade.model import Cascade
-from ccdflow.cascade.ownrecipes import Recipes
+from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.records import CLASSES
+from ccdflow.cascade.specification.model import Cascade
+from ccdflow.cascade.specification.ownrecipes import Recipes
 from ccdflow.config.cascadefile import cascade_files, load_cascade
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.project import PROJECT_FILE, Project, load_project
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
-from ccdflow.recipes.recipe import Recipe
-from ccdflow.recipes.stub import Stubs
+from ccdflow.recipes.core.recipe import Recipe
+from ccdflow.recipes.core.stub import Stubs
 
 
 @dataclass(frozen=True)

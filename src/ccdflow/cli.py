@@ -50,7 +50,7 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv or not isinstance(error, _expected()):
             raise
-        from ccdflow.archive.database import sentence
+        from ccdflow.archive.registry.database import sentence
 
         sys.stderr.write(f"ccdflow: {sentence(error)}\n")
         sys.exit(2)
@@ -188,7 +188,7 @@ def describe(
     json: Json = False,
 ) -> None:
     """Show what is read from the headers of raw files, and by which instrument file; no project is needed."""
-    from ccdflow.archive.rawfile import UnreadableFrameError
+    from ccdflow.archive.fits.rawfile import UnreadableFrameError
     from ccdflow.commands.headers import described
     from ccdflow.config.instruments import load_instruments
     from ccdflow.config.project import PROJECT_FILE, load_project
@@ -467,7 +467,7 @@ def graph(
     cascade: CascadeName = None,
 ) -> None:
     """Draw the cascade, or the jobs of a plan, as Mermaid, DOT or SVG."""
-    from ccdflow.cascade.graph import cascade_graph, plan_graph
+    from ccdflow.cascade.planning.graph import cascade_graph, plan_graph
     from ccdflow.commands import cascades
     from ccdflow.tasks.planning import planned
 

@@ -10,7 +10,7 @@ from ccdflow.commands.output import stop
 
 # Each command imports what it needs: what others need would take it a second to start.
 if TYPE_CHECKING:
-    from ccdflow.cascade.plan import Request
+    from ccdflow.cascade.planning.planner import Request
     from ccdflow.tasks.workspace import Workspace
 
 directory = Path()
@@ -109,9 +109,9 @@ def request_of(
     """What the options of a command ask for."""
     from typing import get_args
 
-    from ccdflow.cascade.jobqueue import Order
-    from ccdflow.cascade.model import Preference
-    from ccdflow.cascade.plan import Request
+    from ccdflow.cascade.planning.jobqueue import Order
+    from ccdflow.cascade.planning.planner import Request
+    from ccdflow.cascade.specification.model import Preference
     from ccdflow.cascade.wording import unknown
 
     if prefer not in get_args(Preference):

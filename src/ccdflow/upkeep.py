@@ -10,8 +10,8 @@ from ccdflow.commands.output import DONE, FAILED, print_json, print_table, stop
 from ccdflow.options import Camera, Json, Night, Param, Set, Target, moment, night_of, request_of, workspace
 
 if TYPE_CHECKING:
-    from ccdflow.archive.choices import Verdict
-    from ccdflow.archive.products import ProductRecord
+    from ccdflow.archive.registry.choices import Verdict
+    from ccdflow.archive.registry.products import ProductRecord
     from ccdflow.tasks.workspace import Workspace
 
 upkeep = typer.Typer()
@@ -28,7 +28,7 @@ def event(
     json: Json = False,
 ) -> None:
     """Record what happened to an instrument: calibrations from before are not used for frames after it."""
-    from ccdflow.archive.outbox import InstrumentChange
+    from ccdflow.archive.registry.outbox import InstrumentChange
 
     change = InstrumentChange(moment(when) or "", what, telescope, camera, instrument)
     registry = workspace().registry
@@ -306,7 +306,7 @@ def export(
     """Hand out products under names of your own; twice changes nothing."""
     from typing import get_args
 
-    from ccdflow.archive.products import ProductFilter
+    from ccdflow.archive.registry.products import ProductFilter
     from ccdflow.cascade.wording import unknown
     from ccdflow.tasks import housekeeping
 
@@ -344,7 +344,7 @@ def clean(
     json: Json = False,
 ) -> None:
     """Delete products that others have superseded, and that nothing current was made with."""
-    from ccdflow.cascade.jobqueue import parse_memory
+    from ccdflow.cascade.planning.jobqueue import parse_memory
     from ccdflow.tasks.housekeeping import throw_away, waste
 
     space = workspace()
@@ -370,7 +370,7 @@ def clean(
 
 def _named_products(space: "Workspace", ids: Sequence[str]) -> "list[ProductRecord]":
     """The products that are named, or that the named jobs make."""
-    from ccdflow.archive.products import ProductFilter
+    from ccdflow.archive.registry.products import ProductFilter
     from ccdflow.commands import queries
 
     found: dict[int, ProductRecord] = {}

@@ -5,22 +5,19 @@ Without it the first run compiles those that it needs, which takes some seconds.
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from importlib.util import find_spec
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
-from ccdflow.recipes.compiled import unit
+from ccdflow.recipes.kernels.compiled import unit
 
-PACKAGES = ("ccdflow.archive", "ccdflow.recipes")
+SUFFIX = "_kernels"
+"""How the name of a module ends that holds compiled functions."""
 
 
 def kernel_modules() -> list[str]:
-    """Modules that hold compiled functions."""
-    found = []
-    for package in PACKAGES:
-        spec = find_spec(package)
-        folders = spec.submodule_search_locations if spec else None
-        found += [f"{package}.{one.name}" for one in iter_modules(folders) if one.name.endswith("_kernels")]
-    return found
+    """Return the dotted names of all modules of ccdflow that hold compiled functions."""
+    package = import_module("ccdflow")
+    modules = walk_packages(package.__path__, "ccdflow.")
+    return [module.name for module in modules if module.name.endswith(SUFFIX)]
 
 
 def compile_kernels() -> None:

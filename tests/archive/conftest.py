@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from ccdflow.archive.models import Base
-from ccdflow.archive.registry import Registry
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.tables import Base
 
 
 @pytest.fixture(scope="session")

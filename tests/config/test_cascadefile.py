@@ -5,8 +5,8 @@ from textwrap import dedent
 
 import pytest
 
-from ccdflow.cascade.graph import cascade_graph
-from ccdflow.cascade.model import Cascade
+from ccdflow.cascade.planning.graph import cascade_graph
+from ccdflow.cascade.specification.model import Cascade
 from ccdflow.config.cascadefile import cascade_files, load_cascade
 from ccdflow.config.yamlfile import ConfigError
 from ccdflow.tasks.workspace import open_workspace

@@ -30,8 +30,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from ccdflow.archive.products import ProductRecord
-from ccdflow.cascade.plan import Plan, Request
+from ccdflow.archive.registry.products import ProductRecord
+from ccdflow.cascade.planning.planner import Plan, Request
 from ccdflow.commands.reduction import RunReport, reduce_now
 from ccdflow.config.project import init_project
 from ccdflow.simulate import simulate_night

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ccdflow.archive import store
-from ccdflow.archive.listening import Ear
-from ccdflow.archive.registry import Registry
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.listening import Ear
 from ccdflow.flows.live import live
 from ccdflow.tasks import reduce
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.flows.conftest import FRAMES, STEPS, Bench
 
-from ccdflow.cascade.plan import Request
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.commands.queries import ledger, verify
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.planning import make_plan
@@ -20,7 +20,7 @@ PATIENCE = 120.0
 WORKER = """
 import os, signal, sys
 from pathlib import Path
-from ccdflow.archive.owners import this_owner
+from ccdflow.archive.registry.owners import this_owner
 from ccdflow.tasks.workspace import open_workspace
 
 project, key, moment, content = sys.argv[1:]

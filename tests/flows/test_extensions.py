@@ -6,7 +6,7 @@ import numpy as np
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
-from ccdflow.cascade.plan import Request
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.commands.reduction import reduce_now
 from ccdflow.config.project import PROJECT_FILE
 from ccdflow.tasks.workspace import open_workspace

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tests.flows.conftest import Bench, ccdflow
 
-from ccdflow.archive.jobs import JobFilter
-from ccdflow.archive.products import ProductFilter, ProductRecord
-from ccdflow.cascade.plan import Request
+from ccdflow.archive.registry.jobs import JobFilter
+from ccdflow.archive.registry.products import ProductFilter, ProductRecord
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.commands.queries import missing_calibrations
 from ccdflow.commands.reports import report
 from ccdflow.config.project import PROJECT_FILE

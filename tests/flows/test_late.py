@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
-from ccdflow.archive.products import ProductFilter
+from ccdflow.archive.registry.products import ProductFilter
 from ccdflow.commands.queries import explain, subject
 
 

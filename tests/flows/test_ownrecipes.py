@@ -12,8 +12,8 @@ from tests.flows.conftest import Bench
 
 from ccdflow.commands.reduction import RunReport
 from ccdflow.config.shipped import shipped
-from ccdflow.recipes.image import Image
-from ccdflow.recipes.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
+from ccdflow.recipes.core.image import Image
+from ccdflow.recipes.core.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
 
 
 def doubled(inputs: Inputs, parameters: Parameters) -> Result:

@@ -6,7 +6,7 @@ from pathlib import Path
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
-from ccdflow.cascade.plan import Request
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.commands.reduction import reduce_now
 from ccdflow.config.project import init_project
 from ccdflow.tasks.workspace import Workspace, open_workspace

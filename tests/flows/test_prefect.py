@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 from tests.flows.conftest import FRAMES, NIGHT, STEPS, Bench, flow_runs
 
-from ccdflow.cascade.plan import Request
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.flows.nightly import nightly
 
 PATIENCE = 60.0

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ccdflow.archive.product import read_image, read_product
-from ccdflow.archive.products import ProductFilter
-from ccdflow.cascade.plan import Request
+from ccdflow.archive.fits.productfile import read_image, read_product
+from ccdflow.archive.registry.products import ProductFilter
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.commands.reduction import RunReport, reduce_now
 from ccdflow.config.project import init_project
-from ccdflow.recipes.dq import excluded
+from ccdflow.recipes.core.dq import excluded
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 

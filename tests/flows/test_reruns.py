@@ -7,7 +7,7 @@ import pytest
 from prefect import flow
 from tests.flows.conftest import FRAMES, NIGHT, STEPS, Bench, flip, flow_runs
 
-from ccdflow.cascade.plan import Request
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.flows.nightly import nightly
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.planning import planned

@@ -14,8 +14,8 @@ LOG = "began.txt"
 
 def slow(inputs, parameters):
     """A recipe that notes when it began and ended."""
-    from ccdflow.recipes.image import Image
-    from ccdflow.recipes.recipe import Output, Result
+    from ccdflow.recipes.core.image import Image
+    from ccdflow.recipes.core.recipe import Output, Result
 
     with Path(parameters.log).open("a") as file:
         file.write(f"{time.monotonic()} 1\n")

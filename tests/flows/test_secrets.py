@@ -17,8 +17,8 @@ from prefect.settings import PREFECT_HOME
 from sqlalchemy import URL, make_url, text
 from tests.flows.conftest import Bench
 
-from ccdflow.archive.models import Base
-from ccdflow.archive.registry import Registry
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.tables import Base
 from ccdflow.config.project import PROJECT_FILE
 
 PASSWORD, WRONG = "Xq7-hush-Wv2", "Jk5-wrong-Zt9"

@@ -24,8 +24,8 @@ from tests.flows.conftest import NIGHT, Bench
 from tests.flows.stopping import JOB_MOMENTS, LINGERING
 from tests.flows.test_live import AGE, frames
 
-from ccdflow.archive.models import Base
-from ccdflow.archive.owners import HOST
+from ccdflow.archive.registry.owners import HOST
+from ccdflow.archive.registry.tables import Base
 from ccdflow.commands.queries import ledger, verify
 from ccdflow.config.project import PROJECT_FILE
 from ccdflow.flows.live import live

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ccdflow.recipes.detector import Amplifier, Detector, RawFrame, Section
+from ccdflow.recipes.core.recipe import Product
+from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
+from ccdflow.recipes.detector.readout import resolve_readout
 from ccdflow.recipes.gain import RECIPE, GainParameters, gain_from_flats, read_noise_adu
-from ccdflow.recipes.readout import resolve_readout
-from ccdflow.recipes.recipe import Product
 
 NY, HALF = 256, 128
 GAINS, NOISES, LEVELS = (1.3, 2.2), (7.0, 11.0), (1000, 1400)

@@ -5,9 +5,9 @@ import pytest
 from astropy.io import fits
 
 from ccdflow.recipes import bias, dark, flat, gain, science
-from ccdflow.recipes.detector import Amplifier, Detector, RawFrame, Section
-from ccdflow.recipes.dq import excluded
-from ccdflow.recipes.recipe import Product
+from ccdflow.recipes.core.dq import excluded
+from ccdflow.recipes.core.recipe import Product
+from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
 
 
 @pytest.fixture(scope="module")

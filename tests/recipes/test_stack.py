@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.special import erf
 
-from ccdflow.recipes import placement, strips, threads
-from ccdflow.recipes.dq import DQ, excluded
-from ccdflow.recipes.image import Image
-from ccdflow.recipes.recipe import Output, Product, Result
-from ccdflow.recipes.sources import Detection, find_stars
+from ccdflow.recipes.alignment import placement
+from ccdflow.recipes.alignment.transform import Transform
+from ccdflow.recipes.core import strips
+from ccdflow.recipes.core.dq import DQ, excluded
+from ccdflow.recipes.core.image import Image
+from ccdflow.recipes.core.recipe import Output, Product, Result
+from ccdflow.recipes.kernels import threads
 from ccdflow.recipes.stack import RECIPE, StackParameters
-from ccdflow.recipes.transform import Transform
+from ccdflow.recipes.stars.sources import Detection, find_stars
 
 SHAPE = (320, 340)
 FWHM, READ_NOISE = 3.0, 5.0

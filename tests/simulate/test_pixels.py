@@ -8,7 +8,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
-from ccdflow.recipes.detector import Section
+from ccdflow.recipes.detector.amplifiers import Section
 from ccdflow.simulate.camera import ADC_LIMIT, FULL_WELL, CameraTruth, bleed
 from ccdflow.simulate.frames import FrameTruth, camera_truth, incident_light, simulate_frame
 from ccdflow.simulate.headers import fits_section, raw_header

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ccdflow.archive.registry import Registry
+from ccdflow.archive.registry.doors import Registry
 from ccdflow.config.project import init_project
 from ccdflow.tasks.workspace import Workspace, open_workspace
 

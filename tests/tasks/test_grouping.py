@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from ccdflow.archive.frames import NewFrame
-from ccdflow.archive.outbox import StageState
-from ccdflow.archive.registry import Registry
-from ccdflow.archive.sets import Change, SetFilter, SetRecord
-from ccdflow.cascade.exposures import Exposure, SequenceRules, exposures
-from ccdflow.cascade.plan import Request
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.frames import NewFrame
+from ccdflow.archive.registry.outbox import StageState
+from ccdflow.archive.registry.sets import Change, SetFilter, SetRecord
+from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.sequences.exposures import Exposure, SequenceRules, exposures
 from ccdflow.simulate import simulate_night
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import ingest_catalog

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from ccdflow.archive.queries import FrameFilter
-from ccdflow.cascade.plan import Request
+from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import (

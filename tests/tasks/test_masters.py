@@ -7,9 +7,9 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from ccdflow.archive.product import Origin, ProductFileError, read_image, read_product, write_product
-from ccdflow.recipes.image import Image
-from ccdflow.recipes.recipe import Output, Product
+from ccdflow.archive.fits.productfile import Origin, ProductFileError, read_image, read_product, write_product
+from ccdflow.recipes.core.image import Image
+from ccdflow.recipes.core.recipe import Output, Product
 from ccdflow.tasks.masters import ProductCache
 
 SHAPE = 30, 41

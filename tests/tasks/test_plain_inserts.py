@@ -12,7 +12,7 @@ import pytest
 from astropy.io import fits
 from sqlalchemy import make_url
 
-from ccdflow.archive.registry import Registry
+from ccdflow.archive.registry.doors import Registry
 from ccdflow.config.project import PROJECT_FILE, init_project
 from ccdflow.tasks.ingest import IngestReport, read_pending, recheck_files
 from ccdflow.tasks.workspace import Workspace, open_workspace

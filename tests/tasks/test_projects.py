@@ -6,7 +6,7 @@ import numpy as np
 from astropy.io import fits
 from tests.commands.test_cli import invoke
 
-from ccdflow.cascade.plan import Plan, Request, data_sets
+from ccdflow.cascade.planning.planner import Plan, Request, data_sets
 from ccdflow.config.project import PROJECT_FILE, init_project
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.planning import planned

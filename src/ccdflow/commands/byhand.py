@@ -10,20 +10,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from ccdflow.archive.digest import UnreadableFrameError
-from ccdflow.archive.product import InputNote, ProductFileError, write_product
-from ccdflow.cascade.amplifiers import detector_digest
-from ccdflow.cascade.instrument import Instrument
-from ccdflow.cascade.jobs import JobInput, KeyMaker, Resolved
+from ccdflow.archive.fits.productfile import InputNote, ProductFileError, write_product
+from ccdflow.cascade.headers.amplifiers import detector_digest
+from ccdflow.cascade.headers.instrument import Instrument
+from ccdflow.cascade.planning.jobs import JobInput, KeyMaker, Resolved
 from ccdflow.cascade.wording import unknown
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
-from ccdflow.recipes.compiled import prepare
-from ccdflow.recipes.recipe import Output, Parameters, Recipe
+from ccdflow.recipes.core.recipe import Output, Parameters, Recipe
+from ccdflow.recipes.kernels.compiled import prepare
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.memory import keep_memory
 
-WRITING = "ccdflow.archive.fits_kernels"
+WRITING = "ccdflow.archive.fits.writer_kernels"
 """Module of the compiled functions that write products."""
 
 

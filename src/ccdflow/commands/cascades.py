@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ccdflow.cascade.contract import check
-from ccdflow.cascade.graph import Graph, dot, mermaid, svg
-from ccdflow.cascade.jobs import Resolved
-from ccdflow.cascade.model import Cascade
-from ccdflow.cascade.ownrecipes import Recipes
-from ccdflow.cascade.parameters import (
+from ccdflow.cascade.planning.graph import Graph, dot, mermaid, svg
+from ccdflow.cascade.planning.jobs import Resolved
+from ccdflow.cascade.specification.contract import check
+from ccdflow.cascade.specification.model import Cascade
+from ccdflow.cascade.specification.ownrecipes import Recipes
+from ccdflow.cascade.specification.parameters import (
     Layer,
     chosen,
     grouping,
@@ -21,7 +21,7 @@ from ccdflow.cascade.wording import unknown
 from ccdflow.config.cascadefile import load_cascade
 from ccdflow.config.project import cascade_path, load_project
 from ccdflow.recipes.catalogue import RECIPES
-from ccdflow.recipes.recipe import Recipe
+from ccdflow.recipes.core.recipe import Recipe
 
 Row = dict[str, Any]
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ccdflow.archive.rawfile import open_raw
-from ccdflow.cascade.amplifiers import detector
-from ccdflow.cascade.classify import FileFacts, describe
-from ccdflow.cascade.headers import cards_of
-from ccdflow.cascade.instrument import Instrument, find_instrument
-from ccdflow.recipes.detector import Amplifier
+from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.cascade.headers.amplifiers import detector
+from ccdflow.cascade.headers.classify import FileFacts, describe
+from ccdflow.cascade.headers.instrument import Instrument, find_instrument
+from ccdflow.cascade.headers.keywords import cards_of
+from ccdflow.recipes.detector.amplifiers import Amplifier
 
 NAMES = "frame_class telescope camera instrument filter object exptime obsdate night iobs nobs"
 

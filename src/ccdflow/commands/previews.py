@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ccdflow.archive.product import read_image, read_product
-from ccdflow.archive.products import ProductFilter, ProductRecord
-from ccdflow.archive.queries import FrameFilter
-from ccdflow.archive.rawfile import open_raw
-from ccdflow.recipes.preview import png, preview
+from ccdflow.archive.fits.productfile import read_image, read_product
+from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.registry.products import ProductFilter, ProductRecord
+from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.recipes.core.preview import png, preview
 from ccdflow.tasks.workspace import open_workspace
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ccdflow.archive.jobs import JobFilter, JobRecord
-from ccdflow.archive.products import ProductFilter
-from ccdflow.archive.queries import FrameFilter
-from ccdflow.archive.sets import SetFilter
-from ccdflow.cascade.jobs import Job, JobInput
-from ccdflow.cascade.plan import DataSet, Plan, Request, data_sets
+from ccdflow.archive.registry.jobs import JobFilter, JobRecord
+from ccdflow.archive.registry.products import ProductFilter
+from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.sets import SetFilter
+from ccdflow.cascade.planning.jobs import Job, JobInput
+from ccdflow.cascade.planning.planner import DataSet, Plan, Request, data_sets
 from ccdflow.tasks.changes import differences
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace

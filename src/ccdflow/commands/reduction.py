@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from ccdflow.cascade.jobs import Job
-from ccdflow.cascade.plan import WAITS, Plan, Request
+from ccdflow.cascade.planning.jobs import Job
+from ccdflow.cascade.planning.planner import WAITS, Plan, Request
 from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.tasks.grouping import group_sets

@@ -18,9 +18,9 @@ from typing import Any, Literal
 from astropy.io import fits
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from ccdflow.archive.queries import FrameFilter
-from ccdflow.cascade.jobs import Job, JobInput
-from ccdflow.cascade.plan import Plan, Request
+from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.cascade.planning.jobs import Job, JobInput
+from ccdflow.cascade.planning.planner import Plan, Request
 from ccdflow.config.project import PROJECT_FILE, cascade_path
 from ccdflow.config.yamlfile import ConfigError, load_model
 from ccdflow.tasks.ingest import ingest_files

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.recipes.detector import Section
+from ccdflow.recipes.detector.amplifiers import Section
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

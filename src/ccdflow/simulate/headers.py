@@ -6,7 +6,7 @@ from typing import Any
 
 from astropy.io import fits
 
-from ccdflow.recipes.detector import Section
+from ccdflow.recipes.detector.amplifiers import Section
 from ccdflow.simulate.camera import ADC_LIMIT, PIXEL_SCALE, AmplifierTruth, CameraTruth
 from ccdflow.simulate.frames import FrameTruth, generator
 from ccdflow.simulate.schedule import Exposure, Programme, Target

@@ -14,7 +14,7 @@ import pytest
 from tests.flows.conftest import Bench
 from tests.flows.faults.machinery import STARTED, Manifest, Postgres, frames, insert, manifest
 
-from ccdflow.archive.database import Database
+from ccdflow.archive.registry.database import Database
 from ccdflow.config.project import PROJECT_FILE
 from ccdflow.flows.live import live
 

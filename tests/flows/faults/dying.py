@@ -17,8 +17,8 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from ccdflow.archive import products, store
-from ccdflow.archive.registry import Registry
+from ccdflow.archive import store
+from ccdflow.archive.registry.doors import Registry, products
 from ccdflow.flows.live import live
 from ccdflow.tasks.bridge import Bridge, to_server
 from ccdflow.tasks.workspace import open_workspace

@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL
 from sqlalchemy import make_url
 from tests.flows.conftest import Bench
 
-from ccdflow.archive.queries import FrameFilter
+from ccdflow.archive.registry.queries import FrameFilter
 from ccdflow.commands.queries import ledger, verify
 
 AGE = 100_000.0

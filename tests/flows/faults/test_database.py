@@ -23,8 +23,8 @@ from tests.flows.faults.machinery import (
     whole,
 )
 
-from ccdflow.archive.frames import NewFrame
-from ccdflow.cascade.plan import Request
+from ccdflow.archive.registry.frames import NewFrame
+from ccdflow.cascade.planning.planner import Request
 from ccdflow.tasks.grouping import group_sets
 
 LINGER = 6.0

@@ -1,0 +1,1 @@
+"""All that knows FITS: headers, pixels of raw files, files of products and the only writer."""

@@ -1,0 +1,195 @@
+"""Headers of products: what of the raw header still holds, and what made the product."""
+
+import hashlib
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ccdflow.recipes.core.recipe import Card
+
+Plain = str | int | float | bool | None
+
+SHORT = 16
+"""Digits of a sha256 or key that stand in a card; the whole stands in the extension PROVENANCE."""
+
+_STRUCTURE = """
+    SIMPLE BITPIX NAXIS EXTEND PCOUNT GCOUNT GROUPS XTENSION TFIELDS THEAP BSCALE BZERO BLANK BUNIT INHERIT
+    EXTNAME EXTVER EXTLEVEL CHECKSUM DATASUM ZHECKSUM ZDATASUM END COMMENT HISTORY CONTINUE NEXTEND UTYPE
+"""
+_AMPLIFIERS = """
+    BIASSEC TRIMSEC DATASEC CCDSEC AMPSEC DETSEC CCDSIZE DETSIZE ORIGSEC NAMPSYX AMPLIST NAMPS OVERSCAN
+    LTV1 LTV2
+"""
+_IN_ADU = "GAIN EGAIN SATURATE SATLEVEL MAXLIN DATAMIN DATAMAX CBLACK CWHITE PEDESTAL"
+_OF_ANOTHER_JOB = "JOBKEY RECIPE RECIPEV NCOMBINE NINPUTS ASSOLVL CALIBID"
+
+_DROPPED = frozenset(f"{_STRUCTURE} {_AMPLIFIERS} {_IN_ADU} {_OF_ANOTHER_JOB}".split())
+"""Cards of an input that don't hold for the product."""
+
+_DROPPED_PATTERN = re.compile(
+    r"Z?NAXIS\d*|[ABCDT]SEC\d+|GT(GAIN|RON)\d+|E?GAIN\d+|RDNOIS\d+|I[NHR]\d{3}|QC .*"
+    r"|T(TYPE|FORM|UNIT|SCAL|ZERO|DIM)\d+|Z(TILE|NAME|VAL)\d+"
+    r"|Z(IMAGE|TENSION|BITPIX|PCOUNT|GCOUNT|CMPTYPE|SIMPLE|EXTEND)"
+)
+_RENAMED = {"RADECSYS": "RADESYS"}
+"""Old keywords at which readers of a WCS complain."""
+
+_REFERENCE_PIXEL = re.compile(r"CRPIX([12])[A-Z]?")
+_PLAIN_KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
+_LONG_KEYWORD = re.compile(r"[A-Z0-9_-][A-Z0-9_. -]*")
+
+
+@dataclass(frozen=True)
+class InputNote:
+    """One input of a product, for its header.
+
+    `kind` is ``raw`` or ``product``, `identity` a raw file's sha256 or the key of the job that made the
+    product, `level` that of the association.
+    """
+
+    role: str
+    name: str
+    identity: str
+    kind: str = "raw"
+    level: int | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made a product, and what its header takes over.
+
+    Parameters
+    ----------
+    key, recipe, version : str
+        Of the job.
+    inputs : sequence of InputNote
+        All inputs, those of role ``main`` first.
+    level : int
+        Association level: the worst of its inputs.
+    worst_level : int
+        The worst of all associations that it depends on.
+    header, comments : mapping
+        Keyword to value and to comment: the cards of the raw header (of a combined product those that its
+        inputs share, see `common_cards`).
+    trim : tuple of int
+        Columns and rows ``(x, y)`` that were cut off before the first pixel that is left.
+    cards : mapping
+        Further cards, keyword to value and comment; they come before those of the recipe.
+    """
+
+    key: str
+    recipe: str
+    version: str
+    inputs: Sequence[InputNote] = ()
+    level: int = 0
+    worst_level: int = 0
+    header: Mapping[str, Any] = field(default_factory=dict)
+    comments: Mapping[str, str] = field(default_factory=dict)
+    trim: tuple[int, int] = (0, 0)
+    cards: Mapping[str, Card] = field(default_factory=dict)
+
+    @property
+    def calibration(self) -> str:
+        """Identity of the masters that were applied; empty without any."""
+        applied = [f"{one.role}={one.identity}" for one in self.inputs if one.role != "main"]
+        return hashlib.sha256("\n".join(applied).encode()).hexdigest()[:SHORT] if applied else ""
+
+
+def common_cards(headers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The cards that have the same value in all headers."""
+    if not headers:
+        return {}
+    first, *others = headers
+    return {name: value for name, value in first.items() if all(one.get(name) == value for one in others)}
+
+
+def header_cards(
+    origin: Origin, cards: Mapping[str, Card], quality: Mapping[str, float]
+) -> dict[str, tuple[Plain, str]]:
+    """What still holds of the raw header, and what made the product: keyword to value and comment.
+
+    Left out of the raw header: what describes the raw file's structure, its amplifiers and sections, gain
+    and levels in adu, comments and history. The reference pixel of a WCS moves with the trimmed edge. A
+    keyword that is longer than 8 characters or holds others than letters, digits, - and _ becomes a HIERARCH
+    card; one that FITS can't hold is left out, and a value that is not finite stands as a card without value.
+    """
+    header: dict[str, tuple[Plain, str]] = {}
+    for keyword, value in origin.header.items():
+        name = str(keyword).strip().upper()
+        if _DROPPED_PATTERN.fullmatch(name) or name in _DROPPED:
+            continue
+        written = _RENAMED.get(name, name)
+        _put(header, written, _shifted(name, value, origin.trim), origin.comments.get(keyword, ""))
+    for keyword, (value, comment) in (*origin.cards.items(), *cards.items(), *_provenance(origin)):
+        _put(header, keyword, value, comment)
+    for name, number in quality.items():
+        _put(header, f"QC {name}", number, "")
+    return header
+
+
+def _shifted(keyword: str, value: Any, trim: tuple[int, int]) -> Any:
+    match = _REFERENCE_PIXEL.fullmatch(keyword)
+    if match is None or isinstance(value, str | bool):
+        return value
+    return value - trim[int(match[1]) - 1]
+
+
+def _provenance(origin: Origin) -> Iterator[tuple[str, Card]]:
+    yield "JOBKEY", (origin.key, "identity of the work that made this file")
+    yield "RECIPE", (origin.recipe, "recipe")
+    yield "RECIPEV", (origin.version, "version of the recipe")
+    yield "ASSOLVL", (origin.level, "association level, 0 as planned")
+    yield "WORSTLVL", (origin.worst_level, "worst association level of all behind it")
+    yield "CALIBID", (origin.calibration, "identity of the masters applied")
+    yield "NCOMBINE", (sum(one.role == "main" for one in origin.inputs), "number of main inputs")
+    yield "NINPUTS", (len(origin.inputs), "number of inputs, see extension PROVENANCE")
+    for number, one in enumerate(origin.inputs[:999], 1):
+        yield f"IR{number:03d}", (one.role, f"role of input {number}")
+        yield f"IN{number:03d}", (one.name, "its name")
+        yield (
+            f"IH{number:03d}",
+            (one.identity[:SHORT], f"its {'job key' if one.kind == 'product' else 'sha256'}"),
+        )
+
+
+def _put(header: dict[str, tuple[Plain, str]], keyword: str, value: Any, comment: str) -> None:
+    """Set a card; what FITS can't hold is made plain, shortened or left out."""
+    name = " ".join(_ascii(keyword).upper().split())
+    if not _PLAIN_KEYWORD.fullmatch(name):
+        if not _LONG_KEYWORD.fullmatch(name) or len(name) > 50:
+            return
+        name = f"HIERARCH {name}"
+    plain = _plain(value)
+    if isinstance(plain, str) and name.startswith("HIERARCH"):
+        plain = _shortened(plain, 80 - len(name) - len(" = ''"))
+    header[name] = plain, _ascii(comment)
+
+
+def _plain(value: Any) -> Plain:
+    """The value as FITS can hold it."""
+    scalar = value.item() if hasattr(value, "item") else value
+    if isinstance(scalar, float):
+        return scalar if math.isfinite(scalar) else None
+    if scalar is None or isinstance(scalar, bool | int):
+        return scalar
+    # What astropy gives for a card without value; its import would cost more than all headers of a night.
+    return None if type(scalar).__name__ == "Undefined" else _ascii(str(scalar))
+
+
+def _shortened(text: str, room: int) -> str:
+    """As much of a text as fits between quotes, where each apostrophe counts twice."""
+    while len(text) + text.count("'") > room:
+        text = text[:-1]
+    return text
+
+
+def _ascii(text: str) -> str:
+    """Text in printable ASCII: accents are dropped, other characters become question marks."""
+    if text.isascii() and text.isprintable():
+        return text
+    letters = unicodedata.normalize("NFKD", str(text))
+    plain = "".join(one for one in letters if not unicodedata.combining(one))
+    return "".join(one if " " <= one <= "~" else "?" for one in plain)

@@ -1,0 +1,214 @@
+"""Frames read from the registry as the sequence rules look at them: of each only the columns that the rules name.
+
+A page is worked on column by column, so that nearly all of it runs in C: records of all that is known of each frame
+take ten times as long.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache, partial
+from itertools import repeat
+from math import isfinite
+from operator import sub
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    null,
+    select,
+    tuple_,
+)
+
+from ccdflow.archive.registry.frames import read_value
+from ccdflow.archive.registry.tables import PLACE, Frame, FrameKeyword, table
+from ccdflow.cascade.records import EPOCH
+from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream, known_time, number
+
+_FRAME = table(Frame).c
+_KEYWORD = table(FrameKeyword).c
+_CONTENT = func.coalesce(_FRAME.sha256, literal_column("''"))
+ORDER: tuple[Any, ...] = (_FRAME.obsdate, literal_column(PLACE), _CONTENT, _FRAME.id)
+"""As `models.order_key`; plain columns, whose rows SQLAlchemy does not make objects of."""
+
+FEW = 16
+"""Frames of the first page: whoever regroups a late frame needs no more."""
+
+_FIXED = 7
+"""Columns that each rule looks at: the order key, nobs, exptime, class."""
+
+_exposure = cast(Callable[[Any], Exposure], partial(tuple.__new__, Exposure))
+"""What `Exposure._make` does, without its check."""
+
+
+class Page(NamedTuple):
+    """Some frames of a stream in order, to be taken once; how many, and the key of the last of them.
+
+    They are made one by one, as they are taken: thousands held at a time keep the garbage collector busy for longer
+    than all the rest takes.
+    """
+
+    frames: Iterator[Exposure]
+    length: int
+    last: OrderKey | None
+
+
+class _Names(NamedTuple):
+    """What the rules look at besides the fixed columns: columns, keywords, and the numeric ones of both kinds.
+
+    `absent` are the numeric keywords that no frame at all has.
+    """
+
+    columns: tuple[str, ...]
+    keywords: tuple[str, ...]
+    near: tuple[str, ...]
+    absent: tuple[str, ...]
+
+
+def exposure_page(
+    connection: Connection,
+    stream: Stream,
+    by: tuple[SequenceRules, Collection[str]],
+    after: OrderKey | None,
+    size: int,
+) -> Page:
+    """The next frames of a stream, in order, from those behind the key `after`; `by` are rules and wanted classes.
+
+    The same as `ccdflow.cascade.sequences.exposures.exposures` makes of the frames' records.
+    """
+    rules, classes = by
+    names = _names(connection if size > FEW else None, rules)
+    values: dict[str, Any] = dict(zip(_STREAM, stream, strict=True))
+    if after is not None:
+        values |= dict(zip(_AFTER, after, strict=True))
+    found = connection.execute(_page(names, after is not None), values | {"size": size})
+    # Texts and numbers as the driver gives them: a million `Row`s would take as long as the reading.
+    rows = found.cursor.fetchall() if found.cursor is not None else []
+    found.close()
+    if not rows:
+        return Page(iter(()), 0, None)
+    return Page(_exposures(rows, rules, names, frozenset(classes)), len(rows), tuple(rows[-1][:4]))
+
+
+_STREAM = ("telescope", "camera", "instrument")
+_OF_STREAM = and_(
+    *[_FRAME[name] == bindparam(name) for name in _STREAM], _FRAME.status.in_(("registered", "refused"))
+)
+
+
+def _names(connection: Connection | None, rules: SequenceRules) -> _Names:
+    """What the rules look at; without a connection no absent keyword is looked for, which pays for many."""
+    same = [name for name in rules.same if name != "exptime"]
+    keywords = tuple(name for name in same if _column(name) is None)
+    near = tuple(rules.tolerance)
+    absent: list[str] = []
+    if connection is not None:
+        absent = [name for name in near if _column(name) is None and not _is_known(connection, name)]
+    return _Names(tuple(name for name in same if name not in keywords), keywords, near, tuple(absent))
+
+
+def _is_known(connection: Connection, keyword: str) -> bool:
+    return bool(connection.execute(_KNOWN, {"name": keyword}).scalar_one())
+
+
+_KNOWN = select(exists().where(_KEYWORD.name == bindparam("name")))
+_AFTER = ("after_obsdate", "after_place", "after_content", "after_id")
+
+
+@lru_cache
+def _page(names: _Names, goes_on: bool) -> Select[Any]:
+    """The statement that reads a page; remembered, since making it takes longer than reading a few frames."""
+    tests: list[ColumnElement[bool]] = [_OF_STREAM]
+    if goes_on:
+        after = [bindparam(name, type_=one.type) for name, one in zip(_AFTER, ORDER, strict=True)]
+        # The bare comparison lets the database start at the right place of its index.
+        tests += [_FRAME.obsdate >= after[0], tuple_(*ORDER) > tuple_(*after)]
+    columns = [*ORDER, _FRAME.nobs, _FRAME.exptime, _FRAME["class"]]
+    columns += [_column(name) for name in names.columns]
+    columns += [_keyword(name, one) for name in names.keywords for one in (_KEYWORD.value, _KEYWORD.number)]
+    columns += [null() if name in names.absent else _number(name) for name in names.near]
+    return select(*columns).where(and_(*tests)).order_by(*ORDER).limit(bindparam("size"))
+
+
+def _column(name: str) -> Any:
+    """The column of a name; None for a keyword."""
+    return _FRAME.get("class" if name == "frame_class" else name)
+
+
+def _number(name: str) -> Any:
+    column = _column(name)
+    return _keyword(name, _KEYWORD.number) if column is None else column
+
+
+def _keyword(name: str, column: Any) -> Any:
+    wanted = and_(_KEYWORD.frame_id == _FRAME.id, _KEYWORD.name == name)
+    return select(column).where(wanted).scalar_subquery()
+
+
+def _exposures(
+    rows: Sequence[Any], rules: SequenceRules, names: _Names, classes: frozenset[str]
+) -> Iterator[Exposure]:
+    columns = list(zip(*rows, strict=True))
+    obsdates, places, contents, ids, nobs, exptimes, kinds = columns[:_FIXED]
+    near = _FIXED + len(names.columns) + 2 * len(names.keywords)
+    iobs: Sequence[int | None] = places
+    if 0 in places:
+        iobs = [place or None for place in places]
+        nobs = tuple([planned if place else None for place, planned in zip(places, nobs, strict=True)])
+    fields = (
+        zip(obsdates, places, contents, ids, strict=True),
+        _times(obsdates),
+        iobs,
+        nobs,
+        _exptimes(exptimes, kinds, rules),
+        _same(columns[_FIXED:near], names, len(rows)),
+        zip(*map(_numbers, columns[near:]), strict=True) if names.near else repeat(()),
+        [kind in classes for kind in kinds],
+    )
+    return map(_exposure, zip(*fields, strict=False))
+
+
+def _times(obsdates: Sequence[str]) -> list[float]:
+    """As `known_time`."""
+    try:
+        since = map(sub, map(datetime.fromisoformat, obsdates), repeat(EPOCH))
+        return list(map(timedelta.total_seconds, since))
+    except (ValueError, TypeError):  # one is no time, or has a zone
+        return [known_time(one) for one in obsdates]
+
+
+def _numbers(values: Sequence[Any]) -> Sequence[float | None]:
+    """As `number`."""
+    if values.count(None) == len(values):
+        return values
+    if set(map(type, values)) == {float} and isfinite(sum(values)):
+        return values
+    return [number(one) for one in values]
+
+
+def _exptimes(values: Sequence[Any], kinds: Sequence[str], rules: SequenceRules) -> Iterable[float | None]:
+    if "exptime" not in rules.same:
+        return repeat(None)
+    found = _numbers(values)
+    if "flat" not in kinds:
+        return found
+    return [None if kind == "flat" else one for one, kind in zip(found, kinds, strict=True)]
+
+
+def _same(columns: Sequence[Sequence[Any]], names: _Names, count: int) -> Iterable[tuple[Any, ...]]:
+    """Values of columns as they are; text and number of a keyword as one value, None for a blank."""
+    found = list(columns[: len(names.columns)])
+    rest = columns[len(names.columns) :]
+    for texts, values in zip(rest[::2], rest[1::2], strict=True):
+        found.append([_value(one, value) for one, value in zip(texts, values, strict=True)])
+    return zip(*found, strict=True) if found else repeat((), count)
+
+
+def _value(text: str | None, value: float | None) -> Any:
+    return None if text is None or text == "" else read_value(text, value)

@@ -1,0 +1,28 @@
+"""A project on hold: no job is begun until somebody releases it."""
+
+from sqlalchemy import Connection, delete, select
+
+from ccdflow.archive.registry.database import now
+from ccdflow.archive.registry.frames import replace_rows
+from ccdflow.archive.registry.tables import Hold, table
+
+ALL = "all"
+
+
+def put(connection: Connection, reason: str) -> None:
+    """Begin no job from now on, and say why."""
+    row = {"name": ALL, "reason": reason, "since": now()}
+    replace_rows(connection, table(Hold), [row])
+
+
+def release(connection: Connection) -> bool:
+    """Begin jobs again; false where nothing was on hold."""
+    return bool(connection.execute(delete(Hold).where(Hold.name == ALL).returning(Hold.name)).all())
+
+
+def held(connection: Connection) -> str:
+    """Since when, and why, no job is begun, in words; empty where jobs are."""
+    row = connection.execute(select(Hold.since, Hold.reason).where(Hold.name == ALL)).one_or_none()
+    return (
+        "" if row is None else f"on hold since {row.since[:19]}" + (f": {row.reason}" if row.reason else "")
+    )

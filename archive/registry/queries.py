@@ -1,0 +1,299 @@
+"""Frames are read from the registry: by filter, in the order of a stream, as rows for people."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Select,
+    and_,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+)
+
+from ccdflow.archive.registry.frames import batches, read_value
+from ccdflow.archive.registry.tables import Frame, FrameKeyword, FrameSet, FrameStage, SetMember, order_key
+from ccdflow.cascade.records import FrameRecord, Value
+from ccdflow.cascade.sequences.statemachine import OrderKey, Stream, place
+
+STAGES = ("ingest", "calibrate", "science", "group", "stack")
+"""The stages of a frame's life, in order."""
+
+_BATCH = 10_000  # rows taken from the driver at once
+_MANY = 5000  # values in one statement; SQLite takes 32766
+
+_COLUMNS = (
+    Frame.id,
+    Frame.frame_class,
+    Frame.telescope,
+    Frame.camera,
+    Frame.instrument,
+    Frame.filter,
+    Frame.object,
+    Frame.exptime,
+    Frame.obsdate,
+    Frame.iobs,
+    Frame.nobs,
+    Frame.night,
+    Frame.sha256,
+    Frame.path,
+)
+
+
+@dataclass(frozen=True)
+class FrameFilter:
+    """Which frames; what is None does not matter.
+
+    `status` is by default what grouping sees: duplicates and superseded versions are left out. `camera` is
+    CAMERA or TELESCOPE/CAMERA; `since` and `until` are ISO times that belong to the range. `keywords` names
+    those that the frames shall come with, which takes less time than all. `nights` names the earliest night by
+    class; of classes that it does not name, all.
+    """
+
+    status: Collection[str] | None = ("registered", "refused")
+    classes: Collection[str] | None = None
+    night: str | None = None
+    camera: str | None = None
+    since: str | None = None
+    until: str | None = None
+    ids: Collection[int] | None = None
+    keywords: Collection[str] | None = None
+    nights: Mapping[str, str] = field(default_factory=dict)
+
+
+def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
+    tests: list[ColumnElement[bool]] = []
+    if wanted.status is not None:
+        tests.append(Frame.status.in_(wanted.status))
+    if wanted.classes is not None:
+        tests.append(Frame.frame_class.in_(wanted.classes))
+    if wanted.night is not None:
+        tests.append(Frame.night == wanted.night)
+    if wanted.since is not None:
+        tests.append(Frame.obsdate >= wanted.since)
+    if wanted.until is not None:
+        tests.append(Frame.obsdate <= wanted.until)
+    if wanted.camera is not None:
+        tests.append(is_camera(wanted.camera))
+    if wanted.nights:
+        recent = [
+            and_(Frame.frame_class == name, Frame.night >= night) for name, night in wanted.nights.items()
+        ]
+        tests.append(or_(*recent, Frame.frame_class.not_in(wanted.nights)))
+    return tests
+
+
+def is_camera(name: str) -> ColumnElement[bool]:
+    """Whether a frame is of a camera, written CAMERA or TELESCOPE/CAMERA."""
+    telescope, _, camera = name.rpartition("/")
+    return or_(Frame.camera == name, and_(Frame.telescope == telescope, Frame.camera == camera))
+
+
+def _selections(wanted: FrameFilter) -> Iterator[list[ColumnElement[bool]]]:
+    """The conditions of one statement or, for many ids, of several."""
+    if wanted.ids is None:
+        yield _conditions(wanted)
+        return
+    for some in batches(sorted(set(wanted.ids)), _MANY):
+        yield [*_conditions(wanted), Frame.id.in_(some)]
+
+
+def frames(connection: Connection, wanted: FrameFilter) -> list[FrameRecord]:
+    """The frames that `wanted` selects, by time, each with its keywords or those that are wanted."""
+    found: list[FrameRecord] = []
+    for tests in _selections(wanted):
+        kept: dict[int, dict[str, Value]] = {}
+        if wanted.keywords is None or wanted.keywords:
+            kept = _keywords(connection, select(Frame.id).where(*tests), wanted.keywords)
+        found += _records(connection, select(*_COLUMNS, Frame.status, Frame.reason).where(*tests), kept)
+    return sorted(found, key=order_of)
+
+
+def _tuples(connection: Connection, statement: Executable) -> Iterator[tuple[Any, ...]]:
+    """Rows as the driver gives them: of many, SQLAlchemy's own take longer to make than the driver's to read."""
+    with connection.execute(statement) as result:
+        while some := result.cursor.fetchmany(_BATCH):
+            yield from some
+
+
+def _keywords(
+    connection: Connection, of: Select[Any], names: Collection[str] | None = None
+) -> dict[int, dict[str, Value]]:
+    columns = select(FrameKeyword.frame_id, FrameKeyword.name, FrameKeyword.value, FrameKeyword.number)
+    columns = columns.where(FrameKeyword.frame_id.in_(of))
+    if names is not None:
+        columns = columns.where(FrameKeyword.name.in_(names))
+    kept: dict[int, dict[str, Value]] = defaultdict(dict)
+    shared: dict[str, str] = {}  # one text for what thousands of frames have in common
+    for frame, name, value, number in _tuples(connection, columns):
+        name = shared.setdefault(name, name)
+        if number is None:
+            kept[frame][name] = shared.setdefault(value, value)
+        else:
+            kept[frame][name] = read_value(value, number)
+    return kept
+
+
+def keywords_of(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Value]]:
+    """All keywords of frames, by id."""
+    kept: dict[int, dict[str, Value]] = {}
+    for some in batches(ids, _MANY):
+        kept |= _keywords(connection, select(Frame.id).where(Frame.id.in_(some)))
+    return kept
+
+
+def _records(
+    connection: Connection, statement: Executable, kept: dict[int, dict[str, Value]]
+) -> Iterator[FrameRecord]:
+    for row in _tuples(connection, statement):
+        yield _record(row, kept)
+
+
+def _record(row: Sequence[Any], kept: dict[int, dict[str, Value]]) -> FrameRecord:
+    refused = row[-1] or "refused" if row[-2] == "refused" else ""
+    return FrameRecord(*[*row[:-2], kept.get(row[0], {}), refused])
+
+
+def stream_is(stream: Stream) -> ColumnElement[bool]:
+    """Whether a frame belongs to a stream."""
+    telescope, camera, instrument = stream
+    return and_(Frame.telescope == telescope, Frame.camera == camera, Frame.instrument == instrument)
+
+
+def order_of(frame: FrameRecord) -> OrderKey:
+    """What orders the frames of a stream."""
+    return frame.obsdate, place(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
+
+
+def stream_page(
+    connection: Connection, stream: Stream, after: OrderKey | None, size: int
+) -> list[FrameRecord]:
+    """The next frames of a stream, in order, from those behind the key `after`."""
+    tests = [stream_is(stream), Frame.status.in_(("registered", "refused"))]
+    if after is not None:
+        # The bare comparison lets the database start at the right place of its index.
+        tests += [Frame.obsdate >= after[0], tuple_(*order_key()) > tuple_(*map(literal, after))]
+    statement = select(*_COLUMNS, Frame.status, Frame.reason).where(*tests).order_by(*order_key()).limit(size)
+    rows = connection.execute(statement).all()
+    kept = keywords_of(connection, [row[0] for row in rows])
+    return [_record(row, kept) for row in rows]
+
+
+def streams(connection: Connection, *, ungrouped: bool) -> list[Stream]:
+    """All streams, or those with frames that have not been grouped."""
+    statement = select(Frame.telescope, Frame.camera, Frame.instrument).distinct()
+    if ungrouped:
+        statement = statement.where(_ungrouped())
+    return sorted((row[0], row[1], row[2]) for row in connection.execute(statement))
+
+
+def _ungrouped() -> ColumnElement[bool]:
+    # Written as the index has it: SQLite does not use that for "ungrouped IS 1".
+    return and_(text("ungrouped"), Frame.status.in_(("registered", "refused")))
+
+
+def ungrouped_frames(connection: Connection, stream: Stream, limit: int | None) -> list[FrameRecord]:
+    """The frames of a stream that no grouping has seen, in order."""
+    statement = select(*_COLUMNS, Frame.status, Frame.reason).where(stream_is(stream), _ungrouped())
+    rows = connection.execute(statement.order_by(*order_key()).limit(limit)).all()
+    kept = keywords_of(connection, [row[0] for row in rows])
+    return [_record(row, kept) for row in rows]
+
+
+def list_frames(connection: Connection, wanted: FrameFilter, limit: int | None) -> list[dict[str, Any]]:
+    """Frames as rows for people: with furthest stage, state there, and current set."""
+    listed: list[dict[str, Any]] = []
+    columns = select(
+        *_COLUMNS,
+        Frame.status,
+        Frame.reason,
+        Frame.version,
+        Frame.duplicate_of,
+        Frame.superseded_by,
+        Frame.registered_at,
+    )
+    for tests in _selections(wanted):
+        rows = connection.execute(columns.where(*tests)).all()
+        stages = _furthest(connection, select(Frame.id).where(*tests))
+        sets = _current_sets(connection, select(Frame.id).where(*tests))
+        listed += [_frame_row(row._mapping, stages, sets) for row in rows]
+    listed.sort(
+        key=lambda one: (one["obsdate"], one["telescope"], one["camera"], one["iobs"] or 0, one["id"])
+    )
+    return listed[:limit]
+
+
+def _frame_row(row: Any, stages: dict[int, tuple[str, str, str]], sets: dict[int, int]) -> dict[str, Any]:
+    made = dict(row)
+    stage, status, reason = stages.get(made["id"], ("ingest", "done", ""))
+    if made["status"] != "registered":  # whatever had become of it before
+        stage, status, reason = "ingest", made["status"], made["reason"]
+    made |= {"stage": stage, "status": status, "set": sets.get(made["id"])}
+    made["reason"] = reason or made["reason"]
+    return made
+
+
+def _furthest(connection: Connection, of: Select[Any]) -> dict[int, tuple[str, str, str]]:
+    """Stage, state and reason by frame: of the first stage that is not done, or of the last where all are."""
+    columns = select(FrameStage.frame_id, FrameStage.stage, FrameStage.state, FrameStage.reason)
+    reached: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
+    for frame, *there in connection.execute(columns.where(FrameStage.frame_id.in_(of))):
+        stage, state, reason = there
+        reached[frame].append((stage, state, reason))
+    found: dict[int, tuple[str, str, str]] = {}
+    for frame, stages in reached.items():
+        stages.sort(key=lambda one: stage_order(one[0]))
+        found[frame] = next((one for one in stages if one[1] not in ("done", "passed")), stages[-1])
+    return found
+
+
+def stage_order(stage: str) -> int:
+    """Place of a stage in a frame's life; one of a cascade of its own comes last."""
+    return STAGES.index(stage) if stage in STAGES else len(STAGES)
+
+
+def _current_sets(connection: Connection, of: Select[Any]) -> dict[int, int]:
+    statement = (
+        select(SetMember.frame_id, func.max(SetMember.set_id))
+        .join(FrameSet, FrameSet.id == SetMember.set_id)
+        .where(FrameSet.status != "superseded", SetMember.frame_id.in_(of))
+        .group_by(SetMember.frame_id)
+    )
+    return {frame: found for frame, found in connection.execute(statement)}
+
+
+def ledger(connection: Connection, night: str | None) -> list[dict[str, Any]]:
+    """How many frames of each night are in each state of each stage.
+
+    The stage ``ingest`` counts all frames by what registration made of them.
+    """
+    status = select(Frame.night, literal("ingest"), Frame.status, func.count()).group_by(
+        Frame.night, Frame.status
+    )
+    stages = (
+        select(Frame.night, FrameStage.stage, FrameStage.state, func.count())
+        .join(Frame, Frame.id == FrameStage.frame_id)
+        .where(Frame.status.in_(("registered", "refused")))
+        .group_by(Frame.night, FrameStage.stage, FrameStage.state)
+    )
+    if night is not None:
+        status, stages = status.where(Frame.night == night), stages.where(Frame.night == night)
+    rows: Sequence[Any] = [*connection.execute(status), *connection.execute(stages)]
+    rows = sorted(rows, key=lambda row: (row[0], stage_order(row[1]), row[1], row[2]))
+    return [
+        {
+            "night": night,
+            "stage": stage,
+            "state": "done" if state == "registered" else state,
+            "frames": number,
+        }
+        for night, stage, state, number in rows
+    ]

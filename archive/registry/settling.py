@@ -1,0 +1,120 @@
+"""Sets whose frames are calibrated or have failed become ready, and frames of sets that pass then pass."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, bindparam, false, literal_column, select, text, true
+
+from ccdflow.archive.registry.frames import batches
+from ccdflow.archive.registry.outbox import SETTLED, StageState, set_stages
+from ccdflow.archive.registry.tables import Frame, FrameSet, FrameStage, SetMember, table
+
+_MANY = 5000
+
+
+@dataclass(frozen=True)
+class Settling:
+    """How the sets of a step become ready: by the states of their frames in the stage `upstream`.
+
+    `stage` is the one that the step belongs to.
+    """
+
+    step: str
+    upstream: str
+    stage: str
+
+
+def is_unsettled(connection: Connection, by: Settling) -> bool:
+    """Whether the state of a frame has changed since the sets were settled."""
+    return connection.execute(_ANY, {"stage": by.upstream}).first() is not None
+
+
+def settle_changed(connection: Connection, steps: Sequence[Settling]) -> None:
+    """Settle the sets of those frames whose states have changed since that was done last, of all these steps."""
+    for upstream in sorted({by.upstream for by in steps}):
+        # What changes behind this statement waits for it on PostgreSQL, and is seen the next time.
+        frames = connection.execute(_TAKEN, {"upstream": upstream}).scalars().all()
+        for some in batches(frames, _MANY):
+            sets = connection.execute(_SETS_OF, {"frames": some}).scalars().all()
+            for by in steps:
+                if by.upstream == upstream:
+                    settle(connection, by, sets)
+
+
+def settle(connection: Connection, by: Settling, sets: Collection[int]) -> None:
+    """Settle these sets: closed ones are ready once each frame is calibrated or has failed for good."""
+    for some in batches(sorted(set(sets)), _MANY):
+        values = {"sets": some, "upstream": by.upstream, "stage": by.stage}
+        rows = connection.execute(_MEMBERS, values)
+        found = [one for one in rows if one.step == by.step and one.status != "superseded" and not one.ready]
+        by_set = {number: list(members) for number, members in groupby(found, attrgetter("id"))}
+        ready = [number for number, members in by_set.items() if all(map(_is_settled, members))]
+        if ready:
+            connection.execute(_READY, {"sets": ready})
+        set_stages(connection, [StageState(*mark) for mark in _marks(found, by.stage)])
+
+
+def _is_settled(member: Any) -> bool:
+    return member.status == "closed" and (member.refused or member.reached in SETTLED)
+
+
+def _marks(members: Iterable[Any], stage: str) -> Iterator[tuple[int, str, str, str]]:
+    """What is new of frames in the stage that their set belongs to, where no job decides it."""
+    for one in members:
+        if one.refused or one.reached != "done":
+            continue
+        mark = "passed" if one.action == "pass" else "waiting" if one.status == "open" else one.marked
+        if mark is not None and mark != one.marked:
+            yield one.frame_id, stage, mark, one.reason
+
+
+_SET = table(FrameSet).c
+_MEMBER = table(SetMember).c
+_FRAME = table(Frame).c
+_UPSTREAM = table(FrameStage).alias("upstream")
+_HERE = table(FrameStage).alias("here")
+_STAGE = table(FrameStage).c
+
+# Conditions as the indexes have them: behind bound values SQLite does not see its indexes.
+_ANY: Select[Any] = (
+    select(literal_column("1")).where(_STAGE.stage == bindparam("stage"), text("unsettled")).limit(1)
+)
+_TAKEN = (
+    table(FrameStage)
+    .update()
+    .where(_STAGE.stage == bindparam("upstream"), text("unsettled"))
+    .values(unsettled=false())
+    .returning(_STAGE.frame_id)
+)
+_SETS_OF = select(_MEMBER.set_id).where(_MEMBER.frame_id.in_(bindparam("frames", expanding=True)))
+# Without a condition on the step: by that SQLite would rather read all sets of the step.
+_MEMBERS = (
+    select(
+        _SET.id,
+        _SET.step,
+        _SET.ready,
+        _SET.action,
+        _SET.status,
+        _SET.reason,
+        _MEMBER.frame_id,
+        (_FRAME.status == "refused").label("refused"),
+        _UPSTREAM.c.state.label("reached"),
+        _HERE.c.state.label("marked"),
+    )
+    .select_from(
+        table(FrameSet)
+        .join(table(SetMember), _MEMBER.set_id == _SET.id)
+        .join(table(Frame), _FRAME.id == _MEMBER.frame_id)
+        .outerjoin(
+            _UPSTREAM,
+            and_(_UPSTREAM.c.frame_id == _MEMBER.frame_id, _UPSTREAM.c.stage == bindparam("upstream")),
+        )
+        .outerjoin(_HERE, and_(_HERE.c.frame_id == _MEMBER.frame_id, _HERE.c.stage == bindparam("stage")))
+    )
+    .where(_SET.id.in_(bindparam("sets", expanding=True)))
+    .order_by(_SET.id, _MEMBER.position)
+)
+_READY = table(FrameSet).update().where(_SET.id.in_(bindparam("sets", expanding=True))).values(ready=true())

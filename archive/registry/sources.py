@@ -1,0 +1,57 @@
+"""Where the inputs of a job lie: one short transaction before each job."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, select
+
+from ccdflow.archive.registry.frames import batches
+from ccdflow.archive.registry.jobs import JobRecord
+from ccdflow.archive.registry.tables import Frame, Product, table
+
+
+@dataclass(frozen=True)
+class FrameFile:
+    """The file of a frame; `size` and `changed_ns`, as they were registered, tell whether it was touched since.
+
+    Of a frame that is superseded, whose place another one has taken, `size` is None.
+    """
+
+    path: str
+    frame_class: str
+    size: int | None
+    changed_ns: int | None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files of frames by id; paths of products in the store by identity: KEY of a job for its first, KEY:CATEGORY."""
+
+    frames: Mapping[int, FrameFile]
+    products: Mapping[str, str]
+
+
+def sources(connection: Connection, job: JobRecord) -> Sources:
+    """Where the inputs lie that the job was read with; products that are not there are left out."""
+    files: dict[int, FrameFile] = {}
+    for some in batches(sorted({one.frame for one in job.inputs if one.frame is not None}), _MANY):
+        for number, path, kind, status, size, changed_ns in connection.execute(_FRAMES, {"frames": some}):
+            files[number] = FrameFile(path or "", kind, None if status == "superseded" else size, changed_ns)
+    found: dict[str, str] = {}
+    for keys in batches(sorted({one.job for one in job.inputs if one.job is not None}), _MANY):
+        for key, category, path in connection.execute(_PRODUCTS, {"jobs": keys}):
+            found.setdefault(key, path)
+            found[f"{key}:{category}"] = path
+    return Sources(files, found)
+
+
+_MANY = 5000
+_FRAME, _PRODUCT = table(Frame).c, table(Product).c
+_FRAMES = select(
+    _FRAME.id, _FRAME.path, _FRAME["class"], _FRAME.status, _FRAME.size, _FRAME.changed_ns
+).where(_FRAME.id.in_(bindparam("frames", expanding=True)))
+_PRODUCTS = (
+    select(_PRODUCT.job_key, _PRODUCT.category, _PRODUCT.path)
+    .where(_PRODUCT.job_key.in_(bindparam("jobs", expanding=True)), _PRODUCT.state == "done")
+    .order_by(_PRODUCT.id)
+)

@@ -1,0 +1,1 @@
+"""What a raw frame is, told from its header by an instrument file."""

@@ -1,0 +1,266 @@
+"""What a raw frame is, told from its header: class, names, times and the keywords kept with it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ccdflow.cascade.headers.amplifiers import believable, detector_of
+from ccdflow.cascade.headers.dates import night, observation_date
+from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
+from ccdflow.cascade.headers.keywords import Cards, angle, binning, cards_of, duration, first, number, text
+from ccdflow.cascade.records import VALIDITY, Extension, FrameRecord, Value
+from ccdflow.recipes.detector.amplifiers import Amplifier
+
+_NAMES = ("telescope", "camera", "instrument", "filter", "object")
+_TEMPERATURES = ("ccd_temperature", "set_temperature", "airmass")
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What the file says besides its keywords' values.
+
+    Parameters
+    ----------
+    comments : mapping
+        Keyword to the comment of its card; ``[ms]`` at its beginning is a unit.
+    extensions : sequence of Extension
+        The images that the file holds.
+    """
+
+    comments: Mapping[str, str] = field(default_factory=dict)
+    extensions: Sequence[Extension] = ()
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that a `FrameRecord` needs, but id, path and sha256.
+
+    Parameters
+    ----------
+    reasons : tuple of str
+        One sentence for each thing that could not be told, or is odd.
+    refused : str
+        Why the frame can't be used at all (no date, contradictory sections); empty where it can.
+    """
+
+    frame_class: str
+    telescope: str
+    camera: str
+    instrument: str
+    filter: str
+    object: str
+    exptime: float | None
+    obsdate: str
+    iobs: int | None
+    nobs: int | None
+    night: str
+    keywords: Mapping[str, Value]
+    reasons: tuple[str, ...] = ()
+    refused: str = ""
+
+    def record(self, id: int, sha256: str | None = None, path: str | None = None) -> FrameRecord:
+        """Return the frame as a row of the registry."""
+        same = {name: getattr(self, name) for name in FrameRecord.__slots__ if hasattr(self, name)}
+        return FrameRecord(id=id, sha256=sha256, path=path, **same)
+
+
+@dataclass
+class _Reader:
+    """A header being read: what it says, how it says it, and the doubts so far."""
+
+    cards: Cards
+    by: Instrument
+    facts: FileFacts
+    reasons: list[str] = field(default_factory=list)
+
+    def found(self, name: str) -> tuple[str, Value] | None:
+        """Keyword and value of a field."""
+        return first(self.cards, getattr(self.by.keywords, name), self.by.empty.get(name, ()))
+
+    def text(self, name: str) -> str:
+        """Return a field that is text, in the spelling that the instrument file prefers."""
+        found = self.found(name)
+        written = text(found[1]) if found else ""
+        for preferred, spellings in self.by.values.get(name, {}).items():
+            if written and plain(written) in map(plain, spellings):
+                return preferred
+        return written or self.by.defaults.get(name, "")
+
+    def measure(self, name: str, read: Callable[[Value], float | None] = number) -> float | None:
+        """Return a field that is a number within the instrument's limits; a doubt where it is neither."""
+        found = self.found(name)
+        if found is None:
+            return None
+        keyword, value = found
+        low, high = self.by.limits.get(name, (float("-inf"), float("inf")))
+        result = read(value)
+        if result is None or not low <= result <= high:
+            why = "is not understood" if result is None else f"is outside {low:g} to {high:g}"
+            self.reasons.append(f"{keyword}={text(value)!r} {why}")
+            return None
+        return result
+
+    def exptime(self) -> float | None:
+        """Exposure time in seconds."""
+        keyword, _ = self.found("exptime") or ("", "")
+        comment = next(
+            (said for name, said in self.facts.comments.items() if name.upper() == keyword.upper()), ""
+        )
+        return self.measure(
+            "exptime", lambda value: duration(value, self.by.units.get("exptime", ""), comment)
+        )
+
+    def longitude(self) -> float | None:
+        """Longitude of the site in degrees, east positive."""
+        site = self.by.site
+        if site.longitude is not None:
+            return site.longitude
+        told = self.measure("longitude", angle)
+        if told is None:
+            return None
+        east = -told if site.west_positive else told
+        return east - 360 if east > 180 else east
+
+
+def classify(cards: Cards, instrument: Instrument) -> tuple[str, str]:
+    """Class of a frame, and one sentence where it could not be told.
+
+    The instrument's rules come first, then the first class keyword whose value it knows. Nothing is guessed:
+    a frame with an unknown value, or none, is ``unclassified``.
+    """
+    for rule in instrument.rules:
+        if rule.holds(cards):
+            return rule.frame_class, ""
+    seen = []
+    for alternative in instrument.keywords.frame_class:
+        found = first(cards, [alternative])
+        if found is None:
+            continue
+        written = text(found[1])
+        for spelling in (f"{alternative}={written}", written):
+            if plain(spelling) in instrument.spellings:
+                return instrument.spellings[plain(spelling)], ""
+        seen.append(f"{alternative}={written!r}")
+    if seen:
+        return "unclassified", f"class not known from {', '.join(seen)}"
+    wanted = ", ".join(instrument.keywords.frame_class)
+    return "unclassified", f"no class: none of {wanted} stands in the header"
+
+
+def describe(
+    header: Mapping[str, Any],
+    shape: tuple[int, int] | None,
+    instruments: Sequence[Instrument],
+    facts: FileFacts | None = None,
+) -> Description:
+    """Return what a header says, read by the first of `instruments` that claims it.
+
+    A header that is merely odd never raises: what it does not tell is blank or None, with a sentence in
+    `reasons`.
+
+    Parameters
+    ----------
+    header : mapping
+        Keyword to value; of a file with extensions, those of the primary header and of the image's together.
+    shape : tuple or None
+        ``(ny, nx)`` of the raw array; None for a row without a file.
+    instruments : sequence of Instrument
+        In the order in which they may claim the header.
+    facts : FileFacts or None
+        What else the file says.
+    """
+    by = find_instrument(cards_of(header), instruments)
+    reader = _Reader(cards_of(header, by.blanks), by, facts or FileFacts())
+    frame_class, doubt = classify(reader.cards, by)
+    reader.reasons += [doubt] if doubt else []
+    obsdate, doubt = observation_date(reader.cards, by.keywords.dates, by.site.time_zone)
+    reader.reasons += [doubt] if doubt and obsdate else []
+    refused = [] if obsdate else [f"when it was taken is not known: {doubt}"]
+    longitude = reader.longitude()
+    iobs, nobs = _sequence(reader)
+    exptime = reader.exptime()
+    keywords = _keywords(reader, shape, refused)
+    refused += [doubt for name in VALIDITY if (doubt := _no_time(name, keywords.get(name)))]
+    return Description(
+        frame_class=frame_class,
+        **{name: reader.text(name) for name in _NAMES},
+        exptime=exptime,
+        obsdate=obsdate,
+        iobs=iobs,
+        nobs=nobs,
+        night=night(obsdate, longitude) if obsdate else "",
+        keywords=keywords,
+        reasons=(*reader.reasons, *refused),
+        refused="; ".join(refused),
+    )
+
+
+def _no_time(name: str, value: Value | None) -> str:
+    """What is wrong with a time that should be ISO; nothing for a blank."""
+    if value is None:
+        return ""
+    try:
+        datetime.fromisoformat(str(value))
+    except ValueError:
+        return f"{name}={value!r} is no time, wanted ISO such as 2026-03-01"
+    return ""
+
+
+def _sequence(reader: _Reader) -> tuple[int | None, int | None]:
+    """Return number of the exposure and length of its sequence; missing, 0 or beyond the end is unknown."""
+    iobs, nobs = (_count(reader.measure(name)) for name in ("iobs", "nobs"))
+    if iobs and nobs and iobs > nobs:
+        reader.reasons.append(f"exposure {iobs} of {nobs} can't be: its place in the sequence is unknown")
+        return None, None
+    return iobs, nobs
+
+
+def _count(value: float | None) -> int | None:
+    return int(value) if value is not None and value >= 1 and value.is_integer() else None
+
+
+def _keywords(reader: _Reader, shape: tuple[int, int] | None, refused: list[str]) -> dict[str, Value]:
+    kept: dict[str, Value | None] = {"profile": reader.by.name}
+    found = reader.found("binning")
+    kept["binning"] = binning(found[1]) if found else None
+    kept["readout_mode"] = reader.text("readout_mode") or None
+    kept |= {name: reader.measure(name) for name in _TEMPERATURES}
+    kept["ra"] = reader.measure("ra", lambda value: angle(value, hours=True))
+    kept["dec"] = reader.measure("dec", angle)
+    for name, alternatives in reader.by.keep.items():
+        pair = first(reader.cards, alternatives)
+        kept[name] = pair[1] if pair else None
+    if shape is None:
+        for name in ("gain", "read_noise", "saturation"):
+            kept[name] = believable(reader.cards, getattr(reader.by.keywords, name), name, reader.by)
+    else:
+        kept["shape"] = _shape_text(shape, reader.facts.extensions)
+        kept |= _detector_numbers(reader, shape, refused)
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def _shape_text(shape: tuple[int, int], extensions: Sequence[Extension]) -> str:
+    """Such as ``512x1024``; of several images ``4x512x1024``."""
+    shapes = {one.shape for one in extensions}
+    if len(extensions) > 1 and len(shapes) == 1:
+        ny, nx = shapes.pop()
+        return f"{len(extensions)}x{ny}x{nx}"
+    return f"{shape[0]}x{shape[1]}"
+
+
+def _detector_numbers(reader: _Reader, shape: tuple[int, int], refused: list[str]) -> dict[str, Value | None]:
+    """Mean gain and read noise of the amplifiers, None where one of them is not known."""
+    try:
+        made = detector_of(reader.cards, reader.by, shape, reader.facts.extensions)
+    except ValueError as doubt:
+        refused.append(str(doubt))
+        return {}
+    numbers: dict[str, Value | None] = {}
+    for name in ("gain", "read_noise"):
+        values = [getattr(one, name) for one in made.amplifiers]
+        numbers[name] = None if None in values else sum(values) / len(values)
+    lowest = min(one.saturation for one in made.amplifiers)
+    # Where nobody tells it, recipes assume the top of 16 bits; a record must not state that as known.
+    numbers["saturation"] = lowest if lowest != Amplifier.saturation else None
+    return numbers

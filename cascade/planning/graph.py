@@ -1,0 +1,369 @@
+"""A cascade, or the jobs of a plan, as a graph: Mermaid, DOT, or SVG that needs no other program."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from itertools import pairwise
+from typing import Literal
+
+from ccdflow.cascade.planning.planner import Plan
+from ccdflow.cascade.specification.model import Association, Cascade, Step
+
+Kind = Literal["source", "task", "relay", "subworkflow", "new", "reused", "incomplete", "missing", "more"]
+
+FILLS: dict[Kind, str] = {
+    "source": "#e8eef4",
+    "task": "#fff4dd",
+    "relay": "#f4f4f4",
+    "subworkflow": "#ffd9a0",
+    "new": "#dcebfa",
+    "reused": "#dff2df",
+    "incomplete": "#fbe0dd",
+    "missing": "#ffffff",
+    "more": "#f4f4f4",
+}
+INK, PALE = "#222222", "#8a8a8a"
+LINE, MARGIN, GAP_X, GAP_Y = 16, 16, 24, 52
+LETTER, BOLD, BEND = 6.2, 7.2, 6.0
+SWEEPS = 8
+MOST_JOBS = 8
+"""Jobs of one step and state that are drawn one by one; more of them are one node."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A box: lines of text, of which the first is its name."""
+
+    key: str
+    lines: tuple[str, ...]
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An arrow; `main` from a main input, else dashed where it is optional."""
+
+    start: str
+    end: str
+    label: str = ""
+    main: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Boxes and arrows; arrows lead from what is taken to what takes it."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+
+def cascade_graph(cascade: Cascade, *, detailed: bool = False) -> Graph:
+    """Data sources and steps; detailed, also recipes, conditions, grouping and numbers."""
+    nodes = [
+        Node(name, (name, *([f"class {one.frame_class}"] if detailed else ())), "source")
+        for name, one in cascade.sources.items()
+    ]
+    edges: list[Edge] = []
+    for name, step in cascade.tasks.items():
+        lines = (name, *(_about(step) if detailed else ()))
+        nodes.append(Node(name, lines, "task" if step.recipe else "relay"))
+        edges.append(Edge(step.main, name, step.product if detailed else "", main=True))
+        for role, association in step.inputs.items():
+            edges += _ways(name, role, association)
+    graph = Graph(tuple(nodes), tuple(edges))
+    return graph if detailed else _folded(graph)
+
+
+def _folded(graph: Graph) -> Graph:
+    """The same with each subworkflow as one box."""
+    boxes: dict[str, Node] = {}
+    for node in graph.nodes:
+        name, dot, _ = node.key.partition(".")
+        boxes.setdefault(name, Node(name, (name,), "subworkflow") if dot else node)
+    edges: dict[tuple[str, str, str], Edge] = {}
+    for edge in sorted(graph.edges, key=lambda one: not one.main):
+        start, end = edge.start.partition(".")[0], edge.end.partition(".")[0]
+        folded = "." in edge.start or "." in edge.end
+        if start != end:
+            label = "" if folded else edge.label
+            edges.setdefault((start, end, label), replace(edge, start=start, end=end, label=label))
+    return Graph(tuple(boxes.values()), tuple(edges.values()))
+
+
+def _about(step: Step) -> Iterator[str]:
+    if step.recipe:
+        yield f"recipe {step.recipe}"
+    if step.group:
+        yield f"by {step.group}"
+    if step.condition:
+        yield f"if {step.condition}"
+    for role, association in step.inputs.items():
+        for number, way in enumerate(association.ways, 1):
+            words = [f"{role}:", f"{number}." if len(association.ways) > 1 else "", way.source]
+            words += [
+                "" if (way.min, way.max) == (1, 1) else f"{way.min}..{'*' if way.max is None else way.max}"
+            ]
+            words += [f"if {one}" for one in (association.condition, way.condition) if one][:1]
+            words += [f"without {' or '.join(way.when_missing)}" if way.when_missing else ""]
+            yield " ".join(word for word in words if word)
+    if step.tags:
+        yield f"tags {', '.join(step.tags)}"
+
+
+def _ways(name: str, role: str, association: Association) -> Iterator[Edge]:
+    free = bool(association.optional or association.condition or association.when_missing)
+    for way in association.ways:
+        label = "" if role == way.source.rpartition(".")[2] else role
+        yield Edge(way.source, name, label, optional=free or len(association.ways) > 1)
+
+
+def plan_graph(plan: Plan) -> Graph:
+    """Jobs of a plan by state; many jobs of one step and state that none of the others tells apart are one box."""
+    count: dict[tuple[str, str], int] = {}
+    for job in plan.jobs:
+        count[job.step, job.state] = count.get((job.step, job.state), 0) + 1
+    named = {
+        job.key: f"{job.step} {job.state}" if count[job.step, job.state] > MOST_JOBS else job.key
+        for job in plan.jobs
+    }
+    steps = {job.key: job.step for job in plan.jobs}
+    nodes: dict[str, Node] = {}
+    edges: dict[tuple[str, str], Edge] = {}
+    for job in plan.jobs:
+        key = named[job.key]
+        several = key != job.key
+        name = (job.name,) if job.name.startswith(job.step) else (job.step, job.name)
+        lines = (f"{count[job.step, job.state]} {job.step}",) if several else (*name, job.key[:8])
+        nodes[key] = Node(key, (*lines, job.state), job.state)
+        for one in job.inputs:
+            if one.job is not None and one.job in named:
+                start = named[one.job]
+                label = "" if one.role in ("main", steps[one.job]) else one.role
+                edges[start, key] = Edge(start, key, label, main=one.role == "main")
+        for missing in job.missing:
+            lack = f"{missing.input} of {key}"
+            nodes[lack] = Node(lack, (f"no {missing.input}",), "missing")
+            edges[lack, key] = Edge(lack, key)
+    return Graph(tuple(nodes.values()), tuple(edges.values()))
+
+
+# --- text ---------------------------------------------------------------------------------------------------
+
+
+def mermaid(graph: Graph) -> str:
+    """A flowchart in Mermaid's language."""
+    ids = {node.key: f"n{number}" for number, node in enumerate(graph.nodes)}
+    lines = ["flowchart TD"]
+    for node in graph.nodes:
+        text = "<br/>".join(escape(one).replace('"', "#quot;") for one in node.lines)
+        left, right = ('[("', '")]') if node.kind == "source" else ('["', '"]')
+        lines.append(f"    {ids[node.key]}{left}{text}{right}:::{node.kind}")
+    for edge in graph.edges:
+        arrow = "==>" if edge.main else "-.->" if edge.optional else "-->"
+        label = f'|"{escape(edge.label)}"|' if edge.label else ""
+        lines.append(f"    {ids[edge.start]} {arrow}{label} {ids[edge.end]}")
+    for kind in dict.fromkeys(node.kind for node in graph.nodes):
+        lines.append(f"    classDef {kind} fill:{FILLS[kind]},stroke:{PALE},color:{INK}")
+    return "\n".join(lines) + "\n"
+
+
+def dot(graph: Graph) -> str:
+    """A digraph in Graphviz's language."""
+    lines = ["digraph cascade {", '    node [shape=box style="rounded,filled" fontname="Helvetica"];']
+    for node in graph.nodes:
+        shape = " shape=cylinder" if node.kind == "source" else ""
+        lines.append(
+            f'    {_quoted(node.key)} [label={_quoted(node.lines)} fillcolor="{FILLS[node.kind]}"{shape}];'
+        )
+    for edge in graph.edges:
+        style = "bold" if edge.main else "dashed" if edge.optional else "solid"
+        label = f" label={_quoted(edge.label)}" if edge.label else ""
+        lines.append(f"    {_quoted(edge.start)} -> {_quoted(edge.end)} [style={style}{label}];")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _quoted(text: str | Sequence[str]) -> str:
+    lines = [text] if isinstance(text, str) else text
+    return '"' + "\\n".join(one.replace("\\", "\\\\").replace('"', '\\"') for one in lines) + '"'
+
+
+# --- SVG ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Where a node stands."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def middle(self) -> float:
+        return self.x + self.width / 2
+
+
+def svg(graph: Graph) -> str:
+    """A drawing: what is taken stands above what takes it."""
+    layout = _Layout(graph)
+    drawn = [layout.arrow(number) for number in range(len(graph.edges))]
+    drawn += [_drawn(node, layout.boxes[node.key]) for node in graph.nodes]
+    width, height = layout.size
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+            f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="Helvetica, Arial, sans-serif" font-size="12">',
+            '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
+            f'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L10 5L0 10z" fill="{PALE}"/></marker></defs>',
+            '<rect width="100%" height="100%" fill="white"/>',
+            *drawn,
+            "</svg>\n",
+        ]
+    )
+
+
+class _Layout:
+    """Boxes in rows, each below all that it takes, and lines that run between them (Sugiyama's method).
+
+    A line that passes a row has a place of its own there, a bend, so that it does not run through a box.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.rows = _rows(graph)
+        row = {key: number for number, keys in enumerate(self.rows) for key in keys}
+        self.ways: list[list[str]] = []
+        for number, edge in enumerate(graph.edges):
+            bends = [f"bend {number} {at}" for at in range(row[edge.start] + 1, row[edge.end])]
+            for at, bend in enumerate(bends, row[edge.start] + 1):
+                self.rows[at].append(bend)
+            self.ways.append([edge.start, *bends, edge.end])
+        self.above: dict[str, list[str]] = {key: [] for keys in self.rows for key in keys}
+        self.below: dict[str, list[str]] = {key: [] for keys in self.rows for key in keys}
+        for way in self.ways:
+            for one, other in pairwise(way):
+                self.above[other].append(one)
+                self.below[one].append(other)
+        for sweep in range(SWEEPS):
+            self._sort(down=sweep % 2 == 0)
+        self.boxes = self._boxes()
+
+    def _sort(self, *, down: bool) -> None:
+        """Put each node of a row where its neighbours are on average."""
+        near = self.above if down else self.below
+        place = {key: (i + 0.5) / len(row) for row in self.rows for i, key in enumerate(row)}
+        for row in self.rows if down else self.rows[::-1]:
+            row.sort(key=lambda key: _mean([place[one] for one in near[key]], place[key]))
+            place |= {key: (i + 0.5) / len(row) for i, key in enumerate(row)}
+
+    def _boxes(self) -> dict[str, _Box]:
+        sizes = {key: (BEND, 0.0) for row in self.rows for key in row}
+        for node in self.graph.nodes:
+            widest = max(
+                len(one) * (BOLD if number == 0 else LETTER) for number, one in enumerate(node.lines)
+            )
+            sizes[node.key] = widest + 24, len(node.lines) * LINE + 12
+        wide = [sum(sizes[key][0] for key in row) + GAP_X * (len(row) - 1) for row in self.rows]
+        boxes: dict[str, _Box] = {}
+        y = float(MARGIN)
+        for row, width in zip(self.rows, wide, strict=True):
+            x = MARGIN + (max(wide) - width) / 2
+            high = max((sizes[key][1] for key in row), default=0.0)
+            for key in row:
+                across, down = sizes[key]
+                boxes[key] = _Box(x, y, across, down or high)
+                x += across + GAP_X
+            y += high + GAP_Y
+        return boxes
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the drawing."""
+        ends = [(box.x + box.width, box.y + box.height) for box in self.boxes.values()]
+        return max((x for x, _ in ends), default=0.0) + MARGIN, max(
+            (y for _, y in ends), default=0.0
+        ) + MARGIN
+
+    def _port(self, number: int, *, end: bool) -> float:
+        """Where a line leaves its first box or enters its last: lines of one box stand side by side."""
+        at, toward = (-1, -2) if end else (0, 1)
+        key = self.ways[number][at]
+        alike = [i for i, way in enumerate(self.ways) if way[at] == key]
+        alike.sort(key=lambda i: (self.boxes[self.ways[i][toward]].middle, i))
+        box = self.boxes[key]
+        return box.x + box.width * (alike.index(number) + 1) / (len(alike) + 1)
+
+    def arrow(self, number: int) -> str:
+        """The line of an edge, with its label near its end."""
+        edge, way = self.graph.edges[number], self.ways[number]
+        start, end = self.boxes[way[0]], self.boxes[way[-1]]
+        points = [(self._port(number, end=False), start.y + start.height)]
+        for key in way[1:-1]:
+            box = self.boxes[key]
+            points += [(box.middle, box.y), (box.middle, box.y + box.height)]
+        points.append((self._port(number, end=True), end.y))
+        path = f"M{points[0][0]:.0f} {points[0][1]:.0f}"
+        for leg, ((x0, y0), (x1, y1)) in enumerate(pairwise(points)):
+            middle = (y0 + y1) / 2
+            straight = leg % 2 == 1
+            path += (
+                f"L{x1:.0f} {y1:.0f}"
+                if straight
+                else f"C{x0:.0f} {middle:.0f} {x1:.0f} {middle:.0f} {x1:.0f} {y1:.0f}"
+            )
+        look = 'stroke-width="2.2"' if edge.main else 'stroke-dasharray="5 4"' if edge.optional else ""
+        drawn = f'<path d="{path}" fill="none" stroke="{PALE}" {look} marker-end="url(#tip)"/>'
+        return drawn + (_label(edge.label, points[-1]) if edge.label else "")
+
+
+def _label(label: str, tip: tuple[float, float]) -> str:
+    x, y = tip
+    halo = 'paint-order="stroke" stroke="white" stroke-width="4"'
+    place = f'x="{x + 4:.0f}" y="{y - 12:.0f}" font-size="10.5" fill="{INK}"'
+    return f"<text {place} {halo}>{escape(label)}</text>"
+
+
+def _mean(numbers: Sequence[float], without: float) -> float:
+    return sum(numbers) / len(numbers) if numbers else without
+
+
+def _rows(graph: Graph) -> list[list[str]]:
+    """Keys of the nodes row by row; what takes nothing stands just above the first that takes it."""
+    above: dict[str, list[str]] = {node.key: [] for node in graph.nodes}
+    below: dict[str, list[str]] = {node.key: [] for node in graph.nodes}
+    for edge in graph.edges:
+        above[edge.end].append(edge.start)
+        below[edge.start].append(edge.end)
+    depth: dict[str, int] = {}
+
+    def deep(key: str) -> int:
+        if key not in depth:
+            depth[key] = max((deep(one) + 1 for one in above[key]), default=0)
+        return depth[key]
+
+    for key in above:
+        deep(key)
+    for key in above:
+        if not above[key] and below[key]:
+            depth[key] = min(depth[one] for one in below[key]) - 1
+    rows: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for key, row in depth.items():
+        rows[row].append(key)
+    return rows
+
+
+def _drawn(node: Node, box: _Box) -> str:
+    dashed = ' stroke-dasharray="4 3"' if node.kind in ("missing", "relay") else ""
+    parts = [
+        f'<rect x="{box.x:.0f}" y="{box.y:.0f}" width="{box.width:.0f}" height="{box.height:.0f}" '
+        f'rx="{14 if node.kind == "source" else 4}" fill="{FILLS[node.kind]}" stroke="{PALE}"{dashed}/>'
+    ]
+    for number, line in enumerate(node.lines):
+        weight = ' font-weight="bold"' if number == 0 else ""
+        y = box.y + 6 + (number + 0.75) * LINE
+        parts.append(
+            f'<text x="{box.middle:.0f}" y="{y:.0f}" text-anchor="middle" fill="{INK}"{weight}>{escape(line)}</text>'
+        )
+    return "".join(parts)

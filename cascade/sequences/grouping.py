@@ -1,0 +1,154 @@
+"""The other ways to put frames together: all, each, by keywords, by closeness, by a function."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from ccdflow.cascade.records import FrameRecord
+from ccdflow.cascade.sequences.clusters import Cluster, clusters
+from ccdflow.cascade.sequences.exposures import ROUNDING, number, order_key
+from ccdflow.cascade.specification import dotted
+
+
+class GroupSpec(BaseModel):
+    """Which frames of one class make one set. A bare word, ``all`` or ``each``, is short for ``how``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    how: Literal["all", "each"] = "all"
+    """All frames together, or each alone; `by`, `cluster` and `function` then part what is together."""
+    by: tuple[str, ...] = ()
+    """Keywords whose values are equal within a set; a blank equals a blank."""
+    tolerance: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """For numeric keywords of `by`: largest difference of two values within a set, in the keyword's unit."""
+    cluster: Cluster | None = None
+    """Closeness, within each set that `by` gives."""
+    function: str = ""
+    """Dotted path of a function that parts a list of frames into lists."""
+    min_size: PositiveInt = 1
+    """Smaller sets are left out."""
+    max_size: PositiveInt | None = Field(None)
+    """Larger sets are cut, in order of time."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, found: Any) -> Any:
+        return {"how": found} if isinstance(found, str) else found
+
+    @model_validator(mode="after")
+    def _tolerances_are_of_keywords(self) -> "GroupSpec":
+        for name in self.tolerance:
+            if name not in self.by:
+                raise ValueError(
+                    f"tolerance of {name!r}, which is not in by: {', '.join(self.by) or 'nothing'}"
+                )
+        return self
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Frames that make no set, and why."""
+
+    frames: tuple[FrameRecord, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Sets of frames, each in order of time, and what was left out."""
+
+    groups: tuple[tuple[FrameRecord, ...], ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def group_frames(frames: Sequence[FrameRecord], spec: GroupSpec) -> Grouped:
+    """Frames put together as `spec` says; the order they come in does not matter.
+
+    Sets are in order of their first frame. Every frame is in exactly one set, or left out with a reason.
+
+    Raises
+    ------
+    ValueError
+        If the function of `spec` is not found or loses frames.
+    """
+    ordered = sorted(frames, key=order_key)
+    parts = [[frame] for frame in ordered] if spec.how == "each" else _by_keywords(ordered, spec)
+    if spec.cluster is not None:
+        parts = [piece for part in parts for piece in clusters(part, spec.cluster)]
+    if spec.function:
+        parts = [piece for part in parts for piece in _parted(spec.function, part)]
+    if spec.max_size is not None:
+        size = spec.max_size
+        parts = [part[i : i + size] for part in parts for i in range(0, len(part), size)]
+    parts.sort(key=lambda part: order_key(part[0]))
+    small = [part for part in parts if len(part) < spec.min_size]
+    return Grouped(
+        tuple(tuple(part) for part in parts if len(part) >= spec.min_size),
+        tuple(LeftOut(tuple(part), _too_few(part, spec)) for part in small),
+    )
+
+
+def _too_few(part: Sequence[FrameRecord], spec: GroupSpec) -> str:
+    values = [part[0].value(name) for name in spec.by]
+    what = " ".join(str(value) for value in values if value is not None)
+    return f"{len(part)} {part[0].frame_class} ({what or 'in all'}), at least {spec.min_size} wanted"
+
+
+def _by_keywords(frames: Sequence[FrameRecord], spec: GroupSpec) -> list[list[FrameRecord]]:
+    exact = [name for name in spec.by if name not in spec.tolerance]
+    parts: dict[tuple[Any, ...], list[FrameRecord]] = {}
+    for frame in frames:
+        parts.setdefault(tuple(_value(frame, name) for name in exact), []).append(frame)
+    found = list(parts.values())
+    for name, tolerance in spec.tolerance.items():
+        found = [piece for part in found for piece in _near(part, name, tolerance)]
+    return found
+
+
+def _value(frame: FrameRecord, keyword: str) -> Any:
+    value = frame.value(keyword)
+    # NaN, which equals nothing, is no value.
+    return value if value == value else None
+
+
+def _near(frames: Sequence[FrameRecord], keyword: str, tolerance: float) -> Iterator[list[FrameRecord]]:
+    """Frames parted so that no two values within a part differ by more than the tolerance, from the lowest up."""
+    numbers = [(number(frame.value(keyword)), frame) for frame in frames]
+    if blank := [frame for value, frame in numbers if value is None]:
+        yield blank
+    part: list[tuple[float, FrameRecord]] = []
+    for value, frame in sorted(
+        ((value, frame) for value, frame in numbers if value is not None), key=lambda one: one[0]
+    ):
+        if part and value - part[0][0] > tolerance * (1 + ROUNDING):
+            yield _in_order(frame for _, frame in part)
+            part = []
+        part.append((value, frame))
+    if part:
+        yield _in_order(frame for _, frame in part)
+
+
+def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
+    return sorted(frames, key=order_key)
+
+
+def _parted(path: str, frames: Sequence[FrameRecord]) -> Iterator[list[FrameRecord]]:
+    try:
+        given = dotted.called(path, tuple(frames))
+        parts = [_in_order(part) for part in given if part]
+    except ValueError as error:
+        raise ValueError(f"grouping {error}") from None
+    except (TypeError, AttributeError):
+        raise ValueError(f"grouping function {path!r} gave {given!r}, wanted lists of frames") from None
+    found = Counter(frame.id for part in parts for frame in part)
+    wanted = Counter(frame.id for frame in frames)
+    if found != wanted:
+        lost, extra = sum((wanted - found).values()), sum((found - wanted).values())
+        raise ValueError(
+            f"grouping function {path!r} must put each of {len(frames)} frames into exactly one set, "
+            f"it left out {lost} and put in {extra} too many"
+        )
+    yield from parts

@@ -1,0 +1,198 @@
+"""Whether a cascade and its recipes fit together, said before anything is planned."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+
+from ccdflow.cascade.planning.associate import Rule
+from ccdflow.cascade.records import CLASSES, STATIC
+from ccdflow.cascade.sequences.grouping import GroupSpec
+from ccdflow.cascade.sequences.statemachine import SequenceRules
+from ccdflow.cascade.specification.expressions import names
+from ccdflow.cascade.specification.model import Association, Cascade, Step
+from ccdflow.cascade.specification.parameters import Layer, grouping, recipe_parameters
+from ccdflow.cascade.wording import unknown
+from ccdflow.recipes.core.recipe import Input, Recipe
+
+
+class ContractError(ValueError):
+    """A cascade that can't work; the message holds one sentence for each reason."""
+
+
+def check(cascade: Cascade, recipes: Mapping[str, Recipe], classes: Collection[str] = CLASSES) -> None:
+    """Refuse a cascade whose steps and recipes contradict each other.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        What is to be planned.
+    recipes : mapping
+        Recipes by name.
+    classes : collection of str
+        What raw frames can be; categories of products are known from the recipes.
+
+    Raises
+    ------
+    ContractError
+        With one sentence for each contradiction.
+    """
+    found = list(dict.fromkeys(_problems(cascade, recipes, classes)))
+    if found:
+        raise ContractError("; ".join(found))
+
+
+def _problems(cascade: Cascade, recipes: Mapping[str, Recipe], classes: Collection[str]) -> Iterator[str]:
+    used = {step.recipe for step in cascade.tasks.values() if step.recipe}
+    categories = {one for name in used if name in recipes for one in recipes[name].outputs} | {*STATIC}
+    for name, source in cascade.sources.items():
+        if source.frame_class not in {*classes, *categories}:
+            known = [*classes, *sorted(categories)]
+            yield f"source {name!r}: {unknown('class', source.frame_class, known)}; no frame will ever be one"
+    for name, step in cascade.tasks.items():
+        if step.recipe is None:
+            continue
+        if step.recipe not in recipes:
+            yield f"task {name!r}: {unknown('recipe', step.recipe, list(recipes))}"
+            continue
+        yield from _of_step(cascade, recipes, name, step)
+
+
+def _of_step(cascade: Cascade, recipes: Mapping[str, Recipe], name: str, step: Step) -> Iterator[str]:
+    recipe = recipes[step.recipe or ""]
+    for role in step.inputs:
+        if role not in recipe.inputs or role == "main":
+            known = [one for one in recipe.inputs if one != "main"]
+            yield f"task {name!r}: recipe {recipe.name!r} takes {unknown('input', role, known)}"
+    for role, wanted in recipe.inputs.items():
+        if role == "main":
+            yield from _of_source(cascade, recipes, f"task {name!r}", step.main, step.product, wanted)
+            yield from _of_main(cascade, name, step, wanted)
+        elif role in step.inputs:
+            yield from _of_input(cascade, recipes, (name, role), step.inputs[role], wanted)
+        elif wanted.minimum:
+            yield f"task {name!r}: recipe {recipe.name!r} needs {role!r}, which the task does not have"
+    for output in step.outputs or ():
+        if output not in recipe.outputs:
+            yield f"task {name!r}: recipe {recipe.name!r} makes {unknown('output', output, recipe.outputs)}"
+    yield from _of_parameters(cascade, name, step, recipe)
+
+
+def keyword_problems(cascade: Cascade, known: Collection[str]) -> Iterator[str]:
+    """Keywords in rules and groups that no frame can have: a misspelt one would match everything."""
+    words = {*known, *cascade.parameters, "count", "found"}
+    for name, source in cascade.sources.items():
+        yield from _strange(f"source {name!r}, group", _group_names(source.group), known)
+        yield from _strange(f"source {name!r}, condition", _named(source.condition), words)
+        yield from _of_rules(f"source {name!r}", source.rules, known)
+    for name, step in cascade.tasks.items():
+        own = {*words, *step.dynamic}
+        every = [step.condition, *step.dynamic.values(), *(one.condition for one in step.inputs.values())]
+        every += [way.condition for one in step.inputs.values() for way in one.ways]
+        for text in dict.fromkeys(every):
+            yield from _strange(f"task {name!r}, {text!r}", _named(text), own)
+        for group in step.groups.values():
+            yield from _strange(f"task {name!r}, group", _group_names(group), known)
+        for role, association in step.inputs.items():
+            for way in association.ways:
+                yield from _of_rules(f"task {name!r}, input {role!r}", way.rules or (), known)
+
+
+def _named(text: str) -> list[str]:
+    return sorted(names(text)) if text else []
+
+
+def _group_names(group: GroupSpec | SequenceRules) -> Iterator[str]:
+    yield from group.by if isinstance(group, GroupSpec) else group.same
+    yield from group.tolerance
+
+
+def _of_rules(where: str, rules: Sequence[Rule], known: Collection[str]) -> Iterator[str]:
+    for number, rule in enumerate(rules, 1):
+        told = [*rule.match, *rule.equal, *rule.tolerance, *rule.ratio]
+        yield from _strange(f"{where}, rule {number}", told, known)
+
+
+def _strange(where: str, told: Iterable[str], known: Collection[str]) -> Iterator[str]:
+    for name in told:
+        if name not in known:
+            near = get_close_matches(name, list(known), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield f"{where}: no frame has a keyword {name!r}{hint}"
+
+
+def _of_main(cascade: Cascade, name: str, step: Step, wanted: Input) -> Iterator[str]:
+    """Whether sets may be of the size that the recipe takes."""
+    source = cascade.relayed(step.main)
+    group = cascade.sources[source].group if source in cascade.sources else step.groups.get(step.group or "")
+    if not isinstance(group, GroupSpec):
+        return
+    alone = group.how == "each" or group.max_size == 1
+    if wanted.maximum == 1 and not alone:
+        yield f"task {name!r}: the recipe takes 1 as main, its sets may be larger (group: each, or max_size: 1)"
+    most = 1 if alone else group.max_size
+    if most is not None and most < wanted.minimum:
+        yield f"task {name!r}: the recipe takes {wanted.minimum} as main at least, its sets are of {most} at the most"
+
+
+def _of_input(
+    cascade: Cascade,
+    recipes: Mapping[str, Recipe],
+    place: tuple[str, str],
+    association: Association,
+    wanted: Input,
+) -> Iterator[str]:
+    name, role = place
+    where = f"task {name!r}, input {role!r}"
+    unhanded = not association.handed or any(not way.handed for way in association.ways)
+    free = association.condition or association.when_missing or unhanded
+    if wanted.minimum and (association.optional or free):
+        yield f"{where}: the recipe can't do without it, the task can"
+    for way in association.ways:
+        several = 2 if way.side == "both" else 1
+        if way.max is not None and way.max * several < wanted.minimum:
+            yield f"{where}: the recipe takes {wanted.minimum} at least, the task gives {way.max * several} at the most"
+        raw = cascade.main_source(way.source) == cascade.relayed(way.source)
+        most = None if way.max is None or raw else way.max * several
+        if wanted.maximum is not None and not raw and (most is None or most > wanted.maximum):
+            said = "any number" if most is None else str(most)
+            yield f"{where}: the recipe takes {wanted.maximum} at the most, the task may give {said}"
+        if not cascade.rules(way):
+            yield f"{where}: {way.source!r} has no rules that say which of it fits"
+        yield from _of_source(cascade, recipes, where, way.source, way.product, wanted)
+
+
+def _of_source(
+    cascade: Cascade, recipes: Mapping[str, Recipe], where: str, source: str, product: str, wanted: Input
+) -> Iterator[str]:
+    """Raw frames or products, as the recipe wants them, and of a task a product that it makes and hands on."""
+    name = cascade.relayed(source)
+    if name in cascade.sources:
+        kind = "raw" if cascade.sources[name].frame_class in CLASSES else "product"
+        if product:
+            yield f"{where}: {source!r} are frames and have no product {product!r}"
+    else:
+        step, kind = cascade.tasks[name], "product"
+        recipe = recipes.get(step.recipe or "")
+        handed = step.outputs if step.outputs is not None else recipe.outputs if recipe else ()
+        if recipe and not handed:
+            yield f"{where}: task {name!r} hands nothing on (outputs: [])"
+        elif recipe and product and product not in handed:
+            yield f"{where}: task {name!r} hands on {unknown('product', product, handed)}"
+    if kind != wanted.kind:
+        words = {"raw": "raw frames", "product": "products"}
+        yield f"{where}: the recipe takes {words[wanted.kind]}, {source!r} gives {words[kind]}"
+
+
+def _of_parameters(cascade: Cascade, name: str, step: Step, recipe: Recipe) -> Iterator[str]:
+    every: list[list[Layer]] = [[]]
+    every += [
+        [(f"set {one}", values.tasks.get(name, {})) for one, values in cascade.lineage(known)]
+        for known in cascade.parameter_sets
+    ]
+    for layers in every:
+        try:
+            recipe_parameters(name, step, recipe, layers)
+            if step.groups:
+                grouping(name, step, layers)
+        except ValueError as error:
+            origin = f" ({layers[-1][0]})" if layers else ""
+            yield f"{error}{origin}"

@@ -1,0 +1,146 @@
+"""Recipes that a cascade declares itself: a function, a class, a Python module or another program."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, create_model, model_validator
+
+from ccdflow.cascade.planning.jobs import digest
+from ccdflow.cascade.specification import dotted
+from ccdflow.recipes.core.recipe import Input, Inputs, Parameters, Recipe, Result
+
+PLACE = re.compile(r"\{([A-Za-z_][\w.]*)\}")
+"""In a program's arguments: an input's role, ``out.CATEGORY``, a parameter, or ``job``."""
+
+
+class OwnInput(BaseModel):
+    """What a recipe takes in one role, see `ccdflow.recipes.core.recipe.Input`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["raw", "product"]
+    minimum: int = Field(1, ge=0)
+    maximum: PositiveInt | None = 1
+
+
+class OwnRecipe(BaseModel):
+    """A recipe of a user's own, and what it declares."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    function: str = ""
+    """Dotted path of ``run(inputs, parameters) -> Result``, or of a `Recipe`, which declares itself."""
+    class_: str = Field("", alias="class")
+    """Dotted path of a class without arguments that has a method ``run(inputs, parameters)``."""
+    module: str = ""
+    """Name of a module for ``python -m``, which is given the path of a JSON file with inputs, outputs, parameters."""
+    program: tuple[str, ...] = ()
+    """Program and arguments, no shell: ``{main}``, ``{out.catalog}``, ``{threshold}``, ``{job}`` are filled in."""
+    version: str = "1"
+    """Changes whenever what it makes changes."""
+    inputs: dict[str, OwnInput] = Field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Names and defaults; a value must be of its default's type."""
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "OwnRecipe":
+        ways = [one for one in (self.function, self.class_, self.module, self.program) if one]
+        if len(ways) != 1:
+            raise ValueError("a recipe is one of function, class, module or program")
+        if not self.is_declared:
+            if self.inputs or self.outputs or self.parameters:
+                raise ValueError(f"{self.function} declares itself")
+            return self
+        if self.function or self.class_:
+            found = dotted.function(self.function or self.class_)
+            if self.class_ and not callable(getattr(found, "run", None)):
+                raise ValueError(f"class {self.class_!r} has no method run")
+        if "main" not in self.inputs or not self.outputs:
+            raise ValueError("a recipe declares its inputs, of which one is main, and its outputs")
+        self._check_places()
+        return self
+
+    def _check_places(self) -> None:
+        known = [*self.inputs, *(f"out.{one}" for one in self.outputs), *self.parameters, "job"]
+        for argument in self.program:
+            for name in PLACE.findall(argument):
+                if name not in known:
+                    raise ValueError(f"unknown {{{name}}} in {argument!r}; known: {', '.join(known)}")
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether it is declared here, and not by the object that `function` names."""
+        return not (self.function and isinstance(dotted.named(self.function), Recipe))
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it runs in a process of its own, on files."""
+        return bool(self.module or self.program)
+
+
+def recipe_of(name: str, own: OwnRecipe) -> Recipe:
+    """The recipe as the planner and the tasks know it.
+
+    What runs in a process of its own is run by `ccdflow.tasks.external`, since recipes know no files.
+    """
+    if not own.is_declared:
+        declared: Recipe = dotted.named(own.function)
+        return replace(declared, name=name)
+    fields: dict[str, Any] = {key: (type(value), value) for key, value in own.parameters.items()}
+    return Recipe(
+        name=name,
+        version=f"{own.version}+{_digest(own)}",
+        inputs={role: Input(one.kind, one.minimum, one.maximum) for role, one in own.inputs.items()},
+        outputs=own.outputs,
+        parameters=create_model(f"{name}_parameters", __base__=Parameters, **fields),
+        run=partial(_run, own),
+    )
+
+
+def _digest(own: OwnRecipe) -> str:
+    """What is run, in a few letters: another command makes other products."""
+    said = own.model_dump(
+        mode="json", include={"function", "class_", "module", "program", "inputs", "outputs"}
+    )
+    return digest(said)[:8]
+
+
+def _run(own: OwnRecipe, inputs: Inputs, parameters: Parameters) -> Result:
+    if own.is_external:
+        raise ValueError("a program takes files, not pixels")
+    found = dotted.function(own.function or own.class_)
+    made = found(inputs, parameters) if own.function else found().run(inputs, parameters)
+    if not isinstance(made, Result):
+        raise ValueError(f"{own.function or own.class_} gave {type(made).__name__}, wanted a Result")
+    return made
+
+
+class Recipes(Mapping[str, Recipe]):
+    """Recipes of a cascade's own besides those that are always there.
+
+    Raises
+    ------
+    ValueError
+        If one has the name of one that is there already.
+    """
+
+    def __init__(self, known: Mapping[str, Recipe], own: Mapping[str, OwnRecipe]) -> None:
+        for name in own:
+            if name in known:
+                raise ValueError(f"recipe {name!r} is there already; give it another name")
+        self._known = known
+        self._own = {name: recipe_of(name, one) for name, one in own.items()}
+
+    def __getitem__(self, name: str) -> Recipe:
+        return self._own[name] if name in self._own else self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._known
+        yield from self._own
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._own)

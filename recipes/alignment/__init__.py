@@ -1,0 +1,1 @@
+"""Where a frame lies on another one, and its pixels brought there."""

@@ -1,0 +1,256 @@
+"""Many frames into one, strip by strip, with clipping against the stated noise."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccdflow.recipes.combine.clip import Clip, Rule, scatter_ratio, variance_ratios
+from ccdflow.recipes.core import memory
+from ccdflow.recipes.core.image import FloatArray, Image, ImageSource
+from ccdflow.recipes.core.statistics import median_variance, network
+from ccdflow.recipes.core.strips import Calibration, Frames, StripReader, checked_frames, strips, survey
+from ccdflow.recipes.kernels.threads import in_threads
+
+TRUSTED_SCATTER = (0.8, 1.25)
+"""Measured scatter over stated noise between which the stated noise is trusted to clip with."""
+FALLBACK_SIGMA = 5.0
+FEW_VALUES = 500_000
+"""So few values are combined before a second thread has begun."""
+CLIPS: tuple[Clip, ...] = ("none", "minmax", "sigma", "mad", "variance")
+"""In the order in which the kernel numbers them."""
+
+Method = Literal["mean", "median"]
+CombinedPlanes = tuple[FloatArray, FloatArray, FloatArray, NDArray[np.uint16], NDArray[np.uint16]]
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How frames are combined.
+
+    Parameters
+    ----------
+    method : {'mean', 'median'}
+        The mean is weighted by the frames' weights, the median is not.
+    clip : {'variance', 'mad', 'sigma', 'minmax', 'none'}
+        What a value's distance from the median over the frames is measured by: the stated variance at the
+        median, 1.4826 times the median absolute deviation, or the population standard deviation. ``minmax``
+        drops the lowest and the highest of three or more values.
+    sigma : float
+        Values further than this many standard deviations from the median are rejected.
+    iterations : int
+        Clipping is repeated until nothing more is rejected, at most so often.
+    relative_noise : float
+        Fraction of the value that counts as further noise in the clip ``variance``, so that a change of
+        seeing does not cut the cores of bright stars.
+    """
+
+    method: Method = "mean"
+    clip: Clip = "variance"
+    sigma: float = 3.0
+    iterations: int = 10
+    relative_noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What `combine` gives back.
+
+    Parameters
+    ----------
+    image : Image
+        `ngood` says how many values stand behind each pixel, and where it is 0 the pixel is excluded by its
+        DQ.
+    ngood : uint16 array, shape (ny, nx)
+    rejected : float
+        Fraction of the usable values that were clipped.
+    scatter_ratio : float or None
+        Robust scatter between the frames over the stated noise, near 1 where the noise model is true; None
+        where there is nothing to compare.
+    clip : str
+        The clip that was used; with `fell_back`, not the one that was asked for.
+    fell_back : bool
+        True if the scatter contradicted the stated noise, so that values were clipped at 5 sigma of their
+        scatter instead.
+    calibration_variance : float32 array or None, shape (ny, nx)
+        The part of the variance that shared masters brought; None if no frame has masters.
+    """
+
+    image: Image
+    ngood: NDArray[np.uint16]
+    rejected: float
+    scatter_ratio: float | None
+    clip: Clip
+    fell_back: bool
+    calibration_variance: FloatArray | None
+
+
+def combine(
+    sources: Sequence[ImageSource],
+    options: Combination,
+    *,
+    scales: Sequence[float] | None = None,
+    weights: Sequence[float] | None = None,
+    calibrations: Sequence[Calibration] | None = None,
+    strip_rows: int | None = None,
+) -> Combined:
+    """Combine frames of one shape into one, holding one strip of all frames in memory.
+
+    Parameters
+    ----------
+    sources : sequence of ImageSource
+        Read in strips from top to bottom, after a survey of a few rows.
+    options : Combination
+        Method and clip.
+    scales : sequence of float, optional
+        Factor of each frame; its variance is multiplied by the square.
+    weights : sequence of float, optional
+        Weight of each frame in the mean; equal by default. Weights are never per pixel: a pixel's own noise
+        would then decide its weight, and bias the mean low.
+    calibrations : sequence of (str, ImageSource or None), optional
+        Identity of each frame's masters, and the part of the frame's variance that they brought. Between
+        frames of equal identity (not ``""``) this part is the same error, and is not averaged down.
+    strip_rows : int, optional
+        Rows of a strip; by default what `STRIP_BYTES` allows. Never changes the result.
+
+    Returns
+    -------
+    Combined
+        DQ is the OR of the values used. Where none is left, it is the OR of all and ``REJECTED``, and data
+        are the mean of what was measured there (a saturated star stays bright); where nothing was measured,
+        data and variance are 0 and DQ has ``NO_DATA`` too.
+
+    Notes
+    -----
+    With weights w of the values used, normalised to Σw = 1, V a value's variance and C the masters' part in
+    it,
+
+        variance = Σ w² (V - C) + Σ over identities (Σ w √C)²
+
+    and for the median the first term is `median_variance(n)` · mean(V - C), with w = 1/n in the second.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame, or their shapes or units differ, or a scale or weight is missing or not above 0.
+    """
+    frames = checked_frames(sources, scales, weights, calibrations)
+    rule, scatter = _choose_rule(frames, options)
+    planes, (usable, rejected) = run_kernel(
+        frames, rule, median=options.method == "median", strip_rows=strip_rows
+    )
+    data, variance, shared, dq, ngood = planes
+    return Combined(
+        image=Image(data, variance, dq, sources[0].unit),
+        ngood=ngood,
+        rejected=rejected / max(usable, 1),
+        scatter_ratio=scatter,
+        clip=rule.clip,
+        fell_back=rule.clip != options.clip and len(sources) > 1,
+        calibration_variance=shared if any(frames.identities) else None,
+    )
+
+
+def run_kernel(
+    frames: Frames, rule: Rule, *, median: bool, strip_rows: int | None = None, threads: int | None = None
+) -> tuple[CombinedPlanes, tuple[int, int]]:
+    """Data, variance, masters' part of it, DQ and number of good values; and how many were usable, and rejected.
+
+    Neither the height of the strips nor the number of threads changes the result.
+    """
+    made = _Combination.of(frames, rule, median=median)
+    parts = list(strips(frames.shape, len(frames.sources), strip_rows))
+    if threads is None and len(frames.sources) * frames.shape[0] * frames.shape[1] < FEW_VALUES:
+        threads = 1
+    counted = in_threads(made.work, parts, threads=threads)
+    return made.planes, (sum(one[0] for one in counted), sum(one[1] for one in counted))
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """What the kernel is given for each strip, and the planes that it writes."""
+
+    frames: Frames
+    options: tuple[NDArray[np.int64], NDArray[np.int64]]
+    exchanges: NDArray[np.int64]
+    numbers: FloatArray
+    table: FloatArray
+    factors: FloatArray
+    planes: CombinedPlanes
+
+    @classmethod
+    def of(cls, frames: Frames, rule: Rule, *, median: bool) -> "_Combination":
+        n = len(frames.sources)
+        groups = sorted(set(frames.identities) - {""})
+        group = [groups.index(one) if one else -1 for one in frames.identities]
+        choices = [CLIPS.index(rule.clip), rule.iterations, median, len(groups)]
+        numbers = [rule.sigma, rule.relative_noise, rule.floor, rule.median_width]
+        ones = np.ones(n, np.float32)
+        table = [frames.scales, frames.weights, ones / rule.frame_ratios(n), rule.widths(n), ones]
+        return cls(
+            frames,
+            (np.array(choices, np.int64), np.array(group, np.int64)),
+            network(n),
+            np.array(numbers, np.float32),
+            np.stack(table),
+            np.array(
+                [0.0, *(median_variance(k) * k if median else 1.0 for k in range(1, n + 1))], np.float32
+            ),
+            (
+                memory.empty(frames.shape, np.float32),
+                memory.empty(frames.shape, np.float32),
+                memory.empty(frames.shape if groups else (0, frames.shape[1]), np.float32),
+                memory.empty(frames.shape, np.uint16),
+                memory.empty(frames.shape, np.uint16),
+            ),
+        )
+
+    def work(self, parts: Iterator[slice]) -> tuple[int, int]:
+        """Combine strips; gives how many values were usable and how many of them were rejected."""
+        # LLVM takes a twentieth of a second to load, and most commands never need it.
+        from ccdflow.recipes.kernels.combine_kernels import combine_strip, room_for
+
+        usable = rejected = 0
+        reader: StripReader | None = None
+        for rows in parts:
+            if reader is None:
+                reader = StripReader(self.frames, rows.stop - rows.start, uniform=True)
+                room = room_for(*reader.shape)
+            one = reader.read(rows)
+            out = tuple(plane[rows].reshape(-1) for plane in self.planes)
+            found = combine_strip(
+                self.options,
+                self.exchanges,
+                self.numbers,
+                self.table,
+                self.factors,
+                (one.values, one.variance, one.shared, one.dq, one.uniform),
+                out,
+                room,
+            )
+            usable, rejected = usable + found[0], rejected + found[1]
+        return usable, rejected
+
+
+def _known_rule(frames: Frames, options: Combination) -> Rule | None:
+    """Clip that does not depend on the frames' scatter."""
+    if len(frames.sources) == 1:
+        return Rule("none")
+    return None if options.clip == "variance" else Rule(options.clip, options.sigma, options.iterations)
+
+
+def _choose_rule(frames: Frames, options: Combination) -> tuple[Rule, float | None]:
+    """Clip that the frames' scatter allows, and that scatter over the stated noise."""
+    sample = survey(frames)
+    ratios = variance_ratios(sample.variance, sample.used)
+    masters = (frames.identities, sample.shared)
+    scatter = scatter_ratio(sample.values, sample.variance, sample.used, ratios, masters)
+    if (known := _known_rule(frames, options)) is not None:
+        return known, scatter
+    if scatter is not None and not TRUSTED_SCATTER[0] <= scatter <= TRUSTED_SCATTER[1]:
+        return Rule("mad", FALLBACK_SIGMA, options.iterations, ratios, floor=scatter), scatter
+    if scatter is None and sample.used.any():
+        return Rule("mad", FALLBACK_SIGMA, options.iterations), scatter
+    return Rule("variance", options.sigma, options.iterations, ratios, options.relative_noise), scatter

@@ -1,0 +1,1 @@
+"""What every recipe is made of: images with variance and data quality, arithmetic, statistics, strips."""

@@ -1,0 +1,74 @@
+"""A picture of an image: what a dashboard or a README shows of it."""
+
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from astropy.visualization import ZScaleInterval
+from numpy.typing import NDArray
+from PIL import Image as Picture
+
+from ccdflow.recipes.core.dq import DQ, DQArray
+from ccdflow.recipes.core.image import FloatArray
+
+Stretch = Literal["asinh", "linear"]
+
+_SOFTENING = 5.0
+"""asinh turns from linear to logarithmic at a fifth of the range of zscale."""
+_LEAST_RANGE = 20.0
+"""White is at least so many ranges of zscale above black, so that an empty sky is dark."""
+
+
+def preview(
+    data: FloatArray, dq: DQArray | None = None, *, most: int = 1200, stretch: Stretch = "asinh"
+) -> NDArray[np.uint8]:
+    """Grey values of an image of shape (ny, nx), the first row at the bottom of the picture.
+
+    Parameters
+    ----------
+    data : float32 array, shape (ny, nx)
+        NaN and infinity count as pixels without data.
+    dq : uint16 array, shape (ny, nx), optional
+        Where it has ``NO_DATA``, the picture is black; other flagged pixels are shown as they are.
+    most : int
+        Larger images are averaged in blocks, until neither side has more pixels than that.
+    stretch : {'asinh', 'linear'}
+        ``linear`` runs over the range of IRAF's zscale; ``asinh`` goes on to the brightest 0.01 % of the
+        pixels, so that faint and bright stars are both seen.
+
+    Returns
+    -------
+    uint8 array, shape at most (most, most)
+    """
+    missing = ~np.isfinite(data)
+    if dq is not None:
+        missing |= (dq & np.uint16(DQ.NO_DATA)) != 0
+    blocks = _block_mean(np.where(missing, np.nan, data), -(-max(data.shape) // most))
+    seen = np.isfinite(blocks)
+    if not seen.any():
+        return np.zeros(blocks.shape, np.uint8)
+    low, high = ZScaleInterval().get_limits(blocks[seen])
+    value = (np.where(seen, blocks, low) - low) / max(high - low, 1e-30)
+    if stretch == "asinh":
+        brightest = max(float(np.quantile(value[seen], 0.9999)), _LEAST_RANGE)
+        value = np.arcsinh(_SOFTENING * value) / np.arcsinh(_SOFTENING * brightest)
+    grey = np.rint(255 * np.clip(value, 0, 1)).astype(np.uint8)
+    return np.where(seen, grey, np.uint8(0))[::-1]
+
+
+def png(grey: NDArray[np.uint8]) -> bytes:
+    """PNG file of a picture of shape (ny, nx), its first row at the top."""
+    stream = BytesIO()
+    Picture.fromarray(grey).save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _block_mean(data: NDArray[np.floating], block: int) -> NDArray[np.float64]:
+    """Mean of what is finite in blocks of `block` × `block` pixels; NaN where nothing is."""
+    ny, nx = (-(-size // block) for size in data.shape)
+    padded = np.full((ny * block, nx * block), np.nan)
+    padded[: data.shape[0], : data.shape[1]] = data
+    boxes = padded.reshape(ny, block, nx, block)
+    count = np.isfinite(boxes).sum(axis=(1, 3))
+    total = np.nansum(boxes, axis=(1, 3))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,55 @@
+"""What the recipes of master calibrations have in common."""
+
+from pydantic import Field
+
+from ccdflow.recipes.combine.average import Combination, Combined, Method
+from ccdflow.recipes.combine.clip import Clip
+from ccdflow.recipes.core.recipe import Card, Parameters
+from ccdflow.recipes.detector.raw import Overscan
+
+
+class MasterParameters(Parameters):
+    """Parameters of every master calibration."""
+
+    overscan: Overscan = Field("level", description="How the overscan is subtracted: level, row or none.")
+    method: Method = Field("mean", description="Mean, or median, of the frames.")
+    clip: Clip = Field(
+        "variance", description="What outliers are told by: variance, mad, sigma, minmax or none."
+    )
+    sigma: float = Field(
+        3.0, gt=0, description="Standard deviations from the median beyond which values are rejected."
+    )
+
+    @property
+    def combination(self) -> Combination:
+        """How the frames are combined."""
+        return Combination(self.method, self.clip, self.sigma)
+
+
+def combined_cards(combined: Combined, n: int) -> dict[str, Card]:
+    """Header cards that say how frames were combined."""
+    return {
+        "NCOMBINE": (n, "number of frames combined"),
+        "CLIPUSED": (combined.clip, "what outliers were told by"),
+        "CLIPFALL": (combined.fell_back, "scatter contradicted the stated noise"),
+    }
+
+
+def combined_quality(combined: Combined) -> dict[str, float]:
+    """Quality numbers of a combination: fraction rejected, scatter over stated noise where it is known."""
+    quality = {"rejected_fraction": combined.rejected}
+    if combined.scatter_ratio is not None:
+        quality["scatter_ratio"] = combined.scatter_ratio
+    return quality
+
+
+def combined_warnings(combined: Combined) -> list[str]:
+    """Sentence that says so, if the scatter contradicted the stated noise."""
+    if not combined.fell_back:
+        return []
+    if combined.scatter_ratio is None:
+        return ["the frames state no noise: outliers were clipped at 5 sigma of their scatter"]
+    return [
+        f"scatter between the frames is {combined.scatter_ratio:.2f} times the stated noise: "
+        "outliers were clipped at 5 sigma of the scatter"
+    ]

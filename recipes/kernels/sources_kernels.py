@@ -1,0 +1,534 @@
+"""Compiled kernels of `ccdflow.recipes.stars.sources`: the sky's mesh, signal over noise, stars and their shapes."""
+
+import numpy as np
+
+from ccdflow.recipes.core.dq import EXCLUDED
+from ccdflow.recipes.kernels.compiled import array, compiled, constant
+
+BINS = 512
+"""Of the histogram of a box, over ten standard deviations."""
+STRIDE = 4
+"""Every so many values of a box say where its histogram lies."""
+ENOUGH_ROWS = 32
+"""Of so high a box every second row tells the level, to 3 % of a pixel's noise."""
+CLIP = 3.0
+"""Standard deviations from the median within which values make a level."""
+CROWDED = 0.3
+"""Where mean and median differ by more of a standard deviation, the median is the better guess of the mode."""
+
+COLUMNS = 11
+COUNT, FLUX, X, Y, XX, XY, YY, HEIGHT, PEAK, EDGE, TOUCHES = range(COLUMNS)
+"""Columns of the table of stars: pixels, sums over them, signal over noise and value of the highest, and whether
+one lies on the image's edge or beside another star's."""
+
+HALF_STAMP = 7
+PROFILE = 0.3
+"""Pixels above so much of a star's core tell its width."""
+WINDOW = 32
+"""Most pixels from a star's centre to the edge of its window."""
+ITERATIONS = 16
+ENOUGH = 1e-8
+"""Square of the step, in pixels, at which a centroid stands."""
+SUBPIXELS = 5
+DIAGONAL = 0.7072
+"""No part of a pixel is farther than that from its centre."""
+
+INF = np.float32(np.inf)
+ZERO, ONE, TWO, FOUR = np.float32(0), np.float32(1), np.float32(2), np.float32(4)
+EXCLUDING = np.uint16(EXCLUDED)
+
+
+@compiled()
+def _clean_row(data, variance, dq, clean, bad):
+    good = 0
+    for x in range(clean.size):
+        fine = ((dq[x] & EXCLUDING) == 0) & (abs(data[x]) < INF) & (abs(variance[x]) < INF)
+        clean[x] = data[x] if fine else ZERO
+        bad[x] = not fine
+        good += fine
+    return good
+
+
+@compiled()
+def _count_known(variance, bad):
+    known = 0
+    for x in range(bad.size):
+        known += (variance[x] > ZERO) & (bad[x] == 0)
+    return known
+
+
+@compiled(
+    constant(np.float32, 2),
+    constant(np.float32, 2),
+    constant(np.uint16, 2),
+    array(np.float32, 2),
+    array(np.uint8, 2),
+)
+def clean(data, variance, dq, out, bad):
+    """Copy what is good, 0 elsewhere; gives how many pixels are good, and of how many of them the noise is known."""
+    good = known = 0
+    for y in range(out.shape[0]):
+        good += _clean_row(data[y], variance[y], dq[y], out[y], bad[y])
+        known += _count_known(variance[y], bad[y])
+    return good, known
+
+
+@compiled()
+def _start(values):
+    """Mean and standard deviation of some of the values, clipped until they stand."""
+    low, high = -np.inf, np.inf
+    mean = deviation = 0.0
+    for _ in range(20):
+        count, total, squares, pivot = 0, 0.0, 0.0, np.float64(values[0])
+        for i in range(0, values.size, STRIDE):
+            value = np.float64(values[i])
+            if low <= value <= high:
+                count += 1
+                total += value - pivot
+                squares += (value - pivot) * (value - pivot)
+        if count == 0:
+            break
+        before = deviation
+        mean = pivot + total / count
+        deviation = np.sqrt(max(squares / count - (total / count) ** 2, 0.0))
+        low, high = mean - 2.5 * deviation, mean + 2.5 * deviation
+        if abs(deviation - before) <= 0.05 * deviation:
+            break
+    return mean, deviation
+
+
+@compiled()
+def _of_histogram(counts):
+    """Median, mean and standard deviation in bins, clipped about the median until they stand."""
+    first, last = 0, BINS
+    middle = mean = deviation = 0.0
+    for _ in range(20):
+        n = total = squares = 0.0
+        for i in range(first, last):
+            n += counts[i]
+            total += counts[i] * (i + 0.5)
+            squares += counts[i] * (i + 0.5) * (i + 0.5)
+        if n == 0.0:
+            break
+        mean = total / n
+        deviation = np.sqrt(max(squares / n - mean * mean, 0.0))
+        below, i = 0.0, first
+        while i < last and below + counts[i] <= 0.5 * n:
+            below += counts[i]
+            i += 1
+        middle = i + (0.5 * n - below) / counts[i] if i < last and counts[i] > 0 else mean
+        left = max(int(middle - CLIP * deviation), 0)
+        right = min(int(middle + CLIP * deviation) + 1, BINS)
+        if left == first and right == last:
+            break
+        first, last = left, right
+    return middle, mean, deviation
+
+
+@compiled()
+def _level(values, counts):
+    """Mode of the values and their scatter, as Source Extractor estimates them (Bertin & Arnouts 1996)."""
+    start, spread = _start(values)
+    if not spread > 0.0:
+        return start, 0.0
+    for i in range(BINS + 2):
+        counts[i] = 0.0
+    width = 10.0 * spread / BINS
+    low, inverse, last = start - 5.0 * spread, 1.0 / width, BINS + 1.0
+    for i in range(values.size):
+        place = (values[i] - low) * inverse + 1.0
+        place = 0.0 if place < 0.0 else place
+        place = last if place > last else place
+        counts[int(place)] += 1.0
+    middle, mean, deviation = _of_histogram(counts[1:])
+    mode = 2.5 * middle - 1.5 * mean if abs(mean - middle) < CROWDED * deviation else middle
+    return low + width * mode, width * deviation
+
+
+@compiled(
+    constant(np.float32, 2),
+    constant(np.uint8, 2),
+    array(np.float64, 2),
+    array(np.float64, 2),
+    array(np.float32, 1),
+    array(np.float64, 1),
+)
+def mesh(data, bad, level, sigma, values, counts):
+    """Level and scatter of the sky in boxes; NaN where less than half of a box is good.
+
+    `values` and `counts` are written, and have room for a box and for ``BINS + 2`` numbers.
+    """
+    rows, columns = level.shape
+    height = data.shape[0] // rows + 1
+    step = 2 if height > ENOUGH_ROWS else 1
+    for j in range(rows):
+        top, bottom = j * data.shape[0] // rows, (j + 1) * data.shape[0] // rows
+        for i in range(columns):
+            left, right = i * data.shape[1] // columns, (i + 1) * data.shape[1] // columns
+            n, lines = 0, 0
+            for y in range(top, bottom, step):
+                lines += 1
+                for x in range(left, right):
+                    values[n] = data[y, x]
+                    n += 1 - bad[y, x]
+            if 2 * n < lines * (right - left):
+                level[j, i], sigma[j, i] = np.nan, np.nan
+            else:
+                level[j, i], sigma[j, i] = _level(values[:n], counts)
+
+
+@compiled()
+def _subtract_line(bad, start, slope, out):
+    for x in range(out.size):
+        out[x] = ZERO if bad[x] else out[x] - (start + slope * np.float32(x))
+
+
+@compiled(
+    constant(np.float64, 2),
+    constant(np.float64, 1),
+    constant(np.float64, 1),
+    constant(np.uint8, 2),
+    array(np.float32, 2),
+)
+def subtract(level, at_y, at_x, bad, data):
+    """Subtract a mesh of levels, interpolated linearly between the boxes' centres; excluded pixels become 0."""
+    rows, columns = level.shape
+    j = 0
+    for y in range(data.shape[0]):
+        while j < rows - 2 and y > at_y[j + 1]:
+            j += 1
+        below = min(j + 1, rows - 1)
+        t = (y - at_y[j]) / (at_y[below] - at_y[j]) if below > j else 0.0
+        end = 0
+        for i in range(max(columns - 1, 1)):
+            right, begin = min(i + 1, columns - 1), end
+            end = data.shape[1] if right == columns - 1 else int(np.ceil(at_x[right]))
+            one = level[j, i] + t * (level[below, i] - level[j, i])
+            other = level[j, right] + t * (level[below, right] - level[j, right])
+            slope = (other - one) / (at_x[right] - at_x[i]) if right > i else 0.0
+            start = np.float32(one + slope * (begin - at_x[i]))
+            _subtract_line(bad[y, begin:end], start, np.float32(slope), data[y, begin:end])
+
+
+@compiled()
+def _weigh_row(data, variance, bad, flat, weight, weighted):
+    for x in range(data.size):
+        noise = flat if flat > ZERO else variance[x]
+        w = ONE / noise if (noise > ZERO) & (bad[x] == 0) else ZERO
+        weight[x] = w
+        weighted[x] = data[x] * w
+
+
+@compiled()
+def _down(a, b, c, factor, out):
+    for x in range(out.size):
+        out[x] = a[x] + factor * b[x] + c[x]
+
+
+@compiled()
+def _across(signal, noise, bad, out):
+    for x in range(out.size):
+        total = signal[x] + TWO * signal[x + 1] + signal[x + 2]
+        squares = noise[x] + FOUR * noise[x + 1] + noise[x + 2]
+        out[x] = total / np.sqrt(squares) if (squares > ZERO) & (bad[x] == 0) else ZERO
+
+
+@compiled()
+def _collect(values, threshold, first, n, places, heights):
+    """Append values above the threshold and their flat places, as far as there is room; gives how many there are."""
+    for x in range(values.size):
+        if values[x] > threshold:
+            if n < places.size:
+                places[n], heights[n] = first + x, values[x]
+            n += 1
+    return n
+
+
+@compiled(
+    constant(np.float32, 2),
+    constant(np.float32, 2),
+    constant(np.uint8, 2),
+    np.float32,
+    np.float32,
+    array(np.int64, 1),
+    array(np.float32, 1),
+    array(np.float32, 2),
+)
+def significant(data, variance, bad, flat, threshold, places, heights, lines):
+    """Find pixels of enough signal over noise, by the filter 1 2 1, 2 4 2, 1 2 1: sum(k d/v) / sqrt(sum(k^2/v)).
+
+    `flat` stands for all variances if it is above 0. Excluded pixels count for nothing, and get 0. Gives how many
+    there are; as many as there is room for are written, flat places in order and their signal over noise.
+    `lines` are nine, two pixels longer than the image's, of 0; written.
+    """
+    rows, columns = data.shape
+    weight, weighted, signal, noise = lines[:3], lines[3:6], lines[6], lines[7]
+    out, n = lines[8, :columns], 0
+    for y in range(rows + 1):
+        here, before, last = y % 3, (y + 2) % 3, (y + 1) % 3
+        if y < rows:
+            _weigh_row(data[y], variance[y], bad[y], flat, weight[here, 1:], weighted[here, 1:])
+        else:
+            for x in range(columns + 2):
+                weight[here, x], weighted[here, x] = ZERO, ZERO
+        if y > 0:
+            _down(weighted[last], weighted[before], weighted[here], TWO, signal)
+            _down(weight[last], weight[before], weight[here], FOUR, noise)
+            _across(signal, noise, bad[y - 1], out)
+            n = _collect(out, threshold, (y - 1) * columns, n, places, heights)
+    return n
+
+
+@compiled()
+def _root(parents, label):
+    while parents[label] != label:
+        parents[label] = parents[parents[label]]
+        label = parents[label]
+    return label
+
+
+@compiled()
+def _absorb(table, parents, weak, strong):
+    parents[weak] = strong
+    for column in (COUNT, FLUX, X, Y, XX, XY, YY):
+        table[strong, column] += table[weak, column]
+    for column in (HEIGHT, PEAK, EDGE, TOUCHES):
+        table[strong, column] = max(table[strong, column], table[weak, column])
+    table[weak, COUNT] = 0.0
+
+
+@compiled()
+def _add_pixel(row, x, y, value, height, edge):
+    flux = max(np.float64(value), 0.0)
+    row[COUNT] += 1.0
+    row[FLUX] += flux
+    row[X] += flux * x
+    row[Y] += flux * y
+    row[XX] += flux * x * x
+    row[XY] += flux * x * y
+    row[YY] += flux * y * y
+    row[HEIGHT] = max(row[HEIGHT], height)
+    row[PEAK] = max(row[PEAK], flux)
+    if edge:
+        row[EDGE] = 1.0
+
+
+@compiled(
+    constant(np.float32, 2),
+    constant(np.int64, 1),
+    constant(np.float32, 1),
+    np.float64,
+    array(np.int32, 2),
+    array(np.int64, 1),
+    array(np.int64, 1),
+    array(np.float64, 2),
+)
+def gather(data, places, heights, prominence, turns, owners, parents, table):
+    """Gather pixels into stars, from the highest down; gives the number of rows of the table that are used.
+
+    A pixel belongs to the star of its highest neighbour. Where two stars meet, the lower one becomes part of the
+    higher if its peak stands less than `prominence` above the place where they meet. `turns` begins as 0, and so
+    does `table`; its row 0 is not used, and those of stars that became part of others have the count 0.
+    """
+    rows, columns = data.shape
+    used = 1
+    for turn in range(places.size):
+        y, x, s = places[turn] // columns, places[turn] % columns, heights[turn]
+        main, nearest, first, several = 0, 0, turn, False
+        for v in range(max(y - 1, 0), min(y + 2, rows)):
+            for u in range(max(x - 1, 0), min(x + 2, columns)):
+                if turns[v, u] > 0:
+                    its = turns[v, u] - 1
+                    root = _root(parents, owners[its])
+                    several |= main > 0 and root != main
+                    if main == 0 or table[root, HEIGHT] > table[main, HEIGHT]:
+                        main = root
+                    if its < first:
+                        nearest, first = root, its
+        if main == 0:
+            main = nearest = used
+            parents[used] = used
+            used += 1
+        for v in range(max(y - 1, 0), min(y + 2, rows) if several else 0):
+            for u in range(max(x - 1, 0), min(x + 2, columns)):
+                if turns[v, u] > 0:
+                    root = _root(parents, owners[turns[v, u] - 1])
+                    if root != main and table[root, HEIGHT] - s < prominence:
+                        _absorb(table, parents, root, main)
+                    elif root != main:
+                        table[root, TOUCHES] = table[main, TOUCHES] = 1.0
+        nearest = _root(parents, nearest)
+        owners[turn], turns[y, x] = nearest, turn + 1
+        edge = y == 0 or x == 0 or y == rows - 1 or x == columns - 1
+        _add_pixel(table[nearest], x, y, data[y, x], s, edge)
+    return used
+
+
+@compiled()
+def _centroid(data, bad, x, y, sigma, weights):
+    """Windowed centroid (as XWIN_IMAGE of Source Extractor), or what came in where the window ran away."""
+    cx, cy, reach = x, y, min(4.0 * sigma, WINDOW - 1.0)
+    for _ in range(ITERATIONS):
+        left, right = max(int(np.ceil(cx - reach)), 0), min(int(cx + reach) + 1, data.shape[1])
+        top, bottom = max(int(np.ceil(cy - reach)), 0), min(int(cy + reach) + 1, data.shape[0])
+        for u in range(left, right):
+            weights[u - left] = np.exp(-((u - cx) ** 2) / (2 * sigma * sigma))
+        total = along = up = 0.0
+        for v in range(top, bottom):
+            down = np.exp(-((v - cy) ** 2) / (2 * sigma * sigma))
+            for u in range(left, right):
+                if (u - cx) ** 2 + (v - cy) ** 2 <= reach * reach and bad[v, u] == 0:
+                    share = down * weights[u - left] * data[v, u]
+                    total += share
+                    along += share * (u - cx)
+                    up += share * (v - cy)
+        if not total > 0.0:
+            return x, y
+        along, up = 2 * along / total, 2 * up / total
+        cx, cy = cx + along, cy + up
+        if not (cx - x) ** 2 + (cy - y) ** 2 < 1.0:
+            return x, y
+        if along * along + up * up < ENOUGH:
+            break
+    return cx, cy
+
+
+@compiled(
+    constant(np.float32, 2),
+    constant(np.uint8, 2),
+    constant(np.float64, 1),
+    array(np.float64, 1),
+    array(np.float64, 1),
+    array(np.float64, 1),
+)
+def centroids(data, bad, sigma, x, y, weights):
+    """Replace barycentres by windowed centroids, for stars of the widths `sigma`.
+
+    `weights` has room for ``2 * WINDOW + 2`` numbers; written.
+    """
+    for i in range(x.size):
+        x[i], y[i] = _centroid(data, bad, x[i], y[i], sigma[i], weights)
+
+
+@compiled()
+def _core(data, x, y, column, row):
+    """Highest value at less than 1.4 pixels from a star's centre, or 0."""
+    core = 0.0
+    for v in range(max(row - 2, 0), min(row + 3, data.shape[0])):
+        for u in range(max(column - 2, 0), min(column + 3, data.shape[1])):
+            if (u - x) ** 2 + (v - y) ** 2 < 2.0:
+                core = max(core, np.float64(data[v, u]))
+    return core
+
+
+@compiled()
+def _gaussian_fwhm(r2, value, logarithm, reach):
+    """FWHM from a straight line through ln I against r^2, weighted by I^2; NaN where it does not fall."""
+    total = mean_r2 = mean_log = 0.0
+    for i in range(r2.size):
+        if r2[i] < reach * reach:
+            w = value[i] * value[i]
+            total += w
+            mean_r2 += w * r2[i]
+            mean_log += w * logarithm[i]
+    if not total > 0.0:
+        return np.nan
+    mean_r2, mean_log = mean_r2 / total, mean_log / total
+    slope = spread = 0.0
+    for i in range(r2.size):
+        if r2[i] < reach * reach:
+            w = value[i] * value[i]
+            slope += w * (r2[i] - mean_r2) * (logarithm[i] - mean_log)
+            spread += w * (r2[i] - mean_r2) ** 2
+    if not (slope < 0.0 and spread > 0.0):
+        return np.nan
+    return 2.0 * np.sqrt(2.0 * np.log(2.0)) * np.sqrt(-spread / (2.0 * slope))
+
+
+@compiled(
+    constant(np.float32, 2),
+    constant(np.float64, 1),
+    constant(np.float64, 1),
+    array(np.float64, 1),
+    array(np.float64, 2),
+)
+def widths(data, x, y, out, spare):
+    """Full width at half maximum of each star, in pixels; NaN for a lone hot pixel.
+
+    `spare` has room for three numbers of each pixel of a stamp, ``2 * HALF_STAMP + 1`` wide; written.
+    """
+    r2, value, logarithm = spare[0], spare[1], spare[2]
+    for i in range(x.size):
+        column, row = int(np.rint(x[i])), int(np.rint(y[i]))
+        core = _core(data, x[i], y[i], column, row)
+        n = 0
+        for v in range(max(row - HALF_STAMP, 0), min(row + HALF_STAMP + 1, data.shape[0])):
+            for u in range(max(column - HALF_STAMP, 0), min(column + HALF_STAMP + 1, data.shape[1])):
+                if data[v, u] > PROFILE * core and core > 0.0:
+                    r2[n] = (u - x[i]) ** 2 + (v - y[i]) ** 2
+                    value[n] = data[v, u]
+                    logarithm[n] = np.log(value[n])
+                    n += 1
+        reach = 2.5
+        for _ in range(3):
+            out[i] = _gaussian_fwhm(r2[:n], value, logarithm, reach)
+            reach = min(max(0.85 * out[i], 1.5), HALF_STAMP) if out[i] > 0.0 else 2.5
+
+
+@compiled(
+    constant(np.uint8, 2),
+    constant(np.uint16, 2),
+    np.uint16,
+    constant(np.float64, 1),
+    constant(np.float64, 1),
+    constant(np.int64, 1),
+    array(np.uint8, 2),
+)
+def cores(bad, dq, bit, x, y, half, out):
+    """Whether an excluded pixel (row 0), or one with the bit (row 1), lies within `half` pixels of each star."""
+    for i in range(x.size):
+        column, row = int(np.rint(x[i])), int(np.rint(y[i]))
+        for v in range(max(row - half[i], 0), min(row + half[i] + 1, bad.shape[0])):
+            for u in range(max(column - half[i], 0), min(column + half[i] + 1, bad.shape[1])):
+                out[0, i] |= bad[v, u]
+                if dq[v, u] & bit:
+                    out[1, i] = 1
+
+
+@compiled()
+def _covered(u, v, radius):
+    """Part of the pixel at the distances u and v that lies in a circle."""
+    distance = np.sqrt(u * u + v * v)
+    if abs(distance - radius) > DIAGONAL:
+        return 1.0 if distance < radius else 0.0
+    inside = 0
+    for j in range(SUBPIXELS):
+        for i in range(SUBPIXELS):
+            a = u + (i + 0.5) / SUBPIXELS - 0.5
+            b = v + (j + 0.5) / SUBPIXELS - 0.5
+            inside += a * a + b * b <= radius * radius
+    return inside / (SUBPIXELS * SUBPIXELS)
+
+
+@compiled(
+    constant(np.float32, 2),
+    constant(np.uint8, 2),
+    constant(np.float64, 1),
+    constant(np.float64, 1),
+    np.float64,
+    array(np.float64, 1),
+)
+def apertures(data, bad, x, y, radius, out):
+    """Sum in a circle about each star; what an excluded pixel would hold is the mean of the others."""
+    reach = int(radius) + 2
+    for i in range(x.size):
+        column, row = int(np.rint(x[i])), int(np.rint(y[i]))
+        total = area = whole = 0.0
+        for v in range(max(row - reach, 0), min(row + reach + 1, data.shape[0])):
+            for u in range(max(column - reach, 0), min(column + reach + 1, data.shape[1])):
+                part = _covered(u - x[i], v - y[i], radius)
+                whole += part
+                if bad[v, u] == 0:
+                    area += part
+                    total += part * data[v, u]
+        out[i] = total * whole / area if area > 0.0 else 0.0

@@ -1,0 +1,1 @@
+"""Stars of an image: where they are, how bright and how sharp."""

@@ -1,0 +1,326 @@
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.io import fits
+from astropy.nddata import CCDData, VarianceUncertainty
+from astropy.utils.exceptions import AstropyUserWarning
+
+from ccdflow.archive.fits.productfile import (
+    InputNote,
+    Origin,
+    ProductFileError,
+    common_cards,
+    read_image,
+    read_product,
+    write_product,
+)
+from ccdflow.recipes.core.dq import DQ
+from ccdflow.recipes.core.image import Image
+from ccdflow.recipes.core.recipe import Output
+
+SHAPE = 12, 9
+
+
+def image(unit: str = "electron") -> Image:
+    random = np.random.default_rng(5)
+    data = random.normal(100, 10, SHAPE).astype(np.float32)
+    dq = np.zeros(SHAPE, np.uint16)
+    dq[1, 2], dq[3, 4], dq[5, 6] = DQ.BAD_PIXEL, DQ.NONLINEAR, DQ.REJECTED | DQ.SATURATED
+    return Image(data, random.uniform(1, 9, SHAPE).astype(np.float32), dq, unit)
+
+
+def output(unit: str = "electron") -> Output:
+    return Output(
+        image=image(unit),
+        ngood=np.full(SHAPE, 40_000, np.uint16),
+        calibration_variance=np.linspace(0, 1, 108, dtype=np.float32).reshape(SHAPE),
+        cards={"CLIPFALL": (False, "clip fell back to MAD"), "LONGER_THAN_8": (3, "")},
+        quality={"read_noise": 5.25, "fwhm": float("nan")},
+    )
+
+
+INPUTS = (
+    InputNote("main", "m13-001.fits", "a" * 64),
+    InputNote("main", "m13-002.fits", "b" * 64),
+    InputNote("master_bias", "bias-1.fits", "c" * 64, kind="product", level=1),
+)
+
+
+def origin(**more: object) -> Origin:
+    return Origin("0123456789abcdef" * 4, "science", "1", INPUTS, level=1, **more)
+
+
+def written(path: Path, made: Output | None = None, by: Origin | None = None) -> Path:
+    with path.open("wb") as stream:
+        write_product(stream, made or output(), by or origin())
+    return path
+
+
+def content(made: Output, by: Origin) -> bytes:
+    stream = io.BytesIO()
+    write_product(stream, made, by)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("unit", ["electron", "adu", "electron / s", ""])
+def test_ccddata_reads_it_with_unit_mask_and_variance(tmp_path: Path, unit: str) -> None:
+    truth = image(unit)
+    found = CCDData.read(written(tmp_path / "a.fits", output(unit)))
+    assert found.unit == u.Unit(unit)
+    np.testing.assert_array_equal(found.data, truth.data)
+    assert isinstance(found.uncertainty, VarianceUncertainty)
+    np.testing.assert_array_equal(found.uncertainty.array, truth.variance)
+    assert found.mask.dtype == bool
+    assert sorted(zip(*np.nonzero(found.mask), strict=True)) == [(1, 2), (5, 6)]
+
+
+def test_ccddata_reads_the_shifted_wcs(tmp_path: Path) -> None:
+    wcs = {
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CRVAL1": 250.0,
+        "CRVAL2": 36.0,
+        "CRPIX1": 50.0,
+        "CRPIX2": 40.0,
+    }
+    wcs |= {"CDELT1": -1e-3, "CDELT2": 1e-3, "RADECSYS": "FK5", "EQUINOX": 2000.0}
+    path = written(tmp_path / "a.fits", by=origin(header=wcs, trim=(46, 37)))
+    found = CCDData.read(path)
+    x, y = found.wcs.all_world2pix(250.0, 36.0, 1)
+    assert (x, y) == (pytest.approx(4.0), pytest.approx(3.0))
+
+
+def test_plain_astropy_finds_every_extension(tmp_path: Path) -> None:
+    with fits.open(written(tmp_path / "a.fits")) as hdus:
+        names = ["PRIMARY", "UNCERT", "MASK", "DQ", "NGOOD", "CALVAR", "PROVENANCE"]
+        assert [hdu.name for hdu in hdus] == names
+        assert [hdus[name].data.dtype.name for name in names[:6]] == [
+            "float32",
+            "float32",
+            "uint8",
+            "uint16",
+            "uint16",
+            "float32",
+        ]
+        assert hdus["UNCERT"].header["UTYPE"] == "VarianceUncertainty"
+        assert u.Unit(hdus["UNCERT"].header["BUNIT"]) == u.electron**2
+        np.testing.assert_array_equal(hdus["DQ"].data, image().dq)
+        assert hdus["NGOOD"].data.min() == 40_000
+
+
+def test_checksums_agree_and_one_changed_byte_shows(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.fits")
+    with fits.open(path, checksum=True) as hdus:
+        assert all(hdu.verify_checksum() == 1 and hdu.verify_datasum() == 1 for hdu in hdus)
+        hdus.verify("exception")
+        place = hdus["DQ"].fileinfo()["datLoc"]
+    damaged = bytearray(path.read_bytes())
+    damaged[place + 5] ^= 1
+    path.write_bytes(damaged)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        with fits.open(path, checksum=True) as hdus:
+            assert hdus["DQ"].name == "DQ"
+    assert {str(one.message) for one in found} == {
+        "Checksum verification failed for HDU ('DQ', 1).\n",
+        "Datasum verification failed for HDU ('DQ', 1).\n",
+    }
+
+
+def test_same_product_gives_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = content(output(), origin(header={"OBJECT": "M 13"}))
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert content(output(), origin(header={"OBJECT": "M 13"})) == first
+    assert content(output(), origin(header={"OBJECT": "M 14"})) != first
+    today = np.datetime64("today").astype(str).encode()
+    assert today not in first
+
+
+def test_header_tells_what_made_it(tmp_path: Path) -> None:
+    header = fits.getheader(written(tmp_path / "a.fits"))
+    assert header["JOBKEY"] == "0123456789abcdef" * 4
+    assert (header["RECIPE"], header["RECIPEV"], header["ASSOLVL"]) == ("science", "1", 1)
+    assert (header["NCOMBINE"], header["NINPUTS"]) == (2, 3)
+    assert (header["IR003"], header["IN003"], header["IH003"]) == ("master_bias", "bias-1.fits", "c" * 16)
+    assert header["CLIPFALL"] is False
+    assert header["LONGER_THAN_8"] == 3
+    assert header["QC READ_NOISE"] == 5.25
+    assert header["QC FWHM"] is None
+
+
+def test_provenance_table_agrees_with_the_cards(tmp_path: Path) -> None:
+    with fits.open(written(tmp_path / "a.fits")) as hdus:
+        rows, header = hdus["PROVENANCE"].data, hdus[0].header
+        assert list(rows["IDENTITY"]) == [one.identity for one in INPUTS]
+        for number, row in enumerate(rows, 1):
+            assert header[f"IR{number:03d}"] == row["ROLE"]
+            assert header[f"IN{number:03d}"] == row["NAME"]
+            assert row["IDENTITY"].startswith(header[f"IH{number:03d}"])
+        assert list(rows["LEVEL"]) == [0, 0, 1]
+        assert list(rows["ASSOCIATED"]) == [False, False, True]
+
+
+def test_cards_that_no_longer_hold_are_left_out(tmp_path: Path) -> None:
+    gone = {
+        "GAIN": 1.3,
+        "EGAIN": 1.3,
+        "GTGAIN11": 2.0,
+        "BIASSEC": "[1:5,1:9]",
+        "TRIMSEC": "[6:9,1:9]",
+        "DSEC12": "[1:2,1:2]",
+    }
+    gone |= {
+        "BZERO": 32768,
+        "BSCALE": 1,
+        "NAXIS": 2,
+        "NAXIS1": 4096,
+        "CHECKSUM": "x",
+        "SATURATE": 60000,
+        "BITPIX": 16,
+    }
+    stay = {"OBJECT": "M 13", "EXPTIME": 60.0, "AIRMASS": 1.1, "FILTER": "sdss_r"}
+    header = fits.getheader(written(tmp_path / "a.fits", by=origin(header=gone | stay)))
+    assert {name: header[name] for name in stay} == stay
+    assert header["NAXIS1"] == SHAPE[1]
+    assert header["BITPIX"] == -32
+    assert not {
+        "GAIN",
+        "EGAIN",
+        "GTGAIN11",
+        "BIASSEC",
+        "TRIMSEC",
+        "DSEC12",
+        "BZERO",
+        "BSCALE",
+        "SATURATE",
+    } & set(header)
+
+
+def test_cards_of_the_job_that_made_an_input_are_replaced(tmp_path: Path) -> None:
+    before = read_product(written(tmp_path / "a.fits")).header
+    by = Origin("f" * 64, "stack", "2", INPUTS[:1], header=before)
+    header = fits.getheader(written(tmp_path / "b.fits", by=by))
+    assert (header["JOBKEY"], header["RECIPE"], header["NINPUTS"]) == ("f" * 64, "stack", 1)
+    assert "IR002" not in header
+
+
+def test_sloppy_headers_do_not_break_the_file(tmp_path: Path) -> None:
+    sloppy = {
+        "OBSERVER": "Jürgen Müller 星",
+        "TEMP": float("nan"),
+        "AIRMASS": float("inf"),
+        "lower": "x",
+        "A KEY WITH BLANKS AND LENGTH": "v" * 200,
+        "BAD=KEY": 1,
+        "KEY\n": "two\nlines",
+        "QUOTE": "O'Brien's " * 20,
+        "HIERARCH ESO DET": "it's " * 40,
+        "NOTHING": None,
+        "NUMPY": np.float32(1.5),
+        "BIG": 10**25,
+        "": "blank",
+        "Ä": 3,
+        "X" * 70: "far too long",
+    }
+    comments = {"OBSERVER": "who — observed " * 20, "NUMPY": "ö" * 90, "lower": "\t"}
+    path = written(tmp_path / "a.fits", by=origin(header=sloppy, comments=comments))
+    with fits.open(path, checksum=True) as hdus:
+        hdus.verify("exception")
+        header = hdus[0].header
+        assert header["OBSERVER"] == "Jurgen Muller ?"
+        assert header["LOWER"] == "x"
+        assert header["NUMPY"] == 1.5
+        assert header["QUOTE"] == ("O'Brien's " * 20).rstrip()
+        assert header["TEMP"] is None
+        assert header["A KEY WITH BLANKS AND LENGTH"].startswith("vvvvv")
+    assert CCDData.read(path).unit == u.electron
+
+
+def test_common_cards_are_those_that_agree() -> None:
+    headers = [
+        {"FILTER": "r", "EXPTIME": 60.0, "DATE-OBS": "1"},
+        {"FILTER": "r", "EXPTIME": 60.0, "DATE-OBS": "2"},
+    ]
+    assert common_cards(headers) == {"FILTER": "r", "EXPTIME": 60.0}
+    assert common_cards([]) == {}
+
+
+def test_product_is_read_back_strip_by_strip(tmp_path: Path) -> None:
+    by = origin(header={"EXPTIME": 90.0})
+    found = read_product(written(tmp_path / "a.fits", by=by))
+    assert found.image is not None
+    assert found.calibration_variance is not None
+    truth = image()
+    strip = found.image.rows(slice(4, 7))
+    assert (found.image.shape, found.image.unit, strip.shape) == (SHAPE, "electron", (3, 9))
+    np.testing.assert_array_equal(strip.data, truth.data[4:7])
+    np.testing.assert_array_equal(strip.variance, truth.variance[4:7])
+    np.testing.assert_array_equal(strip.dq, truth.dq[4:7])
+    assert (strip.data.dtype, strip.variance.dtype, strip.dq.dtype) == (np.float32, np.float32, np.uint16)
+    assert strip.data.dtype.isnative
+    np.testing.assert_array_equal(
+        found.calibration_variance.rows(slice(4, 7)).data, output().calibration_variance[4:7]
+    )
+    np.testing.assert_array_equal(read_image(found).data, truth.data)
+    assert (found.exptime, found.name, found.header["JOBKEY"]) == (90.0, "a.fits", by.key)
+
+
+def test_products_calibrated_alike_have_one_calibration_identity(tmp_path: Path) -> None:
+    other = Origin("e" * 64, "science", "1", (InputNote("main", "x", "d" * 64), INPUTS[2]))
+    without = Origin("e" * 64, "science", "1", INPUTS[:2])
+    found = [
+        read_product(written(tmp_path / f"{number}.fits", by=by)).calibration
+        for number, by in enumerate([origin(), other, without])
+    ]
+    assert found[0] == found[1] != ""
+    assert found[2] == ""
+
+
+def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
+    table = {
+        "amplifier": np.array(["11", "12"]),
+        "gain": np.array([1.25, 1.5]),
+        "count": np.array([3, 4], np.int32),
+        "ok": np.array([True, False]),
+    }
+    found = read_product(written(tmp_path / "a.fits", Output(None, table=table)))
+    assert found.image is None
+    assert found.table is not None
+    for name, values in table.items():
+        np.testing.assert_array_equal(found.table[name], values)
+        assert found.table[name].dtype.isnative
+    with pytest.raises(ValueError, match="holds a table, wanted an image"):
+        read_image(found)
+
+
+def test_product_without_inputs_can_be_written_and_read(tmp_path: Path) -> None:
+    found = read_product(written(tmp_path / "a.fits", by=Origin("a" * 64, "bias", "1")))
+    assert found.header["NINPUTS"] == 0
+
+
+def test_masters_of_other_programs_are_read(tmp_path: Path) -> None:
+    truth = image()
+    plain = CCDData(truth.data, unit="adu", mask=truth.dq == DQ.BAD_PIXEL)
+    plain.write(tmp_path / "a.fits")
+    found = read_image(read_product(tmp_path / "a.fits"))
+    assert (found.unit, found.variance.max(), found.dq[1, 2], found.dq[0, 0]) == ("adu", 0.0, DQ.BAD_PIXEL, 0)
+    deviation = fits.ImageHDU(np.full(SHAPE, 3, np.float32), name="UNCERT")
+    deviation.header["UTYPE"] = "StdDevUncertainty"
+    fits.HDUList([fits.PrimaryHDU(truth.data), deviation]).writeto(tmp_path / "b.fits")
+    assert read_image(read_product(tmp_path / "b.fits")).variance.max() == 9.0
+
+
+def test_files_that_are_no_products_are_named(tmp_path: Path) -> None:
+    (tmp_path / "text.fits").write_text("no FITS at all" * 500)
+    fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
+    fits.PrimaryHDU(np.zeros((2, 3, 4))).writeto(tmp_path / "cube.fits")
+    whole = written(tmp_path / "whole.fits").read_bytes()
+    (tmp_path / "cut.fits").write_bytes(whole[: len(whole) // 3])
+    for name in ("text", "empty", "cube", "cut", "absent"):
+        with warnings.catch_warnings(), pytest.raises(ProductFileError, match=f"{name}.fits"):
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            read_image(read_product(tmp_path / f"{name}.fits"))
