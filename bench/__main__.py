@@ -22,7 +22,7 @@ from bench.report import printed, write_report
 
 HERE = Path(__file__).parent
 NO_BENCHMARK = {"__init__", "__main__", "harness", "peers", "frames", "report"}
-FIRST = ("combine", "calibrate", "stack", "store", "ingest", "grouping", "planning", "calibrations")
+FIRST = ("combine", "calibrate", "stack", "store", "ingest", "grouping", "planning")
 REPEATS = 5
 
 

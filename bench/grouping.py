@@ -30,9 +30,12 @@ from sqlalchemy import text
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure
 from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.queries import find_streams
+from ccdflow.archive.registry.setcounts import count_sets
 from ccdflow.archive.registry.settling import Settling
-from ccdflow.cascade.sequences.exposures import Exposure, SequenceRules, exposures
-from ccdflow.cascade.sequences.statemachine import Stream, assemble, cut
+from ccdflow.archive.registry.transactions import exposures_in_stream
+from ccdflow.cascade.sequences.exposures import SequenceRules
+from ccdflow.cascade.sequences.statemachine import assemble, cut
 from ccdflow.tasks.grouping import SequenceTask, group_streams
 
 SIZES = (100_000, 300_000, 1_000_000)
@@ -110,14 +113,7 @@ def fill_postgresql(registry: Registry, number: int) -> None:
         connection.execute(text("VACUUM ANALYZE frame"))
 
 
-def reader(registry: Registry, stream: Stream, rules: SequenceRules, records: bool) -> Iterator[Exposure]:
-    """The frames of a stream, by the lean way or, with `records`, by way of records of all that is known."""
-    if not records:
-        return registry.exposures_in_stream(stream, rules, CLASSES)
-    return (one for _, one in exposures(registry.frames_in_stream(stream), rules, CLASSES))
-
-
-def measured(url: str, work: str, records: bool = False) -> dict[str, float]:
+def measured(url: str, work: str) -> dict[str, float]:
     """Frames, sets, seconds by the clock and of the processor, and peak memory of this process in MB."""
     if work == "write":
         return {"before": peak_memory()} | written(url)
@@ -125,8 +121,8 @@ def measured(url: str, work: str, records: bool = False) -> dict[str, float]:
     rules = SequenceRules()
     frames = sets = 0
     before, start, used = peak_memory(), time.perf_counter(), time.process_time()
-    for stream in registry.streams():
-        found = reader(registry, stream, rules, records)
+    for stream in registry.read(find_streams):
+        found = exposures_in_stream(registry, stream, rules, CLASSES)
         if work == "read":
             frames += sum(1 for _ in found)
             continue
@@ -151,7 +147,7 @@ def written(url: str) -> dict[str, float]:
         seconds, processor = time.perf_counter() - start, time.process_time() - used
         with registry.database.read() as connection:
             frames = connection.execute(text("SELECT count(*) FROM set_member")).scalar_one()
-        sets = sum(registry.count_sets("stack").values())
+        sets = sum(registry.read(count_sets, "stack").values())
     return {"frames": frames, "sets": sets, "seconds": seconds, "processor": processor, "peak": peak_memory()}
 
 
@@ -204,7 +200,7 @@ def add(registry: Registry, row: Sequence[Any]) -> None:
         connection.exec_driver_sql(statement, tuple(row))
 
 
-def in_a_process(url: str, work: str, records: bool = False) -> dict[str, float]:
+def in_a_process(url: str, work: str) -> dict[str, float]:
     """Measured in a process of its own, so that the peak is that of the work alone."""
     command = [
         sys.executable,
@@ -213,7 +209,6 @@ def in_a_process(url: str, work: str, records: bool = False) -> dict[str, float]
         "--measure",
         url,
         work,
-        *(["--records"] if records else []),
     ]
     here = Path(__file__).parent.parent
     ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=here)
@@ -221,9 +216,9 @@ def in_a_process(url: str, work: str, records: bool = False) -> dict[str, float]
     return found
 
 
-def show(url: str, work: str, records: bool) -> None:
+def show(url: str, work: str) -> None:
     """Measure and print a line."""
-    found = in_a_process(url, work, records)
+    found = in_a_process(url, work)
     rates = [found["frames"] / found[name] for name in ("seconds", "processor")]
     note = "below the target" if work == "group" and rates[1] < TARGET else ""
     print(
@@ -285,14 +280,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("sizes", nargs="*", type=int, default=SIZES, help="numbers of frames")
     parser.add_argument("--keywords", action="store_true", help="with two keywords for each frame")
-    parser.add_argument(
-        "--records", action="store_true", help="read records of all that is known of each frame"
-    )
     parser.add_argument("--measure", nargs=2, metavar=("URL", "WORK"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
         url, work = given.measure
-        print(json.dumps(measured(url, work, given.records)))
+        print(json.dumps(measured(url, work)))
         return
     print("   frames   work     sets       s  frames/s  per CPU s   peak MB  growth")
     for size in given.sizes:
@@ -300,13 +292,12 @@ def main() -> None:
             url = f"sqlite:///{Path(folder) / 'registry.sqlite'}"
             fill(url, size, given.keywords)
             for work in ("read", "group"):
-                show(url, work, given.records)
-            if not given.records:
-                show(url, "write", records=False)
-                ends = [median(single(url, end).processor) for end in (True, False)]
-                print(
-                    f"{size:9.0f}    one new frame: {ends[0]:.2f} ms at the end, {ends[1]:.2f} ms in the middle"
-                )
+                show(url, work)
+            show(url, "write")
+            ends = [median(single(url, end).processor) for end in (True, False)]
+            print(
+                f"{size:9.0f}    one new frame: {ends[0]:.2f} ms at the end, {ends[1]:.2f} ms in the middle"
+            )
 
 
 if __name__ == "__main__":

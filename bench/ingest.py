@@ -22,6 +22,7 @@ from ccdflow.archive.fits.cards import forget_cards
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames import NewFrame
+from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.project import init_project
@@ -150,7 +151,7 @@ def catalogued(opened: Registry, number: int) -> tuple[float, float]:
         for one in range(number)
     ]  # fmt: skip
     start, used = time.perf_counter(), time.process_time()
-    if opened.add_catalogue(rows) != number:
+    if add_catalogue(opened, rows) != number:
         raise RuntimeError("rows of the catalogue were passed over")
     return number / (time.perf_counter() - start), number / (time.process_time() - used)
 

@@ -20,8 +20,10 @@ from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure
 from bench.observatory import PATIENCE, Observatory, Telescope, ccdflow, insert, observatory, stretch
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.jobs import JobFilter
-from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.events import find_events
+from ccdflow.archive.registry.jobs import JobFilter, find_jobs
+from ccdflow.archive.registry.leases import live_drains
+from ccdflow.archive.registry.queries import FrameFilter, find_frames
 from ccdflow.config.project import init_project
 
 SHAPE = (1024, 1024)
@@ -47,8 +49,11 @@ class Night:
 
 def finished(known: Registry) -> dict[str, float]:
     """When the calibrated frame of each raw file was committed."""
-    done, times = known.jobs(JobFilter(step="science", states=("done",))), {}
-    paths = {one.id: one.path or "" for one in known.frames(FrameFilter(classes=("science",), keywords=()))}
+    done, times = known.read(find_jobs, JobFilter(step="science", states=("done",))), {}
+    paths = {
+        one.id: one.path or ""
+        for one in known.read(find_frames, FrameFilter(classes=("science",), keywords=()))
+    }
     for job in done:
         moment = datetime.fromisoformat(job.finished_at).replace(tzinfo=UTC).timestamp()
         times[paths[next(one.frame for one in job.inputs if one.role == "main" and one.frame)]] = moment
@@ -67,7 +72,7 @@ def wait_for(known: Registry, paths: Sequence[Path]) -> None:
 def wait_for_the_end(known: Registry) -> None:
     """Wait until no drain is at work."""
     end = time.monotonic() + PATIENCE
-    while known.drains(60.0):
+    while known.read(live_drains, 60.0):
         if time.monotonic() > end:
             raise TimeoutError(f"a drain went on for {PATIENCE:.0f} s")
         time.sleep(0.2)
@@ -115,7 +120,7 @@ def observe(known: Registry, telescope: Telescope, pace: int, seconds: float) ->
 
 def cold_starts(known: Registry, telescope: Telescope, repeats: int) -> Iterator[float]:
     """Seconds for a frame that comes when no drain is at work."""
-    while known.events(undelivered=True, limit=1):  # the bridge is not there yet
+    while known.read(find_events, undelivered=True, limit=1):  # the bridge is not there yet
         time.sleep(0.2)
     for (_, exposure), _number in zip(stretch(60.0), range(repeats), strict=False):
         wait_for_the_end(known)
@@ -131,7 +136,7 @@ def warm_up(known: Registry, telescope: Telescope, observed: Observatory) -> Non
     wait_for_the_end(known)
     observed.drain(LINGER)
     end = time.monotonic() + PATIENCE
-    while not known.drains(60.0):
+    while not known.read(live_drains, 60.0):
         if time.monotonic() > end:
             raise TimeoutError(f"no drain began in {PATIENCE:.0f} s")
         time.sleep(0.2)

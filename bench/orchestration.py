@@ -25,7 +25,9 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 
 from bench.harness import Figure, scratch
-from ccdflow.archive.registry.jobs import JobFilter
+from ccdflow.archive.registry.jobs import JobFilter, find_jobs
+from ccdflow.archive.registry.leases import claim
+from ccdflow.archive.registry.products import finish_job
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.config.project import init_project
 from ccdflow.flows.embedded import embedded_server
@@ -176,7 +178,7 @@ def bare_prefect(folder: Path, number: int) -> Clock:
 def work_alone(folder: Path, space: Workspace) -> Clock:
     """The work of all jobs one after the other: read, recipe, write; no registry in between, no Prefect."""
     make_plan(str(space.project.directory), REQUEST)
-    todo = {job.key: job for job in space.registry.jobs(JobFilter(states=("planned",)))}
+    todo = {job.key: job for job in space.registry.read(find_jobs, JobFilter(states=("planned",)))}
     with clocked(folder) as clock:
         for stage in ("bias", "flat", "science"):
             for job in [one for one in todo.values() if one.step == stage]:
@@ -186,8 +188,8 @@ def work_alone(folder: Path, space: Workspace) -> Clock:
                 result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
                 made = store_result(space, job, inputs, result)
                 if stage != "science":
-                    space.registry.claim(job.key, "bench", 3600)
-                    space.registry.finish(job.key, "bench", made)
+                    space.registry.write(claim, job.key, "bench", 3600)
+                    space.registry.write(finish_job, job.key, "bench", made)
     return clock
 
 

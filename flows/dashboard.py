@@ -11,7 +11,7 @@ from time import monotonic
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from ccdflow.archive.registry.products import ProductFilter
+from ccdflow.archive.registry.products import ProductFilter, find_products
 from ccdflow.flows.server import is_embedded
 from ccdflow.tasks.nightlog import cameras_of, night_page, observing_log, stack_page, unreadable
 from ccdflow.tasks.workspace import open_workspace
@@ -47,7 +47,7 @@ def publish_nights(project: str, nights: Collection[str]) -> None:
 def publish_stacks(project: str, keys: Collection[str]) -> None:
     """Write a page with picture and numbers for each stack that these jobs made."""
     space = open_workspace(project)
-    for one in space.registry.products(ProductFilter(job_keys=keys)):
+    for one in space.registry.read(find_products, ProductFilter(job_keys=keys)):
         if one.category == "stack":
             words = one.telescope, one.camera, one.object, one.filter
             told = " ".join(word for word in words if word)

@@ -2,6 +2,7 @@
 
 from prefect import flow, get_run_logger
 
+from ccdflow.archive.registry.holds import hold_in_words, put_hold, release_hold
 from ccdflow.flows.forms import form
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.workspace import open_workspace
@@ -20,9 +21,9 @@ def pause(project: str, reason: str = "") -> str:
         Why, for those who wonder.
     """
     registry = open_workspace(project).registry
-    registry.hold(reason)
-    get_run_logger().info(registry.held())
-    return registry.held()
+    registry.write(put_hold, reason)
+    get_run_logger().info(registry.read(hold_in_words))
+    return registry.read(hold_in_words)
 
 
 @flow(name="resume", flow_run_name=run_name("resume"))
@@ -35,4 +36,4 @@ def resume(project: str) -> bool:
     project : str
         Directory of the project.
     """
-    return open_workspace(project).registry.release_hold()
+    return open_workspace(project).registry.write(release_hold)

@@ -3,6 +3,7 @@
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from ccdflow.archive.registry.products import find_products
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
@@ -33,7 +34,7 @@ def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: f
     space = open_workspace(project)
     with without_heartbeat():
         recover(project)
-        found = [one for one in space.store.verify(space.registry.products()) if one.state != "ok"]
+        found = [one for one in space.store.verify(space.registry.read(find_products)) if one.state != "ok"]
         for one in found:
             get_run_logger().error(f"{one.path}: {one.reason}")
         freed = 0

@@ -2,9 +2,16 @@
 
 from collections.abc import Sequence
 
-from ccdflow.archive.registry.jobs import JobFilter
-from ccdflow.archive.registry.products import ProductFilter
-from ccdflow.archive.registry.sets import SetFilter
+from ccdflow.archive.registry.jobs import (
+    JobFilter,
+    find_jobs,
+    keys_like,
+    keys_of_frames,
+    lineage,
+    reopen_failed,
+)
+from ccdflow.archive.registry.products import ProductFilter, find_product, find_products, lose_products
+from ccdflow.archive.registry.sets import SetFilter, find_sets
 from ccdflow.tasks.workspace import Workspace
 
 
@@ -38,18 +45,18 @@ def make_again(
         raise ValueError("nothing was chosen to be made again; wanted names, a night, a camera or a task")
     named = {key for name in names for key in keys_of(space, name)}
     chosen = JobFilter(night=night, camera=camera, step=step, keys=named if names else None)
-    wanted = {job.key for job in space.registry.jobs(chosen)}
+    wanted = {job.key for job in space.registry.read(find_jobs, chosen)}
     if below or any(name[:1] == "f" and name[1:].isdigit() for name in names):
-        wanted |= {job.key for job in space.registry.lineage_down(wanted)}
-    found = space.registry.products(ProductFilter(job_keys=wanted))
-    space.registry.lose_products([one.id for one in found], "asked to be made again")
+        wanted |= {job.key for job in space.registry.read(lineage, wanted, up=False)}
+    found = space.registry.read(find_products, ProductFilter(job_keys=wanted))
+    space.registry.write(lose_products, [one.id for one in found], "asked to be made again")
     return sorted({one.job_key for one in found})
 
 
 def try_again(space: Workspace, *, night: str | None = None, camera: str | None = None) -> list[str]:
     """Let jobs that have failed be tried again, however often that was; gives their keys."""
-    failed = space.registry.jobs(JobFilter(states=("failed",), night=night, camera=camera))
-    return space.registry.try_again([job.key for job in failed])
+    failed = space.registry.read(find_jobs, JobFilter(states=("failed",), night=night, camera=camera))
+    return space.registry.write(reopen_failed, [job.key for job in failed])
 
 
 def keys_of(space: Workspace, name: str) -> set[str]:
@@ -65,13 +72,17 @@ def keys_of(space: Workspace, name: str) -> set[str]:
         return {_key(space, name)}
     identity = int(number)
     if letter == "f":
-        found = space.registry.keys_of_frames([identity])
+        found = space.registry.read(keys_of_frames, [identity])
     elif letter == "p":
-        product = space.registry.product(identity)
+        product = space.registry.read(find_product, identity)
         found = {product.job_key} if product is not None else set()
     else:
-        products = [one.product_id for one in space.registry.sets(SetFilter(ids=[identity], status=None))]
-        made = space.registry.products(ProductFilter(ids=[one for one in products if one is not None]))
+        products = [
+            one.product_id for one in space.registry.read(find_sets, SetFilter(ids=[identity], status=None))
+        ]
+        made = space.registry.read(
+            find_products, ProductFilter(ids=[one for one in products if one is not None])
+        )
         found = {one.job_key for one in made}
     if not found:
         raise ValueError(f"nothing was made of {name!r}; wanted f12, s3, p7 or a job's key")
@@ -79,7 +90,7 @@ def keys_of(space: Workspace, name: str) -> set[str]:
 
 
 def _key(space: Workspace, beginning: str) -> str:
-    found = space.registry.keys_like(beginning)
+    found = space.registry.read(keys_like, beginning)
     if len(found) != 1:
         told = "no job" if not found else f"{len(found)} jobs"
         raise ValueError(f"{told} of the key {beginning!r}; wanted f12, s3, p7 or a job's key")

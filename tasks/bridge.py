@@ -14,7 +14,10 @@ from prefect.client.orchestration import get_client
 from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow.archive.registry.database import sentence
-from ccdflow.archive.registry.outbox import EventRecord
+from ccdflow.archive.registry.events import EventRecord, deliver_events, find_events
+from ccdflow.archive.registry.frames import registered_files
+from ccdflow.archive.registry.holds import hold_in_words
+from ccdflow.archive.registry.leases import live_drains
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_file
 from ccdflow.tasks.workspace import Workspace
 
@@ -79,9 +82,9 @@ class Bridge:
         count = 0
         try:
             self._look_into_folders()
-            while found := self.space.registry.events(undelivered=True, limit=BATCH):
+            while found := self.space.registry.read(find_events, undelivered=True, limit=BATCH):
                 self._send(found)
-                self.space.registry.deliver([one.id for one in found])
+                self.space.registry.write(deliver_events, [one.id for one in found])
                 count += len(found)
             self._send(())
             self._tell("")
@@ -137,7 +140,7 @@ class Bridge:
         news = [one for one in found if one.kind.startswith("frame.")]
         if not news and self._came is None and now - self._called >= AGAIN:
             return False
-        drained = stream_name(None) in self.space.registry.drains(self.space.project.keep_alive)
+        drained = stream_name(None) in self.space.registry.read(live_drains, self.space.project.keep_alive)
         if drained:
             self._called = -AGAIN  # the last call was heard
             news = [one for one in news if one.kind == "frame.registered"]  # it changes frames itself
@@ -146,7 +149,7 @@ class Bridge:
         if drained and self._came is not None and now - self._came[0] >= AGAIN:
             self._came = None
         idle = not drained and now - self._called >= AGAIN
-        return idle and self._came is not None and not self.space.registry.held()
+        return idle and self._came is not None and not self.space.registry.read(hold_in_words)
 
     def _call(self, number: int) -> dict[str, Any]:
         """The event that asks for a drain; calls of two bridges for the same frames are the same one."""
@@ -162,7 +165,7 @@ class Bridge:
         """Register files that are complete: no larger and no newer than at the last look, and whole."""
         if not self.watch:
             return
-        known = {name for name, _, _ in self.space.registry.files()}
+        known = {name for name, _, _ in self.space.registry.read(registered_files)}
         report = IngestReport()
         for path in find_files(self.watch, report):
             if str(path.absolute()) in known:

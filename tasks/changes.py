@@ -3,8 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ccdflow.archive.registry.jobs import InputRecord, JobFilter, JobRecord
-from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.jobs import (
+    InputRecord,
+    JobFilter,
+    JobRecord,
+    find_job,
+    find_jobs,
+    main_descendants,
+    main_frames,
+)
+from ccdflow.archive.registry.leases import find_whereabouts
+from ccdflow.archive.registry.products import supersede_products
+from ccdflow.archive.registry.queries import FrameFilter, find_frames
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.tasks.workspace import Workspace
 
@@ -18,21 +28,21 @@ def mark_superseded(space: Workspace, made: Sequence[Job]) -> int:
     They stay. What was made last is marked no longer, if it ever was. Jobs of `made` that were not done after all,
     as where what they take failed, make nothing give way. Gives how many were marked.
     """
-    states = space.registry.whereabouts([job.key for job in made], space.project.keep_alive)
+    states = space.registry.read(find_whereabouts, [job.key for job in made], space.project.keep_alive)
     made = [job for job in made if states.get(job.key) == "done"]
     if not made:
         return 0
     frames = {frame.id for job in made for frame in job.group.frames}
-    behind = space.registry.main_descendants(frames)
+    behind = space.registry.read(main_descendants, frames)
     newer = {one.key: one for one in made}
-    done = space.registry.jobs(JobFilter(keys=behind.keys() - newer.keys(), states=("done",)))
+    done = space.registry.read(find_jobs, JobFilter(keys=behind.keys() - newer.keys(), states=("done",)))
     by_frame = {(job.step, frame.id): job for job in made for frame in job.group.frames}
     successors = {}
     for old in done:
         new = next((by_frame[old.step, one] for one in behind[old.key] if (old.step, one) in by_frame), None)
         if new is not None and _values(old.parameters) == _resolved(new):
             successors[old.key] = new.key
-    return space.registry.supersede(successors) if successors else 0
+    return space.registry.write(supersede_products, successors) if successors else 0
 
 
 def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,11 +120,11 @@ def _exchanged(
     space: Workspace, role: str, old: InputRecord, new: JobInput, jobs: Mapping[str, Job], depth: int
 ) -> Iterator[str]:
     """An input that has taken the place of another; of the same frames, what has changed in how it is made."""
-    record = space.registry.job(old.job) if old.job else None
+    record = space.registry.read(find_job, old.job) if old.job else None
     planned = jobs.get(new.job) if new.job else None
     if record is not None and planned is not None and depth < DEPTH and record.step == planned.step:
         frames = {one.id for one in planned.group.frames}
-        if frames & set(space.registry.frames_of_job(record.key)):
+        if frames & set(space.registry.read(main_frames, record.key)):
             for sentence in differences(space, record, planned, jobs, depth + 1):
                 yield f"{role}: {sentence}"
             return
@@ -132,8 +142,8 @@ def _new_name(one: JobInput, jobs: Mapping[str, Job]) -> str:
 def _old_name(space: Workspace, one: InputRecord) -> str:
     level = f", level {one.level}" if one.level is not None else ""
     if one.job is None:
-        (frame,) = space.registry.frames(FrameFilter(status=None, ids=[one.frame or 0])) or (None,)
+        (frame,) = space.registry.read(find_frames, FrameFilter(status=None, ids=[one.frame or 0])) or (None,)
         reason = f" ({frame.refused})" if frame is not None and frame.refused else ""
         return f"f{one.frame}{level}{reason}"
-    job = space.registry.job(one.job)
+    job = space.registry.read(find_job, one.job)
     return f"{job.step} of {job.night} ({job.key[:12]}{level})" if job else f"{one.job[:12]}{level}"

@@ -8,8 +8,9 @@ from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ccdflow.archive.registry.jobs import JobFilter
-from ccdflow.archive.registry.owners import this_owner
+from ccdflow.archive.registry.jobs import JobFilter, find_jobs
+from ccdflow.archive.registry.leases import leave_drain, live_drains, stay_drain, take_drain, this_owner
+from ccdflow.archive.registry.stages import unsettled_since
 from ccdflow.cascade.planning.jobqueue import first_jobs, urgent_jobs
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.planner import Plan, Request
@@ -57,8 +58,10 @@ class DrainLease:
 
     def is_held(self) -> bool:
         """Give a sign of life; false once another has had the stream, even if that has left it since."""
-        if not self.lost and not self.space.registry.stay_drain(self.name, self.owner):
-            now = self.space.registry.drains(self.space.project.keep_alive).get(self.name, "nobody")
+        if not self.lost and not self.space.registry.write(stay_drain, self.name, self.owner):
+            now = self.space.registry.read(live_drains, self.space.project.keep_alive).get(
+                self.name, "nobody"
+            )
             silent = f"after more than {self.space.project.keep_alive:g} s without a sign of life"
             self.lost = f"lost the drain {self.name!r} {silent}: {now} has it; this one ends"
         return not self.lost
@@ -68,7 +71,7 @@ class DrainLease:
 def only_drain(space: Workspace, camera: str | None) -> Iterator[DrainLease | None]:
     """Be the only one who drains a stream; None where another does."""
     name, owner, lease = stream_name(camera), this_owner(), space.project.keep_alive
-    if not space.registry.drain(name, owner, lease):
+    if not space.registry.write(take_drain, name, owner, lease):
         yield None
         return
     stop, mine = Event(), DrainLease(space, name, owner)
@@ -85,7 +88,7 @@ def only_drain(space: Workspace, camera: str | None) -> Iterator[DrainLease | No
     finally:
         stop.set()
         thread.join()
-        space.registry.leave_drain(name, owner)
+        space.registry.write(leave_drain, name, owner)
 
 
 class Drain:
@@ -115,7 +118,7 @@ class Drain:
     ) -> None:
         self.may_go_on = may_go_on
         self.space, self.do, self.camera, self.max_age_days = space, do, camera, max_age_days
-        tried = space.registry.jobs(JobFilter(states=("failed",)))
+        tried = space.registry.read(find_jobs, JobFilter(states=("failed",)))
         self.given_up = {job.key for job in tried if job.attempts >= MOST_ATTEMPTS}
         self.failed: dict[str, str] = {}
         self.held: dict[str, tuple[float, str]] = {}
@@ -201,7 +204,7 @@ class Drain:
         ends = {
             cascade.sources[cascade.main_source(one)].frame_class: cascade.tasks[one].stage for one in targets
         }
-        since = self.space.registry.unsettled_since(ends, request.since or "")
+        since = self.space.registry.read(unsettled_since, ends, request.since or "")
         return None if since is None else request.model_copy(update={"since": since})
 
     def _planned(self, request: Request) -> Plan:

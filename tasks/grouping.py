@@ -1,28 +1,32 @@
 """Sets kept in the registry: new frames are grouped, late ones regroup what they touch, all else keeps its id."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TypeVar
 
 from ccdflow.archive.registry.database import again
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.news import News
-from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.news import News, read_news
+from ccdflow.archive.registry.queries import FrameFilter, find_frames, find_streams
+from ccdflow.archive.registry.setcounts import count_sets
 from ccdflow.archive.registry.sets import (
-    Also,
     Change,
+    GroupingState,
     NewSet,
     Replace,
     SetChange,
     SetConflictError,
     SetFilter,
     SetRecord,
-    State,
     Supersede,
+    apply_set_changes,
+    find_sets,
+    last_boundary,
 )
 from ccdflow.archive.registry.settling import Settling
+from ccdflow.archive.registry.transactions import exposures_in_stream, settle_sets
 from ccdflow.cascade.planning.jobs import digest
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.cascade.records import Status
@@ -56,13 +60,13 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     if by_rules:
         group_streams(space.registry, by_rules, others)
     else:
-        space.registry.settle(others)
+        settle_sets(space.registry, others)
     for task in at_once:
         name = digest(rules[task].model_dump(mode="json"))
         _until_sure(partial(_keep_planned, space, task, request, name))
     counts: Counter[str] = Counter({"stack": 0, "pass": 0, "open": 0})
     for task in rules:
-        counts.update(space.registry.count_sets(task))
+        counts.update(space.registry.read(count_sets, task))
     return dict(counts)
 
 
@@ -123,12 +127,12 @@ class _Known:
         return self._last_boundary(key) == key
 
     def _last_boundary(self, key: OrderKey) -> OrderKey | None:
-        return None if self.anew else self.registry.last_boundary(self.stream, self.by.task, key)
+        return None if self.anew else self.registry.read(last_boundary, self.stream, self.by.task, key)
 
     def frames_from(self, key: OrderKey | None) -> Iterator[Exposure]:
         just_before = None if key is None else (*key[:3], key[3] - 1)
         classes = (self.by.frame_class,)
-        return self.registry.exposures_in_stream(self.stream, self.by.rules, classes, just_before)
+        return exposures_in_stream(self.registry, self.stream, self.by.rules, classes, just_before)
 
 
 T = TypeVar("T")
@@ -154,6 +158,16 @@ def _until_sure(work: Callable[[], T]) -> T:
 
 
 @dataclass(frozen=True)
+class Also:
+    """What is written together with changes to sets, as `apply_set_changes` describes it."""
+
+    grouped: Collection[int] = ()
+    settling: Sequence[Settling] = ()
+    settled: Collection[int] = ()
+    looked_at: Collection[int] = ()
+
+
+@dataclass(frozen=True)
 class _News:
     """What was found, and those of whose sets some may have become ready, since a frame has changed its state."""
 
@@ -163,7 +177,7 @@ class _News:
     @classmethod
     def of(cls, registry: Registry, settling: Sequence[Settling]) -> "_News":
         """What the registry has."""
-        found = registry.news([one.upstream for one in settling])
+        found = registry.read(read_news, [one.upstream for one in settling])
         return cls(found, [one for one in settling if one.upstream in found.unsettled])
 
     def is_anew(self, stream: Stream, by: SequenceTask) -> bool:
@@ -211,11 +225,11 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask], others: Seq
     if work and not (first and _applied(registry, *work[0], first, ending)):
         _until_sure(partial(_group_stream, registry, *work[-1], new, ending))
     elif ending.grouped and not work:
-        registry.apply_set_changes((), grouped=ending.grouped)
+        registry.write(apply_set_changes, (), grouped=ending.grouped)
     if len(ending.grouped) >= MANY:
         registry.tidy_sets()
     if new.unsettled:
-        registry.settle(new.unsettled)
+        settle_sets(registry, new.unsettled)
 
 
 Changes = tuple[list[SetChange], bool]
@@ -233,8 +247,9 @@ def _group_stream(
 def _apply(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, also: Also) -> None:
     changes, anew = found
     if changes or anew or also.grouped:
-        states = [State(stream, by.task, by.name, {})] if anew else []
-        registry.apply_set_changes(
+        states = [GroupingState(stream, by.task, by.name, {})] if anew else []
+        registry.write(
+            apply_set_changes,
             changes,
             states=states,
             grouped=also.grouped,
@@ -262,7 +277,7 @@ def _stream_changes(registry: Registry, stream: Stream, by: SequenceTask, new: _
         touched = [BEGINNING] if anew else new.touched(stream, by)
         for region in regroup(stream, known, touched, by.rules, by.clock):
             part = SetFilter(by.task, stream=stream, since_sequence=region.start, until_sequence=region.until)
-            before = registry.sets(part)
+            before = registry.read(find_sets, part)
             held = [one for one in before if anew or region.holds(one.sequence_start or BEGINNING)]
             changes += _changes(by.task, held, region.sets)
     return changes, anew
@@ -325,7 +340,7 @@ def _status(found: FrameSet) -> Status:
 
 def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> None:
     """Sets of a grouping that looks at all frames at once: as the plan has them."""
-    frames = {one.id: one for one in space.registry.frames(FrameFilter(keywords=()))}
+    frames = {one.id: one for one in space.registry.read(find_frames, FrameFilter(keywords=()))}
     everything = {"targets": (task,), "night": None, "camera": None, "since": None, "until": None}
     sets = []
     for one in planned(space, request.model_copy(update=everything)).sets:
@@ -333,7 +348,7 @@ def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> N
         key = (members[0].obsdate, members[0].iobs or 0, members[0].sha256 or "", members[0].id)
         span = members[0].obsdate, members[-1].obsdate
         sets.append(FrameSet(members[0].stream, one.frames, one.action, one.closed, one.reason, key, *span))
-    states = [State(stream, task, name, {}) for stream in space.registry.streams()]
-    changes = list(_changes(task, space.registry.sets(SetFilter(step=task)), sets))
+    states = [GroupingState(stream, task, name, {}) for stream in space.registry.read(find_streams)]
+    changes = list(_changes(task, space.registry.read(find_sets, SetFilter(step=task)), sets))
     settling = [_settling(space.cascade, task)]
-    space.registry.apply_set_changes(changes, states=states, settling=settling)
+    space.registry.write(apply_set_changes, changes, states=states, settling=settling)

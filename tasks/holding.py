@@ -2,6 +2,7 @@
 
 import time
 
+from ccdflow.archive.registry.holds import hold_in_words
 from ccdflow.tasks.workspace import open_workspace
 
 LOOK = 1.0
@@ -19,7 +20,7 @@ class Holding:
     def __call__(self) -> str:
         """Since when and why, in words; empty where jobs may be begun."""
         if time.monotonic() - self._looked >= LOOK:
-            self._held = open_workspace(self.project).registry.held()
+            self._held = open_workspace(self.project).registry.read(hold_in_words)
             self._looked = time.monotonic()
         return self._held
 

@@ -10,7 +10,9 @@ from string import Formatter
 from typing import Literal
 
 from ccdflow.archive.fits.productfile import read_product
-from ccdflow.archive.registry.products import ProductRecord
+from ccdflow.archive.registry.choices import find_choices
+from ccdflow.archive.registry.jobs import lineage
+from ccdflow.archive.registry.products import ProductRecord, find_products, lose_products
 from ccdflow.tasks.workspace import Workspace
 
 Mode = Literal["copy", "link", "symlink"]
@@ -52,11 +54,11 @@ def waste(space: Workspace, *, days: float = 0.0, most_bytes: int | None = None)
     most_bytes : int, optional
         Only as many, the oldest first, as must go until no more bytes of such products are left.
     """
-    made = space.registry.products()
+    made = space.registry.read(find_products)
     by_key = {one.job_key: one for one in made}
     current = [one.job_key for one in made if one.superseded_by is None]
-    pinned = {one.subject for one in space.registry.choices() if one.verdict == "pinned"}
-    needed = {job.key for job in space.registry.lineage_up(current)} | pinned
+    pinned = {one.subject for one in space.registry.read(find_choices) if one.verdict == "pinned"}
+    needed = {job.key for job in space.registry.read(lineage, current, up=True)} | pinned
     left = [one for one in made if one.superseded_by is not None and one.job_key not in needed]
     left = [one for one in left if by_key[one.job_key].state == "done" and _age(space, one) >= days * DAY]
     left.sort(key=lambda one: (-_age(space, one), one.id))
@@ -80,7 +82,7 @@ def _age(space: Workspace, one: ProductRecord) -> float:
 
 def throw_away(space: Workspace, some: Sequence[Waste]) -> int:
     """Delete the files of products; the registry keeps what they were. Gives how many bytes that freed."""
-    space.registry.lose_products([one.product.id for one in some], "thrown away, since superseded")
+    space.registry.write(lose_products, [one.product.id for one in some], "thrown away, since superseded")
     for one in some:
         space.store.absolute(one.product.path).unlink(missing_ok=True)
     return sum(one.product.size or 0 for one in some)

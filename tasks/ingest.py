@@ -18,7 +18,14 @@ from ccdflow.archive.fits.rawfile import (
     looks_like_fits,
     open_raw,
 )
-from ccdflow.archive.registry.frames import NewFrame
+from ccdflow.archive.registry.frames import (
+    NewFrame,
+    add_frame,
+    pending_frames,
+    refuse_frame,
+    registered_files,
+)
+from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.headers.classify import Description, FileFacts, describe
 from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
@@ -124,7 +131,7 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
     new = _new_frame(
         described, path=str(path), sha256=sha256, size=before.st_size, changed_ns=before.st_ctime_ns
     )
-    outcome = space.registry.add_frame(new).outcome
+    outcome = space.registry.write(add_frame, new).outcome
     refused = described.refused and outcome != "duplicate"
     report.counts["refused" if refused else outcome] += 1
     if refused:
@@ -149,7 +156,9 @@ def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestRe
         try:
             facts = path.stat()
             known = {"sha256": file_digest(path), "size": facts.st_size, "changed_ns": facts.st_ctime_ns}
-            space.registry.add_frame(_refused_frame(space, error, path=str(path), refused=reason, **known))
+            space.registry.write(
+                add_frame, _refused_frame(space, error, path=str(path), refused=reason, **known)
+            )
         except UnreadableFrameError:
             pass  # its bytes can't be had at all; the report names it
     report.counts["unreadable"] += 1
@@ -175,7 +184,7 @@ def read_pending(space: Workspace, report: IngestReport, patience: float = 0.0) 
     A file that is not there, or not whole, is waited for until its row is `patience` seconds old.
     """
     count = last = 0
-    while found := space.registry.pending_frames(after=last):
+    while found := space.registry.read(pending_frames, after=last):
         for frame, name, registered in found:
             if _age(registered) >= patience or _is_whole(Path(name)):
                 _read_row(space, frame, Path(name), report)
@@ -188,10 +197,10 @@ def _read_row(space: Workspace, frame: int, path: Path, report: IngestReport) ->
     """Read the file of a row; where nothing comes of it, the row says why."""
     if isfile(path):
         ingest_file(space, path, report)
-    first = space.registry.pending_frames(1, after=frame - 1)
+    first = space.registry.read(pending_frames, 1, after=frame - 1)
     if not isfile(path) or any(one == frame for one, *_ in first):
         reason = _why_unread(path)
-        space.registry.refuse_frame(frame, reason)
+        space.registry.write(refuse_frame, frame, reason)
         report.counts["unreadable"] += 1
         report.problems.append(f"{path}: {reason}")
 
@@ -251,7 +260,7 @@ def recheck_files(space: Workspace) -> IngestReport:
     report = IngestReport()
     read_pending(space, report)
     gone: dict[Path, list[str]] = {}
-    for name, size, changed_ns in space.registry.files():
+    for name, size, changed_ns in space.registry.read(registered_files):
         path = Path(name)
         try:
             found = path.stat()
@@ -260,7 +269,11 @@ def recheck_files(space: Workspace) -> IngestReport:
             continue
         if (found.st_size, found.st_ctime_ns) != (size, changed_ns):
             ingest_file(space, path, report)
-    known = {name for name, _, _ in space.registry.files()} if (static := static_files(space)) else set()
+    known = (
+        {name for name, _, _ in space.registry.read(registered_files)}
+        if (static := static_files(space))
+        else set()
+    )
     for path in static:
         if str(path.absolute()) not in known:
             ingest_file(space, path, report)
@@ -285,7 +298,7 @@ def ingest_catalog(space: Workspace, path: Path) -> IngestReport:
         if missing:
             raise ValueError(f"{path} is no catalogue: it lacks the columns {', '.join(missing)}")
         good = list(_good_rows(space, path, rows, report))
-    new = space.registry.add_catalogue(good)
+    new = add_catalogue(space.registry, good)
     report.counts.update({"new": new, "known": len(good) - new})
     return report
 

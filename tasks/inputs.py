@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fits.productfile import InputNote, Origin, common_cards, read_product
 from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.registry.sources import find_sources
 from ccdflow.cascade.headers.amplifiers import detector
 from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
@@ -127,7 +128,7 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
     ValueError
         If a raw file's content is no longer what was registered, or a product is not there.
     """
-    sources, inputs = space.registry.sources(job), JobInputs()
+    sources, inputs = space.registry.read(find_sources, job), JobInputs()
     for one in job.inputs:
         if one.job is not None:
             if one.identity not in sources.products:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.leases import beat_jobs
 
 BEATS = 4
 """Signs of life within the length of a lease: some may be late, or fail."""
@@ -63,7 +64,7 @@ def _renew(held: Collection[_Lease]) -> None:
     for registry in {one.registry for one in held}:
         mine = [(one.key, one.owner) for one in held if one.registry is registry]
         try:
-            registry.heartbeats(mine)
+            registry.write(beat_jobs, mine)
         except SQLAlchemyError:
             continue  # the next beat comes before the lease ends; a lease that has ended is noticed at the end
 

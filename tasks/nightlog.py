@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from ccdflow.archive.registry.jobs import JobFilter, JobRecord
-from ccdflow.archive.registry.products import ProductFilter, ProductRecord
-from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_jobs, main_frames
+from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
+from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
 from ccdflow.tasks.markdown import table
 from ccdflow.tasks.pictures import picture_of
 from ccdflow.tasks.workspace import Workspace, open_workspace
@@ -24,13 +24,13 @@ Row = dict[str, Any]
 
 def cameras_of(space: Workspace, night: str) -> list[tuple[str, str]]:
     """Telescopes and cameras that took frames in a night."""
-    found = space.registry.frames(FrameFilter(night=night, keywords=()))
+    found = space.registry.read(find_frames, FrameFilter(night=night, keywords=()))
     return sorted({(one.telescope, one.camera) for one in found})
 
 
 def unreadable(space: Workspace) -> list[Row]:
     """The last frames that were refused with so little known that they belong to no night."""
-    found = space.registry.list_frames(FrameFilter(night="", status=("refused",)))
+    found = space.registry.read(list_frames, FrameFilter(night="", status=("refused",)))
     found.sort(key=lambda one: one["id"], reverse=True)
     return [
         {
@@ -45,7 +45,7 @@ def unreadable(space: Workspace) -> list[Row]:
 
 def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
     """A row for each frame, in order of time: what it is, how far it has come, in which set, what was made, and why."""
-    frames = space.registry.list_frames(FrameFilter(night=night, camera=camera))
+    frames = space.registry.read(list_frames, FrameFilter(night=night, camera=camera))
     made = _products(space, night, camera)
     return [
         {
@@ -66,13 +66,13 @@ def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
 
 def _products(space: Workspace, night: str, camera: str) -> dict[int, list[str]]:
     """Products that were made of each frame alone, or of its set, by frame."""
-    products = space.registry.products(ProductFilter(night=night, camera=camera))
+    products = space.registry.read(find_products, ProductFilter(night=night, camera=camera))
     by_key: dict[str, list[ProductRecord]] = {}
     for one in products:
         if one.superseded_by is None:
             by_key.setdefault(one.job_key, []).append(one)
     found: dict[int, list[str]] = {}
-    for job in space.registry.jobs(JobFilter(keys=by_key)):
+    for job in space.registry.read(find_jobs, JobFilter(keys=by_key)):
         for frame in _frames_of(space, job):
             found.setdefault(frame, []).extend(f"p{one.id}" for one in by_key[job.key])
     return found
@@ -81,7 +81,7 @@ def _products(space: Workspace, night: str, camera: str) -> dict[int, list[str]]
 def _frames_of(space: Workspace, job: JobRecord) -> list[int]:
     main = [one for one in job.inputs if one.role == "main"]
     own = [one.frame for one in main if one.frame is not None]
-    return own if len(own) == len(main) else space.registry.frames_of_job(job.key)
+    return own if len(own) == len(main) else space.registry.read(main_frames, job.key)
 
 
 def night_page(space: Workspace, night: str, camera: str) -> str:
@@ -100,9 +100,11 @@ def _ledger(log: Sequence[Row]) -> list[str]:
 
 def _latency(space: Workspace, night: str, camera: str) -> list[str]:
     """How long calibrated frames took from the insert of their rows."""
-    frames = {one["id"]: one for one in space.registry.list_frames(FrameFilter(night=night, camera=camera))}
+    frames = {
+        one["id"]: one for one in space.registry.read(list_frames, FrameFilter(night=night, camera=camera))
+    }
     took = []
-    for job in space.registry.jobs(JobFilter(night=night, camera=camera, states=("done",))):
+    for job in space.registry.read(find_jobs, JobFilter(night=night, camera=camera, states=("done",))):
         main = [one.frame for one in job.inputs if one.role == "main"]
         if len(main) == 1 and main[0] in frames and frames[main[0]]["class"] == "science":
             took.append(_seconds(frames[main[0]]["registered_at"], job.finished_at))
@@ -127,7 +129,7 @@ def _lasting(seconds: float) -> str:
 
 def _not_done(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> list[str]:
     """Jobs that failed or lack something, and frames that were refused, each with its sentence."""
-    jobs = space.registry.jobs(JobFilter(night=night, camera=camera, states=NOT_DONE))
+    jobs = space.registry.read(find_jobs, JobFilter(night=night, camera=camera, states=NOT_DONE))
     rows: list[tuple[object, ...]] = [
         (f"{job.step} {job.key[:8]}", job.object, job.filter, job.state, job.reason) for job in jobs
     ]
@@ -143,7 +145,7 @@ def _pictures(space: Workspace, night: str, camera: str) -> Iterator[str]:
     """The last stacks, or where there are none, the last calibrated frames."""
     for category in ("stack", "science"):
         wanted = ProductFilter(category=category, night=night, camera=camera)
-        found = [one for one in space.registry.products(wanted) if one.superseded_by is None]
+        found = [one for one in space.registry.read(find_products, wanted) if one.superseded_by is None]
         if found:
             found.sort(key=lambda one: (one.obsdate, one.id))
             for one in found[-PICTURES:]:
@@ -167,7 +169,7 @@ def stack_page(space: Workspace, one: ProductRecord) -> str:
     numbers = [
         (name, "not measured" if value is None else f"{value:.4g}") for name, value in one.quality.items()
     ]
-    frames = ", ".join(f"f{frame}" for frame in space.registry.frames_of_job(one.job_key))
+    frames = ", ".join(f"f{frame}" for frame in space.registry.read(main_frames, one.job_key))
     lines = [f"# {_named(one)}", "", f"Night {one.night}, {one.telescope} {one.camera}; of {frames}", ""]
     lines += [*_shown(space, one)[2:], "", *table("number | value", numbers)]
     lines += ["Lengths in pixels, the background in the unit of the product.", "", f"`{one.path}`"]
@@ -176,5 +178,5 @@ def stack_page(space: Workspace, one: ProductRecord) -> str:
 
 def finished_since(project: str, moment: str) -> list[str]:
     """Keys of the stacks that were made since a moment, as `now` gives it."""
-    jobs = open_workspace(project).registry.jobs(JobFilter(states=("done",)))
+    jobs = open_workspace(project).registry.read(find_jobs, JobFilter(states=("done",)))
     return [job.key for job in jobs if job.finished_at >= moment]

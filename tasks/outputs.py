@@ -6,7 +6,8 @@ from functools import partial
 
 from ccdflow.archive.fits.productfile import write_product
 from ccdflow.archive.registry.jobs import JobRecord
-from ccdflow.archive.registry.products import Made
+from ccdflow.archive.registry.leases import ensure_held
+from ccdflow.archive.registry.products import Made, outputs_of
 from ccdflow.cascade.records import CATEGORY
 from ccdflow.recipes.core.recipe import Output, Result
 from ccdflow.tasks.inputs import JobInputs
@@ -30,7 +31,7 @@ def store_result(
         If the recipe gave a category that it does not declare.
     """
     if paths is None:
-        paths = {one.category: one.path for one in space.registry.outputs_of(job.key)}
+        paths = {one.category: one.path for one in space.registry.read(outputs_of, job.key)}
     made = []
     for category, output in result.outputs.items():
         if category not in paths:
@@ -42,7 +43,7 @@ def store_result(
 def _ensure_held(space: Workspace, job: JobRecord) -> None:
     """Let nobody write whose job another has taken over: he was stopped, or cut off, for longer than its lease."""
     if job.owner:
-        space.registry.ensure_held(job.key, job.owner)
+        space.registry.read(ensure_held, job.key, job.owner)
 
 
 def _store(space: Workspace, job: JobRecord, inputs: JobInputs, one: tuple[str, str, Output]) -> Made:

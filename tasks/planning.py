@@ -5,12 +5,22 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ccdflow.archive.registry.choices import ChoiceRecord, Verdict
-from ccdflow.archive.registry.jobs import InputRecord, JobFilter, JobRecord, PlannedJob
-from ccdflow.archive.registry.outbox import StageState
-from ccdflow.archive.registry.products import ProductFilter
-from ccdflow.archive.registry.queries import FrameFilter
-from ccdflow.archive.registry.sets import Change, SetFilter
+from ccdflow.archive.registry.choices import ChoiceKind, ChoiceRecord, find_choices
+from ccdflow.archive.registry.instrumentevents import find_instrument_events
+from ccdflow.archive.registry.jobs import (
+    InputRecord,
+    JobFilter,
+    JobRecord,
+    PlannedJob,
+    drop_incomplete,
+    find_jobs,
+    repoint_inputs,
+)
+from ccdflow.archive.registry.lifecycle import plan_jobs
+from ccdflow.archive.registry.products import ProductFilter, find_products, superseded_keys
+from ccdflow.archive.registry.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.sets import Change, SetFilter, apply_set_changes, find_sets
+from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
 from ccdflow.archive.store import Place
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.planning.associate import Barrier
@@ -64,16 +74,16 @@ def planned(
 
     With `part`, no more than that is read of the registry.
     """
-    choices = space.registry.choices()
+    choices = space.registry.read(find_choices)
     if request.late is None:
         request = request.model_copy(update={"late": space.project.late_calibrations})
     known = Known(
         cascade=space.cascade,
         recipes=space.recipes,
-        frames=space.registry.frames(FrameFilter(nights=part.frames if part else {})),
+        frames=space.registry.read(find_frames, FrameFilter(nights=part.frames if part else {})),
         done=space.intact_keys(part.jobs if part else None),
         detectors={one.name: detector_digest(one) for one in space.instruments},
-        barriers=[Barrier(**asdict(one)) for one in space.registry.instrument_events()],
+        barriers=[Barrier(**asdict(one)) for one in space.registry.read(find_instrument_events)],
         banned=_chosen(space, choices, "banned"),
         pinned=_chosen(space, choices, "pinned"),
         keywords={name for one in space.instruments for name in one.keep},
@@ -83,10 +93,10 @@ def planned(
     return plan(known, request, failed)
 
 
-def _chosen(space: Workspace, choices: Sequence[ChoiceRecord], verdict: Verdict) -> frozenset[str]:
+def _chosen(space: Workspace, choices: Sequence[ChoiceRecord], verdict: ChoiceKind) -> frozenset[str]:
     """Frames, keys of jobs, and what these made of their main input whatever the parameters."""
     subjects = [one.subject for one in choices if one.verdict == verdict]
-    jobs = space.registry.jobs(JobFilter(keys=[one for one in subjects if len(one) > SHORT]))
+    jobs = space.registry.read(find_jobs, JobFilter(keys=[one for one in subjects if len(one) > SHORT]))
     works = (work_name(job.step, [one for one in _inputs(job) if one.role == "main"]) for job in jobs)
     return frozenset([*subjects, *works])
 
@@ -97,7 +107,7 @@ def _inputs(job: JobRecord) -> tuple[JobInput, ...]:
 
 def _made_jobs(space: Workspace, part: Window | None) -> dict[tuple[str, str], list[MadeJob]]:
     """With what the jobs that are done were done, by task and main input; the newest first."""
-    done = space.registry.jobs(JobFilter(states=("done",), from_night=part.jobs if part else None))
+    done = space.registry.read(find_jobs, JobFilter(states=("done",), from_night=part.jobs if part else None))
     found: dict[tuple[str, str], list[MadeJob]] = {}
     for job in sorted(done, key=lambda one: one.finished_at, reverse=True):
         inputs = _inputs(job)
@@ -126,7 +136,7 @@ def for_good(space: Workspace, failed: Collection[str]) -> set[str]:
     """
     if not failed:
         return set()
-    return {job.key for job in space.registry.jobs(JobFilter(keys=failed, states=("failed",)))}
+    return {job.key for job in space.registry.read(find_jobs, JobFilter(keys=failed, states=("failed",)))}
 
 
 def to_do(found: Plan, tried: Collection[str]) -> list[Job]:
@@ -150,9 +160,11 @@ def write_plan(
     open_jobs = [job for job in found.jobs if job.state != "reused"]
     waiting = [job for job in open_jobs if job.key not in failed]
     if whole:
-        space.registry.drop_incomplete([job.key for job in found.jobs], {_where(job) for job in found.jobs})
+        space.registry.write(
+            drop_incomplete, [job.key for job in found.jobs], {_where(job) for job in found.jobs}
+        )
     rows = [_row(space, job, sets.get(job.key)) for job in open_jobs]
-    space.registry.plan_jobs(rows, _waiting(waiting))
+    space.registry.write(plan_jobs, rows, _waiting(waiting))
 
 
 def _waiting(jobs: Sequence[Job]) -> dict[str, list[StageState]]:
@@ -170,7 +182,7 @@ def _waiting(jobs: Sequence[Job]) -> dict[str, list[StageState]]:
 
 def mark_current(space: Workspace, found: Plan) -> None:
     """Where a plan comes back to products that had given way to others, mark the others instead."""
-    marked = space.registry.superseded_keys()
+    marked = space.registry.read(superseded_keys)
     again = [job for job in found.jobs if job.key in marked and job.state == "reused"]
     mark_superseded(space, again)
 
@@ -183,12 +195,13 @@ def adopt_frames(space: Workspace, found: Plan) -> None:
     reused = [job for job in found.jobs if job.state == "reused"]
     for stage in {job.stage for job in reused}:
         members = {frame.id for job in reused if job.stage == stage for frame in job.group.frames}
-        new = members - space.registry.stages(stage, members).keys()
+        new = members - space.registry.read(stage_states, stage, members).keys()
         if new:
-            space.registry.set_frame_stage(*(StageState(one, stage, "done", "") for one in new))
+            space.registry.write(set_stages, [StageState(frame, stage, "done") for frame in new])
             jobs = [job for job in reused if any(one.frame in new for one in job.main)]
-            space.registry.repoint_inputs(
-                {job.key: [one.frame for one in job.main if one.frame is not None] for job in jobs}
+            space.registry.write(
+                repoint_inputs,
+                {job.key: [one.frame for one in job.main if one.frame is not None] for job in jobs},
             )
 
 
@@ -199,20 +212,24 @@ def _where(job: Job) -> tuple[str, str, str]:
 def link_sets(space: Workspace, found: Plan) -> None:
     """Note with each set the product that was made of it."""
     numbers = _set_ids(space, found)
-    made = {one.job_key: one.id for one in space.registry.products(ProductFilter(job_keys=numbers))}
-    known = {one.id: one.product_id for one in space.registry.sets(SetFilter(ids=numbers.values()))}
+    made = {
+        one.job_key: one.id for one in space.registry.read(find_products, ProductFilter(job_keys=numbers))
+    }
+    known = {
+        one.id: one.product_id for one in space.registry.read(find_sets, SetFilter(ids=numbers.values()))
+    }
     changes = [
         Change(numbers[key], product_id=product)
         for key, product in made.items()
         if known[numbers[key]] != product
     ]
-    space.registry.apply_set_changes(changes)
+    space.registry.write(apply_set_changes, changes)
 
 
 def _set_ids(space: Workspace, found: Plan) -> dict[str, int]:
     """Id of the registry's set by the key of the job that was planned for it."""
     firsts = SetFilter(frames={one.frames[0] for one in found.sets if one.job is not None})
-    known = {(one.step, one.frames): one.id for one in space.registry.sets(firsts)}
+    known = {(one.step, one.frames): one.id for one in space.registry.read(find_sets, firsts)}
     named = {one.job: known.get((one.step, one.frames)) for one in found.sets}
     return {key: number for key, number in named.items() if key is not None and number is not None}
 

@@ -13,8 +13,16 @@ from prefect.states import Completed
 from prefect.tasks import Task
 
 from ccdflow.archive.registry.database import sentence
-from ccdflow.archive.registry.jobs import Begun, JobRecord, LeaseLostError, Whereabouts
-from ccdflow.archive.registry.owners import this_owner
+from ccdflow.archive.registry.jobs import JobRecord, done_among, find_job
+from ccdflow.archive.registry.leases import LeaseLostError, Whereabouts, find_whereabouts, this_owner
+from ccdflow.archive.registry.lifecycle import (
+    Begun,
+    begin_job,
+    complete_job,
+    give_up_job,
+    job_record,
+    put_back_job,
+)
 from ccdflow.archive.registry.products import Made
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.recipes.kernels.threads import at_most
@@ -57,31 +65,31 @@ def reduce_job(project: str, key: str, title: str = "") -> Record | State[Any]:
     record = _do_or_find_done(space, key)
     if record is not None:
         return record
-    job = space.registry.job(key)
+    job = space.registry.read(find_job, key)
     message = (
         f"{job.owner} does it" if job is not None and job.state == "running" else "another worker does it"
     )
-    return Completed(name=ELSEWHERE, message=message, data=space.registry.record(key))
+    return Completed(name=ELSEWHERE, message=message, data=space.registry.read(job_record, key))
 
 
 def _do_or_find_done(space: Workspace, key: str) -> Record | None:
     """Do the job if nobody else does; None where another works on it or has taken it over."""
     owner, stages = this_owner(), _stages(space)
-    begun = space.registry.begin(key, owner, space.project.keep_alive, stages)
+    begun = space.registry.write(begin_job, key, owner, space.project.keep_alive, stages)
     if begun is None:
         return _done_by_another(space, key)
     _tag(begun.job)
     try:
         with kept_alive(space.registry, key, owner, space.project.keep_alive):
             made = _do(space, begun)
-        ids = space.registry.complete(begun, owner, made, stages)
+        ids = space.registry.write(complete_job, begun, owner, made, stages)
     except LeaseLostError:
         _tell_lost(space, begun)
         return None
     except Exception as error:
         reason = sentence(error)
-        end = space.registry.put_back if is_the_machines(error) else space.registry.give_up
-        if end(begun, owner, reason, stages):
+        end = put_back_job if is_the_machines(error) else give_up_job
+        if space.registry.write(end, begun, owner, reason, stages):
             raise
         _tell_lost(space, begun, reason)
         return None
@@ -90,7 +98,7 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
 
 def _tell_lost(space: Workspace, begun: Begun, reason: str = "") -> None:
     """Say that a job was taken over while this worker was stopped, cut off or too slow to give signs of life."""
-    now = space.registry.job(begun.job.key)
+    now = space.registry.read(find_job, begun.job.key)
     holder = f"{now.owner} has it ({now.state})" if now is not None and now.owner else "it was given back"
     get_run_logger().warning(
         f"lost job {begun.job.key[:8]} ({begun.job.step}) after more than {space.project.keep_alive:g} s without a "
@@ -113,10 +121,10 @@ def _tag(job: JobRecord) -> None:
 
 def _done_by_another(space: Workspace, key: str) -> Record | None:
     """What a job that can't be claimed has made; None while another works on it."""
-    job = space.registry.job(key)
+    job = space.registry.read(find_job, key)
     if job is not None and job.state in ("incomplete", "refused"):
         raise ValueError(f"job {key[:8]} is {job.state}: {job.reason}")
-    return space.registry.record(key) if job is not None and job.state == "done" else None
+    return space.registry.read(job_record, key) if job is not None and job.state == "done" else None
 
 
 def _do(space: Workspace, begun: Begun) -> list[Made]:
@@ -184,18 +192,18 @@ def job_title(job: Job) -> str:
 
 def done_keys(project: str, keys: Collection[str]) -> set[str]:
     """Those of the keys whose jobs are done."""
-    return open_workspace(project).registry.done_among(keys)
+    return open_workspace(project).registry.read(done_among, keys)
 
 
 def whereabouts(project: str, keys: Collection[str]) -> dict[str, Whereabouts]:
     """Which of these jobs are free, in the hands of another worker, done or failed."""
     space = open_workspace(project)
-    return space.registry.whereabouts(keys, space.project.keep_alive)
+    return space.registry.read(find_whereabouts, keys, space.project.keep_alive)
 
 
 def failure(project: str, key: str) -> str | None:
     """The sentence that says why a job failed, empty where the registry has none; None where it is done after all."""
-    job = open_workspace(project).registry.job(key)
+    job = open_workspace(project).registry.read(find_job, key)
     if job is not None and job.state == "done":
         return None
     return "" if job is None else job.reason

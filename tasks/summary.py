@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from ccdflow.archive.registry.products import ProductFilter
-from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.products import ProductFilter, find_products
+from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.tasks.markdown import table
 from ccdflow.tasks.workspace import Workspace, open_workspace
@@ -15,14 +15,16 @@ def night_summaries(project: str, request: Request) -> dict[str, str]:
     wanted = FrameFilter(
         night=request.night, camera=request.camera, since=request.since, until=request.until, keywords=()
     )
-    nights = {one.night for one in space.registry.frames(wanted) if one.night and request.selects(one)}
+    nights = {
+        one.night for one in space.registry.read(find_frames, wanted) if one.night and request.selects(one)
+    }
     return {night: _summary(space, night) for night in sorted(nights)}
 
 
 def _summary(space: Workspace, night: str) -> str:
-    frames = space.registry.list_frames(FrameFilter(night=night))
+    frames = space.registry.read(list_frames, FrameFilter(night=night))
     states = Counter((one["stage"], one["status"]) for one in frames)
-    products = Counter(one.category for one in space.registry.products(ProductFilter(night=night)))
+    products = Counter(one.category for one in space.registry.read(find_products, ProductFilter(night=night)))
     bad = [one for one in frames if one["status"] in ("failed", "refused", "waiting") and one["reason"]]
     lines = [f"# {space.project.directory.name}, night {night}", "", f"{len(frames)} frames", ""]
     lines += table("stage | state | frames", [(*key, number) for key, number in sorted(states.items())])

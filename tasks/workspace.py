@@ -7,8 +7,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.jobs import JobFilter
-from ccdflow.archive.registry.products import ProductFilter
+from ccdflow.archive.registry.jobs import JobFilter, done_keys, find_jobs
+from ccdflow.archive.registry.leases import sweep_jobs
+from ccdflow.archive.registry.products import ProductFilter, find_products, lose_products, touch_products
 from ccdflow.archive.store import Store
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.records import CLASSES
@@ -56,7 +57,7 @@ class Workspace:
         """
         lost: list[int] = []
         touched: dict[int, int] = {}
-        for one in self.registry.products(ProductFilter(from_night=from_night)):
+        for one in self.registry.read(find_products, ProductFilter(from_night=from_night)):
             found = self.store.changed_ns(one.path)
             if found is not None and found == one.changed_ns:
                 continue
@@ -65,19 +66,23 @@ class Workspace:
             else:
                 lost.append(one.id)
         if touched:
-            self.registry.touch_products(touched)
+            self.registry.write(touch_products, touched)
         if lost:
-            self.registry.lose_products(lost, "its product is gone from the store, or damaged")
-        return self.registry.done_keys(from_night)
+            self.registry.write(lose_products, lost, "its product is gone from the store, or damaged")
+        return self.registry.read(done_keys, from_night)
 
     def recover(self) -> None:
         """Give back the jobs of dead workers, and delete the files that they left half written.
 
         Files are listed before the jobs that run: whoever wrote one of them had claimed its job by then.
         """
-        self.registry.sweep(self.project.keep_alive)
+        self.registry.write(sweep_jobs, self.project.keep_alive)
         left = list(self.store.temporaries())
-        running = {job.key for job in self.registry.jobs(JobFilter(states=("running",)))} if left else set()
+        running = (
+            {job.key for job in self.registry.read(find_jobs, JobFilter(states=("running",)))}
+            if left
+            else set()
+        )
         for key, path in left:
             if key not in running:
                 self.store.absolute(path).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames import BANNED, replace_rows
 from ccdflow.archive.registry.tables import Choice, Frame, table
 
-Verdict = Literal["pinned", "banned"]
+ChoiceKind = Literal["pinned", "banned"]
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class ChoiceRecord:
     """A frame (``f12``) or the product of a job (its key) that is taken first where it fits, or never."""
 
     subject: str
-    verdict: Verdict
+    verdict: ChoiceKind
     reason: str = ""
     created: str = ""
 
 
-def choose(connection: Connection, subjects: Collection[str], verdict: Verdict, reason: str) -> None:
+def choose(connection: Connection, subjects: Collection[str], verdict: ChoiceKind, reason: str = "") -> None:
     """Pin or ban; a frame that is banned is refused from then on, and leaves the sets it is in.
 
     Raises
@@ -65,7 +65,7 @@ def _readmit(connection: Connection, frames: Collection[int]) -> None:
     connection.execute(banned.values(status="registered", reason="", ungrouped=True))
 
 
-def choices(connection: Connection) -> list[ChoiceRecord]:
+def find_choices(connection: Connection) -> list[ChoiceRecord]:
     """All choices, in the order in which they were made."""
     columns = [getattr(Choice, name) for name in ChoiceRecord.__annotations__]
     rows = connection.execute(select(*columns).order_by(Choice.created, Choice.subject))

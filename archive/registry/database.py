@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import wraps
-from inspect import isfunction, isgeneratorfunction
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -29,12 +28,6 @@ PAUSES = (0.0, 0.1, 0.3, 1.0)
 """Seconds before the next tries; the last counts for all further ones. At first only the connection may be stale."""
 IDLE_S = 60
 """Seconds after which PostgreSQL ends a transaction whose program is stopped or cut off, and holds up the others."""
-
-_BY_INDEX = (
-    *(f"enable_{way}=off" for way in ("sort", "incremental_sort", "bitmapscan", "seqscan")),
-    "plan_cache_mode=force_generic_plan",
-)
-"""PostgreSQL otherwise sorts what an index has in order, and plans a search for longer than it reads."""
 
 _UPGRADE_LOCK = 0x63636466
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
@@ -106,19 +99,6 @@ def _until_it_answers(work: Callable[[], _T]) -> _T:
             return found
 
 
-def patient(*but: str) -> Callable[[type[_T]], type[_T]]:
-    """Makes each public method of a class one that is done `again`, `but` for these; each is one transaction."""
-
-    def decorate(of: type[_T]) -> type[_T]:
-        for name, method in list(vars(of).items()):
-            plain = isfunction(method) and not isgeneratorfunction(method)
-            if plain and not name.startswith("_") and name not in but:
-                setattr(of, name, again(method))
-        return of
-
-    return decorate
-
-
 class Database:
     """Transactions that read or write; may be used by many threads at once.
 
@@ -135,22 +115,16 @@ class Database:
         # As SQLite does: by default PostgreSQL lets each statement see what was committed before it.
         one_state = {} if self.sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self.engine.execution_options(**one_state)
-        # Its connections are made when the first search asks for one.
-        searcher = self.engine if self.sqlite else _engine(self.url, *_BY_INDEX)
-        self._searcher = searcher.execution_options(**one_state)
         self._turn = threading.Lock() if self.sqlite else nullcontext()
         self._view = threading.local()
 
     @contextmanager
-    def read(self, *, by_index: bool = False) -> Iterator[Connection]:
-        """A transaction that only reads: it sees one state of the database.
-
-        Statements that indexes answer are read `by_index`: PostgreSQL plans each once, and by these alone.
-        """
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads: it sees one state of the database."""
         if (shared := getattr(self._view, "connection", None)) is not None:
             yield shared
             return
-        with self._transaction(self._searcher if by_index else self._reader, "BEGIN") as connection:
+        with self._transaction(self._reader, "BEGIN") as connection:
             yield connection
 
     @contextmanager
@@ -224,7 +198,6 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
-        self._searcher.dispose()
 
 
 def _checked(url: str) -> URL:
@@ -248,8 +221,8 @@ def _checked(url: str) -> URL:
     return found
 
 
-def _engine(url: URL, *settings: str) -> Engine:
-    """An engine; its connections to PostgreSQL begin with these settings.
+def _engine(url: URL) -> Engine:
+    """An engine; its connections to PostgreSQL end transactions of stopped programs.
 
     What the URL says itself comes later, and so counts. hide_parameters: a message must not spell out the thousand
     rows of a statement.
@@ -257,8 +230,8 @@ def _engine(url: URL, *settings: str) -> Engine:
     found: dict[str, str] = {}
     if url.get_backend_name() != "sqlite":
         given = url.query.get("options", "")
-        own = [f"-c {one}" for one in (f"idle_in_transaction_session_timeout={IDLE_S}s", *settings)]
-        found["options"] = " ".join([*own, *([given] if isinstance(given, str) else given)]).strip()
+        own = f"-c idle_in_transaction_session_timeout={IDLE_S}s"
+        found["options"] = " ".join([own, *([given] if isinstance(given, str) else given)]).strip()
     return create_engine(url, pool_size=16, max_overflow=48, hide_parameters=True, connect_args=found)
 
 

@@ -107,7 +107,7 @@ _FOUND = text(f"""
 _INSERT = insert(table(Frame)).returning(table(Frame).c.id)
 
 
-def add_frame(connection: Connection, new: NewFrame, *, moves: bool) -> Registered:
+def add_frame(connection: Connection, new: NewFrame, *, moves: bool = True) -> Registered:
     """Register a file."""
     if new.path is None or new.sha256 is None:
         raise ValueError(f"a file needs path and sha256, found {new.path!r} and {new.sha256!r}")
@@ -154,14 +154,14 @@ def _describe(connection: Connection, frame: int, new: NewFrame, original: int |
     return Registered(frame, "new" if original is None else "duplicate", original)
 
 
-def pending(connection: Connection, limit: int, after: int) -> list[tuple[int, str, str]]:
+def pending_frames(connection: Connection, limit: int = 1000, after: int = 0) -> list[tuple[int, str, str]]:
     """Id, path and time of rows behind `after` that others have inserted, whose files have not been read yet."""
     columns = select(Frame.id, Frame.path, Frame.registered_at).where(text(PENDING), Frame.id > after)
     rows = connection.execute(columns.order_by(Frame.id).limit(limit))
     return [(frame, path or "", registered) for frame, path, registered in rows]
 
 
-def refuse(connection: Connection, frame: int, reason: str) -> None:
+def refuse_frame(connection: Connection, frame: int, reason: str) -> None:
     """Say why a frame can't be used."""
     wanted = update(Frame).where(Frame.id == frame)
     connection.execute(wanted.values(status="refused", reason=reason, ungrouped=True))
@@ -375,7 +375,7 @@ def read_value(written: str, number: float | None) -> Value:
         return number
 
 
-def add_catalogue(connection: Connection, rows: Sequence[NewFrame]) -> int:
+def add_catalogue_rows(connection: Connection, rows: Sequence[NewFrame]) -> int:
     """Register rows without files; those that are there already are passed over. Gives how many were new."""
     frame = table(Frame)
     wanted = [_row(one) | {"path": None, "version": 1} for one in rows]
@@ -411,7 +411,7 @@ def batches(rows: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield batch
 
 
-def files(connection: Connection) -> list[tuple[str, int, int]]:
+def registered_files(connection: Connection) -> list[tuple[str, int, int]]:
     """Path, size and time of the newest version of each file."""
     columns = select(Frame.path, Frame.size, Frame.changed_ns).order_by(Frame.path)
     rows = connection.execute(columns.where(Frame.path.is_not(None), Frame.status != "superseded"))

@@ -9,18 +9,18 @@ from ccdflow.archive.registry.tables import Hold, table
 ALL = "all"
 
 
-def put(connection: Connection, reason: str) -> None:
+def put_hold(connection: Connection, reason: str = "") -> None:
     """Begin no job from now on, and say why."""
     row = {"name": ALL, "reason": reason, "since": now()}
     replace_rows(connection, table(Hold), [row])
 
 
-def release(connection: Connection) -> bool:
+def release_hold(connection: Connection) -> bool:
     """Begin jobs again; false where nothing was on hold."""
     return bool(connection.execute(delete(Hold).where(Hold.name == ALL).returning(Hold.name)).all())
 
 
-def held(connection: Connection) -> str:
+def hold_in_words(connection: Connection) -> str:
     """Since when, and why, no job is begun, in words; empty where jobs are."""
     row = connection.execute(select(Hold.since, Hold.reason).where(Hold.name == ALL)).one_or_none()
     return (

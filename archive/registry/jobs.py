@@ -1,28 +1,18 @@
 """Jobs: planned, claimed by lease, finished, failed."""
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, or_, select, update
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames import batches, ignoring
-from ccdflow.archive.registry.owners import is_dead
 from ccdflow.archive.registry.tables import Job, JobInput, Product, table
 
 JobState = Literal["planned", "running", "done", "failed", "incomplete", "refused"]
-Whereabouts = Literal["free", "elsewhere", "done", "failed"]
-"""What a job is to a worker: to be claimed, in the hands of another, or over, for better or worse."""
 
 _MANY = 5000
-
-
-class LeaseLostError(Exception):
-    """A job is no longer this owner's: another has taken it over, or it is finished."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +60,6 @@ class PlannedJob:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """The right to do a job, until the lease ends."""
-
-    key: str
-    owner: str
-    attempts: int
-
-
-@dataclass(frozen=True)
 class JobRecord:
     """A job as the registry knows it; `heartbeat` in seconds since 1970-01-01 UTC."""
 
@@ -107,19 +88,6 @@ class JobRecord:
     inputs: tuple[InputRecord, ...] = ()
 
 
-@dataclass(frozen=True)
-class Begun:
-    """A job that was claimed, and what its worker has to know.
-
-    `frames` are the ids of the raw frames behind its main input, `outputs` pairs of category and path in the
-    store.
-    """
-
-    job: JobRecord
-    frames: tuple[int, ...]
-    outputs: tuple[tuple[str, str], ...]
-
-
 _COLUMNS = [getattr(Job, name) for name in JobRecord.__annotations__ if name != "inputs"]
 _PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
 
@@ -136,7 +104,11 @@ class JobFilter:
     from_night: str | None = None
 
 
-def plan_jobs(connection: Connection, jobs: Sequence[PlannedJob]) -> int:
+ALL_JOBS = JobFilter()
+"""Selects every job."""
+
+
+def write_jobs(connection: Connection, jobs: Sequence[PlannedJob]) -> int:
     """Write jobs with their inputs and the products that they will make; gives how many were new.
 
     Of a job that is known, nothing changes but the reason why it is incomplete.
@@ -208,11 +180,6 @@ def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(str(row["job_key"]) for row in rows))
 
 
-def clock() -> float:
-    """The time in seconds since 1970-01-01 UTC, as leases have it; the clocks of all workers must agree."""
-    return time.time()
-
-
 def drop_incomplete(
     connection: Connection, keep: Collection[str], places: Collection[tuple[str, str, str]]
 ) -> int:
@@ -235,7 +202,7 @@ def unbegun(connection: Connection, keys: Collection[str]) -> set[str]:
     return found
 
 
-def repoint(connection: Connection, frames: Mapping[str, Sequence[int]]) -> None:
+def repoint_inputs(connection: Connection, frames: Mapping[str, Sequence[int]]) -> None:
     """Change the ids of the raw frames that jobs take as main inputs."""
     for key, ids in frames.items():
         for position, frame in enumerate(ids):
@@ -243,151 +210,15 @@ def repoint(connection: Connection, frames: Mapping[str, Sequence[int]]) -> None
             connection.execute(update(JobInput).where(*one).values(frame_id=frame))
 
 
-def claim(connection: Connection, key: str, owner: str, lease: float) -> Claim | None:
-    """Take a job that waits, has failed, or whose owner is silent for longer than `lease` seconds or dead."""
-    row = _taken(connection, key, owner, lease, ("attempts",))
-    return None if row is None else Claim(key, owner, row[0])
-
-
-def _taken(
-    connection: Connection, key: str, owner: str, lease: float, columns: tuple[str, ...]
-) -> Any | None:
-    """Columns of a job that was claimed; None where it can't be."""
-    moment = clock()
-    given = {"its_key": key, "taker": owner, "beat": moment, "at": now(), "silent": moment - lease}
-    row = connection.execute(_taking(columns), given).one_or_none()
-    if row is None:
-        found = connection.execute(_HOLDER, {"its_key": key}).one_or_none()
-        if found is None:
-            raise KeyError(f"no job {key!r} in the registry")
-        if found.state == "running" and is_dead(found.owner):
-            row = connection.execute(_taking(columns, dead=True), given | {"dead": found.owner}).one_or_none()
-    return row
-
-
-_JOB = table(Job).c
-_HOLDER = select(_JOB.state, _JOB.owner).where(_JOB.key == bindparam("its_key"))
-
-
-@lru_cache
-def _taking(columns: tuple[str, ...], *, dead: bool = False) -> ReturningUpdate[Any]:
-    """The statement that gives a job to an owner: one that nobody works on, or that a dead one has held."""
-    silent = or_(_JOB.heartbeat.is_(None), _JOB.heartbeat < bindparam("silent"))
-    free = or_(_JOB.state.in_(("planned", "failed")), and_(_JOB.state == "running", silent))
-    test = and_(_JOB.state == "running", _JOB.owner == bindparam("dead")) if dead else free
-    values: dict[str, Any] = {
-        "state": "running",
-        "reason": "",
-        "finished_at": "",
-        "attempts": _JOB.attempts + 1,
-    }
-    values |= {"owner": bindparam("taker"), "heartbeat": bindparam("beat"), "started_at": bindparam("at")}
-    taken = table(Job).update().where(_JOB.key == bindparam("its_key"), test).values(values)
-    return taken.returning(*(_JOB[name] for name in columns))
-
-
-def begin(connection: Connection, key: str, owner: str, lease: float) -> Begun | None:
-    """Claim a job, and read what its worker has to know; None where it is done, can't be done, or is being done.
-
-    Who begins a job that it holds has not heard the answer to its first claim: that is the same attempt.
-    """
-    given = {"its_key": key}
-    row = _taken(connection, key, owner, lease, _NAMES)
-    if row is None:
-        row = connection.execute(_HELD, given | {"taker": owner}).one_or_none()
-    if row is None:
-        return None
-    inputs = tuple(InputRecord(*one) for one in connection.execute(_INPUTS_OF, given))
-    job = JobRecord(*[*row, inputs])
-    outputs = tuple((one[0], one[1]) for one in connection.execute(_OUTPUTS_OF, given))
-    return Begun(job, tuple(_frames_behind(connection, job)), outputs)
-
-
-_NAMES = tuple(name for name in JobRecord.__annotations__ if name != "inputs")
-_HELD = select(*(_JOB[name] for name in _NAMES)).where(
-    _JOB.key == bindparam("its_key"), _JOB.owner == bindparam("taker"), _JOB.state == "running"
-)
 _OF = table(JobInput).c
-_INPUTS_OF = (
-    select(_OF.role, _OF.identity, _OF.frame_id, _OF.parent_job_key, _OF.level)
-    .where(_OF.job_key == bindparam("its_key"))
-    .order_by(case((_OF.role == "main", 0), else_=1), _OF.role, _OF.position)
-)
-_MADE = table(Product).c
-_OUTPUTS_OF = (
-    select(_MADE.category, _MADE.path).where(_MADE.job_key == bindparam("its_key")).order_by(_MADE.id)
-)
 
 
-def whereabouts(connection: Connection, keys: Collection[str], lease: float) -> dict[str, Whereabouts]:
-    """What these jobs are to a worker that might claim them."""
-    found: dict[str, Whereabouts] = {}
-    for some in batches(sorted(set(keys)), _MANY):
-        columns = select(Job.key, Job.state, Job.owner, Job.heartbeat).where(Job.key.in_(some))
-        for key, state, owner, heartbeat in connection.execute(columns):
-            if state == "running":
-                silent = (heartbeat or 0.0) < clock() - lease or is_dead(owner)
-                found[key] = "free" if silent else "elsewhere"
-            else:
-                found[key] = _OVER.get(state, "failed")
-    return found
+def find_job(connection: Connection, key: str) -> JobRecord | None:
+    """One job with its inputs; None where there is none."""
+    return next(iter(find_jobs(connection, JobFilter(keys=[key]))), None)
 
 
-_OVER: Mapping[str, Whereabouts] = {"planned": "free", "done": "done"}
-
-
-def holds(connection: Connection, key: str, owner: str) -> bool:
-    """Whether a job is in the hands of an owner."""
-    return connection.execute(_HELD, {"its_key": key, "taker": owner}).first() is not None
-
-
-def beat(connection: Connection, held: Collection[tuple[str, str]]) -> None:
-    """Tell that owners still work on jobs; `held` are pairs of key and owner."""
-    moment = clock()
-    for key, owner in held:
-        set_state(connection, key, owner, {"heartbeat": moment})
-
-
-def set_state(connection: Connection, key: str, owner: str, values: Mapping[str, Any]) -> bool:
-    """Change a job that `owner` holds; False where it does not hold it."""
-    return held_job(connection, key, owner, values, ("key",)) is not None
-
-
-def held_job(
-    connection: Connection, key: str, owner: str, values: Mapping[str, Any], columns: tuple[str, ...]
-) -> Any | None:
-    """Change a job that `owner` holds, and give some of its columns; None where it does not hold it."""
-    given = {"its_key": key, "holder": owner, **values}
-    return connection.execute(_changing(tuple(values), columns), given).one_or_none()
-
-
-@lru_cache
-def _changing(names: tuple[str, ...], columns: tuple[str, ...]) -> ReturningUpdate[Any]:
-    """The statement that changes these columns of a job that is held."""
-    held = _JOB.key == bindparam("its_key"), _JOB.owner == bindparam("holder"), _JOB.state == "running"
-    values: dict[str, Any] = {name: bindparam(name) for name in names}
-    return table(Job).update().where(*held).values(values).returning(*(_JOB[name] for name in columns))
-
-
-def sweep(connection: Connection, lease: float) -> list[str]:
-    """Give back the jobs of dead and silent owners; gives their keys."""
-    running = select(Job.key, Job.owner, Job.heartbeat).where(Job.state == "running")
-    silent = clock() - lease
-    freed: list[str] = []
-    for key, owner, heartbeat in connection.execute(running).all():
-        if (heartbeat or 0.0) < silent or is_dead(owner):
-            reason = f"its worker {owner} gave no sign of life"
-            held = and_(
-                Job.key == key, Job.owner == owner, Job.heartbeat == heartbeat, Job.state == "running"
-            )
-            given = (
-                update(Job).where(held).values(state="planned", owner="", reason=reason).returning(Job.key)
-            )
-            freed += connection.execute(given).scalars()
-    return freed
-
-
-def jobs(connection: Connection, wanted: JobFilter) -> list[JobRecord]:
+def find_jobs(connection: Connection, wanted: JobFilter = ALL_JOBS) -> list[JobRecord]:
     """The jobs that `wanted` selects, in the order in which they were planned."""
     tests: list[ColumnElement[bool]] = []
     if wanted.states is not None:
@@ -430,7 +261,7 @@ def _inputs(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> dic
     return inputs
 
 
-def keys_like(connection: Connection, prefix: str, limit: int) -> list[str]:
+def keys_like(connection: Connection, prefix: str, limit: int = 10) -> list[str]:
     """Keys that begin with `prefix`."""
     behind = prefix + "g"  # the digits of a key end with f
     found = select(Job.key).where(Job.key >= prefix, Job.key < behind).order_by(Job.key)
@@ -445,7 +276,7 @@ def done_keys(connection: Connection, from_night: str | None = None) -> set[str]
     return set(connection.execute(wanted).scalars())
 
 
-def try_again(connection: Connection, keys: Collection[str]) -> list[str]:
+def reopen_failed(connection: Connection, keys: Collection[str]) -> list[str]:
     """Let jobs that have failed be tried again as if they never had been; gives their keys."""
     found: list[str] = []
     for some in batches(sorted(keys), _MANY):
@@ -471,14 +302,14 @@ def done_among(connection: Connection, keys: Collection[str]) -> set[str]:
     return found
 
 
-def count_states(connection: Connection, keys: Collection[str]) -> dict[str, int]:
-    """How many of these jobs are in each state."""
-    counts: dict[str, int] = {}
-    for some in batches(keys, _MANY):
-        statement = select(Job.state, func.count()).where(Job.key.in_(some)).group_by(Job.state)
-        for state, number in connection.execute(statement):
-            counts[state] = counts.get(state, 0) + number
-    return counts
+def count_finished(connection: Connection, keys: Collection[str]) -> int:
+    """How many of these jobs are done or have failed."""
+    return sum(
+        connection.execute(
+            select(func.count()).where(Job.key.in_(some), Job.state.in_(("done", "failed")))
+        ).scalar_one()
+        for some in batches(keys, _MANY)
+    )
 
 
 def lineage(connection: Connection, keys: Collection[str], *, up: bool) -> list[JobRecord]:
@@ -494,18 +325,7 @@ def lineage(connection: Connection, keys: Collection[str], *, up: bool) -> list[
             step |= {one for one in rows if one is not None}
         frontier = step - seen
         seen |= frontier
-        found += jobs(connection, JobFilter(keys=frontier)) if frontier else []
-    return found
-
-
-def _frames_behind(connection: Connection, job: JobRecord) -> list[int]:
-    """As `main_frames`, of a job whose inputs are known."""
-    found: list[int] = []
-    for one in job.inputs:
-        if one.role == "main" and one.frame is not None:
-            found.append(one.frame)
-        elif one.role == "main" and one.job is not None:
-            found += main_frames(connection, one.job)
+        found += find_jobs(connection, JobFilter(keys=frontier)) if frontier else []
     return found
 
 

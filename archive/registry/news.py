@@ -46,7 +46,7 @@ class News(NamedTuple):
         return [*self.versions, *(key[3] for keys in self.frames.values() for key in keys)]
 
 
-def news(connection: Connection, stages: Collection[str]) -> News:
+def read_news(connection: Connection, stages: Collection[str]) -> News:
     """What grouping has not seen; of these `stages` it is found out whether they are settled."""
     asked = sorted(set(stages))
     found = connection.execute(_statement(len(asked)), {_stage(at): one for at, one in enumerate(asked)})

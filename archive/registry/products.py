@@ -9,8 +9,9 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Update, bindparam, delete, or_, select, update
 
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.frames import batches, ignoring, replace_rows
-from ccdflow.archive.registry.jobs import JobFilter, LeaseLostError, held_job, input_row, jobs
+from ccdflow.archive.registry.frames import batches, replace_rows
+from ccdflow.archive.registry.jobs import JobFilter, find_jobs, input_row
+from ccdflow.archive.registry.leases import LeaseLostError, held_job
 from ccdflow.archive.registry.tables import (
     Collection as CollectionRow,
 )
@@ -90,10 +91,13 @@ class ProductFilter:
     from_night: str | None = None
 
 
+ALL_PRODUCTS = ProductFilter()
+"""Selects every product that is there."""
+
 _PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
 
 
-def finish(connection: Connection, key: str, owner: str, made: Sequence[Made]) -> list[int]:
+def finish_job(connection: Connection, key: str, owner: str, made: Sequence[Made]) -> list[int]:
     """Record what a job made; gives the products' ids in the order of `made`."""
     done = {"state": "done", "reason": "", "finished_at": now(), "heartbeat": None}
     job = held_job(connection, key, owner, done, (*_PLACE, "set_id"))
@@ -164,14 +168,24 @@ def lose_products(connection: Connection, ids: Collection[int], reason: str) -> 
     return reopened
 
 
-def touch(connection: Connection, changed: Mapping[int, int]) -> None:
+def touch_products(connection: Connection, changed: Mapping[int, int]) -> None:
     """Note when files that were found intact were last changed, by product."""
     for identity, changed_ns in changed.items():
         found = update(Product).where(Product.id == identity).values(changed_ns=changed_ns)
         connection.execute(found)
 
 
-def products(connection: Connection, wanted: ProductFilter) -> list[ProductRecord]:
+def find_product(connection: Connection, identity: int) -> ProductRecord | None:
+    """One product in whatever state; None where there is none."""
+    return next(iter(find_products(connection, ProductFilter(states=None, ids=[identity]))), None)
+
+
+def outputs_of(connection: Connection, key: str) -> list[ProductRecord]:
+    """The products of a job, there or planned."""
+    return find_products(connection, ProductFilter(states=None, job_keys=[key]))
+
+
+def find_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) -> list[ProductRecord]:
     """The products that `wanted` selects, by id."""
     tests: list[Any] = []
     if wanted.states is not None:
@@ -223,9 +237,10 @@ def _read(connection: Connection, tests: Sequence[Any]) -> list[ProductRecord]:
     return [ProductRecord(*[*row, quality.get(row[0], {})]) for row in rows]
 
 
-def product_rows(connection: Connection, found: Sequence[ProductRecord]) -> list[dict[str, Any]]:
+def list_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) -> list[dict[str, Any]]:
     """Products as JSON has them: with the inputs of their jobs."""
-    by_key = {job.key: job for job in jobs(connection, JobFilter(keys={one.job_key for one in found}))}
+    found = find_products(connection, wanted)
+    by_key = {job.key: job for job in find_jobs(connection, JobFilter(keys={one.job_key for one in found}))}
     return [
         {
             "id": one.id,
@@ -251,7 +266,7 @@ def product_rows(connection: Connection, found: Sequence[ProductRecord]) -> list
     ]
 
 
-def supersede(connection: Connection, successors: Mapping[str, str]) -> int:
+def supersede_products(connection: Connection, successors: Mapping[str, str]) -> int:
     """Mark what jobs made as superseded by what others made, category by category; gives how many were marked.
 
     What the others made is marked no longer.
@@ -277,13 +292,3 @@ def superseded_keys(connection: Connection) -> set[str]:
     return set(
         connection.execute(select(Product.job_key).where(Product.superseded_by.is_not(None))).scalars()
     )
-
-
-def collect(connection: Connection, name: str, ids: Collection[int]) -> None:
-    """Put products into a collection, which is made if it isn't there."""
-    collection = table(CollectionRow)
-    connection.execute(ignoring(connection, collection), [{"name": name, "created": now()}])
-    identity = connection.execute(select(CollectionRow.id).where(CollectionRow.name == name)).scalar_one()
-    rows = [{"collection_id": identity, "product_id": one} for one in sorted(set(ids))]
-    if rows:
-        connection.execute(ignoring(connection, table(CollectionMember)), rows)

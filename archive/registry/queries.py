@@ -12,15 +12,14 @@ from sqlalchemy import (
     Select,
     and_,
     func,
-    literal,
     or_,
     select,
     text,
-    tuple_,
 )
 
 from ccdflow.archive.registry.frames import batches, read_value
-from ccdflow.archive.registry.tables import Frame, FrameKeyword, FrameSet, FrameStage, SetMember, order_key
+from ccdflow.archive.registry.stages import stages_of
+from ccdflow.archive.registry.tables import Frame, FrameKeyword, FrameSet, FrameStage, SetMember
 from ccdflow.cascade.records import FrameRecord, Value
 from ccdflow.cascade.sequences.statemachine import OrderKey, Stream, place
 
@@ -69,6 +68,10 @@ class FrameFilter:
     nights: Mapping[str, str] = field(default_factory=dict)
 
 
+ALL_FRAMES = FrameFilter()
+"""Selects every frame that grouping sees."""
+
+
 def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
     tests: list[ColumnElement[bool]] = []
     if wanted.status is not None:
@@ -106,7 +109,7 @@ def _selections(wanted: FrameFilter) -> Iterator[list[ColumnElement[bool]]]:
         yield [*_conditions(wanted), Frame.id.in_(some)]
 
 
-def frames(connection: Connection, wanted: FrameFilter) -> list[FrameRecord]:
+def find_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> list[FrameRecord]:
     """The frames that `wanted` selects, by time, each with its keywords or those that are wanted."""
     found: list[FrameRecord] = []
     for tests in _selections(wanted):
@@ -173,21 +176,7 @@ def order_of(frame: FrameRecord) -> OrderKey:
     return frame.obsdate, place(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
 
 
-def stream_page(
-    connection: Connection, stream: Stream, after: OrderKey | None, size: int
-) -> list[FrameRecord]:
-    """The next frames of a stream, in order, from those behind the key `after`."""
-    tests = [stream_is(stream), Frame.status.in_(("registered", "refused"))]
-    if after is not None:
-        # The bare comparison lets the database start at the right place of its index.
-        tests += [Frame.obsdate >= after[0], tuple_(*order_key()) > tuple_(*map(literal, after))]
-    statement = select(*_COLUMNS, Frame.status, Frame.reason).where(*tests).order_by(*order_key()).limit(size)
-    rows = connection.execute(statement).all()
-    kept = keywords_of(connection, [row[0] for row in rows])
-    return [_record(row, kept) for row in rows]
-
-
-def streams(connection: Connection, *, ungrouped: bool) -> list[Stream]:
+def find_streams(connection: Connection, *, ungrouped: bool = False) -> list[Stream]:
     """All streams, or those with frames that have not been grouped."""
     statement = select(Frame.telescope, Frame.camera, Frame.instrument).distinct()
     if ungrouped:
@@ -200,15 +189,9 @@ def _ungrouped() -> ColumnElement[bool]:
     return and_(text("ungrouped"), Frame.status.in_(("registered", "refused")))
 
 
-def ungrouped_frames(connection: Connection, stream: Stream, limit: int | None) -> list[FrameRecord]:
-    """The frames of a stream that no grouping has seen, in order."""
-    statement = select(*_COLUMNS, Frame.status, Frame.reason).where(stream_is(stream), _ungrouped())
-    rows = connection.execute(statement.order_by(*order_key()).limit(limit)).all()
-    kept = keywords_of(connection, [row[0] for row in rows])
-    return [_record(row, kept) for row in rows]
-
-
-def list_frames(connection: Connection, wanted: FrameFilter, limit: int | None) -> list[dict[str, Any]]:
+def list_frames(
+    connection: Connection, wanted: FrameFilter = ALL_FRAMES, limit: int | None = None
+) -> list[dict[str, Any]]:
     """Frames as rows for people: with furthest stage, state there, and current set."""
     listed: list[dict[str, Any]] = []
     columns = select(
@@ -229,6 +212,16 @@ def list_frames(connection: Connection, wanted: FrameFilter, limit: int | None) 
         key=lambda one: (one["obsdate"], one["telescope"], one["camera"], one["iobs"] or 0, one["id"])
     )
     return listed[:limit]
+
+
+def show_frame(connection: Connection, identity: int) -> dict[str, Any] | None:
+    """All that is known of one frame; None where there is none."""
+    wanted = FrameFilter(status=None, ids=[identity])
+    rows = list_frames(connection, wanted, 1)
+    if not rows:
+        return None
+    (record,) = find_frames(connection, wanted)
+    return rows[0] | {"keywords": dict(record.keywords), "stages": stages_of(connection, identity)}
 
 
 def _frame_row(row: Any, stages: dict[int, tuple[str, str, str]], sets: dict[int, int]) -> dict[str, Any]:
@@ -268,32 +261,3 @@ def _current_sets(connection: Connection, of: Select[Any]) -> dict[int, int]:
         .group_by(SetMember.frame_id)
     )
     return {frame: found for frame, found in connection.execute(statement)}
-
-
-def ledger(connection: Connection, night: str | None) -> list[dict[str, Any]]:
-    """How many frames of each night are in each state of each stage.
-
-    The stage ``ingest`` counts all frames by what registration made of them.
-    """
-    status = select(Frame.night, literal("ingest"), Frame.status, func.count()).group_by(
-        Frame.night, Frame.status
-    )
-    stages = (
-        select(Frame.night, FrameStage.stage, FrameStage.state, func.count())
-        .join(Frame, Frame.id == FrameStage.frame_id)
-        .where(Frame.status.in_(("registered", "refused")))
-        .group_by(Frame.night, FrameStage.stage, FrameStage.state)
-    )
-    if night is not None:
-        status, stages = status.where(Frame.night == night), stages.where(Frame.night == night)
-    rows: Sequence[Any] = [*connection.execute(status), *connection.execute(stages)]
-    rows = sorted(rows, key=lambda row: (row[0], stage_order(row[1]), row[1], row[2]))
-    return [
-        {
-            "night": night,
-            "stage": stage,
-            "state": "done" if state == "registered" else state,
-            "frames": number,
-        }
-        for night, stage, state, number in rows
-    ]

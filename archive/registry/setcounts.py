@@ -32,7 +32,7 @@ def alone(connection: Connection, new: int = 0) -> Sequence[int]:
     return range(last + 1, last + 1 + new)
 
 
-def counts(connection: Connection, step: str) -> dict[str, int]:
+def count_sets(connection: Connection, step: str) -> dict[str, int]:
     """How many sets of a step there are of each kind."""
     found = connection.execute(_COUNTS, {"step": step})
     return {name: number for name, number in found if number}

@@ -117,7 +117,7 @@ SetChange = NewSet | Append | Change | Replace | Supersede
 
 
 @dataclass(frozen=True)
-class State:
+class GroupingState:
     """Where the grouping of a stream stands; `rules` is a digest of the rules that it was made by."""
 
     stream: Stream
@@ -143,7 +143,11 @@ class SetFilter:
     frames: Collection[int] | None = None
 
 
-def sets(connection: Connection, wanted: SetFilter) -> list[SetRecord]:
+ALL_SETS = SetFilter()
+"""Selects every set that counts."""
+
+
+def find_sets(connection: Connection, wanted: SetFilter = ALL_SETS) -> list[SetRecord]:
     """The sets that `wanted` selects, by their first frame's time."""
     values: dict[str, Any] = {} if wanted.stream is None else _place(wanted.stream)
     if wanted.status is not None:
@@ -254,8 +258,9 @@ def text_key(text: str) -> OrderKey | None:
     return obsdate, int(iobs), sha256, int(frame)
 
 
-def set_rows(found: Sequence[SetRecord]) -> list[dict[str, Any]]:
+def list_sets(connection: Connection, wanted: SetFilter = ALL_SETS) -> list[dict[str, Any]]:
     """Sets as JSON has them."""
+    found = find_sets(connection, wanted)
     return [
         {
             "id": one.id,
@@ -278,24 +283,42 @@ def set_rows(found: Sequence[SetRecord]) -> list[dict[str, Any]]:
     ]
 
 
-@dataclass(frozen=True)
-class Also:
-    """What is written together with changes to sets.
+def apply_set_changes(
+    connection: Connection,
+    changes: Sequence[SetChange],
+    *,
+    states: Sequence[GroupingState] = (),
+    grouped: Collection[int] = (),
+    settling: Sequence[Settling] = (),
+    settled: Collection[int] = (),
+    looked_at: Collection[int] = (),
+) -> dict[str, int]:
+    """Make changes to sets in order, all or none.
 
-    States of streams, ids of frames that grouping has seen now, and the steps whose sets are settled: those that
-    change, and of them all those whose ids are in `settled`. Sets in `looked_at` are looked at in the same run, so
-    that a frame which goes from one of them to another stream may be in both until then.
-    """
+    On PostgreSQL a crash of the server may take back what was changed last, whole: grouping and planning find it again.
 
-    states: Sequence[State] = ()
-    grouped: Collection[int] = ()
-    settling: Sequence[Settling] = ()
-    settled: Collection[int] = ()
-    looked_at: Collection[int] = ()
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    changes : sequence of NewSet, Append, Change, Replace or Supersede
+        What becomes of sets.
+    states : sequence of GroupingState
+        Where the grouping of streams stands after it.
+    grouped : collection of int
+        Frames that grouping has seen now.
+    settling : sequence of Settling
+        How sets of each step become ready: those that change, and those of `settled`, are settled.
+    settled : collection of int
+        Sets that are settled though they do not change.
+    looked_at : collection of int
+        Sets that are looked at in the same run: a frame that goes from one of them to another stream may be in both
+        until then.
 
-
-def apply_changes(connection: Connection, changes: Sequence[SetChange], also: Also) -> dict[str, int]:
-    """Make the changes in order; gives the id of each new set by its `ref`.
+    Returns
+    -------
+    dict of str to int
+        The id of each new set by its `ref`.
 
     Raises
     ------
@@ -311,14 +334,14 @@ def apply_changes(connection: Connection, changes: Sequence[SetChange], also: Al
         else:
             for change in alike:
                 _apply(connection, change, ids)
-    _refuse_conflicts(connection, changes, also.looked_at)
+    _refuse_conflicts(connection, changes, looked_at)
     setcounts.add(connection, tally)
-    for state in also.states:
+    for state in states:
         _save_state(connection, state)
     changed = [_id(one.set, ids) for one in changes if not isinstance(one, NewSet)]
-    for by in also.settling:
-        settle(connection, by, [*ids.values(), *changed, *also.settled])
-    for some in batches(also.grouped, _MANY):
+    for by in settling:
+        settle(connection, by, [*ids.values(), *changed, *settled])
+    for some in batches(grouped, _MANY):
         connection.execute(_SEEN, {"frames": some})
     return ids
 
@@ -528,18 +551,7 @@ def _updating(*names: str) -> ReturningUpdate[tuple[int]]:
     return found.update().where(found.c.id == bindparam("its_id")).values(values).returning(found.c.id)
 
 
-def load_state(connection: Connection, stream: Stream, step: str, rules: str) -> Any:
-    """Where the grouping of a stream stands; None where it has not begun, or was made by other rules."""
-    row = connection.execute(_STATE_OF, _place(stream) | {"step": step}).one_or_none()
-    return None if row is None or row.rules != rules else row.state
-
-
-_STATE_OF = select(_STATE.rules, _STATE.state).where(
-    *[_STATE[name] == bindparam(name) for name in ("telescope", "camera", "instrument", "step")]
-)
-
-
-def _save_state(connection: Connection, state: State) -> None:
+def _save_state(connection: Connection, state: GroupingState) -> None:
     telescope, camera, instrument = state.stream
     row = {"telescope": telescope, "camera": camera, "instrument": instrument, "step": state.step}
     row |= {"rules": state.rules, "state": state.state}

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, bindparam, false, literal_column, select, text, true
 
 from ccdflow.archive.registry.frames import batches
-from ccdflow.archive.registry.outbox import SETTLED, StageState, set_stages
+from ccdflow.archive.registry.stages import SETTLED, StageState, set_stages
 from ccdflow.archive.registry.tables import Frame, FrameSet, FrameStage, SetMember, table
 
 _MANY = 5000

@@ -31,7 +31,7 @@ class Sources:
     products: Mapping[str, str]
 
 
-def sources(connection: Connection, job: JobRecord) -> Sources:
+def find_sources(connection: Connection, job: JobRecord) -> Sources:
     """Where the inputs lie that the job was read with; products that are not there are left out."""
     files: dict[int, FrameFile] = {}
     for some in batches(sorted({one.frame for one in job.inputs if one.frame is not None}), _MANY):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ccdflow import __version__, options
+from ccdflow.archive.registry.holds import hold_in_words
 from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
 from ccdflow.options import (
     Camera,
@@ -300,7 +301,7 @@ def run(
     request = request_of(
         target, param, night, since, until, camera, now, set_, threshold, prefer, late, order
     )
-    if held := space.registry.held():
+    if held := space.registry.read(hold_in_words):
         stop(f"the project is {held}; 'ccdflow resume' goes on")
     report = reduce_now(space, paths or [], request, quiet=json)
     if json:
@@ -401,7 +402,7 @@ def status(night: Night = None, json: Json = False) -> None:
         print_table(
             rows, ["night", "stage", "frames", "done", "passed", "running", "waiting", "failed", "refused"]
         )
-        if held := workspace().registry.held():
+        if held := workspace().registry.read(hold_in_words):
             typer.echo(f"{held}; 'ccdflow resume' goes on")
     else:
         typer.echo("no frames; register some with 'ccdflow ingest' or 'ccdflow run'")

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from ccdflow.archive.registry.choices import choose, find_choices, withdraw
+from ccdflow.archive.registry.holds import hold_in_words, put_hold, release_hold
+from ccdflow.archive.registry.instrumentevents import add_instrument_event, remove_instrument_event
+from ccdflow.archive.registry.products import find_products
 from ccdflow.commands.output import DONE, FAILED, print_json, print_table, stop
 from ccdflow.options import Camera, Json, Night, Param, Set, Target, moment, night_of, request_of, workspace
 
 if TYPE_CHECKING:
-    from ccdflow.archive.registry.choices import Verdict
+    from ccdflow.archive.registry.choices import ChoiceKind
     from ccdflow.archive.registry.products import ProductRecord
     from ccdflow.tasks.workspace import Workspace
 
@@ -28,14 +32,14 @@ def event(
     json: Json = False,
 ) -> None:
     """Record what happened to an instrument: calibrations from before are not used for frames after it."""
-    from ccdflow.archive.registry.outbox import InstrumentChange
+    from ccdflow.archive.registry.instrumentevents import InstrumentChange
 
     change = InstrumentChange(moment(when) or "", what, telescope, camera, instrument)
     registry = workspace().registry
-    if undo and not registry.remove_instrument_event(change):
+    if undo and not registry.write(remove_instrument_event, change):
         stop("no such event is recorded; 'ccdflow list interventions' shows those that are")
     if not undo:
-        registry.add_instrument_event(change)
+        registry.write(add_instrument_event, change)
     if json:
         print_json(vars(change))
     else:
@@ -73,18 +77,18 @@ def pin(
     _choose(ids, "pinned", reason, undo=undo, json=json)
 
 
-def _choose(ids: list[str], verdict: "Verdict", reason: str, *, undo: bool, json: bool) -> None:
+def _choose(ids: list[str], verdict: "ChoiceKind", reason: str, *, undo: bool, json: bool) -> None:
     from ccdflow.commands import queries
 
     space = workspace()
     subjects = {queries.subject(space, one): one for one in ids}
     if undo:
-        known = {one.subject for one in space.registry.choices() if one.verdict == verdict}
+        known = {one.subject for one in space.registry.read(find_choices) if one.verdict == verdict}
         if strangers := [named for one, named in subjects.items() if one not in known]:
             stop(f"{', '.join(strangers)} {'is' if len(strangers) == 1 else 'are'} not {verdict}")
-        space.registry.withdraw(list(subjects))
+        space.registry.write(withdraw, list(subjects))
     else:
-        space.registry.choose(list(subjects), verdict, reason)
+        space.registry.write(choose, list(subjects), verdict, reason)
     if json:
         print_json({"verdict": None if undo else verdict, "subjects": list(subjects)})
     else:
@@ -191,17 +195,17 @@ def pause(
 ) -> None:
     """Begin no job from now on, here and on all workers; those that run are ended, frames are registered as ever."""
     registry = workspace().registry
-    registry.hold(reason)
+    registry.write(put_hold, reason)
     if json:
-        print_json({"held": registry.held()})
+        print_json({"held": registry.read(hold_in_words)})
     else:
-        typer.echo(f"{registry.held()}; 'ccdflow resume' goes on")
+        typer.echo(f"{registry.read(hold_in_words)}; 'ccdflow resume' goes on")
 
 
 @upkeep.command()
 def resume(json: Json = False) -> None:
     """Begin jobs again after 'ccdflow pause'."""
-    was = workspace().registry.release_hold()
+    was = workspace().registry.write(release_hold)
     if json:
         print_json({"released": was})
     else:
@@ -316,7 +320,7 @@ def export(
     found = (
         _named_products(space, ids)
         if ids
-        else space.registry.products(ProductFilter(night=night, camera=camera))
+        else space.registry.read(find_products, ProductFilter(night=night, camera=camera))
     )
     found = [one for one in found if superseded or ids or one.superseded_by is None]
     found = [one for one in found if not category or one.category in category]
@@ -377,9 +381,9 @@ def _named_products(space: "Workspace", ids: Sequence[str]) -> "list[ProductReco
     for name in ids:
         row = queries.find(space, name)
         if "category" in row:
-            some = space.registry.products(ProductFilter(ids=[int(row["id"][1:])], states=None))
+            some = space.registry.read(find_products, ProductFilter(ids=[int(row["id"][1:])], states=None))
         elif "recipe" in row:
-            some = space.registry.products(ProductFilter(job_keys=[row["key"]], states=None))
+            some = space.registry.read(find_products, ProductFilter(job_keys=[row["key"]], states=None))
         else:
             stop(f"{name} is a {'set' if 'action' in row else 'raw frame'}, wanted a product or a job")
         found |= {one.id: one for one in some}

@@ -30,7 +30,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from ccdflow.archive.registry.products import ProductRecord
+from ccdflow.archive.registry.jobs import find_jobs
+from ccdflow.archive.registry.products import ProductRecord, find_products
 from ccdflow.cascade.planning.planner import Plan, Request
 from ccdflow.commands.reduction import RunReport, reduce_now
 from ccdflow.config.project import init_project
@@ -78,11 +79,11 @@ class Bench:
 
     def attempts(self) -> dict[str, int]:
         """How often each job was begun, by key."""
-        return {job.key: job.attempts for job in self.space.registry.jobs()}
+        return {job.key: job.attempts for job in self.space.registry.read(find_jobs)}
 
     def work(self, before: dict[str, int]) -> dict[str, int]:
         """How many times jobs of each step were begun since `before`."""
-        jobs = self.space.registry.jobs()
+        jobs = self.space.registry.read(find_jobs)
         begun = Counter({step: 0 for step in {job.step for job in jobs}})
         for job in jobs:
             begun[job.step] += job.attempts - before.get(job.key, 0)
@@ -90,7 +91,7 @@ class Bench:
 
     def product(self, category: str) -> ProductRecord:
         """The first product of a category."""
-        return next(one for one in self.space.registry.products() if one.category == category)
+        return next(one for one in self.space.registry.read(find_products) if one.category == category)
 
     def files(self) -> dict[str, str]:
         """Relative path and sha256 of every product's file in the store, read anew."""

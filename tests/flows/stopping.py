@@ -12,6 +12,7 @@ from typing import Any
 
 from ccdflow.archive import store
 from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.lifecycle import complete_job
 from ccdflow.archive.registry.listening import Ear
 from ccdflow.flows.live import live
 from ccdflow.tasks import reduce
@@ -53,11 +54,15 @@ def arm(moment: str, category: str) -> None:
     if moment == "before it reads":
         wrap(reduce, "read_inputs", lambda _space, job: job.step == category)
     elif moment == "before the commit":
-        wrap(Registry, "complete", lambda _self, _begun, _owner, made, *_: made[0].category == category)
+        wrap(Registry, "write", lambda _self, statement, *rest: _completes(statement, rest, category))
     elif moment == LINGERING:
         wrap(Ear, "wait", lambda *_: True)
     else:
         arm_the_store(moment, category)
+
+
+def _completes(statement: Any, arguments: tuple[Any, ...], category: str) -> bool:
+    return statement is complete_job and arguments[2][0].category == category
 
 
 def arm_the_store(moment: str, category: str) -> None:

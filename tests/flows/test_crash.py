@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.flows.conftest import FRAMES, STEPS, Bench
 
+from ccdflow.archive.registry.jobs import done_keys, find_job, find_jobs
+from ccdflow.archive.registry.products import find_products
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.commands.queries import ledger, verify
 from ccdflow.tasks.ingest import ingest_files
@@ -20,7 +22,7 @@ PATIENCE = 120.0
 WORKER = """
 import os, signal, sys
 from pathlib import Path
-from ccdflow.archive.registry.owners import this_owner
+from ccdflow.archive.registry.leases import this_owner
 from ccdflow.tasks.workspace import open_workspace
 
 project, key, moment, content = sys.argv[1:]
@@ -37,8 +39,8 @@ def write(stream):
     stream.write(whole)
 
 space = open_workspace(project)
-assert space.registry.claim(key, this_owner(), 3600) is not None
-(output,) = space.registry.outputs_of(key)
+assert space.registry.write(claim, key, this_owner(), 3600) is not None
+(output,) = space.registry.read(outputs_of, key)
 space.store.write(output.path, key, write)
 die()
 """
@@ -47,7 +49,7 @@ die()
 
 def state_of(bench: Bench) -> tuple[dict[str, str], set[str]]:
     """All that must not depend on what happened: the products' files, and the job of each."""
-    return bench.files(), {one.job_key for one in bench.space.registry.products()}
+    return bench.files(), {one.job_key for one in bench.space.registry.read(find_products)}
 
 
 def assert_as_if_nothing_had_happened(bench: Bench, pattern: Bench) -> None:
@@ -55,7 +57,7 @@ def assert_as_if_nothing_had_happened(bench: Bench, pattern: Bench) -> None:
     assert strays(bench) == []
     found = verify(bench.space)
     assert (found["problems"], found["intact"]) == ([], sum(STEPS.values()))
-    assert {(job.state, job.owner != "") for job in bench.space.registry.jobs()} == {("done", True)}
+    assert {(job.state, job.owner != "") for job in bench.space.registry.read(find_jobs)} == {("done", True)}
     rows = ledger(bench.space, None)
     assert sum(row["frames"] for row in rows) == sum(FRAMES.values())
     assert sum(row["done"] for row in rows) == sum(FRAMES.values())
@@ -64,7 +66,7 @@ def assert_as_if_nothing_had_happened(bench: Bench, pattern: Bench) -> None:
 def strays(bench: Bench) -> list[str]:
     """Files of the store that are neither products nor Prefect's records."""
     store = bench.space.project.store
-    known = {one.path for one in bench.space.registry.products()}
+    known = {one.path for one in bench.space.registry.read(find_products)}
     files = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()}
     return sorted(path for path in files - known if not path.startswith(".results/"))
 
@@ -76,7 +78,7 @@ def test_the_work_of_a_worker_that_died_is_done_again(pattern: Bench, fresh: Ben
     content = pattern.space.store.absolute(pattern.product("master_bias").path)
     arguments = [sys.executable, "-c", WORKER, str(fresh.project), bias.key, moment, str(content)]
     assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
-    left = fresh.space.registry.job(bias.key)
+    left = fresh.space.registry.read(find_job, bias.key)
     assert left is not None
     assert (left.state, left.attempts) == ("running", 1)
     assert bool(list(fresh.space.store.temporaries())) == (moment == "while it writes")
@@ -96,7 +98,7 @@ def products_there(number: int) -> Callable[[Bench], bool]:
 
 
 def something_runs(bench: Bench) -> bool:
-    return any(job.state == "running" for job in bench.space.registry.jobs())
+    return any(job.state == "running" for job in bench.space.registry.read(find_jobs))
 
 
 def run_and_kill(bench: Bench, server: str, home: Path, reached: Callable[[Bench], bool]) -> None:
@@ -130,9 +132,9 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
 ) -> None:
     for reached in (something_runs, products_there(4)):
         run_and_kill(fresh, server, tmp_path, reached)
-        assert len(fresh.space.registry.done_keys()) < sum(STEPS.values())
+        assert len(fresh.space.registry.read(done_keys)) < sum(STEPS.values())
     before = fresh.attempts()
-    done = fresh.space.registry.done_keys()
+    done = fresh.space.registry.read(done_keys)
     report = fresh.run(fresh.raw)
     assert report.exit_code == 0, report.problems
     assert report.jobs["new"] == sum(STEPS.values()) - len(done)

@@ -19,6 +19,9 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from tests.flows.conftest import NIGHT, Bench
 
+from ccdflow.archive.registry.holds import put_hold, release_hold
+from ccdflow.archive.registry.products import find_products
+
 PATIENCE = 90.0
 FLOWS = (
     "live",
@@ -169,14 +172,14 @@ def test_what_is_asked_for_by_rest_is_made(real_server: str, worked: Bench) -> N
     env = os.environ | {"PREFECT_API_URL": real_server}
     done = subprocess.run(["bash", "-c", example], env=env, capture_output=True, text=True, check=True)
     assert state_of(json.loads(done.stdout)["id"], "COMPLETED", "FAILED") == "COMPLETED"
-    assert {one.category for one in worked.space.registry.products()} > {"science", "stack"}
+    assert {one.category for one in worked.space.registry.read(find_products)} > {"science", "stack"}
 
 
 def test_a_run_is_cancelled_by_its_name_and_the_next_one_does_its_work(
     real_server: str, worked: Bench
 ) -> None:
     assert worked.run(worked.raw).exit_code == 0
-    worked.space.registry.hold("test")
+    worked.space.registry.write(put_hold, "test")
     with get_client(sync_client=True) as client:
         known = client.request("GET", "/deployments/name/reprocess/reprocess").json()["id"]
         body = {"parameters": {"project": str(worked.project), "night": NIGHT, "step": "flat"}}
@@ -193,7 +196,7 @@ def test_a_run_is_cancelled_by_its_name_and_the_next_one_does_its_work(
     assert state_of(run, "CANCELLED") == "CANCELLED"
     other = _command(worked, "cancel", name)
     assert other.returncode == 2 and "cancelled 0 of 1" in other.stderr
-    worked.space.registry.release_hold()
+    worked.space.registry.write(release_hold)
     assert worked.run().jobs == {"new": 5, "reused": 2, "failed": 0, "incomplete": 0}
 
 

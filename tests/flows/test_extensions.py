@@ -6,6 +6,7 @@ import numpy as np
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
+from ccdflow.archive.registry.products import find_products
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.commands.reduction import reduce_now
 from ccdflow.config.project import PROJECT_FILE
@@ -55,8 +56,8 @@ def test_amplifiers_in_extensions_give_the_same_pixels(reduced: Bench, tmp_path:
     space = open_workspace(tmp_path)
     report = reduce_now(space, [tmp_path / "raw"], Request(), quiet=True)
     assert report.exit_code == 0, report.problems
-    made = {(one.category, one.obsdate): one.path for one in space.registry.products()}
-    known = {(one.category, one.obsdate): one.path for one in reduced.space.registry.products()}
+    made = {(one.category, one.obsdate): one.path for one in space.registry.read(find_products)}
+    known = {(one.category, one.obsdate): one.path for one in reduced.space.registry.read(find_products)}
     assert made.keys() == known.keys()
     for name, path in made.items():
         with (

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from tests.flows.conftest import Bench, ccdflow
 
-from ccdflow.archive.registry.jobs import JobFilter
-from ccdflow.archive.registry.products import ProductFilter, ProductRecord
+from ccdflow.archive.registry.choices import choose
+from ccdflow.archive.registry.jobs import JobFilter, find_job, find_jobs, main_frames
+from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
+from ccdflow.archive.registry.queries import find_frames
+from ccdflow.archive.registry.sets import find_sets
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.commands.queries import missing_calibrations
 from ccdflow.commands.reports import report
@@ -21,7 +24,7 @@ from ccdflow.tasks.planning import planned
 
 
 def products(bench: Bench, category: str = "science") -> list[ProductRecord]:
-    return bench.space.registry.products(ProductFilter(category=category))
+    return bench.space.registry.read(find_products, ProductFilter(category=category))
 
 
 def test_what_is_asked_for_again_is_made_again_and_nothing_else(reduced: Bench) -> None:
@@ -69,7 +72,7 @@ def test_templates_that_can_not_be_are_refused(
 
 def test_only_what_is_superseded_and_not_needed_is_thrown_away(reduced: Bench) -> None:
     assert waste(reduced.space) == []
-    reduced.space.registry.choose([f"f{_first_science(reduced)}"], "banned", "")
+    reduced.space.registry.write(choose, [f"f{_first_science(reduced)}"], "banned", "")
     assert reduced.run().exit_code == 0
     found = waste(reduced.space)
     assert [one.product.category for one in found] == ["stack"]
@@ -83,14 +86,14 @@ def test_only_what_is_superseded_and_not_needed_is_thrown_away(reduced: Bench) -
 
 
 def _first_science(bench: Bench) -> int:
-    return bench.space.registry.frames_of_job(products(bench)[0].job_key)[0]
+    return bench.space.registry.read(main_frames, products(bench)[0].job_key)[0]
 
 
 def test_missing_calibrations_are_told_by_kind(reduced: Bench) -> None:
     for path in reduced.frames("flat"):
         os.unlink(path)
-    flats = [one.id for one in reduced.space.registry.frames() if one.frame_class == "flat"]
-    reduced.space.registry.choose([f"f{one}" for one in flats], "banned", "clouds")
+    flats = [one.id for one in reduced.space.registry.read(find_frames) if one.frame_class == "flat"]
+    reduced.space.registry.write(choose, [f"f{one}" for one in flats], "banned", "clouds")
     (row,) = missing_calibrations(planned(reduced.space, Request(targets=("science",))))
     assert (row["missing"], row["camera"], row["frames"], row["nights"]) == (
         "flat",
@@ -120,7 +123,7 @@ def test_no_job_is_begun_with_too_little_space_left(fresh: Bench) -> None:
 
 def test_all_that_a_frame_went_into_is_made_again(reduced: Bench) -> None:
     attempts, before = reduced.attempts(), reduced.files()
-    frame = next(one for one in reduced.space.registry.frames() if one.frame_class == "flat")
+    frame = next(one for one in reduced.space.registry.read(find_frames) if one.frame_class == "flat")
     done = ccdflow(reduced, "redo", f"f{frame.id}")
     assert done.stdout.startswith("5 to be made again"), done
     assert reduced.run().exit_code == 0
@@ -129,7 +132,7 @@ def test_all_that_a_frame_went_into_is_made_again(reduced: Bench) -> None:
 
 def test_a_set_or_a_task_of_a_night_is_made_again(reduced: Bench) -> None:
     attempts = reduced.attempts()
-    (stack,) = [one for one in reduced.space.registry.sets() if one.action == "stack"]
+    (stack,) = [one for one in reduced.space.registry.read(find_sets) if one.action == "stack"]
     assert ccdflow(reduced, "redo", f"s{stack.id}").stdout.startswith("1 to be made again")
     found = ccdflow(reduced, "redo", "--night", "2026-03-01", "--camera", "CAM1", "--step", "dark")
     assert found.stdout.startswith("1 to be made again")
@@ -140,16 +143,16 @@ def test_a_set_or_a_task_of_a_night_is_made_again(reduced: Bench) -> None:
 
 def test_what_has_failed_often_is_tried_again_when_somebody_says_so(fresh: Bench) -> None:
     fresh.run(fresh.raw, targets=("flat",))
-    gone = fresh.frames("science")[0]
+    gone = fresh.read(find_frames, "science")[0]
     kept = gone.read_bytes()
     gone.unlink()
     for _ in range(3):
         nightly(str(fresh.project))
-    (failed,) = fresh.space.registry.jobs(JobFilter(states=("failed",)))
+    (failed,) = fresh.space.registry.read(find_jobs, JobFilter(states=("failed",)))
     assert failed.attempts == 3
     gone.write_bytes(kept)
     assert sweep(str(fresh.project), max_age_days=1e5) == {}
-    assert fresh.space.registry.job(failed.key).state == "failed"
+    assert fresh.space.registry.read(find_job, failed.key).state == "failed"
     assert ccdflow(fresh, "retry").stdout.startswith("1 to be tried again")
     assert sweep(str(fresh.project), max_age_days=1e5) == {}
-    assert fresh.space.registry.job(failed.key).state == "done"
+    assert fresh.space.registry.read(find_job, failed.key).state == "done"

@@ -15,6 +15,14 @@ from prefect.client.orchestration import get_client
 from sqlalchemy import make_url
 from tests.flows.conftest import NIGHT, Bench, ccdflow
 
+from ccdflow.archive.registry.events import find_events
+from ccdflow.archive.registry.frames import pending_frames, registered_files
+from ccdflow.archive.registry.holds import put_hold
+from ccdflow.archive.registry.jobs import find_job, find_jobs
+from ccdflow.archive.registry.leases import leave_drain, take_drain
+from ccdflow.archive.registry.products import find_products
+from ccdflow.archive.registry.queries import find_frames
+from ccdflow.archive.registry.sets import find_sets
 from ccdflow.config.project import PROJECT_FILE
 from ccdflow.flows.live import live, sweep
 from ccdflow.flows.nightly import nightly
@@ -60,7 +68,7 @@ def eventually(bench: Bench, name: str, number: int) -> Counter[str]:
 def test_live_makes_the_same_bytes_as_a_run_at_the_desk(fresh: Bench, reduced: Bench) -> None:
     insert(fresh, *frames(fresh))
     assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {}
-    assert fresh.files() == reduced.files()
+    assert fresh.read(registered_files) == reduced.files()
     assert fresh.run().jobs == {"new": 0, "reused": 7, "failed": 0, "incomplete": 0}
 
 
@@ -81,17 +89,24 @@ def test_a_drain_goes_on_while_frames_come_and_ends_when_none_do(fresh: Bench, r
     assert live(str(fresh.project), linger=4.0, max_age_days=AGE) == {}
     thread.join()
     # To the clock of today the sequence ended long ago: a stack of what was there at first has given way.
-    made, wanted = fresh.files(), reduced.files()
+    made, wanted = fresh.read(registered_files), reduced.files()
     assert wanted.items() <= made.items()
-    given_way = [one.path for one in fresh.space.registry.products() if one.superseded_by is not None]
+    given_way = [
+        one.path for one in fresh.space.registry.read(find_products) if one.superseded_by is not None
+    ]
     assert made.keys() - wanted.keys() == {*given_way}
 
 
 def test_old_frames_are_left_to_the_night(fresh: Bench) -> None:
     insert(fresh, *frames(fresh))
     assert sweep(str(fresh.project)) == {}
-    assert fresh.files() == {}
-    assert {one.frame_class for one in fresh.space.registry.frames()} == {"bias", "dark", "flat", "science"}
+    assert fresh.read(registered_files) == {}
+    assert {one.frame_class for one in fresh.space.registry.read(find_frames)} == {
+        "bias",
+        "dark",
+        "flat",
+        "science",
+    }
 
 
 def test_one_drain_at_a_time(fresh: Bench) -> None:
@@ -103,26 +118,29 @@ def test_one_drain_at_a_time(fresh: Bench) -> None:
         other.start()
         other.join()
     assert found == [False]
-    fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
-    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.files() == {}
-    fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
-    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and len(fresh.files()) == 7
+    fresh.space.registry.write(take_drain, "live all", "elsewhere:1:1", 60.0)
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.read(registered_files) == {}
+    fresh.space.registry.write(leave_drain, "live all", "elsewhere:1:1")
+    assert (
+        live(str(fresh.project), linger=0.0, max_age_days=AGE) == {}
+        and len(fresh.read(registered_files)) == 7
+    )
 
 
 def test_on_hold_nothing_is_begun_and_then_it_goes_on(server: str, fresh: Bench) -> None:
     insert(fresh, *frames(fresh))
-    fresh.space.registry.hold("clouds")
-    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.files() == {}
+    fresh.space.registry.write(put_hold, "clouds")
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.read(registered_files) == {}
     done = ccdflow(fresh, "run")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "on hold since" in done.stderr and "clouds; 'ccdflow resume' goes on" in done.stderr
     night = threading.Thread(target=copy_context().run, args=[nightly, str(fresh.project)])
     night.start()
     time.sleep(3)
-    assert night.is_alive() and fresh.files() == {}
+    assert night.is_alive() and fresh.read(registered_files) == {}
     assert ccdflow(fresh, "resume").stdout == "goes on\n"
     night.join(PATIENCE)
-    assert len(fresh.files()) == 7
+    assert len(fresh.read(registered_files)) == 7
 
 
 def _is_mine(bench: Bench) -> bool:
@@ -136,7 +154,7 @@ def test_the_bridge_tells_the_server_once_what_happened(server: str, fresh: Benc
     assert bridge.look() == 2 and bridge.look() == 0
     found = eventually(fresh, WAKE, 1)
     assert found == {"ccdflow.frame.registered": 2, WAKE: 1}
-    assert all(one.delivered for one in fresh.space.registry.events())
+    assert all(one.delivered for one in fresh.space.registry.read(find_events))
     insert(fresh, *frames(fresh)[2:4])
     assert Bridge(fresh.space, to_server).look() == 2
     assert eventually(fresh, "ccdflow.frame.registered", 4)["ccdflow.frame.registered"] == 4
@@ -150,7 +168,7 @@ def test_two_bridges_and_repeated_sending_count_once(server: str, fresh: Bench) 
         to_server(events)
 
     first, second = Bridge(fresh.space, twice), Bridge(fresh.space, twice)
-    waiting = fresh.space.registry.events(undelivered=True)
+    waiting = fresh.space.registry.read(find_events, undelivered=True)
     second.send([second._event(one) for one in waiting])
     first.look()
     time.sleep(1)
@@ -176,7 +194,7 @@ def test_a_server_that_is_gone_loses_nothing(server: str, fresh: Bench) -> None:
 
 
 def test_no_drain_is_called_for_while_one_is_at_work(server: str, fresh: Bench) -> None:
-    fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+    fresh.space.registry.write(take_drain, "live all", "elsewhere:1:1", 60.0)
     insert(fresh, *frames(fresh)[:1])
     calls: list[dict[str, object]] = []
     Bridge(fresh.space, calls.extend).look()
@@ -188,11 +206,11 @@ def test_a_drain_is_called_for_later_where_the_last_one_was_about_to_end(
 ) -> None:
     calls: list[dict[str, object]] = []
     bridge = Bridge(fresh.space, calls.extend)
-    fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+    fresh.space.registry.write(take_drain, "live all", "elsewhere:1:1", 60.0)
     insert(fresh, *frames(fresh)[:1])
     bridge.look()
     assert WAKE not in [one["event"] for one in calls]
-    fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
+    fresh.space.registry.write(leave_drain, "live all", "elsewhere:1:1")
     bridge.look()
     insert(fresh, *frames(fresh)[1:2])
     bridge.look()
@@ -209,9 +227,9 @@ def test_once_a_drain_was_seen_the_next_is_called_for_at_once(fresh: Bench) -> N
     for path in frames(fresh)[:3]:
         insert(fresh, path)
         bridge.look()
-        fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+        fresh.space.registry.write(take_drain, "live all", "elsewhere:1:1", 60.0)
         bridge.look()
-        fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
+        fresh.space.registry.write(leave_drain, "live all", "elsewhere:1:1")
     woken = [one["id"] for one in calls if one["event"] == WAKE]
     assert len({*woken}) == len(woken) == 3
 
@@ -221,17 +239,17 @@ def test_what_a_drain_changes_itself_calls_for_no_other(fresh: Bench) -> None:
     insert(fresh, frames(fresh)[0])
     Bridge(fresh.space, lambda events: None).look()
     bridge = Bridge(fresh.space, calls.extend)
-    fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+    fresh.space.registry.write(take_drain, "live all", "elsewhere:1:1", 60.0)
     read_rows(str(fresh.project))
     bridge.look()
-    fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
+    fresh.space.registry.write(leave_drain, "live all", "elsewhere:1:1")
     bridge.look()
     assert [one["event"] for one in calls] == ["ccdflow.frame.changed"]
 
 
 def test_calls_of_two_bridges_for_the_same_frames_are_one_event(fresh: Bench) -> None:
     insert(fresh, *frames(fresh)[:3])
-    waiting = fresh.space.registry.events(undelivered=True)
+    waiting = fresh.space.registry.read(find_events, undelivered=True)
     calls: list[dict[str, object]] = []
     for bridge in (Bridge(fresh.space, calls.extend), Bridge(fresh.space, calls.extend)):
         bridge._send(waiting)
@@ -248,10 +266,10 @@ def test_a_call_that_the_server_did_not_hear_is_made_again(fresh: Bench) -> None
             raise httpx.ConnectError("no server")
 
     bridge = Bridge(fresh.space, send, say=lambda sentence: None)
-    fresh.space.registry.drain("live all", "elsewhere:1:1", 60.0)
+    fresh.space.registry.write(take_drain, "live all", "elsewhere:1:1", 60.0)
     insert(fresh, frames(fresh)[0])
     bridge.look()
-    fresh.space.registry.leave_drain("live all", "elsewhere:1:1")
+    fresh.space.registry.write(leave_drain, "live all", "elsewhere:1:1")
     bridge.look()
     bridge.look()
     bridge.look()
@@ -267,13 +285,13 @@ def test_files_of_a_watched_folder_are_registered_once_they_are_complete(
     path = tmp_path / "a.fits"
     path.write_bytes(content[: len(content) if whole else 4000])
     bridge.look()
-    assert fresh.space.registry.frames() == []
+    assert fresh.space.registry.read(find_frames) == []
     if not whole:
         path.write_bytes(content)
         bridge.look()
-        assert fresh.space.registry.frames() == []
+        assert fresh.space.registry.read(find_frames) == []
     bridge.look()
-    (found,) = fresh.space.registry.frames()
+    (found,) = fresh.space.registry.read(find_frames)
     assert (found.frame_class, found.refused) == ("bias", "")
 
 
@@ -287,7 +305,7 @@ def test_a_row_may_come_before_its_file(server: str, fresh: Bench, monkeypatch: 
 
     def telescope() -> None:
         time.sleep(2.0)
-        waiting.extend(fresh.space.registry.pending_frames())
+        waiting.extend(fresh.space.registry.read(pending_frames))
         for path, whole in content.items():
             path.write_bytes(whole)
 
@@ -297,9 +315,9 @@ def test_a_row_may_come_before_its_file(server: str, fresh: Bench, monkeypatch: 
     assert live(str(fresh.project), linger=6.0, max_age_days=AGE) == {}
     thread.join()
     assert {path for _, path, _ in waiting} >= {str(late), str(cut)}
-    found = fresh.space.registry.frames()
+    found = fresh.space.registry.read(find_frames)
     assert len(found) == 10 and not any(one.refused for one in found)
-    assert len([one for one in fresh.space.registry.products() if one.category == "science"]) == 3
+    assert len([one for one in fresh.space.registry.read(find_products) if one.category == "science"]) == 3
 
 
 def test_a_storm_of_frames_calls_for_one_drain(fresh: Bench) -> None:
@@ -342,28 +360,28 @@ def test_a_set_closes_by_the_gap_though_no_frame_follows(
     insert(fresh, *paths)
     inserted = datetime.now(UTC).replace(tzinfo=None)
     assert live(str(fresh.project), linger=12.0) == {}
-    (found,) = fresh.space.registry.sets()
+    (found,) = fresh.space.registry.read(find_sets)
     closes = datetime.fromisoformat(found.last_obsdate) + timedelta(seconds=5)
-    (stack,) = [one for one in fresh.space.registry.jobs() if one.step == "stack"]
+    (stack,) = [one for one in fresh.space.registry.read(find_jobs) if one.step == "stack"]
     assert (found.status, found.product_id is None) == ("closed", False)
     assert inserted < closes <= datetime.fromisoformat(stack.planned_at)
 
 
 def test_drains_begin_a_job_that_fails_three_times_and_a_run_once_more(fresh: Bench) -> None:
     fresh.run(fresh.raw, targets=("flat",))
-    bad = fresh.frames("science")[1]
+    bad = fresh.read(find_frames, "science")[1]
     away = fresh.directory / bad.name
     bad.rename(away)
     failed = [sweep(str(fresh.project), max_age_days=AGE) for _ in range(5)]
     (key,) = failed[0]
     assert failed[2].keys() == {key} and failed[3:] == [{}, {}]
-    job = fresh.space.registry.job(key)
+    job = fresh.space.registry.read(find_job, key)
     assert job is not None and (job.state, job.attempts) == ("failed", 3) and bad.name in job.reason
     assert retry(str(fresh.project), night=NIGHT).keys() == {key}
     away.rename(bad)
     assert retry(str(fresh.project), camera="nothing of this name") == {}
-    job = fresh.space.registry.job(key)
+    job = fresh.space.registry.read(find_job, key)
     assert job is not None and (job.state, job.attempts) == ("failed", 1)
     assert retry(str(fresh.project), night=NIGHT) == {}
-    job = fresh.space.registry.job(key)
+    job = fresh.space.registry.read(find_job, key)
     assert job is not None and (job.state, job.attempts) == ("done", 1)

@@ -10,6 +10,7 @@ import yaml
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
+from ccdflow.archive.registry.products import find_products
 from ccdflow.commands.reduction import RunReport
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.core.image import Image
@@ -73,7 +74,7 @@ def with_recipe(bench: Bench, recipe: dict[str, object], **task: object) -> None
 def made(bench: Bench, report: RunReport) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of a product of the step, and of the calibrated frame that it was made of."""
     pixels = {}
-    for one in bench.space.registry.products():
+    for one in bench.space.registry.read(find_products):
         if one.category in ("science", "doubled"):
             path = bench.space.store.absolute(one.path)
             pixels.setdefault(one.category, []).append((one.obsdate, fits.getdata(path)))

@@ -6,6 +6,8 @@ from pathlib import Path
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
+from ccdflow.archive.registry.products import find_products
+from ccdflow.archive.registry.queries import find_frames
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.commands.reduction import reduce_now
 from ccdflow.config.project import init_project
@@ -33,8 +35,8 @@ def test_masters_of_another_project_are_used_as_they_are(reduced: Bench, tmp_pat
     space = other_project(reduced, tmp_path, "master_bias", "master_dark", "master_flat")
     report = reduce_now(space, [tmp_path / "pool"], Request(targets=("science",)), quiet=True)
     assert report.jobs == {"new": 3, "reused": 0, "failed": 0, "incomplete": 0}, report
-    made = {one.obsdate: one for one in space.registry.products() if one.category == "science"}
-    for one in reduced.space.registry.products():
+    made = {one.obsdate: one for one in space.registry.read(find_products) if one.category == "science"}
+    for one in reduced.space.registry.read(find_products):
         if one.category == "science":
             here = fits.getdata(space.store.absolute(made[one.obsdate].path))
             there = fits.getdata(reduced.space.store.absolute(one.path))
@@ -46,4 +48,4 @@ def test_calibrated_frames_of_another_project_are_no_raw_frames(reduced: Bench, 
     space = other_project(reduced, tmp_path, "science", "stack")
     report = reduce_now(space, [tmp_path / "pool"], Request(targets=("science",)), quiet=True)
     assert report.ingested.counts["product"] == 2
-    assert {one.frame_class for one in space.registry.frames()} == {"science"}
+    assert {one.frame_class for one in space.registry.read(find_frames)} == {"science"}

@@ -20,6 +20,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 from tests.flows.conftest import FRAMES, NIGHT, STEPS, Bench, flow_runs
 
+from ccdflow.archive.registry.jobs import find_jobs
+from ccdflow.archive.registry.products import find_products
+from ccdflow.archive.registry.queries import find_frames
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.flows.nightly import nightly
 
@@ -83,7 +86,7 @@ def test_flow_runs_are_named_by_stage_project_camera_and_night(observed: Bench) 
 
 
 def test_each_job_is_one_task_run_named_like_a_line_of_an_observing_log(observed: Bench) -> None:
-    jobs = {job.key[:8]: job for job in observed.space.registry.jobs()}
+    jobs = {job.key[:8]: job for job in observed.space.registry.read(find_jobs)}
     tasks = task_runs(observed, len(jobs))
     named = {task.name.rsplit(" ", 1)[1]: task for task in tasks}
     assert len(tasks) == len(jobs) == sum(STEPS.values())
@@ -101,7 +104,7 @@ def test_task_runs_carry_night_camera_object_and_step_as_tags(observed: Bench) -
     assert all({NIGHT, "CAM1"} <= set(task.tags) for task in tasks)
     tags = Counter(tag for task in tasks for tag in task.tags)
     assert {step: tags[step] for step in STEPS} == STEPS
-    objects = {job.object for job in observed.space.registry.jobs() if job.step == "science"}
+    objects = {job.object for job in observed.space.registry.read(find_jobs) if job.step == "science"}
     assert len(objects) == 1
     assert tags[objects.pop()] == STEPS["science"] + STEPS["stack"]
 
@@ -139,8 +142,8 @@ def test_each_camera_has_an_observing_log_of_its_night(observed: Bench) -> None:
     assert (log.key, log.type) == (f"project-log-{NIGHT}-sim1-cam1", "table")
     rows = json.loads(log.data)
     assert [row["class"] for row in rows] == [kind for kind, number in FRAMES.items() for _ in range(number)]
-    known = {one.id: one for one in observed.space.registry.frames()}
-    products = {f"p{one.id}": one.category for one in observed.space.registry.products()}
+    known = {one.id: one for one in observed.space.registry.read(find_frames)}
+    products = {f"p{one.id}": one.category for one in observed.space.registry.read(find_products)}
     for row in rows:
         frame = known[int(row["frame"][1:])]
         assert (row["object"], row["exposure"]) == (frame.object, frame.exptime)
@@ -172,7 +175,7 @@ def test_a_stack_s_page_shows_its_picture_and_numbers(observed: Bench) -> None:
 
 def test_a_failed_job_is_a_failed_task_run_and_stands_in_the_summary(server: str, fresh: Bench) -> None:
     fresh.run(fresh.raw, targets=("flat",))
-    bad = fresh.frames("science")[1]
+    bad = fresh.read(find_frames, "science")[1]
     bad.unlink()
     (key,) = nightly(str(fresh.project))
     runs = [run for run in flow_runs() if run.parameters.get("project") == str(fresh.project)]

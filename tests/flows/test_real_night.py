@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ccdflow.archive.fits.productfile import read_image, read_product
-from ccdflow.archive.registry.products import ProductFilter
+from ccdflow.archive.registry.products import ProductFilter, find_products
+from ccdflow.archive.registry.sets import find_sets
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.commands.reduction import RunReport, reduce_now
 from ccdflow.config.project import init_project
@@ -46,11 +47,11 @@ def test_masters_and_calibrated_frames_are_made(first: RunReport) -> None:
 
 def test_only_what_the_sequence_rules_join_is_stacked(space: Workspace, first: RunReport) -> None:
     """Two exposures of 120 s in i follow one another within the gap; every other one stands alone."""
-    assert sorted(len(one.frames) for one in space.registry.sets()) == [1, 1, 1, 1, 2]
+    assert sorted(len(one.frames) for one in space.registry.read(find_sets)) == [1, 1, 1, 1, 2]
 
 
 def test_gain_and_read_noise_are_measured(space: Workspace, first: RunReport) -> None:
-    (found,) = space.registry.products(ProductFilter(category="gain_table"))
+    (found,) = space.registry.read(find_products, ProductFilter(category="gain_table"))
     table = read_product(space.store.absolute(found.path)).table
     assert table is not None
     assert table["gain"][0] == pytest.approx(1.3, abs=0.05)

@@ -7,6 +7,12 @@ import pytest
 from prefect import flow
 from tests.flows.conftest import FRAMES, NIGHT, STEPS, Bench, flip, flow_runs
 
+from ccdflow.archive.registry.frames import registered_files
+from ccdflow.archive.registry.jobs import find_job, find_jobs
+from ccdflow.archive.registry.lifecycle import job_record
+from ccdflow.archive.registry.products import find_products
+from ccdflow.archive.registry.queries import find_frames, list_frames
+from ccdflow.archive.registry.sets import find_sets
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.flows.nightly import nightly
 from ccdflow.recipes.catalogue import RECIPES
@@ -21,7 +27,7 @@ def counts(*, new: int = 0, reused: int = 0, failed: int = 0, incomplete: int = 
 
 
 def test_a_first_run_does_each_job_once(pattern: Bench) -> None:
-    jobs = pattern.space.registry.jobs()
+    jobs = pattern.space.registry.read(find_jobs)
     assert {step: sum(job.step == step for job in jobs) for step in STEPS} == STEPS
     assert {(job.state, job.attempts) for job in jobs} == {("done", 1)}
 
@@ -59,7 +65,9 @@ def test_a_task_run_for_work_that_is_done_ends_cached(reduced: Bench) -> None:
 
     found = again()
     assert [name for name, _ in found] == ["Cached"] * len(jobs)
-    assert [record for _, record in found] == [reduced.space.registry.record(job.key) for job in jobs]
+    assert [record for _, record in found] == [
+        reduced.space.registry.read(job_record, job.key) for job in jobs
+    ]
     assert reduced.work(begun) == {}
 
 
@@ -143,18 +151,18 @@ def test_a_spoilt_product_is_remade_alone_with_the_same_bytes(
     reduced: Bench, category: str, step: str, spoil: Callable[[Bench, str], None]
 ) -> None:
     begun, files = reduced.attempts(), reduced.files()
-    ids = [one.id for one in reduced.space.registry.products()]
+    ids = [one.id for one in reduced.space.registry.read(find_products)]
     spoil(reduced, category)
     report = reduced.run()
     assert report.jobs == counts(new=1, reused=6)
     assert reduced.work(begun) == {step: 1}
     assert reduced.files() == files
-    assert [one.id for one in reduced.space.registry.products()] == ids
+    assert [one.id for one in reduced.space.registry.read(find_products)] == ids
 
 
 def test_touching_all_products_remakes_nothing(reduced: Bench) -> None:
     begun = reduced.attempts()
-    for one in reduced.space.registry.products():
+    for one in reduced.space.registry.read(find_products):
         os.utime(reduced.space.store.absolute(one.path), (1_000_000_000, 1_000_000_000))
     assert reduced.run().jobs == ALL
     assert reduced.work(begun) == {}
@@ -211,7 +219,7 @@ def test_a_frame_that_fails_leaves_its_set_smaller_and_the_next_run_tries_again(
     server: str, pattern: Bench, fresh: Bench
 ) -> None:
     fresh.run(fresh.raw, targets=("flat",))
-    bad = fresh.frames("science")[1]
+    bad = fresh.read(find_frames, "science")[1]
     away = fresh.directory / bad.name
     bad.rename(away)
     report = fresh.run()
@@ -221,13 +229,13 @@ def test_a_frame_that_fails_leaves_its_set_smaller_and_the_next_run_tries_again(
     assert report.exit_code == 1
     assert report.jobs["failed"] == 1
     assert any(f"job {key[:8]} failed: {reason}" in line for line in report.problems)
-    job = fresh.space.registry.job(key)
+    job = fresh.space.registry.read(find_job, key)
     assert job is not None
     assert (job.state, job.step) == ("failed", "science")
     assert reason == job.reason
     assert fresh.work({}) == STEPS
     assert stacked(fresh) == [2]
-    row = next(one for one in fresh.space.registry.list_frames() if one["path"] == str(bad))
+    row = next(one for one in fresh.space.registry.read(list_frames) if one["path"] == str(bad))
     assert (row["status"], row["reason"]) == ("failed", job.reason)
     balanced(fresh)
 
@@ -237,13 +245,13 @@ def test_a_frame_that_fails_leaves_its_set_smaller_and_the_next_run_tries_again(
     assert report.failed == {}
     assert report.jobs == counts(new=2, reused=5)
     assert sorted(stacked(fresh)) == [2, 3]
-    assert pattern.files().items() < fresh.files().items()
+    assert pattern.files().items() < fresh.read(registered_files).items()
     balanced(fresh)
 
 
 def test_a_frame_that_is_cut_short_after_registration_fails_alone(server: str, fresh: Bench) -> None:
     fresh.run(fresh.raw, targets=("flat",))
-    bad = fresh.frames("science")[0]
+    bad = fresh.read(find_frames, "science")[0]
     os.truncate(bad, bad.stat().st_size // 2)
     key = next(job.key for job in planned(fresh.space, Request()).jobs if job.step == "science")
     failed = nightly(str(fresh.project))
@@ -275,9 +283,9 @@ def test_a_frame_that_is_restored_is_what_it_was(reduced: Bench) -> None:
     report = reduced.run()
     assert report.exit_code == 0, report.problems
     assert reduced.work(begun) == {"stack": 1}, "only the stack of the two others was made in between"
-    rows = [one for one in reduced.space.registry.list_frames() if one["path"] == str(path)]
+    rows = [one for one in reduced.space.registry.read(list_frames) if one["path"] == str(path)]
     assert [(one["stage"], one["status"]) for one in rows] == [("stack", "done")]
-    assert [(len(one.frames), one.ready) for one in reduced.space.registry.sets()] == [(3, True)]
+    assert [(len(one.frames), one.ready) for one in reduced.space.registry.read(find_sets)] == [(3, True)]
     balanced(reduced)
 
 
@@ -285,7 +293,7 @@ def test_a_calibration_that_fails_leaves_what_needs_it_incomplete_and_says_so(
     server: str, fresh: Bench
 ) -> None:
     fresh.run(fresh.raw, targets=("dark",))
-    bad = fresh.frames("flat")[0]
+    bad = fresh.read(find_frames, "flat")[0]
     bad.rename(fresh.directory / bad.name)
     report = fresh.run()
     assert report.exit_code == 1
@@ -298,12 +306,14 @@ def test_a_calibration_that_fails_leaves_what_needs_it_incomplete_and_says_so(
 
 def stacked(bench: Bench) -> list[int]:
     """How many frames each stack was made of."""
-    jobs = [job for job in bench.space.registry.jobs() if job.step == "stack" and job.state == "done"]
+    jobs = [
+        job for job in bench.space.registry.read(find_jobs) if job.step == "stack" and job.state == "done"
+    ]
     return [sum(one.role == "main" for one in job.inputs) for job in jobs]
 
 
 def balanced(bench: Bench) -> None:
-    rows = bench.space.registry.list_frames()
+    rows = bench.space.registry.read(list_frames)
     assert len(rows) == sum(FRAMES.values())
     assert {row["night"] for row in rows if row["status"] != "refused"} == {NIGHT}
     assert {row["status"] for row in rows} <= {"done", "passed", "refused", "failed", "waiting"}

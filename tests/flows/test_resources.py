@@ -7,6 +7,8 @@ import numpy as np
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
+from ccdflow.archive.registry.products import find_product
+from ccdflow.archive.registry.queries import find_frames
 from ccdflow.config.project import PROJECT_FILE
 
 LOG = "began.txt"
@@ -98,7 +100,7 @@ def test_a_mask_beside_the_instrument_files_is_used_without_being_named(fresh: B
     )
     report = fresh.run(fresh.raw, targets=("science",))
     assert report.exit_code == 0, report.problems
-    path = fresh.space.store.absolute(fresh.product("science").path)
+    path = fresh.space.store.absolute(fresh.read(find_product, "science").path)
     with fits.open(path) as file:
         assert file["DQ"].data[3, 4] & 1 or file["DQ"].data[3, 4]
     assert fresh.run(targets=("science",)).jobs["new"] == 0
@@ -110,5 +112,5 @@ def test_a_mask_beside_the_instrument_files_is_used_without_being_named(fresh: B
     report = fresh.run(targets=("science",))
     assert report.jobs["new"] == 3  # it is nearer, and was found by itself
     taken = [one for job in report.after.jobs for one in job.associated if one.role == "bad_pixel_mask"]
-    paths = {one.id: Path(one.path or "").name for one in fresh.space.registry.frames()}
+    paths = {one.id: Path(one.path or "").name for one in fresh.space.registry.read(find_frames)}
     assert {paths[one.frame or 0] for one in taken} == {"later.fits"}

@@ -18,6 +18,7 @@ from sqlalchemy import URL, make_url, text
 from tests.flows.conftest import Bench
 
 from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.events import find_events
 from ccdflow.archive.registry.tables import Base
 from ccdflow.config.project import PROJECT_FILE
 
@@ -128,7 +129,7 @@ def test_the_password_is_nowhere_else(
     house.run("list", "jobs", "--json")
     house.run("init", str(tmp_path / "another"), "--json")
     registry = Registry(make_url(guarded).set(password=PASSWORD).render_as_string(hide_password=False))
-    house.listen(lambda: all(one.delivered for one in registry.events()))
+    house.listen(lambda: all(one.delivered for one in registry.read(find_events)))
     with registry.database.read() as connection:
         tables = [connection.execute(text(f"SELECT * FROM {name}")) for name in Base.metadata.tables]
         rows = " ".join(repr(row) for table in tables for row in table)

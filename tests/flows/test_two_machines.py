@@ -24,7 +24,8 @@ from tests.flows.conftest import NIGHT, Bench
 from tests.flows.stopping import JOB_MOMENTS, LINGERING
 from tests.flows.test_live import AGE, frames
 
-from ccdflow.archive.registry.owners import HOST
+from ccdflow.archive.registry.jobs import find_jobs
+from ccdflow.archive.registry.leases import HOST, live_drains
 from ccdflow.archive.registry.tables import Base
 from ccdflow.commands.queries import ledger, verify
 from ccdflow.config.project import PROJECT_FILE
@@ -182,16 +183,16 @@ def test_a_drain_that_was_stopped_past_its_lease_spoils_nothing(
     insert(night, frames(night)[: -1 if moment == LINGERING else None])
     north.start(sys.executable, str(STOPPING), str(night.project), moment, "science", "60")
     wait_until(lambda: north.is_stopped, lambda: north.said)
-    held = [job for job in night.space.registry.jobs() if job.state == "running"]
+    held = [job for job in night.space.registry.read(find_jobs) if job.state == "running"]
     assert len(held) >= (moment != LINGERING)
     assert all(job.owner.startswith("north/") for job in held)
     if moment == LINGERING:
         insert(night, frames(night)[-1:])
 
-    wait_until(lambda: not night.space.registry.drains(LEASE), lambda: "the lease does not end")
+    wait_until(lambda: not night.space.registry.read(live_drains, LEASE), lambda: "the lease does not end")
     assert live(str(night.project), linger=0.0, max_age_days=AGE) == {}  # here is another machine
     assert reduced.files().items() <= night.files().items()
-    attempts = {job.key: job.attempts for job in night.space.registry.jobs()}
+    attempts = {job.key: job.attempts for job in night.space.registry.read(find_jobs)}
     assert all(attempts[job.key] == 2 for job in held)
     before = everything(night)
 
@@ -199,7 +200,7 @@ def test_a_drain_that_was_stopped_past_its_lease_spoils_nothing(
     assert north.process.wait(PATIENCE) == 0, north.said
     assert changes(before, everything(night)) == {}
     assert verify(night.space)["problems"] == []
-    assert {job.state for job in night.space.registry.jobs()} == {"done"}
+    assert {job.state for job in night.space.registry.read(find_jobs)} == {"done"}
     assert north.said.count("lost job ") == len(held), north.said
     assert north.said.count("lost the drain 'live all'") == 1, north.said
     assert "failed: {}" in north.said, north.said
@@ -232,7 +233,9 @@ def state_of(run: str) -> str:
 
 def done_by(bench: Bench) -> dict[str, int]:
     """How many jobs each machine has done."""
-    hosts = [job.owner.partition("/")[0] for job in bench.space.registry.jobs() if job.state == "done"]
+    hosts = [
+        job.owner.partition("/")[0] for job in bench.space.registry.read(find_jobs) if job.state == "done"
+    ]
     return {host: hosts.count(host) for host in hosts}
 
 
@@ -298,7 +301,7 @@ def test_two_workers_share_a_night_and_one_of_them_is_stopped(
     north, held = stop_within_a_job(list(machines.values()), new_database)
     (south,) = [one for one in machines.values() if one is not north]
     wait_until(lambda: sorted(map(state_of, runs)) == ["COMPLETED", "RUNNING"], told)
-    jobs = bench.space.registry.jobs()
+    jobs = bench.space.registry.read(find_jobs)
     assert {job.state for job in jobs} == {"done"} and len(jobs) == 58
     assert {job.key for job in jobs if job.attempts != 1} == {*held}
     before = everything(bench)

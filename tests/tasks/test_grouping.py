@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames import NewFrame
-from ccdflow.archive.registry.outbox import StageState
-from ccdflow.archive.registry.sets import Change, SetFilter, SetRecord
+from ccdflow.archive.registry.frames import NewFrame, add_frame
+from ccdflow.archive.registry.queries import find_frames, find_streams
+from ccdflow.archive.registry.sets import Change, SetFilter, SetRecord, apply_set_changes, find_sets
+from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
+from ccdflow.archive.registry.transactions import add_catalogue, exposures_in_stream
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.cascade.sequences.exposures import Exposure, SequenceRules, exposures
 from ccdflow.simulate import simulate_night
@@ -55,22 +56,22 @@ def clock(minute: float, **parameters: Any) -> Request:
 
 
 def arrive(space: Workspace, frames: Iterable[NewFrame], request: Request | None = None) -> dict[str, int]:
-    space.registry.add_catalogue(frames)
+    add_catalogue(space.registry, frames)
     return group_sets(space, request or Request())
 
 
 def names(space: Workspace, found: Sequence[SetRecord]) -> list[tuple[str, tuple[str, ...]]]:
     """Action and frames of sets; frames are named by time and place, since their ids tell when they arrived."""
-    known = {one.id: (*one.stream, one.obsdate, one.iobs) for one in space.registry.frames()}
+    known = {one.id: (*one.stream, one.obsdate, one.iobs) for one in space.registry.read(find_frames)}
     return sorted((one.action, tuple(str(known[frame]) for frame in one.frames)) for one in found)
 
 
 def active(space: Workspace) -> list[tuple[str, tuple[str, ...]]]:
-    return names(space, space.registry.sets())
+    return names(space, space.registry.read(find_sets))
 
 
 def shape(space: Workspace) -> list[tuple[str, int]]:
-    return [(one.action, len(one.frames)) for one in space.registry.sets()]
+    return [(one.action, len(one.frames)) for one in space.registry.read(find_sets)]
 
 
 # --- the worked example ------------------------------------------------------------------------------
@@ -82,9 +83,9 @@ def goto(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def of_ut1(space: Workspace) -> dict[tuple[str, str], list[tuple[str, int]]]:
-    frames = {one.id: one for one in space.registry.frames()}
+    frames = {one.id: one for one in space.registry.read(find_frames)}
     found: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
-    for one in space.registry.sets():
+    for one in space.registry.read(find_sets):
         first = frames[one.frames[0]]
         if (one.telescope, one.camera) == ("GOTO1", "UT1"):
             found[first.object, first.filter].append((one.action, len(one.frames)))
@@ -104,15 +105,15 @@ def test_a_night_of_goto_comes_to_the_sets_of_its_notebook(space: Workspace, got
     assert sets["Cas54", "L"] == [("stack", 4)]
     (cepheid,) = [one for (name, _), one in sets.items() if "ceph" in name.lower()]
     assert cepheid == [("pass", 20)]
-    assert sum(counts.values()) == len(space.registry.sets())
+    assert sum(counts.values()) == len(space.registry.read(find_sets))
     assert counts["open"] == 0
 
 
 def test_each_frame_of_the_night_is_in_one_active_set(space: Workspace, goto: Path) -> None:
     ingest_catalog(space, goto)
     group_sets(space, Request())
-    members = sorted(frame for one in space.registry.sets() for frame in one.frames)
-    assert members == [one.id for one in sorted(space.registry.frames(), key=lambda one: one.id)]
+    members = sorted(frame for one in space.registry.read(find_sets) for frame in one.frames)
+    assert members == [one.id for one in sorted(space.registry.read(find_frames), key=lambda one: one.id)]
 
 
 def test_a_night_that_comes_in_shuffled_parts_has_the_same_sets(
@@ -168,7 +169,7 @@ def batches(frames: Sequence[NewFrame], random: Random) -> Iterator[list[NewFram
 
 
 def no_frame_is_in_two_sets(space: Workspace) -> bool:
-    members = [frame for one in space.registry.sets() for frame in one.frames]
+    members = [frame for one in space.registry.read(find_sets) for frame in one.frames]
     return len(members) == len(set(members))
 
 
@@ -189,15 +190,15 @@ def test_the_lean_reader_sees_what_the_rules_see_of_records(space: Workspace) ->
         for seed in range(10)
         for one in random_stream(Random(seed))
     ]
-    space.registry.add_catalogue(frames)
+    add_catalogue(space.registry, frames)
     register(space, exposure(1.5, keywords={"ccd_temperature": -20}), "file.fits", "a")
     register(space, exposure(1.5), "copy.fits", "a")
-    for stream in space.registry.streams():
-        records = space.registry.frames_in_stream(stream)
+    for stream in space.registry.read(find_streams):
+        records = [frame for frame in space.registry.read(find_frames) if frame.stream == stream]
         wanted = [one for _, one in exposures(records, rules, ("science",))]
-        assert list(space.registry.exposures_in_stream(stream, rules, ("science",), batch=7)) == wanted
+        assert list(exposures_in_stream(space.registry, stream, rules, ("science",), batch=7)) == wanted
         after = wanted[3].key
-        assert list(space.registry.exposures_in_stream(stream, rules, ("science",), after)) == wanted[4:]
+        assert list(exposures_in_stream(space.registry, stream, rules, ("science",), after)) == wanted[4:]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -217,16 +218,16 @@ def test_order_and_batches_of_arrival_do_not_matter(new_project: NewProject, see
             parts = new_project("parts")
     group_sets(parts, Request())
     assert active(parts) == active(whole)
-    science = {one.id for one in parts.registry.frames() if one.frame_class == "science"}
-    assert {frame for one in parts.registry.sets() for frame in one.frames} == science
+    science = {one.id for one in parts.registry.read(find_frames) if one.frame_class == "science"}
+    assert {frame for one in parts.registry.read(find_sets) for frame in one.frames} == science
 
 
 def test_nothing_new_changes_nothing(space: Workspace) -> None:
     frames = random_stream(Random(1))
     arrive(space, frames)
-    before = space.registry.sets(ALL)
+    before = space.registry.read(find_sets, ALL)
     assert arrive(space, frames) == group_sets(space, Request())
-    assert space.registry.sets(ALL) == before
+    assert space.registry.read(find_sets, ALL) == before
 
 
 # --- what becomes of ids -----------------------------------------------------------------------------
@@ -237,7 +238,7 @@ def test_an_open_set_grows_under_its_id(space: Workspace) -> None:
     ids = []
     for number, frame in enumerate(frames):
         arrive(space, [frame], clock(2 * number))
-        (one,) = space.registry.sets(ALL)
+        (one,) = space.registry.read(find_sets, ALL)
         ids.append(one.id)
         assert len(one.frames) == number + 1
         assert one.status == ("closed" if number == 2 else "open")
@@ -248,13 +249,13 @@ def test_a_late_frame_regroups_its_sequence_and_no_other(space: Workspace) -> No
     frames = [*sequence(4, 0), *sequence(4, 100, object="M31"), *sequence(3, 200)]
     late = frames.pop(5)
     arrive(space, frames)
-    before = {one.id: one for one in space.registry.sets()}
+    before = {one.id: one for one in space.registry.read(find_sets)}
     old = next(
         one for one in before.values() if len(one.frames) == 3 and one.first_obsdate < frames[-3].obsdate
     )
-    space.registry.apply_set_changes([Change(old.id, product_id=77)])
+    space.registry.write(apply_set_changes, [Change(old.id, product_id=77)])
     arrive(space, [late])
-    after = {one.id: one for one in space.registry.sets()}
+    after = {one.id: one for one in space.registry.read(find_sets)}
     assert before.keys() - after.keys() == {old.id}
     assert {number: one for number, one in after.items() if number in before} == {
         number: one for number, one in before.items() if number != old.id
@@ -262,7 +263,7 @@ def test_a_late_frame_regroups_its_sequence_and_no_other(space: Workspace) -> No
     (new,) = (one for number, one in after.items() if number not in before)
     assert len(new.frames) == 4
     assert new.version == old.version + 1
-    (kept,) = space.registry.sets(SetFilter(status=["superseded"]))
+    (kept,) = space.registry.read(find_sets, SetFilter(status=["superseded"]))
     assert (kept.id, kept.product_id, kept.superseded_by) == (old.id, 77, new.id)
     assert kept.frames == old.frames
 
@@ -272,19 +273,19 @@ def test_a_late_frame_that_parts_a_sequence_leaves_what_follows(space: Workspace
     later = sequence(4, 300)
     arrive(space, [*unnumbered, *later])
     assert shape(space) == [("stack", 4), ("stack", 2), ("stack", 4)]
-    last = space.registry.sets()[-1]
+    last = space.registry.read(find_sets)[-1]
     arrive(space, [exposure(5, filter="R")])
     assert shape(space) == [("stack", 3), ("pass", 1), ("stack", 3), ("stack", 4)]
-    assert space.registry.sets()[-1] == last
+    assert space.registry.read(find_sets)[-1] == last
 
 
 def test_a_set_closed_by_time_still_takes_a_late_frame(space: Workspace) -> None:
     frames = [replace(one, iobs=None, nobs=None) for one in sequence(3)]
     arrive(space, frames[:2], clock(60))
-    (closed,) = space.registry.sets()
+    (closed,) = space.registry.read(find_sets)
     assert closed.status == "closed"
     arrive(space, frames[2:], clock(60))
-    (found,) = space.registry.sets()
+    (found,) = space.registry.read(find_sets)
     assert len(found.frames) == 3
     assert (found.version, found.id != closed.id) == (2, True)
 
@@ -293,15 +294,15 @@ def test_a_set_that_was_closed_too_early_opens_again(space: Workspace) -> None:
     frames = [replace(one, iobs=None, nobs=None) for one in sequence(3)]
     arrive(space, frames[:2], clock(60))
     arrive(space, frames[2:], clock(10))
-    (found,) = space.registry.sets()
+    (found,) = space.registry.read(find_sets)
     assert (found.status, len(found.frames)) == ("open", 3)
 
 
 def test_a_set_is_open_until_the_gap_has_passed(space: Workspace) -> None:
     arrive(space, sequence(2, nobs=3), clock(31.9))
-    assert [one.status for one in space.registry.sets()] == ["open"]
+    assert [one.status for one in space.registry.read(find_sets)] == ["open"]
     group_sets(space, clock(32.1))
-    assert [one.status for one in space.registry.sets()] == ["closed"]
+    assert [one.status for one in space.registry.read(find_sets)] == ["closed"]
 
 
 def test_ids_of_sets_are_never_used_again(space: Workspace) -> None:
@@ -311,10 +312,10 @@ def test_ids_of_sets_are_never_used_again(space: Workspace) -> None:
     first_seen: dict[int, tuple[Any, ...]] = {}
     for some in batches(frames, random):
         arrive(space, some)
-        for one in space.registry.sets(ALL):
+        for one in space.registry.read(find_sets, ALL):
             start = one.step, one.stream, one.frames[0]
             assert first_seen.setdefault(one.id, start) == start
-    known = {one.id for one in space.registry.sets(ALL)}
+    known = {one.id for one in space.registry.read(find_sets, ALL)}
     assert known == set(first_seen), "a set was forgotten"
 
 
@@ -323,7 +324,7 @@ def test_other_rules_regroup_and_the_old_ones_come_back(space: Workspace) -> Non
     assert shape(space) == [("stack", 4), ("stack", 2)]
     group_sets(space, Request(parameters={"stack.max_stack": 3}))
     assert shape(space) == [("stack", 3), ("stack", 3)]
-    assert len(space.registry.sets(SetFilter(status=["superseded"]))) == 2
+    assert len(space.registry.read(find_sets, SetFilter(status=["superseded"]))) == 2
     group_sets(space, Request())
     assert shape(space) == [("stack", 4), ("stack", 2)]
 
@@ -346,18 +347,18 @@ def test_sets_by_object_take_the_place_of_sequences(space: Workspace) -> None:
 
 def test_streams_do_not_touch_each_other(space: Workspace) -> None:
     arrive(space, sequence(4, camera="C"))
-    before = space.registry.sets()
+    before = space.registry.read(find_sets)
     arrive(space, [exposure(3, camera="D", filter="R")])
-    assert [one for one in space.registry.sets() if one.camera == "C"] == before
+    assert [one for one in space.registry.read(find_sets) if one.camera == "C"] == before
 
 
 # --- readiness ---------------------------------------------------------------------------------------
 
 
 def settle(space: Workspace, *states: str) -> list[int]:
-    ids = [one.id for one in space.registry.frames()]
+    ids = [one.id for one in space.registry.read(find_frames)]
     marks = [StageState(number, "science", state) for number, state in zip(ids, states, strict=True)]
-    space.registry.set_frame_stage(*marks)
+    space.registry.write(set_stages, marks)
     group_sets(space, Request())
     return ids
 
@@ -365,9 +366,9 @@ def settle(space: Workspace, *states: str) -> list[int]:
 def test_a_set_is_ready_once_each_frame_is_calibrated_or_has_failed(space: Workspace) -> None:
     arrive(space, sequence(3))
     settle(space, "done", "done", "running")
-    assert [one.ready for one in space.registry.sets()] == [False]
+    assert [one.ready for one in space.registry.read(find_sets)] == [False]
     settle(space, "done", "done", "failed")
-    assert [one.ready for one in space.registry.sets()] == [True]
+    assert [one.ready for one in space.registry.read(find_sets)] == [True]
 
 
 def test_failed_frames_stay_in_the_set_that_they_bound(space: Workspace) -> None:
@@ -381,40 +382,40 @@ def test_refused_frames_count_and_hold_nothing_up(space: Workspace) -> None:
     frames = sequence(4)
     frames[1] = replace(frames[1], refused="shutter stuck")
     arrive(space, frames)
-    ids = [one.id for one in space.registry.frames()]
+    ids = [one.id for one in space.registry.read(find_frames)]
     done = [StageState(number, "science", "done") for number in (ids[0], *ids[2:])]
-    space.registry.set_frame_stage(*done)
+    space.registry.write(set_stages, done)
     group_sets(space, Request())
-    assert [(len(one.frames), one.ready) for one in space.registry.sets()] == [(4, True)]
+    assert [(len(one.frames), one.ready) for one in space.registry.read(find_sets)] == [(4, True)]
 
 
 def test_a_single_frame_passes_only_once_it_is_calibrated(space: Workspace) -> None:
     arrive(space, [exposure(0)])
-    (number,) = [one.id for one in space.registry.frames()]
-    assert space.registry.stages("stack", [number]) == {}
+    (number,) = [one.id for one in space.registry.read(find_frames)]
+    assert space.registry.read(stage_states, "stack", [number]) == {}
     settle(space, "done")
-    assert space.registry.stages("stack", [number]) == {number: "passed"}
+    assert space.registry.read(stage_states, "stack", [number]) == {number: "passed"}
 
 
 def test_a_frame_that_is_refused_later_holds_its_set_up_no_longer(space: Workspace) -> None:
     frames = sequence(3)
     ids = [register(space, one, f"{number}.fits", "abc"[number]) for number, one in enumerate(frames)]
     group_sets(space, Request())
-    space.registry.set_frame_stage(*(StageState(number, "science", "done") for number in ids[:2]))
+    space.registry.write(set_stages, [StageState(number, "science", "done") for number in ids[:2]])
     group_sets(space, Request())
-    assert [one.ready for one in space.registry.sets()] == [False]
+    assert [one.ready for one in space.registry.read(find_sets)] == [False]
     register(space, replace(frames[2], refused="shutter stuck"), "2.fits", "c")
     group_sets(space, Request())
-    assert [(one.frames, one.ready) for one in space.registry.sets()] == [(tuple(ids), True)]
+    assert [(one.frames, one.ready) for one in space.registry.read(find_sets)] == [(tuple(ids), True)]
 
 
 def test_a_late_frame_makes_a_ready_set_of_calibrated_frames(space: Workspace) -> None:
     frames = [replace(one, iobs=None, nobs=None) for one in sequence(4)]
     arrive(space, [*frames[:1], *frames[2:]])
     settle(space, "done", "done", "done")
-    space.registry.add_catalogue([frames[1]])
+    add_catalogue(space.registry, [frames[1]])
     settle(space, "done", "done", "done", "done")
-    assert [(len(one.frames), one.ready) for one in space.registry.sets()] == [(4, True)]
+    assert [(len(one.frames), one.ready) for one in space.registry.read(find_sets)] == [(4, True)]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -424,7 +425,9 @@ def test_sets_are_counted_as_they_are(space: Workspace, seed: int) -> None:
     random.shuffle(frames)
     for some in batches(frames, random):
         counts = arrive(space, some, random.choice([Request(), clock(random.uniform(0, 400))]))
-        found = Counter("open" if one.status == "open" else one.action for one in space.registry.sets())
+        found = Counter(
+            "open" if one.status == "open" else one.action for one in space.registry.read(find_sets)
+        )
         assert +Counter(counts) == found
 
 
@@ -432,8 +435,8 @@ def test_sets_are_counted_as_they_are(space: Workspace, seed: int) -> None:
 
 
 def register(space: Workspace, frame: NewFrame, name: str, content: str) -> int:
-    return space.registry.add_frame(
-        replace(frame, path=f"/raw/{name}", sha256=content * 64, size=1, changed_ns=1), moves=False
+    return space.registry.write(
+        add_frame, replace(frame, path=f"/raw/{name}", sha256=content * 64, size=1, changed_ns=1), moves=False
     ).id
 
 
@@ -450,7 +453,7 @@ def test_a_new_version_takes_the_place_of_the_old(space: Workspace) -> None:
     group_sets(space, Request())
     new = register(space, sequence(3)[1], "1.fits", "d")
     group_sets(space, Request())
-    assert [one.frames for one in space.registry.sets()] == [(ids[0], new, ids[2])]
+    assert [one.frames for one in space.registry.read(find_sets)] == [(ids[0], new, ids[2])]
 
 
 def test_a_new_version_taken_at_another_time_leaves_its_old_set(space: Workspace) -> None:
@@ -458,7 +461,7 @@ def test_a_new_version_taken_at_another_time_leaves_its_old_set(space: Workspace
     group_sets(space, Request())
     new = register(space, exposure(300), "1.fits", "d")
     group_sets(space, Request())
-    assert [one.frames for one in space.registry.sets()] == [(ids[0], ids[2]), (new,)]
+    assert [one.frames for one in space.registry.read(find_sets)] == [(ids[0], ids[2]), (new,)]
 
 
 def test_a_new_version_in_another_stream_leaves_its_old_set(space: Workspace) -> None:
@@ -467,7 +470,7 @@ def test_a_new_version_in_another_stream_leaves_its_old_set(space: Workspace) ->
     group_sets(space, Request())
     new = register(space, replace(frames[1], camera="D"), "1.fits", "d")
     group_sets(space, Request())
-    assert sorted(one.frames for one in space.registry.sets()) == [(ids[0], ids[2]), (new,)]
+    assert sorted(one.frames for one in space.registry.read(find_sets)) == [(ids[0], ids[2]), (new,)]
 
 
 def test_a_frame_whose_header_is_read_otherwise_leaves_its_old_set(space: Workspace) -> None:
@@ -476,7 +479,7 @@ def test_a_frame_whose_header_is_read_otherwise_leaves_its_old_set(space: Worksp
     group_sets(space, Request())
     register(space, replace(frames[1], camera="D"), "1.fits", "b")
     group_sets(space, Request())
-    assert sorted(one.frames for one in space.registry.sets()) == [(ids[0], ids[2]), (ids[1],)]
+    assert sorted(one.frames for one in space.registry.read(find_sets)) == [(ids[0], ids[2]), (ids[1],)]
 
 
 def test_a_frame_that_moves_to_a_stream_before_its_own_leaves_its_old_set(space: Workspace) -> None:
@@ -485,12 +488,12 @@ def test_a_frame_that_moves_to_a_stream_before_its_own_leaves_its_old_set(space:
     group_sets(space, Request())
     register(space, replace(frames[1], camera="B"), "1.fits", "b")
     group_sets(space, Request())
-    assert sorted(one.frames for one in space.registry.sets()) == [(ids[0], ids[2]), (ids[1],)]
+    assert sorted(one.frames for one in space.registry.read(find_sets)) == [(ids[0], ids[2]), (ids[1],)]
 
 
 def test_programs_that_group_at_once_put_no_frame_into_two_sets(new_project: NewProject) -> None:
     space = new_project("busy")
-    space.registry.add_catalogue(nights(60))
+    add_catalogue(space.registry, nights(60))
     spaces = [new_project("busy") for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda one: group_sets(one, Request()), spaces))
@@ -500,15 +503,18 @@ def test_programs_that_group_at_once_put_no_frame_into_two_sets(new_project: New
 # --- cost --------------------------------------------------------------------------------------------
 
 
-class CountingRegistry(Registry):
-    """A registry that counts the frames which grouping reads."""
+@pytest.fixture
+def frames_read(monkeypatch: pytest.MonkeyPatch) -> list[Exposure]:
+    """The frames that grouping has read."""
+    taken: list[Exposure] = []
 
-    read = 0
+    def counted(*wanted: Any, **options: Any) -> Iterator[Exposure]:
+        for exposure in exposures_in_stream(*wanted, **options):
+            taken.append(exposure)
+            yield exposure
 
-    def exposures_in_stream(self, *wanted: Any, **options: Any) -> Iterator[Exposure]:
-        for one in super().exposures_in_stream(*wanted, **options):
-            self.read += 1
-            yield one
+    monkeypatch.setattr("ccdflow.tasks.grouping.exposures_in_stream", counted)
+    return taken
 
 
 def nights(number: int) -> list[NewFrame]:
@@ -518,24 +524,24 @@ def nights(number: int) -> list[NewFrame]:
 
 @pytest.mark.parametrize("hours", [20, 400])
 def test_a_new_frame_costs_its_sequence_whatever_the_length_of_the_table(
-    space: Workspace, hours: int
+    space: Workspace, hours: int, frames_read: list[Exposure]
 ) -> None:
     arrive(space, nights(hours))
-    counting = replace(space, registry=CountingRegistry(space.project.registry))
-    arrive(counting, [exposure(60 * hours)])
-    assert 0 < counting.registry.read <= 5
-    counting.registry.read = 0
-    arrive(counting, [exposure(60 * (hours // 2) + 20)])
-    assert counting.registry.read <= 10
-    counting.registry.close()
+    frames_read.clear()
+    arrive(space, [exposure(60 * hours)])
+    assert 0 < len(frames_read) <= 5
+    frames_read.clear()
+    arrive(space, [exposure(60 * (hours // 2) + 20)])
+    assert 0 < len(frames_read) <= 10
 
 
-def test_a_late_frame_and_a_new_one_do_not_cost_what_lies_between(space: Workspace) -> None:
+def test_a_late_frame_and_a_new_one_do_not_cost_what_lies_between(
+    space: Workspace, frames_read: list[Exposure]
+) -> None:
     arrive(space, nights(400))
-    counting = replace(space, registry=CountingRegistry(space.project.registry))
-    arrive(counting, [exposure(20), exposure(60 * 400)])
-    counting.registry.close()
-    assert counting.registry.read <= 20
+    frames_read.clear()
+    arrive(space, [exposure(20), exposure(60 * 400)])
+    assert 0 < len(frames_read) <= 20
 
 
 def statements(space: Workspace, work: Callable[[], object]) -> int:
@@ -557,7 +563,7 @@ def test_statements_of_a_new_frame_do_not_grow_with_the_table(new_project: NewPr
     for hours in (20, 400):
         space = new_project(f"of {hours}")
         arrive(space, nights(hours))
-        space.registry.add_catalogue([exposure(60 * hours)])
+        add_catalogue(space.registry, [exposure(60 * hours)])
         counts.append(statements(space, lambda space=space: group_sets(space, Request())))
     assert counts[0] == counts[1]
 
@@ -589,6 +595,6 @@ def test_the_database_does_not_read_more_for_a_new_frame_in_a_longer_table(new_p
         space = new_project(f"of {hours}")
         # A long sequence is parted: many frames leave their sets at once.
         arrive(space, [*nights(hours), *unnumbered(20, 60 * hours)])
-        space.registry.add_catalogue([exposure(60 * hours + 21, filter="R")])
+        add_catalogue(space.registry, [exposure(60 * hours + 21, filter="R")])
         work.append(work_of(space, lambda space=space: group_sets(space, Request())))
     assert work[1] < 1.2 * work[0]

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
+from ccdflow.archive.registry.sets import find_sets
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.tasks.grouping import group_sets
@@ -66,11 +67,11 @@ def take_in(space: Workspace, *paths: Path) -> dict[str, int]:
 
 
 def rows(space: Workspace) -> list[dict[str, Any]]:
-    return sorted(space.registry.list_frames(EVERYTHING), key=lambda one: int(one["id"]))
+    return sorted(space.registry.read(list_frames, EVERYTHING), key=lambda one: int(one["id"]))
 
 
 def only(space: Workspace) -> FrameRecord:
-    (found,) = space.registry.frames()
+    (found,) = space.registry.read(find_frames)
     return found
 
 
@@ -188,9 +189,9 @@ def test_a_truncated_frame_keeps_its_place_in_its_sequence(space: Workspace, tmp
     os.truncate(path, path.stat().st_size // 2)
     assert take_in(space, tmp_path)["unreadable"] == 1
     group_sets(space, Request(now="2026-03-01T20:04:00"))
-    (found,) = space.registry.sets()
+    (found,) = space.registry.read(find_sets)
     assert (found.status, len(found.frames)) == ("closed", 3)
-    last = space.registry.frames()[-1]
+    last = space.registry.read(find_frames)[-1]
     assert last.iobs == 3 and "truncated" in last.refused
 
 
@@ -288,7 +289,7 @@ def test_compressed_files_are_read(space: Workspace, tmp_path: Path) -> None:
     tiled = tmp_path / "b.fits.fz"
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(pixels(2), cards(OBJECT="M31"))]).writeto(tiled)
     assert take_in(space, zipped, tiled) == {"new": 2}
-    found = {one.object: one for one in space.registry.frames()}
+    found = {one.object: one for one in space.registry.read(find_frames)}
     assert found.keys() == {"M13", "M31"}
     assert {one.keywords["shape"] for one in found.values()} == {"16x20"}
     assert {one.frame_class for one in found.values()} == {"science"}
@@ -378,7 +379,7 @@ def test_files_that_are_gone_are_named_and_stay_registered(space: Workspace, tmp
     path.unlink()
     report = recheck_files(space)
     assert str(path) in report.problems[0]
-    assert len(space.registry.frames()) == 1
+    assert len(space.registry.read(find_frames)) == 1
 
 
 def test_unchanged_files_are_not_read_again(space: Workspace, tmp_path: Path) -> None:
@@ -409,7 +410,7 @@ def test_a_killed_ingest_loses_nothing_and_doubles_nothing(space: Workspace, tmp
     assert 0 < registered < number
     assert take_in(space, tmp_path / "raw") == {"known": registered, "new": number - registered}
     assert [one["path"] for one in rows(space)] == [str(path) for path in paths]
-    assert all(one.keywords["shape"] == "16x20" for one in space.registry.frames())
+    assert all(one.keywords["shape"] == "16x20" for one in space.registry.read(find_frames))
 
 
 def test_paths_are_registered_by_name_of_the_project(space: Workspace, tmp_path: Path) -> None:

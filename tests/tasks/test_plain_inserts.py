@@ -13,6 +13,7 @@ from astropy.io import fits
 from sqlalchemy import make_url
 
 from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.queries import find_frames, list_frames
 from ccdflow.config.project import PROJECT_FILE, init_project
 from ccdflow.tasks.ingest import IngestReport, read_pending, recheck_files
 from ccdflow.tasks.workspace import Workspace, open_workspace
@@ -68,7 +69,7 @@ def test_a_path_is_enough(plain: tuple[Workspace, Execute], tmp_path: Path) -> N
     execute("INSERT INTO frame (path) VALUES (?)", str(bias(tmp_path / "a.fits")))
     assert [kind for kind, _ in events(execute)] == ["frame.registered"]
     assert read(space).counts == {"new": 1}
-    (found,) = space.registry.frames()
+    (found,) = space.registry.read(find_frames)
     assert (found.frame_class, found.camera, found.obsdate) == ("bias", "C1", "2026-03-01T20:00:00")
     assert found.sha256 and found.keywords["shape"] == "4x4"
     kind, told = events(execute)[-1]
@@ -84,7 +85,7 @@ def test_what_the_header_leaves_open_stays_as_the_row_says(
     columns = "path, class, telescope, camera, object"
     execute(f"INSERT INTO frame ({columns}) VALUES (?, 'dark', 'T7', 'wrong', 'M13')", str(path))
     read(space)
-    (found,) = space.registry.frames()
+    (found,) = space.registry.read(find_frames)
     assert (found.frame_class, found.telescope, found.camera, found.object) == ("dark", "T7", "C1", "M13")
 
 
@@ -93,7 +94,7 @@ def test_rows_of_a_catalogue_need_no_file(plain: tuple[Workspace, Execute]) -> N
     values = "'science', 'C1', '2026-03-01T21:00:00', '2026-03-01'"
     execute(f"INSERT INTO frame (class, camera, obsdate, night) VALUES ({values})")
     assert read(space).total == 0
-    (found,) = space.registry.frames()
+    (found,) = space.registry.read(find_frames)
     assert (found.frame_class, found.path, found.refused) == ("science", None, "")
 
 
@@ -114,7 +115,7 @@ def test_what_can_not_be_read_is_refused_with_a_reason(
     execute("INSERT INTO frame (path) VALUES (?)", str(path))
     report = read(space)
     assert len(report.problems) == 1, report
-    (row,) = space.registry.list_frames()
+    (row,) = space.registry.read(list_frames)
     said = {"gone": "no such file", "text": "is not FITS", "cut": "is truncated"}
     said |= {"folder": "is a folder, not a FITS file", "long": "can't be read: file name too long"}
     assert row["status"] == "refused" and said[what] in row["reason"]
@@ -129,7 +130,7 @@ def test_a_file_that_comes_after_its_row_is_read_once_it_is_there(
     read(space)
     bias(tmp_path / "a.fits")
     assert recheck_files(space).problems == []
-    (row,) = space.registry.list_frames()
+    (row,) = space.registry.read(list_frames)
     assert (row["class"], row["status"], row["reason"]) == ("bias", "done", "")
 
 
@@ -142,7 +143,7 @@ def test_the_same_content_under_two_names_counts_once(
     for name in ("a.fits", "b.fits"):
         execute("INSERT INTO frame (path) VALUES (?)", str(tmp_path / name))
     assert read(space).counts == {"new": 1, "duplicate": 1}
-    assert len(space.registry.frames()) == 1
+    assert len(space.registry.read(find_frames)) == 1
 
 
 def test_postgresql_notifies_who_listens(new_database: str) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from astropy.io import fits
 from tests.commands.test_cli import invoke
 
+from ccdflow.archive.registry.instrumentevents import find_instrument_events
 from ccdflow.cascade.planning.planner import Plan, Request, data_sets
 from ccdflow.config.project import PROJECT_FILE, init_project
 from ccdflow.tasks.ingest import ingest_files
@@ -93,6 +94,6 @@ def test_an_event_is_listed_and_taken_back(tmp_path: Path) -> None:
     listed = invoke("-C", str(tmp_path), "list", "interventions")
     assert "detector swapped" in listed.stdout and "C1" in listed.stdout
     assert invoke(*words, "--undo").exit_code == 0
-    assert open_workspace(tmp_path).registry.instrument_events() == []
+    assert open_workspace(tmp_path).registry.read(find_instrument_events) == []
     again = invoke(*words, "--undo")
     assert again.exit_code == 2 and "no such event is recorded" in again.stderr

@@ -6,8 +6,9 @@ import numpy as np
 
 from ccdflow.archive.fits.productfile import read_image, read_product
 from ccdflow.archive.fits.rawfile import open_raw
-from ccdflow.archive.registry.products import ProductFilter, ProductRecord
-from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.jobs import keys_of_frames, main_frames
+from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
+from ccdflow.archive.registry.queries import FrameFilter, find_frames
 from ccdflow.recipes.core.preview import png, preview
 from ccdflow.tasks.workspace import open_workspace
 
@@ -15,14 +16,14 @@ from ccdflow.tasks.workspace import open_workspace
 def write_previews(project: Path, directory: Path) -> list[Path]:
     """Write PNG pictures of the first frame of the largest stack: raw, calibrated, stacked; gives their paths."""
     space = open_workspace(project)
-    stacks = space.registry.products(ProductFilter(category="stack"))
+    stacks = space.registry.read(find_products, ProductFilter(category="stack"))
     if not stacks:
         return []
-    frames = {one.id: space.registry.frames_of_job(one.job_key) for one in stacks}
+    frames = {one.id: space.registry.read(main_frames, one.job_key) for one in stacks}
     stack = max(stacks, key=lambda one: (len(frames[one.id]), -one.id))
-    (frame,) = space.registry.frames(FrameFilter(ids=frames[stack.id][:1]))
-    keys = space.registry.keys_of_frames([frame.id])
-    science = space.registry.products(ProductFilter(category="science", job_keys=keys))[0]
+    (frame,) = space.registry.read(find_frames, FrameFilter(ids=frames[stack.id][:1]))
+    keys = space.registry.read(keys_of_frames, [frame.id])
+    science = space.registry.read(find_products, ProductFilter(category="science", job_keys=keys))[0]
     raw = np.asarray(open_raw(Path(frame.path or "")).pixels)
     pictures = {
         "1-raw": png(preview(raw.astype(np.float32))),

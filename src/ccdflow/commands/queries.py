@@ -8,10 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ccdflow.archive.registry.jobs import JobFilter, JobRecord
-from ccdflow.archive.registry.products import ProductFilter
-from ccdflow.archive.registry.queries import FrameFilter
-from ccdflow.archive.registry.sets import SetFilter
+from ccdflow.archive.registry.choices import find_choices
+from ccdflow.archive.registry.events import find_events
+from ccdflow.archive.registry.instrumentevents import find_instrument_events
+from ccdflow.archive.registry.jobs import (
+    JobFilter,
+    JobRecord,
+    find_job,
+    find_jobs,
+    keys_like,
+    keys_of_frames,
+    main_frames,
+)
+from ccdflow.archive.registry.products import ProductFilter, find_products, list_products
+from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames, show_frame
+from ccdflow.archive.registry.sets import SetFilter, list_sets
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.cascade.planning.planner import DataSet, Plan, Request, data_sets
 from ccdflow.tasks.changes import differences
@@ -56,7 +67,7 @@ STATES = ("done", "passed", "running", "waiting", "failed", "refused")
 def frames(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """Frames with their furthest stage and state."""
     status = None if superseded else ("registered", "refused", "duplicate")
-    found = space.registry.list_frames(FrameFilter(status=status, night=night, camera=camera))
+    found = space.registry.read(list_frames, FrameFilter(status=status, night=night, camera=camera))
     return [_frame_row(row) for row in found]
 
 
@@ -75,8 +86,8 @@ def _id(letter: str, number: int | None) -> str | None:
 def sets(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """Stack sets, with object and filter of their first frame."""
     status = None if superseded else ("open", "closed")
-    found = space.registry.list_sets(SetFilter(status=status))
-    known = {one.id: one for one in space.registry.frames(FrameFilter(status=None))}
+    found = space.registry.read(list_sets, SetFilter(status=status))
+    known = {one.id: one for one in space.registry.read(find_frames, FrameFilter(status=None))}
     rows = []
     for row in found:
         first = known[row["frames"][0]]
@@ -94,7 +105,7 @@ def sets(space: Workspace, *, night: str | None, camera: str | None, superseded:
 
 def jobs(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """Jobs in the order in which they were planned."""
-    return [_job_row(job) for job in space.registry.jobs(JobFilter(night=night, camera=camera))]
+    return [_job_row(job) for job in space.registry.read(find_jobs, JobFilter(night=night, camera=camera))]
 
 
 def _job_row(job: JobRecord) -> Row:
@@ -115,7 +126,7 @@ def _input_row(role: str, frame: int | None, job: str | None, level: int | None)
 def products(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """Products that are there, with their jobs' inputs and quality numbers."""
     states = None if superseded else ("done",)
-    found = space.registry.list_products(ProductFilter(states=states, night=night, camera=camera))
+    found = space.registry.read(list_products, ProductFilter(states=states, night=night, camera=camera))
     return [product_row(space, row) for row in found]
 
 
@@ -131,9 +142,12 @@ def product_row(space: Workspace, row: Mapping[str, Any]) -> Row:
 
 def choices(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """What was pinned and banned."""
-    found = space.registry.choices()
+    found = space.registry.read(find_choices)
     keys = [one.subject for one in found if not one.subject.startswith("f")]
-    made = {one["job"]: f"p{one['id']}" for one in space.registry.products_of(keys)}
+    made = {
+        one["job"]: f"p{one['id']}"
+        for one in space.registry.read(list_products, ProductFilter(job_keys=keys))
+    }
     rows = []
     for one in found:
         name = made.get(one.subject, one.subject)
@@ -144,7 +158,7 @@ def choices(space: Workspace, *, night: str | None, camera: str | None, supersed
 
 def interventions(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """What happened to instruments, as ``ccdflow event`` has recorded it."""
-    return [vars(one) for one in space.registry.instrument_events()]
+    return [vars(one) for one in space.registry.read(find_instrument_events)]
 
 
 def subject(space: Workspace, name: str) -> str:
@@ -176,7 +190,8 @@ def short_name(space: Workspace, name: str) -> str:
 def events(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """The outbox: what happened, in order."""
     return [
-        {name: getattr(one, name) for name in one.__dataclass_fields__} for one in space.registry.events()
+        {name: getattr(one, name) for name in one.__dataclass_fields__}
+        for one in space.registry.read(find_events)
     ]
 
 
@@ -213,12 +228,12 @@ def find(space: Workspace, name: str) -> Row:
 
 def _by_number(space: Workspace, letter: str, number: int) -> Row | None:
     if letter == "f":
-        found = space.registry.show_frame(number)
+        found = space.registry.read(show_frame, number)
         return None if found is None else _frame_row(found)
     if letter == "s":
         rows = sets(space, night=None, camera=None, superseded=True)
         return next((row for row in rows if row["id"] == f"s{number}"), None)
-    rows = space.registry.list_products(ProductFilter(states=None, ids=[number]))
+    rows = space.registry.read(list_products, ProductFilter(states=None, ids=[number]))
     return product_row(space, rows[0]) if rows else None
 
 
@@ -234,10 +249,10 @@ def _by_path(space: Workspace, name: str) -> Row | None:
 
 
 def _by_key(space: Workspace, name: str) -> Row | None:
-    keys = space.registry.keys_like(name.lower()) if len(name) >= 4 else []
+    keys = space.registry.read(keys_like, name.lower()) if len(name) >= 4 else []
     if len(keys) > 1:
         raise ValueError(f"{name!r} begins the keys of several jobs: {', '.join(key[:12] for key in keys)}")
-    job = space.registry.job(keys[0]) if keys else None
+    job = space.registry.read(find_job, keys[0]) if keys else None
     return None if job is None else _job_row(job)
 
 
@@ -264,10 +279,10 @@ def explain(space: Workspace, name: str, request: Request = Request()) -> Row:
 
 def _standing(space: Workspace, key: str, request: Request) -> Row:
     """Whether a job is still what a plan would choose, and where not, what has changed."""
-    job = space.registry.job(key)
+    job = space.registry.read(find_job, key)
     if job is None or job.step not in space.cascade.tasks:
         return {"standing": "its step is no longer in the cascade"}
-    verdict = next((one for one in space.registry.choices() if one.subject == key), None)
+    verdict = next((one for one in space.registry.read(find_choices) if one.subject == key), None)
     if verdict is not None and verdict.verdict == "banned":
         return {"standing": f"banned: {verdict.reason}".rstrip(": ")}
     found = planned(space, request.model_copy(update={"targets": (job.step,), "night": job.night or None}))
@@ -275,7 +290,7 @@ def _standing(space: Workspace, key: str, request: Request) -> Row:
     if key in jobs_by_key:
         current = jobs_by_key[key].state
         return {"standing": "current" if current == "reused" else f"current, to be done: {current}"}
-    frames_of = set(space.registry.frames_of_job(key))
+    frames_of = set(space.registry.read(main_frames, key))
     alike = (one for one in found.jobs if one.step == job.step)
     successor = next((one for one in alike if frames_of & {frame.id for frame in one.group.frames}), None)
     if successor is None:
@@ -289,7 +304,7 @@ def _standing(space: Workspace, key: str, request: Request) -> Row:
 
 def _explain_frame(space: Workspace, frame: Row, request: Request) -> Row:
     number = int(frame["id"][1:])
-    jobs_of = space.registry.jobs(JobFilter(keys=space.registry.keys_of_frames([number])))
+    jobs_of = space.registry.read(find_jobs, JobFilter(keys=space.registry.read(keys_of_frames, [number])))
     row: Row = {"id": frame["id"], "what": f"{frame['class']} {frame['path'] or 'row of a catalogue'}"}
     row |= {"state": f"{frame['stage']} {frame['status']}", "reason": frame["reason"]}
     row["used_by"] = [{"id": job.key[:12], "what": job.step, "state": job.state} for job in jobs_of]
@@ -315,10 +330,13 @@ def _frame_line(space: Workspace, name: str) -> Row:
 
 def _tree(space: Workspace, key: str) -> Row:
     """A job with all that it took, down to raw frames."""
-    job = space.registry.job(key)
+    job = space.registry.read(find_job, key)
     if job is None:
         return {"id": key, "what": "unknown job"}
-    paths = {one.id: one.path for one in space.registry.frames(FrameFilter(status=None, ids=_frame_ids(job)))}
+    paths = {
+        one.id: one.path
+        for one in space.registry.read(find_frames, FrameFilter(status=None, ids=_frame_ids(job)))
+    }
     inputs = []
     for one in job.inputs:
         if one.job is not None:
@@ -368,7 +386,10 @@ def tree_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
 def plan_rows(space: Workspace, found: Plan) -> list[Row]:
     """Jobs of a plan as ``plan --json`` gives them."""
     made = {job.key for job in found.jobs if job.state == "reused"}
-    ids = {one["job"]: f"p{one['id']}" for one in space.registry.products_of(sorted(made))}
+    ids = {
+        one["job"]: f"p{one['id']}"
+        for one in space.registry.read(list_products, ProductFilter(job_keys=sorted(made)))
+    }
     return [_plan_row(job, ids) for job in found.jobs]
 
 
@@ -509,7 +530,7 @@ def ledger(space: Workspace, night: str | None) -> list[Row]:
 
 def verify(space: Workspace) -> Row:
     """Every product against its checksum; files of the store that are none of ours."""
-    known = space.registry.products()
+    known = space.registry.read(find_products)
     verdicts = list(space.store.verify(known))
     foreign = space.store.foreign({one.path for one in known})
     problems = [

@@ -9,6 +9,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from ccdflow.archive.registry.frames import registered_files
+from ccdflow.archive.registry.jobs import count_finished
+from ccdflow.archive.registry.products import ProductFilter, list_products
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.planner import WAITS, Plan, Request
 from ccdflow.commands.output import DONE, FAILED, console, print_table
@@ -129,13 +132,13 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
     adopt_frames(space, after)
     group_sets(space, request)
     link_sets(space, after)
-    products = space.registry.products_of([job.key for job in after.jobs])
+    products = space.registry.read(list_products, ProductFilter(job_keys=[job.key for job in after.jobs]))
     return RunReport(ingested, before, after, failed, products)
 
 
 def _brings_new_files(space: Workspace, paths: Sequence[Path]) -> bool:
     """Whether there is a file that the registry does not know, so that there will be work."""
-    known = {name for name, _, _ in space.registry.files()}
+    known = {name for name, _, _ in space.registry.read(registered_files)}
     return any(str(path.absolute()) not in known for path in find_files(paths, IngestReport()))
 
 
@@ -168,7 +171,7 @@ def _watching(space: Workspace, jobs: Sequence[Job], *, quiet: bool) -> Iterator
     stop = Event()
     with counting("reducing", quiet=quiet, before="starting Prefect") as progress:
         watcher = Thread(
-            target=_watch, args=(lambda: space.registry.count_finished(keys), len(keys), progress, stop)
+            target=_watch, args=(lambda: space.registry.read(count_finished, keys), len(keys), progress, stop)
         )
         watcher.start()
         try:

@@ -9,8 +9,9 @@ import numpy as np
 
 from ccdflow.archive.fits.productfile import read_image, read_product
 from ccdflow.archive.fits.rawfile import UnreadableFrameError, open_raw
-from ccdflow.archive.registry.products import ProductFilter, ProductRecord
-from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.jobs import find_job, main_frames
+from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
+from ccdflow.archive.registry.queries import FrameFilter, find_frames
 from ccdflow.recipes.core.preview import png, preview
 from ccdflow.tasks.pictures import data_uri
 from ccdflow.tasks.workspace import Workspace
@@ -40,7 +41,7 @@ def report(space: Workspace, ids: Sequence[int], *, raw: bool = False) -> str:
     raw : bool
         Whether the raw frames of the main input are shown too.
     """
-    by_id = {one.id: one for one in space.registry.products(ProductFilter(ids=ids, states=None))}
+    by_id = {one.id: one for one in space.registry.read(find_products, ProductFilter(ids=ids, states=None))}
     found = [by_id[one] for one in ids if one in by_id]
     title = ", ".join(f"p{one.id}" for one in found)
     body = "\n".join(part for one in found for part in _section(space, one, raw=raw))
@@ -83,7 +84,7 @@ def _quality(space: Workspace, one: ProductRecord) -> Iterator[str]:
         return
     kin = [
         other
-        for other in space.registry.products(ProductFilter(category=one.category))
+        for other in space.registry.read(find_products, ProductFilter(category=one.category))
         if (other.telescope, other.camera, other.filter) == (one.telescope, one.camera, one.filter)
     ]
     kin.sort(key=lambda other: (other.obsdate, other.id))
@@ -118,13 +119,19 @@ def _trend(values: Sequence[float | None], place: int | None) -> str:
 
 
 def _made_by(space: Workspace, one: ProductRecord) -> Iterator[str]:
-    job = space.registry.job(one.job_key)
+    job = space.registry.read(find_job, one.job_key)
     if job is None:
         return
     ids = [each.frame for each in job.inputs if each.frame is not None]
-    paths = {frame.id: frame.path or "" for frame in space.registry.frames(FrameFilter(status=None, ids=ids))}
+    paths = {
+        frame.id: frame.path or ""
+        for frame in space.registry.read(find_frames, FrameFilter(status=None, ids=ids))
+    }
     keys = [each.job for each in job.inputs if each.job is not None]
-    made = {each.job_key: each for each in space.registry.products(ProductFilter(job_keys=keys, states=None))}
+    made = {
+        each.job_key: each
+        for each in space.registry.read(find_products, ProductFilter(job_keys=keys, states=None))
+    }
     rows: list[tuple[Any, ...]] = []
     for each in job.inputs:
         product = made.get(each.job or "")
@@ -145,8 +152,8 @@ def _parameters(found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def _raw_frames(space: Workspace, one: ProductRecord) -> Iterator[str]:
-    ids = space.registry.frames_of_job(one.job_key)
-    frames = space.registry.frames(FrameFilter(status=None, ids=ids))
+    ids = space.registry.read(main_frames, one.job_key)
+    frames = space.registry.read(find_frames, FrameFilter(status=None, ids=ids))
     yield f"<h3>Raw frames</h3><p>{min(len(frames), MOST_RAW)} of {len(frames)}</p><div class=raw>"
     for frame in frames[:MOST_RAW]:
         try:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from astropy.io import fits
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.queries import FrameFilter, find_frames
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.cascade.planning.planner import Plan, Request
 from ccdflow.config.project import PROJECT_FILE, cascade_path
@@ -219,7 +219,7 @@ def _project(
     report = ingest_files(space, [raw])
     if report.problems:
         raise ValueError("; ".join(report.problems))
-    frames = space.registry.frames(FrameFilter(status=None))
+    frames = space.registry.read(find_frames, FrameFilter(status=None))
     return space, {one.id: names[Path(one.path or "").name] for one in frames}
 
 

@@ -3,74 +3,90 @@
 import pytest
 from tests.archive.registry.test_frames import frame
 
-from ccdflow.archive.registry.choices import ChoiceRecord
+from ccdflow.archive.registry.choices import ChoiceRecord, choose, find_choices, withdraw
 from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.frames import add_frame
 from ccdflow.archive.registry.jobs import PlannedJob
-from ccdflow.archive.registry.products import Made
+from ccdflow.archive.registry.leases import claim
+from ccdflow.archive.registry.lifecycle import plan_jobs
+from ccdflow.archive.registry.products import (
+    Made,
+    find_products,
+    finish_job,
+    supersede_products,
+    superseded_keys,
+)
+from ccdflow.archive.registry.queries import find_frames
 
 
 def add(registry: Registry, letter: str, **more: object) -> str:
-    made = registry.add_frame(frame(path=f"/raw/{letter}.fits", content=letter, **more))
+    made = registry.write(add_frame, frame(path=f"/raw/{letter}.fits", content=letter, **more))
     return f"f{made.id}"
 
 
 def chosen(registry: Registry) -> dict[str, tuple[str, str]]:
-    return {one.subject: (one.verdict, one.reason) for one in registry.choices()}
+    return {one.subject: (one.verdict, one.reason) for one in registry.read(find_choices)}
 
 
 def refused(registry: Registry) -> dict[str, str]:
-    return {f"f{one.id}": one.refused for one in registry.frames()}
+    return {f"f{one.id}": one.refused for one in registry.read(find_frames)}
 
 
 def test_a_ban_refuses_a_frame_until_it_is_withdrawn(registry: Registry) -> None:
     name, other = add(registry, "a"), add(registry, "b")
-    registry.choose([name], "banned", "clouds")
+    registry.write(choose, [name], "banned", "clouds")
     assert refused(registry) == {name: "banned: clouds", other: ""}
-    registry.add_frame(frame(path="/raw/a.fits", content="a"))  # registered once more
+    registry.write(add_frame, frame(path="/raw/a.fits", content="a"))  # registered once more
     assert refused(registry)[name] == "banned: clouds"
-    registry.choose([name], "banned", "")
+    registry.write(choose, [name], "banned", "")
     assert refused(registry)[name] == "banned"
-    assert registry.withdraw([name, other]) == 1
-    assert refused(registry) == {name: "", other: ""} and registry.choices() == []
+    assert registry.write(withdraw, [name, other]) == 1
+    assert refused(registry) == {name: "", other: ""} and registry.read(find_choices) == []
 
 
 def test_the_last_choice_counts(registry: Registry) -> None:
     name = add(registry, "a")
-    registry.choose([name, "k" * 64], "pinned", "good")
+    registry.write(choose, [name, "k" * 64], "pinned", "good")
     assert chosen(registry) == {name: ("pinned", "good"), "k" * 64: ("pinned", "good")}
-    registry.choose([name], "banned", "bad")
+    registry.write(choose, [name], "banned", "bad")
     assert chosen(registry)[name] == ("banned", "bad")
-    registry.choose([name], "pinned", "good after all")
+    registry.write(choose, [name], "pinned", "good after all")
     assert refused(registry)[name] == ""
-    assert isinstance(registry.choices()[0], ChoiceRecord)
+    assert isinstance(registry.read(find_choices)[0], ChoiceRecord)
 
 
 def test_a_frame_that_is_unusable_anyway_keeps_its_reason(registry: Registry) -> None:
     name = add(registry, "a", refused="no date")
-    registry.choose([name], "banned", "clouds")
+    registry.write(choose, [name], "banned", "clouds")
     assert refused(registry)[name] == "no date"
-    registry.withdraw([name])
+    registry.write(withdraw, [name])
     assert refused(registry)[name] == "no date"
 
 
 def test_only_frames_that_are_there_are_chosen(registry: Registry) -> None:
     name = add(registry, "a")
-    registry.add_frame(frame(path="/raw/copy.fits", content="a"), moves=False)
+    registry.write(add_frame, frame(path="/raw/copy.fits", content="a"), moves=False)
     for wrong, why in (("f99", "not there"), ("f2", "duplicate")):
         with pytest.raises(ValueError, match=f"{wrong} is {why}, wanted a frame that is registered"):
-            registry.choose([name, wrong], "banned", "")
-    assert registry.choices() == [] and refused(registry)[name] == ""
+            registry.write(choose, [name, wrong], "banned", "")
+    assert registry.read(find_choices) == [] and refused(registry)[name] == ""
 
 
 def test_products_give_way_category_by_category(registry: Registry) -> None:
     for letter in "ab":
         outputs = [("flat", f"{letter}.fits"), ("mask", f"{letter}m.fits")][: 2 if letter == "a" else 1]
-        registry.plan_jobs([PlannedJob(letter * 64, "flat", "flat", "1", outputs=outputs)])
-        registry.claim(letter * 64, "me", 60)
-        registry.finish(letter * 64, "me", [Made(category, path, "0", 1) for category, path in outputs])
-    old, mask, new = (one.id for one in registry.products())
-    assert registry.supersede({"a" * 64: "b" * 64}) == 1
-    assert [one.superseded_by for one in registry.products()] == [new, None, None]
-    assert registry.superseded_keys() == {"a" * 64}
-    assert registry.supersede({"b" * 64: "a" * 64}) == 1
-    assert {one.id: one.superseded_by for one in registry.products()} == {old: None, mask: None, new: old}
+        registry.write(plan_jobs, [PlannedJob(letter * 64, "flat", "flat", "1", outputs=outputs)])
+        registry.write(claim, letter * 64, "me", 60)
+        registry.write(
+            finish_job, letter * 64, "me", [Made(category, path, "0", 1) for category, path in outputs]
+        )
+    old, mask, new = (one.id for one in registry.read(find_products))
+    assert registry.write(supersede_products, {"a" * 64: "b" * 64}) == 1
+    assert [one.superseded_by for one in registry.read(find_products)] == [new, None, None]
+    assert registry.read(superseded_keys) == {"a" * 64}
+    assert registry.write(supersede_products, {"b" * 64: "a" * 64}) == 1
+    assert {one.id: one.superseded_by for one in registry.read(find_products)} == {
+        old: None,
+        mask: None,
+        new: old,
+    }

@@ -13,12 +13,22 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from ccdflow.archive.registry.database import MIGRATIONS, Database, DatabaseVersionError, again
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames import NewFrame
+from ccdflow.archive.registry.events import deliver_events, find_events
+from ccdflow.archive.registry.frames import NewFrame, add_frame
+from ccdflow.archive.registry.instrumentevents import (
+    InstrumentChange,
+    add_instrument_event,
+    find_instrument_events,
+)
 from ccdflow.archive.registry.jobs import PlannedJob
-from ccdflow.archive.registry.outbox import InstrumentChange
-from ccdflow.archive.registry.products import Made
-from ccdflow.archive.registry.sets import Change, NewSet
+from ccdflow.archive.registry.leases import claim
+from ccdflow.archive.registry.lifecycle import plan_jobs
+from ccdflow.archive.registry.news import read_news
+from ccdflow.archive.registry.products import Made, finish_job
+from ccdflow.archive.registry.queries import find_frames
+from ccdflow.archive.registry.sets import Change, NewSet, apply_set_changes, find_sets
 from ccdflow.archive.registry.tables import Base
+from ccdflow.archive.registry.transactions import add_catalogue
 
 NEWEST = max(path.name[1:5] for path in (MIGRATIONS / "versions").glob("v*.py"))
 ON_EXPRESSIONS = {"ix_frame_stream", "ix_frame_ungrouped", "uq_frame_catalogue"}
@@ -85,10 +95,10 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_with_its_rows(reg
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
     assert "ix_frame_calibration" not in indexes(registry)
-    registry.add_catalogue([NewFrame(telescope="T", frame_class="flat", obsdate="2026-03-01T18:00:00")])
+    add_catalogue(registry, [NewFrame(telescope="T", frame_class="flat", obsdate="2026-03-01T18:00:00")])
     registry.upgrade()
     assert indexes(registry) >= {"ix_frame_calibration", "ix_frame_calibration_night", "ix_product_made"}
-    assert [one.telescope for one in registry.frames()] == ["T"]
+    assert [one.telescope for one in registry.read(find_frames)] == ["T"]
 
 
 def indexes(registry: Registry) -> set[str | None]:
@@ -144,29 +154,30 @@ def test_failed_transaction_leaves_nothing(registry: Registry) -> None:
     with pytest.raises(ZeroDivisionError), registry.database.write() as connection:
         connection.execute(text("INSERT INTO frame (telescope) VALUES ('T')"))
         raise ZeroDivisionError
-    assert registry.frames() == []
+    assert registry.read(find_frames) == []
 
 
 def test_who_reads_sees_one_state_whatever_is_committed_meanwhile(registry: Registry) -> None:
-    registry.add_catalogue([NewFrame(telescope="T", obsdate="2026-03-01T20:00:00")])
+    add_catalogue(registry, [NewFrame(telescope="T", obsdate="2026-03-01T20:00:00")])
     with registry.database.read() as connection:
         count = text("SELECT count(*) FROM frame")
         before = connection.execute(count).scalar_one()
         other = threading.Thread(
-            target=registry.add_catalogue, args=([NewFrame(telescope="T", obsdate="2026-03-01T21:00:00")],)
+            target=add_catalogue,
+            args=(registry, [NewFrame(telescope="T", obsdate="2026-03-01T21:00:00")]),
         )
         other.start()
         other.join()
         assert connection.execute(count).scalar_one() == before == 1
-    assert len(registry.frames()) == 2
+    assert len(registry.read(find_frames)) == 2
 
 
 def test_foreign_keys_hold(registry: Registry) -> None:
-    registry.add_catalogue([NewFrame(telescope="T")])
-    (frame,) = registry.frames()
+    add_catalogue(registry, [NewFrame(telescope="T")])
+    (frame,) = registry.read(find_frames)
     with pytest.raises(IntegrityError, match=r"(?i)foreign key"):
-        registry.apply_set_changes([NewSet("a", "stack", ("T", "", ""), [frame.id, 99])])
-    assert registry.sets() == []
+        registry.write(apply_set_changes, [NewSet("a", "stack", ("T", "", ""), [frame.id, 99])])
+    assert registry.read(find_sets) == []
 
 
 def test_frame_inserted_with_plain_sql_is_a_frame_and_an_event(registry: Registry) -> None:
@@ -177,10 +188,10 @@ def test_frame_inserted_with_plain_sql_is_a_frame_and_an_event(registry: Registr
                 "VALUES ('T', 'C1', 'science', '2026-03-01T20:00:00', '2026-03-01')"
             )
         )
-    (found,) = registry.frames()
+    (found,) = registry.read(find_frames)
     assert (found.frame_class, found.object) == ("science", "")
-    assert registry.ungrouped_frames(("T", "C1", "")) == [found]
-    (event,) = registry.events(undelivered=True)
+    assert registry.read(read_news, ()).ids == [found.id]
+    (event,) = registry.read(find_events, undelivered=True)
     assert (event.kind, event.subject) == ("frame.registered", f"frame/{found.id}")
     assert event.payload["obsdate"] == "2026-03-01T20:00:00"
     assert len(event.created) == len("2026-03-01T20:00:00.000000")
@@ -190,36 +201,41 @@ def test_frame_inserted_with_plain_sql_is_a_frame_and_an_event(registry: Registr
 
 
 def test_each_thing_that_happens_is_one_event(registry: Registry) -> None:
-    registry.add_frame(NewFrame(path="/a.fits", sha256="a", telescope="T"))
-    registry.add_frame(NewFrame(path="/a.fits", sha256="a", telescope="T2"))
-    registry.add_frame(NewFrame(path="/bad.fits", sha256="b", refused="no image"))
-    registry.plan_jobs([PlannedJob("k", "bias", "bias", "1", (), [("master_bias", "b.fits")])])
-    registry.claim("k", "one", 60)
-    registry.finish("k", "one", [Made("master_bias", "b.fits", "c", 1), Made("extra", "x.fits", "d", 1)])
-    frame = registry.frames()[0].id
-    sets = registry.apply_set_changes(
+    registry.write(add_frame, NewFrame(path="/a.fits", sha256="a", telescope="T"))
+    registry.write(add_frame, NewFrame(path="/a.fits", sha256="a", telescope="T2"))
+    registry.write(add_frame, NewFrame(path="/bad.fits", sha256="b", refused="no image"))
+    registry.write(plan_jobs, [PlannedJob("k", "bias", "bias", "1", (), [("master_bias", "b.fits")])])
+    registry.write(claim, "k", "one", 60)
+    registry.write(
+        finish_job, "k", "one", [Made("master_bias", "b.fits", "c", 1), Made("extra", "x.fits", "d", 1)]
+    )
+    frame = registry.read(find_frames)[0].id
+    sets = registry.write(
+        apply_set_changes,
         [
             NewSet("a", "stack", ("T", "", ""), [frame]),
             NewSet("b", "mosaic", ("T", "", ""), [frame], status="closed"),
-        ]
+        ],
     )
-    registry.apply_set_changes([Change(sets["a"], status="closed"), Change(sets["a"], ready=True)])
-    kinds = [one.kind for one in registry.events()]
+    registry.write(apply_set_changes, [Change(sets["a"], status="closed"), Change(sets["a"], ready=True)])
+    kinds = [one.kind for one in registry.read(find_events)]
     assert kinds.count("frame.registered") == 1
     assert kinds.count("product.made") == 2
-    assert [one.subject for one in registry.events() if one.kind == "set.closed"] == [
+    assert [one.subject for one in registry.read(find_events) if one.kind == "set.closed"] == [
         f"set/{sets['b']}",
         f"set/{sets['a']}",
     ]
 
 
 def test_delivered_events_do_not_come_again(registry: Registry) -> None:
-    registry.add_catalogue(NewFrame(telescope="T", obsdate=f"2026-03-0{day}T00:00:00") for day in range(1, 6))
-    events = registry.events()
-    registry.deliver([events[0].id, events[3].id])
-    assert registry.events(undelivered=True) == [events[1], events[2], events[4]]
-    assert registry.events(undelivered=True, after=events[1].id, limit=1) == [events[2]]
-    assert registry.events()[0].delivered is not None
+    add_catalogue(
+        registry, (NewFrame(telescope="T", obsdate=f"2026-03-0{day}T00:00:00") for day in range(1, 6))
+    )
+    events = registry.read(find_events)
+    registry.write(deliver_events, [events[0].id, events[3].id])
+    assert registry.read(find_events, undelivered=True) == [events[1], events[2], events[4]]
+    assert registry.read(find_events, undelivered=True, after=events[1].id, limit=1) == [events[2]]
+    assert registry.read(find_events)[0].delivered is not None
 
 
 def test_instrument_events_are_kept_in_order(registry: Registry) -> None:
@@ -228,8 +244,8 @@ def test_instrument_events_are_kept_in_order(registry: Registry) -> None:
         InstrumentChange("2026-01-01", "CCD new", "T", "C1"),
     ]
     for one in changes:
-        registry.add_instrument_event(one)
-    assert registry.instrument_events() == changes[::-1]
+        registry.write(add_instrument_event, one)
+    assert registry.read(find_instrument_events) == changes[::-1]
 
 
 def test_all_tables_are_there(registry: Registry) -> None:
@@ -250,9 +266,9 @@ def test_a_connection_that_was_ended_is_made_anew(new_database: str) -> None:
     registry.upgrade()
     for number in range(2):
         end_connections(new_database)
-        assert registry.add_catalogue([NewFrame(obsdate=f"2026-03-0{number + 1}T20:00:00")]) == 1
+        assert add_catalogue(registry, [NewFrame(obsdate=f"2026-03-0{number + 1}T20:00:00")]) == 1
         end_connections(new_database)
-        assert len(registry.frames()) == number + 1
+        assert len(registry.read(find_frames)) == number + 1
     registry.close()
 
 

@@ -8,12 +8,23 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from ccdflow.archive.registry.doors import Registry, frames
-from ccdflow.archive.registry.frames import NewFrame
-from ccdflow.archive.registry.outbox import StageState
-from ccdflow.archive.registry.queries import FrameFilter, order_of
-from ccdflow.archive.registry.sets import Change, NewSet
+from ccdflow.archive.registry import frames
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.frames import NewFrame, add_frame, registered_files
+from ccdflow.archive.registry.news import read_news
+from ccdflow.archive.registry.queries import (
+    FrameFilter,
+    find_frames,
+    find_streams,
+    list_frames,
+    order_of,
+    show_frame,
+)
+from ccdflow.archive.registry.sets import Change, NewSet, apply_set_changes
+from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
 from ccdflow.archive.registry.tables import CURRENT
+from ccdflow.archive.registry.transactions import add_catalogue, exposures_in_stream
+from ccdflow.cascade.sequences.exposures import SequenceRules
 
 START = datetime(2026, 3, 1, 20)
 ALL = FrameFilter(status=None)
@@ -42,7 +53,7 @@ def on_disk(path: Path, content: str = "x") -> Path:
 
 
 def status(registry: Registry) -> dict[int, str]:
-    return {row["id"]: row["status"] for row in registry.list_frames(ALL)}
+    return {row["id"]: row["status"] for row in registry.read(list_frames, ALL)}
 
 
 def test_frame_comes_back_as_it_was_given(registry: Registry) -> None:
@@ -55,8 +66,8 @@ def test_frame_comes_back_as_it_was_given(registry: Registry) -> None:
         "nul": "a\0b",
     }
     given = frame(path="/raw/a.fits", content="a", iobs=1, nobs=3, keywords=keywords)
-    made = registry.add_frame(given)
-    (found,) = registry.frames()
+    made = registry.write(add_frame, given)
+    (found,) = registry.read(find_frames)
     assert (made.outcome, made.id) == ("new", found.id)
     assert found.keywords == {**keywords, "nul": "ab"}
     assert {name: type(value) for name, value in found.keywords.items()} == {
@@ -79,112 +90,112 @@ def test_frame_comes_back_as_it_was_given(registry: Registry) -> None:
 
 
 def test_same_file_again_is_known_and_its_time_kept(registry: Registry) -> None:
-    first = registry.add_frame(frame(path="/raw/a.fits", content="a"))
-    again = registry.add_frame(frame(path="/raw/a.fits", content="a", changed_ns=99))
+    first = registry.write(add_frame, frame(path="/raw/a.fits", content="a"))
+    again = registry.write(add_frame, frame(path="/raw/a.fits", content="a", changed_ns=99))
     assert (again.outcome, again.id) == ("known", first.id)
-    assert registry.files() == [("/raw/a.fits", 2880, 99)]
-    assert len(registry.list_frames(ALL)) == 1
+    assert registry.read(registered_files) == [("/raw/a.fits", 2880, 99)]
+    assert len(registry.read(list_frames, ALL)) == 1
 
 
 def test_what_is_said_of_a_known_file_is_brought_up_to_date(registry: Registry) -> None:
-    first = registry.add_frame(
-        frame(path="/raw/a.fits", content="a", frame_class="unclassified", refused="no date")
+    first = registry.write(
+        add_frame, frame(path="/raw/a.fits", content="a", frame_class="unclassified", refused="no date")
     )
-    registry.apply_set_changes([], grouped=[first.id])
-    registry.add_frame(frame(path="/raw/a.fits", content="a", keywords={"gain": 1.3}))
-    (found,) = registry.frames()
+    registry.write(apply_set_changes, [], grouped=[first.id])
+    registry.write(add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.3}))
+    (found,) = registry.read(find_frames)
     assert (found.frame_class, found.refused, found.keywords) == ("science", "", {"gain": 1.3})
-    assert registry.streams(ungrouped=True) == [("T", "C1", "I")]
+    assert registry.read(find_streams, ungrouped=True) == [("T", "C1", "I")]
 
 
 def test_a_known_file_that_is_the_same_is_not_grouped_again(registry: Registry) -> None:
-    first = registry.add_frame(frame(path="/raw/a.fits", content="a"))
-    registry.apply_set_changes([], grouped=[first.id])
-    registry.add_frame(frame(path="/raw/a.fits", content="a", changed_ns=99))
-    assert registry.streams(ungrouped=True) == []
+    first = registry.write(add_frame, frame(path="/raw/a.fits", content="a"))
+    registry.write(apply_set_changes, [], grouped=[first.id])
+    registry.write(add_frame, frame(path="/raw/a.fits", content="a", changed_ns=99))
+    assert registry.read(find_streams, ungrouped=True) == []
 
 
 def test_same_content_elsewhere_is_a_duplicate(registry: Registry, tmp_path: Path) -> None:
-    first = registry.add_frame(frame(path=on_disk(tmp_path / "a.fits"), content="a"))
+    first = registry.write(add_frame, frame(path=on_disk(tmp_path / "a.fits"), content="a"))
     copy = frame(path=on_disk(tmp_path / "b.fits"), content="a")
-    second, third = registry.add_frame(copy), registry.add_frame(copy)
+    second, third = registry.write(add_frame, copy), registry.write(add_frame, copy)
     assert (second.outcome, second.of) == ("duplicate", first.id)
     assert (third.outcome, third.id, third.of) == ("known", second.id, first.id)
     assert status(registry) == {first.id: "done", second.id: "duplicate"}
-    assert [one.id for one in registry.frames()] == [first.id]
-    assert len(registry.ungrouped_frames(("T", "C1", "I"))) == 1
+    assert [one.id for one in registry.read(find_frames)] == [first.id]
+    assert [len(keys) for keys in registry.read(read_news, ()).frames.values()] == [1]
 
 
 def test_moved_file_is_known_at_its_new_path(registry: Registry, tmp_path: Path) -> None:
-    first = registry.add_frame(frame(path=tmp_path / "gone.fits", content="a"))
+    first = registry.write(add_frame, frame(path=tmp_path / "gone.fits", content="a"))
     new = frame(path=on_disk(tmp_path / "b.fits"), content="a")
-    assert registry.add_frame(new, moves=False).outcome == "duplicate"
-    moved = registry.add_frame(replace(new, path=str(on_disk(tmp_path / "c.fits"))))
+    assert registry.write(add_frame, new, moves=False).outcome == "duplicate"
+    moved = registry.write(add_frame, replace(new, path=str(on_disk(tmp_path / "c.fits"))))
     assert (moved.outcome, moved.id) == ("known", first.id)
-    (found,) = registry.frames()
+    (found,) = registry.read(find_frames)
     assert found.path == str(tmp_path / "c.fits")
 
 
 def test_new_content_at_a_known_path_is_a_new_version(registry: Registry) -> None:
-    first = registry.add_frame(frame(path="/raw/a.fits", content="a"))
-    second = registry.add_frame(frame(path="/raw/a.fits", content="b"))
-    back = registry.add_frame(frame(path="/raw/a.fits", content="a"))
+    first = registry.write(add_frame, frame(path="/raw/a.fits", content="a"))
+    second = registry.write(add_frame, frame(path="/raw/a.fits", content="b"))
+    back = registry.write(add_frame, frame(path="/raw/a.fits", content="a"))
     assert (second.outcome, second.of, back.outcome, back.of) == ("version", first.id, "version", second.id)
-    rows = {row["id"]: row for row in registry.list_frames(ALL)}
+    rows = {row["id"]: row for row in registry.read(list_frames, ALL)}
     assert [rows[one]["version"] for one in (first.id, second.id, back.id)] == [1, 2, 3]
     assert [rows[one]["superseded_by"] for one in (first.id, second.id, back.id)] == [
         second.id,
         back.id,
         None,
     ]
-    assert [one.id for one in registry.frames()] == [back.id]
+    assert [one.id for one in registry.read(find_frames)] == [back.id]
 
 
 def test_copy_takes_the_place_of_an_original_that_was_overwritten(registry: Registry, tmp_path: Path) -> None:
     path, copies = on_disk(tmp_path / "a.fits"), [on_disk(tmp_path / f"{one}.fits") for one in "bc"]
-    registry.add_frame(frame(path=path, content="a"))
-    second, third = (registry.add_frame(frame(path=one, content="a")) for one in copies)
-    version = registry.add_frame(frame(path=path, content="d"))
-    assert {one.id for one in registry.frames()} == {second.id, version.id}
-    assert registry.show_frame(third.id)["duplicate_of"] == second.id
+    registry.write(add_frame, frame(path=path, content="a"))
+    second, third = (registry.write(add_frame, frame(path=one, content="a")) for one in copies)
+    version = registry.write(add_frame, frame(path=path, content="d"))
+    assert {one.id for one in registry.read(find_frames)} == {second.id, version.id}
+    assert registry.read(show_frame, third.id)["duplicate_of"] == second.id
 
 
 def test_refused_frames_say_why_and_still_count(registry: Registry) -> None:
-    registry.add_frame(frame(path="/raw/a.fits", content="a", obsdate="", refused="no date"))
-    (found,) = registry.frames()
+    registry.write(add_frame, frame(path="/raw/a.fits", content="a", obsdate="", refused="no date"))
+    (found,) = registry.read(find_frames)
     assert found.refused == "no date"
-    assert registry.frames(FrameFilter(status=["registered"])) == []
-    assert registry.list_frames()[0]["reason"] == "no date"
+    assert registry.read(find_frames, FrameFilter(status=["registered"])) == []
+    assert registry.read(list_frames)[0]["reason"] == "no date"
 
 
 def test_file_without_checksum_is_refused(registry: Registry) -> None:
     with pytest.raises(ValueError, match="a file needs path and sha256"):
-        registry.add_frame(NewFrame(path="/raw/a.fits"))
+        registry.write(add_frame, NewFrame(path="/raw/a.fits"))
 
 
 def test_catalogue_rows_are_taken_once(registry: Registry) -> None:
     rows = [
         frame(number, iobs=number % 3 + 1, nobs=3, keywords={"seeing": number / 10}) for number in range(50)
     ]
-    assert registry.add_catalogue(rows, batch=20) == 50
-    assert registry.add_catalogue([*rows, frame(99), frame(99)], batch=100) == 1
-    found = registry.frames()
+    assert add_catalogue(registry, rows, batch=20) == 50
+    assert add_catalogue(registry, [*rows, frame(99), frame(99)], batch=100) == 1
+    found = registry.read(find_frames)
     assert len(found) == 51
     assert [one.keywords.get("seeing") for one in found[:50]] == [number / 10 for number in range(50)]
     assert all(one.path is None and one.sha256 is None for one in found)
 
 
 def test_catalogue_rows_of_one_moment_differ_by_iobs(registry: Registry) -> None:
-    assert registry.add_catalogue([frame(iobs=1, nobs=2), frame(iobs=2, nobs=2), frame(camera="C2")]) == 3
+    assert add_catalogue(registry, [frame(iobs=1, nobs=2), frame(iobs=2, nobs=2), frame(camera="C2")]) == 3
 
 
 def test_filters_select(registry: Registry) -> None:
     rows = [frame(0), frame(10, camera="C2"), frame(20, frame_class="flat"), frame(30, night="2026-03-02")]
-    registry.add_catalogue(rows)
-    ids = [one.id for one in registry.frames()]
+    add_catalogue(registry, rows)
+    ids = [one.id for one in registry.read(find_frames)]
 
     def selected(**wanted: object) -> list[int]:
-        return [ids.index(one.id) for one in registry.frames(FrameFilter(**wanted))]
+        return [ids.index(one.id) for one in registry.read(find_frames, FrameFilter(**wanted))]
 
     assert selected(camera="C2") == [1]
     assert selected(camera="T/C2") == [1]
@@ -202,100 +213,94 @@ def test_stream_comes_in_order_whatever_the_order_of_arrival(registry: Registry)
     rows += [frame(41, iobs=5, nobs=3), frame(41, iobs=2, nobs=3)]
     random.Random(4).shuffle(rows)
     for row in rows:
-        registry.add_frame(row) if row.path else registry.add_catalogue([row])
-    registry.add_catalogue([frame(1, camera="C2")])
-    found = list(registry.frames_in_stream(("T", "C1", "I"), batch=7))
-    assert len(found) == 35
-    assert found == sorted(found, key=order_of)
-    assert [one.iobs for one in found[-2:]] == [5, 2]  # 5 of 3 is no place in a sequence
+        registry.write(add_frame, row) if row.path else add_catalogue(registry, [row])
+    add_catalogue(registry, [frame(1, camera="C2")])
+    stream, rules = ("T", "C1", "I"), SequenceRules()
+    found = list(exposures_in_stream(registry, stream, rules, ("science",), batch=7))
+    keys = [exposure.key for exposure in found]
+    assert len(keys) == 35
+    records = registry.read(find_frames, FrameFilter(camera="C1"))
+    assert keys == [order_of(record) for record in records] == sorted(keys)
+    assert [record.iobs for record in records[-2:]] == [5, 2]  # 5 of 3 is no place in a sequence
     for at in (0, 6, 7, 31, 34):
-        assert (
-            list(registry.frames_in_stream(("T", "C1", "I"), order_of(found[at]), batch=7)) == found[at + 1 :]
-        )
-    assert registry.ungrouped_frames(("T", "C1", "I")) == found
-    assert registry.ungrouped_frames(("T", "C1", "I"), limit=3) == found[:3]
+        after = exposures_in_stream(registry, stream, rules, ("science",), keys[at], batch=7)
+        assert list(after) == found[at + 1 :]
+    assert registry.read(read_news, ()).frames[stream] == keys
 
 
 def test_grouped_frames_are_no_longer_asked_for(registry: Registry) -> None:
-    registry.add_catalogue([frame(number) for number in range(3)])
-    ids = [one.id for one in registry.frames()]
-    registry.apply_set_changes([], grouped=ids[:2])
-    assert [one.id for one in registry.ungrouped_frames(("T", "C1", "I"))] == ids[2:]
-    registry.apply_set_changes([], grouped=ids)
-    assert registry.streams(ungrouped=True) == []
-    assert registry.streams() == [("T", "C1", "I")]
+    add_catalogue(registry, [frame(number) for number in range(3)])
+    ids = [one.id for one in registry.read(find_frames)]
+    registry.write(apply_set_changes, [], grouped=ids[:2])
+    assert registry.read(read_news, ()).ids == ids[2:]
+    registry.write(apply_set_changes, [], grouped=ids)
+    assert registry.read(find_streams, ungrouped=True) == []
+    assert registry.read(find_streams) == [("T", "C1", "I")]
 
 
 def test_rows_for_people_tell_furthest_stage_and_current_set(registry: Registry) -> None:
-    registry.add_catalogue([frame(number) for number in range(3)])
-    first, second, third = (one.id for one in registry.frames())
-    registry.set_frame_stage(
+    add_catalogue(registry, [frame(number) for number in range(3)])
+    first, second, third = (one.id for one in registry.read(find_frames))
+    states = [
         StageState(first, "science", "running"),
         StageState(first, "stack", "waiting", "set 1 is open"),
         StageState(second, "science", "failed", "no bias"),
-    )
-    registry.set_frame_stage(StageState(first, "science", "done"))
-    gone = registry.apply_set_changes([NewSet("gone", "stack", ("T", "C1", "I"), [first, second])])
-    registry.apply_set_changes([Change(gone["gone"], status="superseded")])
-    sets = registry.apply_set_changes([NewSet("here", "stack", ("T", "C1", "I"), [first])])
+    ]
+    registry.write(set_stages, states)
+    registry.write(set_stages, [StageState(first, "science", "done")])
+    gone = registry.write(apply_set_changes, [NewSet("gone", "stack", ("T", "C1", "I"), [first, second])])
+    registry.write(apply_set_changes, [Change(gone["gone"], status="superseded")])
+    sets = registry.write(apply_set_changes, [NewSet("here", "stack", ("T", "C1", "I"), [first])])
     rows = {
-        row["id"]: (row["stage"], row["status"], row["reason"], row["set"]) for row in registry.list_frames()
+        row["id"]: (row["stage"], row["status"], row["reason"], row["set"])
+        for row in registry.read(list_frames)
     }
     assert rows == {
         first: ("stack", "waiting", "set 1 is open", sets["here"]),
         second: ("science", "failed", "no bias", None),
         third: ("ingest", "done", "", None),
     }
-    assert [row["id"] for row in registry.list_frames(limit=2)] == [first, second]
+    assert [row["id"] for row in registry.read(list_frames, limit=2)] == [first, second]
 
 
 def test_an_earlier_stage_that_is_not_done_counts_before_a_later_one(registry: Registry) -> None:
     """A frame that was stacked once and then can't be calibrated any more has failed, whatever it was."""
-    registry.add_catalogue([frame(0), frame(1)])
-    first, second = (one.id for one in registry.frames())
+    add_catalogue(registry, [frame(0), frame(1)])
+    first, second = (one.id for one in registry.read(find_frames))
     for one in (first, second):
-        registry.set_frame_stage(StageState(one, "science", "done"), StageState(one, "stack", "done"))
-    registry.set_frame_stage(StageState(first, "science", "failed", "the raw file is gone"))
-    rows = [(row["stage"], row["status"], row["reason"]) for row in registry.list_frames()]
+        registry.write(set_stages, [StageState(one, "science", "done"), StageState(one, "stack", "done")])
+    registry.write(set_stages, [StageState(first, "science", "failed", "the raw file is gone")])
+    rows = [(row["stage"], row["status"], row["reason"]) for row in registry.read(list_frames)]
     assert rows == [("science", "failed", "the raw file is gone"), ("stack", "done", "")]
 
 
-def test_ledger_balances(registry: Registry) -> None:
-    registry.add_catalogue([frame(number) for number in range(5)])
-    registry.add_frame(frame(9, path="/raw/a.fits", content="a", refused="cut off"))
-    ids = [one.id for one in registry.frames()]
-    registry.set_frame_stage(*[StageState(one, "science", "done") for one in ids[:3]])
-    registry.set_frame_stage(*[StageState(one, "science", "waiting") for one in ids[3:]])
-    counts = {(row["stage"], row["state"]): row["frames"] for row in registry.ledger("2026-03-01")}
-    assert counts == {
-        ("ingest", "done"): 5,
-        ("ingest", "refused"): 1,
-        ("science", "done"): 3,
-        ("science", "waiting"): 3,
-    }
-    assert registry.ledger("2026-03-02") == []
-    assert registry.stages("science", ids[2:4]) == {ids[2]: "done", ids[3]: "waiting"}
-    assert registry.stages("stack", ids) == {}
+def test_states_are_told_by_stage(registry: Registry) -> None:
+    add_catalogue(registry, [frame(number) for number in range(5)])
+    ids = [record.id for record in registry.read(find_frames)]
+    registry.write(set_stages, [StageState(frame, "science", "done") for frame in ids[:3]])
+    registry.write(set_stages, [StageState(frame, "science", "waiting") for frame in ids[3:]])
+    assert registry.read(stage_states, "science", ids[2:4]) == {ids[2]: "done", ids[3]: "waiting"}
+    assert registry.read(stage_states, "stack", ids) == {}
 
 
 def test_unknown_states_are_not_taken(registry: Registry) -> None:
-    registry.add_catalogue([frame()])
-    (found,) = registry.frames()
+    add_catalogue(registry, [frame()])
+    (found,) = registry.read(find_frames)
     with pytest.raises(IntegrityError):
-        registry.set_frame_stage(StageState(found.id, "science", "perhaps"))
+        registry.write(set_stages, [StageState(found.id, "science", "perhaps")])
 
 
 def test_show_frame_tells_everything(registry: Registry) -> None:
-    made = registry.add_frame(frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5}))
-    registry.set_frame_stage(StageState(made.id, "science", "done"))
-    shown = registry.show_frame(made.id)
+    made = registry.write(add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5}))
+    registry.write(set_stages, [StageState(made.id, "science", "done")])
+    shown = registry.read(show_frame, made.id)
     assert shown is not None
     assert (shown["path"], shown["keywords"], shown["stages"][0]["state"]) == (
         "/raw/a.fits",
         {"gain": 1.5},
         "done",
     )
-    assert registry.show_frame(made.id + 1) is None
+    assert registry.read(show_frame, made.id + 1) is None
 
 
 def test_many_threads_register_the_same_files_once(registry: Registry) -> None:
@@ -303,7 +308,7 @@ def test_many_threads_register_the_same_files_once(registry: Registry) -> None:
     outcomes: list[str] = []
 
     def ingest() -> None:
-        outcomes.extend(registry.add_frame(one).outcome for one in files)
+        outcomes.extend(registry.write(add_frame, one).outcome for one in files)
 
     threads = [threading.Thread(target=ingest) for _ in range(4)]
     for one in threads:
@@ -311,7 +316,7 @@ def test_many_threads_register_the_same_files_once(registry: Registry) -> None:
     for one in threads:
         one.join()
     assert (outcomes.count("new"), outcomes.count("known")) == (12, 36)
-    assert len(registry.frames()) == 12
+    assert len(registry.read(find_frames)) == 12
 
 
 @pytest.mark.parametrize(
@@ -334,18 +339,22 @@ def test_a_file_is_looked_up_through_indexes(tmp_path: Path, statement: str) -> 
 
 
 def test_frames_come_with_the_keywords_that_are_asked_for(registry: Registry) -> None:
-    registry.add_frame(
-        frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "binning": "1x1", "x": 1})
+    registry.write(
+        add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "binning": "1x1", "x": 1})
     )
-    (found,) = registry.frames(FrameFilter(keywords=("gain", "x", "y")))
+    (found,) = registry.read(find_frames, FrameFilter(keywords=("gain", "x", "y")))
     assert found.keywords == {"gain": 1.5, "x": 1}
-    assert [one.keywords for one in registry.frames(FrameFilter(keywords=()))] == [{}]
+    assert [one.keywords for one in registry.read(find_frames, FrameFilter(keywords=()))] == [{}]
 
 
 def test_changed_keywords_of_a_known_file_are_taken_over(registry: Registry) -> None:
-    registry.add_frame(frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "n": 7, "t": "7"}))
-    registry.add_frame(frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "n": 7.0, "t": 7}))
-    (found,) = registry.frames()
+    registry.write(
+        add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "n": 7, "t": "7"})
+    )
+    registry.write(
+        add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "n": 7.0, "t": 7})
+    )
+    (found,) = registry.read(find_frames)
     assert {name: repr(value) for name, value in found.keywords.items()} == {
         "gain": "1.5",
         "n": "7.0",
@@ -354,17 +363,17 @@ def test_changed_keywords_of_a_known_file_are_taken_over(registry: Registry) -> 
 
 
 def test_keywords_that_differ_by_nul_alone_are_one(registry: Registry) -> None:
-    registry.add_frame(frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "gain\0": 2.5}))
-    assert [one.keywords for one in registry.frames()] == [{"gain": 2.5}]
+    registry.write(add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "gain\0": 2.5}))
+    assert [one.keywords for one in registry.read(find_frames)] == [{"gain": 2.5}]
 
 
 def test_a_number_that_someone_else_wrote_counts_before_its_text(registry: Registry) -> None:
-    made = registry.add_frame(frame(path="/raw/a.fits", content="a"))
+    made = registry.write(add_frame, frame(path="/raw/a.fits", content="a"))
     rows = [("a", "7 mm", 7.25), ("b", "7", 7.0), ("c", "T", 1.0), ("d", "7.0", 7.0), ("e", "much", None)]
     with registry.database.write() as connection:
         for name, value, number in rows:
             row = {"frame": made.id, "name": name, "value": value, "number": number}
             connection.execute(text("INSERT INTO frame_keyword VALUES (:frame, :name, :value, :number)"), row)
-    (found,) = registry.frames()
+    (found,) = registry.read(find_frames)
     assert found.keywords == {"a": 7.25, "b": 7, "c": True, "d": 7.0, "e": "much"}
     assert [type(found.keywords[name]) for name in "abcd"] == [float, int, bool, float]

@@ -9,14 +9,57 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ccdflow.archive.registry.doors import Registry, jobs
-from ccdflow.archive.registry.frames import NewFrame
-from ccdflow.archive.registry.jobs import InputRecord, JobFilter, LeaseLostError, PlannedJob
-from ccdflow.archive.registry.outbox import StageState
-from ccdflow.archive.registry.owners import is_dead, started, this_host, this_owner
-from ccdflow.archive.registry.products import Made, ProductFilter
-from ccdflow.archive.registry.sets import NewSet
-from ccdflow.archive.registry.sources import FrameFile, Sources
+from ccdflow.archive.registry import jobs
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.frames import NewFrame, add_frame
+from ccdflow.archive.registry.jobs import (
+    InputRecord,
+    JobFilter,
+    PlannedJob,
+    count_finished,
+    done_keys,
+    find_job,
+    find_jobs,
+    keys_like,
+    keys_of_frames,
+    lineage,
+    main_frames,
+    repoint_inputs,
+)
+from ccdflow.archive.registry.leases import (
+    LeaseLostError,
+    beat_jobs,
+    change_held,
+    claim,
+    ensure_held,
+    find_whereabouts,
+    is_dead,
+    leave_drain,
+    live_drains,
+    started,
+    stay_drain,
+    sweep_jobs,
+    take_drain,
+    this_host,
+    this_owner,
+)
+from ccdflow.archive.registry.lifecycle import begin_job, complete_job, job_record, plan_jobs, put_back_job
+from ccdflow.archive.registry.products import (
+    Made,
+    ProductFilter,
+    find_product,
+    find_products,
+    finish_job,
+    list_products,
+    lose_products,
+    outputs_of,
+    touch_products,
+)
+from ccdflow.archive.registry.queries import find_frames
+from ccdflow.archive.registry.sets import NewSet, apply_set_changes, find_sets
+from ccdflow.archive.registry.sources import FrameFile, Sources, find_sources
+from ccdflow.archive.registry.stages import StageState, stage_states
+from ccdflow.archive.registry.transactions import add_catalogue
 
 LEASE = 60.0
 BIAS, SCIENCE, STACK = "b" * 64, "c" * 64, "d" * 64
@@ -24,8 +67,8 @@ BIAS, SCIENCE, STACK = "b" * 64, "c" * 64, "d" * 64
 
 @pytest.fixture
 def frames(registry: Registry) -> list[int]:
-    registry.add_catalogue(NewFrame(telescope="T", obsdate=f"2026-03-01T20:0{one}:00") for one in range(3))
-    return [one.id for one in registry.frames()]
+    add_catalogue(registry, (NewFrame(telescope="T", obsdate=f"2026-03-01T20:0{one}:00") for one in range(3)))
+    return [one.id for one in registry.read(find_frames)]
 
 
 def planned(frames: Sequence[int]) -> list[PlannedJob]:
@@ -52,15 +95,15 @@ def planned(frames: Sequence[int]) -> list[PlannedJob]:
 
 
 def done(registry: Registry, key: str, *made: Made) -> list[int]:
-    assert registry.claim(key, "worker", LEASE) is not None
-    return registry.finish(key, "worker", made)
+    assert registry.write(claim, key, "worker", LEASE) is not None
+    return registry.write(finish_job, key, "worker", made)
 
 
 def test_planned_jobs_come_back_with_inputs_and_planned_products(
     registry: Registry, frames: list[int]
 ) -> None:
-    assert registry.plan_jobs(planned(frames)) == 3
-    bias, science = registry.job(BIAS), registry.job(SCIENCE)
+    assert registry.write(plan_jobs, planned(frames)) == 3
+    bias, science = registry.read(find_job, BIAS), registry.read(find_job, SCIENCE)
     assert bias is not None
     assert science is not None
     assert (bias.state, bias.night, bias.camera, bias.attempts) == ("planned", "2026-03-01", "C1", 0)
@@ -70,61 +113,71 @@ def test_planned_jobs_come_back_with_inputs_and_planned_products(
         ("main", None, None),
         ("master_bias", BIAS, 1),
     ]
-    rows = registry.products(ProductFilter(states=["planned"]))
+    rows = registry.read(find_products, ProductFilter(states=["planned"]))
     assert [(one.job_key, one.category, one.path) for one in rows] == [
         (BIAS, "master_bias", "a/b.fits"),
         (SCIENCE, "science", "s.fits"),
         (SCIENCE, "mask", "m.fits"),
         (STACK, "stack", "t.fits"),
     ]
-    assert registry.products() == []
+    assert registry.read(find_products) == []
 
 
 def test_planning_twice_changes_nothing(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
+    registry.write(plan_jobs, planned(frames))
     done(registry, SCIENCE, Made("science", "s.fits", "e" * 64, 10))
-    before = registry.jobs(), registry.products(ProductFilter(states=None))
-    assert registry.plan_jobs(planned(frames)) == 0
-    assert (registry.jobs(), registry.products(ProductFilter(states=None))) == before
+    before = registry.read(find_jobs), registry.read(find_products, ProductFilter(states=None))
+    assert registry.write(plan_jobs, planned(frames)) == 0
+    assert (registry.read(find_jobs), registry.read(find_products, ProductFilter(states=None))) == before
 
 
 def test_incomplete_job_has_no_products_and_takes_the_newest_reason(registry: Registry) -> None:
     job = PlannedJob(
         "a" * 64, "flat", "flat", "1", (), [("f", "f.fits")], state="incomplete", reason="no bias"
     )
-    registry.plan_jobs([job])
-    registry.plan_jobs([PlannedJob("a" * 64, "flat", "flat", "1", state="incomplete", reason="no dark")])
-    found = registry.job("a" * 64)
+    registry.write(plan_jobs, [job])
+    registry.write(
+        plan_jobs, [PlannedJob("a" * 64, "flat", "flat", "1", state="incomplete", reason="no dark")]
+    )
+    found = registry.read(find_job, "a" * 64)
     assert found is not None
     assert (found.state, found.reason) == ("incomplete", "no dark")
-    assert registry.products(ProductFilter(states=None)) == []
-    assert registry.claim("a" * 64, "worker", LEASE) is None
+    assert registry.read(find_products, ProductFilter(states=None)) == []
+    assert registry.write(claim, "a" * 64, "worker", LEASE) is None
 
 
 def test_where_the_inputs_of_a_job_lie(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    assert registry.sources(registry.job(STACK)) == Sources({}, {})  # planned is not there
+    registry.write(plan_jobs, planned(frames))
+    assert registry.read(find_sources, registry.read(find_job, STACK)) == Sources(
+        {}, {}
+    )  # planned is not there
     done(registry, SCIENCE, Made("science", "s.fits", "e" * 64, 10), Made("mask", "m.fits", "f" * 64, 10))
     made = {SCIENCE: "s.fits", f"{SCIENCE}:science": "s.fits", f"{SCIENCE}:mask": "m.fits"}
-    assert registry.sources(registry.job(STACK)) == Sources({}, made)
-    assert registry.sources(registry.job(SCIENCE)).products == {}  # the bias is not there
+    assert registry.read(find_sources, registry.read(find_job, STACK)) == Sources({}, made)
+    assert (
+        registry.read(find_sources, registry.read(find_job, SCIENCE)).products == {}
+    )  # the bias is not there
 
 
 def test_a_raw_input_is_told_by_the_size_and_time_of_its_file(registry: Registry) -> None:
     file = {"path": "/raw/a.fits", "sha256": "a" * 64, "size": 2880, "changed_ns": 7}
-    first = registry.add_frame(NewFrame(frame_class="bias", **file)).id
-    registry.plan_jobs([PlannedJob(BIAS, "bias", "bias", "1", [InputRecord("main", "a" * 64, frame=first)])])
-    job = registry.job(BIAS)
-    assert registry.sources(job).frames == {first: FrameFile("/raw/a.fits", "bias", 2880, 7)}
-    registry.add_frame(NewFrame(frame_class="bias", **file | {"sha256": "b" * 64, "changed_ns": 8}))
-    assert registry.sources(job).frames[first].size is None  # another version of the file is there now
+    first = registry.write(add_frame, NewFrame(frame_class="bias", **file)).id
+    registry.write(
+        plan_jobs, [PlannedJob(BIAS, "bias", "bias", "1", [InputRecord("main", "a" * 64, frame=first)])]
+    )
+    job = registry.read(find_job, BIAS)
+    assert registry.read(find_sources, job).frames == {first: FrameFile("/raw/a.fits", "bias", 2880, 7)}
+    registry.write(add_frame, NewFrame(frame_class="bias", **file | {"sha256": "b" * 64, "changed_ns": 8}))
+    assert (
+        registry.read(find_sources, job).frames[first].size is None
+    )  # another version of the file is there now
 
 
 def test_a_worker_finds_the_inputs_that_it_began_with(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    begun = registry.job(BIAS)
-    registry.repoint_inputs({BIAS: [frames[2], frames[1]]})
-    assert registry.sources(begun).frames.keys() == set(frames[:2])
+    registry.write(plan_jobs, planned(frames))
+    begun = registry.read(find_job, BIAS)
+    registry.write(repoint_inputs, {BIAS: [frames[2], frames[1]]})
+    assert registry.read(find_sources, begun).frames.keys() == set(frames[:2])
 
 
 STAGES = {"bias": "calibrate"}
@@ -137,87 +190,80 @@ def waiting(frames: list[int]) -> dict[str, list[StageState]]:
 def test_frames_wait_for_a_job_only_where_nobody_has_begun_it(registry: Registry, frames: list[int]) -> None:
     """A plan was made before another program began the job, or did it, and is written behind that."""
     first, second = frames[:2]
-    registry.plan_jobs(planned(frames), waiting(frames))
-    assert registry.stages("calibrate", frames) == {first: "waiting", second: "waiting"}
-    begun = registry.begin(BIAS, "worker", LEASE, STAGES)
+    registry.write(plan_jobs, planned(frames), waiting(frames))
+    assert registry.read(stage_states, "calibrate", frames) == {first: "waiting", second: "waiting"}
+    begun = registry.write(begin_job, BIAS, "worker", LEASE, STAGES)
     assert begun is not None
-    registry.plan_jobs(planned(frames), waiting(frames))
-    assert registry.stages("calibrate", frames) == {first: "running", second: "running"}
-    registry.complete(begun, "worker", [Made("master_bias", "a/b.fits", "e" * 64, 10)], STAGES)
-    registry.plan_jobs(planned(frames), waiting(frames))
-    assert registry.stages("calibrate", frames) == {first: "done", second: "done"}
+    registry.write(plan_jobs, planned(frames), waiting(frames))
+    assert registry.read(stage_states, "calibrate", frames) == {first: "running", second: "running"}
+    registry.write(complete_job, begun, "worker", [Made("master_bias", "a/b.fits", "e" * 64, 10)], STAGES)
+    registry.write(plan_jobs, planned(frames), waiting(frames))
+    assert registry.read(stage_states, "calibrate", frames) == {first: "done", second: "done"}
 
 
 def test_nobody_begins_a_job_while_it_is_written_that_frames_wait_for_it(
     registry: Registry, frames: list[int]
 ) -> None:
-    registry.plan_jobs(planned(frames))
+    registry.write(plan_jobs, planned(frames))
     with ThreadPoolExecutor(1) as pool:
         with registry.database.write() as connection:
             assert jobs.unbegun(connection, [BIAS]) == {BIAS}
-            begun = pool.submit(registry.begin, BIAS, "worker", LEASE, STAGES)
+            begun = pool.submit(registry.write, begin_job, BIAS, "worker", LEASE, STAGES)
             with pytest.raises(TimeoutError):
                 begun.result(0.5)
         assert begun.result(30) is not None
 
 
 def test_job_is_claimed_once(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    claim = registry.claim(BIAS, "one", LEASE)
-    assert claim is not None
-    assert (claim.key, claim.owner, claim.attempts) == (BIAS, "one", 1)
-    assert registry.claim(BIAS, "two", LEASE) is None
-    assert registry.claim(BIAS, "one", LEASE) is None
-    assert registry.job(BIAS).state == "running"
+    registry.write(plan_jobs, planned(frames))
+    row = registry.write(claim, BIAS, "one", LEASE, ("key", "owner", "attempts"))
+    assert row is not None
+    assert tuple(row) == (BIAS, "one", 1)
+    assert registry.write(claim, BIAS, "two", LEASE) is None
+    assert registry.write(claim, BIAS, "one", LEASE) is None
+    assert registry.read(find_job, BIAS).state == "running"
 
 
 def test_unknown_job_can_not_be_claimed(registry: Registry) -> None:
     with pytest.raises(KeyError, match="no job 'nothing'"):
-        registry.claim("nothing", "one", LEASE)
+        registry.write(claim, "nothing", "one", LEASE)
 
 
 def test_done_job_is_not_claimed_and_a_failed_one_is(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
+    registry.write(plan_jobs, planned(frames))
     done(registry, BIAS, Made("master_bias", "a/b.fits", "e" * 64, 10))
-    assert registry.claim(BIAS, "two", LEASE) is None
-    registry.claim(SCIENCE, "one", LEASE)
-    assert registry.fail(SCIENCE, "one", "no stars")
-    assert registry.job(SCIENCE).reason == "no stars"
-    again = registry.claim(SCIENCE, "two", LEASE)
+    assert registry.write(claim, BIAS, "two", LEASE) is None
+    registry.write(claim, SCIENCE, "one", LEASE)
+    assert registry.write(change_held, SCIENCE, "one", {"state": "failed", "reason": "no stars"})
+    assert registry.read(find_job, SCIENCE).reason == "no stars"
+    again = registry.write(claim, SCIENCE, "two", LEASE)
     assert again is not None
     assert again.attempts == 2
-    assert registry.job(SCIENCE).reason == ""
+    assert registry.read(find_job, SCIENCE).reason == ""
 
 
 def test_silent_owner_loses_its_job_and_can_not_finish_it(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    registry.claim(BIAS, "slow", LEASE)
+    registry.write(plan_jobs, planned(frames))
+    registry.write(claim, BIAS, "slow", LEASE)
     time.sleep(0.15)
-    assert registry.claim(BIAS, "quick", 0.1) is not None
-    assert not registry.heartbeat(BIAS, "slow")
-    assert not registry.fail(BIAS, "slow", "it was me")
-    assert not registry.release(BIAS, "slow")
+    assert registry.write(claim, BIAS, "quick", 0.1) is not None
+    registry.write(beat_jobs, [(BIAS, "slow")])
+    assert not registry.write(change_held, BIAS, "slow", {"state": "failed", "reason": "it was me"})
+    held = registry.read(find_job, BIAS)
+    assert (held.owner, held.state, held.reason) == ("quick", "running", "")
     with pytest.raises(LeaseLostError, match="not slow's any more"):
-        registry.finish(BIAS, "slow", [Made("master_bias", "late.fits", "f" * 64, 1)])
-    assert registry.products() == []
-    registry.finish(BIAS, "quick", [Made("master_bias", "a/b.fits", "e" * 64, 10)])
-    assert [one.path for one in registry.products()] == ["a/b.fits"]
+        registry.write(finish_job, BIAS, "slow", [Made("master_bias", "late.fits", "f" * 64, 1)])
+    assert registry.read(find_products) == []
+    registry.write(finish_job, BIAS, "quick", [Made("master_bias", "a/b.fits", "e" * 64, 10)])
+    assert [one.path for one in registry.read(find_products)] == ["a/b.fits"]
 
 
 def test_heartbeat_keeps_a_job(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    registry.claim(BIAS, "one", LEASE)
+    registry.write(plan_jobs, planned(frames))
+    registry.write(claim, BIAS, "one", LEASE)
     time.sleep(0.3)
-    assert registry.heartbeat(BIAS, "one")
-    assert registry.claim(BIAS, "two", 0.25) is None
-
-
-def test_released_job_waits_again(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    registry.claim(BIAS, "one", LEASE)
-    assert registry.release(BIAS, "one")
-    assert registry.job(BIAS).state == "planned"
-    assert registry.claim(BIAS, "two", LEASE) is not None
+    registry.write(beat_jobs, [(BIAS, "one")])
+    assert registry.write(claim, BIAS, "two", 0.25) is None
 
 
 def dead_owner() -> str:
@@ -230,12 +276,12 @@ def dead_owner() -> str:
 
 
 def test_job_of_a_killed_process_is_taken_over_at_once(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    registry.claim(BIAS, dead_owner(), LEASE)
-    claim = registry.claim(BIAS, this_owner(), LEASE)
-    assert claim is not None
-    assert claim.attempts == 2
-    assert registry.claim(BIAS, "two", LEASE) is None
+    registry.write(plan_jobs, planned(frames))
+    registry.write(claim, BIAS, dead_owner(), LEASE)
+    row = registry.write(claim, BIAS, this_owner(), LEASE)
+    assert row is not None
+    assert row.attempts == 2
+    assert registry.write(claim, BIAS, "two", LEASE) is None
 
 
 def test_owner_is_dead_where_another_process_has_its_number() -> None:
@@ -247,53 +293,55 @@ def test_owner_is_dead_where_another_process_has_its_number() -> None:
 
 
 def test_sweep_gives_back_jobs_of_the_dead_and_the_silent(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    registry.claim(BIAS, dead_owner(), LEASE)
-    registry.claim(SCIENCE, "silent", LEASE)
+    registry.write(plan_jobs, planned(frames))
+    registry.write(claim, BIAS, dead_owner(), LEASE)
+    registry.write(claim, SCIENCE, "silent", LEASE)
     time.sleep(0.3)
-    registry.claim(STACK, this_owner(), LEASE)
-    assert sorted(registry.sweep(0.25)) == [BIAS, SCIENCE]
-    assert [one.key for one in registry.jobs(JobFilter(states=["running"]))] == [STACK]
-    assert "gave no sign of life" in registry.job(SCIENCE).reason
-    assert registry.sweep(LEASE) == []
+    registry.write(claim, STACK, this_owner(), LEASE)
+    assert sorted(registry.write(sweep_jobs, 0.25)) == [BIAS, SCIENCE]
+    assert [one.key for one in registry.read(find_jobs, JobFilter(states=["running"]))] == [STACK]
+    assert "gave no sign of life" in registry.read(find_job, SCIENCE).reason
+    assert registry.write(sweep_jobs, LEASE) == []
 
 
 def test_a_worker_sees_which_jobs_are_free_and_which_are_in_other_hands(
     registry: Registry, frames: list[int]
 ) -> None:
-    registry.plan_jobs(planned(frames))
-    registry.claim(BIAS, "elsewhere", LEASE)
-    registry.claim(SCIENCE, dead_owner(), LEASE)
+    registry.write(plan_jobs, planned(frames))
+    registry.write(claim, BIAS, "elsewhere", LEASE)
+    registry.write(claim, SCIENCE, dead_owner(), LEASE)
     done(registry, STACK)
     keys = [BIAS, SCIENCE, STACK]
-    assert registry.whereabouts(keys, LEASE) == {BIAS: "elsewhere", SCIENCE: "free", STACK: "done"}
+    assert registry.read(find_whereabouts, keys, LEASE) == {BIAS: "elsewhere", SCIENCE: "free", STACK: "done"}
     time.sleep(0.05)
-    assert registry.whereabouts([BIAS], 0.01) == {BIAS: "free"}
-    registry.fail(BIAS, "elsewhere", "why")
-    assert registry.whereabouts([BIAS], LEASE) == {BIAS: "failed"}
+    assert registry.read(find_whereabouts, [BIAS], 0.01) == {BIAS: "free"}
+    registry.write(change_held, BIAS, "elsewhere", {"state": "failed"})
+    assert registry.read(find_whereabouts, [BIAS], LEASE) == {BIAS: "failed"}
 
 
 def test_who_has_lost_a_job_is_told(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    registry.claim(BIAS, "one", LEASE)
-    registry.ensure_held(BIAS, "one")
+    registry.write(plan_jobs, planned(frames))
+    registry.write(claim, BIAS, "one", LEASE)
+    registry.read(ensure_held, BIAS, "one")
     time.sleep(0.05)
-    registry.ensure_held(BIAS, "one")  # silent for long, but nobody has taken it
-    assert registry.claim(BIAS, "two", 0.01) is not None
+    registry.read(ensure_held, BIAS, "one")  # silent for long, but nobody has taken it
+    assert registry.write(claim, BIAS, "two", 0.01) is not None
     with pytest.raises(LeaseLostError, match="is not one's any more"):
-        registry.ensure_held(BIAS, "one")
-    registry.ensure_held(BIAS, "two")
+        registry.read(ensure_held, BIAS, "one")
+    registry.read(ensure_held, BIAS, "two")
 
 
 def test_a_drain_that_was_taken_over_is_told_even_when_the_other_has_left(registry: Registry) -> None:
-    assert registry.drain("live all", "north", LEASE) and registry.stay_drain("live all", "north")
-    assert not registry.drain("live all", "south", LEASE)
+    assert registry.write(take_drain, "live all", "north", LEASE) and registry.write(
+        stay_drain, "live all", "north"
+    )
+    assert not registry.write(take_drain, "live all", "south", LEASE)
     time.sleep(0.05)
-    assert registry.drain("live all", "south", 0.01)
-    assert not registry.stay_drain("live all", "north")
-    registry.leave_drain("live all", "south")
-    assert not registry.stay_drain("live all", "north")
-    assert registry.drains(LEASE) == {}
+    assert registry.write(take_drain, "live all", "south", 0.01)
+    assert not registry.write(stay_drain, "live all", "north")
+    registry.write(leave_drain, "live all", "south")
+    assert not registry.write(stay_drain, "live all", "north")
+    assert registry.read(live_drains, LEASE) == {}
 
 
 def test_a_machine_may_have_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,13 +351,13 @@ def test_a_machine_may_have_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 
 def test_of_four_threads_one_gets_each_job(registry: Registry) -> None:
     keys = [f"{number:064x}" for number in range(10)]
-    registry.plan_jobs([PlannedJob(key, "bias", "bias", "1") for key in keys])
+    registry.write(plan_jobs, [PlannedJob(key, "bias", "bias", "1") for key in keys])
     won: list[str] = []
     start = threading.Barrier(4)
 
     def work(owner: str) -> None:
         start.wait()
-        won.extend(key for key in keys if registry.claim(key, owner, LEASE))
+        won.extend(key for key in keys if registry.write(claim, key, owner, LEASE))
 
     threads = [threading.Thread(target=work, args=(f"thread-{number}",)) for number in range(4)]
     for one in threads:
@@ -321,21 +369,22 @@ def test_of_four_threads_one_gets_each_job(registry: Registry) -> None:
 
 CLAIM_ALL = """
 import sys
-from ccdflow.archive.registry.owners import this_owner
 from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.jobs import find_jobs
+from ccdflow.archive.registry.leases import claim, this_owner
 
 registry = Registry(sys.argv[1])
-keys = [one.key for one in registry.jobs()]
+keys = [one.key for one in registry.read(find_jobs)]
 print("ready", flush=True)
 sys.stdin.readline()
-print(*[key for key in keys if registry.claim(key, this_owner(), 60.0)], flush=True)
+print(*[key for key in keys if registry.write(claim, key, this_owner(), 60.0)], flush=True)
 sys.stdin.readline()  # a process that has ended would lose its jobs
 """
 
 
 def test_of_two_processes_one_gets_each_job(registry: Registry) -> None:
     keys = [f"{number:064x}" for number in range(20)]
-    registry.plan_jobs([PlannedJob(key, "bias", "bias", "1") for key in keys])
+    registry.write(plan_jobs, [PlannedJob(key, "bias", "bias", "1") for key in keys])
     url = registry.database.url.render_as_string(hide_password=False)
     command = [sys.executable, "-c", CLAIM_ALL, url]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -351,7 +400,7 @@ def test_of_two_processes_one_gets_each_job(registry: Registry) -> None:
 
 
 def test_finished_job_has_its_products_with_quality(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
+    registry.write(plan_jobs, planned(frames))
     made = Made(
         "master_bias",
         "a/b.fits",
@@ -361,15 +410,15 @@ def test_finished_job_has_its_products_with_quality(registry: Registry, frames: 
         cards={"CLIPFALL": False},
     )
     (identity,) = done(registry, BIAS, made)
-    found = registry.product(identity)
+    found = registry.read(find_product, identity)
     assert found is not None
     assert (found.state, found.sha256, found.size, found.night) == ("done", "e" * 64, 10, "2026-03-01")
     assert (found.quality, found.cards) == ({"noise": 5.5, "fwhm": None}, {"CLIPFALL": False})
-    assert registry.done_keys() == {BIAS}
-    (row,) = registry.products_of([BIAS])
+    assert registry.read(done_keys) == {BIAS}
+    (row,) = registry.read(list_products, ProductFilter(job_keys=[BIAS]))
     assert (row["id"], row["job"], row["quality"]["noise"]) == (identity, BIAS, 5.5)
     assert row["inputs"] == [{"role": "main", "identity": f"sha-{one}", "frame": one} for one in frames[:2]]
-    record = registry.record(BIAS)
+    record = registry.read(job_record, BIAS)
     assert record["state"] == "done"
     assert [one["sha256"] for one in record["products"]] == ["e" * 64]
 
@@ -377,100 +426,88 @@ def test_finished_job_has_its_products_with_quality(registry: Registry, frames: 
 def test_outputs_that_a_recipe_left_out_or_added_are_as_it_made_them(
     registry: Registry, frames: list[int]
 ) -> None:
-    registry.plan_jobs(planned(frames))
+    registry.write(plan_jobs, planned(frames))
     done(registry, SCIENCE, Made("science", "s.fits", "e" * 64, 10), Made("extra", "x.fits", "f" * 64, 1))
-    rows = registry.products(ProductFilter(states=None, job_keys=[SCIENCE]))
+    rows = registry.read(find_products, ProductFilter(states=None, job_keys=[SCIENCE]))
     assert sorted((one.category, one.state) for one in rows) == [("extra", "done"), ("science", "done")]
 
 
 def test_lost_product_is_made_again_under_its_id(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
+    registry.write(plan_jobs, planned(frames))
     (identity,) = done(registry, BIAS, Made("master_bias", "a/b.fits", "e" * 64, 10, quality={"old": 1.0}))
-    assert registry.lose_products([identity], "its file is gone") == 1
-    assert registry.done_keys() == set()
-    assert registry.product(identity).state == "missing"
-    assert registry.job(BIAS).reason == "its file is gone"
+    assert registry.write(lose_products, [identity], "its file is gone") == 1
+    assert registry.read(done_keys) == set()
+    assert registry.read(find_product, identity).state == "missing"
+    assert registry.read(find_job, BIAS).reason == "its file is gone"
     assert done(registry, BIAS, Made("master_bias", "a/b.fits", "e" * 64, 10, quality={"new": 2.0})) == [
         identity
     ]
-    assert registry.product(identity).quality == {"new": 2.0}
+    assert registry.read(find_product, identity).quality == {"new": 2.0}
 
 
 def test_product_of_a_set_is_noted_with_the_set(registry: Registry, frames: list[int]) -> None:
-    sets = registry.apply_set_changes([NewSet("s", "stack", ("T", "", ""), frames)])
-    registry.plan_jobs([PlannedJob(STACK, "stack", "stack", "1", set_id=sets["s"])])
+    sets = registry.write(apply_set_changes, [NewSet("s", "stack", ("T", "", ""), frames)])
+    registry.write(plan_jobs, [PlannedJob(STACK, "stack", "stack", "1", set_id=sets["s"])])
     ids = done(registry, STACK, Made("stack", "t.fits", "e" * 64, 10))
-    assert [one.product_id for one in registry.sets()] == ids
+    assert [one.product_id for one in registry.read(find_sets)] == ids
 
 
 def test_lineage_goes_up_and_down(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    assert [one.key for one in registry.lineage_up([STACK])] == [SCIENCE, BIAS]
-    assert [one.key for one in registry.lineage_down([BIAS])] == [SCIENCE, STACK]
-    assert registry.lineage_up([BIAS]) == []
-    assert registry.keys_of_frames(frames[:1]) == {BIAS}
-    assert registry.keys_of_frames(frames) == {BIAS, SCIENCE}
+    registry.write(plan_jobs, planned(frames))
+    assert [one.key for one in registry.read(lineage, [STACK], up=True)] == [SCIENCE, BIAS]
+    assert [one.key for one in registry.read(lineage, [BIAS], up=False)] == [SCIENCE, STACK]
+    assert registry.read(lineage, [BIAS], up=True) == []
+    assert registry.read(keys_of_frames, frames[:1]) == {BIAS}
+    assert registry.read(keys_of_frames, frames) == {BIAS, SCIENCE}
 
 
 def test_frames_behind_a_job_are_found_through_products(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    assert registry.frames_of_job(BIAS) == frames[:2]
-    assert registry.frames_of_job(STACK) == frames[2:]
+    registry.write(plan_jobs, planned(frames))
+    assert registry.read(main_frames, BIAS) == frames[:2]
+    assert registry.read(main_frames, STACK) == frames[2:]
 
 
 def test_time_of_a_products_file_is_kept_and_renewed(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
+    registry.write(plan_jobs, planned(frames))
     (identity,) = done(registry, BIAS, Made("master_bias", "a/b.fits", "e" * 64, 10, changed_ns=5))
-    assert [one.changed_ns for one in registry.outputs_of(BIAS)] == [5]
-    registry.touch_products({identity: 9})
-    assert [one.changed_ns for one in registry.outputs_of(BIAS)] == [9]
-    assert [one.state for one in registry.outputs_of(STACK)] == ["planned"]
+    assert [one.changed_ns for one in registry.read(outputs_of, BIAS)] == [5]
+    registry.write(touch_products, {identity: 9})
+    assert [one.changed_ns for one in registry.read(outputs_of, BIAS)] == [9]
+    assert [one.state for one in registry.read(outputs_of, STACK)] == ["planned"]
 
 
 def test_jobs_are_selected(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    registry.claim(STACK, "one", LEASE)
-    assert [one.key for one in registry.jobs(JobFilter(states=["running"]))] == [STACK]
-    assert [one.key for one in registry.jobs(JobFilter(night="2026-03-01", camera="T/C1", step="bias"))] == [
-        BIAS
-    ]
-    assert registry.jobs(JobFilter(camera="C2")) == []
-    assert registry.keys_like("b") == [BIAS]
-    assert registry.keys_like("0") == []
-    assert registry.count_finished([BIAS, SCIENCE, STACK]) == 0
-    registry.fail(STACK, "one", "no stars")
+    registry.write(plan_jobs, planned(frames))
+    registry.write(claim, STACK, "one", LEASE)
+    assert [one.key for one in registry.read(find_jobs, JobFilter(states=["running"]))] == [STACK]
+    assert [
+        one.key for one in registry.read(find_jobs, JobFilter(night="2026-03-01", camera="T/C1", step="bias"))
+    ] == [BIAS]
+    assert registry.read(find_jobs, JobFilter(camera="C2")) == []
+    assert registry.read(keys_like, "b") == [BIAS]
+    assert registry.read(keys_like, "0") == []
+    assert registry.read(count_finished, [BIAS, SCIENCE, STACK]) == 0
+    registry.write(change_held, STACK, "one", {"state": "failed"})
     done(registry, BIAS)
-    assert registry.count_finished([BIAS, SCIENCE, STACK]) == 2
-
-
-def test_collections_hold_products(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    bias = done(registry, BIAS, Made("master_bias", "a/b.fits", "e" * 64, 10))
-    science = done(registry, SCIENCE, Made("science", "s.fits", "f" * 64, 10))
-    registry.collect("good", bias)
-    registry.collect("good", bias + science)
-    registry.collect("other", science)
-    assert [one.id for one in registry.products(ProductFilter(collection="good"))] == bias + science
-    assert [one.id for one in registry.products(ProductFilter(collection="other"))] == science
-    assert registry.products(ProductFilter(collection="none")) == []
+    assert registry.read(count_finished, [BIAS, SCIENCE, STACK]) == 2
 
 
 def test_who_has_not_heard_that_it_holds_a_job_may_ask_again(registry: Registry, frames: list[int]) -> None:
-    registry.plan_jobs(planned(frames))
-    first = registry.begin(BIAS, "one", LEASE, {})
-    again = registry.begin(BIAS, "one", LEASE, {})
+    registry.write(plan_jobs, planned(frames))
+    first = registry.write(begin_job, BIAS, "one", LEASE, {})
+    again = registry.write(begin_job, BIAS, "one", LEASE, {})
     assert first is not None and again is not None and again.job.attempts == 1
-    assert registry.begin(BIAS, "two", LEASE, {}) is None
+    assert registry.write(begin_job, BIAS, "two", LEASE, {}) is None
 
 
 def test_job_that_the_machine_could_not_do_waits_with_its_reason(
     registry: Registry, frames: list[int]
 ) -> None:
-    registry.plan_jobs(planned(frames))
-    begun = registry.begin(BIAS, "one", LEASE, {})
-    assert begun is not None and registry.put_back(begun, "one", "No space left on device", {})
-    job = registry.job(BIAS)
+    registry.write(plan_jobs, planned(frames))
+    begun = registry.write(begin_job, BIAS, "one", LEASE, {})
+    assert begun is not None and registry.write(put_back_job, begun, "one", "No space left on device", {})
+    job = registry.read(find_job, BIAS)
     assert job is not None and (job.state, job.reason) == ("planned", "No space left on device")
-    assert set(registry.stages("bias", frames).values()) == {"waiting"}
-    assert not registry.put_back(begun, "one", "again", {})
-    assert registry.begin(BIAS, "two", LEASE, {}) is not None
+    assert set(registry.read(stage_states, "bias", frames).values()) == {"waiting"}
+    assert not registry.write(put_back_job, begun, "one", "again", {})
+    assert registry.write(begin_job, BIAS, "two", LEASE, {}) is not None

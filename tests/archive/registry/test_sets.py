@@ -3,19 +3,26 @@ from sqlalchemy.exc import IntegrityError
 
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames import NewFrame
-from ccdflow.archive.registry.outbox import StageState
+from ccdflow.archive.registry.news import read_news
+from ccdflow.archive.registry.queries import find_frames
 from ccdflow.archive.registry.sets import (
     Append,
     Change,
+    GroupingState,
     NewSet,
     Replace,
     SetFilter,
-    State,
     Supersede,
+    apply_set_changes,
+    find_sets,
     key_text,
+    last_boundary,
+    list_sets,
     text_key,
 )
 from ccdflow.archive.registry.settling import Settling
+from ccdflow.archive.registry.stages import StageState, set_stages
+from ccdflow.archive.registry.transactions import add_catalogue, settle_sets
 
 STREAM = ("T", "C1", "")
 
@@ -23,21 +30,23 @@ STREAM = ("T", "C1", "")
 @pytest.fixture
 def frames(registry: Registry) -> list[int]:
     rows = [NewFrame(telescope="T", camera="C1", obsdate=f"2026-03-01T20:0{one}:00") for one in range(8)]
-    registry.add_catalogue(rows)
-    return [one.id for one in registry.frames()]
+    add_catalogue(registry, rows)
+    return [one.id for one in registry.read(find_frames)]
 
 
 def test_set_grows_and_closes(registry: Registry, frames: list[int]) -> None:
     start = ("2026-03-01T20:00:00", 1, "", frames[0])
     new = NewSet("a", "stack", STREAM, frames[:2], sequence_start=start, reason="sequence of 4")
-    ids = registry.apply_set_changes([new, Append("a", frames[2:3])])
-    registry.apply_set_changes([Append(ids["a"], frames[3:4]), Change(ids["a"], status="closed", ready=True)])
-    (found,) = registry.sets()
+    ids = registry.write(apply_set_changes, [new, Append("a", frames[2:3])])
+    registry.write(
+        apply_set_changes, [Append(ids["a"], frames[3:4]), Change(ids["a"], status="closed", ready=True)]
+    )
+    (found,) = registry.read(find_sets)
     assert found.frames == tuple(frames[:4])
     assert (found.stream, found.status, found.ready, found.action) == (STREAM, "closed", True, "stack")
     assert (found.first_obsdate, found.last_obsdate) == ("2026-03-01T20:00:00", "2026-03-01T20:03:00")
     assert (found.sequence_start, found.reason) == (start, "sequence of 4")
-    (row,) = registry.list_sets()
+    (row,) = registry.read(list_sets)
     assert (row["id"], row["frames"], row["first"], row["product"]) == (
         ids["a"],
         frames[:4],
@@ -47,83 +56,87 @@ def test_set_grows_and_closes(registry: Registry, frames: list[int]) -> None:
 
 
 def test_superseded_set_keeps_its_id_and_product(registry: Registry, frames: list[int]) -> None:
-    old = registry.apply_set_changes([NewSet("old", "stack", STREAM, frames[:2])])["old"]
-    registry.apply_set_changes([Change(old, product_id=7)])
-    new = registry.apply_set_changes(
-        [NewSet("new", "stack", STREAM, frames[:3], version=2), Supersede(old, by="new")]
+    old = registry.write(apply_set_changes, [NewSet("old", "stack", STREAM, frames[:2])])["old"]
+    registry.write(apply_set_changes, [Change(old, product_id=7)])
+    new = registry.write(
+        apply_set_changes, [NewSet("new", "stack", STREAM, frames[:3], version=2), Supersede(old, by="new")]
     )["new"]
-    assert [one.id for one in registry.sets()] == [new]
-    (gone,) = registry.sets(SetFilter(status=["superseded"]))
+    assert [one.id for one in registry.read(find_sets)] == [new]
+    (gone,) = registry.read(find_sets, SetFilter(status=["superseded"]))
     assert (gone.id, gone.superseded_by, gone.product_id, gone.frames) == (old, new, 7, tuple(frames[:2]))
 
 
 def test_set_ids_are_never_used_again(registry: Registry, frames: list[int]) -> None:
-    first = registry.apply_set_changes([NewSet("a", "stack", STREAM, frames[:1])])["a"]
+    first = registry.write(apply_set_changes, [NewSet("a", "stack", STREAM, frames[:1])])["a"]
     with registry.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM frame_set")
-    assert registry.apply_set_changes([NewSet("a", "stack", STREAM, frames[:1])])["a"] > first
+    assert registry.write(apply_set_changes, [NewSet("a", "stack", STREAM, frames[:1])])["a"] > first
 
 
 def test_frames_of_a_set_are_replaced(registry: Registry, frames: list[int]) -> None:
-    made = registry.apply_set_changes([NewSet("a", "stack", STREAM, frames[:3])])["a"]
-    registry.apply_set_changes([Replace(made, [frames[0], frames[2]]), Change(made, reason="one failed")])
-    (found,) = registry.sets()
+    made = registry.write(apply_set_changes, [NewSet("a", "stack", STREAM, frames[:3])])["a"]
+    registry.write(
+        apply_set_changes, [Replace(made, [frames[0], frames[2]]), Change(made, reason="one failed")]
+    )
+    (found,) = registry.read(find_sets)
     assert (found.frames, found.reason) == ((frames[0], frames[2]), "one failed")
-    registry.apply_set_changes([Replace(made, [])])
-    assert registry.sets()[0].frames == ()
+    registry.write(apply_set_changes, [Replace(made, [])])
+    assert registry.read(find_sets)[0].frames == ()
 
 
 def test_changes_count_together_or_not_at_all(registry: Registry, frames: list[int]) -> None:
-    state = State(STREAM, "stack", "rules", {"at": 1})
+    state = GroupingState(STREAM, "stack", "rules", {"at": 1})
     with pytest.raises(ValueError, match="no new set is called 'b'; known: a"):
-        registry.apply_set_changes(
+        registry.write(
+            apply_set_changes,
             [NewSet("a", "stack", STREAM, frames[:1]), Append("b", frames[1:2])],
             states=[state],
             grouped=frames,
         )
     with pytest.raises(ValueError, match="there is no set 12345"):
-        registry.apply_set_changes([NewSet("a", "stack", STREAM, frames[:1]), Change(12345, ready=True)])
-    assert registry.sets() == []
-    assert registry.load_state(STREAM, "stack", "rules") is None
-    assert len(registry.ungrouped_frames(STREAM)) == 8
+        registry.write(
+            apply_set_changes, [NewSet("a", "stack", STREAM, frames[:1]), Change(12345, ready=True)]
+        )
+    assert registry.read(find_sets) == []
+    news = registry.read(read_news, ())
+    assert (news.rules, len(news.frames[STREAM])) == ({}, 8)
 
 
 def test_all_steps_that_look_at_a_stage_are_settled(registry: Registry, frames: list[int]) -> None:
     steps = [Settling(name, "science", "stack") for name in ("stack", "deep")]
     new = [NewSet(one.step, one.step, STREAM, frames[:2], status="closed") for one in steps]
-    registry.apply_set_changes(new)
-    registry.settle(steps)
-    assert not any(one.ready for one in registry.sets())
-    registry.set_frame_stage(*(StageState(one, "science", "done", "") for one in frames[:2]))
-    registry.settle(steps)
-    assert [one.ready for one in registry.sets()] == [True, True]
+    registry.write(apply_set_changes, new)
+    settle_sets(registry, steps)
+    assert not any(one.ready for one in registry.read(find_sets))
+    registry.write(set_stages, [StageState(frame, "science", "done") for frame in frames[:2]])
+    settle_sets(registry, steps)
+    assert [one.ready for one in registry.read(find_sets)] == [True, True]
 
 
 def test_no_frame_is_twice_in_a_set(registry: Registry, frames: list[int]) -> None:
     with pytest.raises(IntegrityError):
-        registry.apply_set_changes([NewSet("a", "stack", STREAM, [frames[0], frames[0]])])
+        registry.write(apply_set_changes, [NewSet("a", "stack", STREAM, [frames[0], frames[0]])])
 
 
-def test_state_of_a_stream_is_kept_until_the_rules_change(registry: Registry) -> None:
-    assert registry.load_state(STREAM, "stack", "rules") is None
-    registry.save_state(State(STREAM, "stack", "rules", {"open": [1, 2], "key": "x"}))
-    registry.save_state(State(STREAM, "stack", "rules", {"open": [3]}))
-    assert registry.load_state(STREAM, "stack", "rules") == {"open": [3]}
-    assert registry.load_state(STREAM, "mosaic", "rules") is None
-    assert registry.load_state(STREAM, "stack", "other rules") is None
+def test_the_rules_that_a_stream_was_grouped_by_are_kept(registry: Registry) -> None:
+    for rules in ("rules", "other rules"):
+        state = GroupingState(STREAM, "stack", rules, {})
+        registry.write(apply_set_changes, [], states=[state])
+        assert registry.read(read_news, ()).rules == {STREAM: {"stack": rules}}
 
 
 def test_sets_are_selected(registry: Registry, frames: list[int]) -> None:
-    ids = registry.apply_set_changes(
+    ids = registry.write(
+        apply_set_changes,
         [
             NewSet("a", "stack", STREAM, frames[:2], status="closed", ready=True),
             NewSet("b", "stack", STREAM, frames[2:3], action="pass", reason="single frame"),
             NewSet("c", "mosaic", ("T", "C2", ""), frames[2:4]),
-        ]
+        ],
     )
 
     def selected(**wanted: object) -> list[int]:
-        return [one.id for one in registry.sets(SetFilter(**wanted))]
+        return [one.id for one in registry.read(find_sets, SetFilter(**wanted))]
 
     assert selected(step="mosaic") == [ids["c"]]
     assert selected(status=["closed"]) == selected(ready=True) == [ids["a"]]
@@ -134,18 +147,19 @@ def test_sets_are_selected(registry: Registry, frames: list[int]) -> None:
 
 def test_last_boundary_before_a_frame_is_found(registry: Registry, frames: list[int]) -> None:
     keys = [(f"2026-03-01T20:0{minute}:00", 1, "", frames[minute]) for minute in range(8)]
-    registry.apply_set_changes(
+    registry.write(
+        apply_set_changes,
         [
             NewSet("a", "stack", STREAM, frames[:2], sequence_start=keys[0]),
             NewSet("b", "stack", STREAM, frames[2:4], sequence_start=keys[2]),
             NewSet("c", "stack", STREAM, frames[4:6], sequence_start=keys[4]),
-        ]
+        ],
     )
-    assert registry.last_boundary(STREAM, "stack", keys[3]) == keys[2]
-    assert registry.last_boundary(STREAM, "stack", keys[2]) == keys[2]
-    assert registry.last_boundary(STREAM, "stack", ("2026-02-01T00:00:00", 1, "", 0)) is None
-    assert registry.last_boundary(("T", "C2", ""), "stack", keys[3]) is None
-    since = registry.sets(SetFilter(stream=STREAM, since_sequence=keys[2]))
+    assert registry.read(last_boundary, STREAM, "stack", keys[3]) == keys[2]
+    assert registry.read(last_boundary, STREAM, "stack", keys[2]) == keys[2]
+    assert registry.read(last_boundary, STREAM, "stack", ("2026-02-01T00:00:00", 1, "", 0)) is None
+    assert registry.read(last_boundary, ("T", "C2", ""), "stack", keys[3]) is None
+    since = registry.read(find_sets, SetFilter(stream=STREAM, since_sequence=keys[2]))
     assert [one.sequence_start for one in since] == [keys[2], keys[4]]
 
 

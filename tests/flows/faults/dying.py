@@ -18,7 +18,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from ccdflow.archive import store
-from ccdflow.archive.registry.doors import Registry, products
+from ccdflow.archive.registry import lifecycle
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.products import Made
 from ccdflow.flows.live import live
 from ccdflow.tasks.bridge import Bridge, to_server
 from ccdflow.tasks.workspace import open_workspace
@@ -91,26 +93,28 @@ def half(original: Callable[..., store.HashingFile]) -> Callable[..., store.Hash
 
 
 def arm_the_commit(moment: str, category: str) -> None:
-    finish, complete = products.finish, Registry.complete
+    finish, write = lifecycle.finish_job, Registry.write
 
-    def finished(connection: Any, key: str, owner: str, made: Sequence[products.Made]) -> list[int]:
+    def finished(connection: Any, key: str, owner: str, made: Sequence[Made]) -> list[int]:
         ids = finish(connection, key, owner, made)
         _HERE.commits = made[0].category == category
         return ids
 
-    def completed(self: Registry, begun: Any, owner: str, made: Sequence[products.Made], stages: Any) -> Any:
-        ids = complete(self, begun, owner, made, stages)
-        if moment == "after the commit" and made[0].category == category:
-            die()
-        return ids
+    def written(self: Registry, statement: Any, *arguments: Any, **named: Any) -> Any:
+        answer = write(self, statement, *arguments, **named)
+        if statement is lifecycle.complete_job and moment == "after the commit":
+            _begun, _owner, made, _stages = arguments
+            if made[0].category == category:
+                die()
+        return answer
 
     def about_to_commit(_connection: Any) -> None:
         if getattr(_HERE, "commits", False):
             die()
 
-    wrap(Registry, "complete", lambda _: completed)
+    wrap(Registry, "write", lambda _: written)
     if moment == "before the commit":
-        products.finish = finished
+        lifecycle.finish_job = finished
         event.listen(Engine, "commit", about_to_commit)
 
 

@@ -24,7 +24,10 @@ from prefect.settings import PREFECT_API_URL
 from sqlalchemy import make_url
 from tests.flows.conftest import Bench
 
-from ccdflow.archive.registry.queries import FrameFilter
+from ccdflow.archive.registry.events import find_events
+from ccdflow.archive.registry.jobs import find_jobs
+from ccdflow.archive.registry.products import find_products
+from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
 from ccdflow.commands.queries import ledger, verify
 
 AGE = 100_000.0
@@ -78,19 +81,19 @@ def insert(bench: Bench, paths: Iterable[Path]) -> None:
 def manifest(bench: Bench) -> Manifest:
     """Products that are current, as the registry says and as their files are."""
     files = bench.files()
-    found = [one for one in bench.space.registry.products() if one.superseded_by is None]
+    found = [one for one in bench.space.registry.read(find_products) if one.superseded_by is None]
     assert all(files.get(one.path) == one.sha256 for one in found)
     return {(one.category, one.path): (one.job_key, str(one.sha256)) for one in found}
 
 
 def running(bench: Bench) -> set[str]:
-    return {job.key for job in bench.space.registry.jobs() if job.state == "running"}
+    return {job.key for job in bench.space.registry.read(find_jobs) if job.state == "running"}
 
 
 def strays(bench: Bench) -> list[str]:
     """Files of the store that are neither products nor Prefect's records."""
     store = bench.space.project.store
-    known = {one.path for one in bench.space.registry.products()}
+    known = {one.path for one in bench.space.registry.read(find_products)}
     files = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()}
     return sorted(path for path in files - known if not path.startswith(".results/"))
 
@@ -108,7 +111,7 @@ def whole(
     assert strays(bench) == []
     checked = verify(bench.space)
     assert checked["problems"] == [] and checked["intact"] >= len(wanted)
-    jobs = bench.space.registry.jobs()
+    jobs = bench.space.registry.read(find_jobs)
     assert {job.state for job in jobs} == {"done"}, [(job.step, job.state, job.reason) for job in jobs]
     due = {job.key: 1 + killed.get(job.key, 0) for job in jobs if job.key not in in_vain}
     twice = [(job.step, job.attempts) for job in jobs if job.attempts != due.get(job.key, job.attempts)]
@@ -122,19 +125,25 @@ def whole(
 def _balanced(bench: Bench) -> None:
     """Every frame is in one state, and says why where it is not done."""
     rows = ledger(bench.space, None)
-    everything = [one for one in bench.space.registry.frames(FrameFilter(status=None))]
+    everything = [one for one in bench.space.registry.read(find_frames, FrameFilter(status=None))]
     assert sum(row["frames"] for row in rows) == len(everything) == len(frames(bench))
     assert sum(row["done"] + row["passed"] for row in rows) == len(everything), rows
-    for row in bench.space.registry.list_frames(FrameFilter(status=None)):
+    for row in bench.space.registry.read(list_frames, FrameFilter(status=None)):
         assert row["status"] in ("done", "passed") or row["reason"], row
 
 
 def reached(bench: Bench, wanted: Manifest) -> bool:
     """Whether all that is wanted is there and nobody works."""
     try:
-        made = {(one.category, one.path) for one in bench.space.registry.products() if one.state == "done"}
+        made = {
+            (one.category, one.path)
+            for one in bench.space.registry.read(find_products)
+            if one.state == "done"
+        }
         current = {
-            (one.category, one.path) for one in bench.space.registry.products() if not one.superseded_by
+            (one.category, one.path)
+            for one in bench.space.registry.read(find_products)
+            if not one.superseded_by
         }
     except Exception:  # the database may be gone at this moment
         return False
@@ -142,7 +151,7 @@ def reached(bench: Bench, wanted: Manifest) -> bool:
 
 
 def products_of(bench: Bench, category: str) -> int:
-    return sum(one.category == category for one in bench.space.registry.products())
+    return sum(one.category == category for one in bench.space.registry.read(find_products))
 
 
 def eventually(true: Callable[[], bool], what: str, *alive: "Process", patience: float = PATIENCE) -> None:
@@ -169,7 +178,7 @@ def told(bench: Bench, name: str) -> list[str]:
 
 def everything_was_told(bench: Bench) -> bool:
     """Whether all events were sent, and the server knows of each frame, once."""
-    waiting = [one for one in bench.space.registry.events() if not one.delivered]
+    waiting = [one for one in bench.space.registry.read(find_events) if not one.delivered]
     rows = sorted(f"frame/{row[0]}" for row in ask(bench, "SELECT id FROM frame"))
     return not waiting and told(bench, "ccdflow.frame.registered") == rows
 

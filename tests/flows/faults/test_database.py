@@ -24,6 +24,9 @@ from tests.flows.faults.machinery import (
 )
 
 from ccdflow.archive.registry.frames import NewFrame
+from ccdflow.archive.registry.news import read_news
+from ccdflow.archive.registry.sets import find_sets
+from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.tasks.grouping import group_sets
 
@@ -82,22 +85,24 @@ def test_postgresql_gone_for_5_s(
 
 def test_sets_that_a_crash_takes_back_are_made_again(new_night: NewNight, postgres: Postgres) -> None:
     space = new_night("PostgreSQL").space
-    space.registry.add_catalogue(sequence("M13", 6))
+    add_catalogue(space.registry, sequence("M13", 6))
 
     log_writer = postgres.hold_log()
     made = group_sets(space, Request())
     assert made == {"stack": 2, "pass": 0, "open": 0}
     postgres.crash(log_writer)
-    assert space.registry.sets() == []
-    assert len(space.registry.ungrouped_frames(("T", "C", "I"))) == 6
+    assert space.registry.read(find_sets) == []
+    assert len(space.registry.read(read_news, ()).ids) == 6
 
     log_writer = postgres.hold_log()
     assert group_sets(space, Request()) == made
-    found = space.registry.sets()
+    found = space.registry.read(find_sets)
     assert [len(one.frames) for one in found] == [4, 2]
-    space.registry.add_catalogue(sequence("M15", 1))  # which waits for the disk, and so for what is before it
+    add_catalogue(
+        space.registry, sequence("M15", 1)
+    )  # which waits for the disk, and so for what is before it
     postgres.crash(log_writer)
-    assert space.registry.sets() == found
+    assert space.registry.read(find_sets) == found
 
 
 def sequence(target: str, length: int) -> list[NewFrame]:

@@ -21,6 +21,8 @@ from tests.flows.faults.machinery import (
     whole,
 )
 
+from ccdflow.archive.registry.jobs import find_jobs
+from ccdflow.archive.registry.queries import list_frames
 from ccdflow.config.project import PROJECT_FILE
 
 LINGER = 15.0
@@ -36,16 +38,20 @@ def configure(night: Bench, line: str) -> None:
 def waiting(night: Bench) -> dict[str, str]:
     """Jobs that were begun in vain, with the sentence that says why."""
     return {
-        job.key: job.reason for job in night.space.registry.jobs() if job.attempts and job.state == "planned"
+        job.key: job.reason
+        for job in night.space.registry.read(find_jobs)
+        if job.attempts and job.state == "planned"
     }
 
 
 def held_up(night: Bench, draining: Process, sentence: str) -> set[str]:
     """Wait until jobs wait with a sentence; gives them. Nothing has failed, and the frames say why they wait."""
     eventually(lambda: sentence in " ".join(waiting(night).values()), sentence, draining)
-    found = night.space.registry.jobs()
+    found = night.space.registry.read(find_jobs)
     assert "failed" not in {job.state for job in found}
-    states = [row for row in night.space.registry.list_frames() if row["status"] not in ("done", "running")]
+    states = [
+        row for row in night.space.registry.read(list_frames) if row["status"] not in ("done", "running")
+    ]
     assert any(sentence in row["reason"] for row in states), states
     return {job.key for job in found if job.state != "done"}
 
@@ -77,7 +83,9 @@ def test_a_run_on_a_full_disk_says_so_and_the_next_one_completes(
         assert report.exit_code == 1 and report.jobs["incomplete"] == 0
         assert report.failed and all("No space left on device" in one for one in report.failed.values())
         assert any("jobs wait for those that failed" in one for one in report.problems)
-        assert strays(night) == [] and "failed" not in {job.state for job in night.space.registry.jobs()}
+        assert strays(night) == [] and "failed" not in {
+            job.state for job in night.space.registry.read(find_jobs)
+        }
         enlarge("300m")
         row.begin()
         assert night.run().exit_code == 0
@@ -120,7 +128,7 @@ def test_full_store_and_registry(
         (night.project / "ballast").write_bytes(b"\0" * room)
         draining = drain(night, linger=LINGER).start()
         eventually(lambda: shutil.disk_usage(night.project).free < 20_000, "a full disk", draining)
-        in_vain = {job.key for job in night.space.registry.jobs() if job.state != "done"}
+        in_vain = {job.key for job in night.space.registry.read(find_jobs) if job.state != "done"}
         until_done(night, draining, undisturbed, row, in_vain, lambda: enlarge("300m"))
         night.space.registry.close()
 

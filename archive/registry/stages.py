@@ -1,35 +1,19 @@
-"""What happened: the outbox that database triggers write, stages of frames, events of instruments."""
+"""Stages of frames: how far each has come, in which state it is there, and why."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, func, literal_column, or_, select, update
+from sqlalchemy import Connection, Select, and_, func, literal_column, or_, select
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames import batches, replace_rows
-from ccdflow.archive.registry.tables import Event, Frame, FrameStage, InstrumentEvent, table
+from ccdflow.archive.registry.tables import Frame, FrameStage, table
 
 _MANY = 5000
 
 SETTLED = ("done", "failed", "refused")
 """States in which a frame's calibration will not change any more."""
-
-
-@dataclass(frozen=True)
-class EventRecord:
-    """Something that happened.
-
-    `kind` is ``frame.registered``, ``product.made`` or ``set.closed``, `subject` what it happened to, as in
-    ``frame/12``.
-    """
-
-    id: int
-    kind: str
-    subject: str
-    payload: dict[str, Any]
-    created: str
-    delivered: str | None
 
 
 @dataclass(frozen=True)
@@ -40,33 +24,6 @@ class StageState:
     stage: str
     state: str
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class InstrumentChange:
-    """What happened to an instrument, and when (ISO UTC); a blank matches any."""
-
-    happened: str
-    what: str
-    telescope: str = ""
-    camera: str = ""
-    instrument: str = ""
-
-
-def events(connection: Connection, *, undelivered: bool, after: int, limit: int | None) -> list[EventRecord]:
-    """Events behind the id `after`, in order."""
-    columns = [getattr(Event, name) for name in EventRecord.__annotations__]
-    statement = select(*columns).where(Event.id > after).order_by(Event.id).limit(limit)
-    if undelivered:
-        statement = statement.where(Event.delivered.is_(None))
-    return [EventRecord(*row) for row in connection.execute(statement)]
-
-
-def deliver(connection: Connection, ids: Collection[int]) -> None:
-    """Mark events as delivered."""
-    for some in batches(ids, _MANY):
-        done = update(Event).where(Event.id.in_(some), Event.delivered.is_(None))
-        connection.execute(done.values(delivered=now()))
 
 
 def set_stages(connection: Connection, states: Sequence[StageState]) -> None:
@@ -87,7 +44,7 @@ def set_stages(connection: Connection, states: Sequence[StageState]) -> None:
     replace_rows(connection, table(FrameStage), [rows[place] for place in sorted(rows)])
 
 
-def states(connection: Connection, stage: str, frames: Collection[int]) -> dict[int, str]:
+def stage_states(connection: Connection, stage: str, frames: Collection[int]) -> dict[int, str]:
     """States of frames in one stage."""
     found: dict[int, str] = {}
     for some in batches(sorted(set(frames)), _MANY):
@@ -123,24 +80,3 @@ def stages_of(connection: Connection, frame: int) -> list[dict[str, str]]:
     columns = select(FrameStage.stage, FrameStage.state, FrameStage.reason, FrameStage.updated)
     rows = connection.execute(columns.where(FrameStage.frame_id == frame).order_by(FrameStage.updated))
     return [dict(row._mapping) for row in rows]
-
-
-def add_instrument_event(connection: Connection, change: InstrumentChange) -> None:
-    """Record what happened to an instrument."""
-    names = InstrumentChange.__annotations__
-    connection.execute(table(InstrumentEvent).insert(), [{name: getattr(change, name) for name in names}])
-
-
-def remove_instrument_event(connection: Connection, change: InstrumentChange) -> int:
-    """Take back what was recorded of an instrument; gives how many records there were."""
-    tests = [
-        getattr(InstrumentEvent, name) == getattr(change, name) for name in InstrumentChange.__annotations__
-    ]
-    return len(connection.execute(delete(InstrumentEvent).where(*tests).returning(InstrumentEvent.id)).all())
-
-
-def instrument_events(connection: Connection) -> list[InstrumentChange]:
-    """What happened to instruments, in order."""
-    columns = [getattr(InstrumentEvent, name) for name in InstrumentChange.__annotations__]
-    rows = connection.execute(select(*columns).order_by(InstrumentEvent.happened, InstrumentEvent.id))
-    return [InstrumentChange(*row) for row in rows]

@@ -1,0 +1,267 @@
+"""Steps in the life of a job: its row, its products and how far its frames have come change in one transaction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, select
+
+from ccdflow.archive.registry.database import now
+from ccdflow.archive.registry.jobs import (
+    InputRecord,
+    JobFilter,
+    JobRecord,
+    PlannedJob,
+    find_jobs,
+    main_frames,
+    unbegun,
+    write_jobs,
+)
+from ccdflow.archive.registry.leases import change_held, claim
+from ccdflow.archive.registry.products import Made, ProductFilter, find_products, finish_job
+from ccdflow.archive.registry.stages import StageState, set_stages
+from ccdflow.archive.registry.tables import Job, JobInput, Product, table
+
+_NOTHING: Mapping[str, Sequence[StageState]] = {}
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A job that was claimed, and what its worker has to know.
+
+    `frames` are the ids of the raw frames behind its main input, `outputs` pairs of category and path in the
+    store.
+    """
+
+    job: JobRecord
+    frames: tuple[int, ...]
+    outputs: tuple[tuple[str, str], ...]
+
+
+def plan_jobs(
+    connection: Connection,
+    planned: Sequence[PlannedJob],
+    waiting: Mapping[str, Sequence[StageState]] = _NOTHING,
+) -> int:
+    """Write jobs, their inputs and the products they will make, and let their frames wait.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    planned : sequence of PlannedJob
+        The jobs; those that are known already stay as they are.
+    waiting : mapping of str to sequence of StageState, optional
+        By key of a job, how far the frames have come for which it is yet to be done. Written only where nobody has
+        begun the job meanwhile: another drain may have done it since this plan was made.
+
+    Returns
+    -------
+    int
+        How many jobs were new.
+    """
+    new = write_jobs(connection, planned)
+    free = unbegun(connection, waiting)
+    set_stages(connection, [state for key, states in waiting.items() if key in free for state in states])
+    return new
+
+
+def begin_job(
+    connection: Connection, key: str, owner: str, lease_seconds: float, stages: Mapping[str, str]
+) -> Begun | None:
+    """Claim a job, mark its raw frames as running, and read what its worker has to know.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    key : str
+        The job.
+    owner : str
+        Who begins it, as `ccdflow.archive.registry.leases.this_owner` names it.
+    lease_seconds : float
+        How long an owner may be silent before its job is free, in seconds.
+    stages : mapping of str to str
+        The stage of each step; a step that is not in it is its own stage.
+
+    Returns
+    -------
+    Begun or None
+        None where the job is done, can't be done, or is being done by another.
+
+    Raises
+    ------
+    KeyError
+        If there is no such job.
+    """
+    row = claim(connection, key, owner, lease_seconds, _NAMES)
+    if row is None:
+        # Who begins a job that it holds has not heard the answer to its first claim: that is the same attempt.
+        row = connection.execute(_HELD, {"its_key": key, "taker": owner}).one_or_none()
+    if row is None:
+        return None
+    inputs = tuple(InputRecord(*values) for values in connection.execute(_INPUTS_OF, {"its_key": key}))
+    job = JobRecord(*[*row, inputs])
+    outputs = tuple((category, path) for category, path in connection.execute(_OUTPUTS_OF, {"its_key": key}))
+    begun = Begun(job, tuple(_frames_behind(connection, job)), outputs)
+    _mark_frames(connection, begun, stages, "running")
+    return begun
+
+
+_NAMES = tuple(name for name in JobRecord.__annotations__ if name != "inputs")
+_JOB, _INPUT, _PRODUCT = table(Job).c, table(JobInput).c, table(Product).c
+_HELD = select(*(_JOB[name] for name in _NAMES)).where(
+    _JOB.key == bindparam("its_key"), _JOB.owner == bindparam("taker"), _JOB.state == "running"
+)
+_INPUTS_OF = (
+    select(_INPUT.role, _INPUT.identity, _INPUT.frame_id, _INPUT.parent_job_key, _INPUT.level)
+    .where(_INPUT.job_key == bindparam("its_key"))
+    .order_by(case((_INPUT.role == "main", 0), else_=1), _INPUT.role, _INPUT.position)
+)
+_OUTPUTS_OF = (
+    select(_PRODUCT.category, _PRODUCT.path)
+    .where(_PRODUCT.job_key == bindparam("its_key"))
+    .order_by(_PRODUCT.id)
+)
+
+
+def _frames_behind(connection: Connection, job: JobRecord) -> list[int]:
+    """Return the raw frames behind a job's main input, as `main_frames` does without its inputs at hand."""
+    frames: list[int] = []
+    for taken in job.inputs:
+        if taken.role == "main" and taken.frame is not None:
+            frames.append(taken.frame)
+        elif taken.role == "main" and taken.job is not None:
+            frames += main_frames(connection, taken.job)
+    return frames
+
+
+def complete_job(
+    connection: Connection, begun: Begun, owner: str, made: Sequence[Made], stages: Mapping[str, str]
+) -> list[int]:
+    """Record what a job has made, that it is done, and that its raw frames are done in its stage.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    begun : Begun
+        The job, as it was begun.
+    owner : str
+        Who has done it.
+    made : sequence of Made
+        The products' files.
+    stages : mapping of str to str
+        As in `begin_job`.
+
+    Returns
+    -------
+    list of int
+        Ids of the products, in the order of `made`.
+
+    Raises
+    ------
+    LeaseLostError
+        If the job is no longer this owner's; then nothing is recorded.
+    """
+    ids = finish_job(connection, begun.job.key, owner, made)
+    _mark_frames(connection, begun, stages, "done")
+    return ids
+
+
+def give_up_job(
+    connection: Connection, begun: Begun, owner: str, reason: str, stages: Mapping[str, str]
+) -> bool:
+    """Record why a job has failed, and that its raw frames have failed in its stage.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    begun : Begun
+        The job, as it was begun.
+    owner : str
+        Who has tried.
+    reason : str
+        What went wrong, in one sentence.
+    stages : mapping of str to str
+        As in `begin_job`.
+
+    Returns
+    -------
+    bool
+        False where the job is no longer this owner's; then nothing is recorded.
+    """
+    values = {"state": "failed", "reason": reason, "heartbeat": None, "finished_at": now()}
+    held = change_held(connection, begun.job.key, owner, values)
+    if held:
+        _mark_frames(connection, begun, stages, "failed", reason)
+    return held
+
+
+def put_back_job(
+    connection: Connection, begun: Begun, owner: str, reason: str, stages: Mapping[str, str]
+) -> bool:
+    """Give a job back that the machine could not do now, and say why; its raw frames wait.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    begun : Begun
+        The job, as it was begun.
+    owner : str
+        Who gives it back.
+    reason : str
+        Why it could not be done now, in one sentence.
+    stages : mapping of str to str
+        As in `begin_job`.
+
+    Returns
+    -------
+    bool
+        False where the job is no longer this owner's; then nothing is recorded.
+    """
+    values = {"state": "planned", "reason": reason, "owner": "", "heartbeat": None, "finished_at": now()}
+    held = change_held(connection, begun.job.key, owner, values)
+    if held:
+        _mark_frames(connection, begun, stages, "waiting", reason)
+    return held
+
+
+def _mark_frames(
+    connection: Connection, begun: Begun, stages: Mapping[str, str], state: str, reason: str = ""
+) -> None:
+    """Write the state of a job's frames in the stage of its step."""
+    stage = stages.get(begun.job.step, begun.job.step)
+    set_stages(connection, [StageState(frame, stage, state, reason) for frame in begun.frames])
+
+
+def job_record(connection: Connection, key: str) -> dict[str, Any]:
+    """Return what a job has made, as it is kept with Prefect's result of it.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction.
+    key : str
+        The job.
+
+    Returns
+    -------
+    dict
+        Its ``key``, ``state`` and ``reason``, and its ``products``: id, category, path and sha256 of each.
+
+    Raises
+    ------
+    KeyError
+        If there is no such job.
+    """
+    jobs = find_jobs(connection, JobFilter(keys=[key]))
+    if not jobs:
+        raise KeyError(f"no job {key!r} in the registry")
+    products = [
+        {"id": product.id, "category": product.category, "path": product.path, "sha256": product.sha256}
+        for product in find_products(connection, ProductFilter(job_keys=[key]))
+    ]
+    return {"key": key, "state": jobs[0].state, "reason": jobs[0].reason, "products": products}
