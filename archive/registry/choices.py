@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames import BANNED, replace_rows
-from ccdflow.archive.registry.tables import Choice, Frame, table
+from ccdflow.archive.registry.tables import ChoiceRow, FrameRow, table
 
 ChoiceKind = Literal["pinned", "banned"]
 
@@ -32,7 +32,7 @@ def choose(connection: Connection, subjects: Collection[str], verdict: ChoiceKin
         If a frame is not there, or can't be used anyway.
     """
     frames = [int(one[1:]) for one in subjects if _is_frame(one)]
-    rows = connection.execute(select(Frame.id, Frame.status).where(Frame.id.in_(frames)))
+    rows = connection.execute(select(FrameRow.id, FrameRow.status).where(FrameRow.id.in_(frames)))
     found = {frame: status for frame, status in rows}
     for frame in frames:
         if found.get(frame) not in ("registered", "refused"):
@@ -41,17 +41,17 @@ def choose(connection: Connection, subjects: Collection[str], verdict: ChoiceKin
             )
     moment = now()
     chosen = [{"subject": one, "verdict": verdict, "reason": reason, "created": moment} for one in subjects]
-    replace_rows(connection, table(Choice), chosen)
+    replace_rows(connection, table(ChoiceRow), chosen)
     _readmit(connection, frames)
     if verdict == "banned":
-        wanted = update(Frame).where(Frame.id.in_(frames), Frame.status == "registered")
+        wanted = update(FrameRow).where(FrameRow.id.in_(frames), FrameRow.status == "registered")
         refused = {"status": "refused", "reason": f"{BANNED}{reason}".rstrip(": "), "ungrouped": True}
         connection.execute(wanted.values(**refused))
 
 
 def withdraw(connection: Connection, subjects: Collection[str]) -> int:
     """Take choices back; gives how many there were."""
-    gone = delete(Choice).where(Choice.subject.in_(subjects)).returning(Choice.subject)
+    gone = delete(ChoiceRow).where(ChoiceRow.subject.in_(subjects)).returning(ChoiceRow.subject)
     number = len(connection.execute(gone).all())
     _readmit(connection, [int(one[1:]) for one in subjects if _is_frame(one)])
     return number
@@ -59,16 +59,16 @@ def withdraw(connection: Connection, subjects: Collection[str]) -> int:
 
 def _readmit(connection: Connection, frames: Collection[int]) -> None:
     """Frames that were banned may be used again."""
-    banned = update(Frame).where(
-        Frame.id.in_(frames), Frame.status == "refused", Frame.reason.startswith(BANNED.rstrip(": "))
+    banned = update(FrameRow).where(
+        FrameRow.id.in_(frames), FrameRow.status == "refused", FrameRow.reason.startswith(BANNED.rstrip(": "))
     )
     connection.execute(banned.values(status="registered", reason="", ungrouped=True))
 
 
 def find_choices(connection: Connection) -> list[ChoiceRecord]:
     """All choices, in the order in which they were made."""
-    columns = [getattr(Choice, name) for name in ChoiceRecord.__annotations__]
-    rows = connection.execute(select(*columns).order_by(Choice.created, Choice.subject))
+    columns = [getattr(ChoiceRow, name) for name in ChoiceRecord.__annotations__]
+    rows = connection.execute(select(*columns).order_by(ChoiceRow.created, ChoiceRow.subject))
     return [ChoiceRecord(*row) for row in rows]
 
 

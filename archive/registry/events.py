@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, update
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames import batches
-from ccdflow.archive.registry.tables import Event
+from ccdflow.archive.registry.tables import EventRow
 
 _MANY = 5000
 
@@ -33,15 +33,15 @@ def find_events(
     connection: Connection, *, undelivered: bool = False, after: int = 0, limit: int | None = None
 ) -> list[EventRecord]:
     """Events behind the id `after`, in order."""
-    columns = [getattr(Event, name) for name in EventRecord.__annotations__]
-    statement = select(*columns).where(Event.id > after).order_by(Event.id).limit(limit)
+    columns = [getattr(EventRow, name) for name in EventRecord.__annotations__]
+    statement = select(*columns).where(EventRow.id > after).order_by(EventRow.id).limit(limit)
     if undelivered:
-        statement = statement.where(Event.delivered.is_(None))
+        statement = statement.where(EventRow.delivered.is_(None))
     return [EventRecord(*row) for row in connection.execute(statement)]
 
 
 def deliver_events(connection: Connection, ids: Collection[int]) -> None:
     """Mark events as delivered."""
     for some in batches(ids, _MANY):
-        done = update(Event).where(Event.id.in_(some), Event.delivered.is_(None))
+        done = update(EventRow).where(EventRow.id.in_(some), EventRow.delivered.is_(None))
         connection.execute(done.values(delivered=now()))

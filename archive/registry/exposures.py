@@ -27,12 +27,12 @@ from sqlalchemy import (
 )
 
 from ccdflow.archive.registry.frames import read_value
-from ccdflow.archive.registry.tables import PLACE, Frame, FrameKeyword, table
+from ccdflow.archive.registry.tables import PLACE, FrameKeywordRow, FrameRow, table
 from ccdflow.cascade.records import EPOCH
 from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream, known_time, number
 
-_FRAME = table(Frame).c
-_KEYWORD = table(FrameKeyword).c
+_FRAME = table(FrameRow).c
+_KEYWORD = table(FrameKeywordRow).c
 _CONTENT = func.coalesce(_FRAME.sha256, literal_column("''"))
 ORDER: tuple[Any, ...] = (_FRAME.obsdate, literal_column(PLACE), _CONTENT, _FRAME.id)
 """As `models.order_key`; plain columns, whose rows SQLAlchemy does not make objects of."""

@@ -32,7 +32,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.tables import CURRENT, ORIGINAL, PENDING, Frame, FrameKeyword, table
+from ccdflow.archive.registry.tables import CURRENT, ORIGINAL, PENDING, FrameKeywordRow, FrameRow, table
 from ccdflow.cascade.records import Value
 
 Outcome = Literal["new", "known", "duplicate", "version"]
@@ -104,7 +104,7 @@ _FOUND = text(f"""
     SELECT 0, id, path, sha256, version, duplicate_of
     FROM frame WHERE sha256 = :sha256 AND {ORIGINAL}
 """)
-_INSERT = insert(table(Frame)).returning(table(Frame).c.id)
+_INSERT = insert(table(FrameRow)).returning(table(FrameRow).c.id)
 
 
 def add_frame(connection: Connection, new: NewFrame, *, moves: bool = True) -> Registered:
@@ -122,7 +122,7 @@ def add_frame(connection: Connection, new: NewFrame, *, moves: bool = True) -> R
         return Registered(here.id, "known", here.duplicate_of)
     if here is not None:
         connection.execute(
-            update(Frame).where(Frame.id == here.id).values(status="superseded", ungrouped=True)
+            update(FrameRow).where(FrameRow.id == here.id).values(status="superseded", ungrouped=True)
         )
         _promote_duplicate(connection, here.id)
         _, original = _found(connection, new)
@@ -132,7 +132,7 @@ def add_frame(connection: Connection, new: NewFrame, *, moves: bool = True) -> R
     version = 1 if here is None else here.version + 1
     made = _insert(connection, new, version, None if original is None else original.id)
     if here is not None:
-        connection.execute(update(Frame).where(Frame.id == here.id).values(superseded_by=made))
+        connection.execute(update(FrameRow).where(FrameRow.id == here.id).values(superseded_by=made))
     if original is not None:
         return Registered(made, "duplicate", original.id)
     return Registered(made, "new") if here is None else Registered(made, "version", here.id)
@@ -140,7 +140,7 @@ def add_frame(connection: Connection, new: NewFrame, *, moves: bool = True) -> R
 
 def _describe(connection: Connection, frame: int, new: NewFrame, original: int | None) -> Registered:
     """Fill in a row that another program has inserted; what its header leaves blank stays as the row has it."""
-    before = connection.execute(select(table(Frame)).where(Frame.id == frame)).one()._mapping
+    before = connection.execute(select(table(FrameRow)).where(FrameRow.id == frame)).one()._mapping
     row = _row(new)
     del row["registered_at"]
     told = {name: value for name, value in row.items() if value not in ("", None)}
@@ -149,21 +149,23 @@ def _describe(connection: Connection, frame: int, new: NewFrame, original: int |
     told |= {"status": row["status"], "reason": row["reason"], "ungrouped": True}
     if original is not None:
         told |= {"status": "duplicate", "duplicate_of": original, "ungrouped": False}
-    connection.execute(update(table(Frame)).where(Frame.id == frame).values(told))
+    connection.execute(update(table(FrameRow)).where(FrameRow.id == frame).values(told))
     _keep(connection, [(frame, new.keywords)])
     return Registered(frame, "new" if original is None else "duplicate", original)
 
 
 def pending_frames(connection: Connection, limit: int = 1000, after: int = 0) -> list[tuple[int, str, str]]:
     """Id, path and time of rows behind `after` that others have inserted, whose files have not been read yet."""
-    columns = select(Frame.id, Frame.path, Frame.registered_at).where(text(PENDING), Frame.id > after)
-    rows = connection.execute(columns.order_by(Frame.id).limit(limit))
+    columns = select(FrameRow.id, FrameRow.path, FrameRow.registered_at).where(
+        text(PENDING), FrameRow.id > after
+    )
+    rows = connection.execute(columns.order_by(FrameRow.id).limit(limit))
     return [(frame, path or "", registered) for frame, path, registered in rows]
 
 
 def refuse_frame(connection: Connection, frame: int, reason: str) -> None:
     """Say why a frame can't be used."""
-    wanted = update(Frame).where(Frame.id == frame)
+    wanted = update(FrameRow).where(FrameRow.id == frame)
     connection.execute(wanted.values(status="refused", reason=reason, ungrouped=True))
 
 
@@ -178,33 +180,33 @@ def _found(connection: Connection, new: NewFrame) -> tuple[Any, Any]:
 
 def _promote_duplicate(connection: Connection, superseded: int) -> None:
     """The content of a superseded frame may still stand under another name: that file takes its place."""
-    copies = select(Frame.id, Frame.reason).where(
-        Frame.duplicate_of == superseded, Frame.status == "duplicate"
+    copies = select(FrameRow.id, FrameRow.reason).where(
+        FrameRow.duplicate_of == superseded, FrameRow.status == "duplicate"
     )
-    found = connection.execute(copies.order_by(Frame.id)).all()
+    found = connection.execute(copies.order_by(FrameRow.id)).all()
     if not found:
         return
     first = found[0]
     status = "refused" if first.reason else "registered"
     values = {"status": status, "duplicate_of": None, "ungrouped": True}
-    connection.execute(update(Frame).where(Frame.id == first.id).values(**values))
+    connection.execute(update(FrameRow).where(FrameRow.id == first.id).values(**values))
     others = [one.id for one in found[1:]]
-    connection.execute(update(Frame).where(Frame.id.in_(others)).values(duplicate_of=first.id))
+    connection.execute(update(FrameRow).where(FrameRow.id.in_(others)).values(duplicate_of=first.id))
 
 
 def _is_gone(connection: Connection, frame: int) -> bool:
-    path = connection.execute(select(Frame.path).where(Frame.id == frame)).scalar_one()
+    path = connection.execute(select(FrameRow.path).where(FrameRow.id == frame)).scalar_one()
     return path is not None and not Path(path).exists()
 
 
 def _take_over(connection: Connection, duplicate: int, original: int) -> None:
     """Let a duplicate stand for its content, since the file of the original is gone."""
     gone = {"status": "superseded", "superseded_by": duplicate, "ungrouped": True}
-    connection.execute(update(Frame).where(Frame.id == original).values(**gone))
-    reason = connection.execute(select(Frame.reason).where(Frame.id == duplicate)).scalar_one()
+    connection.execute(update(FrameRow).where(FrameRow.id == original).values(**gone))
+    reason = connection.execute(select(FrameRow.reason).where(FrameRow.id == duplicate)).scalar_one()
     here = {"status": "refused" if reason else "registered", "duplicate_of": None, "ungrouped": True}
-    connection.execute(update(Frame).where(Frame.id == duplicate).values(**here))
-    others = update(Frame).where(Frame.duplicate_of == original, Frame.id != duplicate)
+    connection.execute(update(FrameRow).where(FrameRow.id == duplicate).values(**here))
+    others = update(FrameRow).where(FrameRow.duplicate_of == original, FrameRow.id != duplicate)
     connection.execute(others.values(duplicate_of=duplicate))
 
 
@@ -222,7 +224,7 @@ def _refresh(connection: Connection, frame: int, new: NewFrame) -> None:
     row = _row(new)
     status = row.pop("status")
     del row["registered_at"]
-    before = connection.execute(select(table(Frame)).where(Frame.id == frame)).one()._mapping
+    before = connection.execute(select(table(FrameRow)).where(FrameRow.id == frame)).one()._mapping
     if before["status"] == "refused" and before["reason"].startswith(BANNED.rstrip(": ")):
         del row["reason"]
     elif before["status"] != "duplicate":
@@ -232,14 +234,14 @@ def _refresh(connection: Connection, frame: int, new: NewFrame) -> None:
     if regroup and before["status"] != "duplicate":
         changed["ungrouped"] = True
     if changed:
-        connection.execute(update(table(Frame)).where(Frame.id == frame).values(changed))
+        connection.execute(update(table(FrameRow)).where(FrameRow.id == frame).values(changed))
     _keep(connection, [(frame, _unknown_keywords(connection, frame, new.keywords))])
 
 
 def _unknown_keywords(connection: Connection, frame: int, keywords: Mapping[str, Value]) -> dict[str, Value]:
     """Those keywords of a frame that are not known, or not with these values."""
-    columns = select(FrameKeyword.name, FrameKeyword.value, FrameKeyword.number)
-    rows = connection.execute(columns.where(FrameKeyword.frame_id == frame))
+    columns = select(FrameKeywordRow.name, FrameKeywordRow.value, FrameKeywordRow.number)
+    rows = connection.execute(columns.where(FrameKeywordRow.frame_id == frame))
     known = {name: (value, number) for name, value, number in rows}
     return {name: value for name, value in keywords.items() if known.get(name) != write_value(value)}
 
@@ -330,12 +332,13 @@ def _keep(connection: Connection, frames: Iterable[tuple[int, Mapping[str, Value
     if not rows:
         return
     if _dialect(connection) != "postgresql":
-        replace_rows(connection, table(FrameKeyword), rows)
+        replace_rows(connection, table(FrameKeywordRow), rows)
         return
     # One statement may not name a row twice.
     single = list({(row["frame_id"], row["name"]): row for row in rows}.values())
     connection.execute(
-        _replacing_json(connection.dialect, table(FrameKeyword), tuple(rows[0])), {"rows": json.dumps(single)}
+        _replacing_json(connection.dialect, table(FrameKeywordRow), tuple(rows[0])),
+        {"rows": json.dumps(single)},
     )
 
 
@@ -377,7 +380,7 @@ def read_value(written: str, number: float | None) -> Value:
 
 def add_catalogue_rows(connection: Connection, rows: Sequence[NewFrame]) -> int:
     """Register rows without files; those that are there already are passed over. Gives how many were new."""
-    frame = table(Frame)
+    frame = table(FrameRow)
     wanted = [_row(one) | {"path": None, "version": 1} for one in rows]
     identity = (frame.c.telescope, frame.c.camera, frame.c.instrument, frame.c.obsdate, frame.c.iobs)
     # Of rows of one identity in one batch, the first counts.
@@ -413,6 +416,6 @@ def batches(rows: Iterable[_T], size: int) -> Iterator[list[_T]]:
 
 def registered_files(connection: Connection) -> list[tuple[str, int, int]]:
     """Path, size and time of the newest version of each file."""
-    columns = select(Frame.path, Frame.size, Frame.changed_ns).order_by(Frame.path)
-    rows = connection.execute(columns.where(Frame.path.is_not(None), Frame.status != "superseded"))
+    columns = select(FrameRow.path, FrameRow.size, FrameRow.changed_ns).order_by(FrameRow.path)
+    rows = connection.execute(columns.where(FrameRow.path.is_not(None), FrameRow.status != "superseded"))
     return [(path or "", size or 0, changed_ns or 0) for path, size, changed_ns in rows]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select
 
-from ccdflow.archive.registry.tables import InstrumentEvent, table
+from ccdflow.archive.registry.tables import InstrumentEventRow, table
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,22 @@ class InstrumentChange:
 def add_instrument_event(connection: Connection, change: InstrumentChange) -> None:
     """Record what happened to an instrument."""
     names = InstrumentChange.__annotations__
-    connection.execute(table(InstrumentEvent).insert(), [{name: getattr(change, name) for name in names}])
+    connection.execute(table(InstrumentEventRow).insert(), [{name: getattr(change, name) for name in names}])
 
 
 def remove_instrument_event(connection: Connection, change: InstrumentChange) -> int:
     """Take back what was recorded of an instrument; gives how many records there were."""
     tests = [
-        getattr(InstrumentEvent, name) == getattr(change, name) for name in InstrumentChange.__annotations__
+        getattr(InstrumentEventRow, name) == getattr(change, name)
+        for name in InstrumentChange.__annotations__
     ]
-    return len(connection.execute(delete(InstrumentEvent).where(*tests).returning(InstrumentEvent.id)).all())
+    return len(
+        connection.execute(delete(InstrumentEventRow).where(*tests).returning(InstrumentEventRow.id)).all()
+    )
 
 
 def find_instrument_events(connection: Connection) -> list[InstrumentChange]:
     """What happened to instruments, in order."""
-    columns = [getattr(InstrumentEvent, name) for name in InstrumentChange.__annotations__]
-    rows = connection.execute(select(*columns).order_by(InstrumentEvent.happened, InstrumentEvent.id))
+    columns = [getattr(InstrumentEventRow, name) for name in InstrumentChange.__annotations__]
+    rows = connection.execute(select(*columns).order_by(InstrumentEventRow.happened, InstrumentEventRow.id))
     return [InstrumentChange(*row) for row in rows]

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, o
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames import batches, ignoring
-from ccdflow.archive.registry.tables import Job, JobInput, Product, table
+from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
 
 JobState = Literal["planned", "running", "done", "failed", "incomplete", "refused"]
 
@@ -88,7 +88,7 @@ class JobRecord:
     inputs: tuple[InputRecord, ...] = ()
 
 
-_COLUMNS = [getattr(Job, name) for name in JobRecord.__annotations__ if name != "inputs"]
+_COLUMNS = [getattr(JobRow, name) for name in JobRecord.__annotations__ if name != "inputs"]
 _PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
 
 
@@ -116,15 +116,15 @@ def write_jobs(connection: Connection, jobs: Sequence[PlannedJob]) -> int:
     made: set[str] = set()
     for some in batches(jobs, 500):
         rows = {job.key: _job_row(job) for job in some}
-        job_table = table(Job)
+        job_table = table(JobRow)
         statement = ignoring(connection, job_table).returning(job_table.c.key)
         made |= set(connection.execute(statement, list(rows.values())).scalars())
         _write_inputs(connection, [job for job in some if job.key in made])
         _write_outputs(connection, some)
         for job in some:
             if job.state == "incomplete" and job.key not in made:
-                known = update(Job).where(
-                    Job.key == job.key, Job.state == "incomplete", Job.reason != job.reason
+                known = update(JobRow).where(
+                    JobRow.key == job.key, JobRow.state == "incomplete", JobRow.reason != job.reason
                 )
                 connection.execute(known.values(reason=job.reason))
     return len(made)
@@ -156,7 +156,7 @@ def _write_inputs(connection: Connection, jobs: Sequence[PlannedJob]) -> None:
             row = {"job_key": job.key, "role": one.role, "position": position, "identity": one.identity}
             rows.append(row | {"frame_id": one.frame, "parent_job_key": one.job, "level": one.level})
     if rows:
-        connection.execute(ignoring(connection, table(JobInput)), rows)
+        connection.execute(ignoring(connection, table(JobInputRow)), rows)
 
 
 def _write_outputs(connection: Connection, jobs: Sequence[PlannedJob]) -> None:
@@ -169,11 +169,13 @@ def _write_outputs(connection: Connection, jobs: Sequence[PlannedJob]) -> None:
     ]
     # A job that is done has what it made: an output that it left out must not come back as planned.
     done = set(
-        connection.execute(select(Job.key).where(Job.state == "done", Job.key.in_(_keys(rows)))).scalars()
+        connection.execute(
+            select(JobRow.key).where(JobRow.state == "done", JobRow.key.in_(_keys(rows)))
+        ).scalars()
     )
     rows = [row for row in rows if row["job_key"] not in done]
     if rows:
-        connection.execute(ignoring(connection, table(Product)), rows)
+        connection.execute(ignoring(connection, table(ProductRow)), rows)
 
 
 def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -184,11 +186,15 @@ def drop_incomplete(
     connection: Connection, keep: Collection[str], places: Collection[tuple[str, str, str]]
 ) -> int:
     """Delete the incomplete jobs of these steps, nights and cameras but for those to keep; gives how many."""
-    wanted = select(Job.key, Job.step, Job.night, Job.camera).where(Job.state == "incomplete")
+    wanted = select(JobRow.key, JobRow.step, JobRow.night, JobRow.camera).where(JobRow.state == "incomplete")
     stale = [row.key for row in connection.execute(wanted) if (row.step, row.night, row.camera) in places]
     stale = sorted(set(stale) - set(keep))
     for some in batches(stale, _MANY):
-        for model, column in ((JobInput, JobInput.job_key), (Product, Product.job_key), (Job, Job.key)):
+        for model, column in (
+            (JobInputRow, JobInputRow.job_key),
+            (ProductRow, ProductRow.job_key),
+            (JobRow, JobRow.key),
+        ):
             connection.execute(table(model).delete().where(column.in_(some)))
     return len(stale)
 
@@ -197,7 +203,7 @@ def unbegun(connection: Connection, keys: Collection[str]) -> set[str]:
     """Those of these jobs that nobody does or has done; nor can anybody begin one until the transaction ends."""
     found: set[str] = set()
     for some in batches(keys, _MANY):
-        wanted = select(Job.key).where(Job.key.in_(some), Job.state.not_in(("running", "done")))
+        wanted = select(JobRow.key).where(JobRow.key.in_(some), JobRow.state.not_in(("running", "done")))
         found |= set(connection.execute(wanted.with_for_update(read=True)).scalars())
     return found
 
@@ -206,11 +212,11 @@ def repoint_inputs(connection: Connection, frames: Mapping[str, Sequence[int]]) 
     """Change the ids of the raw frames that jobs take as main inputs."""
     for key, ids in frames.items():
         for position, frame in enumerate(ids):
-            one = JobInput.job_key == key, JobInput.role == "main", JobInput.position == position
-            connection.execute(update(JobInput).where(*one).values(frame_id=frame))
+            one = JobInputRow.job_key == key, JobInputRow.role == "main", JobInputRow.position == position
+            connection.execute(update(JobInputRow).where(*one).values(frame_id=frame))
 
 
-_OF = table(JobInput).c
+_OF = table(JobInputRow).c
 
 
 def find_job(connection: Connection, key: str) -> JobRecord | None:
@@ -222,23 +228,23 @@ def find_jobs(connection: Connection, wanted: JobFilter = ALL_JOBS) -> list[JobR
     """The jobs that `wanted` selects, in the order in which they were planned."""
     tests: list[ColumnElement[bool]] = []
     if wanted.states is not None:
-        tests.append(Job.state.in_(wanted.states))
+        tests.append(JobRow.state.in_(wanted.states))
     if wanted.step is not None:
-        tests.append(Job.step == wanted.step)
+        tests.append(JobRow.step == wanted.step)
     if wanted.night is not None:
-        tests.append(Job.night == wanted.night)
+        tests.append(JobRow.night == wanted.night)
     if wanted.from_night is not None:
         tests.append(since_night(wanted.from_night))
     if wanted.camera is not None:
         telescope, _, camera = wanted.camera.rpartition("/")
-        both = and_(Job.telescope == telescope, Job.camera == camera)
-        tests.append(or_(Job.camera == wanted.camera, both))
+        both = and_(JobRow.telescope == telescope, JobRow.camera == camera)
+        tests.append(or_(JobRow.camera == wanted.camera, both))
     if wanted.keys is None:
         return sorted(_read(connection, tests), key=lambda one: (one.planned_at, one.key))
     found = [
         one
         for some in batches(sorted(set(wanted.keys)), _MANY)
-        for one in _read(connection, [*tests, Job.key.in_(some)])
+        for one in _read(connection, [*tests, JobRow.key.in_(some)])
     ]
     return sorted(found, key=lambda one: (one.planned_at, one.key))
 
@@ -252,10 +258,16 @@ def _read(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> list[
 def _inputs(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> dict[str, list[InputRecord]]:
     """Inputs of the jobs that pass the tests, by key; the main ones first."""
     inputs: dict[str, list[InputRecord]] = {}
-    of = select(Job.key).where(*tests)
-    columns = (JobInput.role, JobInput.identity, JobInput.frame_id, JobInput.parent_job_key, JobInput.level)
-    order = case((JobInput.role == "main", 0), else_=1), JobInput.role, JobInput.position
-    statement = select(JobInput.job_key, *columns).where(JobInput.job_key.in_(of)).order_by(*order)
+    of = select(JobRow.key).where(*tests)
+    columns = (
+        JobInputRow.role,
+        JobInputRow.identity,
+        JobInputRow.frame_id,
+        JobInputRow.parent_job_key,
+        JobInputRow.level,
+    )
+    order = case((JobInputRow.role == "main", 0), else_=1), JobInputRow.role, JobInputRow.position
+    statement = select(JobInputRow.job_key, *columns).where(JobInputRow.job_key.in_(of)).order_by(*order)
     for row in connection.execute(statement):
         inputs.setdefault(row[0], []).append(InputRecord(*row[1:]))
     return inputs
@@ -264,13 +276,13 @@ def _inputs(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> dic
 def keys_like(connection: Connection, prefix: str, limit: int = 10) -> list[str]:
     """Keys that begin with `prefix`."""
     behind = prefix + "g"  # the digits of a key end with f
-    found = select(Job.key).where(Job.key >= prefix, Job.key < behind).order_by(Job.key)
+    found = select(JobRow.key).where(JobRow.key >= prefix, JobRow.key < behind).order_by(JobRow.key)
     return list(connection.execute(found.limit(limit)).scalars())
 
 
 def done_keys(connection: Connection, from_night: str | None = None) -> set[str]:
     """Keys of the jobs that are done, of all nights or from one on."""
-    wanted = select(Job.key).where(Job.state == "done")
+    wanted = select(JobRow.key).where(JobRow.state == "done")
     if from_night is not None:
         wanted = wanted.where(since_night(from_night))
     return set(connection.execute(wanted).scalars())
@@ -280,7 +292,7 @@ def reopen_failed(connection: Connection, keys: Collection[str]) -> list[str]:
     """Let jobs that have failed be tried again as if they never had been; gives their keys."""
     found: list[str] = []
     for some in batches(sorted(keys), _MANY):
-        wanted = update(Job).where(Job.key.in_(some), Job.state == "failed").returning(Job.key)
+        wanted = update(JobRow).where(JobRow.key.in_(some), JobRow.state == "failed").returning(JobRow.key)
         found += connection.execute(
             wanted.values(state="planned", attempts=0, owner="", heartbeat=None)
         ).scalars()
@@ -289,7 +301,7 @@ def reopen_failed(connection: Connection, keys: Collection[str]) -> list[str]:
 
 def since_night(night: str) -> ColumnElement[bool]:
     """Whether a job is of this night or a later one, or of frames of several."""
-    return or_(Job.night >= night, Job.night == "")
+    return or_(JobRow.night >= night, JobRow.night == "")
 
 
 def done_among(connection: Connection, keys: Collection[str]) -> set[str]:
@@ -297,7 +309,9 @@ def done_among(connection: Connection, keys: Collection[str]) -> set[str]:
     found: set[str] = set()
     for some in batches(keys, _MANY):
         found |= set(
-            connection.execute(select(Job.key).where(Job.key.in_(some), Job.state == "done")).scalars()
+            connection.execute(
+                select(JobRow.key).where(JobRow.key.in_(some), JobRow.state == "done")
+            ).scalars()
         )
     return found
 
@@ -306,7 +320,7 @@ def count_finished(connection: Connection, keys: Collection[str]) -> int:
     """How many of these jobs are done or have failed."""
     return sum(
         connection.execute(
-            select(func.count()).where(Job.key.in_(some), Job.state.in_(("done", "failed")))
+            select(func.count()).where(JobRow.key.in_(some), JobRow.state.in_(("done", "failed")))
         ).scalar_one()
         for some in batches(keys, _MANY)
     )
@@ -316,7 +330,7 @@ def lineage(connection: Connection, keys: Collection[str], *, up: bool) -> list[
     """The jobs that these took products from and so on (up), or that took theirs (down), nearest first."""
     seen, frontier = set(keys), set(keys)
     found: list[JobRecord] = []
-    taken, taker = JobInput.parent_job_key, JobInput.job_key
+    taken, taker = JobInputRow.parent_job_key, JobInputRow.job_key
     here, there = (taker, taken) if up else (taken, taker)
     while frontier:
         step: set[str] = set()
@@ -350,17 +364,17 @@ _MAIN_OF = (
 def main_descendants(connection: Connection, frames: Collection[int]) -> dict[str, set[int]]:
     """The jobs that took some of these frames as main input, or products of such jobs; to each, its frames."""
     behind: dict[str, set[int]] = {}
-    taken = select(JobInput.job_key, JobInput.frame_id).where(JobInput.role == "main")
+    taken = select(JobInputRow.job_key, JobInputRow.frame_id).where(JobInputRow.role == "main")
     for some in batches(sorted(set(frames)), _MANY):
-        for key, frame in connection.execute(taken.where(JobInput.frame_id.in_(some))):
+        for key, frame in connection.execute(taken.where(JobInputRow.frame_id.in_(some))):
             behind.setdefault(key, set()).add(frame or 0)
-    made_of = select(JobInput.job_key, JobInput.parent_job_key).where(JobInput.role == "main")
+    made_of = select(JobInputRow.job_key, JobInputRow.parent_job_key).where(JobInputRow.role == "main")
     frontier = set(behind)
     while frontier:
         found = [
             row
             for some in batches(sorted(frontier), _MANY)
-            for row in connection.execute(made_of.where(JobInput.parent_job_key.in_(some)))
+            for row in connection.execute(made_of.where(JobInputRow.parent_job_key.in_(some)))
         ]
         for key, parent in found:
             behind.setdefault(key, set()).update(behind[parent or ""])
@@ -373,7 +387,7 @@ def keys_of_frames(connection: Connection, frames: Collection[int]) -> set[str]:
     found: set[str] = set()
     for some in batches(frames, _MANY):
         found |= set(
-            connection.execute(select(JobInput.job_key).where(JobInput.frame_id.in_(some))).scalars()
+            connection.execute(select(JobInputRow.job_key).where(JobInputRow.frame_id.in_(some))).scalars()
         )
     return found
 

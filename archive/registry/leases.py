@@ -20,7 +20,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames import batches, ignoring
-from ccdflow.archive.registry.tables import Drain, Job, table
+from ccdflow.archive.registry.tables import DrainRow, JobRow, table
 
 HOST = "CCDFLOW_HOST"
 """Environment variable with the name of this machine, where the network's name says little, as in a container."""
@@ -127,7 +127,7 @@ def claim(
     return row
 
 
-_JOB = table(Job).c
+_JOB = table(JobRow).c
 _HOLDER = select(_JOB.state, _JOB.owner).where(_JOB.key == bindparam("its_key"))
 
 
@@ -144,7 +144,7 @@ def _taking(columns: tuple[str, ...], *, dead: bool = False) -> ReturningUpdate[
         "attempts": _JOB.attempts + 1,
     }
     values |= {"owner": bindparam("taker"), "heartbeat": bindparam("beat"), "started_at": bindparam("at")}
-    taken = table(Job).update().where(_JOB.key == bindparam("its_key"), test).values(values)
+    taken = table(JobRow).update().where(_JOB.key == bindparam("its_key"), test).values(values)
     return taken.returning(*(_JOB[name] for name in columns))
 
 
@@ -152,7 +152,7 @@ def find_whereabouts(connection: Connection, keys: Collection[str], lease: float
     """What these jobs are to a worker that might claim them."""
     found: dict[str, Whereabouts] = {}
     for some in batches(sorted(set(keys)), _MANY):
-        columns = select(Job.key, Job.state, Job.owner, Job.heartbeat).where(Job.key.in_(some))
+        columns = select(JobRow.key, JobRow.state, JobRow.owner, JobRow.heartbeat).where(JobRow.key.in_(some))
         for key, state, owner, heartbeat in connection.execute(columns):
             if state == "running":
                 silent = (heartbeat or 0.0) < clock() - lease or is_dead(owner)
@@ -216,22 +216,28 @@ def _changing(names: tuple[str, ...], columns: tuple[str, ...]) -> ReturningUpda
     """The statement that changes these columns of a job that is held."""
     held = _JOB.key == bindparam("its_key"), _JOB.owner == bindparam("holder"), _JOB.state == "running"
     values: dict[str, Any] = {name: bindparam(name) for name in names}
-    return table(Job).update().where(*held).values(values).returning(*(_JOB[name] for name in columns))
+    return table(JobRow).update().where(*held).values(values).returning(*(_JOB[name] for name in columns))
 
 
 def sweep_jobs(connection: Connection, lease: float) -> list[str]:
     """Give back the jobs of dead and silent owners; gives their keys."""
-    running = select(Job.key, Job.owner, Job.heartbeat).where(Job.state == "running")
+    running = select(JobRow.key, JobRow.owner, JobRow.heartbeat).where(JobRow.state == "running")
     silent = clock() - lease
     freed: list[str] = []
     for key, owner, heartbeat in connection.execute(running).all():
         if (heartbeat or 0.0) < silent or is_dead(owner):
             reason = f"its worker {owner} gave no sign of life"
             held = and_(
-                Job.key == key, Job.owner == owner, Job.heartbeat == heartbeat, Job.state == "running"
+                JobRow.key == key,
+                JobRow.owner == owner,
+                JobRow.heartbeat == heartbeat,
+                JobRow.state == "running",
             )
             given = (
-                update(Job).where(held).values(state="planned", owner="", reason=reason).returning(Job.key)
+                update(JobRow)
+                .where(held)
+                .values(state="planned", owner="", reason=reason)
+                .returning(JobRow.key)
             )
             freed += connection.execute(given).scalars()
     return freed
@@ -241,31 +247,33 @@ def take_drain(connection: Connection, name: str, owner: str, lease: float) -> b
     """Become the drain of a stream, or stay it; false while another one is alive."""
     moment = clock()
     made = connection.execute(
-        ignoring(connection, table(Drain)).returning(table(Drain).c.name),
+        ignoring(connection, table(DrainRow)).returning(table(DrainRow).c.name),
         [{"name": name, "owner": owner, "heartbeat": moment}],
     )
     if made.all():
         return True
-    holder = connection.execute(select(Drain.owner).where(Drain.name == name)).scalar_one_or_none()
-    free = or_(Drain.owner == owner, Drain.heartbeat < moment - lease)
+    holder = connection.execute(select(DrainRow.owner).where(DrainRow.name == name)).scalar_one_or_none()
+    free = or_(DrainRow.owner == owner, DrainRow.heartbeat < moment - lease)
     if holder is not None and is_dead(holder):
-        free = or_(free, Drain.owner == holder)
-    wanted = update(Drain).where(Drain.name == name, free).values(owner=owner, heartbeat=moment)
-    return bool(connection.execute(wanted.returning(Drain.name)).all())
+        free = or_(free, DrainRow.owner == holder)
+    wanted = update(DrainRow).where(DrainRow.name == name, free).values(owner=owner, heartbeat=moment)
+    return bool(connection.execute(wanted.returning(DrainRow.name)).all())
 
 
 def stay_drain(connection: Connection, name: str, owner: str) -> bool:
     """Show a sign of life as the drain of a stream; false where it is another's by now."""
-    mine = update(Drain).where(Drain.name == name, Drain.owner == owner).values(heartbeat=clock())
-    return bool(connection.execute(mine.returning(Drain.name)).all())
+    mine = update(DrainRow).where(DrainRow.name == name, DrainRow.owner == owner).values(heartbeat=clock())
+    return bool(connection.execute(mine.returning(DrainRow.name)).all())
 
 
 def leave_drain(connection: Connection, name: str, owner: str) -> None:
     """Be the drain of a stream no longer."""
-    connection.execute(delete(Drain).where(Drain.name == name, Drain.owner == owner))
+    connection.execute(delete(DrainRow).where(DrainRow.name == name, DrainRow.owner == owner))
 
 
 def live_drains(connection: Connection, lease: float) -> dict[str, str]:
     """Streams that are being drained, and by whom."""
-    rows = connection.execute(select(Drain.name, Drain.owner).where(Drain.heartbeat >= clock() - lease))
+    rows = connection.execute(
+        select(DrainRow.name, DrainRow.owner).where(DrainRow.heartbeat >= clock() - lease)
+    )
     return {name: owner for name, owner in rows if not is_dead(owner)}

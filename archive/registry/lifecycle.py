@@ -20,7 +20,7 @@ from ccdflow.archive.registry.jobs import (
 from ccdflow.archive.registry.leases import change_held, claim
 from ccdflow.archive.registry.products import Made, ProductFilter, find_products, finish_job
 from ccdflow.archive.registry.stages import StageState, set_stages
-from ccdflow.archive.registry.tables import Job, JobInput, Product, table
+from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
 
 _NOTHING: Mapping[str, Sequence[StageState]] = {}
 
@@ -109,7 +109,7 @@ def begin_job(
 
 
 _NAMES = tuple(name for name in JobRecord.__annotations__ if name != "inputs")
-_JOB, _INPUT, _PRODUCT = table(Job).c, table(JobInput).c, table(Product).c
+_JOB, _INPUT, _PRODUCT = table(JobRow).c, table(JobInputRow).c, table(ProductRow).c
 _HELD = select(*(_JOB[name] for name in _NAMES)).where(
     _JOB.key == bindparam("its_key"), _JOB.owner == bindparam("taker"), _JOB.state == "running"
 )

@@ -8,7 +8,14 @@ from sqlalchemy import Connection, Select, bindparam, exists, literal_column, se
 
 from ccdflow.archive.registry.exposures import ORDER
 from ccdflow.archive.registry.sets import text_key
-from ccdflow.archive.registry.tables import Frame, FrameSet, FrameStage, SetMember, StreamState, table
+from ccdflow.archive.registry.tables import (
+    FrameRow,
+    FrameSetRow,
+    FrameStageRow,
+    SetMemberRow,
+    StreamStateRow,
+    table,
+)
 from ccdflow.cascade.sequences.exposures import OrderKey, Stream
 
 FRAME, SET, RULES, STAGE = range(4)
@@ -73,10 +80,10 @@ def read_news(connection: Connection, stages: Collection[str]) -> News:
     return new
 
 
-_FRAME = table(Frame).c
-_SET = table(FrameSet).c
-_MEMBER = table(SetMember).c
-_STATE = table(StreamState).c
+_FRAME = table(FrameRow).c
+_SET = table(FrameSetRow).c
+_MEMBER = table(SetMemberRow).c
+_STATE = table(StreamStateRow).c
 _EMPTY: Any = literal_column("''")
 _NOUGHT: Any = literal_column("0")
 
@@ -109,7 +116,7 @@ def _statement(stages: int) -> Any:
         _RULES,
     ]
     for at in range(stages):
-        stage = table(FrameStage).c
+        stage = table(FrameStageRow).c
         changed = exists().where(stage.stage == bindparam(_stage(at)), text("unsettled"))
         name = bindparam(_stage(at), type_=stage.stage.type)
         nothing = [_EMPTY, _NOUGHT, _EMPTY, _NOUGHT]

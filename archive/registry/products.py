@@ -1,4 +1,4 @@
-"""Products: what jobs made, with quality numbers, and collections of them."""
+"""Products: what jobs made, with quality numbers."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -13,14 +13,10 @@ from ccdflow.archive.registry.frames import batches, replace_rows
 from ccdflow.archive.registry.jobs import JobFilter, find_jobs, input_row
 from ccdflow.archive.registry.leases import LeaseLostError, held_job
 from ccdflow.archive.registry.tables import (
-    Collection as CollectionRow,
-)
-from ccdflow.archive.registry.tables import (
-    CollectionMember,
-    FrameSet,
-    Job,
-    Product,
-    ProductQuality,
+    FrameSetRow,
+    JobRow,
+    ProductQualityRow,
+    ProductRow,
     table,
 )
 
@@ -74,7 +70,7 @@ class ProductRecord:
     quality: Mapping[str, float | None] = field(default_factory=dict)
 
 
-_COLUMNS = [getattr(Product, name) for name in ProductRecord.__annotations__ if name != "quality"]
+_COLUMNS = [getattr(ProductRow, name) for name in ProductRecord.__annotations__ if name != "quality"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,6 @@ class ProductFilter:
     camera: str | None = None
     job_keys: Collection[str] | None = None
     ids: Collection[int] | None = None
-    collection: str | None = None
     from_night: str | None = None
 
 
@@ -109,24 +104,24 @@ def finish_job(connection: Connection, key: str, owner: str, made: Sequence[Made
     ids = [_finish_product(connection, known.get(one.category), place, one) for one in made]
     left_out = [identity for _, identity, state in rows if state == "planned" and identity not in ids]
     if left_out:
-        connection.execute(delete(Product).where(Product.id.in_(left_out)))
+        connection.execute(delete(ProductRow).where(ProductRow.id.in_(left_out)))
     if job.set_id is not None and ids:
-        connection.execute(update(FrameSet).where(FrameSet.id == job.set_id).values(product_id=ids[0]))
+        connection.execute(update(FrameSetRow).where(FrameSetRow.id == job.set_id).values(product_id=ids[0]))
     return ids
 
 
-_PRODUCT, _QUALITY = table(Product).c, table(ProductQuality).c
+_PRODUCT, _QUALITY = table(ProductRow).c, table(ProductQualityRow).c
 _PRODUCTS_OF = select(_PRODUCT.category, _PRODUCT.id, _PRODUCT.state).where(
     _PRODUCT.job_key == bindparam("its_key")
 )
-_FORGET_QUALITY = table(ProductQuality).delete().where(_QUALITY.product_id == bindparam("its_id"))
+_FORGET_QUALITY = table(ProductQualityRow).delete().where(_QUALITY.product_id == bindparam("its_id"))
 
 
 @lru_cache
 def _updating(*names: str) -> Update:
     """The statement that changes these columns of a product."""
     values: dict[str, Any] = {name: bindparam(name) for name in names}
-    return table(Product).update().where(_PRODUCT.id == bindparam("its_id")).values(values)
+    return table(ProductRow).update().where(_PRODUCT.id == bindparam("its_id")).values(values)
 
 
 def _finish_product(
@@ -134,7 +129,9 @@ def _finish_product(
 ) -> int:
     if identity is None:
         row = {**place, "category": made.category, "path": made.path}
-        identity = connection.execute(table(Product).insert().values(row).returning(_PRODUCT.id)).scalar_one()
+        identity = connection.execute(
+            table(ProductRow).insert().values(row).returning(_PRODUCT.id)
+        ).scalar_one()
     values = {
         "path": made.path,
         "sha256": made.sha256,
@@ -151,7 +148,7 @@ def _finish_product(
         {"product_id": identity, "name": name, "value": float(value) if math.isfinite(value) else None}
         for name, value in made.quality.items()
     ]
-    replace_rows(connection, table(ProductQuality), rows)
+    replace_rows(connection, table(ProductQualityRow), rows)
     return int(identity)
 
 
@@ -159,10 +156,10 @@ def lose_products(connection: Connection, ids: Collection[int], reason: str) -> 
     """Products whose file is gone or damaged: their jobs are to be done again. Gives how many jobs."""
     reopened = 0
     for some in batches(ids, _MANY):
-        lost = Product.id.in_(some), Product.state == "done"
-        keys = connection.execute(select(Product.job_key).where(*lost).distinct()).scalars().all()
-        connection.execute(update(Product).where(*lost).values(state="missing"))
-        again = update(Job).where(Job.key.in_(keys), Job.state == "done")
+        lost = ProductRow.id.in_(some), ProductRow.state == "done"
+        keys = connection.execute(select(ProductRow.job_key).where(*lost).distinct()).scalars().all()
+        connection.execute(update(ProductRow).where(*lost).values(state="missing"))
+        again = update(JobRow).where(JobRow.key.in_(keys), JobRow.state == "done")
         connection.execute(again.values(state="planned", reason=reason, owner=""))
         reopened += len(keys)
     return reopened
@@ -171,7 +168,7 @@ def lose_products(connection: Connection, ids: Collection[int], reason: str) -> 
 def touch_products(connection: Connection, changed: Mapping[int, int]) -> None:
     """Note when files that were found intact were last changed, by product."""
     for identity, changed_ns in changed.items():
-        found = update(Product).where(Product.id == identity).values(changed_ns=changed_ns)
+        found = update(ProductRow).where(ProductRow.id == identity).values(changed_ns=changed_ns)
         connection.execute(found)
 
 
@@ -189,21 +186,19 @@ def find_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
     """The products that `wanted` selects, by id."""
     tests: list[Any] = []
     if wanted.states is not None:
-        tests.append(Product.state.in_(wanted.states))
+        tests.append(ProductRow.state.in_(wanted.states))
     if wanted.category is not None:
-        tests.append(Product.category == wanted.category)
+        tests.append(ProductRow.category == wanted.category)
     if wanted.night is not None:
-        tests.append(Product.night == wanted.night)
+        tests.append(ProductRow.night == wanted.night)
     if wanted.from_night is not None:
-        tests.append(or_(Product.night >= wanted.from_night, Product.night == ""))
+        tests.append(or_(ProductRow.night >= wanted.from_night, ProductRow.night == ""))
     if wanted.camera is not None:
         telescope, _, camera = wanted.camera.rpartition("/")
         tests.append(
-            (Product.camera == wanted.camera)
-            | ((Product.telescope == telescope) & (Product.camera == camera))
+            (ProductRow.camera == wanted.camera)
+            | ((ProductRow.telescope == telescope) & (ProductRow.camera == camera))
         )
-    if wanted.collection is not None:
-        tests.append(Product.id.in_(_members(wanted.collection)))
     found: list[ProductRecord] = []
     for some in _narrowed(wanted):
         found += _read(connection, [*tests, *some])
@@ -213,24 +208,17 @@ def find_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
 def _narrowed(wanted: ProductFilter) -> list[list[Any]]:
     """Conditions of one statement or, for many ids or keys, of several."""
     if wanted.ids is not None:
-        return [[Product.id.in_(some)] for some in batches(sorted(set(wanted.ids)), _MANY)]
+        return [[ProductRow.id.in_(some)] for some in batches(sorted(set(wanted.ids)), _MANY)]
     if wanted.job_keys is not None:
-        return [[Product.job_key.in_(some)] for some in batches(sorted(set(wanted.job_keys)), _MANY)]
+        return [[ProductRow.job_key.in_(some)] for some in batches(sorted(set(wanted.job_keys)), _MANY)]
     return [[]]
-
-
-def _members(collection: str) -> Any:
-    joined = select(CollectionMember.product_id).join(
-        CollectionRow, CollectionRow.id == CollectionMember.collection_id
-    )
-    return joined.where(CollectionRow.name == collection)
 
 
 def _read(connection: Connection, tests: Sequence[Any]) -> list[ProductRecord]:
     quality: dict[int, dict[str, float | None]] = {}
-    of = select(Product.id).where(*tests)
-    columns = select(ProductQuality.product_id, ProductQuality.name, ProductQuality.value)
-    statement = columns.where(ProductQuality.product_id.in_(of)).order_by(ProductQuality.name)
+    of = select(ProductRow.id).where(*tests)
+    columns = select(ProductQualityRow.product_id, ProductQualityRow.name, ProductQualityRow.value)
+    statement = columns.where(ProductQualityRow.product_id.in_(of)).order_by(ProductQualityRow.name)
     for product, name, value in connection.execute(statement):
         quality.setdefault(product, {})[name] = value
     rows = connection.execute(select(*_COLUMNS).where(*tests))
@@ -273,7 +261,9 @@ def supersede_products(connection: Connection, successors: Mapping[str, str]) ->
     """
     made: dict[tuple[str, str], int] = {}
     for some in batches(sorted({*successors, *successors.values()}), _MANY):
-        rows = select(Product.job_key, Product.category, Product.id).where(Product.job_key.in_(some))
+        rows = select(ProductRow.job_key, ProductRow.category, ProductRow.id).where(
+            ProductRow.job_key.in_(some)
+        )
         made |= {(key, category): identity for key, category, identity in connection.execute(rows)}
     new = {one for one in successors.values()}
     values = [
@@ -282,7 +272,7 @@ def supersede_products(connection: Connection, successors: Mapping[str, str]) ->
         if key in new or (successors[key], category) in made
     ]
     for one in values:
-        marked = update(Product).where(Product.id == one["its_id"]).values(superseded_by=one["by"])
+        marked = update(ProductRow).where(ProductRow.id == one["its_id"]).values(superseded_by=one["by"])
         connection.execute(marked)
     return sum(one["by"] is not None for one in values)
 
@@ -290,5 +280,5 @@ def supersede_products(connection: Connection, successors: Mapping[str, str]) ->
 def superseded_keys(connection: Connection) -> set[str]:
     """Keys of the jobs whose products were marked as superseded."""
     return set(
-        connection.execute(select(Product.job_key).where(Product.superseded_by.is_not(None))).scalars()
+        connection.execute(select(ProductRow.job_key).where(ProductRow.superseded_by.is_not(None))).scalars()
     )

@@ -19,7 +19,13 @@ from sqlalchemy import (
 
 from ccdflow.archive.registry.frames import batches, read_value
 from ccdflow.archive.registry.stages import stages_of
-from ccdflow.archive.registry.tables import Frame, FrameKeyword, FrameSet, FrameStage, SetMember
+from ccdflow.archive.registry.tables import (
+    FrameKeywordRow,
+    FrameRow,
+    FrameSetRow,
+    FrameStageRow,
+    SetMemberRow,
+)
 from ccdflow.cascade.records import FrameRecord, Value
 from ccdflow.cascade.sequences.statemachine import OrderKey, Stream, place
 
@@ -30,20 +36,20 @@ _BATCH = 10_000  # rows taken from the driver at once
 _MANY = 5000  # values in one statement; SQLite takes 32766
 
 _COLUMNS = (
-    Frame.id,
-    Frame.frame_class,
-    Frame.telescope,
-    Frame.camera,
-    Frame.instrument,
-    Frame.filter,
-    Frame.object,
-    Frame.exptime,
-    Frame.obsdate,
-    Frame.iobs,
-    Frame.nobs,
-    Frame.night,
-    Frame.sha256,
-    Frame.path,
+    FrameRow.id,
+    FrameRow.frame_class,
+    FrameRow.telescope,
+    FrameRow.camera,
+    FrameRow.instrument,
+    FrameRow.filter,
+    FrameRow.object,
+    FrameRow.exptime,
+    FrameRow.obsdate,
+    FrameRow.iobs,
+    FrameRow.nobs,
+    FrameRow.night,
+    FrameRow.sha256,
+    FrameRow.path,
 )
 
 
@@ -75,29 +81,30 @@ ALL_FRAMES = FrameFilter()
 def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
     tests: list[ColumnElement[bool]] = []
     if wanted.status is not None:
-        tests.append(Frame.status.in_(wanted.status))
+        tests.append(FrameRow.status.in_(wanted.status))
     if wanted.classes is not None:
-        tests.append(Frame.frame_class.in_(wanted.classes))
+        tests.append(FrameRow.frame_class.in_(wanted.classes))
     if wanted.night is not None:
-        tests.append(Frame.night == wanted.night)
+        tests.append(FrameRow.night == wanted.night)
     if wanted.since is not None:
-        tests.append(Frame.obsdate >= wanted.since)
+        tests.append(FrameRow.obsdate >= wanted.since)
     if wanted.until is not None:
-        tests.append(Frame.obsdate <= wanted.until)
+        tests.append(FrameRow.obsdate <= wanted.until)
     if wanted.camera is not None:
         tests.append(is_camera(wanted.camera))
     if wanted.nights:
         recent = [
-            and_(Frame.frame_class == name, Frame.night >= night) for name, night in wanted.nights.items()
+            and_(FrameRow.frame_class == name, FrameRow.night >= night)
+            for name, night in wanted.nights.items()
         ]
-        tests.append(or_(*recent, Frame.frame_class.not_in(wanted.nights)))
+        tests.append(or_(*recent, FrameRow.frame_class.not_in(wanted.nights)))
     return tests
 
 
 def is_camera(name: str) -> ColumnElement[bool]:
     """Whether a frame is of a camera, written CAMERA or TELESCOPE/CAMERA."""
     telescope, _, camera = name.rpartition("/")
-    return or_(Frame.camera == name, and_(Frame.telescope == telescope, Frame.camera == camera))
+    return or_(FrameRow.camera == name, and_(FrameRow.telescope == telescope, FrameRow.camera == camera))
 
 
 def _selections(wanted: FrameFilter) -> Iterator[list[ColumnElement[bool]]]:
@@ -106,7 +113,7 @@ def _selections(wanted: FrameFilter) -> Iterator[list[ColumnElement[bool]]]:
         yield _conditions(wanted)
         return
     for some in batches(sorted(set(wanted.ids)), _MANY):
-        yield [*_conditions(wanted), Frame.id.in_(some)]
+        yield [*_conditions(wanted), FrameRow.id.in_(some)]
 
 
 def find_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> list[FrameRecord]:
@@ -115,8 +122,8 @@ def find_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> lis
     for tests in _selections(wanted):
         kept: dict[int, dict[str, Value]] = {}
         if wanted.keywords is None or wanted.keywords:
-            kept = _keywords(connection, select(Frame.id).where(*tests), wanted.keywords)
-        found += _records(connection, select(*_COLUMNS, Frame.status, Frame.reason).where(*tests), kept)
+            kept = _keywords(connection, select(FrameRow.id).where(*tests), wanted.keywords)
+        found += _records(connection, select(*_COLUMNS, FrameRow.status, FrameRow.reason).where(*tests), kept)
     return sorted(found, key=order_of)
 
 
@@ -130,10 +137,12 @@ def _tuples(connection: Connection, statement: Executable) -> Iterator[tuple[Any
 def _keywords(
     connection: Connection, of: Select[Any], names: Collection[str] | None = None
 ) -> dict[int, dict[str, Value]]:
-    columns = select(FrameKeyword.frame_id, FrameKeyword.name, FrameKeyword.value, FrameKeyword.number)
-    columns = columns.where(FrameKeyword.frame_id.in_(of))
+    columns = select(
+        FrameKeywordRow.frame_id, FrameKeywordRow.name, FrameKeywordRow.value, FrameKeywordRow.number
+    )
+    columns = columns.where(FrameKeywordRow.frame_id.in_(of))
     if names is not None:
-        columns = columns.where(FrameKeyword.name.in_(names))
+        columns = columns.where(FrameKeywordRow.name.in_(names))
     kept: dict[int, dict[str, Value]] = defaultdict(dict)
     shared: dict[str, str] = {}  # one text for what thousands of frames have in common
     for frame, name, value, number in _tuples(connection, columns):
@@ -149,7 +158,7 @@ def keywords_of(connection: Connection, ids: Sequence[int]) -> dict[int, dict[st
     """All keywords of frames, by id."""
     kept: dict[int, dict[str, Value]] = {}
     for some in batches(ids, _MANY):
-        kept |= _keywords(connection, select(Frame.id).where(Frame.id.in_(some)))
+        kept |= _keywords(connection, select(FrameRow.id).where(FrameRow.id.in_(some)))
     return kept
 
 
@@ -168,7 +177,7 @@ def _record(row: Sequence[Any], kept: dict[int, dict[str, Value]]) -> FrameRecor
 def stream_is(stream: Stream) -> ColumnElement[bool]:
     """Whether a frame belongs to a stream."""
     telescope, camera, instrument = stream
-    return and_(Frame.telescope == telescope, Frame.camera == camera, Frame.instrument == instrument)
+    return and_(FrameRow.telescope == telescope, FrameRow.camera == camera, FrameRow.instrument == instrument)
 
 
 def order_of(frame: FrameRecord) -> OrderKey:
@@ -178,7 +187,7 @@ def order_of(frame: FrameRecord) -> OrderKey:
 
 def find_streams(connection: Connection, *, ungrouped: bool = False) -> list[Stream]:
     """All streams, or those with frames that have not been grouped."""
-    statement = select(Frame.telescope, Frame.camera, Frame.instrument).distinct()
+    statement = select(FrameRow.telescope, FrameRow.camera, FrameRow.instrument).distinct()
     if ungrouped:
         statement = statement.where(_ungrouped())
     return sorted((row[0], row[1], row[2]) for row in connection.execute(statement))
@@ -186,7 +195,7 @@ def find_streams(connection: Connection, *, ungrouped: bool = False) -> list[Str
 
 def _ungrouped() -> ColumnElement[bool]:
     # Written as the index has it: SQLite does not use that for "ungrouped IS 1".
-    return and_(text("ungrouped"), Frame.status.in_(("registered", "refused")))
+    return and_(text("ungrouped"), FrameRow.status.in_(("registered", "refused")))
 
 
 def list_frames(
@@ -196,17 +205,17 @@ def list_frames(
     listed: list[dict[str, Any]] = []
     columns = select(
         *_COLUMNS,
-        Frame.status,
-        Frame.reason,
-        Frame.version,
-        Frame.duplicate_of,
-        Frame.superseded_by,
-        Frame.registered_at,
+        FrameRow.status,
+        FrameRow.reason,
+        FrameRow.version,
+        FrameRow.duplicate_of,
+        FrameRow.superseded_by,
+        FrameRow.registered_at,
     )
     for tests in _selections(wanted):
         rows = connection.execute(columns.where(*tests)).all()
-        stages = _furthest(connection, select(Frame.id).where(*tests))
-        sets = _current_sets(connection, select(Frame.id).where(*tests))
+        stages = _furthest(connection, select(FrameRow.id).where(*tests))
+        sets = _current_sets(connection, select(FrameRow.id).where(*tests))
         listed += [_frame_row(row._mapping, stages, sets) for row in rows]
     listed.sort(
         key=lambda one: (one["obsdate"], one["telescope"], one["camera"], one["iobs"] or 0, one["id"])
@@ -236,9 +245,9 @@ def _frame_row(row: Any, stages: dict[int, tuple[str, str, str]], sets: dict[int
 
 def _furthest(connection: Connection, of: Select[Any]) -> dict[int, tuple[str, str, str]]:
     """Stage, state and reason by frame: of the first stage that is not done, or of the last where all are."""
-    columns = select(FrameStage.frame_id, FrameStage.stage, FrameStage.state, FrameStage.reason)
+    columns = select(FrameStageRow.frame_id, FrameStageRow.stage, FrameStageRow.state, FrameStageRow.reason)
     reached: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
-    for frame, *there in connection.execute(columns.where(FrameStage.frame_id.in_(of))):
+    for frame, *there in connection.execute(columns.where(FrameStageRow.frame_id.in_(of))):
         stage, state, reason = there
         reached[frame].append((stage, state, reason))
     found: dict[int, tuple[str, str, str]] = {}
@@ -255,9 +264,9 @@ def stage_order(stage: str) -> int:
 
 def _current_sets(connection: Connection, of: Select[Any]) -> dict[int, int]:
     statement = (
-        select(SetMember.frame_id, func.max(SetMember.set_id))
-        .join(FrameSet, FrameSet.id == SetMember.set_id)
-        .where(FrameSet.status != "superseded", SetMember.frame_id.in_(of))
-        .group_by(SetMember.frame_id)
+        select(SetMemberRow.frame_id, func.max(SetMemberRow.set_id))
+        .join(FrameSetRow, FrameSetRow.id == SetMemberRow.set_id)
+        .where(FrameSetRow.status != "superseded", SetMemberRow.frame_id.in_(of))
+        .group_by(SetMemberRow.frame_id)
     )
     return {frame: found for frame, found in connection.execute(statement)}

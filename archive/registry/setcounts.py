@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection, bindparam, select, text
 
-from ccdflow.archive.registry.tables import FrameSet, SetCount, table
+from ccdflow.archive.registry.tables import FrameSetRow, SetCountRow, table
 
 Kinds = Counter[tuple[str, str]]
 """Sets by step and kind."""
@@ -60,8 +60,8 @@ _ALONE = text(
     "ARRAY(SELECT nextval(pg_get_serial_sequence('frame_set', 'id')) FROM generate_series(1, :new))"
 )
 _LAST_ID = text("SELECT seq FROM sqlite_sequence WHERE name = 'frame_set'")
-_SET = table(FrameSet).c
-_COUNT = table(SetCount).c
+_SET = table(FrameSetRow).c
+_COUNT = table(SetCountRow).c
 # In words, since SQLAlchemy makes such a statement anew each time.
 _ADD = text(
     "INSERT INTO set_count (step, kind, number) VALUES (:step, :kind, :number) "

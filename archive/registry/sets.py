@@ -14,7 +14,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from ccdflow.archive.registry import setcounts
 from ccdflow.archive.registry.frames import batches, replace_rows
 from ccdflow.archive.registry.settling import Settling, settle
-from ccdflow.archive.registry.tables import Frame, FrameSet, SetMember, StreamState, table
+from ccdflow.archive.registry.tables import FrameRow, FrameSetRow, SetMemberRow, StreamStateRow, table
 from ccdflow.cascade.records import Action, Status
 from ccdflow.cascade.sequences.statemachine import OrderKey, Stream
 
@@ -174,9 +174,9 @@ def _narrowed(wanted: SetFilter) -> list[dict[str, Any]]:
     return [{}]
 
 
-_SET = table(FrameSet).c
-_MEMBER = table(SetMember).c
-_STATE = table(StreamState).c
+_SET = table(FrameSetRow).c
+_MEMBER = table(SetMemberRow).c
+_STATE = table(StreamStateRow).c
 _TESTS: dict[str, ColumnElement[bool]] = {
     **{
         name: _SET[name] == bindparam(name) for name in ("telescope", "camera", "instrument", "step", "ready")
@@ -209,7 +209,7 @@ def _statements(names: tuple[str, ...]) -> tuple[Select[Any], Select[Any]]:
 @lru_cache
 def _joined(names: tuple[str, ...]) -> Select[Any]:
     """A statement for few sets together with their members: one answer takes less time than two."""
-    both = table(FrameSet).outerjoin(table(SetMember), _MEMBER.set_id == _SET.id)
+    both = table(FrameSetRow).outerjoin(table(SetMemberRow), _MEMBER.set_id == _SET.id)
     found = select(*_COLUMNS, _MEMBER.frame_id).select_from(both).where(*[_TESTS[name] for name in names])
     return found.order_by(_SET.id, _MEMBER.position)
 
@@ -370,9 +370,9 @@ def _tally(connection: Connection, changes: Sequence[SetChange]) -> setcounts.Ki
 
 
 _SEEN = (
-    table(Frame)
+    table(FrameRow)
     .update()
-    .where(table(Frame).c.id.in_(bindparam("frames", expanding=True)))
+    .where(table(FrameRow).c.id.in_(bindparam("frames", expanding=True)))
     .values(ungrouped=False)
 )
 
@@ -434,7 +434,7 @@ _HELD_TWICE = (
 # Without a condition on the step: by that SQLite would rather read all sets of the step.
 _SETS_OF = (
     select(_MEMBER.frame_id, _SET.step, _SET.id, _SET.status)
-    .join_from(table(SetMember), table(FrameSet), _SET.id == _MEMBER.set_id)
+    .join_from(table(SetMemberRow), table(FrameSetRow), _SET.id == _MEMBER.set_id)
     .where(_MEMBER.frame_id.in_(bindparam("frames", expanding=True)))
 )
 
@@ -465,8 +465,8 @@ def _new_sets(
         connection.execute(_INSERT_MEMBERS, members)
 
 
-_INSERT_SETS = table(FrameSet).insert()
-_INSERT_MEMBERS = table(SetMember).insert()
+_INSERT_SETS = table(FrameSetRow).insert()
+_INSERT_MEMBERS = table(SetMemberRow).insert()
 
 
 def _set_row(connection: Connection, new: NewSet, identity: int) -> dict[str, Any]:
@@ -500,8 +500,8 @@ def _put(connection: Connection, identity: int, frames: Sequence[int], first: in
 
 def _span(connection: Connection, frames: Sequence[int]) -> tuple[str, str]:
     """Times of the earliest and latest of these frames."""
-    wanted = select(func.min(Frame.obsdate), func.max(Frame.obsdate))
-    spans = [connection.execute(wanted.where(Frame.id.in_(some))).one() for some in batches(frames, _MANY)]
+    wanted = select(func.min(FrameRow.obsdate), func.max(FrameRow.obsdate))
+    spans = [connection.execute(wanted.where(FrameRow.id.in_(some))).one() for some in batches(frames, _MANY)]
     known = [(first, last) for first, last in spans if first is not None]
     if not known:
         raise ValueError(f"there is no frame {', '.join(map(str, frames[:5]))}")
@@ -511,17 +511,17 @@ def _span(connection: Connection, frames: Sequence[int]) -> tuple[str, str]:
 def _append(connection: Connection, identity: int, frames: Sequence[int]) -> None:
     if not frames:
         return
-    last = select(func.coalesce(func.max(SetMember.position), -1)).where(SetMember.set_id == identity)
+    last = select(func.coalesce(func.max(SetMemberRow.position), -1)).where(SetMemberRow.set_id == identity)
     _put(connection, identity, frames, connection.execute(last).scalar_one() + 1)
     first_new, last_new = _span(connection, frames)
-    before = select(FrameSet.first_obsdate, FrameSet.last_obsdate).where(FrameSet.id == identity)
+    before = select(FrameSetRow.first_obsdate, FrameSetRow.last_obsdate).where(FrameSetRow.id == identity)
     first_old, last_old = connection.execute(before).one()
     span = {"first_obsdate": min(first_old or first_new, first_new), "last_obsdate": max(last_old, last_new)}
     _update(connection, identity, span)
 
 
 def _replace(connection: Connection, identity: int, frames: Sequence[int]) -> None:
-    members = table(SetMember)
+    members = table(SetMemberRow)
     connection.execute(members.delete().where(members.c.set_id == identity))
     _put(connection, identity, frames, 0)
     first, last = _span(connection, frames) if frames else ("", "")
@@ -546,7 +546,7 @@ def _update(connection: Connection, identity: int, values: Mapping[str, Any]) ->
 @lru_cache(None)
 def _updating(*names: str) -> ReturningUpdate[tuple[int]]:
     """The statement that changes these columns of one set."""
-    found = table(FrameSet)
+    found = table(FrameSetRow)
     values: dict[str, Any] = {name: bindparam(name) for name in names}
     return found.update().where(found.c.id == bindparam("its_id")).values(values).returning(found.c.id)
 
@@ -555,7 +555,7 @@ def _save_state(connection: Connection, state: GroupingState) -> None:
     telescope, camera, instrument = state.stream
     row = {"telescope": telescope, "camera": camera, "instrument": instrument, "step": state.step}
     row |= {"rules": state.rules, "state": state.state}
-    replace_rows(connection, table(StreamState), [row])
+    replace_rows(connection, table(StreamStateRow), [row])
 
 
 def last_boundary(connection: Connection, stream: Stream, step: str, key: OrderKey) -> OrderKey | None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, false, literal_colum
 
 from ccdflow.archive.registry.frames import batches
 from ccdflow.archive.registry.stages import SETTLED, StageState, set_stages
-from ccdflow.archive.registry.tables import Frame, FrameSet, FrameStage, SetMember, table
+from ccdflow.archive.registry.tables import FrameRow, FrameSetRow, FrameStageRow, SetMemberRow, table
 
 _MANY = 5000
 
@@ -71,19 +71,19 @@ def _marks(members: Iterable[Any], stage: str) -> Iterator[tuple[int, str, str, 
             yield one.frame_id, stage, mark, one.reason
 
 
-_SET = table(FrameSet).c
-_MEMBER = table(SetMember).c
-_FRAME = table(Frame).c
-_UPSTREAM = table(FrameStage).alias("upstream")
-_HERE = table(FrameStage).alias("here")
-_STAGE = table(FrameStage).c
+_SET = table(FrameSetRow).c
+_MEMBER = table(SetMemberRow).c
+_FRAME = table(FrameRow).c
+_UPSTREAM = table(FrameStageRow).alias("upstream")
+_HERE = table(FrameStageRow).alias("here")
+_STAGE = table(FrameStageRow).c
 
 # Conditions as the indexes have them: behind bound values SQLite does not see its indexes.
 _ANY: Select[Any] = (
     select(literal_column("1")).where(_STAGE.stage == bindparam("stage"), text("unsettled")).limit(1)
 )
 _TAKEN = (
-    table(FrameStage)
+    table(FrameStageRow)
     .update()
     .where(_STAGE.stage == bindparam("upstream"), text("unsettled"))
     .values(unsettled=false())
@@ -105,9 +105,9 @@ _MEMBERS = (
         _HERE.c.state.label("marked"),
     )
     .select_from(
-        table(FrameSet)
-        .join(table(SetMember), _MEMBER.set_id == _SET.id)
-        .join(table(Frame), _FRAME.id == _MEMBER.frame_id)
+        table(FrameSetRow)
+        .join(table(SetMemberRow), _MEMBER.set_id == _SET.id)
+        .join(table(FrameRow), _FRAME.id == _MEMBER.frame_id)
         .outerjoin(
             _UPSTREAM,
             and_(_UPSTREAM.c.frame_id == _MEMBER.frame_id, _UPSTREAM.c.stage == bindparam("upstream")),
@@ -117,4 +117,6 @@ _MEMBERS = (
     .where(_SET.id.in_(bindparam("sets", expanding=True)))
     .order_by(_SET.id, _MEMBER.position)
 )
-_READY = table(FrameSet).update().where(_SET.id.in_(bindparam("sets", expanding=True))).values(ready=true())
+_READY = (
+    table(FrameSetRow).update().where(_SET.id.in_(bindparam("sets", expanding=True))).values(ready=true())
+)

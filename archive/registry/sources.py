@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from ccdflow.archive.registry.frames import batches
 from ccdflow.archive.registry.jobs import JobRecord
-from ccdflow.archive.registry.tables import Frame, Product, table
+from ccdflow.archive.registry.tables import FrameRow, ProductRow, table
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def find_sources(connection: Connection, job: JobRecord) -> Sources:
 
 
 _MANY = 5000
-_FRAME, _PRODUCT = table(Frame).c, table(Product).c
+_FRAME, _PRODUCT = table(FrameRow).c, table(ProductRow).c
 _FRAMES = select(
     _FRAME.id, _FRAME.path, _FRAME["class"], _FRAME.status, _FRAME.size, _FRAME.changed_ns
 ).where(_FRAME.id.in_(bindparam("frames", expanding=True)))

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, and_, func, literal_column, or_, sele
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames import batches, replace_rows
-from ccdflow.archive.registry.tables import Frame, FrameStage, table
+from ccdflow.archive.registry.tables import FrameRow, FrameStageRow, table
 
 _MANY = 5000
 
@@ -41,15 +41,15 @@ def set_stages(connection: Connection, states: Sequence[StageState]) -> None:
         for one in states
     }
     # In one order, so that two that write the same ones wait for each other, and never both.
-    replace_rows(connection, table(FrameStage), [rows[place] for place in sorted(rows)])
+    replace_rows(connection, table(FrameStageRow), [rows[place] for place in sorted(rows)])
 
 
 def stage_states(connection: Connection, stage: str, frames: Collection[int]) -> dict[int, str]:
     """States of frames in one stage."""
     found: dict[int, str] = {}
     for some in batches(sorted(set(frames)), _MANY):
-        wanted = select(FrameStage.frame_id, FrameStage.state).where(
-            FrameStage.stage == stage, FrameStage.frame_id.in_(some)
+        wanted = select(FrameStageRow.frame_id, FrameStageRow.state).where(
+            FrameStageRow.stage == stage, FrameStageRow.frame_id.in_(some)
         )
         found |= {frame: state for frame, state in connection.execute(wanted)}
     return found
@@ -66,17 +66,19 @@ def unsettled_since(connection: Connection, ends: Mapping[str, str], since: str)
 
 
 def _oldest(connection: Connection, frame_class: str, end: str, since: str) -> str | None:
-    stage: Select[Any] = select(literal_column("1")).where(FrameStage.frame_id == Frame.id)
-    through = and_(FrameStage.stage == end, FrameStage.state.in_((*SETTLED, "passed")))
-    stuck = or_(FrameStage.state == "failed", and_(FrameStage.state == "waiting", FrameStage.reason != ""))
-    over = or_(through, and_(FrameStage.stage != end, stuck))
-    tests = Frame.frame_class == frame_class, Frame.obsdate >= since, Frame.status == "registered"
-    wanted = select(func.min(Frame.obsdate)).where(*tests, ~stage.where(over).exists())
+    stage: Select[Any] = select(literal_column("1")).where(FrameStageRow.frame_id == FrameRow.id)
+    through = and_(FrameStageRow.stage == end, FrameStageRow.state.in_((*SETTLED, "passed")))
+    stuck = or_(
+        FrameStageRow.state == "failed", and_(FrameStageRow.state == "waiting", FrameStageRow.reason != "")
+    )
+    over = or_(through, and_(FrameStageRow.stage != end, stuck))
+    tests = FrameRow.frame_class == frame_class, FrameRow.obsdate >= since, FrameRow.status == "registered"
+    wanted = select(func.min(FrameRow.obsdate)).where(*tests, ~stage.where(over).exists())
     return connection.execute(wanted).scalar_one()
 
 
 def stages_of(connection: Connection, frame: int) -> list[dict[str, str]]:
     """State and reason of a frame in each stage."""
-    columns = select(FrameStage.stage, FrameStage.state, FrameStage.reason, FrameStage.updated)
-    rows = connection.execute(columns.where(FrameStage.frame_id == frame).order_by(FrameStage.updated))
+    columns = select(FrameStageRow.stage, FrameStageRow.state, FrameStageRow.reason, FrameStageRow.updated)
+    rows = connection.execute(columns.where(FrameStageRow.frame_id == frame).order_by(FrameStageRow.updated))
     return [dict(row._mapping) for row in rows]

@@ -66,7 +66,7 @@ def _where(condition: str, name: str, *columns: str) -> Index:
     return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
-class Frame(Base):
+class FrameRow(Base):
     """Raw frames: the columns that every frame has."""
 
     __tablename__ = "frame"
@@ -153,7 +153,7 @@ class Frame(Base):
     )
 
 
-class FrameKeyword(Base):
+class FrameKeywordRow(Base):
     """Everything else that an instrument keeps of a frame; the user's table.
 
     `number` is the value as a number, where it is one (1 and 0 for a truth value, whose text is T or F).
@@ -167,7 +167,7 @@ class FrameKeyword(Base):
     __table_args__ = (Index("ix_frame_keyword_name", "name", "value"),)
 
 
-class FrameStage(Base):
+class FrameStageRow(Base):
     """How far each frame has come in each stage, and why; `unsettled` until its sets have been looked at."""
 
     __tablename__ = "frame_stage"
@@ -187,7 +187,7 @@ class FrameStage(Base):
     )
 
 
-class FrameSet(Base):
+class FrameSetRow(Base):
     """Frames that one job takes together, or that pass through as they are."""
 
     __tablename__ = "frame_set"
@@ -217,7 +217,7 @@ class FrameSet(Base):
     )
 
 
-class SetMember(Base):
+class SetMemberRow(Base):
     """The frames of a set, in order."""
 
     __tablename__ = "set_member"
@@ -230,7 +230,7 @@ class SetMember(Base):
     )
 
 
-class SetCount(Base):
+class SetCountRow(Base):
     """How many sets of a step there are of each kind, so that nobody has to count them."""
 
     __tablename__ = "set_count"
@@ -239,7 +239,7 @@ class SetCount(Base):
     number: Mapped[int] = mapped_column(BigInteger)
 
 
-class StreamState(Base):
+class StreamStateRow(Base):
     """Where the grouping of a stream stands, so that it goes on from there."""
 
     __tablename__ = "stream_state"
@@ -251,7 +251,7 @@ class StreamState(Base):
     state: Mapped[Any] = mapped_column(JSON)
 
 
-class Job(Base):
+class JobRow(Base):
     """Jobs, with the lease of the one that works on each; `heartbeat` is in seconds since 1970."""
 
     __tablename__ = "job"
@@ -287,7 +287,7 @@ class Job(Base):
     )
 
 
-class JobInput(Base):
+class JobInputRow(Base):
     """What a job takes: a raw frame, or what another job makes."""
 
     __tablename__ = "job_input"
@@ -304,7 +304,7 @@ class JobInput(Base):
     )
 
 
-class Product(Base):
+class ProductRow(Base):
     """What jobs make; the row is there before the file is."""
 
     __tablename__ = "product"
@@ -340,7 +340,7 @@ class Product(Base):
     )
 
 
-class ProductQuality(Base):
+class ProductQualityRow(Base):
     """Quality numbers of products; without value where it could not be measured."""
 
     __tablename__ = "product_quality"
@@ -350,7 +350,7 @@ class ProductQuality(Base):
     __table_args__ = (Index("ix_product_quality_name", "name", "value"),)
 
 
-class Collection(Base):
+class CollectionRow(Base):
     """Named lists of products."""
 
     __tablename__ = "collection"
@@ -360,7 +360,7 @@ class Collection(Base):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
 
-class CollectionMember(Base):
+class CollectionMemberRow(Base):
     """The products of a collection."""
 
     __tablename__ = "collection_member"
@@ -371,7 +371,7 @@ class CollectionMember(Base):
     __table_args__ = (Index("ix_collection_member_product", "product_id"),)
 
 
-class InstrumentEvent(Base):
+class InstrumentEventRow(Base):
     """What happened to an instrument: calibrations from before don't fit frames from after."""
 
     __tablename__ = "instrument_event"
@@ -384,7 +384,7 @@ class InstrumentEvent(Base):
     __table_args__ = (Index("ix_instrument_event_happened", "happened"), {"sqlite_autoincrement": True})
 
 
-class Hold(Base):
+class HoldRow(Base):
     """While there is a row, no job is begun."""
 
     __tablename__ = "hold"
@@ -393,7 +393,7 @@ class Hold(Base):
     since: Mapped[str] = mapped_column(Text)
 
 
-class Choice(Base):
+class ChoiceRow(Base):
     """What people pin or ban: a frame (``f12``), or the product of a job (its key)."""
 
     __tablename__ = "choice"
@@ -404,7 +404,7 @@ class Choice(Base):
     __table_args__ = (CheckConstraint("verdict IN ('pinned', 'banned')", name="ck_choice_verdict"),)
 
 
-class Drain(Base):
+class DrainRow(Base):
     """Who does what is due on a stream; `heartbeat` is in seconds since 1970."""
 
     __tablename__ = "drain"
@@ -413,7 +413,7 @@ class Drain(Base):
     heartbeat: Mapped[float] = mapped_column(Double)
 
 
-class Event(Base):
+class EventRow(Base):
     """The outbox: what happened, written by triggers together with the row that it happened to."""
 
     __tablename__ = "event"
@@ -437,5 +437,5 @@ class Event(Base):
 def order_key() -> tuple[Any, ...]:
     """Columns that order the frames of a stream: obsdate, iobs (0 where unknown), content, id."""
     # Literals, since SQLite does not see its index behind bound values.
-    content = func.coalesce(Frame.sha256, literal_column("''"))
-    return Frame.obsdate, literal_column(PLACE, Integer), content, Frame.id
+    content = func.coalesce(FrameRow.sha256, literal_column("''"))
+    return FrameRow.obsdate, literal_column(PLACE, Integer), content, FrameRow.id
