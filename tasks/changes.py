@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ccdflow.archive.registry.jobs import (
-    InputRecord,
     JobFilter,
     JobRecord,
     find_job,
@@ -97,7 +96,7 @@ def _of_parameters(old: JobRecord, new: Job) -> Iterator[str]:
 def _of_role(
     space: Workspace,
     role: str,
-    before: Sequence[InputRecord],
+    before: Sequence[JobInput],
     after: Sequence[JobInput],
     jobs: Mapping[str, Job],
     depth: int,
@@ -117,7 +116,7 @@ def _of_role(
 
 
 def _exchanged(
-    space: Workspace, role: str, old: InputRecord, new: JobInput, jobs: Mapping[str, Job], depth: int
+    space: Workspace, role: str, old: JobInput, new: JobInput, jobs: Mapping[str, Job], depth: int
 ) -> Iterator[str]:
     """An input that has taken the place of another; of the same frames, what has changed in how it is made."""
     record = space.registry.read(find_job, old.job) if old.job else None
@@ -139,7 +138,7 @@ def _new_name(one: JobInput, jobs: Mapping[str, Job]) -> str:
     return f"{job.name} of {job.group.text('night')} ({job.key[:12]}{level})"
 
 
-def _old_name(space: Workspace, one: InputRecord) -> str:
+def _old_name(space: Workspace, one: JobInput) -> str:
     level = f", level {one.level}" if one.level is not None else ""
     if one.job is None:
         (frame,) = space.registry.read(find_frames, FrameFilter(status=None, ids=[one.frame or 0])) or (None,)

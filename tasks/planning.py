@@ -8,7 +8,6 @@ from typing import Any
 from ccdflow.archive.registry.choices import ChoiceKind, ChoiceRecord, find_choices
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
 from ccdflow.archive.registry.jobs import (
-    InputRecord,
     JobFilter,
     JobRecord,
     PlannedJob,
@@ -246,7 +245,7 @@ def _row(space: Workspace, job: Job, set_id: int | None) -> PlannedJob:
         step=job.step,
         recipe=job.recipe,
         version=job.version,
-        inputs=[InputRecord(one.role, one.identity, one.frame, one.job, one.level) for one in job.inputs],
+        inputs=job.inputs,
         outputs=outputs,
         parameters={name: {"value": one.value, "origin": one.origin} for name, one in job.parameters.items()},
         state="incomplete" if job.state == "incomplete" else "planned",

@@ -9,24 +9,11 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, o
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames import batches, ignoring
 from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
+from ccdflow.cascade.planning.jobs import JobInput
 
 JobState = Literal["planned", "running", "done", "failed", "incomplete", "refused"]
 
 _MANY = 5000
-
-
-@dataclass(frozen=True)
-class InputRecord:
-    """One input of a job: a raw frame, or what another job makes.
-
-    `identity` is what stands for it in the job's key, `level` that of the association.
-    """
-
-    role: str
-    identity: str
-    frame: int | None = None
-    job: str | None = None
-    level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +28,7 @@ class PlannedJob:
     step: str
     recipe: str
     version: str
-    inputs: Sequence[InputRecord] = ()
+    inputs: Sequence[JobInput] = ()
     outputs: Sequence[tuple[str, str]] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     state: Literal["planned", "incomplete", "refused"] = "planned"
@@ -85,7 +72,7 @@ class JobRecord:
     planned_at: str
     started_at: str
     finished_at: str
-    inputs: tuple[InputRecord, ...] = ()
+    inputs: tuple[JobInput, ...] = ()
 
 
 _COLUMNS = [getattr(JobRow, name) for name in JobRecord.__annotations__ if name != "inputs"]
@@ -255,9 +242,9 @@ def _read(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> list[
     return [JobRecord(*[*row, tuple(inputs.get(row[0], ()))]) for row in rows]
 
 
-def _inputs(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> dict[str, list[InputRecord]]:
+def _inputs(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> dict[str, list[JobInput]]:
     """Inputs of the jobs that pass the tests, by key; the main ones first."""
-    inputs: dict[str, list[InputRecord]] = {}
+    inputs: dict[str, list[JobInput]] = {}
     of = select(JobRow.key).where(*tests)
     columns = (
         JobInputRow.role,
@@ -269,7 +256,7 @@ def _inputs(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> dic
     order = case((JobInputRow.role == "main", 0), else_=1), JobInputRow.role, JobInputRow.position
     statement = select(JobInputRow.job_key, *columns).where(JobInputRow.job_key.in_(of)).order_by(*order)
     for row in connection.execute(statement):
-        inputs.setdefault(row[0], []).append(InputRecord(*row[1:]))
+        inputs.setdefault(row[0], []).append(JobInput(*row[1:]))
     return inputs
 
 
@@ -392,6 +379,6 @@ def keys_of_frames(connection: Connection, frames: Collection[int]) -> set[str]:
     return found
 
 
-def input_row(one: InputRecord) -> dict[str, Any]:
+def input_row(one: JobInput) -> dict[str, Any]:
     """An input as JSON has it: without what does not apply."""
     return {name: value for name, value in asdict(one).items() if value is not None}

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, bindparam, case, select
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.jobs import (
-    InputRecord,
     JobFilter,
     JobRecord,
     PlannedJob,
@@ -21,6 +20,7 @@ from ccdflow.archive.registry.leases import change_held, claim
 from ccdflow.archive.registry.products import Made, ProductFilter, find_products, finish_job
 from ccdflow.archive.registry.stages import StageState, set_stages
 from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
+from ccdflow.cascade.planning.jobs import JobInput
 
 _NOTHING: Mapping[str, Sequence[StageState]] = {}
 
@@ -100,7 +100,7 @@ def begin_job(
         row = connection.execute(_HELD, {"its_key": key, "taker": owner}).one_or_none()
     if row is None:
         return None
-    inputs = tuple(InputRecord(*values) for values in connection.execute(_INPUTS_OF, {"its_key": key}))
+    inputs = tuple(JobInput(*values) for values in connection.execute(_INPUTS_OF, {"its_key": key}))
     job = JobRecord(*[*row, inputs])
     outputs = tuple((category, path) for category, path in connection.execute(_OUTPUTS_OF, {"its_key": key}))
     begun = Begun(job, tuple(_frames_behind(connection, job)), outputs)

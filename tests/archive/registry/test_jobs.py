@@ -13,7 +13,6 @@ from ccdflow.archive.registry import jobs
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames import NewFrame, add_frame
 from ccdflow.archive.registry.jobs import (
-    InputRecord,
     JobFilter,
     PlannedJob,
     count_finished,
@@ -60,6 +59,7 @@ from ccdflow.archive.registry.sets import NewSet, apply_set_changes, find_sets
 from ccdflow.archive.registry.sources import FrameFile, Sources, find_sources
 from ccdflow.archive.registry.stages import StageState, stage_states
 from ccdflow.archive.registry.transactions import add_catalogue
+from ccdflow.cascade.planning.jobs import JobInput
 
 LEASE = 60.0
 BIAS, SCIENCE, STACK = "b" * 64, "c" * 64, "d" * 64
@@ -73,9 +73,9 @@ def frames(registry: Registry) -> list[int]:
 
 def planned(frames: Sequence[int]) -> list[PlannedJob]:
     """A master bias of two frames, a science frame that takes it, a stack that takes that."""
-    raw = [InputRecord("main", f"sha-{one}", frame=one) for one in frames]
+    raw = [JobInput("main", f"sha-{one}", frame=one) for one in frames]
     place = {"night": "2026-03-01", "telescope": "T", "camera": "C1"}
-    bias = InputRecord("master_bias", BIAS, job=BIAS, level=1)
+    bias = JobInput("master_bias", BIAS, job=BIAS, level=1)
     parameters = {"clip": {"value": 3.0, "origin": "recipe"}}
     return [
         PlannedJob(BIAS, "bias", "bias", "1", raw[:2], [("master_bias", "a/b.fits")], parameters, **place),
@@ -89,7 +89,7 @@ def planned(frames: Sequence[int]) -> list[PlannedJob]:
             level=1,
         ),
         PlannedJob(
-            STACK, "stack", "stack", "1", [InputRecord("main", SCIENCE, job=SCIENCE)], [("stack", "t.fits")]
+            STACK, "stack", "stack", "1", [JobInput("main", SCIENCE, job=SCIENCE)], [("stack", "t.fits")]
         ),
     ]
 
@@ -163,7 +163,7 @@ def test_a_raw_input_is_told_by_the_size_and_time_of_its_file(registry: Registry
     file = {"path": "/raw/a.fits", "sha256": "a" * 64, "size": 2880, "changed_ns": 7}
     first = registry.write(add_frame, NewFrame(frame_class="bias", **file)).id
     registry.write(
-        plan_jobs, [PlannedJob(BIAS, "bias", "bias", "1", [InputRecord("main", "a" * 64, frame=first)])]
+        plan_jobs, [PlannedJob(BIAS, "bias", "bias", "1", [JobInput("main", "a" * 64, frame=first)])]
     )
     job = registry.read(find_job, BIAS)
     assert registry.read(find_sources, job).frames == {first: FrameFile("/raw/a.fits", "bias", 2880, 7)}
