@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ccdflow import __version__, options
-from ccdflow.archive.registry.holds import hold_in_words
 from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
 from ccdflow.options import (
     Camera,
@@ -295,6 +294,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Make what is wanted and not there yet: register PATHS, plan, run, sum up."""
+    from ccdflow.archive.registry.holds import hold_in_words
     from ccdflow.commands.reduction import reduce_now
 
     space = workspace()
@@ -393,6 +393,7 @@ def explain(
 @app.command()
 def status(night: Night = None, json: Json = False) -> None:
     """Count frames by night, stage and state; for each night the ledger balances."""
+    from ccdflow.archive.registry.holds import hold_in_words
     from ccdflow.commands import queries
 
     rows = queries.ledger(workspace(), night)

@@ -6,10 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ccdflow.archive.registry.choices import choose, find_choices, withdraw
-from ccdflow.archive.registry.holds import hold_in_words, put_hold, release_hold
-from ccdflow.archive.registry.instrumentevents import add_instrument_event, remove_instrument_event
-from ccdflow.archive.registry.products import find_products
 from ccdflow.commands.output import DONE, FAILED, print_json, print_table, stop
 from ccdflow.options import Camera, Json, Night, Param, Set, Target, moment, night_of, request_of, workspace
 
@@ -32,7 +28,11 @@ def event(
     json: Json = False,
 ) -> None:
     """Record what happened to an instrument: calibrations from before are not used for frames after it."""
-    from ccdflow.archive.registry.instrumentevents import InstrumentChange
+    from ccdflow.archive.registry.instrumentevents import (
+        InstrumentChange,
+        add_instrument_event,
+        remove_instrument_event,
+    )
 
     change = InstrumentChange(moment(when) or "", what, telescope, camera, instrument)
     registry = workspace().registry
@@ -78,6 +78,7 @@ def pin(
 
 
 def _choose(ids: list[str], verdict: "ChoiceKind", reason: str, *, undo: bool, json: bool) -> None:
+    from ccdflow.archive.registry.choices import choose, find_choices, withdraw
     from ccdflow.commands import queries
 
     space = workspace()
@@ -194,6 +195,8 @@ def pause(
     reason: Annotated[str, typer.Argument(help="Why, for those who wonder.")] = "", json: Json = False
 ) -> None:
     """Begin no job from now on, here and on all workers; those that run are ended, frames are registered as ever."""
+    from ccdflow.archive.registry.holds import hold_in_words, put_hold
+
     registry = workspace().registry
     registry.write(put_hold, reason)
     if json:
@@ -205,6 +208,8 @@ def pause(
 @upkeep.command()
 def resume(json: Json = False) -> None:
     """Begin jobs again after 'ccdflow pause'."""
+    from ccdflow.archive.registry.holds import release_hold
+
     was = workspace().registry.write(release_hold)
     if json:
         print_json({"released": was})
@@ -310,7 +315,7 @@ def export(
     """Hand out products under names of your own; twice changes nothing."""
     from typing import get_args
 
-    from ccdflow.archive.registry.products import ProductFilter
+    from ccdflow.archive.registry.products import ProductFilter, find_products
     from ccdflow.cascade.wording import unknown
     from ccdflow.tasks import housekeeping
 
@@ -374,7 +379,7 @@ def clean(
 
 def _named_products(space: "Workspace", ids: Sequence[str]) -> "list[ProductRecord]":
     """The products that are named, or that the named jobs make."""
-    from ccdflow.archive.registry.products import ProductFilter
+    from ccdflow.archive.registry.products import ProductFilter, find_products
     from ccdflow.commands import queries
 
     found: dict[int, ProductRecord] = {}
