@@ -1,3 +1,3 @@
 """Raw CCD frames to calibrated frames and stacks with honest uncertainties."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
