@@ -10,7 +10,7 @@ from threading import Event
 
 from ccdflow.recipes.kernels.threads import cores
 
-_LEAST, _MOST = 1 << 18, 1 << 22
+_SMALLEST_READ, _LARGEST_READ = 1 << 18, 1 << 22
 """Bytes read at once. For each piece a thread waits for Python's lock, which takes long while others import."""
 
 
@@ -18,43 +18,82 @@ class UnreadableFrameError(Exception):
     """A file that is no raw frame; the message is one sentence that names the file and says why."""
 
 
-def file_digest(path: Path, given_up: Event | None = None) -> str:
-    """sha256 of the file's bytes, in hexadecimal.
+def file_digest(path: Path, cancelled: Event | None = None) -> str:
+    """Return the sha256 of a file's bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    cancelled : Event or None
+        Ends the reading early when somebody sets it: a thread can't be stopped from outside.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
 
     Raises
     ------
     UnreadableFrameError
         If the file can't be read.
     CancelledError
-        If it is `given_up` before its end.
+        If `cancelled` is set before its end.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as stream:
-            whole = os.fstat(stream.fileno()).st_size
-            room = memoryview(bytearray(min(max(whole, _LEAST), _MOST)))
-            while size := stream.readinto(room):
-                if given_up is not None and given_up.is_set():
+            length = os.fstat(stream.fileno()).st_size
+            # One buffer for all pieces; a small file does not need the largest.
+            buffer = memoryview(bytearray(min(max(length, _SMALLEST_READ), _LARGEST_READ)))
+            while size := stream.readinto(buffer):
+                if cancelled is not None and cancelled.is_set():
                     raise CancelledError(f"{path} is no longer wanted")
-                found.update(room[:size])
+                digest.update(buffer[:size])
     except OSError as error:
         raise UnreadableFrameError(why_unread(path, error)) from None
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 @contextmanager
 def digests_of(paths: Iterable[Path]) -> Iterator[Mapping[Path, Future[str]]]:
-    """The sha256 of each file, in as many threads as there are cores; what the block has not waited for is given up."""
-    given_up, pool = Event(), ThreadPoolExecutor(cores(), thread_name_prefix="digests")
+    """Hash files in as many threads as there are cores, while the block runs.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Files; one that is named twice is read once.
+
+    Yields
+    ------
+    mapping of Path to Future
+        The sha256 of each file, or the `UnreadableFrameError` that it raised. What nobody has waited for when the
+        block ends is cancelled.
+    """
+    cancelled, pool = Event(), ThreadPoolExecutor(cores(), thread_name_prefix="digests")
     try:
-        yield {path: pool.submit(file_digest, path, given_up) for path in dict.fromkeys(paths)}
+        yield {path: pool.submit(file_digest, path, cancelled) for path in dict.fromkeys(paths)}
     finally:
-        given_up.set()
+        # Leaving the block must not wait for files that are being read: a command that refuses says so at once.
+        cancelled.set()
         pool.shutdown(cancel_futures=True)
 
 
 def why_unread(path: Path, error: OSError) -> str:
-    """The sentence for a file that can't be read."""
+    """Return the sentence for a file that can't be read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    error : OSError
+        Raised when it was opened or read.
+
+    Returns
+    -------
+    str
+        One sentence that names the file.
+    """
     if isinstance(error, IsADirectoryError):
         return f"{path} is a folder, not a FITS file"
     return f"{path} can't be read: {(error.strerror or str(error)).lower()}"

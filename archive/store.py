@@ -1,4 +1,11 @@
-"""The store: where the files of products lie, how they get there whole, and whether they still are."""
+"""The store: where the files of products lie, how they get there whole, and whether they still are.
+
+A reader never sees half a product, and neither does a run after a crash. A file is written under a temporary name in
+the folder where it is to lie, and brought to the disk (fsync) before it takes its name: a rename within one file
+system is atomic, but without the fsync a power cut could leave the name on an empty file. Then the folders are brought
+to the disk too, since a name is part of its folder. Only after that does the caller commit the row of the product: a
+product exists once its row does, and what was written without a row is replaced by the next run.
+"""
 
 import os
 import re
@@ -17,13 +24,26 @@ TEMPLATE = "{category}/{night}/{telescope}-{camera}/{name}-{key8}.fits"
 """Where a product lies below the store's root."""
 
 UNKNOWN = "unknown"
+"""Name of a folder all of whose parts are blank."""
 _LONGEST = 100
+"""Characters of a part of a file name; most file systems take 255 bytes for all of it."""
 _TEMPORARY = re.compile(r"\.(?P<key>[0-9A-Za-z]+)\.[0-9a-f]{32}\.part")
+"""Name of a temporary file: the job's key, and a random part, since two workers may write the same product."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """What the path of a product is made of; blanks are left out."""
+class ProductLocation:
+    """Parts of the path of a product; blanks are left out.
+
+    Parameters
+    ----------
+    category, night, telescope, camera : str
+        As the registry has them.
+    name : str
+        What the product is of, such as the object and the filter.
+    key : str
+        Key of the job that makes it, whose first 8 digits tell apart what would be called the same.
+    """
 
     category: str
     night: str
@@ -34,8 +54,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A file in the store; `path` is relative to its root."""
+class StoredFile:
+    """A file that was written into the store: path relative to its root, sha256 and size in bytes."""
 
     path: str
     sha256: str
@@ -43,8 +63,20 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How a product's file was found, and what is wrong with it."""
+class FileCheck:
+    """The state in which a product's file was found, and what is wrong with it.
+
+    Parameters
+    ----------
+    product : int
+        Id of the product.
+    path : str
+        Relative to the store's root.
+    state : {"ok", "missing", "damaged"}
+        Damaged is a file of other size or content than was written.
+    reason : str
+        What is wrong, in words; empty for a file that is whole.
+    """
 
     product: int
     path: str
@@ -53,23 +85,52 @@ class Verdict:
 
 
 class Store:
-    """The folder of the products; paths that it takes and gives are relative to it, so it can be moved."""
+    """The folder of the products; paths that it takes and gives are relative to it, so it can be moved.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    template : str
+        Path of a product below it, see `TEMPLATE` for the parts.
+    """
 
     def __init__(self, root: Path, template: str = TEMPLATE) -> None:
         self.root = root
         self.template = template
 
-    def path_for(self, place: Place) -> str:
-        """The relative path of a product."""
+    def path_for(self, location: ProductLocation) -> str:
+        """Return the path of a product.
+
+        Parameters
+        ----------
+        location : ProductLocation
+            What the product is. Anything may stand in it: it comes from headers.
+
+        Returns
+        -------
+        str
+            Relative path that any file system takes; it can't lead out of the store.
+        """
         parts = {
-            name: _clean(getattr(place, name))
+            name: _clean(getattr(location, name))
             for name in ("category", "night", "telescope", "camera", "name")
         }
-        folders = self.template.format(**parts, key8=place.key[:8]).split("/")
+        folders = self.template.format(**parts, key8=location.key[:8]).split("/")
         return "/".join(_tidy(folder) for folder in folders)
 
     def absolute(self, path: str) -> Path:
-        """Where a file of the store is.
+        """Return where a file of the store is.
+
+        Parameters
+        ----------
+        path : str
+            Relative path.
+
+        Returns
+        -------
+        Path
+            Below the root.
 
         Raises
         ------
@@ -87,7 +148,7 @@ class Store:
         key: str,
         write: Callable[[HashingFile], None],
         check: Callable[[], None] = lambda: None,
-    ) -> Stored:
+    ) -> StoredFile:
         """Put a file into the store, whole or not at all; a file that is there is replaced.
 
         Parameters
@@ -100,77 +161,160 @@ class Store:
             Writes the content into the open file that it is given.
         check : callable
             Called when all is written, right before the file takes its name: where it raises, nothing has changed.
+
+        Returns
+        -------
+        StoredFile
+            Path, sha256 and size of what was written.
         """
         target = self.absolute(path)
-        changed = {target.parent, *(one.parent for one in target.parents if not one.exists())}
+        # A folder that is made is an entry in the folder above it, which has to reach the disk as well.
+        changed = {target.parent, *(folder.parent for folder in target.parents if not folder.exists())}
         target.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, so that the rename stays within one file system; hidden, as unfinished.
         temporary = target.parent / f".{key}.{uuid.uuid4().hex}.part"
         try:
+            # Hashed while it passes: reading it again would cost as much as writing it.
             with temporary.open("wb", buffering=0) as file, HashingFile(file.write) as stream:
                 write(stream)
                 os.fsync(file.fileno())
                 digest, size = stream.digest(), stream.size
+            # As late as can be: a worker that has lost its lease meanwhile must not replace what others have made.
             check()
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
         _sync(changed)
-        return Stored(path, digest, size)
+        return StoredFile(path, digest, size)
 
     def temporaries(self) -> Iterator[tuple[str, str]]:
-        """Key of the job and relative path of each temporary file."""
+        """Yield key of the job and relative path of each temporary file.
+
+        Yields
+        ------
+        (str, str)
+            Key and path, in order of the path.
+        """
         for path in sorted(self.root.rglob(".*.part")):
             match = _TEMPORARY.fullmatch(path.name)
             if match:
                 yield match["key"], path.relative_to(self.root).as_posix()
 
     def clean_temporaries(self, running: Collection[str] = ()) -> list[str]:
-        """Delete what killed workers left, but for the jobs that are `running`; gives the paths."""
-        left = [path for key, path in self.temporaries() if key not in running]
-        for path in left:
+        """Delete what killed workers have left behind.
+
+        Parameters
+        ----------
+        running : collection of str
+            Keys of jobs that are running, whose temporary files are spared.
+
+        Returns
+        -------
+        list of str
+            Relative paths of what was deleted.
+        """
+        leftovers = [path for key, path in self.temporaries() if key not in running]
+        for path in leftovers:
             self.absolute(path).unlink(missing_ok=True)
-        return left
+        return leftovers
 
     def clean_job(self, key: str, paths: Iterable[str]) -> None:
-        """Delete what killed workers left of a job, beside the files `paths` that it makes."""
+        """Delete what killed workers have left of one job, before it is done again.
+
+        Parameters
+        ----------
+        key : str
+            Key of the job.
+        paths : iterable of str
+            Relative paths of its products; only their folders are looked at, a store may hold millions of files.
+        """
         for folder in {self.absolute(path).parent for path in paths}:
-            for left in folder.glob(f".{key}.*.part"):
-                left.unlink(missing_ok=True)
+            for leftover in folder.glob(f".{key}.*.part"):
+                leftover.unlink(missing_ok=True)
 
     def changed_ns(self, path: str) -> int | None:
-        """When a file was last changed in any way, in nanoseconds; None where there is none."""
+        """Return when a file was last changed in any way.
+
+        Parameters
+        ----------
+        path : str
+            Relative path.
+
+        Returns
+        -------
+        int or None
+            The change time (ctime) in nanoseconds since 1970, which programs can't set as they can
+            the time of modification; None where there is no such file.
+        """
         file = self.absolute(path)
         return file.stat().st_ctime_ns if file.is_file() else None
 
     def intact(self, path: str, size: int | None, sha256: str | None = None) -> bool:
-        """Whether a file is there with this size and, where a checksum is given, this content."""
+        """Tell whether a file is there as it was written.
+
+        Parameters
+        ----------
+        path : str
+            Relative path.
+        size : int or None
+            Bytes that it must have.
+        sha256 : str or None
+            Digest of the content that it must have; without it the file is not read.
+
+        Returns
+        -------
+        bool
+            True for a file of this size and, where it is asked for, this content.
+        """
         file = self.absolute(path)
         if not file.is_file() or file.stat().st_size != size:
             return False
         return sha256 is None or file_digest(file) == sha256
 
-    def verify(self, products: Iterable[ProductRecord]) -> Iterator[Verdict]:
-        """Compare the file of each product with what the registry says of it; reads every byte."""
-        for one in products:
-            file = self.absolute(one.path)
+    def verify(self, products: Iterable[ProductRecord]) -> Iterator[FileCheck]:
+        """Compare the file of each product with what the registry says of it; reads every byte.
+
+        Parameters
+        ----------
+        products : iterable of ProductRecord
+            Products whose files should be there.
+
+        Yields
+        ------
+        FileCheck
+            One for each product, in the same order.
+        """
+        for product in products:
+            file = self.absolute(product.path)
             if not file.is_file():
-                yield Verdict(one.id, one.path, "missing", "there is no such file")
+                yield FileCheck(product.id, product.path, "missing", "there is no such file")
                 continue
             size = file.stat().st_size
-            if size != one.size:
-                yield Verdict(
-                    one.id, one.path, "damaged", f"it has {size} bytes, was written with {one.size}"
-                )
-            elif (digest := file_digest(file)) != one.sha256:
-                reason = f"its sha256 is {digest[:16]}..., was {str(one.sha256)[:16]}..."
-                yield Verdict(one.id, one.path, "damaged", reason)
+            if size != product.size:
+                reason = f"it has {size} bytes, was written with {product.size}"
+                yield FileCheck(product.id, product.path, "damaged", reason)
+            elif (digest := file_digest(file)) != product.sha256:
+                reason = f"its sha256 is {digest[:16]}..., was {str(product.sha256)[:16]}..."
+                yield FileCheck(product.id, product.path, "damaged", reason)
             else:
-                yield Verdict(one.id, one.path, "ok")
+                yield FileCheck(product.id, product.path, "ok")
 
     def foreign(self, known: Collection[str]) -> list[str]:
-        """Files of the store that are not `known`, temporary ones included; hidden folders are not looked at."""
-        found = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
-        names = {path.as_posix() for path in found if not path.parts[0].startswith(".")}
+        """List the files of the store that no product owns, temporary ones included.
+
+        Parameters
+        ----------
+        known : collection of str
+            Relative paths of the files of all products.
+
+        Returns
+        -------
+        list of str
+            Relative paths in order. Hidden folders at the top are not looked at: what runs beside keeps its own
+            records there.
+        """
+        paths = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
+        names = {path.as_posix() for path in paths if not path.parts[0].startswith(".")}
         return sorted(names - set(known))
 
 
@@ -185,11 +329,14 @@ def _sync(folders: Iterable[Path]) -> None:
 
 
 def _clean(text: str) -> str:
-    """A part of a file name: letters, digits, ``. _ + -``; anything else becomes an underscore."""
+    """Return a part of a file name: letters, digits, ``. _ + -``; anything else becomes an underscore.
+
+    Accents are dropped. No part begins with a point, so that none can be ``..`` or hide the file.
+    """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9.+_-]", "_", plain.strip())).strip("._")[:_LONGEST]
 
 
 def _tidy(folder: str) -> str:
-    """A folder or file name without the hyphens of parts that are blank."""
+    """Return a folder or file name without the hyphens of parts that are blank."""
     return re.sub(r"-{2,}", "-", folder).strip("-") or UNKNOWN

@@ -20,7 +20,7 @@ from ccdflow.archive.registry.products import ProductFilter, find_products, supe
 from ccdflow.archive.registry.queries import FrameFilter, find_frames
 from ccdflow.archive.registry.sets import Change, SetFilter, apply_set_changes, find_sets
 from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
-from ccdflow.archive.store import Place
+from ccdflow.archive.store import ProductLocation
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.planning.associate import Barrier
 from ccdflow.cascade.planning.jobs import Job, JobInput, MadeJob, main_identity, work_name
@@ -239,7 +239,7 @@ def _row(space: Workspace, job: Job, set_id: int | None) -> PlannedJob:
     place: dict[str, Any] = {name: group.text(name) for name in PLACE}
     exptime = group.value("exptime")
     where = place["night"], place["telescope"], place["camera"], job.name, job.key
-    outputs = [(one, space.store.path_for(Place(one, *where))) for one in job.outputs]
+    outputs = [(one, space.store.path_for(ProductLocation(one, *where))) for one in job.outputs]
     return PlannedJob(
         key=job.key,
         step=job.step,

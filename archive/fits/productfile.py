@@ -1,4 +1,9 @@
-"""Files of products: the only place that writes FITS, and how they are read again, strip by strip."""
+"""Write products as FITS, the only place that does, and read them again strip by strip.
+
+A product of ours is recognised by its headers and then read without astropy: its planes are never compressed, scaled
+or blank, so that the general reader's care would only cost time. What others have made is opened by astropy. Both ways
+end in the same `Product`, whose pixels are read when a recipe asks for their rows.
+"""
 
 import os
 import re
@@ -10,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccdflow.archive.digest import UnreadableFrameError
+from ccdflow.archive.fits.hduheaders import HduHeader, hdu_headers
 from ccdflow.archive.fits.productheader import InputNote, Origin, common_cards, header_cards
 from ccdflow.archive.fits.rawpixels import ImageLayout, PlainPixels
-from ccdflow.archive.fits.rawunits import Unit, units
 from ccdflow.archive.fits.writer import (
     Hdu,
     Plane,
@@ -58,6 +63,20 @@ def write_product(stream: Sink, output: Output, origin: Origin) -> None:
     for each input. `astropy.nddata.CCDData.read` opens it as it is.
 
     Planes are neither copied nor turned whole: they pass in chunks, see `ccdflow.archive.fits.writer.Sink`.
+
+    Parameters
+    ----------
+    stream : Sink
+        Where to; an open file, or what a `Store` gives to its writer.
+    output : Output
+        Image with variance and DQ, or table, as the recipe has given it back; not changed.
+    origin : Origin
+        What made it.
+
+    Notes
+    -----
+    The variance stands as ``VarianceUncertainty``, in the square of the data's unit. The mask is 1 where a bit of DQ
+    excludes the pixel; it says less than ``DQ`` and is there for readers that know no bits.
     """
     write_hdus(stream, [_primary(output, origin), *_planes(output), *_tables(output), _provenance(origin)])
 
@@ -77,6 +96,7 @@ def _planes(output: Output) -> list[Hdu]:
     unit = {"BUNIT": (squared, "unit of the variance")}
     kind = {"UTYPE": ("VarianceUncertainty", "astropy.nddata's name of its kind")}
     bits = {f"BIT{number:02d}": (bit.name, f"meaning of {bit.value}") for number, bit in enumerate(DQ)}
+    # One array for both HDUs: the mask is made of it chunk by chunk when it is written.
     dq = np.ascontiguousarray(image.dq, np.uint16)
     planes = [
         image_hdu("UNCERT", _float32(image.variance), kind | unit),
@@ -95,6 +115,7 @@ def _float32(plane: NDArray[Any]) -> Plane:
 
 
 def _squared(unit: str) -> str:
+    """Return the square of a unit as FITS writes it: ``electron / s`` gives ``electron2 / s2``."""
     if re.fullmatch(r"([A-Za-z]+( / [A-Za-z]+)?)?", unit):
         return re.sub(r"[A-Za-z]+", r"\g<0>2", unit)
     # astropy's units take a fifth of a second to import, and hardly any product needs them.
@@ -110,16 +131,17 @@ def _tables(output: Output) -> list[Hdu]:
 def _provenance(origin: Origin) -> Hdu:
     inputs = origin.inputs
     columns = {
-        "ROLE": _text([one.role for one in inputs]),
-        "NAME": _text([one.name for one in inputs]),
-        "KIND": _text([one.kind for one in inputs]),
-        "IDENTITY": _text([one.identity for one in inputs]),
-        "LEVEL": np.array([0 if one.level is None else one.level for one in inputs], np.int16),
-        "ASSOCIATED": np.array([one.level is not None for one in inputs], np.bool_),
+        "ROLE": _text([note.role for note in inputs]),
+        "NAME": _text([note.name for note in inputs]),
+        "KIND": _text([note.kind for note in inputs]),
+        "IDENTITY": _text([note.identity for note in inputs]),
+        "LEVEL": np.array([0 if note.level is None else note.level for note in inputs], np.int16),
+        "ASSOCIATED": np.array([note.level is not None for note in inputs], np.bool_),
     }
     return table_hdu("PROVENANCE", columns)
 
 
+# Fixed width by bytes, not by characters: an input's name may hold letters outside of ASCII.
 def _text(values: list[str]) -> NDArray[np.bytes_]:
     written = [value.encode("utf-8") for value in values]
     return np.array(written, dtype=f"S{max([1, *map(len, written)])}")
@@ -127,7 +149,19 @@ def _text(values: list[str]) -> NDArray[np.bytes_]:
 
 @dataclass(frozen=True)
 class _Planes:
-    """The planes of a product in its file; only the asked rows are read."""
+    """The planes of a product in its file, of which only the rows that are asked for are read.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns.
+    unit : str
+        Of the data; the variance is in its square.
+    data, variance, dq, mask : PlainPixels or None
+        Without `variance` it is 0; without `dq` what `mask` marks is a bad pixel.
+    power : int
+        Power of the stored uncertainty that is the variance: 2 for a standard deviation.
+    """
 
     shape: tuple[int, int]
     unit: str
@@ -138,7 +172,7 @@ class _Planes:
     power: int = 1
 
     def rows(self, rows: slice) -> Image:
-        """The rows ``rows``."""
+        """Return some rows as an image in memory."""
         data = read_adu(self.data, rows)
         return Image(data, self._variance(rows, data), self._dq(rows, data), self.unit)
 
@@ -157,20 +191,37 @@ class _Planes:
 
 
 def read_product(path: Path) -> Product:
-    """A product from its file; its pixels are read when a recipe asks for their rows.
+    """Return a product from its file; its pixels are read when a recipe asks for their rows.
 
     Any FITS file with an image in its primary HDU will do, such as another program's master: without
     ``UNCERT`` its variance is 0, a standard deviation there is squared, and without ``DQ`` what its ``MASK``
     marks are bad pixels.
 
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Product
+        Its header, its table if it has one, and the source of its pixels: data and variance float32, DQ uint16.
+
     Raises
     ------
     ProductFileError
         If it is no FITS file, is damaged, or holds neither image nor table.
+
+    Examples
+    --------
+    >>> product = read_product(Path("master_bias.fits"))  # doctest: +SKIP
+    >>> strip = product.image.rows(slice(0, 100))  # doctest: +SKIP
+    >>> strip.data.shape, strip.variance.shape, strip.dq.shape  # doctest: +SKIP
+    ((100, 2048), (100, 2048), (100, 2048))
     """
-    ours = _own_product(path)
-    if ours is not None:
-        return ours
+    product = _own_product(path)
+    if product is not None:
+        return product
     # astropy takes a third of a second to import, and is asked only for what others have written, or is damaged.
     from astropy.io import fits
 
@@ -182,30 +233,48 @@ def read_product(path: Path) -> Product:
 
 
 def read_image(product: Product) -> Image:
-    """All pixels of a product in memory."""
+    """Return all pixels of a product in memory.
+
+    Parameters
+    ----------
+    product : Product
+        As `read_product` gives it.
+
+    Returns
+    -------
+    Image
+        Data and variance float32, DQ uint16, each of shape (ny, nx).
+
+    Raises
+    ------
+    ValueError
+        If the product is a table.
+    """
     if product.image is None:
         raise ValueError(f"{product.name} holds a table, wanted an image")
     return product.image.rows(slice(None))
 
 
 def _own_product(path: Path) -> Product | None:
-    """A product of ours, whole, by its headers alone; None for anything else."""
+    """Read a product of ours by its headers alone; None for anything else, or one that is not whole.
+
+    What goes wrong here is no error yet: astropy then has a look at the file, and says what is wrong with it.
+    """
     try:
         with path.open("rb") as stream:
-            found = {one.name or "PRIMARY": one for one in units(path, stream, ahead=3, every=True)}
+            hdus = {hdu.name or "PRIMARY": hdu for hdu in hdu_headers(path, stream, ahead=3, every=True)}
             size = os.fstat(stream.fileno()).st_size
-            header = found["PRIMARY"].values
-            whole = (
-                "JOBKEY" in header
-                and "PROVENANCE" in found
-                and all(one.end <= size for one in found.values())
+            header = hdus["PRIMARY"].values
+            # PROVENANCE is written last: where it is missing the file was cut off.
+            is_whole = (
+                "JOBKEY" in header and "PROVENANCE" in hdus and all(hdu.end <= size for hdu in hdus.values())
             )
-            if not whole or not (found["PRIMARY"].axes or "TABLE" in found):
+            if not is_whole or not (hdus["PRIMARY"].axes or "TABLE" in hdus):
                 return None
-            table = read_columns(found["TABLE"], stream) if "TABLE" in found else None
+            table = read_columns(hdus["TABLE"], stream) if "TABLE" in hdus else None
     except (OSError, UnreadableFrameError, KeyError, ValueError):
         return None
-    planes = {name: _plane(path, one) for name, one in found.items() if one.axes}
+    planes = {name: _plane(path, hdu) for name, hdu in hdus.items() if hdu.axes}
     exptime = header.get("EXPTIME", header.get("EXPOSURE"))
     image = None
     if "PRIMARY" in planes:
@@ -214,7 +283,7 @@ def _own_product(path: Path) -> Product | None:
         image = _Planes(data.shape, unit, data, planes["UNCERT"], planes["DQ"])
     masters = None
     if "CALVAR" in planes:
-        unit = str(found["CALVAR"].values.get("BUNIT", ""))
+        unit = str(hdus["CALVAR"].values.get("BUNIT", ""))
         masters = _Planes(planes["CALVAR"].shape, unit, planes["CALVAR"], None, None)
     return Product(
         image=image,
@@ -227,12 +296,13 @@ def _own_product(path: Path) -> Product | None:
     )
 
 
-def _plane(path: Path, unit: Unit) -> PlainPixels:
-    zero = unit.real("BZERO", 0.0)
-    return PlainPixels(path, ImageLayout(unit.offset, unit.size("BITPIX"), unit.shape, zero=zero))
+def _plane(path: Path, hdu: HduHeader) -> PlainPixels:
+    zero = hdu.real("BZERO", 0.0)
+    return PlainPixels(path, ImageLayout(hdu.offset, hdu.size("BITPIX"), hdu.shape, zero=zero))
 
 
 def _product(path: Path, hdus: "fits.HDUList") -> Product:
+    """Read a product of anybody, opened by astropy."""
     header = {
         name: value
         for name, value in _values(hdus[0].header).items()
@@ -273,6 +343,7 @@ def _native(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _image_source(path: Path, hdus: "fits.HDUList") -> ImageSource | None:
+    """Return the pixels of the primary HDU with what goes with them; None for a product without an image."""
     data = _pixels(path, hdus[0])
     if data is None:
         return None
@@ -280,6 +351,7 @@ def _image_source(path: Path, hdus: "fits.HDUList") -> ImageSource | None:
     for name, plane in extra.items():
         if plane is not None and plane.shape != data.shape:
             raise ProductFileError(f"{path}: {name} has shape {plane.shape}, the data have {data.shape}")
+    # astropy.nddata takes an uncertainty that does not say what it is for a standard deviation.
     kind = (
         hdus["UNCERT"].header.get("UTYPE", "StdDevUncertainty") if "UNCERT" in hdus else "VarianceUncertainty"
     )
@@ -305,7 +377,10 @@ def _calibration_variance(path: Path, hdus: "fits.HDUList") -> ImageSource | Non
 
 
 def _pixels(path: Path, hdu: Any) -> PlainPixels | None:
-    """The pixels of an image HDU; None for one without."""
+    """Return the pixels of an image HDU; None for one without.
+
+    astropy only tells where they lie. Its own arrays would need the whole plane in memory, or a mapping of the file.
+    """
     header = hdu.header
     if header.get("NAXIS", 0) == 0:
         return None

@@ -1,4 +1,9 @@
-"""Headers of products: what of the raw header still holds, and what made the product."""
+"""Make the headers of products: what of the raw header still holds, and what made the product.
+
+A card that no longer holds is worse than none: a GAIN in electron/adu beside pixels in electron makes the next program
+multiply once more. So what described the raw file, its amplifiers and its adu is left out, by the names that
+observatories use for it; everything else of the raw header stays.
+"""
 
 import hashlib
 import math
@@ -8,27 +13,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ccdflow.archive.fits.cards import CARD, CardValue
 from ccdflow.recipes.core.recipe import Card
 
-Plain = str | int | float | bool | None
-
 SHORT = 16
-"""Digits of a sha256 or key that stand in a card; the whole stands in the extension PROVENANCE."""
+"""Digits of a sha256 or key that stand in a card; all of them stand in the extension PROVENANCE."""
 
+_NUMBERED_INPUTS = 999
+"""Inputs that have cards of their own: IN001 to IN999. The extension PROVENANCE has them all."""
+_LONGEST_KEYWORD = 50
+"""Characters of a HIERARCH keyword, beside which a value of some length still fits into the card."""
+
+# The file's own: what the writer states anew, or what has no meaning without it.
 _STRUCTURE = """
     SIMPLE BITPIX NAXIS EXTEND PCOUNT GCOUNT GROUPS XTENSION TFIELDS THEAP BSCALE BZERO BLANK BUNIT INHERIT
     EXTNAME EXTVER EXTLEVEL CHECKSUM DATASUM ZHECKSUM ZDATASUM END COMMENT HISTORY CONTINUE NEXTEND UTYPE
 """
+# Sections of the raw array, which is no longer there: overscan is cut off, amplifiers are put together.
 _AMPLIFIERS = """
     BIASSEC TRIMSEC DATASEC CCDSEC AMPSEC DETSEC CCDSIZE DETSIZE ORIGSEC NAMPSYX AMPLIST NAMPS OVERSCAN
     LTV1 LTV2
 """
+# Levels and factors in adu, which a product in electron no longer has.
 _IN_ADU = "GAIN EGAIN SATURATE SATLEVEL MAXLIN DATAMIN DATAMAX CBLACK CWHITE PEDESTAL"
 _OF_ANOTHER_JOB = "JOBKEY RECIPE RECIPEV NCOMBINE NINPUTS ASSOLVL CALIBID"
 
 _DROPPED = frozenset(f"{_STRUCTURE} {_AMPLIFIERS} {_IN_ADU} {_OF_ANOTHER_JOB}".split())
 """Cards of an input that don't hold for the product."""
 
+# The same with numbers: axes; sections, gain and read noise of single amplifiers (as Arcon controllers and IRAF's
+# quadproc name them); inputs and quality of another job; columns and tiles of tables and compressed images.
 _DROPPED_PATTERN = re.compile(
     r"Z?NAXIS\d*|[ABCDT]SEC\d+|GT(GAIN|RON)\d+|E?GAIN\d+|RDNOIS\d+|I[NHR]\d{3}|QC .*"
     r"|T(TYPE|FORM|UNIT|SCAL|ZERO|DIM)\d+|Z(TILE|NAME|VAL)\d+"
@@ -46,8 +60,18 @@ _LONG_KEYWORD = re.compile(r"[A-Z0-9_-][A-Z0-9_. -]*")
 class InputNote:
     """One input of a product, for its header.
 
-    `kind` is ``raw`` or ``product``, `identity` a raw file's sha256 or the key of the job that made the
-    product, `level` that of the association.
+    Parameters
+    ----------
+    role : str
+        ``main``, or that of an associated input, such as ``master_bias``.
+    name : str
+        Name of its file.
+    identity : str
+        A raw file's sha256, or the key of the job that made the product.
+    kind : str
+        ``raw`` or ``product``.
+    level : int or None
+        Association level; None for main inputs.
     """
 
     role: str
@@ -93,36 +117,75 @@ class Origin:
 
     @property
     def calibration(self) -> str:
-        """Identity of the masters that were applied; empty without any."""
-        applied = [f"{one.role}={one.identity}" for one in self.inputs if one.role != "main"]
+        """Identity of the masters that were applied; empty without any.
+
+        Frames with equal identities share their masters' errors, which a stack of them must not average down.
+        """
+        applied = [f"{note.role}={note.identity}" for note in self.inputs if note.role != "main"]
         return hashlib.sha256("\n".join(applied).encode()).hexdigest()[:SHORT] if applied else ""
 
 
 def common_cards(headers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The cards that have the same value in all headers."""
+    """Return the cards that have the same value in all headers.
+
+    Parameters
+    ----------
+    headers : sequence of mappings
+        Keyword to value, of each input of a combined product.
+
+    Returns
+    -------
+    dict
+        Keyword to value, in the order of the first header; empty without headers.
+
+    Examples
+    --------
+    >>> common_cards([{"FILTER": "r", "AIRMASS": 1.1}, {"FILTER": "r", "AIRMASS": 1.2}])
+    {'FILTER': 'r'}
+    """
     if not headers:
         return {}
     first, *others = headers
-    return {name: value for name, value in first.items() if all(one.get(name) == value for one in others)}
+    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
 def header_cards(
     origin: Origin, cards: Mapping[str, Card], quality: Mapping[str, float]
-) -> dict[str, tuple[Plain, str]]:
-    """What still holds of the raw header, and what made the product: keyword to value and comment.
+) -> dict[str, tuple[CardValue, str]]:
+    """Return the cards of a product: what still holds of the raw header, and what made it.
 
     Left out of the raw header: what describes the raw file's structure, its amplifiers and sections, gain
     and levels in adu, comments and history. The reference pixel of a WCS moves with the trimmed edge. A
     keyword that is longer than 8 characters or holds others than letters, digits, - and _ becomes a HIERARCH
     card; one that FITS can't hold is left out, and a value that is not finite stands as a card without value.
+
+    Parameters
+    ----------
+    origin : Origin
+        The raw header, and what made the product.
+    cards : mapping
+        Cards of the recipe, keyword to value and comment.
+    quality : mapping
+        Quality numbers by name, which become ``HIERARCH QC NAME``.
+
+    Returns
+    -------
+    dict
+        Keyword to value and comment, all in printable ASCII; None for a card without value. Of cards alike the last
+        counts: the recipe's over those of the raw header.
+
+    Notes
+    -----
+    FITS 4.0, section 8.1: CRPIX counts pixels from 1 at the centre of the first one, so that cutting off `trim` pixels
+    before it makes it that much less.
     """
-    header: dict[str, tuple[Plain, str]] = {}
+    header: dict[str, tuple[CardValue, str]] = {}
     for keyword, value in origin.header.items():
         name = str(keyword).strip().upper()
         if _DROPPED_PATTERN.fullmatch(name) or name in _DROPPED:
             continue
-        written = _RENAMED.get(name, name)
-        _put(header, written, _shifted(name, value, origin.trim), origin.comments.get(keyword, ""))
+        new_name = _RENAMED.get(name, name)
+        _put(header, new_name, _shifted(name, value, origin.trim), origin.comments.get(keyword, ""))
     for keyword, (value, comment) in (*origin.cards.items(), *cards.items(), *_provenance(origin)):
         _put(header, keyword, value, comment)
     for name, number in quality.items():
@@ -131,6 +194,7 @@ def header_cards(
 
 
 def _shifted(keyword: str, value: Any, trim: tuple[int, int]) -> Any:
+    """Return a card's value as it is in the trimmed image."""
     match = _REFERENCE_PIXEL.fullmatch(keyword)
     if match is None or isinstance(value, str | bool):
         return value
@@ -144,32 +208,33 @@ def _provenance(origin: Origin) -> Iterator[tuple[str, Card]]:
     yield "ASSOLVL", (origin.level, "association level, 0 as planned")
     yield "WORSTLVL", (origin.worst_level, "worst association level of all behind it")
     yield "CALIBID", (origin.calibration, "identity of the masters applied")
-    yield "NCOMBINE", (sum(one.role == "main" for one in origin.inputs), "number of main inputs")
+    yield "NCOMBINE", (sum(note.role == "main" for note in origin.inputs), "number of main inputs")
     yield "NINPUTS", (len(origin.inputs), "number of inputs, see extension PROVENANCE")
-    for number, one in enumerate(origin.inputs[:999], 1):
-        yield f"IR{number:03d}", (one.role, f"role of input {number}")
-        yield f"IN{number:03d}", (one.name, "its name")
+    for number, note in enumerate(origin.inputs[:_NUMBERED_INPUTS], 1):
+        yield f"IR{number:03d}", (note.role, f"role of input {number}")
+        yield f"IN{number:03d}", (note.name, "its name")
         yield (
             f"IH{number:03d}",
-            (one.identity[:SHORT], f"its {'job key' if one.kind == 'product' else 'sha256'}"),
+            (note.identity[:SHORT], f"its {'job key' if note.kind == 'product' else 'sha256'}"),
         )
 
 
-def _put(header: dict[str, tuple[Plain, str]], keyword: str, value: Any, comment: str) -> None:
+def _put(header: dict[str, tuple[CardValue, str]], keyword: str, value: Any, comment: str) -> None:
     """Set a card; what FITS can't hold is made plain, shortened or left out."""
     name = " ".join(_ascii(keyword).upper().split())
     if not _PLAIN_KEYWORD.fullmatch(name):
-        if not _LONG_KEYWORD.fullmatch(name) or len(name) > 50:
+        if not _LONG_KEYWORD.fullmatch(name) or len(name) > _LONGEST_KEYWORD:
             return
         name = f"HIERARCH {name}"
     plain = _plain(value)
     if isinstance(plain, str) and name.startswith("HIERARCH"):
-        plain = _shortened(plain, 80 - len(name) - len(" = ''"))
+        # A HIERARCH card can't be continued: a longer text would make no card at all.
+        plain = _shortened(plain, CARD - len(name) - len(" = ''"))
     header[name] = plain, _ascii(comment)
 
 
-def _plain(value: Any) -> Plain:
-    """The value as FITS can hold it."""
+def _plain(value: Any) -> CardValue:
+    """Return a value as FITS can hold it; None for what is not finite, which it has no notation for."""
     scalar = value.item() if hasattr(value, "item") else value
     if isinstance(scalar, float):
         return scalar if math.isfinite(scalar) else None
@@ -180,16 +245,16 @@ def _plain(value: Any) -> Plain:
 
 
 def _shortened(text: str, room: int) -> str:
-    """As much of a text as fits between quotes, where each apostrophe counts twice."""
+    """Return as much of a text as fits between quotes, where each apostrophe counts twice."""
     while len(text) + text.count("'") > room:
         text = text[:-1]
     return text
 
 
 def _ascii(text: str) -> str:
-    """Text in printable ASCII: accents are dropped, other characters become question marks."""
+    """Return a text in printable ASCII: accents are dropped, other characters become question marks."""
     if text.isascii() and text.isprintable():
         return text
     letters = unicodedata.normalize("NFKD", str(text))
-    plain = "".join(one for one in letters if not unicodedata.combining(one))
-    return "".join(one if " " <= one <= "~" else "?" for one in plain)
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in plain)

@@ -1,4 +1,8 @@
-"""Opening raw FITS files: their headers at once and cheaply, their pixels strip by strip."""
+"""Open raw FITS files: their headers at once and cheaply, their pixels strip by strip.
+
+Three ways of storing an image look alike from outside: as it is, gzipped as a whole, and tile-compressed
+(FITS 4.0, section 10.1). What a file is, its first bytes and its headers say, never its name.
+"""
 
 import gzip
 import os
@@ -11,15 +15,15 @@ from itertools import accumulate
 from pathlib import Path
 
 from ccdflow.archive.digest import UnreadableFrameError, why_unread
-from ccdflow.archive.fits.rawpixels import ImageLayout, JoinedPixels, PlainPixels, TiledPixels
-from ccdflow.archive.fits.rawunits import (
-    BLOCK,
+from ccdflow.archive.fits.cards import BLOCK
+from ccdflow.archive.fits.hduheaders import (
+    HduHeader,
     NoImageError,
     NotFitsError,
     TruncatedError,
-    Unit,
-    units,
+    hdu_headers,
 )
+from ccdflow.archive.fits.rawpixels import ImageLayout, JoinedPixels, PlainPixels, TiledPixels
 from ccdflow.cascade.records import Extension, Value
 
 __all__ = [
@@ -37,7 +41,9 @@ __all__ = [
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".fits.gz", ".fit.gz", ".fts.gz")
 """Endings of the names of files that are looked at in a folder."""
 
-_AHEAD = 4  # blocks read at once: the header of most raw frames
+_AHEAD = 4  # blocks read at once, 11 kB: the header of most raw frames
+_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
+_KNOWN_BITPIX = (8, 16, 32, 64, -32, -64)  # FITS 4.0, section 4.4.1.1
 
 # fmt: off
 _NO_FRAME = frozenset({
@@ -47,8 +53,9 @@ _NO_FRAME = frozenset({
 """Names of extensions that go with an image and are none of their own."""
 
 _COORDINATES = ("CTYPE", "CUNIT", "CRVAL", "CRPIX", "CDELT", "CROTA", "CD1_", "CD2_", "PC1_", "PC2_")
-"""Keywords that say where pixels lie on the sky."""
+"""Keywords that say where pixels lie on the sky; each image of a file has its own."""
 
+# What describes the file is no property of the frame: another program may store the same frame otherwise.
 _STRUCTURE = frozenset({
     "SIMPLE", "BITPIX", "NAXIS", "EXTEND", "XTENSION", "PCOUNT", "GCOUNT", "GROUPS", "TFIELDS", "THEAP",
     "BSCALE", "BZERO", "BLANK", "INHERIT", "EXTNAME", "EXTVER", "CHECKSUM", "DATASUM",
@@ -101,7 +108,18 @@ class RawFile:
 
 
 def looks_like_fits(path: Path) -> bool:
-    """Whether the file's name ends as those of FITS files do."""
+    """Tell whether a file's name ends as those of FITS files do.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it is not opened.
+
+    Returns
+    -------
+    bool
+        True for a name that ends with one of `FITS_SUFFIXES`, in upper or lower case.
+    """
     return path.name.lower().endswith(FITS_SUFFIXES)
 
 
@@ -110,6 +128,16 @@ def open_raw(path: Path) -> RawFile:
 
     FITS as it is, gzipped, or tile-compressed, whatever its name. Its size is checked against its headers.
     Only a gzipped file with more behind its image than a single look tells is read to its end.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    RawFile
+        Its headers, and its pixels, in adu, to be read by strips.
 
     Raises
     ------
@@ -121,18 +149,25 @@ def open_raw(path: Path) -> RawFile:
         If it holds no image, or one that has not two axes.
     UnreadableFrameError
         If it can't be read.
+
+    Examples
+    --------
+    >>> raw = open_raw(Path("m13-001.fits"))  # doctest: +SKIP
+    >>> raw.header["EXPTIME"], raw.shape  # doctest: +SKIP
+    (60.0, (4096, 4112))
+    >>> strip = raw.pixels[0:100, :]  # doctest: +SKIP
     """
     try:
         with path.open("rb", buffering=_AHEAD * BLOCK) as plain:
-            gzipped = plain.read(2) == b"\x1f\x8b"
+            gzipped = plain.read(2) == _GZIP_MAGIC
             plain.seek(0)
             if not gzipped:
-                found = list(units(path, plain, ahead=_AHEAD))
-                return _raw(path, found, _too_short(path, found[-1].end, os.fstat(plain.fileno()).st_size))
+                hdus = list(hdu_headers(path, plain, ahead=_AHEAD))
+                return _raw(path, hdus, _too_short(path, hdus[-1].end, os.fstat(plain.fileno()).st_size))
             with gzip.GzipFile(fileobj=plain) as stream:
-                found = list(units(path, stream))
-                size = _unpacked_size(path, found[-1].end, stream)
-                return _raw(path, found, _too_short(path, found[-1].end, size), gzipped=True)
+                hdus = list(hdu_headers(path, stream))
+                size = _unpacked_size(path, hdus[-1].end, stream)
+                return _raw(path, hdus, _too_short(path, hdus[-1].end, size), gzipped=True)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise TruncatedError(f"{path} is a damaged gzip file, or ends before it should") from None
     except OSError as error:
@@ -140,25 +175,28 @@ def open_raw(path: Path) -> RawFile:
         raise kind(why_unread(path, error)) from None
 
 
-def _raw(path: Path, found: list[Unit], short: str, *, gzipped: bool = False) -> RawFile:
-    images = _images(path, found)
+def _raw(path: Path, hdus: list[HduHeader], short: str, *, gzipped: bool = False) -> RawFile:
+    """Put a raw file together from its headers; `short` says what is missing of it."""
+    images = _images(path, hdus)
     first = images[0]
-    header, comments = _merged(found[0], images)
+    header, comments = _merged(hdus[0], images)
     if short:
+        # Raised as late as this, so that the error can carry what the headers say of the lost frame.
         raise TruncatedError(short, header, first.shape)
-    several = len(images) > 1 and len({one.shape[1] for one in images}) == 1
-    parts = [_pixels(path, one, gzipped=gzipped) for one in images]
-    pixels = JoinedPixels(parts) if several else parts[0]
-    rows = accumulate((one.shape[0] for one in images), initial=0)
+    joinable = len(images) > 1 and len({image.shape[1] for image in images}) == 1
+    parts = [_pixels(path, image, gzipped=gzipped) for image in images]
+    pixels = JoinedPixels(parts) if joinable else parts[0]
+    rows = accumulate((image.shape[0] for image in images), initial=0)
     extensions = tuple(
-        Extension(one.index, one.called, one.shape, _own(one), row)
-        for one, row in zip(images, rows, strict=False)
+        Extension(image.index, image.label, image.shape, _own(image), row)
+        for image, row in zip(images, rows, strict=False)
     )
     return RawFile(path, header, comments, extensions, pixels)
 
 
-def _pixels(path: Path, image: Unit, *, gzipped: bool) -> PlainPixels | TiledPixels:
-    """Pixels of one image of a file."""
+def _pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels | TiledPixels:
+    """Return the pixels of one image of a file."""
+    # BLANK has a meaning for integers only (FITS 4.0, section 4.4.2.5); `ImageLayout` looks at that.
     blank = image.values.get("BLANK")
     layout = ImageLayout(
         offset=image.offset,
@@ -168,74 +206,74 @@ def _pixels(path: Path, image: Unit, *, gzipped: bool) -> PlainPixels | TiledPix
         zero=image.real("BZERO", 0.0),
         blank=blank if isinstance(blank, int) else None,
     )
-    if layout.bitpix not in (8, 16, 32, 64, -32, -64):
+    if layout.bitpix not in _KNOWN_BITPIX:
         raise NotFitsError(f"{path} has BITPIX = {layout.bitpix}, which FITS does not know")
     return (
         TiledPixels(path, image.index, layout) if image.tiled else PlainPixels(path, layout, gzipped=gzipped)
     )
 
 
-def _too_short(path: Path, wanted: int, found: int) -> str:
-    """What is missing of a file, in one sentence; empty for a whole one."""
-    return f"{path} is truncated: it has {found} bytes, its headers say {wanted}" if found < wanted else ""
+def _too_short(path: Path, wanted: int, size: int) -> str:
+    """Say in one sentence what is missing of a file; empty for a whole one."""
+    return f"{path} is truncated: it has {size} bytes, its headers say {wanted}" if size < wanted else ""
 
 
 def _unpacked_size(path: Path, wanted: int, stream: gzip.GzipFile) -> int:
-    """Bytes in a gzipped file, or `wanted` where a look at its end tells that it is whole."""
-    # A whole gzip file ends with the size of its content: most often that saves reading it.
+    """Return the bytes in a gzipped file, or `wanted` where a look at its end tells that it is whole."""
+    # A gzip file ends with the size of its content modulo 2^32 (RFC 1952, section 2.3.1): most often that saves
+    # reading it. Only an exact match counts: the four last bytes of a file that was cut off are anything.
     with path.open("rb") as plain:
         plain.seek(-4, os.SEEK_END)
-        (told,) = struct.unpack("<I", plain.read(4))
-    if told == (-(-wanted // BLOCK) * BLOCK) % 2**32:
+        (stated,) = struct.unpack("<I", plain.read(4))
+    if stated == (-(-wanted // BLOCK) * BLOCK) % 2**32:
         return wanted
-    found = stream.tell()
+    size = stream.tell()
     while chunk := stream.read(2**20):
-        found += len(chunk)
-    return found
+        size += len(chunk)
+    return size
 
 
-def _images(path: Path, found: list[Unit]) -> list[Unit]:
+def _images(path: Path, hdus: list[HduHeader]) -> list[HduHeader]:
     """Return the images of the file, the one to read first; extensions called SCI before others."""
-    images = [one for one in found if one.axes and one.name not in _NO_FRAME]
-    images = [one for one in images if one.name == "SCI"] or images
+    images = [hdu for hdu in hdus if hdu.axes and hdu.name not in _NO_FRAME]
+    images = [image for image in images if image.name == "SCI"] or images
     if not images:
         raise NoImageError(f"{path} holds no image")
-    for one in images:
-        if len(one.axes) != 2:
-            what = "a cube" if len(one.axes) > 2 else "a single row"
-            raise NoImageError(f"{path} holds {what} of shape {one.axes}, wanted an image with two axes")
+    for image in images:
+        if len(image.axes) != 2:
+            kind = "a cube" if len(image.axes) > 2 else "a single row"
+            raise NoImageError(f"{path} holds {kind} of shape {image.axes}, wanted an image with two axes")
     return images
 
 
-def _merged(primary: Unit, images: Sequence[Unit]) -> tuple[dict[str, Value], dict[str, str]]:
-    """Values and comments of all headers; what the image's leaves blank is filled from the primary's.
+def _merged(primary: HduHeader, images: Sequence[HduHeader]) -> tuple[dict[str, Value], dict[str, str]]:
+    """Return values and comments of all headers; what the image's leaves blank is filled from the primary's.
 
     Of several images the first speaks, of its coordinates, and of what all of them say alike.
     """
     values: dict[str, Value] = {}
     comments: dict[str, str] = {}
     image, others = images[0], images[1:]
-    for unit in (primary, image) if primary is not image else (image,):
-        said = unit.comments
-        told = _alike(image, others) if others and unit is image else unit.values
-        for keyword, value in told.items():
+    for hdu in (primary, image) if primary is not image else (image,):
+        stated = _alike(image, others) if others and hdu is image else hdu.values
+        for keyword, value in stated.items():
             if not _structural(keyword) and (value != "" or keyword not in values):
                 values[keyword] = value
-                comments[keyword] = said[keyword]
+                comments[keyword] = hdu.comments[keyword]
     return values, comments
 
 
-def _alike(image: Unit, others: Sequence[Unit]) -> dict[str, Value]:
-    """What an image says as all others do, and of its coordinates."""
+def _alike(image: HduHeader, others: Sequence[HduHeader]) -> dict[str, Value]:
+    """Return what an image says as all others do, and of its coordinates."""
     return {
         keyword: value
         for keyword, value in image.values.items()
-        if keyword.startswith(_COORDINATES) or all(one.values.get(keyword) == value for one in others)
+        if keyword.startswith(_COORDINATES) or all(other.values.get(keyword) == value for other in others)
     }
 
 
-def _own(image: Unit) -> dict[str, Value]:
-    """Values of an image's own header."""
+def _own(image: HduHeader) -> dict[str, Value]:
+    """Return the values of an image's own header."""
     return {keyword: value for keyword, value in image.values.items() if not _structural(keyword)}
 
 

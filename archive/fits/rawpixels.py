@@ -1,4 +1,9 @@
-"""Pixels of a raw file, read strip by strip: a strip costs its own memory and no more."""
+"""Read the pixels of a raw file strip by strip: a strip costs its own memory and no more.
+
+Dozens of frames are combined at once, each strip of rows from all of them, by several threads. Hence three things
+that reading one image whole would not need: files stay open, threads keep the memory that they read into, and of
+compressed images that can't be read at any place the last rows are kept.
+"""
 
 import gzip
 import os
@@ -23,11 +28,14 @@ Pixels = NDArray[Any]
 BAND_ROWS = 128
 """Rows of a compressed image that are decompressed together."""
 KEPT_BANDS = 3
-"""So many bands are kept: strips are asked for nearly in order, by as many threads as there are cores."""
+"""Bands that are kept: strips are asked for nearly in order, by as many threads as there are cores."""
 LARGEST_SCRATCH = 4_000_000
-"""Bytes of the memory that a thread keeps to read into."""
+"""Bytes of the memory that a thread keeps to read into; a strip of any camera is smaller."""
 _MAY_STAY_OPEN = BoundedSemaphore(256)
-"""Files that stay open between two strips; others are opened for each."""
+"""Files that stay open between two strips; others are opened for each. Systems allow 1024 or more for a process."""
+
+_SIGN_16, _SIGN_32 = 2**15, 2**31
+"""BZERO of unsigned numbers of 16 and 32 bits: FITS has signed ones only (FITS 4.0, section 5.2.5)."""
 
 
 @dataclass(frozen=True)
@@ -62,34 +70,55 @@ class ImageLayout:
         return np.dtype(f">{kind}")
 
     def as_stored(self, content: Pixels) -> StoredNumbers | None:
-        """The bytes of some rows as numbers that need no more than their bytes turned; None for other kinds."""
-        half = 2**15
+        """Return the bytes of some rows as numbers that need no more than their bytes turned.
+
+        Parameters
+        ----------
+        content : uint8 array, shape (rows, bytes of a row)
+            Bytes as they stand in the file.
+
+        Returns
+        -------
+        StoredNumbers or None
+            A view of `content` as numbers of 16 bits or reals of 32, highest byte first; None for other kinds of
+            numbers, and for those that are scaled or may be blank.
+        """
         plain = self.scale == 1 and self.blank is None
-        if self.bitpix == 16 and plain and self.zero in (0, half):
-            return StoredNumbers(content.view(np.uint16), self.zero - half)
+        if self.bitpix == 16 and plain and self.zero in (0, _SIGN_16):
+            return StoredNumbers(content.view(np.uint16), self.zero - _SIGN_16)
         if self.bitpix == -32 and self.scale == 1 and self.zero == 0:
             return StoredNumbers(content.view(np.uint32))
         return None
 
     def values(self, numbers: Pixels) -> Pixels:
-        """Pixels in adu that the stored numbers mean.
+        """Return the pixels in adu that stored numbers mean.
 
-        Integers where the file says integers (uint16 by BZERO = 32768), else real.
-        Scaled numbers are float32 for 8 and 16 bits, else float64; where the image has a BLANK, they are NaN
-        there.
+        Parameters
+        ----------
+        numbers : array of any shape
+            As they stand in the file, in either byte order.
+
+        Returns
+        -------
+        array of the same shape
+            Adu, in the machine's byte order. Integers where the file says integers (uint16 by BZERO = 32768), else
+            real. Scaled numbers are float32 for 8 and 16 bits, else float64; where the image has a BLANK, they are
+            NaN there.
         """
         native: Pixels = numbers.astype(self.stored.newbyteorder("="))
-        half = {16: 2**15, 32: 2**31}.get(self.bitpix)
-        if self.bitpix < 0 or self.blank is not None or self.scale != 1 or self.zero not in (0, half):
+        sign = {16: _SIGN_16, 32: _SIGN_32}.get(self.bitpix)
+        if self.bitpix < 0 or self.blank is not None or self.scale != 1 or self.zero not in (0, sign):
             return self._real(native)
-        if self.zero == half:
+        if self.zero == sign:
             unsigned: Pixels = native.view(f"u{native.itemsize}")
-            unsigned ^= half  # flipping the top bit adds BZERO
+            unsigned ^= sign  # flipping the top bit adds BZERO
             return unsigned
         return native
 
     def _real(self, native: Pixels) -> Pixels:
+        # Numbers of 16 bits are exact in float32, those of 32 are not.
         real: Pixels = native.astype(np.float32 if self.bitpix in (8, 16, -32) else np.float64)
+        # FITS 4.0, section 4.4.2.5, equation 3: value = BZERO + BSCALE * number.
         if self.scale != 1 or self.zero != 0:
             real *= self.scale
             real += self.zero
@@ -98,7 +127,7 @@ class ImageLayout:
         return real
 
 
-class _Strips(Protocol):
+class _StripSource(Protocol):
     @property
     def shape(self) -> tuple[int, int]: ...
 
@@ -106,13 +135,23 @@ class _Strips(Protocol):
 
 
 class PlainPixels:
-    """Pixels of an image that is stored as it is, in a file that may be gzipped."""
+    """Pixels of an image that is stored as it is, in a file that may be gzipped.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is opened when the first rows are asked for.
+    layout : ImageLayout
+        Where the pixels lie in the (unpacked) file, and what their numbers mean.
+    gzipped : bool
+        The file has to be unpacked.
+    """
 
     def __init__(self, path: Path, layout: ImageLayout, *, gzipped: bool = False) -> None:
         self.path = path
         self.layout = layout
         self.shape = layout.shape
-        self._file = _Plain(path)
+        self._file = _SharedFile(path)
         self._bands = _Bands(layout.shape[0], _gzip_reader(path, layout)) if gzipped else None
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
@@ -121,17 +160,26 @@ class PlainPixels:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         """Whole image, for `numpy.asarray`."""
-        return whole(self, dtype)
+        return as_array(self, dtype)
 
     def stored(self, rows: slice) -> StoredNumbers | None:
-        """Rows as they stand in the file, if that is in numbers of 16 bits or in reals of 32.
+        """Return rows as they stand in the file, which saves making and copying numbers.
 
-        They hold until this thread reads again, from this or another file.
+        Parameters
+        ----------
+        rows : slice
+            Rows, from 0 at the bottom, in order and without gaps.
+
+        Returns
+        -------
+        StoredNumbers or None
+            Numbers of 16 bits or reals of 32, highest byte first; None for other kinds. They hold until this thread
+            reads again, from this or another file.
         """
         return self.layout.as_stored(self._content(rows))
 
     def _content(self, rows: slice) -> Pixels:
-        """Bytes of the rows, shape (rows, bytes of a row)."""
+        """Return the bytes of rows, shape (rows, bytes of a row)."""
         ny, nx = self.shape
         y0, y1, step = rows.indices(ny)
         if step != 1:
@@ -145,7 +193,17 @@ class PlainPixels:
 
 
 class TiledPixels:
-    """Pixels of a tile-compressed image (``.fz``)."""
+    """Pixels of a tile-compressed image (``.fz``).
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    index : int
+        Number of the HDU that holds the image.
+    layout : ImageLayout
+        Shape of the image, and what its numbers mean once they are decompressed.
+    """
 
     def __init__(self, path: Path, index: int, layout: ImageLayout) -> None:
         self.path = path
@@ -156,7 +214,10 @@ class TiledPixels:
 
     @cached_property
     def _tiles(self) -> RowTiles | None:
-        """Tiles that are decompressed one by one; None where astropy is left to do it."""
+        """Tiles that are decompressed one by one; None where astropy is left to do it.
+
+        astropy then applies BSCALE, BZERO and BLANK itself.
+        """
         return row_tiles(self.path, self._index) if self.layout.blank is None else None
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
@@ -167,34 +228,51 @@ class TiledPixels:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         """Whole image, for `numpy.asarray`."""
-        return whole(self, dtype)
+        return as_array(self, dtype)
 
 
 class JoinedPixels:
-    """Several images of one width as one array, the first at the bottom: amplifiers that have an extension each."""
+    """Several images of one width as one array, the first at the bottom: amplifiers that have an extension each.
+
+    Parameters
+    ----------
+    parts : sequence of PlainPixels or TiledPixels
+        The images, at least one, from the bottom up.
+    """
 
     def __init__(self, parts: Sequence[PlainPixels | TiledPixels]) -> None:
         self._parts = tuple(parts)
-        self._starts = list(accumulate((one.shape[0] for one in parts), initial=0))
+        self._starts = list(accumulate((part.shape[0] for part in parts), initial=0))
         self.shape = self._starts[-1], parts[0].shape[1]
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
         rows, columns = key
-        found = [part[inside, columns] for part, inside in self._touched(rows)]
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        pieces = [part[inside, columns] for part, inside in self._touched(rows)]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         """Whole array, for `numpy.asarray`."""
-        return whole(self, dtype)
+        return as_array(self, dtype)
 
     def stored(self, rows: slice) -> StoredNumbers | None:
-        """Rows as they stand in the file, see `PlainPixels.stored`; None where they are of two images."""
+        """Return rows as they stand in the file, see `PlainPixels.stored`.
+
+        Parameters
+        ----------
+        rows : slice
+            Rows of the joined array.
+
+        Returns
+        -------
+        StoredNumbers or None
+            None also where the rows are of two images, or of a compressed one.
+        """
         touched = list(self._touched(rows))
         part, inside = touched[0]
         return part.stored(inside) if len(touched) == 1 and isinstance(part, PlainPixels) else None
 
     def _touched(self, rows: slice) -> Iterator[tuple[PlainPixels | TiledPixels, slice]]:
-        """The images that rows belong to, each with its own rows; at least one."""
+        """Yield the images that rows belong to, each with its own rows; at least one, even for no rows."""
         y0, y1, _ = rows.indices(self.shape[0])
         first = max(bisect_right(self._starts, y0) - 1, 0)
         for number in range(min(first, len(self._parts) - 1), len(self._parts)):
@@ -204,20 +282,25 @@ class JoinedPixels:
                 return
 
 
-_OWN = local()
+_THREAD = local()
+"""What each thread keeps for itself."""
 
 
 def _scratch(size: int) -> Pixels:
-    """Memory of this thread, used again and again: for each strip anew it would have to be had from the system."""
+    """Return memory of this thread, used again and again: new memory for each strip would come from the system.
+
+    What was read into it before is written over: `PlainPixels.__getitem__` gives copies, `stored` says how long its
+    view holds.
+    """
     if size > LARGEST_SCRATCH:
         return np.empty(size, np.uint8)
-    if getattr(_OWN, "memory", None) is None or _OWN.memory.size < size:
-        _OWN.memory = np.empty(size, np.uint8)
-    memory: Pixels = _OWN.memory[:size]
+    if getattr(_THREAD, "memory", None) is None or _THREAD.memory.size < size:
+        _THREAD.memory = np.empty(size, np.uint8)
+    memory: Pixels = _THREAD.memory[:size]
     return memory
 
 
-class _Plain:
+class _SharedFile:
     """A file of which parts are read, by any number of threads."""
 
     def __init__(self, path: Path) -> None:
@@ -227,6 +310,7 @@ class _Plain:
 
     def read(self, start: int, into: Pixels) -> None:
         """Fill memory with the bytes from `start` on."""
+        # preadv takes the place as an argument, so that threads share a handle without a lock around seek and read.
         kept = self._kept()
         handle = os.open(self.path, os.O_RDONLY) if kept is None else kept
         try:
@@ -237,7 +321,7 @@ class _Plain:
                 os.close(handle)
 
     def _read_on(self, handle: int, start: int, into: Pixels) -> None:
-        """What one call does not read (it may stop early, at 2 GB at the latest) in as many as it takes."""
+        """Read in as many calls as it takes what one does not: it may stop early, at 2 GB at the latest."""
         done, flat = 0, into.reshape(-1)
         while done < into.nbytes:
             count = os.preadv(handle, [flat[done:].data], start + done)
@@ -246,7 +330,7 @@ class _Plain:
             done += count
 
     def _kept(self) -> int | None:
-        """Handle that stays open; None if enough others do."""
+        """Return a handle that stays open; None if enough others do."""
         with self._lock:
             if self._handle is None and _MAY_STAY_OPEN.acquire(blocking=False):
                 try:
@@ -254,6 +338,7 @@ class _Plain:
                 except OSError:
                     _MAY_STAY_OPEN.release()
                     raise
+                # Closed when nobody holds these pixels any more: a combination has no place at which it lets go.
                 weakref.finalize(self, _close, self._handle)
             return self._handle
 
@@ -273,27 +358,29 @@ class _Bands:
         self._bands: dict[int, Pixels] = {}
 
     def rows(self, y0: int, y1: int) -> Pixels:
-        """Rows `y0` to `y1`, C-contiguous."""
+        """Return rows `y0` to `y1`, C-contiguous."""
         first, last = y0 // BAND_ROWS, max(y1 - 1, y0) // BAND_ROWS
         with self._lock:
+            # More than may be kept: who asks for that reads the image once, from the bottom up.
             if last - first >= KEPT_BANDS:
                 return self._read(y0, y1)
-            found = [self._band(number) for number in range(first, last + 1)]
+            bands = [self._band(number) for number in range(first, last + 1)]
         start = first * BAND_ROWS
-        joined = found[0] if len(found) == 1 else np.concatenate(found)
+        joined = bands[0] if len(bands) == 1 else np.concatenate(bands)
         return joined[y0 - start : y1 - start]
 
     def _band(self, number: int) -> Pixels:
         if number not in self._bands:
             start = number * BAND_ROWS
             self._bands[number] = self._read(start, min(start + BAND_ROWS, self._ny))
+            # The band that was read first goes first (dictionaries keep the order).
             while len(self._bands) > KEPT_BANDS:
                 del self._bands[next(iter(self._bands))]
         return self._bands[number]
 
 
 def _gzip_reader(path: Path, layout: ImageLayout) -> Callable[[int, int], Pixels]:
-    """Reader of rows as bytes; rows in order cost one pass together, rows further up begin anew."""
+    """Return a reader of rows as bytes; rows in order cost one pass together, rows before them begin anew."""
     width = layout.shape[1] * layout.stored.itemsize
     handle: gzip.GzipFile | None = None
 
@@ -312,7 +399,7 @@ def _gzip_reader(path: Path, layout: ImageLayout) -> Callable[[int, int], Pixels
 
 
 def _tile_reader(path: Path, index: int) -> Callable[[int, int], Pixels]:
-    """Reader of rows as numbers; decompresses the tiles that they touch."""
+    """Return a reader of rows as numbers; decompresses the tiles that they touch."""
 
     def read(y0: int, y1: int) -> Pixels:
         # astropy takes a third of a second to import, and only compressed files need it.
@@ -325,7 +412,20 @@ def _tile_reader(path: Path, index: int) -> Callable[[int, int], Pixels]:
     return read
 
 
-def whole(pixels: _Strips, dtype: Any = None) -> Pixels:
-    """All pixels in memory, of type `dtype` where one is given."""
+def as_array(pixels: _StripSource, dtype: Any = None) -> Pixels:
+    """Return all pixels in memory.
+
+    Parameters
+    ----------
+    pixels : PlainPixels, TiledPixels or JoinedPixels
+        What is read.
+    dtype : dtype or None
+        Type of the numbers; without it, that of the pixels.
+
+    Returns
+    -------
+    array, shape (ny, nx)
+        Adu.
+    """
     loaded = pixels[:, :]
     return loaded if dtype is None else loaded.astype(dtype, copy=False)

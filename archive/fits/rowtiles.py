@@ -1,4 +1,16 @@
-"""Rows of images that fpack has compressed by Rice's algorithm: only the tiles that are asked for are decompressed."""
+"""Decompress only those tiles of an fpacked image that hold the rows that are asked for.
+
+fpack cuts an image into tiles, by default one for each row, compresses each by itself and stores them in the heap
+behind a binary table, whose rows say where each tile lies. A strip of rows therefore costs one reading and the
+decompression of its own tiles, whereas astropy's general way opens the file and builds its HDUs for every strip.
+Only the usual form is treated here: integers, tiles as wide as the image, Rice's algorithm, nothing scaled or
+quantized. Anything else is left to astropy.
+
+References
+----------
+FITS Standard 4.0, sections 10.1 (tiled image compression) and 10.4.1 (Rice).
+Pence, Seaman & White 2009, PASP 121, 414, on fpack and Rice compression of astronomical images.
+"""
 
 import os
 import re
@@ -11,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DESCRIPTORS = {"P": ">i4", "Q": ">i8"}
-"""Numbers, length and offset, that say where in the heap a tile lies, by the kind of the column."""
+"""Numbers, length and offset, that say where in the heap a tile lies, by the kind of the column (FITS 4.0, 7.3.5)."""
 
 
 @dataclass(frozen=True)
@@ -40,44 +52,76 @@ class RowTiles:
     tiles: NDArray[np.int64]
 
     def rows(self, y0: int, y1: int) -> NDArray[Any]:
-        """The stored numbers of rows `y0` to `y1`, as integers of the machine."""
+        """Return the stored numbers of some rows.
+
+        Parameters
+        ----------
+        y0, y1 : int
+            First row, and the one behind the last, from 0 at the bottom.
+
+        Returns
+        -------
+        int16 or int32 array, shape (y1 - y0, nx)
+            Numbers as they were before compression, in the machine's byte order; BSCALE and BZERO are not applied.
+
+        Raises
+        ------
+        OSError
+            If the file has got shorter since it was opened.
+        """
         first, last = y0 // self.height, -(-y1 // self.height)
-        made = [self._tile(number, content) for number, content in self._contents(first, last)]
-        if not made:
+        parts = [self._tile(number, content) for number, content in self._contents(first, last)]
+        if not parts:
             return np.empty((0, self.shape[1]), f"i{self.bytes_of_pixel}")
         start = first * self.height
-        return np.concatenate(made).reshape(-1, self.shape[1])[y0 - start : y1 - start]
+        return np.concatenate(parts).reshape(-1, self.shape[1])[y0 - start : y1 - start]
 
     def _contents(self, first: int, last: int) -> list[tuple[int, bytes]]:
-        """Numbers of tiles and their bytes; the tiles of neighbouring rows stand one after the other: one reading."""
-        wanted = self.tiles[first:last]
-        if not len(wanted):
+        """Read tiles; return the number and the bytes of each."""
+        tiles = self.tiles[first:last]
+        if not len(tiles):
             return []
-        start = int(wanted[:, 1].min())
-        end = int(wanted.sum(axis=1).max())
+        # Writers put the tiles of neighbouring rows one after the other, so all are had by one reading. Where they
+        # lie in another order this reads more than is needed, and is still right.
+        start = int(tiles[:, 1].min())
+        end = int(tiles.sum(axis=1).max())
         with self.path.open("rb", buffering=0) as stream:
             content = os.pread(stream.fileno(), end - start, start)
         if len(content) < end - start:
             raise OSError(f"{self.path} ends before its last pixel: it has changed since it was opened")
         return [
             (first + number, content[offset - start : offset - start + length])
-            for number, (length, offset) in enumerate(wanted.tolist())
+            for number, (length, offset) in enumerate(tiles.tolist())
         ]
 
     def _tile(self, number: int, content: bytes) -> NDArray[Any]:
+        # A private function of astropy, which is CFITSIO's decompression of a single tile; its public ways take whole
+        # images. test_rowtiles holds it against them, so that a change there is noticed.
         from astropy.io.fits.hdu.compressed._compression import decompress_rice_1_c
 
         rows = min(self.height, self.shape[0] - number * self.height)
-        made = decompress_rice_1_c(content, self.block, self.bytes_of_pixel, rows * self.shape[1])
-        return np.frombuffer(made, f"i{self.bytes_of_pixel}")
+        numbers = decompress_rice_1_c(content, self.block, self.bytes_of_pixel, rows * self.shape[1])
+        return np.frombuffer(numbers, f"i{self.bytes_of_pixel}")
 
 
 def row_tiles(path: Path, index: int) -> RowTiles | None:
-    """The tiles of the compressed image in HDU `index`; None if it is compressed in any other way.
+    """Return the tiles of a compressed image, if it is of the usual form.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    index : int
+        Number of the HDU, the primary being 0.
+
+    Returns
+    -------
+    RowTiles or None
+        None for an image that is compressed in any other way, or has tiles that are.
 
     Notes
     -----
-    FITS Standard 4.0, section 10: each row of a binary table holds the length and the place, in the heap behind
+    FITS Standard 4.0, section 10.1: each row of a binary table holds the length and the place, in the heap behind
     the table, of one tile's bytes.
     """
     from astropy.io import fits
@@ -90,34 +134,38 @@ def row_tiles(path: Path, index: int) -> RowTiles | None:
     if column is None or not _is_plain(header, options):
         return None
     kind = np.dtype(_DESCRIPTORS[column[1]])
+    # Wider rows have further columns: tiles that are stored in other ways, or scales of their own.
     if header["NAXIS1"] != 2 * kind.itemsize:
         return None
-    found = np.fromfile(path, kind, 2 * header["NAXIS2"], offset=start).reshape(-1, 2).astype(np.int64)
-    if not (found[:, 0] > 0).all():
+    tiles = np.fromfile(path, kind, 2 * header["NAXIS2"], offset=start).reshape(-1, 2).astype(np.int64)
+    if not (tiles[:, 0] > 0).all():
         return None  # tiles that did not get smaller are stored elsewhere
-    found[:, 1] += start + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
+    # From places in the heap to places in the file; without THEAP the heap follows the table at once.
+    tiles[:, 1] += start + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
     shape = header["ZNAXIS2"], header["ZNAXIS1"]
-    return RowTiles(path, shape, header.get("ZTILE2", 1), options["BYTEPIX"], options["BLOCKSIZE"], found)
+    return RowTiles(path, shape, header.get("ZTILE2", 1), options["BYTEPIX"], options["BLOCKSIZE"], tiles)
 
 
 def _options(header: Mapping[str, Any]) -> dict[str, int]:
-    """Parameters of the algorithm by name, with the standard's defaults."""
-    given = {
+    """Return the parameters of the algorithm by name, with the standard's defaults (FITS 4.0, section 10.4.1)."""
+    stated = {
         str(header[name]): header[f"ZVAL{name[5:]}"]
         for name in header
         if name.startswith("ZNAME") and f"ZVAL{name[5:]}" in header
     }
-    return {"BLOCKSIZE": 32, "BYTEPIX": 4, **given}
+    return {"BLOCKSIZE": 32, "BYTEPIX": 4, **stated}
 
 
 def _is_plain(header: Mapping[str, Any], options: Mapping[str, int]) -> bool:
-    """Whether it is an image of 16 or 32 bit integers, in tiles of whole rows, compressed by Rice's algorithm."""
+    """Tell whether it is an image of 16 or 32 bit integers, in tiles of whole rows, compressed by Rice's algorithm."""
     return (
         header.get("ZCMPTYPE") in ("RICE_1", "RICE_ONE")
         and header.get("TTYPE1") == "COMPRESSED_DATA"
         and header.get("ZBITPIX") in (16, 32)
+        # Where the algorithm's numbers are wider than the image's, its result would have to be converted.
         and options["BYTEPIX"] * 8 == header["ZBITPIX"]
         and header.get("ZNAXIS") == 2
         and header.get("ZTILE1", header["ZNAXIS1"]) == header["ZNAXIS1"]
+        # ZBLANK marks pixels without value; the others belong to real numbers that were quantized (section 10.2).
         and not header.keys() & {"ZSCALE", "ZZERO", "ZQUANTIZ", "ZBLANK"}
     )

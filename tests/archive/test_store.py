@@ -9,7 +9,7 @@ from typing import BinaryIO
 import pytest
 
 from ccdflow.archive.registry.products import ProductRecord
-from ccdflow.archive.store import Place, Store
+from ccdflow.archive.store import ProductLocation, Store
 
 KEY, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 PATH = "science/2026-03-01/T-C1/m13-01234567.fits"
@@ -49,25 +49,36 @@ def files(store: Store) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("place", "path"),
+    ("location", "path"),
     [
-        (Place("stack", "2026-03-01", "T", "C1", "m13", KEY), "stack/2026-03-01/T-C1/m13-01234567.fits"),
-        (Place("stack", "2026-03-01", "", "C1", "m13", KEY), "stack/2026-03-01/C1/m13-01234567.fits"),
-        (Place("stack", "", "", "", "", KEY), "stack/unknown/unknown/01234567.fits"),
         (
-            Place("stack", "2026-03-01", "../../etc", "a/b c", "NGC 7000: été\n", KEY),
+            ProductLocation("stack", "2026-03-01", "T", "C1", "m13", KEY),
+            "stack/2026-03-01/T-C1/m13-01234567.fits",
+        ),
+        (
+            ProductLocation("stack", "2026-03-01", "", "C1", "m13", KEY),
+            "stack/2026-03-01/C1/m13-01234567.fits",
+        ),
+        (ProductLocation("stack", "", "", "", "", KEY), "stack/unknown/unknown/01234567.fits"),
+        (
+            ProductLocation("stack", "2026-03-01", "../../etc", "a/b c", "NGC 7000: été\n", KEY),
             "stack/2026-03-01/etc-a_b_c/NGC_7000_ete-01234567.fits",
         ),
-        (Place("stack", "..", ".", "星", "x" * 300, KEY), f"stack/unknown/unknown/{'x' * 100}-01234567.fits"),
+        (
+            ProductLocation("stack", "..", ".", "星", "x" * 300, KEY),
+            f"stack/unknown/unknown/{'x' * 100}-01234567.fits",
+        ),
     ],
 )
-def test_paths_say_what_and_are_fit_for_any_file_system(store: Store, place: Place, path: str) -> None:
-    assert store.path_for(place) == path
+def test_paths_say_what_and_are_fit_for_any_file_system(
+    store: Store, location: ProductLocation, path: str
+) -> None:
+    assert store.path_for(location) == path
 
 
 def test_template_may_be_another(tmp_path: Path) -> None:
     store = Store(tmp_path, "{telescope}/{category}-{name}-{key8}.fits")
-    assert store.path_for(Place("bias", "n", "T", "C", "m", KEY)) == "T/bias-m-01234567.fits"
+    assert store.path_for(ProductLocation("bias", "n", "T", "C", "m", KEY)) == "T/bias-m-01234567.fits"
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x.fits", "a/../../x.fits", ""])

@@ -68,7 +68,7 @@ def _completes(statement: Any, arguments: tuple[Any, ...], category: str) -> boo
 def arm_the_store(moment: str, category: str) -> None:
     write = store.Store.write
 
-    def written(self: store.Store, path: str, key: str, content: Any, *rest: Any) -> store.Stored:
+    def written(self: store.Store, path: str, key: str, content: Any, *rest: Any) -> store.StoredFile:
         def stopping(stream: store.HashingFile) -> None:
             if moment == "before the rename":
                 content(stream)

@@ -13,7 +13,7 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdflow.archive.fits.rawunits import units
+from ccdflow.archive.fits.hduheaders import hdu_headers
 from ccdflow.archive.fits.writer import (
     CHUNK,
     IN_FLIGHT,
@@ -129,8 +129,8 @@ def test_tables_are_read_by_astropy_and_by_us(tmp_path: Path) -> None:
         for name in ("GAIN", "SHORT", "LONG", "TRUTH", "PAIR"):
             np.testing.assert_array_equal(found[1].data[name], columns[name])
     with path.open("rb") as stream:
-        unit = list(units(path, stream, every=True))[1]
-        ours = read_columns(unit, stream)
+        hdu = list(hdu_headers(path, stream, every=True))[1]
+        ours = read_columns(hdu, stream)
     for name, values in columns.items():
         np.testing.assert_array_equal(ours[name], values)
         assert ours[name].dtype.isnative

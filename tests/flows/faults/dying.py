@@ -62,7 +62,7 @@ def wrap(owner: Any, name: str, around: Callable[[Any], Any]) -> None:
 def arm_the_store(moment: str, category: str) -> None:
     write = store.Store.write
 
-    def written(self: store.Store, path: str, key: str, *how: Callable[..., Any]) -> store.Stored:
+    def written(self: store.Store, path: str, key: str, *how: Callable[..., Any]) -> store.StoredFile:
         _HERE.writes = path.startswith(f"{category}/")
         if _HERE.writes and moment == "before the write":
             die()
