@@ -176,38 +176,38 @@ def test_verify_tells_what_is_missing_and_what_is_damaged(store: Store) -> None:
     with store.absolute(longer.path).open("ab") as stream:
         stream.write(b"more")
     store.absolute(other.path).write_bytes(b"pixelz")
-    found = {one.path: (one.state, one.reason) for one in store.verify([good, gone, longer, other])}
-    assert [state for state, _ in found.values()] == ["ok", "missing", "damaged", "damaged"]
-    assert found[longer.path][1] == "it has 10 bytes, was written with 6"
-    assert "sha256" in found[other.path][1]
+    checks = {check.path: (check.state, check.reason) for check in store.verify([good, gone, longer, other])}
+    assert [state for state, _ in checks.values()] == ["ok", "missing", "damaged", "damaged"]
+    assert checks[longer.path][1] == "it has 10 bytes, was written with 6"
+    assert "sha256" in checks[other.path][1]
 
 
 def test_intact_compares_content_where_asked(store: Store) -> None:
-    made = put(store)
-    assert store.intact(made.path, made.size, made.sha256)
+    product = put(store)
+    assert store.intact(product.path, product.size, product.sha256)
     store.absolute(PATH).write_bytes(b"pixelz")
-    assert store.intact(made.path, made.size)
-    assert not store.intact(made.path, made.size, made.sha256)
-    assert not store.intact(made.path, 7)
+    assert store.intact(product.path, product.size)
+    assert not store.intact(product.path, product.size, product.sha256)
+    assert not store.intact(product.path, 7)
     assert not store.intact("science/none.fits", 6)
     assert store.changed_ns(PATH) == store.absolute(PATH).stat().st_ctime_ns
     assert store.changed_ns("science/none.fits") is None
 
 
 def test_foreign_files_are_those_the_registry_does_not_know(store: Store) -> None:
-    made = put(store)
+    product = put(store)
     stray = store.root / "science" / "mine.fits"
     stray.write_text("x")
     (store.root / "notes.txt").write_text("beside the folders of the categories")
     (store.root / ".results").mkdir()
     (store.root / ".results" / "record").write_text("Prefect's")
-    assert store.foreign([made.path]) == ["notes.txt", "science/mine.fits"]
+    assert store.foreign([product.path]) == ["notes.txt", "science/mine.fits"]
 
 
 def test_store_can_be_moved(store: Store, tmp_path: Path) -> None:
-    made = put(store)
+    product = put(store)
     store.root.rename(tmp_path / "elsewhere")
-    assert Store(tmp_path / "elsewhere").intact(made.path, made.size, made.sha256)
+    assert Store(tmp_path / "elsewhere").intact(product.path, product.size, product.sha256)
 
 
 def test_who_may_write_no_more_changes_nothing(store: Store) -> None:

@@ -44,7 +44,7 @@ def truth() -> np.ndarray:
 
 def written(path: Path, truth: np.ndarray, *, shift: int = 0, **last) -> Path:
     """A raw file; `shift` rows below the data, and other cards of the last extension."""
-    units = [fits.PrimaryHDU(header=fits.Header(PRIMARY))]
+    hdus = [fits.PrimaryHDU(header=fits.Header(PRIMARY))]
     for number, (gain, level, quarter, (place, turned)) in enumerate(
         zip(GAINS, LEVELS, QUARTERS, PLACES, strict=True), 1
     ):
@@ -54,8 +54,8 @@ def written(path: Path, truth: np.ndarray, *, shift: int = 0, **last) -> Path:
         cards = {"EXTVER": number, "DATASEC": f"[1:{NX},{rows}]", "BIASSEC": f"[{NX + 1}:{NX + WIDE},{rows}]",
                  "DETSEC": place, "GAIN": gain, "RDNOISE": 8.0 + number, "SATURATE": 60000.0}  # fmt: skip
         cards |= last if number == 4 else {}
-        units.append(fits.ImageHDU(raw, fits.Header(cards), name="SCI"))
-    fits.HDUList(units).writeto(path)
+        hdus.append(fits.ImageHDU(raw, fits.Header(cards), name="SCI"))
+    fits.HDUList(hdus).writeto(path)
     return path
 
 
@@ -64,17 +64,17 @@ def assembled(path: Path):
     raw = open_raw(path)
     instrument = find_instrument(cards_of(raw.header), load_instruments([shipped("instruments")]))
     assert instrument.name == "sinistro"
-    made = detector(raw.header, instrument, raw.shape, raw.extensions)
-    frame = RawFrame(raw.pixels, made, 30.0, path.name)
-    return prepare(frame, readouts([frame], None)[0]), made
+    built = detector(raw.header, instrument, raw.shape, raw.extensions)
+    frame = RawFrame(raw.pixels, built, 30.0, path.name)
+    return prepare(frame, readouts([frame], None)[0]), built
 
 
 @pytest.mark.parametrize("shift", [0, 2])
 def test_four_extensions_become_one_image(tmp_path, truth, shift):
-    image, made = assembled(written(tmp_path / "a.fits", truth, shift=shift))
+    image, built = assembled(written(tmp_path / "a.fits", truth, shift=shift))
     np.testing.assert_allclose(image.data, truth, atol=2e-3)
-    assert [one.gain for one in made.amplifiers] == list(GAINS)
-    assert [one.read_noise for one in made.amplifiers] == [9.0, 10.0, 11.0, 12.0]
+    assert [amplifier.gain for amplifier in built.amplifiers] == list(GAINS)
+    assert [amplifier.read_noise for amplifier in built.amplifiers] == [9.0, 10.0, 11.0, 12.0]
     for number, quarter in enumerate(QUARTERS, 9):
         np.testing.assert_allclose(image.variance[quarter], number**2 * (1 + 1 / (NY * WIDE)), rtol=1e-6)
     assert not image.dq.any()
@@ -83,7 +83,7 @@ def test_four_extensions_become_one_image(tmp_path, truth, shift):
 def test_tile_compressed_and_gzipped_extensions_give_the_same(tmp_path, truth):
     plain = written(tmp_path / "a.fits", truth)
     with fits.open(plain) as file:
-        tiled = [fits.CompImageHDU(one.data, one.header, name="SCI") for one in file[1:]]
+        tiled = [fits.CompImageHDU(hdu.data, hdu.header, name="SCI") for hdu in file[1:]]
         fits.HDUList([file[0], *tiled]).writeto(tmp_path / "a.fits.fz")
     subprocess.run(["gzip", "-k", plain], check=True)
     for name in ("a.fits.fz", "a.fits.gz"):
@@ -101,11 +101,11 @@ def test_a_row_that_no_amplifier_covers_holds_no_data(tmp_path, truth):
 
 def test_rows_across_two_images_are_read_as_one_array(tmp_path, truth):
     raw = open_raw(written(tmp_path / "a.fits", truth))
-    whole = np.asarray(raw.pixels)
-    assert whole.shape == raw.shape == (4 * NY, NX + WIDE)
+    pixels = np.asarray(raw.pixels)
+    assert pixels.shape == raw.shape == (4 * NY, NX + WIDE)
     for start in range(0, 4 * NY):
         for stop in range(start, 4 * NY + 1, 7):
-            np.testing.assert_array_equal(raw.pixels[start:stop, 3:9], whole[start:stop, 3:9])
+            np.testing.assert_array_equal(raw.pixels[start:stop, 3:9], pixels[start:stop, 3:9])
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,10 @@ def test_contradictions_are_named(tmp_path, truth, last, said):
 def test_images_of_different_width_are_refused(tmp_path, truth):
     raw = open_raw(written(tmp_path / "a.fits", truth))
     wider = replace(raw.extensions[3], shape=(NY, NX + WIDE + 1))
-    sinistro = next(one for one in load_instruments([shipped("instruments")]) if one.name == "sinistro")
+    sinistro = next(
+        instrument
+        for instrument in load_instruments([shipped("instruments")])
+        if instrument.name == "sinistro"
+    )
     with pytest.raises(ValueError, match="not of one width: SCI,1"):
         detector(raw.header, sinistro, raw.shape, (*raw.extensions[:3], wider))

@@ -54,28 +54,28 @@ def origin(**more: object) -> Origin:
     return Origin("0123456789abcdef" * 4, "science", "1", INPUTS, level=1, **more)
 
 
-def written(path: Path, made: Output | None = None, by: Origin | None = None) -> Path:
+def written(path: Path, product: Output | None = None, by: Origin | None = None) -> Path:
     with path.open("wb") as stream:
-        write_product(stream, made or output(), by or origin())
+        write_product(stream, product or output(), by or origin())
     return path
 
 
-def content(made: Output, by: Origin) -> bytes:
+def content(product: Output, by: Origin) -> bytes:
     stream = io.BytesIO()
-    write_product(stream, made, by)
+    write_product(stream, product, by)
     return stream.getvalue()
 
 
 @pytest.mark.parametrize("unit", ["electron", "adu", "electron / s", ""])
 def test_ccddata_reads_it_with_unit_mask_and_variance(tmp_path: Path, unit: str) -> None:
     truth = image(unit)
-    found = CCDData.read(written(tmp_path / "a.fits", output(unit)))
-    assert found.unit == u.Unit(unit)
-    np.testing.assert_array_equal(found.data, truth.data)
-    assert isinstance(found.uncertainty, VarianceUncertainty)
-    np.testing.assert_array_equal(found.uncertainty.array, truth.variance)
-    assert found.mask.dtype == bool
-    assert sorted(zip(*np.nonzero(found.mask), strict=True)) == [(1, 2), (5, 6)]
+    ccd = CCDData.read(written(tmp_path / "a.fits", output(unit)))
+    assert ccd.unit == u.Unit(unit)
+    np.testing.assert_array_equal(ccd.data, truth.data)
+    assert isinstance(ccd.uncertainty, VarianceUncertainty)
+    np.testing.assert_array_equal(ccd.uncertainty.array, truth.variance)
+    assert ccd.mask.dtype == bool
+    assert sorted(zip(*np.nonzero(ccd.mask), strict=True)) == [(1, 2), (5, 6)]
 
 
 def test_ccddata_reads_the_shifted_wcs(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_ccddata_reads_the_shifted_wcs(tmp_path: Path) -> None:
     }
     wcs |= {"CDELT1": -1e-3, "CDELT2": 1e-3, "RADECSYS": "FK5", "EQUINOX": 2000.0}
     path = written(tmp_path / "a.fits", by=origin(header=wcs, trim=(46, 37)))
-    found = CCDData.read(path)
-    x, y = found.wcs.all_world2pix(250.0, 36.0, 1)
+    ccd = CCDData.read(path)
+    x, y = ccd.wcs.all_world2pix(250.0, 36.0, 1)
     assert (x, y) == (pytest.approx(4.0), pytest.approx(3.0))
 
 
@@ -121,11 +121,11 @@ def test_checksums_agree_and_one_changed_byte_shows(tmp_path: Path) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[place + 5] ^= 1
     path.write_bytes(damaged)
-    with warnings.catch_warnings(record=True) as found:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with fits.open(path, checksum=True) as hdus:
             assert hdus["DQ"].name == "DQ"
-    assert {str(one.message) for one in found} == {
+    assert {str(warning.message) for warning in caught} == {
         "Checksum verification failed for HDU ('DQ', 1).\n",
         "Datasum verification failed for HDU ('DQ', 1).\n",
     }
@@ -155,7 +155,7 @@ def test_header_tells_what_made_it(tmp_path: Path) -> None:
 def test_provenance_table_agrees_with_the_cards(tmp_path: Path) -> None:
     with fits.open(written(tmp_path / "a.fits")) as hdus:
         rows, header = hdus["PROVENANCE"].data, hdus[0].header
-        assert list(rows["IDENTITY"]) == [one.identity for one in INPUTS]
+        assert list(rows["IDENTITY"]) == [note.identity for note in INPUTS]
         for number, row in enumerate(rows, 1):
             assert header[f"IR{number:03d}"] == row["ROLE"]
             assert header[f"IN{number:03d}"] == row["NAME"]
@@ -251,33 +251,33 @@ def test_common_cards_are_those_that_agree() -> None:
 
 def test_product_is_read_back_strip_by_strip(tmp_path: Path) -> None:
     by = origin(header={"EXPTIME": 90.0})
-    found = read_product(written(tmp_path / "a.fits", by=by))
-    assert found.image is not None
-    assert found.calibration_variance is not None
+    product = read_product(written(tmp_path / "a.fits", by=by))
+    assert product.image is not None
+    assert product.calibration_variance is not None
     truth = image()
-    strip = found.image.rows(slice(4, 7))
-    assert (found.image.shape, found.image.unit, strip.shape) == (SHAPE, "electron", (3, 9))
+    strip = product.image.rows(slice(4, 7))
+    assert (product.image.shape, product.image.unit, strip.shape) == (SHAPE, "electron", (3, 9))
     np.testing.assert_array_equal(strip.data, truth.data[4:7])
     np.testing.assert_array_equal(strip.variance, truth.variance[4:7])
     np.testing.assert_array_equal(strip.dq, truth.dq[4:7])
     assert (strip.data.dtype, strip.variance.dtype, strip.dq.dtype) == (np.float32, np.float32, np.uint16)
     assert strip.data.dtype.isnative
     np.testing.assert_array_equal(
-        found.calibration_variance.rows(slice(4, 7)).data, output().calibration_variance[4:7]
+        product.calibration_variance.rows(slice(4, 7)).data, output().calibration_variance[4:7]
     )
-    np.testing.assert_array_equal(read_image(found).data, truth.data)
-    assert (found.exptime, found.name, found.header["JOBKEY"]) == (90.0, "a.fits", by.key)
+    np.testing.assert_array_equal(read_image(product).data, truth.data)
+    assert (product.exptime, product.name, product.header["JOBKEY"]) == (90.0, "a.fits", by.key)
 
 
 def test_products_calibrated_alike_have_one_calibration_identity(tmp_path: Path) -> None:
     other = Origin("e" * 64, "science", "1", (InputNote("main", "x", "d" * 64), INPUTS[2]))
     without = Origin("e" * 64, "science", "1", INPUTS[:2])
-    found = [
+    identities = [
         read_product(written(tmp_path / f"{number}.fits", by=by)).calibration
         for number, by in enumerate([origin(), other, without])
     ]
-    assert found[0] == found[1] != ""
-    assert found[2] == ""
+    assert identities[0] == identities[1] != ""
+    assert identities[2] == ""
 
 
 def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
@@ -287,27 +287,32 @@ def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
         "count": np.array([3, 4], np.int32),
         "ok": np.array([True, False]),
     }
-    found = read_product(written(tmp_path / "a.fits", Output(None, table=table)))
-    assert found.image is None
-    assert found.table is not None
+    product = read_product(written(tmp_path / "a.fits", Output(None, table=table)))
+    assert product.image is None
+    assert product.table is not None
     for name, values in table.items():
-        np.testing.assert_array_equal(found.table[name], values)
-        assert found.table[name].dtype.isnative
+        np.testing.assert_array_equal(product.table[name], values)
+        assert product.table[name].dtype.isnative
     with pytest.raises(ValueError, match="holds a table, wanted an image"):
-        read_image(found)
+        read_image(product)
 
 
 def test_product_without_inputs_can_be_written_and_read(tmp_path: Path) -> None:
-    found = read_product(written(tmp_path / "a.fits", by=Origin("a" * 64, "bias", "1")))
-    assert found.header["NINPUTS"] == 0
+    product = read_product(written(tmp_path / "a.fits", by=Origin("a" * 64, "bias", "1")))
+    assert product.header["NINPUTS"] == 0
 
 
 def test_masters_of_other_programs_are_read(tmp_path: Path) -> None:
     truth = image()
     plain = CCDData(truth.data, unit="adu", mask=truth.dq == DQ.BAD_PIXEL)
     plain.write(tmp_path / "a.fits")
-    found = read_image(read_product(tmp_path / "a.fits"))
-    assert (found.unit, found.variance.max(), found.dq[1, 2], found.dq[0, 0]) == ("adu", 0.0, DQ.BAD_PIXEL, 0)
+    master = read_image(read_product(tmp_path / "a.fits"))
+    assert (master.unit, master.variance.max(), master.dq[1, 2], master.dq[0, 0]) == (
+        "adu",
+        0.0,
+        DQ.BAD_PIXEL,
+        0,
+    )
     deviation = fits.ImageHDU(np.full(SHAPE, 3, np.float32), name="UNCERT")
     deviation.header["UTYPE"] = "StdDevUncertainty"
     fits.HDUList([fits.PrimaryHDU(truth.data), deviation]).writeto(tmp_path / "b.fits")
@@ -318,8 +323,8 @@ def test_files_that_are_no_products_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.fits").write_text("no FITS at all" * 500)
     fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
     fits.PrimaryHDU(np.zeros((2, 3, 4))).writeto(tmp_path / "cube.fits")
-    whole = written(tmp_path / "whole.fits").read_bytes()
-    (tmp_path / "cut.fits").write_bytes(whole[: len(whole) // 3])
+    intact = written(tmp_path / "whole.fits").read_bytes()
+    (tmp_path / "cut.fits").write_bytes(intact[: len(intact) // 3])
     for name in ("text", "empty", "cube", "cut", "absent"):
         with warnings.catch_warnings(), pytest.raises(ProductFileError, match=f"{name}.fits"):
             warnings.simplefilter("ignore", AstropyUserWarning)

@@ -37,10 +37,10 @@ def pixels():
 
 def header_in(name):
     lines = (HEADERS / name).read_text(encoding="utf-8").splitlines()
-    found = fits.Header.fromstring("".join(line[:80].ljust(80) for line in lines if line != "END"))
+    header = fits.Header.fromstring("".join(line[:80].ljust(80) for line in lines if line != "END"))
     for keyword in ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "BZERO", "BSCALE", "EXTEND"):
-        found.remove(keyword, ignore_missing=True)
-    return found
+        header.remove(keyword, ignore_missing=True)
+    return header
 
 
 def plain(path, pixels, **cards):
@@ -74,10 +74,10 @@ def test_unsigned_pixels_come_back_by_strips(tmp_path, pixels, name):
 )
 def test_pixels_are_what_astropy_reads(tmp_path, dtype):
     data = np.random.default_rng(2).integers(0, 100, SHAPE).astype(dtype)
-    found = np.asarray(open_raw(plain(tmp_path / "a.fits", data)).pixels)
-    np.testing.assert_array_equal(found, data)
-    assert found.dtype == np.dtype(dtype)
-    assert found.dtype.isnative
+    pixels = np.asarray(open_raw(plain(tmp_path / "a.fits", data)).pixels)
+    np.testing.assert_array_equal(pixels, data)
+    assert pixels.dtype == np.dtype(dtype)
+    assert pixels.dtype.isnative
 
 
 def test_scaled_pixels_are_real_and_blank_ones_not_a_number(tmp_path):
@@ -93,16 +93,16 @@ def test_scaled_pixels_are_real_and_blank_ones_not_a_number(tmp_path):
         end = content.index(b"END".ljust(80))
         content = content[:end] + cards + b"END".ljust(80) + content[end + 240 :]
         (tmp_path / "a.fits").write_bytes(content)
-    found = np.asarray(open_raw(tmp_path / "a.fits").pixels)
+    pixels = np.asarray(open_raw(tmp_path / "a.fits").pixels)
     wanted = np.arange(12).reshape(3, 4) * 0.5 + 100
     wanted[1, 1] = np.nan
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, wanted)
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(pixels, wanted)
 
 
 def test_tile_compressed_pixels_come_back_by_strips(tmp_path, pixels):
     raw = open_raw(tiled(tmp_path / "a.fits.fz", pixels))
-    assert (raw.shape, raw.index, [one.name for one in raw.extensions]) == (SHAPE, 1, ["SCI"])
+    assert (raw.shape, raw.index, [extension.name for extension in raw.extensions]) == (SHAPE, 1, ["SCI"])
     assert raw.pixels[3:21, 2:9].dtype == np.uint16
     np.testing.assert_array_equal(raw.pixels[3:21, 2:9], pixels[3:21, 2:9])
     np.testing.assert_array_equal(np.asarray(raw.pixels), pixels)
@@ -122,9 +122,17 @@ def test_an_lco_like_file_is_described_whole(tmp_path, pixels):
     fits.HDUList([fits.PrimaryHDU(header=header_in("lco_primary.txt")), image, mask, table]).writeto(path)
     raw = open_raw(path)
     facts = FileFacts(raw.comments, raw.extensions)
-    found = describe(raw.header, raw.shape, load_instruments([SHIPPED]), facts)
-    assert (found.frame_class, found.telescope, found.object) == ("science", "1m0-05", "WASP-43")
-    assert (found.obsdate, found.exptime, found.refused) == ("2017-07-11T23:18:59.617", 30.004, "")
+    description = describe(raw.header, raw.shape, load_instruments([SHIPPED]), facts)
+    assert (description.frame_class, description.telescope, description.object) == (
+        "science",
+        "1m0-05",
+        "WASP-43",
+    )
+    assert (description.obsdate, description.exptime, description.refused) == (
+        "2017-07-11T23:18:59.617",
+        30.004,
+        "",
+    )
 
 
 @pytest.mark.parametrize("name", ["maxim_light.txt", "nina_light.txt", "arcon_object.txt", "noao_zero.txt"])
@@ -144,7 +152,7 @@ def test_several_images_are_all_named(tmp_path, pixels):
         tmp_path / "a.fits"
     )
     raw = open_raw(tmp_path / "a.fits")
-    assert [(one.index, one.name) for one in raw.extensions] == [(1, "SCI,1"), (2, "SCI,2")]
+    assert [(extension.index, extension.name) for extension in raw.extensions] == [(1, "SCI,1"), (2, "SCI,2")]
 
 
 def test_a_cube_of_one_plane_is_an_image(tmp_path, pixels):
@@ -175,8 +183,8 @@ def test_a_file_of_tables_holds_no_image(tmp_path):
 @pytest.mark.parametrize("kept", [0.3, 0.5, 0.7])
 def test_a_truncated_file_is_refused_at_any_length(tmp_path, pixels, name, kept):
     path = tmp_path / name
-    whole = (tiled if name.endswith("fz") else plain)(path, pixels).read_bytes()
-    path.write_bytes(whole[: int(len(whole) * kept)])
+    content = (tiled if name.endswith("fz") else plain)(path, pixels).read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
     with pytest.raises((TruncatedError, NoImageError)) as caught:
         open_raw(path)
     assert str(path) in str(caught.value)
@@ -184,8 +192,8 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path, pixels, name, kept)
 
 
 def test_a_gzipped_file_that_was_truncated_before_is_refused(tmp_path, pixels):
-    whole = plain(tmp_path / "a.fits", pixels).read_bytes()
-    (tmp_path / "b.fits.gz").write_bytes(gzip.compress(whole[:5000]))
+    content = plain(tmp_path / "a.fits", pixels).read_bytes()
+    (tmp_path / "b.fits.gz").write_bytes(gzip.compress(content[:5000]))
     with pytest.raises(TruncatedError, match="has 5000 bytes, its headers say 9024"):
         open_raw(tmp_path / "b.fits.gz")
 
@@ -284,7 +292,7 @@ def test_the_digest_is_that_of_the_bytes(tmp_path, pixels):
 def test_what_nobody_waits_for_is_not_hashed_to_its_end(tmp_path, pixels):
     path = plain(tmp_path / "a.fits", pixels)
     with digests_of([path, path]) as digests:
-        assert {name: one.result() for name, one in digests.items()} == {path: file_digest(path)}
+        assert {name: digest.result() for name, digest in digests.items()} == {path: file_digest(path)}
     given_up = Event()
     given_up.set()
     with pytest.raises(CancelledError, match="no longer wanted"):

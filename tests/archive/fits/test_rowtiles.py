@@ -21,9 +21,9 @@ def write(path, pixels, **options):
 def test_rows_are_those_that_astropy_reads(tmp_path, dtype, height):
     pixels = np.random.default_rng(1).normal(5000, 300, SHAPE).astype(dtype)
     path = write(tmp_path / "a.fits.fz", pixels, tile_shape=(height, SHAPE[1]))
-    found = row_tiles(path, 1)
-    assert found is not None
-    assert found.height == height
+    tiles = row_tiles(path, 1)
+    assert tiles is not None
+    assert tiles.height == height
     raw = open_raw(path).pixels
     for y0, y1 in [(0, 41), (5, 6), (7, 9), (40, 41), (12, 12)]:
         np.testing.assert_array_equal(raw[y0:y1, :], pixels[y0:y1])
@@ -61,7 +61,7 @@ def test_real_numbers_are_left_to_astropy(tmp_path):
 def test_a_file_that_got_shorter_says_so(tmp_path):
     pixels = np.random.default_rng(5).normal(5000, 300, SHAPE).astype(np.uint16)
     path = write(tmp_path / "a.fits.fz", pixels, tile_shape=(1, SHAPE[1]))
-    found = row_tiles(path, 1)
+    tiles = row_tiles(path, 1)
     path.write_bytes(path.read_bytes()[:2880])
     with pytest.raises(OSError, match="ends before its last pixel"):
-        found.rows(0, 10)
+        tiles.rows(0, 10)

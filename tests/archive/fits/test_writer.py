@@ -54,20 +54,20 @@ def test_planes_of_any_size_are_read_and_verified(tmp_path: Path, shape: tuple[i
         image_hdu("DQ", Plane(dq), {}),
     )
     path.write_bytes(content(*hdus))
-    with fits.open(path, checksum=True) as found:
-        assert all(hdu.verify_checksum() == 1 and hdu.verify_datasum() == 1 for hdu in found)
-        found.verify("exception")
-        np.testing.assert_array_equal(found[0].data, data)
-        np.testing.assert_array_equal(found["MASK"].data, (dq & 0xFF7D) != 0)
-        np.testing.assert_array_equal(found["DQ"].data, dq)
-        assert found["DQ"].data.dtype == np.uint16
+    with fits.open(path, checksum=True) as hdus:
+        assert all(hdu.verify_checksum() == 1 and hdu.verify_datasum() == 1 for hdu in hdus)
+        hdus.verify("exception")
+        np.testing.assert_array_equal(hdus[0].data, data)
+        np.testing.assert_array_equal(hdus["MASK"].data, (dq & 0xFF7D) != 0)
+        np.testing.assert_array_equal(hdus["DQ"].data, dq)
+        assert hdus["DQ"].data.dtype == np.uint16
     assert path.stat().st_size % 2880 == 0
 
 
 def test_strange_numbers_keep_their_bits() -> None:
     data = np.array([[np.nan, np.inf, -np.inf, -0.0, 1e-45, 3.4e38]], np.float32)
-    with fits.open(io.BytesIO(content(primary_hdu(Plane(data), {})))) as found:
-        stored = found[0].data.astype(np.float32)
+    with fits.open(io.BytesIO(content(primary_hdu(Plane(data), {})))) as hdus:
+        stored = hdus[0].data.astype(np.float32)
     np.testing.assert_array_equal(stored.view(np.uint32), data.view(np.uint32))
 
 
@@ -108,9 +108,9 @@ def test_long_texts_and_long_keywords_are_read_by_astropy() -> None:
     long = "It's " * 60
     with fits.open(
         io.BytesIO(content(primary_hdu(None, {"LONG": (long, "why"), "HIERARCH QC FWHM": (1.5, "pixel")})))
-    ) as found:
-        assert found[0].header["LONG"] == long.rstrip()
-        assert found[0].header["QC FWHM"] == 1.5
+    ) as hdus:
+        assert hdus[0].header["LONG"] == long.rstrip()
+        assert hdus[0].header["QC FWHM"] == 1.5
 
 
 def test_tables_are_read_by_astropy_and_by_us(tmp_path: Path) -> None:
@@ -124,10 +124,10 @@ def test_tables_are_read_by_astropy_and_by_us(tmp_path: Path) -> None:
     }
     path = tmp_path / "a.fits"
     path.write_bytes(content(primary_hdu(None, {}), table_hdu("TABLE", columns)))
-    with fits.open(path, checksum=True) as found:
-        assert found[1].verify_checksum() == 1
+    with fits.open(path, checksum=True) as hdus:
+        assert hdus[1].verify_checksum() == 1
         for name in ("GAIN", "SHORT", "LONG", "TRUTH", "PAIR"):
-            np.testing.assert_array_equal(found[1].data[name], columns[name])
+            np.testing.assert_array_equal(hdus[1].data[name], columns[name])
     with path.open("rb") as stream:
         hdu = list(hdu_headers(path, stream, every=True))[1]
         ours = read_columns(hdu, stream)
@@ -137,8 +137,8 @@ def test_tables_are_read_by_astropy_and_by_us(tmp_path: Path) -> None:
 
 
 def test_table_without_rows_and_numbers_that_fits_has_not() -> None:
-    with fits.open(io.BytesIO(content(primary_hdu(None, {}), table_hdu("T", {"A": np.empty(0)})))) as found:
-        assert len(found["T"].data) == 0
+    with fits.open(io.BytesIO(content(primary_hdu(None, {}), table_hdu("T", {"A": np.empty(0)})))) as hdus:
+        assert len(hdus["T"].data) == 0
     with pytest.raises(ValueError, match="complex128"):
         table_hdu("T", {"A": np.array([1j])})
 
@@ -163,19 +163,19 @@ def test_a_chunk_stays_as_it_is_until_so_many_further_ones_were_written() -> Non
         """A sink that looks again at what it was given before."""
 
         def __init__(self) -> None:
-            self.given: list[tuple[Any, bytes]] = []
+            self.chunks: list[tuple[Any, bytes]] = []
 
         def write(self, data: Any) -> None:
-            self.given.append((data, bytes(data)))
+            self.chunks.append((data, bytes(data)))
             time.sleep(0.01)  # the next one is encoded meanwhile
-            assert all(bytes(view) == content for view, content in self.given[-1 - IN_FLIGHT :])
+            assert all(bytes(view) == content for view, content in self.chunks[-1 - IN_FLIGHT :])
 
     sink = Keeper()
     plane = drawn((4600, 1100), "f4")
     write_hdus(sink, [primary_hdu(Plane(plane), {})])
 
-    assert sum(len(content) for _, content in sink.given) > plane.nbytes
-    assert len({bytes(view) for view, _ in sink.given}) < len(sink.given)  # what is older was written over
+    assert sum(len(content) for _, content in sink.chunks) > plane.nbytes
+    assert len({bytes(view) for view, _ in sink.chunks}) < len(sink.chunks)  # what is older was written over
 
 
 def test_file_that_takes_few_bytes_at_a_time_gets_all_of_them() -> None:
