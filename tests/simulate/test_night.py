@@ -31,9 +31,9 @@ def night(tmp_path_factory) -> Night:
 
 def _bytes(directory: Path) -> dict[str, bytes]:
     return {
-        one.relative_to(directory).as_posix(): one.read_bytes()
-        for one in directory.rglob("*")
-        if one.is_file()
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
     }
 
 
@@ -49,17 +49,17 @@ def test_the_same_seed_gives_the_same_bytes(night, tmp_path):
 
 def test_another_seed_gives_other_pixels_under_the_same_names(night, tmp_path):
     simulate_night(tmp_path / "two", shape=SHAPE, seed=4)
-    one, two = _bytes(night.directory), _bytes(tmp_path / "two")
-    assert one.keys() == two.keys()
-    assert all(one[name] != two[name] for name in one if name.startswith("raw/"))
+    first, second = _bytes(night.directory), _bytes(tmp_path / "two")
+    assert first.keys() == second.keys()
+    assert all(first[name] != second[name] for name in first if name.startswith("raw/"))
 
 
 def test_clouds_do_not_change_the_pixels_of_other_frames(night, tmp_path):
     simulate_night(tmp_path / "two", shape=SHAPE, seed=3, clouds="none")
-    one, two = _bytes(night.directory), _bytes(tmp_path / "two")
-    common = [name for name in one if name in two and name.startswith("raw/SIM1-CAM2/")]
+    first, second = _bytes(night.directory), _bytes(tmp_path / "two")
+    common = [name for name in first if name in second and name.startswith("raw/SIM1-CAM2/")]
     assert len(common) == 29
-    assert all(one[name] == two[name] for name in common)
+    assert all(first[name] == second[name] for name in common)
 
 
 def test_the_summary_counts_what_stands_on_disk(night):
@@ -70,7 +70,9 @@ def test_the_summary_counts_what_stands_on_disk(night):
 
 
 def test_only_raw_frames_look_like_fits(night):
-    suffixes = {one.suffix for one in night.directory.rglob("*") if one.is_file() and one not in night.paths}
+    suffixes = {
+        path.suffix for path in night.directory.rglob("*") if path.is_file() and path not in night.paths
+    }
     assert suffixes == {".csv", ".npz", ".json"}
 
 
@@ -94,27 +96,27 @@ def test_headers_tell_what_the_schedule_says(night):
 
 
 def test_the_catalogue_of_the_goto_night_has_788_rows_and_the_agreed_columns(tmp_path):
-    made = simulate_night(tmp_path / "goto", night="goto", catalog_only=True)
-    rows = _rows(made.catalog)
+    listing = simulate_night(tmp_path / "goto", night="goto", catalog_only=True)
+    rows = _rows(listing.catalog)
     assert list(rows[0]) == COLUMNS
     assert len(rows) == 788
-    assert made.counts == {"science": 788}
-    assert [one.name for one in made.directory.iterdir()] == ["catalog.csv"]
+    assert listing.counts == {"science": 788}
+    assert [path.name for path in listing.directory.iterdir()] == ["catalog.csv"]
     first = ["GOTO1", "UT1", "GOTO", "L", "science", "GRB", "180.0", "2018-09-09T19:35:30", "1", "3"]
     assert list(rows[0].values()) == first
-    assert [one["obsdate"] for one in rows] == sorted(one["obsdate"] for one in rows)
+    assert [row["obsdate"] for row in rows] == sorted(row["obsdate"] for row in rows)
 
 
 def test_the_catalogue_is_the_same_with_pixels_and_without(night, tmp_path):
-    made = simulate_night(tmp_path / "listed", shape=SHAPE, seed=3, catalog_only=True)
-    assert made.catalog.read_bytes() == night.catalog.read_bytes()
+    listing = simulate_night(tmp_path / "listed", shape=SHAPE, seed=3, catalog_only=True)
+    assert listing.catalog.read_bytes() == night.catalog.read_bytes()
 
 
 def test_the_table_of_frames_lists_every_frame_with_its_file(night):
     rows = _rows(night.directory / "truth" / "frames.csv")
-    assert [night.directory / one["file"] for one in rows] == list(night.paths)
+    assert [night.directory / row["file"] for row in rows] == list(night.paths)
     assert all(
-        (night.directory / "truth" / "frames" / f"{Path(one['file']).stem}.npz").is_file() for one in rows
+        (night.directory / "truth" / "frames" / f"{Path(row['file']).stem}.npz").is_file() for row in rows
     )
 
 
@@ -152,7 +154,7 @@ def test_a_directory_that_holds_something_else_is_refused_and_left_alone(tmp_pat
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match=r"holds thesis\.tex; should be new, empty or"):
         simulate_night(tmp_path, catalog_only=True)
-    assert [one.name for one in tmp_path.iterdir()] == ["thesis.tex"]
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_file_in_place_of_the_directory_is_refused(tmp_path):
@@ -165,7 +167,7 @@ def test_hidden_files_and_the_same_catalogue_are_harmless(tmp_path):
     (tmp_path / ".gitignore").write_text("*")
     simulate_night(tmp_path, catalog_only=True)
     simulate_night(tmp_path, catalog_only=True)
-    assert sorted(one.name for one in tmp_path.iterdir()) == [".gitignore", "catalog.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "catalog.csv"]
 
 
 def test_the_same_simulation_is_written_again_and_another_one_refused(night, tmp_path):

@@ -31,11 +31,11 @@ def _frames(
 ) -> list[tuple[Exposure, np.ndarray, FrameTruth]]:
     exposures = calibration_exposures(SMALL) + science_exposures(SMALL, "none")
     chosen = [
-        one
-        for one in exposures
-        if one.camera == SMALL.cameras[0] and one.imagetype == imagetype and one.filter == name
+        exposure
+        for exposure in exposures
+        if exposure.camera == SMALL.cameras[0] and exposure.imagetype == imagetype and exposure.filter == name
     ]
-    return [(one, *simulate_frame(SEED, camera, one)) for one in chosen]
+    return [(exposure, *simulate_frame(SEED, camera, exposure)) for exposure in chosen]
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +60,23 @@ def _part(raw: np.ndarray, section: Section) -> np.ndarray:
 def _electrons(camera: CameraTruth, raw: np.ndarray) -> np.ndarray:
     """Electrons of the assembled image, by overscan and true bias structure and gain."""
     image = np.empty(camera.shape)
-    for one in camera.amplifiers:
-        target = one.target
+    for amplifier in camera.amplifiers:
+        target = amplifier.target
         structure = _part(camera.structure, target)
-        level = _part(raw, one.overscan).mean()
+        level = _part(raw, amplifier.overscan).mean()
         image[target.y0 : target.y1, target.x0 : target.x1] = (
-            _part(raw, one.data) - level - structure
-        ) * one.gain
+            _part(raw, amplifier.data) - level - structure
+        ) * amplifier.gain
     return image
 
 
 def _variance(camera: CameraTruth) -> np.ndarray:
     """Read noise and rounding of each pixel of the assembled image, electron squared."""
     variance = np.empty(camera.shape)
-    for one in camera.amplifiers:
-        variance[:, one.target.x0 : one.target.x1] = one.read_noise**2 + one.gain**2 / 12
+    for amplifier in camera.amplifiers:
+        variance[:, amplifier.target.x0 : amplifier.target.x1] = (
+            amplifier.read_noise**2 + amplifier.gain**2 / 12
+        )
     return variance
 
 
@@ -82,17 +84,17 @@ def _clean(camera: CameraTruth, raw: np.ndarray, truth: FrameTruth) -> np.ndarra
     """Where nothing but light, dark current and noise stands: no bad pixel, cosmic ray, saturated column."""
     good = ~camera.bad
     good[truth.cosmic_rays.y, truth.cosmic_rays.x] = False
-    for one in camera.amplifiers:
-        saturated = (_part(raw, one.data) >= ADC_LIMIT).any(axis=0)
-        good[:, one.target.x0 : one.target.x1][:, saturated] = False
+    for amplifier in camera.amplifiers:
+        saturated = (_part(raw, amplifier.data) >= ADC_LIMIT).any(axis=0)
+        good[:, amplifier.target.x0 : amplifier.target.x1][:, saturated] = False
     return good
 
 
 def test_overscan_gives_level_drift_and_read_noise(camera, biases):
-    for number, one in enumerate(camera.amplifiers):
-        parts = [_part(raw, one.overscan) - truth.offsets[number] for _, raw, truth in biases]
-        noise = np.hypot(one.read_noise / one.gain, 12**-0.5)
-        assert np.mean(parts) == pytest.approx(one.level, abs=5 * noise / np.sqrt(np.size(parts)))
+    for number, amplifier in enumerate(camera.amplifiers):
+        parts = [_part(raw, amplifier.overscan) - truth.offsets[number] for _, raw, truth in biases]
+        noise = np.hypot(amplifier.read_noise / amplifier.gain, 12**-0.5)
+        assert np.mean(parts) == pytest.approx(amplifier.level, abs=5 * noise / np.sqrt(np.size(parts)))
         assert np.std(parts) == pytest.approx(noise, rel=0.01)
 
 
@@ -116,19 +118,19 @@ def test_bias_structure_is_there_to_be_subtracted(camera, biases):
 
 
 def test_pairs_of_flats_give_the_gain(camera, flats):
-    for number, one in enumerate(camera.amplifiers):
-        noise = (one.read_noise / one.gain) ** 2 + 1 / 12
+    for number, amplifier in enumerate(camera.amplifiers):
+        noise = (amplifier.read_noise / amplifier.gain) ** 2 + 1 / 12
         gains = []
         for (_, first, a), (_, second, b) in combinations(flats, 2):
             good = _clean(camera, first, a) & _clean(camera, second, b) & ~camera.hot
-            own = good[:, one.target.x0 : one.target.x1]
-            x = _part(first, one.data)[own] - one.level - a.offsets[number]
-            y = _part(second, one.data)[own] - one.level - b.offsets[number]
+            own = good[:, amplifier.target.x0 : amplifier.target.x1]
+            x = _part(first, amplifier.data)[own] - amplifier.level - a.offsets[number]
+            y = _part(second, amplifier.data)[own] - amplifier.level - b.offsets[number]
             ratio = x.mean() / y.mean()
             # var(x - r y) = (1 + r) mean(x) / gain + (1 + r²) noise, with r y at the level of x
             photon = np.var(x - ratio * y) - (1 + ratio**2) * noise
             gains.append((1 + ratio) * x.mean() / photon)
-        assert np.mean(gains) == pytest.approx(one.gain, rel=0.015)
+        assert np.mean(gains) == pytest.approx(amplifier.gain, rel=0.015)
 
 
 def test_darks_hold_the_dark_current_with_its_hot_pixels(camera):
@@ -205,15 +207,15 @@ def test_stars_stand_at_their_true_places_with_their_true_light(camera, lights):
 
 def _lonely(stars: Stars) -> list[tuple[float, float, float]]:
     """Bright unsaturated stars that have no other near that matters."""
-    found = []
+    sources = []
     for x, y, light in zip(stars.x, stars.y, stars.electrons, strict=True):
         distance = np.hypot(stars.x - x, stars.y - y)
         near = stars.electrons[(distance < 16) & (distance > 0)].sum()
         far = stars.electrons[distance >= 16] / distance[distance >= 16] ** 2
         inside = 8 < x < SHAPE[1] - 9 and 8 < y < SHAPE[0] - 9
         if inside and 3e4 < light < 4e5 and near < 0.01 * light and far.max() < 0.01 * light:
-            found.append((float(x), float(y), float(light)))
-    return found
+            sources.append((float(x), float(y), float(light)))
+    return sources
 
 
 def test_exposures_of_a_sequence_are_dithered_and_their_stars_shift_alike(lights):
@@ -225,15 +227,19 @@ def test_exposures_of_a_sequence_are_dithered_and_their_stars_shift_alike(lights
 
 
 def test_cameras_of_a_mount_share_pointing_and_weather_but_not_stars():
-    exposures = [one for one in science_exposures(SMALL, "none") if one.object == "Nebula" and one.iobs == 1]
-    start = {one.camera.name: one for one in exposures}
+    exposures = [
+        exposure
+        for exposure in science_exposures(SMALL, "none")
+        if exposure.object == "Nebula" and exposure.iobs == 1
+    ]
+    start = {exposure.camera.name: exposure for exposure in exposures}
     same = replace(start["CAM2"], start=start["CAM1"].start)
-    (_, one), (_, two) = (
-        simulate_frame(SEED, camera_truth(SEED, each.camera, (64, 64)), each)
-        for each in (start["CAM1"], same)
+    (_, first), (_, second) = (
+        simulate_frame(SEED, camera_truth(SEED, exposure.camera, (64, 64)), exposure)
+        for exposure in (start["CAM1"], same)
     )
-    assert one.sky == two.sky
-    assert not np.array_equal(one.stars.x, two.stars.x)
+    assert first.sky == second.sky
+    assert not np.array_equal(first.stars.x, second.stars.x)
 
 
 def test_cosmic_rays_stand_where_the_truth_says(camera):
@@ -257,8 +263,8 @@ def test_bad_columns_give_nothing_but_bias(camera, flats):
 
 def test_a_full_well_is_always_beyond_the_converter():
     for seed in range(20):
-        for one in camera_truth(seed, SMALL.cameras[0], (64, 64)).amplifiers:
-            assert FULL_WELL / one.gain + one.level > ADC_LIMIT + 100
+        for amplifier in camera_truth(seed, SMALL.cameras[0], (64, 64)).amplifiers:
+            assert FULL_WELL / amplifier.gain + amplifier.level > ADC_LIMIT + 100
 
 
 def test_bright_stars_saturate_at_the_limit_of_the_converter(lights):
@@ -317,19 +323,24 @@ def test_header_sections_cover_the_raw_array_once_and_rebuild_the_image(camera, 
     header, raw = _header(camera, lights[0]), lights[0][1]
     covered = np.zeros(raw.shape, dtype=int)
     image = np.full(SHAPE, np.nan)
-    for name, one in zip(header["AMPLIST"].split(), camera.amplifiers, strict=True):
-        data, overscan, target, trim, whole = (
+    for name, amplifier in zip(header["AMPLIST"].split(), camera.amplifiers, strict=True):
+        data, overscan, target, trim, all_pixels = (
             Section.parse(header[f"{kind}SEC{name}"]) for kind in ("D", "B", "C", "T", "A")
         )
-        assert (data, overscan, target, trim) == (one.data, one.overscan, one.target, one.data)
+        assert (data, overscan, target, trim) == (
+            amplifier.data,
+            amplifier.overscan,
+            amplifier.target,
+            amplifier.data,
+        )
         for section in (data, overscan):
             covered[section.y0 : section.y1, section.x0 : section.x1] += 1
-        assert (whole.x1 - whole.x0) == data.shape[1] + overscan.shape[1]
+        assert (all_pixels.x1 - all_pixels.x0) == data.shape[1] + overscan.shape[1]
         level = _part(raw, overscan).mean()
         image[target.y0 : target.y1, target.x0 : target.x1] = (_part(raw, data) - level) * header[
             f"GTGAIN{name}"
         ]
-        assert header[f"GTRON{name}"] == one.read_noise
+        assert header[f"GTRON{name}"] == amplifier.read_noise
     assert np.all(covered == 1)
     seam = np.median(image[:, 200]) / np.median(image[:, 199])
     assert seam == pytest.approx(1.0, abs=0.05)

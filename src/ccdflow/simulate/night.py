@@ -1,4 +1,4 @@
-"""A whole night on disk: raw frames, the catalogue of the science frames, and the truth."""
+"""Write a whole night to disk: raw frames, the catalogue of the science frames, and the truth."""
 
 import csv
 import io
@@ -34,9 +34,18 @@ SMALLEST = 64
 
 @dataclass(frozen=True)
 class Night:
-    """What was written: the raw frames in order of time, and the number of frames of each class.
+    """A night that was written.
 
-    Without pixels `paths` is empty and `counts` speaks of the catalogue's rows.
+    Parameters
+    ----------
+    directory : Path
+        Where it lies.
+    catalog : Path
+        CSV file of the science frames.
+    paths : tuple of Path
+        Raw frames in order of time; empty without pixels.
+    counts : mapping
+        Class to number of frames; without pixels, of the catalogue's rows.
     """
 
     directory: Path
@@ -47,13 +56,14 @@ class Night:
 
 @dataclass(frozen=True)
 class _Choice:
-    """What decides every byte that is written."""
+    """All that decides the bytes that are written."""
 
     programme: Programme
     seed: int
     shape: tuple[int, int]
     clouds: CloudCover
 
+    # Kept beside the truth: it tells whether a directory holds the same simulation.
     def as_json(self) -> str:
         chosen = {"night": self.programme.name, "seed": self.seed, "shape": self.shape, "clouds": self.clouds}
         return json.dumps(chosen, sort_keys=True) + "\n"
@@ -91,6 +101,11 @@ def simulate_night(
     progress : callable, optional
         Called after each frame with the number of frames done and to be done.
 
+    Returns
+    -------
+    Night
+        What was written.
+
     Raises
     ------
     ValueError
@@ -98,7 +113,7 @@ def simulate_night(
     """
     choice = _choose(night, seed, shape, clouds)
     science = science_exposures(choice.programme, choice.clouds)
-    catalog = _csv(CATALOG_COLUMNS, (_catalog_row(one) for one in science))
+    catalog = _csv(CATALOG_COLUMNS, (_catalog_row(exposure) for exposure in science))
     _refuse_foreign(directory, choice, catalog)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "catalog.csv"
@@ -107,7 +122,7 @@ def simulate_night(
         return Night(directory, path, (), {"science": len(science)})
     exposures = calibration_exposures(choice.programme) + science
     paths = _write_frames(directory, choice, exposures, progress)
-    return Night(directory, path, paths, dict(Counter(one.imagetype for one in exposures)))
+    return Night(directory, path, paths, dict(Counter(exposure.imagetype for exposure in exposures)))
 
 
 def _choose(night: str, seed: int, shape: tuple[int, int] | None, clouds: str) -> _Choice:
@@ -115,6 +130,7 @@ def _choose(night: str, seed: int, shape: tuple[int, int] | None, clouds: str) -
         raise ValueError(f"unknown night {night!r}; known: {', '.join(sorted(NIGHTS))}")
     if seed < 0:
         raise ValueError(f"seed is {seed}, should be 0 or above")
+    # One by one, so that the type checker knows which of the words it is.
     for known in get_args(CloudCover):
         if clouds == known:
             return _Choice(NIGHTS[night], seed, _checked(shape or NIGHTS[night].shape), known)
@@ -125,6 +141,7 @@ def _checked(shape: tuple[int, int]) -> tuple[int, int]:
     ny, nx = shape
     if min(ny, nx) < SMALLEST:
         raise ValueError(f"shape is {ny}x{nx}, should be {SMALLEST}x{SMALLEST} or above")
+    # Amplifiers of unequal width exist, but none of the cameras here has them.
     if nx % 2:
         raise ValueError(
             f"shape is {ny}x{nx}, the second number should be even: two amplifiers share the columns"
@@ -133,12 +150,16 @@ def _checked(shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def _refuse_foreign(directory: Path, choice: _Choice, catalog: str) -> None:
-    """Harmless are hidden files, the very catalogue that would be written, and the same simulation."""
+    """Refuse a directory that holds somebody else's files.
+
+    Harmless are hidden files, the very catalogue that would be written, and the same simulation.
+    """
     if not directory.exists():
         return
     if not directory.is_dir():
         raise ValueError(f"{directory} is a file, should be a directory")
-    held = {one.name for one in directory.iterdir() if not one.name.startswith(".")}
+    held = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+    # What would be written again byte for byte can't be lost.
     stored = directory / "truth" / "simulation.json"
     if stored.is_file() and stored.read_text(encoding="utf-8") == choice.as_json():
         held -= {"raw", "truth"}
@@ -161,7 +182,7 @@ def _write_frames(
     truth_directory = directory / "truth"
     (truth_directory / "frames").mkdir(parents=True, exist_ok=True)
     (truth_directory / "simulation.json").write_text(choice.as_json(), encoding="utf-8")
-    cameras = {one: camera_truth(choice.seed, one, choice.shape) for one in choice.programme.cameras}
+    cameras = {camera: camera_truth(choice.seed, camera, choice.shape) for camera in choice.programme.cameras}
     for camera, known in cameras.items():
         (directory / "raw" / camera.label).mkdir(parents=True, exist_ok=True)
         save_camera(truth_directory / f"{camera.label}.npz", known)
@@ -170,6 +191,7 @@ def _write_frames(
         path = directory / "raw" / exposure.camera.label / f"{exposure.stem}.fits"
         raw, truth = simulate_frame(choice.seed, cameras[exposure.camera], exposure)
         header = raw_header(choice.programme, choice.seed, exposure, cameras[exposure.camera], truth)
+        # By astropy, not by our own writer: the simulator is to be a stranger to what it tests.
         fits.PrimaryHDU(raw, header).writeto(path, overwrite=True)
         save_frame(truth_directory / "frames" / f"{exposure.stem}.npz", truth)
         paths.append(path)
@@ -189,6 +211,7 @@ def _catalog_row(exposure: Exposure) -> tuple[str | float, ...]:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[str | float]]) -> str:
+    # The same line ends everywhere: a night is compared byte for byte.
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -1,4 +1,4 @@
-"""The nights that can be simulated, as tables."""
+"""Define the nights that can be simulated, as tables."""
 
 from datetime import datetime, timedelta
 
@@ -8,21 +8,26 @@ Sequences = tuple[tuple[str, int, float], ...]
 
 
 def _once(first: Sequences, others: str, count: int, exptime: float) -> Sequences:
-    """`first`, then `count` exposures in each of the filters `others`."""
+    """Return the sequences `first`, then `count` exposures in each of the filters `others`."""
     return first + tuple((name, count, exptime) for name in others)
 
 
+# Three frames that make one set, and four that pass as they are.
 _FIELD: Sequences = _once((("L", 3, 120.0),), "BVGR", 1, 120.0)
+# Three sequences of two, back to back: never to be taken for one of six.
 _THREE_VISITS: Sequences = _once((("L", 2, 120.0),) * 3, "BVGR", 1, 120.0)
 
 _GOTO_TARGETS = (
     Target("GRB", 262.0, 35.0, _once((("L", 3, 180.0),), "BVGR", 1, 180.0)),
+    # More frames than are ever combined (MAXSEQ, 12).
     Target("Cepheid", 280.5, 12.4, (("R", 20, 15.0),)),
+    # Six frames, of which four make a set and two another.
     Target("GW123456", 271.3, 22.8, _once((("L", 6, 120.0),), "BGVR", 2, 120.0)),
     Target("Field23", 285.0, 5.0, _FIELD),
     Target("Field44", 290.0, 15.0, _FIELD),
     Target("Field56", 295.0, 25.0, _FIELD),
     Target("Field79", 300.0, 35.0, _FIELD),
+    # As many frames as may be combined: three sets of four.
     Target("And123", 10.7, 41.3, (("L", 12, 80.0),)),
     Target("Peg54", 340.1, 20.2, (("L", 3, 120.0),)),
     Target("Cas54", 9.3, 58.9, (("L", 4, 80.0),)),

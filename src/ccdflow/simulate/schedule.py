@@ -1,4 +1,4 @@
-"""What is exposed when: the observing programme of a night, as the cameras of its mounts carry it out."""
+"""Work out what is exposed when: the observing programme of a night, as the cameras of its mounts carry it out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,15 @@ CloudCover = Literal["first", "all", "none"]
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera of a mount and the filters in its wheel."""
+    """One camera of a mount and the filters in its wheel.
+
+    Parameters
+    ----------
+    telescope, name, instrument : str
+        As its headers name them.
+    filters : tuple of str
+        Filters of its wheel; it skips sequences in others.
+    """
 
     telescope: str
     name: str
@@ -66,7 +74,21 @@ class Twilight:
 
 @dataclass(frozen=True)
 class Calibrations:
-    """Calibration frames of every camera: how many of each kind, and when they begin (UTC)."""
+    """Calibration frames of every camera: how many of each kind, and when they begin.
+
+    Parameters
+    ----------
+    biases, darks : int
+        Number of each.
+    dark_exptime : float
+        Seconds.
+    flats : int
+        Number for each filter.
+    bias_start, dark_start, flat_start : datetime
+        UTC.
+    twilight : Twilight
+        How long flats are exposed.
+    """
 
     biases: int
     darks: int
@@ -140,12 +162,23 @@ class Exposure:
 
 
 def science_exposures(programme: Programme, clouds: CloudCover) -> list[Exposure]:
-    """Every science frame of the night, in order of time, telescope and camera.
+    """Return every science frame of the night.
 
     The cameras of a mount work side by side, each through the whole list of targets. When clouds come the
     exposure that is running is finished and read out, but none is begun any more until they are gone; the
     sequence that they cut is then taken again from its first frame, and what was to follow it follows.
-    `clouds` says whom they concern: the ``first`` camera alone, ``all`` of them, or ``none``.
+
+    Parameters
+    ----------
+    programme : Programme
+        The night.
+    clouds : {"first", "all", "none"}
+        Whom the clouds concern: the first camera alone, all of them, or none.
+
+    Returns
+    -------
+    list of Exposure
+        In order of time, telescope and camera.
     """
     exposures: list[Exposure] = []
     for position, camera in enumerate(programme.cameras):
@@ -155,13 +188,16 @@ def science_exposures(programme: Programme, clouds: CloudCover) -> list[Exposure
 
 
 def _observe(programme: Programme, camera: Camera, clouds: Clouds | None) -> Iterator[Exposure]:
+    """Yield the exposures of one camera in order of time; `clouds` cut one sequence at most."""
     moment = programme.start
     for target in programme.targets:
         for name, count, exptime in target.sequences:
+            # Nobody waits: a camera that lacks a filter is ahead of the others from then on.
             if name not in camera.filters:
                 continue
             template = Exposure(camera, "science", name, exptime, moment, 1, count, target)
             frames = _sequence(template, programme.readout)
+            # Only a sequence of which a frame would begin under clouds is cut, and only the first such.
             if clouds is not None and frames[-1].start >= clouds.at:
                 yield from (frame for frame in frames if frame.start < clouds.at)
                 frames = _sequence(replace(template, start=clouds.at + clouds.duration), programme.readout)
@@ -171,6 +207,7 @@ def _observe(programme: Programme, camera: Camera, clouds: Clouds | None) -> Ite
 
 
 def _sequence(template: Exposure, readout: float) -> list[Exposure]:
+    # From start to start.
     step = timedelta(seconds=template.exptime + readout)
     return [
         replace(template, iobs=number + 1, start=template.start + number * step)
@@ -179,12 +216,23 @@ def _sequence(template: Exposure, readout: float) -> list[Exposure]:
 
 
 def _next(exposure: Exposure, readout: float) -> datetime:
-    """First full second at which the next exposure can begin."""
+    """Return the first full second at which the next exposure can begin."""
     return exposure.start + timedelta(seconds=ceil(exposure.exptime + readout))
 
 
 def calibration_exposures(programme: Programme) -> list[Exposure]:
-    """Biases and darks of the afternoon, flats of the evening; in order of time, telescope and camera."""
+    """Return biases and darks of the afternoon, flats of the evening.
+
+    Parameters
+    ----------
+    programme : Programme
+        The night.
+
+    Returns
+    -------
+    list of Exposure
+        In order of time, telescope and camera.
+    """
     wanted = programme.calibrations
     exposures: list[Exposure] = []
     for camera in programme.cameras:
@@ -201,10 +249,12 @@ def calibration_exposures(programme: Programme) -> list[Exposure]:
 
 
 def _twilight_flats(camera: Camera, name: str, moment: datetime, programme: Programme) -> list[Exposure]:
-    """Flats of one filter, exposed ever longer as the sky fades; times are chosen to half a second."""
+    """Return flats of one filter, exposed ever longer as the sky fades; times are chosen to half a second."""
     wanted, sky = programme.calibrations, programme.calibrations.twilight
     start, flats = moment, []
     for number in range(wanted.flats):
+        # The sky fades exponentially: its light over an exposure is the integral of rate * exp(-t / decay). The
+        # exposure time aims at the level with the rate at its beginning, as an observer does, and gets a little less.
         elapsed = (moment - start).total_seconds()
         rate = sky.level / sky.first * exp(-elapsed / sky.decay)
         exptime = max(0.5, round(2 * sky.level / rate) / 2)
@@ -217,4 +267,6 @@ def _twilight_flats(camera: Camera, name: str, moment: datetime, programme: Prog
 
 
 def _in_order(exposures: Sequence[Exposure]) -> list[Exposure]:
-    return sorted(exposures, key=lambda one: (one.start, one.camera.telescope, one.camera.name))
+    return sorted(
+        exposures, key=lambda exposure: (exposure.start, exposure.camera.telescope, exposure.camera.name)
+    )

@@ -1,4 +1,4 @@
-"""What comes from above: stars through the atmosphere, sky, charged particles."""
+"""Simulate what comes from above: stars through the atmosphere, sky, charged particles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,7 +100,20 @@ class CosmicRays:
 
 
 def star_field(rng: np.random.Generator, shape: tuple[int, int]) -> StarField:
-    """Stars strewn at random over a frame of `shape` and its margin, with realistic numbers of faint ones."""
+    """Draw stars at random over a frame and its margin, with realistic numbers of faint ones.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of what is drawn.
+    shape : (int, int)
+        Rows and columns of the frame.
+
+    Returns
+    -------
+    StarField
+        At least 8 stars.
+    """
     height, width = shape[0] + 2 * MARGIN, shape[1] + 2 * MARGIN
     number = max(8, round(STAR_DENSITY * height * width))
     # Inverse of the cumulative distribution N(<m) ~ 10^(slope m) between both limits.
@@ -112,25 +125,71 @@ def star_field(rng: np.random.Generator, shape: tuple[int, int]) -> StarField:
 
 
 def stars_on_frame(field: StarField, band: Band, exptime: float, sky: Sky) -> Stars:
-    """Place the stars of `field` where one exposure has them, with the electrons that it collects."""
+    """Place stars where one exposure has them, with the electrons that it collects.
+
+    Parameters
+    ----------
+    field : StarField
+        Stars at their nominal places.
+    band : Band
+        Filter.
+    exptime : float
+        Seconds.
+    sky : Sky
+        Pointing and transparency of the exposure.
+
+    Returns
+    -------
+    Stars
+        The same stars, in the same order; they may lie outside of the frame.
+    """
+    # Pogson's ratio: 5 magnitudes are a factor of 100.
     rate = 10 ** (-0.4 * (field.magnitude - band.zero_point))
     dy, dx = sky.shift
     return Stars(field.x + dx, field.y + dy, rate * exptime * sky.transparency)
 
 
 def background(sky: Sky, shape: tuple[int, int]) -> Floats:
-    """Electron per pixel of the sky, shape (ny, nx); its mean is ``sky.background``."""
+    """Return the light of the sky.
+
+    Parameters
+    ----------
+    sky : Sky
+        Background and its gradient.
+    shape : (int, int)
+        Rows and columns.
+
+    Returns
+    -------
+    float array, shape (ny, nx)
+        Electron per pixel over the exposure; its mean is ``sky.background``.
+    """
     y = np.linspace(-0.5, 0.5, shape[0])[:, None] * sky.gradient[0]
     x = np.linspace(-0.5, 0.5, shape[1])[None, :] * sky.gradient[1]
     return sky.background * (1.0 + y + x)
 
 
 def add_stars(image: Floats, stars: Stars, fwhm: float) -> None:
-    """Add the expected electrons of `stars` to `image`, in place.
+    """Add the expected electrons of stars to an image, in place.
 
     The profile is a circular Moffat function, integrated over each pixel by Gauss-Legendre quadrature of
     3 × 3 points.
+
+    Parameters
+    ----------
+    image : float array, shape (ny, nx)
+        Electron per pixel; changed.
+    stars : Stars
+        What is added; stars outside of the image add their wings only.
+    fwhm : float
+        Full width at half maximum, pixels.
+
+    References
+    ----------
+    Moffat 1969, A&A 3, 455; Trujillo et al. 2001, MNRAS 328, 977.
     """
+    # Moffat: intensity = peak * (1 + r^2 / alpha^2)^-beta, with alpha from the full width at half maximum, and the peak
+    # such that the integral over the plane is the number of electrons.
     alpha = fwhm / (2 * np.sqrt(2 ** (1 / MOFFAT_BETA) - 1))
     points, weights = np.polynomial.legendre.leggauss(3)
     for x, y, electrons in zip(stars.x, stars.y, stars.electrons, strict=True):
@@ -139,6 +198,7 @@ def add_stars(image: Floats, stars: Stars, fwhm: float) -> None:
         columns = _window(float(x), radius, image.shape[1])
         if not (rows and columns):
             continue
+        # Offsets of 3 points in each row and column of the window; quadrature points lie in [-1, 1], pixels are 1 wide.
         dy = (np.array(rows)[:, None] + points[None, :] / 2 - y) ** 2
         dx = (np.array(columns)[:, None] + points[None, :] / 2 - x) ** 2
         profile = (1 + (dy[:, :, None, None] + dx[None, None, :, :]) / alpha**2) ** -MOFFAT_BETA
@@ -148,26 +208,43 @@ def add_stars(image: Floats, stars: Stars, fwhm: float) -> None:
 
 
 def _wing(electrons: float, alpha: float) -> int:
-    """Distance in pixels at which a star gives less than `EDGE_LIGHT`."""
+    """Return the distance in pixels at which a star gives less than `EDGE_LIGHT`."""
     peak = electrons * (MOFFAT_BETA - 1) / (np.pi * alpha**2)
     return int(np.ceil(alpha * np.sqrt(max((peak / EDGE_LIGHT) ** (1 / MOFFAT_BETA) - 1, 0.0)))) + 2
 
 
 def _window(centre: float, radius: int, size: int) -> range:
+    """Return the rows, or columns, within a radius of a star that lie in the image."""
     middle = round(centre)
     return range(max(middle - radius, 0), min(middle + radius + 1, size))
 
 
 def cosmic_rays(rng: np.random.Generator, shape: tuple[int, int], exptime: float) -> CosmicRays:
-    """Straight tracks of random direction, length and charge, as many as `exptime` seconds bring."""
+    """Draw straight tracks of random direction, length and charge.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of what is drawn.
+    shape : (int, int)
+        Rows and columns of the frame.
+    exptime : float
+        Seconds, which decide how many there are.
+
+    Returns
+    -------
+    CosmicRays
+        Pixels on the frame and the electrons in them.
+    """
     tracks = [_track(rng, shape) for _ in range(rng.poisson(COSMIC_RAY_RATE * shape[0] * shape[1] * exptime))]
+    # The empty array lets a frame without any hit through.
     y, x, electrons = np.concatenate([np.zeros((3, 0)), *tracks], axis=1)
     inside = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
     return CosmicRays(y[inside].astype(np.int64), x[inside].astype(np.int64), electrons[inside])
 
 
 def _track(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """Rows, columns and electrons of one hit, shape (3, length)."""
+    """Draw rows, columns and electrons of one hit, shape (3, length)."""
     along = np.arange(1 + int(rng.exponential(3.0)))
     angle = rng.uniform(0, 2 * np.pi)
     y = np.rint(rng.uniform(0, shape[0] - 1) + along * np.sin(angle))
