@@ -1,4 +1,4 @@
-"""The command `ccdflow`."""
+"""The command `ccdflow`: what is asked for is read here, done elsewhere, and told here."""
 
 import sys
 from pathlib import Path
@@ -44,9 +44,10 @@ app.add_typer(upkeep)
 
 
 def main() -> None:
-    """Entry point: what is wrong is said in one line, never as a traceback of ours."""
+    """Run the command; what is wrong is said in one line, never as a traceback of ours."""
     try:
         app()
+    # Anything else is a mistake of ours, and its traceback is what a report of it needs.
     except Exception as error:
         if "--debug" in sys.argv or not isinstance(error, _expected()):
             raise
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """Errors that say what is wrong with what was given, or with the project."""
+    """Return the errors that say what is wrong with what was given, or with the project."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from ccdflow.config.yamlfile import ConfigError
@@ -128,7 +129,7 @@ def simulate(
     from ccdflow.simulate import simulate_night
 
     with counting("simulating", quiet=json) as progress:
-        made = simulate_night(
+        simulated = simulate_night(
             directory,
             night=night,
             seed=seed,
@@ -139,11 +140,15 @@ def simulate(
         )
     if json:
         print_json(
-            {"directory": str(made.directory), "catalog": str(made.catalog), "frames": dict(made.counts)}
+            {
+                "directory": str(simulated.directory),
+                "catalog": str(simulated.catalog),
+                "frames": dict(simulated.counts),
+            }
         )
     else:
-        told = ", ".join(f"{number} {name}" for name, number in made.counts.items())
-        typer.echo(f"{told} in {made.directory}")
+        counts = ", ".join(f"{number} {name}" for name, number in simulated.counts.items())
+        typer.echo(f"{counts} in {simulated.directory}")
 
 
 def _shape(text: str | None) -> tuple[int, int] | None:
@@ -165,6 +170,7 @@ def ingest(
     from ccdflow.commands.progress import counting
     from ccdflow.tasks.ingest import ingest_catalog, ingest_files
 
+    # Exactly one of both.
     if (catalog is None) == (not paths):
         stop("ingest needs files or folders, or --catalog FILE.csv")
     space = workspace()
@@ -237,20 +243,21 @@ def plan(
 
     space = workspace()
     request = request_of(target, param, night, since, until, camera, now, set_, threshold, prefer, late)
+    # Files may have gone, or have been repaired, since they were registered.
     for problem in recheck_files(space).problems:
         warn(problem)
-    found = planned(space, request)
-    rows = queries.plan_rows(space, found)
+    proposal = planned(space, request)
+    rows = queries.plan_rows(space, proposal)
     if json:
-        data_sets = {"data_sets": queries.data_set_rows(found)} if tree else {}
-        print_json({"jobs": rows, "notes": list(found.notes), **data_sets})
+        data_sets = {"data_sets": queries.data_set_rows(proposal)} if tree else {}
+        print_json({"jobs": rows, "notes": list(proposal.notes), **data_sets})
     else:
         if tree:
-            for row in queries.data_set_rows(found):
+            for row in queries.data_set_rows(proposal):
                 typer.echo("\n".join(queries.data_set_lines(row)))
         else:
             _print_plan(rows)
-        for note in found.notes:
+        for note in proposal.notes:
             warn(note)
     if not rows:
         warn("nothing to do: no frame of the registry belongs to the target")
@@ -361,11 +368,11 @@ def show(
     """Show one frame, set, job or product."""
     from ccdflow.commands import queries
 
-    found = queries.find(workspace(), id_)
+    row = queries.find(workspace(), id_)
     if json:
-        print_json(found)
+        print_json(row)
     else:
-        print_fields(found)
+        print_fields(row)
 
 
 @app.command()
@@ -383,11 +390,11 @@ def explain(
     from ccdflow.commands import queries
 
     request = request_of(target, param, None, None, None, None, None, set_, threshold)
-    found = queries.explain(workspace(), id_, request)
+    tree = queries.explain(workspace(), id_, request)
     if json:
-        print_json(found)
+        print_json(tree)
     else:
-        typer.echo("\n".join(queries.tree_lines(found)))
+        typer.echo("\n".join(queries.tree_lines(tree)))
 
 
 @app.command()
@@ -414,16 +421,16 @@ def verify(json: Json = False) -> None:
     """Hold every product against its checksum; name what is missing, damaged or foreign."""
     from ccdflow.commands import queries
 
-    found = queries.verify(workspace())
+    outcome = queries.verify(workspace())
     if json:
-        print_json(found)
+        print_json(outcome)
     else:
-        for problem in found["problems"]:
+        for problem in outcome["problems"]:
             typer.echo(f"{problem['what']}: {problem['path']}: {problem['reason']}")
         typer.echo(
-            f"{found['intact']} of {found['products']} products intact, {len(found['foreign'])} foreign files"
+            f"{outcome['intact']} of {outcome['products']} products intact, {len(outcome['foreign'])} foreign files"
         )
-    raise typer.Exit(FAILED if found["problems"] else DONE)
+    raise typer.Exit(FAILED if outcome["problems"] else DONE)
 
 
 @app.command()
@@ -437,10 +444,10 @@ def params(
     """Show the parameters of the workflow and of its tasks: each value, and where it comes from."""
     from ccdflow.commands import cascades
 
-    found = cascades.read_cascade(options.directory, cascade)
-    requested = dict(assignment(one) for one in param or ())
-    rows = cascades.parameters(found, step, requested, set_)
-    sets = cascades.sets(found)
+    specification = cascades.read_cascade(options.directory, cascade)
+    requested = dict(assignment(text) for text in param or ())
+    rows = cascades.parameters(specification, step, requested, set_)
+    sets = cascades.sets(specification)
     if json:
         print_json({"parameters": rows, "sets": sets})
         return
@@ -475,15 +482,15 @@ def graph(
 
     if jobs:
         request = request_of(target, param, night, None, None, camera, None, set_)
-        found = plan_graph(planned(workspace(), request))
+        drawing = plan_graph(planned(workspace(), request))
     else:
-        found = cascade_graph(cascades.read_cascade(options.directory, cascade), detailed=detailed)
-    text = cascades.drawn(found, output, format_)
+        drawing = cascade_graph(cascades.read_cascade(options.directory, cascade), detailed=detailed)
+    text = cascades.drawn(drawing, output, format_)
     if output is None:
         sys.stdout.write(text)
     else:
         output.write_text(text, encoding="utf-8")
-        typer.echo(f"{len(found.nodes)} boxes, {len(found.edges)} arrows in {output}")
+        typer.echo(f"{len(drawing.nodes)} boxes, {len(drawing.edges)} arrows in {output}")
 
 
 @app.command("test")
@@ -499,32 +506,32 @@ def test_(
     """Run workflow tests: frames that exist as headers only, and the jobs that must come of them."""
     from ccdflow.commands.scenarios import read_scenarios, run_scenario
 
-    verdicts = []
+    results = []
     for file in files:
         shared = read_scenarios(file)
         for scenario in shared.scenarios:
             if only is None or only.lower() in scenario.description.lower():
-                verdicts.append((file, run_scenario(file, shared, scenario)))
+                results.append((file, run_scenario(file, shared, scenario)))
                 if not json:
-                    _show_verdict(*verdicts[-1])
-    failed = sum(not one.passed for _, one in verdicts)
+                    _show_result(*results[-1])
+    failed = sum(not result.passed for _, result in results)
     if json:
-        rows = [{"file": file, "passed": one.passed, **vars(one)} for file, one in verdicts]
+        rows = [{"file": file, "passed": result.passed, **vars(result)} for file, result in results]
         print_json({"scenarios": rows, "failed": failed})
-    elif verdicts:
-        skipped = sum(one.skipped for _, one in verdicts)
-        typer.echo(f"{len(verdicts) - failed - skipped} passed, {failed} failed, {skipped} skipped")
-    if not verdicts:
+    elif results:
+        skipped = sum(result.skipped for _, result in results)
+        typer.echo(f"{len(results) - failed - skipped} passed, {failed} failed, {skipped} skipped")
+    if not results:
         stop("no scenario was run")
     raise typer.Exit(FAILED if failed else DONE)
 
 
-def _show_verdict(file: Path, verdict: "scenarios.Verdict") -> None:
-    word = "skipped" if verdict.skipped else "passed" if verdict.passed else "FAILED"
-    typer.echo(f"{word:8} {file.name}: {verdict.description}")
-    for problem in verdict.problems:
+def _show_result(file: Path, result: "scenarios.ScenarioResult") -> None:
+    word = "skipped" if result.skipped else "passed" if result.passed else "FAILED"
+    typer.echo(f"{word:8} {file.name}: {result.description}")
+    for problem in result.problems:
         typer.echo(f"         {problem}")
-    for job in verdict.jobs if verdict.problems else ():
+    for job in result.jobs if result.problems else ():
         typer.echo(f"         planned: {job}")
 
 
@@ -548,9 +555,10 @@ def recipe(
     from ccdflow.archive.digest import digests_of
     from ccdflow.tasks.memory import importing
 
-    parameters, associated = dict(assignment(one) for one in param or ()), _roles(with_)
-    given = [path for paths in (files, *associated.values()) for path in paths]
-    with digests_of(given) as digests:
+    parameters, associated = dict(assignment(text) for text in param or ()), _roles(with_)
+    inputs = [path for paths in (files, *associated.values()) for path in paths]
+    # Most of the time of a recipe by hand is importing: files are hashed meanwhile.
+    with digests_of(inputs) as digests:
         with importing():  # the threads work meanwhile
             from ccdflow.commands.byhand import run_recipe
         report = run_recipe(name, files, parameters, associated, output, digests, force=force)
@@ -562,9 +570,9 @@ def recipe(
         warn(problem)
 
 
-def _roles(given: list[str] | None) -> dict[str, list[Path]]:
+def _roles(texts: list[str] | None) -> dict[str, list[Path]]:
     roles: dict[str, list[Path]] = {}
-    for text in given or ():
+    for text in texts or ():
         role, equals, path = text.partition("=")
         if not equals or not path:
             stop(f"--with {text!r} is not of the form ROLE=FILE")

@@ -1,4 +1,4 @@
-"""A simulated night from raw frames to stacks: what `make demo` shows."""
+"""Show a simulated night from raw frames to stacks: what `make demo` runs."""
 
 import shutil
 import sys
@@ -11,11 +11,18 @@ from ccdflow.commands.previews import write_previews
 
 
 def main(directory: Path) -> None:
-    """Simulate a small night in `directory`, reduce it, print what was made and draw it."""
+    """Simulate a small night, reduce it, print what was made and draw it.
+
+    Parameters
+    ----------
+    directory : Path
+        Where to; what an earlier demonstration has left there is deleted first.
+    """
     started = time.perf_counter()
     for part in ("night", "project", "previews"):
         shutil.rmtree(directory / part, ignore_errors=True)
     project = directory / "project"
+    # The very commands that a user would type, so that the demonstration can't show what does not work.
     for words in (
         ["simulate", str(directory / "night"), "--night", "small"],
         ["init", str(project)],
@@ -28,7 +35,7 @@ def main(directory: Path) -> None:
         if code:
             sys.exit(code)
     drawn = write_previews(project, directory / "previews")
-    console().print(f"\nPictures: {', '.join(str(one) for one in drawn)}")
+    console().print(f"\nPictures: {', '.join(str(path) for path in drawn)}")
     console().print(f"Done in {time.perf_counter() - started:.0f} s.")
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they mean."""
+"""Define the options that several commands share, and say what they mean."""
 
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -63,14 +63,33 @@ Now = Annotated[
 
 
 def workspace() -> "Workspace":
-    """The project that the command is for, opened."""
+    """Open the project that the command is for.
+
+    Returns
+    -------
+    Workspace
+        Its registry, store and cascade.
+    """
     from ccdflow.tasks.workspace import open_workspace
 
     return open_workspace(directory)
 
 
 def moment(text: str | None, *, end: bool = False) -> str | None:
-    """ISO date or time in UTC, without zone; a date alone is the start, or the end, of the day."""
+    """Return a date or time in UTC, without zone; what is no time ends the command.
+
+    Parameters
+    ----------
+    text : str or None
+        ISO date or time, with or without zone.
+    end : bool
+        Take a date alone for the end of the day, not for its start.
+
+    Returns
+    -------
+    str or None
+        ISO text; None where nothing is stated.
+    """
     if text is None:
         return None
     try:
@@ -79,13 +98,25 @@ def moment(text: str | None, *, end: bool = False) -> str | None:
         stop(f"{text!r} is no time; wanted ISO, for instance 2026-03-01T20:15:00")
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC).replace(tzinfo=None)
+    # A date alone, 2026-03-01: all of the day belongs to it.
     if end and len(text) == 10:
         return f"{text}T23:59:59.999999"
     return moment.isoformat()
 
 
 def night_of(text: str | None) -> str | None:
-    """Date of a night as ISO has it."""
+    """Return the date of a night as ISO has it; what is no date ends the command.
+
+    Parameters
+    ----------
+    text : str or None
+        Date of the evening.
+
+    Returns
+    -------
+    str or None
+        ISO text; None where nothing is stated.
+    """
     try:
         return None if text is None else date.fromisoformat(text).isoformat()
     except ValueError:
@@ -106,7 +137,18 @@ def request_of(
     late: str | None = None,
     order: str | None = None,
 ) -> "Request":
-    """What the options of a command ask for."""
+    """Return the request that the options of a command make; what is not understood ends the command.
+
+    Parameters
+    ----------
+    target, param, night, since, until, camera, now, parameter_set, threshold, prefer, late, order
+        Texts and numbers as they stand on the command line, see the options of these names in this module.
+
+    Returns
+    -------
+    Request
+        What is to be planned.
+    """
     from typing import get_args
 
     from ccdflow.cascade.planning.jobqueue import Order
@@ -120,10 +162,11 @@ def request_of(
         stop(unknown("--late", late or "", ["redo", "keep"]))
     if order is not None and order not in get_args(Order):
         stop(unknown("--order", order, get_args(Order)))
+    # Read here and passed down as a value: planning itself never looks at a clock.
     clock = moment(now) or datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     return Request(
         targets=tuple(target or ()),
-        parameters=dict(assignment(one) for one in param or ()),
+        parameters=dict(assignment(text) for text in param or ()),
         night=night_of(night),
         since=moment(since),
         until=moment(until, end=True),
@@ -138,7 +181,23 @@ def request_of(
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """Name and value of ``NAME=VALUE``."""
+    """Return name and value of ``NAME=VALUE``; what is not of this form ends the command.
+
+    Parameters
+    ----------
+    text : str
+        As it stands on the command line; the value is read as YAML.
+
+    Returns
+    -------
+    (str, object)
+        Name, and a number, text, truth or list.
+
+    Examples
+    --------
+    >>> assignment("flat.sigma=3.5")
+    ('flat.sigma', 3.5)
+    """
     import yaml
 
     name, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""pytest collects workflow tests: files ``*.cascade.json`` and ``*.cascade.yaml``, one test for each scenario."""
+"""Let pytest collect workflow tests: files ``*.cascade.json`` and ``*.cascade.yaml``, one test for each scenario."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,20 @@ SUFFIXES = (".cascade.json", ".cascade.yaml", ".cascade.yml")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "_File | None":
-    """Take files of workflow tests."""
+    """Take files of workflow tests; a hook of pytest.
+
+    Parameters
+    ----------
+    file_path : Path
+        Any file that pytest comes across.
+    parent : pytest.Collector
+        Its folder.
+
+    Returns
+    -------
+    _File or None
+        None for files of other kinds.
+    """
     return _File.from_parent(parent, path=file_path) if file_path.name.endswith(SUFFIXES) else None
 
 
@@ -31,6 +44,7 @@ class _File(pytest.File):
             raise self.CollectError(str(error)) from None
         seen: Counter[str] = Counter()
         for scenario in shared.scenarios:
+            # Descriptions need not differ, names of tests must.
             seen[scenario.description] += 1
             number = seen[scenario.description]
             name = scenario.description if number == 1 else f"{scenario.description} #{number}"
@@ -53,14 +67,14 @@ class _Item(pytest.Item):
     def runtest(self) -> None:
         from ccdflow.commands.scenarios import run_scenario
 
-        verdict = run_scenario(self.path, self.shared, self.scenario)
-        if verdict.skipped:  # as the user's own file asks for, by EDPS's key `skip`
+        result = run_scenario(self.path, self.shared, self.scenario)
+        if result.skipped:  # as the user's own file asks for, by EDPS's key `skip`
             pytest.skip(f"{self.name}: its file says skip: true")
-        if not verdict.passed:
-            raise _FailedError("\n".join([*verdict.problems, "planned:", *verdict.jobs]))
+        if not result.passed:
+            raise _FailedError("\n".join([*result.problems, "planned:", *result.jobs]))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
-        """What is wrong, without a traceback of ours."""
+        """Say what is wrong, without a traceback of ours."""
         if isinstance(excinfo.value, _FailedError):
             return str(excinfo.value)
         return str(super().repr_failure(excinfo))

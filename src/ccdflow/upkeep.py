@@ -43,7 +43,7 @@ def event(
     if json:
         print_json(vars(change))
     else:
-        where = " ".join(one for one in (telescope, camera, instrument) if one) or "all instruments"
+        where = " ".join(part for part in (telescope, camera, instrument) if part) or "all instruments"
         typer.echo(f"{'no longer: ' if undo else ''}{change.happened} {where}: {what}")
 
 
@@ -78,14 +78,15 @@ def pin(
 
 
 def _choose(ids: list[str], verdict: "ChoiceKind", reason: str, *, undo: bool, json: bool) -> None:
+    """Pin or ban what is named, or take that back."""
     from ccdflow.archive.registry.choices import choose, find_choices, withdraw
     from ccdflow.commands import queries
 
     space = workspace()
-    subjects = {queries.subject(space, one): one for one in ids}
+    subjects = {queries.subject(space, name): name for name in ids}
     if undo:
-        known = {one.subject for one in space.registry.read(find_choices) if one.verdict == verdict}
-        if strangers := [named for one, named in subjects.items() if one not in known]:
+        known = {choice.subject for choice in space.registry.read(find_choices) if choice.verdict == verdict}
+        if strangers := [name for subject, name in subjects.items() if subject not in known]:
             stop(f"{', '.join(strangers)} {'is' if len(strangers) == 1 else 'are'} not {verdict}")
         space.registry.write(withdraw, list(subjects))
     else:
@@ -141,6 +142,7 @@ def deploy(
 
 
 def _need_server(command: str) -> None:
+    """End a command that speaks to a Prefect server where none is configured."""
     from prefect.settings import PREFECT_API_URL
 
     if not PREFECT_API_URL.value():
@@ -166,16 +168,16 @@ def redo(
     from ccdflow.tasks.again import make_again
 
     space = workspace()
-    names = [queries.short_name(space, one) for one in ids or ()]
+    names = [queries.short_name(space, name) for name in ids or ()]
     try:
-        found = make_again(space, names, night=night_of(night), camera=camera, step=step, below=below)
+        keys = make_again(space, names, night=night_of(night), camera=camera, step=step, below=below)
     except ValueError as error:
         stop(str(error))
     if json:
-        print_json({"jobs": found})
+        print_json({"jobs": keys})
     else:
-        typer.echo(f"{len(found)} to be made again; 'ccdflow run' does it")
-    raise typer.Exit(DONE if found else FAILED)
+        typer.echo(f"{len(keys)} to be made again; 'ccdflow run' does it")
+    raise typer.Exit(DONE if keys else FAILED)
 
 
 @upkeep.command()
@@ -183,11 +185,11 @@ def retry(night: Night = None, camera: Camera = None, json: Json = False) -> Non
     """Let jobs that have failed be tried again, by drains too, which leave alone what has failed three times."""
     from ccdflow.tasks.again import try_again
 
-    found = try_again(workspace(), night=night_of(night), camera=camera)
+    keys = try_again(workspace(), night=night_of(night), camera=camera)
     if json:
-        print_json({"jobs": found})
+        print_json({"jobs": keys})
     else:
-        typer.echo(f"{len(found)} to be tried again; 'ccdflow run' or the next sweep does it")
+        typer.echo(f"{len(keys)} to be tried again; 'ccdflow run' or the next sweep does it")
 
 
 @upkeep.command()
@@ -229,15 +231,16 @@ def cancel(
     _need_server("cancel")
     from ccdflow.commands.deploying import cancel_runs
 
-    found = cancel_runs(workspace(), names or ())
+    runs = cancel_runs(workspace(), names or ())
     if json:
-        print_json(found)
-    elif found:
-        print_table(found, ["name", "state", "since", "id"])
+        print_json(runs)
+    elif runs:
+        print_table(runs, ["name", "state", "since", "id"])
     else:
         typer.echo("no flow run of this project is under way")
-    if names and len(found) < len(names):
-        stop(f"cancelled {len(found)} of {len(names)}; what is under way is listed by 'ccdflow cancel' alone")
+    # A name that is not under way any more is no harm, but whoever typed it should know.
+    if names and len(runs) < len(names):
+        stop(f"cancelled {len(runs)} of {len(names)}; what is under way is listed by 'ccdflow cancel' alone")
 
 
 @upkeep.command()
@@ -279,12 +282,12 @@ def report(
     from ccdflow.commands.reports import report as written
 
     space = workspace()
-    found = _named_products(space, ids)
-    output.write_text(written(space, [one.id for one in found], raw=raw), encoding="utf-8")
+    products = _named_products(space, ids)
+    output.write_text(written(space, [product.id for product in products], raw=raw), encoding="utf-8")
     if json:
-        print_json({"page": str(output), "products": [f"p{one.id}" for one in found]})
+        print_json({"page": str(output), "products": [f"p{product.id}" for product in products]})
     else:
-        typer.echo(f"{len(found)} products in {output}")
+        typer.echo(f"{len(products)} products in {output}")
 
 
 @upkeep.command()
@@ -322,20 +325,21 @@ def export(
     if mode not in get_args(housekeeping.Mode):
         stop(unknown("--mode", mode, get_args(housekeeping.Mode)))
     space = workspace()
-    found = (
+    products = (
         _named_products(space, ids)
         if ids
         else space.registry.read(find_products, ProductFilter(night=night, camera=camera))
     )
-    found = [one for one in found if superseded or ids or one.superseded_by is None]
-    found = [one for one in found if not category or one.category in category]
+    # What somebody names is handed out as it is; only a general request leaves out what is superseded.
+    products = [product for product in products if superseded or ids or product.superseded_by is None]
+    products = [product for product in products if not category or product.category in category]
     put = list(
         housekeeping.export(
-            space, found, output, template=template or housekeeping.EXPORT, mode=cast(Any, mode)
+            space, products, output, template=template or housekeeping.EXPORT, mode=cast(Any, mode)
         )
     )
     if json:
-        print_json([{"id": f"p{one.id}", "path": str(path)} for one, path in put])
+        print_json([{"id": f"p{product.id}", "path": str(path)} for product, path in put])
     else:
         typer.echo(f"{len(put)} products in {output}" if put else "no product is of this kind")
     raise typer.Exit(DONE if put else FAILED)
@@ -357,16 +361,17 @@ def clean(
     from ccdflow.tasks.housekeeping import throw_away, waste
 
     space = workspace()
-    found = waste(space, days=days, most_bytes=None if most is None else parse_memory(most))
-    freed = throw_away(space, found) if really else sum(one.product.size or 0 for one in found)
+    wasted = waste(space, days=days, most_bytes=None if most is None else parse_memory(most))
+    # Without --yes nothing is touched: the sum is that of the sizes in the registry.
+    freed = throw_away(space, wasted) if really else sum(item.product.size or 0 for item in wasted)
     rows = [
         {
-            "id": f"p{one.product.id}",
-            "file": one.product.path,
-            "bytes": one.product.size,
-            "reason": one.reason,
+            "id": f"p{item.product.id}",
+            "file": item.product.path,
+            "bytes": item.product.size,
+            "reason": item.reason,
         }
-        for one in found
+        for item in wasted
     ]
     if json:
         print_json({"products": rows, "bytes": freed, "deleted": really})
@@ -378,18 +383,19 @@ def clean(
 
 
 def _named_products(space: "Workspace", ids: Sequence[str]) -> "list[ProductRecord]":
-    """The products that are named, or that the named jobs make."""
+    """Return the products that are named, or that the named jobs make, each once."""
     from ccdflow.archive.registry.products import ProductFilter, find_products
     from ccdflow.commands import queries
 
-    found: dict[int, ProductRecord] = {}
+    products: dict[int, ProductRecord] = {}
     for name in ids:
+        # The columns tell the kinds apart: only products have a category, only jobs a recipe.
         row = queries.find(space, name)
         if "category" in row:
-            some = space.registry.read(find_products, ProductFilter(ids=[int(row["id"][1:])], states=None))
+            chosen = space.registry.read(find_products, ProductFilter(ids=[int(row["id"][1:])], states=None))
         elif "recipe" in row:
-            some = space.registry.read(find_products, ProductFilter(job_keys=[row["key"]], states=None))
+            chosen = space.registry.read(find_products, ProductFilter(job_keys=[row["key"]], states=None))
         else:
             stop(f"{name} is a {'set' if 'action' in row else 'raw frame'}, wanted a product or a job")
-        found |= {one.id: one for one in some}
-    return list(found.values())
+        products |= {product.id: product for product in chosen}
+    return list(products.values())

@@ -1,4 +1,4 @@
-"""All kernels compiled beforehand: ``python -m ccdflow.warmup``, as the last step of an installation.
+"""Compile all kernels beforehand: ``python -m ccdflow.warmup``, as the last step of an installation.
 
 Without it the first run compiles those that it needs, which takes some seconds.
 """
@@ -25,8 +25,9 @@ def compile_kernels() -> None:
     modules = kernel_modules()
     for module in modules:
         import_module(module)
+    # LLVM works outside of Python's lock, so that threads compile side by side.
     with ThreadPoolExecutor(len(modules)) as pool:
-        list(pool.map(lambda one: unit(one).load(), modules))
+        list(pool.map(lambda module: unit(module).load(), modules))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tests.commands.test_cli import document, invoke
 
-from ccdflow.commands.scenarios import Verdict, read_scenarios, run_scenario
+from ccdflow.commands.scenarios import ScenarioResult, read_scenarios, run_scenario
 from ccdflow.config.yamlfile import ConfigError
 
 WRITTEN = yaml.safe_load((Path(__file__).parent.parent / "workflows" / "imaging.cascade.yaml").read_text())
@@ -24,7 +24,9 @@ DARK: dict[str, Any] = {
 }
 
 
-def verdict(tmp_path: Path, changes: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> Verdict:
+def verdict(
+    tmp_path: Path, changes: Mapping[str, Any], result: Mapping[str, Any] | None = None
+) -> ScenarioResult:
     """What is said of the scenario with changes, of it or of its second result."""
     scenario = {**DARK, **changes}
     if result is not None:

@@ -78,6 +78,7 @@ def run_recipe(
         raise ValueError(f"{output} is there already; --force overwrites it")
     recipe = RECIPES[name]
     keep_memory()
+    # Machine code is loaded by a thread of its own while the files are opened.
     prepare(*recipe.kernels, WRITING)
     roles = {"main": files, **associated}
     _check_roles(recipe, roles)
@@ -85,13 +86,14 @@ def run_recipe(
     instruments = load_instruments([shipped("instruments")])
     inputs = _read(recipe, roles, instruments, digests)
     result = recipe.run(inputs.recipe_inputs, values)
-    ((category, made),) = result.outputs.items()
+    ((category, product),) = result.outputs.items()
     key = _key(recipe, values, inputs, instruments)
-    _write(output, made, inputs, recipe, key)
-    return RecipeReport(name, category, output, key, made.quality, result.warnings)
+    _write(output, product, inputs, recipe, key)
+    return RecipeReport(name, category, output, key, product.quality, result.warnings)
 
 
 def _check_roles(recipe: Recipe, roles: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse roles that the recipe does not know, and too many or too few files in one."""
     for role, paths in roles.items():
         if role not in recipe.inputs:
             raise ValueError(f"recipe {recipe.name!r}: {unknown('input', role, recipe.inputs)}")
@@ -100,20 +102,21 @@ def _check_roles(recipe: Recipe, roles: Mapping[str, Sequence[Path]]) -> None:
             raise ValueError(f"recipe {recipe.name!r} takes {most} {role!r}, found {len(paths)}")
     for role, wanted in recipe.inputs.items():
         if len(roles.get(role, ())) < wanted.minimum:
-            found = len(roles.get(role, ()))
+            count = len(roles.get(role, ()))
             raise ValueError(
-                f"recipe {recipe.name!r} takes at least {wanted.minimum} {role!r}, found {found}"
+                f"recipe {recipe.name!r} takes at least {wanted.minimum} {role!r}, found {count}"
             )
 
 
-def _parameters(recipe: Recipe, given: Mapping[str, Any]) -> Parameters:
-    for name in given:
+def _parameters(recipe: Recipe, requested: Mapping[str, Any]) -> Parameters:
+    """Return the recipe's parameters; refuse what it does not know, in one line."""
+    for name in requested:
         if name not in recipe.parameters.model_fields:
             raise ValueError(
                 f"recipe {recipe.name!r}: {unknown('parameter', name, recipe.parameters.model_fields)}"
             )
     try:
-        return recipe.parameters.model_validate(dict(given))
+        return recipe.parameters.model_validate(dict(requested))
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"parameter {first['loc'][0]!r}: {first['msg']}; found {first['input']!r}") from None
@@ -125,6 +128,7 @@ def _read(
     instruments: Sequence[Instrument],
     digests: Mapping[Path, Future[str]],
 ) -> JobInputs:
+    """Open all inputs; their pixels are read when the recipe asks for them."""
     inputs = JobInputs()
     for role, paths in roles.items():
         kind = recipe.inputs[role].kind
@@ -141,19 +145,22 @@ def _read(
 
 
 def _key(recipe: Recipe, values: Parameters, inputs: JobInputs, instruments: Sequence[Instrument]) -> str:
-    """The job's key, with each file's sha256 as its identity."""
+    """Return the job's key, with each file's sha256 as its identity."""
     resolved = {name: Resolved(value, "request") for name, value in values.model_dump(mode="json").items()}
-    digests = [detector_digest(one) for one in instruments]
-    return KeyMaker(recipe, resolved).key([JobInput(one.role, one.identity) for one in inputs.notes], digests)
+    digests = [detector_digest(instrument) for instrument in instruments]
+    return KeyMaker(recipe, resolved).key(
+        [JobInput(note.role, note.identity) for note in inputs.notes], digests
+    )
 
 
-def _write(output: Path, made: Output, inputs: JobInputs, recipe: Recipe, key: str) -> None:
+def _write(output: Path, product: Output, inputs: JobInputs, recipe: Recipe, key: str) -> None:
     """Write the product whole or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
+    # In the folder of the output, so that the rename stays within one file system and is atomic.
     temporary = output.with_name(f".{output.name}.part")
     try:
         with temporary.open("wb") as stream:
-            write_product(stream, made, inputs.origin(key, recipe.name, recipe.version))
+            write_product(stream, product, inputs.origin(key, recipe.name, recipe.version))
         os.replace(temporary, output)
     finally:
         temporary.unlink(missing_ok=True)

@@ -46,9 +46,9 @@ def read_cascade(directory: Path, name: str | None) -> Cascade:
         If it says something that is not understood, or contradicts its recipes.
     """
     path = load_project(directory).cascade_path if name is None else cascade_path(name, Path.cwd())
-    found = load_cascade(path)
-    check(found, recipes_of(found))
-    return found
+    cascade = load_cascade(path)
+    check(cascade, recipes_of(cascade))
+    return cascade
 
 
 def recipes_of(cascade: Cascade) -> Mapping[str, Recipe]:
@@ -68,19 +68,21 @@ def parameters(
     """
     if step is not None and step not in cascade.tasks:
         raise ValueError(unknown("task", step, cascade.tasks))
-    found = chosen(cascade, requested, named_set)
+    choice = chosen(cascade, requested, named_set)
     rows = [
         _row("", name, value, cascade.parameters[name].default, cascade.parameters[name].description)
-        for name, value in found.workflow.items()
+        for name, value in choice.workflow.items()
         if step is None
     ]
-    now = tuned(cascade, found)
-    for name in now.tasks if step is None else [step]:
-        rows += _of_task(now, name, found.tasks.get(name, ()))
+    # Values of the workflow may change what the tasks ask for.
+    current = tuned(cascade, choice)
+    for name in current.tasks if step is None else [step]:
+        rows += _of_task(current, name, choice.tasks.get(name, ()))
     return rows
 
 
 def _of_task(cascade: Cascade, name: str, layers: Sequence[Layer]) -> list[Row]:
+    """Return the parameters of one task, those of its recipe and those of its grouping."""
     task = cascade.tasks[name]
     if task.recipe is None:
         return []
@@ -91,13 +93,14 @@ def _of_task(cascade: Cascade, name: str, layers: Sequence[Layer]) -> list[Row]:
         for key, value in recipe_parameters(name, task, recipe, layers).items()
     ]
     if task.groups:
+        # The later layer wins, as everywhere: cascade, parameter sets, request.
         every = [("cascade", task.parameters), *layers]
-        given = {key: Resolved(value, origin) for origin, values in every for key, value in values.items()}
-        group = given.get("group", Resolved(task.group, "cascade"))
+        stated = {key: Resolved(value, origin) for origin, values in every for key, value in values.items()}
+        group = stated.get("group", Resolved(task.group, "cascade"))
         rules = grouping(name, task, layers).model_dump()
         known = [key for key in grouping_names(task) if key in rules]
         values = {
-            key: Resolved(rules[key], given[key].origin if key in given else "cascade") for key in known
+            key: Resolved(rules[key], stated[key].origin if key in stated else "cascade") for key in known
         }
         rows += [_row(name, key, value, None, GROUPED) for key, value in {"group": group, **values}.items()]
     return rows
@@ -117,8 +120,8 @@ def _row(task: str, name: str, value: Resolved, default: Any, description: str |
 def sets(cascade: Cascade) -> list[Row]:
     """Parameter sets of a cascade."""
     return [
-        {"set": name, "extends": one.extends or "", "description": one.description}
-        for name, one in cascade.parameter_sets.items()
+        {"set": name, "extends": parameter_set.extends or "", "description": parameter_set.description}
+        for name, parameter_set in cascade.parameter_sets.items()
     ]
 
 

@@ -21,12 +21,14 @@ MORNING = 7.5
 
 def morning(space: Workspace) -> str:
     """Cron line, in UTC, of the morning at the site."""
+    # 15 degrees of longitude are an hour; local mean time is ahead of UTC in the east.
     minutes = round((MORNING - site_longitude(space) / 15) % 24 * 60)
     return f"{minutes % 60} {minutes // 60 % 24} * * *"
 
 
 def deploy(space: Workspace, cron: str | None, say: object = print) -> int:
     """Make pool, queues, deployments and automations; twice is harmless. Gives Prefect's exit code."""
+    # The deployments' file takes these from the environment: one file serves every project.
     env = os.environ | {
         "CCDFLOW_PROJECT": str(space.project.directory),
         "CCDFLOW_MORNING": cron or morning(space),
@@ -40,7 +42,7 @@ def deploy(space: Workspace, cron: str | None, say: object = print) -> int:
 
 
 def _prefect(words: Sequence[str], env: dict[str, str], *, quiet: bool = False) -> int:
-    """Run a command of Prefect; what is there already is no failure of the quiet ones."""
+    """Run a command of Prefect and return its exit code; what is there already is no failure of the quiet ones."""
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *words], env=env, check=False, capture_output=quiet, text=True
     )
@@ -64,19 +66,19 @@ def cancel_runs(space: Workspace, names: Sequence[str]) -> list[dict[str, str]]:
     }
     with get_client(sync_client=True) as client:
         runs = client.request("POST", "/flow_runs/filter", json=wanted).raise_for_status().json()
-        mine = [one for one in runs if one["parameters"].get("project") == str(space.project.directory)]
-        chosen = [one for one in mine if not names or {one["name"], one["id"]} & set(names)]
+        mine = [run for run in runs if run["parameters"].get("project") == str(space.project.directory)]
+        chosen = [run for run in mine if not names or {run["name"], run["id"]} & set(names)]
         if names:
-            for one in chosen:
-                client.set_flow_run_state(one["id"], Cancelling(), force=False)
+            for run in chosen:
+                client.set_flow_run_state(run["id"], Cancelling(), force=False)
     return [
         {
-            "name": one["name"],
-            "state": "cancelling" if names else one["state_name"].lower(),
-            "since": str(one["start_time"] or one["created"])[:19],
-            "id": one["id"],
+            "name": run["name"],
+            "state": "cancelling" if names else run["state_name"].lower(),
+            "since": str(run["start_time"] or run["created"])[:19],
+            "id": run["id"],
         }
-        for one in chosen
+        for run in chosen
     ]
 
 

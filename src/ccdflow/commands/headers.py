@@ -23,27 +23,32 @@ def described(path: Path, instruments: Sequence[Instrument]) -> dict[str, Any]:
         If it is no raw file.
     """
     raw = open_raw(path)
-    by = find_instrument(cards_of(raw.header), instruments)
-    found = describe(raw.header, raw.shape, instruments, FileFacts(raw.comments, raw.extensions))
-    row: dict[str, Any] = {"file": str(path), "read by": by.name}
-    row |= {name.removeprefix("frame_"): getattr(found, name) for name in NAMES.split()}
-    row |= {name: value for name, value in found.keywords.items() if name != "profile"}
-    if not found.refused:
-        made = detector(raw.header, by, raw.shape, raw.extensions)
-        row["detector"] = f"{made.shape[0]}x{made.shape[1]}"
-        row["amplifiers"] = [_amplifier(one) for one in made.amplifiers]
-    return row | {"doubts": list(found.reasons), "refused": found.refused}
+    instrument = find_instrument(cards_of(raw.header), instruments)
+    description = describe(raw.header, raw.shape, instruments, FileFacts(raw.comments, raw.extensions))
+    row: dict[str, Any] = {"file": str(path), "read by": instrument.name}
+    row |= {name.removeprefix("frame_"): getattr(description, name) for name in NAMES.split()}
+    row |= {name: value for name, value in description.keywords.items() if name != "profile"}
+    if not description.refused:
+        layout = detector(raw.header, instrument, raw.shape, raw.extensions)
+        row["detector"] = f"{layout.shape[0]}x{layout.shape[1]}"
+        row["amplifiers"] = [_amplifier(amplifier) for amplifier in layout.amplifiers]
+    return row | {"doubts": list(description.reasons), "refused": description.refused}
 
 
-def _amplifier(one: Amplifier) -> dict[str, Any]:
-    sections = {"data": one.data, "place": one.target, "overscan": one.overscan}
-    told = {name: _section(found) for name, found in sections.items() if found is not None}
-    numbers = {"gain": one.gain, "read_noise": one.read_noise, "saturation": one.saturation}
-    return {"name": one.name or "only one", **told, **{key: value for key, value in numbers.items() if value}}
+def _amplifier(amplifier: Amplifier) -> dict[str, Any]:
+    """Return what is known of an amplifier, without what is not."""
+    sections = {"data": amplifier.data, "place": amplifier.target, "overscan": amplifier.overscan}
+    texts = {name: _section(section) for name, section in sections.items() if section is not None}
+    numbers = {"gain": amplifier.gain, "read_noise": amplifier.read_noise, "saturation": amplifier.saturation}
+    return {
+        "name": amplifier.name or "only one",
+        **texts,
+        **{key: value for key, value in numbers.items() if value},
+    }
 
 
-def _section(one: Any) -> str:
-    """A section as FITS writes it."""
-    x = (one.x1, one.x0 + 1) if one.flip_x else (one.x0 + 1, one.x1)
-    y = (one.y1, one.y0 + 1) if one.flip_y else (one.y0 + 1, one.y1)
+def _section(section: Any) -> str:
+    """Return a section as FITS writes it: from 1, ends included; backwards where the readout runs backwards."""
+    x = (section.x1, section.x0 + 1) if section.flip_x else (section.x0 + 1, section.x1)
+    y = (section.y1, section.y0 + 1) if section.flip_y else (section.y0 + 1, section.y1)
     return f"[{x[0]}:{x[1]},{y[0]}:{y[1]}]"

@@ -80,10 +80,11 @@ def print_fields(row: Mapping[str, Any]) -> None:
 
 
 def _lines(value: Any) -> list[str]:
+    """Return the lines of a value that holds others."""
     if isinstance(value, Mapping):
-        return [f"{name}: {_text(one)}" for name, one in value.items()]
+        return [f"{name}: {_text(item)}" for name, item in value.items()]
     return [
-        ", ".join(f"{name} {_text(one)}" for name, one in item.items() if _text(one))
+        ", ".join(f"{name} {_text(field)}" for name, field in item.items() if _text(field))
         if isinstance(item, Mapping)
         else _text(item)
         for item in value
@@ -96,11 +97,12 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
-        return " ".join(_text(one) for one in value)
+        return " ".join(_text(item) for item in value)
     return str(value)
 
 
 def _styled(text: str) -> str:
+    """Return the text in its colour; what is no state has none. Rich takes brackets for markup, so they are escaped."""
     style = STATE_STYLES.get(text)
     escaped = text.replace("[", r"\[")
     return f"[{style}]{escaped}[/{style}]" if style else escaped
@@ -108,6 +110,7 @@ def _styled(text: str) -> str:
 
 def _say(line: str, style: str) -> None:
     # Rich takes its time to import, which scripts need not wait for.
+    """Write a line to standard error, in colour where somebody looks."""
     if sys.stderr.isatty():
         messages().print(line, markup=False, style=style)
     else:

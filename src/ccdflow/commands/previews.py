@@ -19,19 +19,21 @@ def write_previews(project: Path, directory: Path) -> list[Path]:
     stacks = space.registry.read(find_products, ProductFilter(category="stack"))
     if not stacks:
         return []
-    frames = {one.id: space.registry.read(main_frames, one.job_key) for one in stacks}
-    stack = max(stacks, key=lambda one: (len(frames[one.id]), -one.id))
-    (frame,) = space.registry.read(find_frames, FrameFilter(ids=frames[stack.id][:1]))
+    frames = {stack.id: space.registry.read(main_frames, stack.job_key) for stack in stacks}
+    largest = max(stacks, key=lambda stack: (len(frames[stack.id]), -stack.id))
+    (frame,) = space.registry.read(find_frames, FrameFilter(ids=frames[largest.id][:1]))
     keys = space.registry.read(keys_of_frames, [frame.id])
     science = space.registry.read(find_products, ProductFilter(category="science", job_keys=keys))[0]
     raw = np.asarray(open_raw(Path(frame.path or "")).pixels)
     pictures = {
         "1-raw": png(preview(raw.astype(np.float32))),
         "2-calibrated": _picture(space.store.absolute(science.path)),
-        "3-stack": _picture(space.store.absolute(stack.path)),
+        "3-stack": _picture(space.store.absolute(largest.path)),
     }
     directory.mkdir(parents=True, exist_ok=True)
-    return [_written(directory / f"{name}-{_what(stack)}.png", picture) for name, picture in pictures.items()]
+    return [
+        _written(directory / f"{name}-{_label(largest)}.png", picture) for name, picture in pictures.items()
+    ]
 
 
 def _picture(path: Path) -> bytes:
@@ -39,7 +41,8 @@ def _picture(path: Path) -> bytes:
     return png(preview(image.data, image.dq))
 
 
-def _what(stack: ProductRecord) -> str:
+def _label(stack: ProductRecord) -> str:
+    """Return camera, object and filter as a part of a file name."""
     return "-".join(word for word in (stack.camera, stack.object, stack.filter) if word).replace("/", "_")
 
 

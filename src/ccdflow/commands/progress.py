@@ -12,16 +12,16 @@ Count = Callable[[int, int], None]
 
 
 @contextmanager
-def counting(what: str, *, quiet: bool, before: str = "") -> Iterator[Count]:
+def counting(work: str, *, quiet: bool, before: str = "") -> Iterator[Count]:
     """A bar that a function moves by calling what it is given; none when `quiet` or not on a terminal.
 
     Until the first is done, the bar says `before`, where that is given.
     """
     with _bars(quiet) as progress:
-        bar = progress.add_task(before or what, total=None)
+        bar = progress.add_task(before or work, total=None)
 
         def count(done: int, total: int) -> None:
-            label = what if done or not before else before
+            label = work if done or not before else before
             progress.update(bar, description=label, completed=done, total=total)
 
         yield count
@@ -29,6 +29,7 @@ def counting(what: str, *, quiet: bool, before: str = "") -> Iterator[Count]:
 
 @contextmanager
 def _bars(quiet: bool) -> Iterator[Progress]:
+    """Show bars while the block runs; standard output stays free for what the command prints."""
     columns = TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     hidden = quiet or not messages().is_terminal
     with Progress(*columns, console=messages(), transient=True, disable=hidden) as progress:

@@ -67,8 +67,8 @@ STATES = ("done", "passed", "running", "waiting", "failed", "refused")
 def frames(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """Frames with their furthest stage and state."""
     status = None if superseded else ("registered", "refused", "duplicate")
-    found = space.registry.read(list_frames, FrameFilter(status=status, night=night, camera=camera))
-    return [_frame_row(row) for row in found]
+    rows = space.registry.read(list_frames, FrameFilter(status=status, night=night, camera=camera))
+    return [_frame_row(row) for row in rows]
 
 
 def _frame_row(row: Mapping[str, Any]) -> Row:
@@ -86,10 +86,10 @@ def _id(letter: str, number: int | None) -> str | None:
 def sets(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """Stack sets, with object and filter of their first frame."""
     status = None if superseded else ("open", "closed")
-    found = space.registry.read(list_sets, SetFilter(status=status))
-    known = {one.id: one for one in space.registry.read(find_frames, FrameFilter(status=None))}
+    stored = space.registry.read(list_sets, SetFilter(status=status))
+    known = {frame.id: frame for frame in space.registry.read(find_frames, FrameFilter(status=None))}
     rows = []
-    for row in found:
+    for row in stored:
         first = known[row["frames"][0]]
         if night not in (None, first.night) or camera not in (
             None,
@@ -97,7 +97,7 @@ def sets(space: Workspace, *, night: str | None, camera: str | None, superseded:
             f"{first.telescope}/{first.camera}",
         ):
             continue
-        named: Row = {"id": f"s{row['id']}", "frames": [f"f{one}" for one in row["frames"]]}
+        named: Row = {"id": f"s{row['id']}", "frames": [f"f{number}" for number in row["frames"]]}
         named |= {"product": _id("p", row["product"]), "superseded_by": _id("s", row["superseded_by"])}
         rows.append({**row, **named, "object": first.object, "filter": first.filter, "night": first.night})
     return rows
@@ -113,7 +113,10 @@ def _job_row(job: JobRecord) -> Row:
     names += " level worst_level attempts owner"
     row = {"id": job.key[:SHOWN], **{name: getattr(job, name) for name in names.split()}}
     row["parameters"] = dict(job.parameters)
-    row["inputs"] = [_input_row(one.role, one.frame, one.job, one.level) for one in job.inputs]
+    row["inputs"] = [
+        _input_row(job_input.role, job_input.frame, job_input.job, job_input.level)
+        for job_input in job.inputs
+    ]
     row |= {"set": _id("s", job.set_id), "planned": job.planned_at, "finished": job.finished_at}
     return row
 
@@ -126,14 +129,15 @@ def _input_row(role: str, frame: int | None, job: str | None, level: int | None)
 def products(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """Products that are there, with their jobs' inputs and quality numbers."""
     states = None if superseded else ("done",)
-    found = space.registry.read(list_products, ProductFilter(states=states, night=night, camera=camera))
-    return [product_row(space, row) for row in found]
+    rows = space.registry.read(list_products, ProductFilter(states=states, night=night, camera=camera))
+    return [product_row(space, row) for row in rows]
 
 
 def product_row(space: Workspace, row: Mapping[str, Any]) -> Row:
     """A product with ids that carry their letter; `path` is where its file is, `file` its name within the store."""
     inputs = [
-        _input_row(one["role"], one.get("frame"), one.get("job"), one.get("level")) for one in row["inputs"]
+        _input_row(job_input["role"], job_input.get("frame"), job_input.get("job"), job_input.get("level"))
+        for job_input in row["inputs"]
     ]
     path = str(space.store.absolute(row["path"]))
     named = {"id": f"p{row['id']}", "superseded_by": _id("p", row["superseded_by"])}
@@ -142,23 +146,23 @@ def product_row(space: Workspace, row: Mapping[str, Any]) -> Row:
 
 def choices(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """What was pinned and banned."""
-    found = space.registry.read(find_choices)
-    keys = [one.subject for one in found if not one.subject.startswith("f")]
-    made = {
-        one["job"]: f"p{one['id']}"
-        for one in space.registry.read(list_products, ProductFilter(job_keys=keys))
+    recorded = space.registry.read(find_choices)
+    keys = [choice.subject for choice in recorded if not choice.subject.startswith("f")]
+    ids = {
+        product["job"]: f"p{product['id']}"
+        for product in space.registry.read(list_products, ProductFilter(job_keys=keys))
     }
     rows = []
-    for one in found:
-        name = made.get(one.subject, one.subject)
+    for choice in recorded:
+        name = ids.get(choice.subject, choice.subject)
         row = find(space, name)
-        rows.append({"id": name, **vars(one), "what": row.get("path") or row.get("step")})
+        rows.append({"id": name, **vars(choice), "what": row.get("path") or row.get("step")})
     return rows
 
 
 def interventions(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """What happened to instruments, as ``ccdflow event`` has recorded it."""
-    return [vars(one) for one in space.registry.read(find_instrument_events)]
+    return [vars(event) for event in space.registry.read(find_instrument_events)]
 
 
 def subject(space: Workspace, name: str) -> str:
@@ -169,10 +173,10 @@ def subject(space: Workspace, name: str) -> str:
     ValueError
         If there is nothing of that name, or it is a set.
     """
-    found = find(space, name)
-    if "action" in found:
+    row = find(space, name)
+    if "action" in row:
         raise ValueError(f"{name} is a set, wanted a frame, a product or a job")
-    return str(found["job"] if "category" in found else found["key"] if "recipe" in found else found["id"])
+    return str(row["job"] if "category" in row else row["key"] if "recipe" in row else row["id"])
 
 
 def short_name(space: Workspace, name: str) -> str:
@@ -183,15 +187,15 @@ def short_name(space: Workspace, name: str) -> str:
     ValueError
         If nothing, or more than one job, is called so.
     """
-    found = find(space, name)
-    return str(found["key"] if "recipe" in found else found["id"])
+    row = find(space, name)
+    return str(row["key"] if "recipe" in row else row["id"])
 
 
 def events(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """The outbox: what happened, in order."""
     return [
-        {name: getattr(one, name) for name in one.__dataclass_fields__}
-        for one in space.registry.read(find_events)
+        {name: getattr(event, name) for name in event.__dataclass_fields__}
+        for event in space.registry.read(find_events)
     ]
 
 
@@ -216,20 +220,20 @@ def find(space: Workspace, name: str) -> Row:
     """
     letter, number = name[:1], name[1:]
     if letter in "fsp" and number.isdigit():
-        found = _by_number(space, letter, int(number))
+        row = _by_number(space, letter, int(number))
     else:
-        found = _by_path(space, name) or _by_key(space, name)
-    if found is None:
+        row = _by_path(space, name) or _by_key(space, name)
+    if row is None:
         raise ValueError(
             f"nothing is called {name!r}; wanted f12, s3, p7, a job's key or its beginning, or a file"
         )
-    return found
+    return row
 
 
 def _by_number(space: Workspace, letter: str, number: int) -> Row | None:
     if letter == "f":
-        found = space.registry.read(show_frame, number)
-        return None if found is None else _frame_row(found)
+        row = space.registry.read(show_frame, number)
+        return None if row is None else _frame_row(row)
     if letter == "s":
         rows = sets(space, night=None, camera=None, superseded=True)
         return next((row for row in rows if row["id"] == f"s{number}"), None)
@@ -238,6 +242,7 @@ def _by_number(space: Workspace, letter: str, number: int) -> Row | None:
 
 
 def _by_path(space: Workspace, name: str) -> Row | None:
+    """Return the frame or product whose file this is; a product also by its path within the store."""
     path = Path(name).absolute()
     for row in frames(space, night=None, camera=None, superseded=False):
         if row["path"] == str(path):
@@ -249,6 +254,7 @@ def _by_path(space: Workspace, name: str) -> Row | None:
 
 
 def _by_key(space: Workspace, name: str) -> Row | None:
+    """Return the job whose key begins so; None where there is none."""
     keys = space.registry.read(keys_like, name.lower()) if len(name) >= 4 else []
     if len(keys) > 1:
         raise ValueError(f"{name!r} begins the keys of several jobs: {', '.join(key[:12] for key in keys)}")
@@ -258,41 +264,45 @@ def _by_key(space: Workspace, name: str) -> Row | None:
 
 def explain(space: Workspace, name: str, request: Request = Request()) -> Row:
     """Where something came from, down to raw frames, and for a frame what is planned for it and why not more."""
-    found = find(space, name)
-    if "category" in found:
-        row = {"id": found["id"], "what": found["file"], **_standing(space, found["job"], request)}
-        row["superseded_by"] = found["superseded_by"]
-        return {**row, "made_by": _tree(space, found["job"])}
-    if "recipe" in found:
-        standing = _standing(space, found["key"], request)
-        return {"id": found["key"], "what": found["step"], **standing, "made_by": _tree(space, found["key"])}
-    if "action" in found:
+    entry = find(space, name)
+    if "category" in entry:
+        row = {"id": entry["id"], "what": entry["file"], **_standing(space, entry["job"], request)}
+        row["superseded_by"] = entry["superseded_by"]
+        return {**row, "made_by": _tree(space, entry["job"])}
+    if "recipe" in entry:
+        standing = _standing(space, entry["key"], request)
+        return {"id": entry["key"], "what": entry["step"], **standing, "made_by": _tree(space, entry["key"])}
+    if "action" in entry:
         return {
-            "id": found["id"],
-            "what": f"{found['action']} set of {len(found['frames'])} {found['object']} {found['filter']}".strip(),
-            "state": found["status"],
-            "reason": found["reason"],
-            "frames": [_frame_line(space, one) for one in found["frames"]],
+            "id": entry["id"],
+            "what": f"{entry['action']} set of {len(entry['frames'])} {entry['object']} {entry['filter']}".strip(),
+            "state": entry["status"],
+            "reason": entry["reason"],
+            "frames": [_frame_line(space, frame) for frame in entry["frames"]],
         }
-    return _explain_frame(space, found, request)
+    return _explain_frame(space, entry, request)
 
 
 def _standing(space: Workspace, key: str, request: Request) -> Row:
-    """Whether a job is still what a plan would choose, and where not, what has changed."""
+    """Tell whether a job is still what a plan would choose, and where not, what has changed."""
     job = space.registry.read(find_job, key)
     if job is None or job.step not in space.cascade.tasks:
         return {"standing": "its step is no longer in the cascade"}
-    verdict = next((one for one in space.registry.read(find_choices) if one.subject == key), None)
-    if verdict is not None and verdict.verdict == "banned":
-        return {"standing": f"banned: {verdict.reason}".rstrip(": ")}
-    found = planned(space, request.model_copy(update={"targets": (job.step,), "night": job.night or None}))
-    jobs_by_key = {one.key: one for one in found.jobs}
+    choice = next((choice for choice in space.registry.read(find_choices) if choice.subject == key), None)
+    if choice is not None and choice.verdict == "banned":
+        return {"standing": f"banned: {choice.reason}".rstrip(": ")}
+    plan = planned(space, request.model_copy(update={"targets": (job.step,), "night": job.night or None}))
+    # The same key means the same work (recipe, parameters, inputs): it would be reused.
+    jobs_by_key = {other.key: other for other in plan.jobs}
     if key in jobs_by_key:
         current = jobs_by_key[key].state
         return {"standing": "current" if current == "reused" else f"current, to be done: {current}"}
     frames_of = set(space.registry.read(main_frames, key))
-    alike = (one for one in found.jobs if one.step == job.step)
-    successor = next((one for one in alike if frames_of & {frame.id for frame in one.group.frames}), None)
+    # Otherwise what a plan makes of the same frames by the same step has taken its place.
+    alike = (other for other in plan.jobs if other.step == job.step)
+    successor = next(
+        (other for other in alike if frames_of & {frame.id for frame in other.group.frames}), None
+    )
     if successor is None:
         return {"standing": f"no longer planned: no {job.step} is made of its frames any more"}
     changes = differences(space, job, successor, jobs_by_key)
@@ -303,6 +313,7 @@ def _standing(space: Workspace, key: str, request: Request) -> Row:
 
 
 def _explain_frame(space: Workspace, frame: Row, request: Request) -> Row:
+    """Return what was made of a frame, and what is planned for it but can't be done."""
     number = int(frame["id"][1:])
     jobs_of = space.registry.read(find_jobs, JobFilter(keys=space.registry.read(keys_of_frames, [number])))
     row: Row = {"id": frame["id"], "what": f"{frame['class']} {frame['path'] or 'row of a catalogue'}"}
@@ -312,7 +323,7 @@ def _explain_frame(space: Workspace, frame: Row, request: Request) -> Row:
     row["missing"] = [
         missing
         for job in plan.jobs
-        if job.state == "incomplete" and any(one.frame == number for one in job.main)
+        if job.state == "incomplete" and any(job_input.frame == number for job_input in job.main)
         for missing in _missing_rows(job)
     ]
     return row
@@ -329,28 +340,31 @@ def _frame_line(space: Workspace, name: str) -> Row:
 
 
 def _tree(space: Workspace, key: str) -> Row:
-    """A job with all that it took, down to raw frames."""
+    """Return a job with all that it took, down to raw frames."""
     job = space.registry.read(find_job, key)
     if job is None:
         return {"id": key, "what": "unknown job"}
     paths = {
-        one.id: one.path
-        for one in space.registry.read(find_frames, FrameFilter(status=None, ids=_frame_ids(job)))
+        frame.id: frame.path
+        for frame in space.registry.read(find_frames, FrameFilter(status=None, ids=_frame_ids(job)))
     }
     inputs = []
-    for one in job.inputs:
-        if one.job is not None:
-            inputs.append({"role": one.role, "level": one.level, **_tree(space, one.job)})
-        elif one.frame is not None:
-            inputs.append({"role": one.role, "id": f"f{one.frame}", "what": paths.get(one.frame)})
-    parameters = {name: f"{one['value']} ({one['origin']})" for name, one in job.parameters.items()}
+    for job_input in job.inputs:
+        if job_input.job is not None:
+            inputs.append({"role": job_input.role, "level": job_input.level, **_tree(space, job_input.job)})
+        elif job_input.frame is not None:
+            inputs.append(
+                {"role": job_input.role, "id": f"f{job_input.frame}", "what": paths.get(job_input.frame)}
+            )
+    parameters = {name: f"{value['value']} ({value['origin']})" for name, value in job.parameters.items()}
+    # A recipe's own defaults go without saying.
     changed = {name: text for name, text in parameters.items() if not text.endswith("(recipe)")}
     row: Row = {"id": key[:12], "what": f"{job.step}, recipe {job.recipe} {job.version}", "state": job.state}
     return row | {"reason": job.reason, "parameters": changed, "inputs": inputs}
 
 
 def _frame_ids(job: JobRecord) -> list[int]:
-    return [one.frame for one in job.inputs if one.frame is not None]
+    return [job_input.frame for job_input in job.inputs if job_input.frame is not None]
 
 
 def tree_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
@@ -379,36 +393,41 @@ def tree_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
         for near in missing["nearest"]:
             yield "  " * (depth + 2) + f"{near['name']}: {near['reason']}"
     below = [row["made_by"]] if "made_by" in row else []
-    for one in [*below, *(row.get("inputs") or ()), *(row.get("frames") or ()), *(row.get("used_by") or ())]:
-        yield from tree_lines(one, depth + 1)
+    for branch in [
+        *below,
+        *(row.get("inputs") or ()),
+        *(row.get("frames") or ()),
+        *(row.get("used_by") or ()),
+    ]:
+        yield from tree_lines(branch, depth + 1)
 
 
-def plan_rows(space: Workspace, found: Plan) -> list[Row]:
+def plan_rows(space: Workspace, plan: Plan) -> list[Row]:
     """Jobs of a plan as ``plan --json`` gives them."""
-    made = {job.key for job in found.jobs if job.state == "reused"}
+    reused = {job.key for job in plan.jobs if job.state == "reused"}
     ids = {
-        one["job"]: f"p{one['id']}"
-        for one in space.registry.read(list_products, ProductFilter(job_keys=sorted(made)))
+        product["job"]: f"p{product['id']}"
+        for product in space.registry.read(list_products, ProductFilter(job_keys=sorted(reused)))
     }
-    return [_plan_row(job, ids) for job in found.jobs]
+    return [_plan_row(job, ids) for job in plan.jobs]
 
 
-def data_set_rows(found: Plan) -> list[Row]:
+def data_set_rows(plan: Plan) -> list[Row]:
     """The data sets of a plan as ``plan --tree --json`` gives them."""
-    return [_data_set_row(one, "") for one in data_sets(found)]
+    return [_data_set_row(data_set, "") for data_set in data_sets(plan)]
 
 
-def _data_set_row(one: DataSet, role: str) -> Row:
-    job = one.job
+def _data_set_row(data_set: DataSet, role: str) -> Row:
+    job = data_set.job
     frames = [f"f{item.frame}" for item in job.main if item.frame is not None]
     row: Row = {"role": role} if role else {}
-    what = job.name if job.name.startswith(job.step) else f"{job.step}, {job.name}"
-    row |= {"id": job.key[:12], "what": what, "state": job.state, "frames": frames}
-    row |= {"level": job.level, "worst_level": one.level, "complete": one.complete}
+    label = job.name if job.name.startswith(job.step) else f"{job.step}, {job.name}"
+    row |= {"id": job.key[:12], "what": label, "state": job.state, "frames": frames}
+    row |= {"level": job.level, "worst_level": data_set.level, "complete": data_set.complete}
     return row | {
         "missing": _missing_rows(job),
-        "without": [{"input": one.input, "reason": one.reason} for one in job.without],
-        "needs": [_data_set_row(need, name) for name, need in one.needs],
+        "without": [{"input": lack.input, "reason": lack.reason} for lack in job.without],
+        "needs": [_data_set_row(need, name) for name, need in data_set.needs],
     }
 
 
@@ -429,17 +448,18 @@ def data_set_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
         yield from data_set_lines(need, depth + 1)
 
 
-def missing_calibrations(found: Plan) -> list[Row]:
+def missing_calibrations(plan: Plan) -> list[Row]:
     """What incomplete jobs lack, each kind once: how many frames of which nights wait for it."""
     waiting: dict[tuple[Any, ...], tuple[set[int], set[str], str]] = {}
-    for job in found.jobs:
-        for one in job.missing:
-            if one.input == "main":
+    for job in plan.jobs:
+        for lack in job.missing:
+            if lack.input == "main":
                 continue
             setup = [job.group.text(name) for name in ("telescope", "camera", "filter", "exptime", "binning")]
-            if one.input in ("bias", "gain"):
+            # Biases and gains belong to the camera: filter and exposure time of what waits for them say nothing.
+            if lack.input in ("bias", "gain"):
                 setup[2:4] = "", ""
-            frames_, nights, _ = waiting.setdefault((one.input, *setup), (set(), set(), one.reason))
+            frames_, nights, _ = waiting.setdefault((lack.input, *setup), (set(), set(), lack.reason))
             frames_ |= {frame.id for frame in job.group.frames}
             nights.add(job.group.text("night"))
     names = ("missing", "telescope", "camera", "filter", "exptime", "binning")
@@ -450,25 +470,28 @@ def missing_calibrations(found: Plan) -> list[Row]:
 
 
 def _plan_row(job: Job, ids: Mapping[str, str]) -> Row:
-    def name(one: JobInput) -> str:
-        return f"f{one.frame}" if one.job is None else ids.get(one.job, one.job)
+    """Return a planned job as ``plan --json`` gives it, products by their ids where they are there."""
+
+    def name(job_input: JobInput) -> str:
+        return f"f{job_input.frame}" if job_input.job is None else ids.get(job_input.job, job_input.job)
 
     roles: dict[str, Row] = {}
-    for one in job.associated:
-        row = roles.setdefault(one.role, {"input": one.role, "ids": [], "level": one.level})
-        row["ids"].append(name(one))
+    for job_input in job.associated:
+        row = roles.setdefault(job_input.role, {"input": job_input.role, "ids": [], "level": job_input.level})
+        row["ids"].append(name(job_input))
     return {
         "key": job.key,
         "step": job.step,
         "recipe": job.recipe,
         "state": job.state,
         "what": job.name,
-        "main": [name(one) for one in job.main],
+        "main": [name(job_input) for job_input in job.main],
         "associated": list(roles.values()),
         "missing": _missing_rows(job),
-        "without": [{"input": one.input, "reason": one.reason} for one in job.without],
+        "without": [{"input": lack.input, "reason": lack.reason} for lack in job.without],
         "parameters": {
-            name: {"value": one.value, "origin": one.origin} for name, one in job.parameters.items()
+            name: {"value": parameter.value, "origin": parameter.origin}
+            for name, parameter in job.parameters.items()
         },
         "reason": job.reason,
     }
@@ -477,30 +500,30 @@ def _plan_row(job: Job, ids: Mapping[str, str]) -> Row:
 def _missing_rows(job: Job) -> list[Row]:
     return [
         {
-            "input": one.input,
-            "reason": one.reason,
-            "nearest": [{"name": near.name, "reason": near.reason} for near in one.nearest],
-            "survivors": [{"test": test, "left": left} for test, left in one.survivors],
+            "input": lack.input,
+            "reason": lack.reason,
+            "nearest": [{"name": near.name, "reason": near.reason} for near in lack.nearest],
+            "survivors": [{"test": test, "left": left} for test, left in lack.survivors],
         }
-        for one in job.missing
+        for lack in job.missing
     ]
 
 
 def survivors_text(missing: Mapping[str, Any]) -> str:
     """How many candidates were left after each test, up to the first that none has passed."""
     words = []
-    for one in missing["survivors"]:
-        words.append(f"{one['test']} {one['left']}")
-        if not one["left"]:
+    for test in missing["survivors"]:
+        words.append(f"{test['test']} {test['left']}")
+        if not test["left"]:
             break
     return f"left after each test: {', '.join(words)}" if words else ""
 
 
 def inputs_text(row: Mapping[str, Any]) -> str:
     """The inputs of a planned job in a few words: frames by number, products by role."""
-    main = [one if len(one) < 20 else one[:8] for one in row["main"]]
+    main = [name if len(name) < 20 else name[:8] for name in row["main"]]
     shown = f"{main[0]}..{main[-1]}" if len(main) > 2 else " ".join(main)
-    roles = [f"{one['input']}{_level(one['level'])}" for one in row["associated"]]
+    roles = [f"{job_input['input']}{_level(job_input['level'])}" for job_input in row["associated"]]
     return f"{shown} + {', '.join(roles)}" if roles else shown
 
 
@@ -531,19 +554,19 @@ def ledger(space: Workspace, night: str | None) -> list[Row]:
 def verify(space: Workspace) -> Row:
     """Every product against its checksum; files of the store that are none of ours."""
     known = space.registry.read(find_products)
-    verdicts = list(space.store.verify(known))
-    foreign = space.store.foreign({one.path for one in known})
+    checks = list(space.store.verify(known))
+    foreign = space.store.foreign({product.path for product in known})
     problems = [
-        {"what": one.state, "path": one.path, "reason": one.reason, "product": f"p{one.product}"}
-        for one in verdicts
-        if one.state != "ok"
+        {"what": check.state, "path": check.path, "reason": check.reason, "product": f"p{check.product}"}
+        for check in checks
+        if check.state != "ok"
     ]
     problems += [
         {"what": "foreign", "path": path, "reason": "no product of the registry"} for path in foreign
     ]
     return {
         "products": len(known),
-        "intact": sum(one.state == "ok" for one in verdicts),
+        "intact": sum(check.state == "ok" for check in checks),
         "foreign": foreign,
         "problems": problems,
     }

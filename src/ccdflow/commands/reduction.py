@@ -41,14 +41,15 @@ class RunReport:
     @property
     def jobs(self) -> dict[str, int]:
         """How many jobs were made, reused, failed, or can't be done."""
+        # New is also what the run itself has called for: jobs that the plan before it did not know yet.
         keys = {job.key for job in self.before.jobs if job.state == "new"}
         keys |= {job.key for job in self.after.jobs if job.state == "reused"} - {
             job.key for job in self.before.jobs if job.state == "reused"
         }
-        made = [job for job in self.after.jobs if job.state == "reused" and job.key in keys]
+        done = [job for job in self.after.jobs if job.state == "reused" and job.key in keys]
         reused = [job for job in self.after.jobs if job.state == "reused" and job.key not in keys]
         incomplete = [job for job in self.after.jobs if job.state == "incomplete"]
-        return dict(zip(STATES, (len(made), len(reused), len(self.failed), len(incomplete)), strict=True))
+        return dict(zip(STATES, (len(done), len(reused), len(self.failed), len(incomplete)), strict=True))
 
     @property
     def problems(self) -> list[str]:
@@ -76,7 +77,7 @@ class RunReport:
         """The report for ``--json``."""
         return {
             "jobs": self.jobs,
-            "products": [f"p{one['id']}" for one in self.products],
+            "products": [f"p{product['id']}" for product in self.products],
             "frames": self.ingested.document(),
             "failed": [{"key": key, "reason": reason} for key, reason in self.failed.items()],
             "notes": self.problems,
@@ -86,7 +87,7 @@ class RunReport:
         """Print the report for people."""
         if self.ingested.total:
             console().print(self.ingested.sentence())
-        counts = Counter(one["category"] for one in self.products)
+        counts = Counter(product["category"] for product in self.products)
         rows = [{"category": name, "products": number} for name, number in counts.items()]
         if rows:
             print_table(rows, ["category", "products"])
@@ -94,11 +95,14 @@ class RunReport:
 
 
 def _why_incomplete(jobs: Sequence[Job]) -> Iterator[str]:
-    """Why jobs can't be done, each reason once: how many jobs it holds up, and the nearest candidates of the first."""
+    """Yield why jobs can't be done, each reason once.
+
+    How many jobs it holds up, and the nearest candidates of the first of them.
+    """
     alike: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        waits = all(one.input == "main" and one.reason.endswith(WAITS) for one in job.missing)
-        reasons = [WAITS] if waits else [one.reason for one in job.missing]
+        waits = all(lack.input == "main" and lack.reason.endswith(WAITS) for lack in job.missing)
+        reasons = [WAITS] if waits else [lack.reason for lack in job.missing]
         alike.setdefault((job.step, *reasons), []).append(job)
     for (step, *reasons), held in alike.items():
         frames = ", ".join(_frames(job) for job in held[:SHOWN]) + (", ..." if len(held) > SHOWN else "")
@@ -119,8 +123,8 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
     if paths and _brings_new_files(space, paths):
         _prepare(space)
     with counting("registering", quiet=quiet) as progress:
-        given = [*paths, *static_files(space)] if paths else []
-        ingested = ingest_files(space, given, progress) if paths else recheck_files(space)
+        files = [*paths, *static_files(space)] if paths else []
+        ingested = ingest_files(space, files, progress) if paths else recheck_files(space)
     before = planned(space, request)
     failed: dict[str, str] = {}
     new = [job for job in before.jobs if job.state == "new"]
@@ -137,7 +141,7 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
 
 
 def _brings_new_files(space: Workspace, paths: Sequence[Path]) -> bool:
-    """Whether there is a file that the registry does not know, so that there will be work."""
+    """Tell whether there is a file that the registry does not know, so that there will be work."""
     known = {name for name, _, _ in space.registry.read(registered_files)}
     return any(str(path.absolute()) not in known for path in find_files(paths, IngestReport()))
 
@@ -155,6 +159,7 @@ def _prepare(space: Workspace) -> None:
 
 def _run_flow(space: Workspace, request: Request) -> dict[str, str]:
     # What goes wrong is said by the commands in one line each; the server keeps Prefect's own words.
+    """Run the flow and return the keys of the jobs that have failed, with their reasons."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     _prepare(space)
     from ccdflow.flows.nightly import nightly
@@ -166,7 +171,7 @@ def _run_flow(space: Workspace, request: Request) -> dict[str, str]:
 
 @contextmanager
 def _watching(space: Workspace, jobs: Sequence[Job], *, quiet: bool) -> Iterator[None]:
-    """A bar that shows how many of `jobs` the registry knows to be done or failed."""
+    """Show a bar of how many of `jobs` the registry knows to be done or failed, while the block runs."""
     keys = [job.key for job in jobs]
     stop = Event()
     with counting("reducing", quiet=quiet, before="starting Prefect") as progress:

@@ -122,8 +122,8 @@ class ScenarioFile(_Model):
 
 
 @dataclass
-class Verdict:
-    """What became of a scenario: sentences that say what is wrong, and what was planned."""
+class ScenarioResult:
+    """The outcome of a scenario: sentences that say what is wrong, and what was planned."""
 
     description: str
     problems: list[str] = field(default_factory=list)
@@ -152,36 +152,39 @@ def read_scenarios(path: Path) -> ScenarioFile:
     return load_model(text.replace("\t", "    ") if path.suffix == ".json" else text, ScenarioFile, str(path))
 
 
-def run_scenario(path: Path, shared: ScenarioFile, scenario: Scenario) -> Verdict:
+def run_scenario(path: Path, shared: ScenarioFile, scenario: Scenario) -> ScenarioResult:
     """Make the frames of a scenario, plan, and hold the plan against what is expected."""
-    verdict = Verdict(scenario.description, skipped=scenario.skip)
+    result = ScenarioResult(scenario.description, skipped=scenario.skip)
     if scenario.skip:
-        return verdict
+        return result
     with tempfile.TemporaryDirectory(prefix="ccdflow-test-") as folder:
         try:
-            _judge(Path(folder), path.parent, shared, scenario, verdict)
+            _judge(Path(folder), path.parent, shared, scenario, result)
         except (ConfigError, ValueError) as error:
-            wanted = scenario.expect_error
-            if wanted is None:
-                verdict.problems.append(f"refused: {error}")
-            elif wanted not in str(error):
-                verdict.problems.append(f"refused with {str(error)!r}, wanted {wanted!r} in it")
-            return verdict
+            expected_words = scenario.expect_error
+            if expected_words is None:
+                result.problems.append(f"refused: {error}")
+            elif expected_words not in str(error):
+                result.problems.append(f"refused with {str(error)!r}, wanted {expected_words!r} in it")
+            return result
     if scenario.expect_error is not None:
-        verdict.problems.append(f"not refused, wanted an error with {scenario.expect_error!r}")
-    return verdict
+        result.problems.append(f"not refused, wanted an error with {scenario.expect_error!r}")
+    return result
 
 
-def _judge(folder: Path, home: Path, shared: ScenarioFile, scenario: Scenario, verdict: Verdict) -> None:
+def _judge(
+    folder: Path, home: Path, shared: ScenarioFile, scenario: Scenario, result: ScenarioResult
+) -> None:
+    """Plan a scenario, run it if it asks for that, and note where the plan differs from what is expected."""
     space, prefixes = _project(folder, home, shared, scenario)
     request = _request(scenario)
-    found = planned(space, request)
+    plan = planned(space, request)
     if scenario.execute == "stub":
-        _run(space, request, verdict)
-        found = planned(space, request)
-    seen = _Seen(found, prefixes)
-    verdict.jobs = [seen.line(job) for job in found.jobs]
-    verdict.problems += list(_compared(seen, scenario))
+        _run(space, request, result)
+        plan = planned(space, request)
+    seen = _Seen(plan, prefixes)
+    result.jobs = [seen.line(job) for job in plan.jobs]
+    result.problems += list(_compared(seen, scenario))
 
 
 def _request(scenario: Scenario) -> Request:
@@ -196,7 +199,7 @@ def _request(scenario: Scenario) -> Request:
 
 
 def _typed(value: Any) -> Any:
-    """EDPS writes truths as the texts ``TRUE`` and ``FALSE``."""
+    """Return the value that EDPS means: it writes truths as the texts ``TRUE`` and ``FALSE``."""
     return {"TRUE": True, "FALSE": False}.get(value, value) if isinstance(value, str) else value
 
 
@@ -206,9 +209,9 @@ def _typed(value: Any) -> Any:
 def _project(
     folder: Path, home: Path, shared: ScenarioFile, scenario: Scenario
 ) -> tuple[Workspace, dict[int, str]]:
-    """A project with the frames of a scenario, and the prefix of each by its id."""
+    """Make a project with the frames of a scenario; return it, and the prefix of each frame by its id."""
     written = {"cascade": str(_cascade(scenario.workflow, home).resolve())}
-    instruments = ", ".join(f'"{(home / one).resolve()}"' for one in scenario.instruments)
+    instruments = ", ".join(f'"{(home / name).resolve()}"' for name in scenario.instruments)
     lines = [f'{name}: "{value}"' for name, value in written.items()]
     executor = ["executor: stub"] if scenario.execute == "stub" else []
     (folder / PROJECT_FILE).write_text("\n".join([*lines, f"instruments: [{instruments}]", *executor, ""]))
@@ -220,12 +223,14 @@ def _project(
     if report.problems:
         raise ValueError("; ".join(report.problems))
     frames = space.registry.read(find_frames, FrameFilter(status=None))
-    return space, {one.id: names[Path(one.path or "").name] for one in frames}
+    return space, {frame.id: names[Path(frame.path or "").name] for frame in frames}
 
 
 def _cascade(workflow: str, home: Path) -> Path:
+    # EDPS names a workflow "instrument.workflow"; a file of ours may bear either part as its name.
+    """Return the file of a scenario's cascade: beside the scenario, of ccdflow, or by a part of EDPS's name."""
     tried = dict.fromkeys([workflow, workflow.rpartition(".")[2], workflow.partition(".")[0]])
-    for name in (one for stem in tried for one in (stem, f"{stem}.yaml")):
+    for name in (candidate for stem in tried for candidate in (stem, f"{stem}.yaml")):
         if (home / name).is_file():
             return home / name
     for name in tried:
@@ -237,60 +242,64 @@ def _cascade(workflow: str, home: Path) -> Path:
 
 
 def _written(folder: Path, shared: ScenarioFile, scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """Write the frames; gives each file's name and prefix."""
+    """Write the frames; yield each file's name and prefix."""
+    # A scenario's own seed: it plans the same whatever other scenarios stand in the file, and in any order.
     random = Random(f"{scenario.seed} {scenario.description}")
-    known = {one.name_prefix: one for one in shared.inputs}
+    known = {frames.name_prefix: frames for frames in shared.inputs}
     for name in scenario.common_inputs:
         if name not in known:
             raise ValueError(f"unknown common input {name!r}; known: {', '.join(known) or 'none'}")
     base = start = NIGHT + random.randrange(365) + 0.0
-    for one in (*(known[name] for name in scenario.common_inputs), *scenario.input_files):
-        first = start if one.mjd_offset_hours is None else base + one.mjd_offset_hours / 24
-        for number, keywords in enumerate(_headers(one, shared, first, random), 1):
-            name = f"{one.name_prefix}_{number}.fits"
+    for frames in (*(known[name] for name in scenario.common_inputs), *scenario.input_files):
+        first = start if frames.mjd_offset_hours is None else base + frames.mjd_offset_hours / 24
+        for number, keywords in enumerate(_headers(frames, shared, first, random), 1):
+            name = f"{frames.name_prefix}_{number}.fits"
             if (folder / name).exists():
-                raise ValueError(f"two inputs have the prefix {one.name_prefix!r}")
-            _write(folder / name, keywords, one)
-            yield name, one.name_prefix
-        start -= (one.count + 1) * STEP
+                raise ValueError(f"two inputs have the prefix {frames.name_prefix!r}")
+            _write(folder / name, keywords, frames)
+            yield name, frames.name_prefix
+        # Backwards in time, so that the frames of two inputs never overlap.
+        start -= (frames.count + 1) * STEP
 
 
-def _headers(one: InputFile, shared: ScenarioFile, first: float, random: Random) -> Iterator[Keywords]:
+def _headers(frames: InputFile, shared: ScenarioFile, first: float, random: Random) -> Iterator[Keywords]:
+    """Yield the keywords of each frame of an input, with ESO's bookkeeping: template, number, name in the archive."""
     common: Keywords = {}
-    for name in one.common_keywords:
+    for name in frames.common_keywords:
         if name not in shared.keywords:
             raise ValueError(f"unknown keywords {name!r}; known: {', '.join(shared.keywords) or 'none'}")
         common |= {key.lower(): value for key, value in shared.keywords[name].items()}
     template = f"{random.getrandbits(32):08x}"
-    count = max(one.count, len(one.files))
+    count = max(frames.count, len(frames.files))
     for number in range(count):
         yield {
             "mjd-obs": first + number * STEP,
             "tpl.start": template,
-            "arcfile": f"{one.name_prefix}_{number + 1}_{random.getrandbits(64):016x}",
+            "arcfile": f"{frames.name_prefix}_{number + 1}_{random.getrandbits(64):016x}",
             "tpl.nexp": count,
             "tpl.expno": number + 1,
             **common,
-            **{name.lower(): value for name, value in one.keywords.items()},
+            **{name.lower(): value for name, value in frames.keywords.items()},
             **{
                 key.lower(): value
-                for key, value in (one.files[number] if number < len(one.files) else {}).items()
+                for key, value in (frames.files[number] if number < len(frames.files) else {}).items()
             },
         }
 
 
-def _write(path: Path, keywords: Keywords, one: InputFile) -> None:
+def _write(path: Path, keywords: Keywords, frames: InputFile) -> None:
     """Write a file of headers; its pixels are a hole in it, which takes no room."""
     with path.open("wb") as file:
-        for number, cards in enumerate((keywords, *one.extensions)):
-            is_image = bool(number) or not one.extensions
+        for number, cards in enumerate((keywords, *frames.extensions)):
+            is_image = bool(number) or not frames.extensions
             hdu = fits.ImageHDU(header=_cards(cards)) if number else fits.PrimaryHDU(header=_cards(cards))
             if is_image:
                 hdu.header["BITPIX"], hdu.header["NAXIS"] = 16, 2
-                for axis, length in enumerate(reversed(one.shape), 1):
+                for axis, length in enumerate(reversed(frames.shape), 1):
                     hdu.header.set(f"NAXIS{axis}", length, after="NAXIS" if axis == 1 else f"NAXIS{axis - 1}")
             file.write(hdu.header.tostring().encode("ascii"))
-            pixels = 2 * prod(one.shape) if is_image else 0
+            # Filled up to whole blocks of 2880 bytes (FITS 4.0, section 3.1), as a hole, which reads as zeros.
+            pixels = 2 * prod(frames.shape) if is_image else 0
             file.truncate(file.tell() + -(-pixels // 2880) * 2880)
             file.seek(0, SEEK_END)
 
@@ -306,17 +315,17 @@ def _cards(keywords: Keywords) -> fits.Header:
 # --- stub execution -----------------------------------------------------------------------------------------
 
 
-def _run(space: Workspace, request: Request, verdict: Verdict) -> None:
+def _run(space: Workspace, request: Request, result: ScenarioResult) -> None:
     """Run the plan through the real flow; a second run must do nothing."""
     from ccdflow.commands.reduction import reduce_now
 
     first = reduce_now(space, [], request, quiet=True)
     if first.failed:
-        verdict.problems += [f"failed: {sentence}" for sentence in first.failed.values()]
+        result.problems += [f"failed: {sentence}" for sentence in first.failed.values()]
         return
     again = reduce_now(space, [], request, quiet=True)
     if again.jobs["new"]:
-        verdict.problems.append(f"a second run did {again.jobs['new']} jobs anew")
+        result.problems.append(f"a second run did {again.jobs['new']} jobs anew")
 
 
 # --- judgement ----------------------------------------------------------------------------------------------
@@ -329,48 +338,57 @@ class _Seen:
     plan: Plan
     prefixes: Mapping[int, str]
 
-    def of(self, inputs: Sequence[JobInput]) -> set[str]:
-        """Prefixes of inputs; of products, those of the main inputs of the job that makes them."""
+    def prefixes_of(self, inputs: Sequence[JobInput]) -> set[str]:
+        """Return the prefixes of inputs; of products, those of the main inputs of the job that makes them."""
         jobs = {job.key: job for job in self.plan.jobs}
-        found: set[str] = set()
-        for one in inputs:
-            if one.frame is not None:
-                found.add(self.prefixes[one.frame])
-            elif one.job in jobs:
-                found |= {self.prefixes[frame.id] for frame in jobs[one.job].group.frames}
-        return found
+        prefixes: set[str] = set()
+        for job_input in inputs:
+            if job_input.frame is not None:
+                prefixes.add(self.prefixes[job_input.frame])
+            elif job_input.job in jobs:
+                prefixes |= {self.prefixes[frame.id] for frame in jobs[job_input.job].group.frames}
+        return prefixes
 
     def line(self, job: Job) -> str:
-        """A job in a line."""
-        words = [f"{job.step} ({job.recipe})", f"{len(job.main)} {' '.join(sorted(self.of(job.main)))}"]
+        """Describe a job in a line."""
+        words = [
+            f"{job.step} ({job.recipe})",
+            f"{len(job.main)} {' '.join(sorted(self.prefixes_of(job.main)))}",
+        ]
         roles: dict[str, list[JobInput]] = {}
-        for one in job.associated:
-            roles.setdefault(one.role, []).append(one)
-        words += [f"{role}: {' '.join(sorted(self.of(some)))}" for role, some in roles.items()]
+        for job_input in job.associated:
+            roles.setdefault(job_input.role, []).append(job_input)
+        words += [
+            f"{role}: {' '.join(sorted(self.prefixes_of(job_inputs)))}" for role, job_inputs in roles.items()
+        ]
         words += [f"level {job.level}"] if job.level else []
         return ", ".join([*words, job.state, *([job.reason] if job.reason else [])])
 
 
 def _compared(seen: _Seen, scenario: Scenario) -> Iterator[str]:
+    """Yield a sentence for each thing in which a plan is not what the scenario expects."""
     jobs, results = seen.plan.jobs, scenario.results
     targets = sum(not any(job.key in other.parents for other in jobs) for job in jobs)
     if scenario.dataset_count is not None and targets != scenario.dataset_count:
         yield f"{targets} data sets, wanted {scenario.dataset_count}"
     if len(jobs) != len(results):
         yield f"{len(jobs)} jobs, wanted {len(results)}"
-    differences = [[list(_differences(seen, job, one)) for job in jobs] for one in results]
-    taken = _matched([[not some for some in row] for row in differences])
-    for number, one in enumerate(results):
+    # Any job may be any result: an assignment is looked for, so that a result that fits two jobs does not take the one
+    # that another result needs.
+    differences = [[list(_differences(seen, job, expected)) for job in jobs] for expected in results]
+    taken = _matched([[not reasons for reasons in row] for row in differences])
+    for number, expected in enumerate(results):
         if number not in taken.values():
             nearest = min(differences[number], key=len, default=["there is no job"])
-            yield f"result {number + 1} ({one.task or one.recipe}): no job fits; the nearest: {'; '.join(nearest)}"
+            name = expected.task or expected.recipe
+            yield f"result {number + 1} ({name}): no job fits; the nearest: {'; '.join(nearest)}"
     for number, job in enumerate(jobs):
         if number not in taken and len(jobs) > len(results):
             yield f"not expected: {seen.line(job)}"
 
 
 def _matched(fits_: Sequence[Sequence[bool]]) -> dict[int, int]:
-    """As many pairs of result and job as can be, by augmenting paths; job to result."""
+    """Return as many pairs of job and result as can be, by augmenting paths (Kuhn's algorithm); job to result."""
     taken: dict[int, int] = {}
 
     def place(result: int, tried: set[int]) -> bool:
@@ -387,31 +405,33 @@ def _matched(fits_: Sequence[Sequence[bool]]) -> dict[int, int]:
     return taken
 
 
-def _differences(seen: _Seen, job: Job, one: Expected) -> Iterator[str]:
-    main, associated = seen.of(job.main), seen.of(job.associated)
+def _differences(seen: _Seen, job: Job, expected: Expected) -> Iterator[str]:
+    """Yield a sentence for each thing in which a job is not the expected one."""
+    main, associated = seen.prefixes_of(job.main), seen.prefixes_of(job.associated)
     state = {"task": job.step, "recipe": job.recipe, "count": len(job.main), "level": job.level}
     state |= {"complete": not job.missing, "reused": job.state == "reused"}
-    for name, found in state.items():
-        wanted = getattr(one, name)
-        if name == "complete" and wanted is None and not one.missing:
+    for name, value in state.items():
+        wanted = getattr(expected, name)
+        if name == "complete" and wanted is None and not expected.missing:
             wanted = True
-        if wanted is not None and wanted != found:
-            yield f"{name} is {found}, wanted {wanted}"
-    for what, has, allowed in (
-        ("main", main, one.inputs_prefixes),
-        ("associated", associated, one.assoc_prefixes),
+        if wanted is not None and wanted != value:
+            yield f"{name} is {value}, wanted {wanted}"
+    for kind, has, allowed in (
+        ("main", main, expected.inputs_prefixes),
+        ("associated", associated, expected.assoc_prefixes),
     ):
         if allowed is not None and not has <= {*allowed}:
-            yield f"{what} inputs are {', '.join(sorted(has))}, allowed {', '.join(allowed) or 'none'}"
-    for name in one.required_prefixes:
+            yield f"{kind} inputs are {', '.join(sorted(has))}, allowed {', '.join(allowed) or 'none'}"
+    for name in expected.required_prefixes:
         if name not in main | associated:
             yield f"no input is {name}"
-    for name in one.forbidden_prefixes:
+    for name in expected.forbidden_prefixes:
         if name in main | associated:
             yield f"an input is {name}"
-    if one.missing is not None and {*one.missing} != {lack.input for lack in job.missing}:
-        yield f"missing {', '.join(lack.input for lack in job.missing) or 'nothing'}, wanted {', '.join(one.missing)}"
-    for name, value in one.params.items():
-        found = job.parameters[name].value if name in job.parameters else "not there"
-        if found != value:
-            yield f"{name} is {found}, wanted {value}"
+    if expected.missing is not None and {*expected.missing} != {lack.input for lack in job.missing}:
+        missing = ", ".join(lack.input for lack in job.missing) or "nothing"
+        yield f"missing {missing}, wanted {', '.join(expected.missing)}"
+    for name, value in expected.params.items():
+        resolved = job.parameters[name].value if name in job.parameters else "not there"
+        if resolved != value:
+            yield f"{name} is {resolved}, wanted {value}"
