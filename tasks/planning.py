@@ -24,8 +24,10 @@ from ccdflow.archive.store import ProductLocation
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.planning.associate import Barrier
 from ccdflow.cascade.planning.jobs import Job, JobInput, MadeJob, main_identity, work_name
-from ccdflow.cascade.planning.planner import Known, Plan, Request, plan
+from ccdflow.cascade.planning.planner import plan
+from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.reach import nights_back
+from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.records import CLASSES
 from ccdflow.cascade.specification.model import Cascade
 from ccdflow.tasks.changes import mark_superseded

@@ -6,7 +6,7 @@ from html import escape
 from itertools import pairwise
 from typing import Literal
 
-from ccdflow.cascade.planning.planner import Plan
+from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.specification.model import Association, Cascade, Step
 
 Kind = Literal["source", "task", "relay", "subworkflow", "new", "reused", "incomplete", "missing", "more"]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ccdflow.cascade.records import FrameRecord, Value
 from ccdflow.recipes.core.recipe import Recipe
 
-State = Literal["new", "reused", "incomplete"]
+JobState = Literal["new", "reused", "incomplete"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Job:
     stage: str
     recipe: str
     version: str
-    state: State
+    state: JobState
     group: Group
     inputs: tuple[JobInput, ...]
     missing: tuple[Missing, ...] = ()
@@ -213,3 +213,28 @@ class KeyMaker:
             roles.setdefault(one.role, []).append(one.identity)
         first = written({"detectors": sorted(set(detectors)), "inputs": roles})[:-1]
         return hashlib.sha256(f"{first},{self._rest}".encode()).hexdigest()
+
+
+def detector_digests(
+    digests: Mapping[str, str], frames: Iterable[FrameRecord], inputs: Iterable[JobInput]
+) -> list[str]:
+    """Return the digests of what instrument files say of the detectors of a job's raw inputs.
+
+    Parameters
+    ----------
+    digests : mapping of str to str
+        Digest of each instrument file's detector, by the name of the file.
+    frames : iterable of FrameRecord
+        Frames of the job; their keyword ``profile`` names the instrument file.
+    inputs : iterable of JobInput
+        Inputs of the job.
+
+    Returns
+    -------
+    list of str
+        In order of the files' names; none for a job on products alone, whose keys hold them already.
+    """
+    if all(item.frame is None for item in inputs):
+        return []
+    profiles = {str(frame.value("profile")) for frame in frames}
+    return [digests[profile] for profile in sorted(profiles) if profile in digests]

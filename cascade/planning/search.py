@@ -10,19 +10,23 @@ from ccdflow.cascade.specification.expressions import Context, evaluate
 from ccdflow.cascade.specification.model import Association, Cascade, Preference
 
 
-class Supply(Protocol):
-    """Where candidates come from, and what it takes to have one."""
+class Pool(Protocol):
+    """Where candidates come from."""
 
     def sets_of(self, source: str) -> Candidates[Group]:
-        """Sets of frames of a data source, or from which a task could make its product."""
+        """Return groups of frames of a data source, or from which a task could make its product."""
         ...
 
     def masters_of(self, task: str, product: str) -> Candidates[Group]:
-        """Finished products of a task's category that were made elsewhere, each as a set of one."""
+        """Return finished products of a task's category that were made elsewhere, each as a group of one."""
         ...
 
+
+class Maker(Protocol):
+    """What it takes to have a candidate."""
+
     def taken(self, role: str, source: str, product: str, candidate: Group) -> tuple[list[JobInput], str]:
-        """A candidate as inputs of a job, or why it can't be had."""
+        """Return a candidate as inputs of a job, or why it can't be had."""
         ...
 
 
@@ -44,8 +48,10 @@ class Search:
     ----------
     cascade : Cascade
         Rules of inputs that have none of their own.
-    supply : Supply
+    pool : Pool
         Where candidates come from.
+    maker : Maker
+        What makes inputs of them.
     threshold : int or None
         Worst level that is accepted.
     preference : str
@@ -55,7 +61,8 @@ class Search:
     """
 
     cascade: Cascade
-    supply: Supply
+    pool: Pool
+    maker: Maker
     threshold: int | None
     preference: Preference
     pinned: Collection[str]
@@ -107,7 +114,7 @@ class Search:
         if is_master:
             some = [JobInput(role, content(one), frame=one.id) for one in match.candidate.frames]
             return [replace(one, level=match.level) for one in some], ""
-        some, reason = self.supply.taken(role, way.source, way.product, match.candidate)
+        some, reason = self.maker.taken(role, way.source, way.product, match.candidate)
         return [replace(one, level=match.level) for one in some], reason
 
     def _rules(self, way: Association) -> tuple[Rule, ...]:
@@ -118,7 +125,7 @@ class Search:
     def _matches(self, way: Association, group: Group) -> Iterator[tuple[Match[Group], bool]]:
         """What fits, best first, each with whether it is a finished master."""
         rules = self._rules(way)
-        raw, masters = self.supply.sets_of(way.source), self.supply.masters_of(way.source, way.product)
+        raw, masters = self.pool.sets_of(way.source), self.pool.masters_of(way.source, way.product)
         if not masters:
             yield from ((match, False) for match in raw.fitting(rules, group))
             return
@@ -157,18 +164,18 @@ class Search:
 
     def _lack(self, role: str, way: Association) -> Missing:
         """That an optional input was not found; why in detail takes long, and most jobs are asked for no more."""
-        there = self.supply.sets_of(way.source) or self.supply.masters_of(way.source, way.product)
+        there = self.pool.sets_of(way.source) or self.pool.masters_of(way.source, way.product)
         return Missing(
             role, f"no {way.source} fits" if there else f"no {way.source}: there are no such frames"
         )
 
     def _missing(self, role: str, way: Association, group: Group, found: int) -> Missing:
         """Why an input could not be filled: nothing there, nothing that fits, or what fits can't be made."""
-        every, rules = self.supply.sets_of(way.source), self._rules(way)
+        every, rules = self.pool.sets_of(way.source), self._rules(way)
         wanted = f"{way.min} {way.source}" if way.min > 1 else way.source
         wanted += {"either": "", "both": " on each side"}.get(way.side, f" {way.side} it")
         needed = "" if role == way.source else f" as {role!r}"
-        masters = self.supply.masters_of(way.source, way.product)
+        masters = self.pool.masters_of(way.source, way.product)
         if not every and not masters:
             return Missing(role, f"no {wanted}{needed}: there are no such frames")
         nearest: list[Nearest] = []
@@ -192,6 +199,27 @@ class Search:
         if way.side in ("before", "after"):
             tests = (*tests, (way.side, on_side))
         return Missing(role, reason, tuple(nearest[:SHOWN_NEAREST]), tests)
+
+
+def applies(association: Association, context: Context) -> bool:
+    """Tell whether an input is to be looked for at all.
+
+    Parameters
+    ----------
+    association : Association
+        The input.
+    context : Context
+        What its condition looks at.
+
+    Returns
+    -------
+    bool
+        False where its condition does not hold, or no keyword of `when_missing` is blank.
+    """
+    blanks = association.when_missing
+    if blanks and all(context.group.value(keyword) is not None for keyword in blanks):
+        return False
+    return not association.condition or bool(evaluate(association.condition, context))
 
 
 def _off_side(way: Association, candidate: Group, group: Group) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cascade.planning.test_planner import IMAGING, frame, planned
 
-from ccdflow.cascade.planning.planner import Plan
+from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.reach import is_sure, levels, nights_back
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.cascade.specification.model import Cascade

@@ -12,7 +12,9 @@ from tests.cascade.planning.test_planner import frame, night
 
 from ccdflow.cascade.planning.associate import Barrier, Rule
 from ccdflow.cascade.planning.jobs import Group, Job
-from ccdflow.cascade.planning.planner import Known, Plan, Request, plan
+from ccdflow.cascade.planning.planner import plan
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.cascade.specification.expressions import Context
 from ccdflow.cascade.specification.model import Cascade
