@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from ccdflow.cascade.planning.jobs import Group, content
+from ccdflow.cascade.planning.jobs import Group, frame_identity
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.planning.resolved import ResolvedCascade
 from ccdflow.cascade.records import Action, FrameRecord
@@ -197,4 +197,4 @@ def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
     A frame without obsdate has no place in any order; it is refused at registration.
     """
     dated = [frame for frame in frames if frame.obsdate]
-    return sorted(dated, key=lambda frame: (frame.obsdate, frame.iobs or 0, content(frame), frame.id))
+    return sorted(dated, key=lambda frame: (frame.obsdate, frame.iobs or 0, frame_identity(frame), frame.id))

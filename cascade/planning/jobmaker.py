@@ -9,14 +9,14 @@ from ccdflow.cascade.planning.jobs import (
     Job,
     JobInput,
     Missing,
-    content,
     detector_digests,
+    frame_identity,
     work_name,
 )
 from ccdflow.cascade.planning.kept import KeptJobs
-from ccdflow.cascade.planning.pool import CandidatePool
 from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.planning.search import Search, applies, group_name
+from ccdflow.cascade.planning.supply import CandidateSupply
 
 WAITS = "can't be calibrated"
 """How the reason ends why a job on products is incomplete: the jobs that make them are."""
@@ -36,7 +36,7 @@ class JobMaker:
     """Makes jobs, those on raw frames once each.
 
     To find a job's calibrations is to make the jobs that make these, so it goes round: a job asks `Search`, which asks
-    `taken` for each candidate that fits, which makes the candidate's job. A cascade has no cycles, so this ends at
+    `as_inputs` for each candidate that fits, which makes the candidate's job. A cascade has no cycles, so this ends at
     tasks that need nothing but raw frames.
 
     Parameters
@@ -78,9 +78,9 @@ class JobMaker:
         self._of_frames: dict[tuple[str, tuple[int, ...]], Job] = {}
         self.by_key: dict[str, Job] = {}
         self.kept = KeptJobs(known, request.quality_threshold, groups, self.by_key)
-        pool = CandidatePool(groups, known.barriers)
+        supply = CandidateSupply(groups, known.barriers)
         limits = request.quality_threshold, request.preference
-        self._search = Search(self._cascade, pool, self, *limits, frozenset(known.pinned))
+        self._search = Search(self._cascade, supply, self, *limits, frozenset(known.pinned))
 
     def wanted(self, task: str, group: Group) -> bool:
         """Tell whether a task's condition holds for some frames; a note says where it does not.
@@ -137,7 +137,7 @@ class JobMaker:
         """
         name = task, tuple(frame.id for frame in group.frames)
         if name not in self._of_frames:
-            main = [JobInput("main", content(frame), frame=frame.id) for frame in group.frames]
+            main = [JobInput("main", frame_identity(frame), frame=frame.id) for frame in group.frames]
             missing = []
             if any(frame.path is None for frame in group.frames):
                 missing.append(Missing("main", "no file, only a row of a catalogue"))
@@ -193,7 +193,7 @@ class JobMaker:
         left = {frame: job for frame, job in members.items() if not self.is_lost(job)}
         return self.on_products(task, left) if left else None
 
-    def taken(self, role: str, source: str, product: str, candidate: Group) -> tuple[list[JobInput], str]:
+    def as_inputs(self, role: str, source: str, product: str, candidate: Group) -> tuple[list[JobInput], str]:
         """Return a candidate as inputs of a job, or why it can't be had.
 
         Parameters
@@ -216,7 +216,7 @@ class JobMaker:
         """
         source = self._cascade.relayed(source)
         if source in self._cascade.sources:
-            return [JobInput(role, content(frame), frame=frame.id) for frame in candidate.frames], ""
+            return [JobInput(role, frame_identity(frame), frame=frame.id) for frame in candidate.frames], ""
         if not self.wanted(source, candidate):
             return [], f"{self._cascade.tasks[source].condition} does not hold"
         job = self._product_job(source, candidate)

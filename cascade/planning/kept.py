@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ccdflow.cascade.planning.framegroups import FrameGroups
 from ccdflow.cascade.planning.jobs import (
+    DoneJob,
     Group,
     Job,
     JobInput,
     KeyMaker,
-    MadeJob,
     detector_digests,
     main_identity,
     work_name,
@@ -39,10 +39,10 @@ class KeptJobs:
         self._frames = groups.by_id
         self._keys = groups.resolved.keys
         self._planned = planned
-        self._made = {job.key: job for jobs in known.made.values() for job in jobs}
+        self._done_jobs = {job.key: job for jobs in known.done_jobs.values() for job in jobs}
         self._kept: dict[tuple[str, str], list[str]] = {}
 
-    def find(self, task: str, keys: KeyMaker, group: Group, inputs: Sequence[JobInput]) -> MadeJob | None:
+    def find(self, task: str, keys: KeyMaker, group: Group, inputs: Sequence[JobInput]) -> DoneJob | None:
         """Return what was made of the same main input in the same way, with calibrations that may still be used.
 
         Parameters
@@ -58,11 +58,11 @@ class KeptJobs:
 
         Returns
         -------
-        MadeJob or None
+        DoneJob or None
             The newest one; None where all were made otherwise, or of something that may not be used any more.
         """
         main = main_identity(item for item in inputs if item.role == "main")
-        for job in self._known.made.get((task, main), ()):
+        for job in self._known.done_jobs.get((task, main), ()):
             # With its own inputs a job gets its own key again, unless version, parameters or detector have changed.
             detectors = detector_digests(self._known.detectors, group.frames, job.inputs)
             alike = keys.key(job.inputs, detectors) == job.key
@@ -82,7 +82,7 @@ class KeptJobs:
         for (task, better), keys in self._kept.items():
             yield f"{task}: {len(keys)} kept, though {better} would be chosen now; --late redo makes them anew"
 
-    def _count(self, task: str, job: MadeJob, inputs: Sequence[JobInput]) -> None:
+    def _count(self, task: str, job: DoneJob, inputs: Sequence[JobInput]) -> None:
         """Remember a kept job for each role that would be filled otherwise now."""
         now = {(item.role, item.identity) for item in inputs}
         before = {(item.role, item.identity) for item in job.inputs}
@@ -104,11 +104,16 @@ class KeptJobs:
 
     def _night(self, item: JobInput) -> str:
         """Return the night of an input: of its planned job, of its frame, or of the frames that it was made of."""
-        if item.job in self._planned:
-            return self._planned[item.job].group.text("night")
+        planned = self._planned.get(item.job or "")
+        if planned is not None:
+            return planned.group.text("night")
         frames = [item.frame]
         if item.frame is None:
-            frames = [part.frame for part in self._made[item.job].inputs] if item.job in self._made else []
+            frames = (
+                [part.frame for part in self._done_jobs[item.job].inputs]
+                if item.job in self._done_jobs
+                else []
+            )
         nights = (self._frames[frame].night for frame in frames if frame in self._frames)
         return next(nights, "elsewhere")
 
@@ -118,11 +123,11 @@ class KeptJobs:
             return False
         if item.job is None:
             return item.frame in self._frames and not self._frames[item.frame].refused
-        if item.job not in self._made or item.job not in self._known.done:
+        if item.job not in self._done_jobs or item.job not in self._known.done:
             return False
-        return self._would_be_made_so(self._made[item.job])
+        return self._would_be_made_so(self._done_jobs[item.job])
 
-    def _would_be_made_so(self, job: MadeJob) -> bool:
+    def _would_be_made_so(self, job: DoneJob) -> bool:
         """Tell whether a done job is not banned, and today's recipe and parameters give it its key again.
 
         So it goes up to the raw frames: a bias that was made with other parameters makes the darks unusable too.

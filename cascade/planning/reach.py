@@ -2,19 +2,19 @@
 
 from math import ceil, inf
 
-from ccdflow.cascade.planning.associate import Rule
+from ccdflow.cascade.planning.associate import AssociationRule
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.sequences.grouping import GroupSpec
 from ccdflow.cascade.sequences.statemachine import SequenceRules
 from ccdflow.cascade.specification.model import Cascade, Step
 
 
-def levels(cascade: Cascade) -> list[int]:
+def association_levels(cascade: Cascade) -> list[int]:
     """Levels of all rules by which inputs are associated, the best first."""
     return sorted({rule.level for rules in _all_rules(cascade) for rule in rules})
 
 
-def _all_rules(cascade: Cascade) -> list[tuple[Rule, ...]]:
+def _all_rules(cascade: Cascade) -> list[tuple[AssociationRule, ...]]:
     ways = [way for step in cascade.tasks.values() for one in step.inputs.values() for way in one.ways]
     return [cascade.rules(way) for way in ways]
 
@@ -75,7 +75,7 @@ def _span(group: SequenceRules | GroupSpec) -> float:
     return 0.0 if group.how == "each" or "night" in group.by else inf
 
 
-def _range(rule: Rule) -> float:
+def _range(rule: AssociationRule) -> float:
     """Nights between a reference and what a rule lets pass."""
     if rule.within == "same_night":
         return 0.0

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ccdflow.cascade.planning.associate import Barrier
 from ccdflow.cascade.planning.jobqueue import Order
-from ccdflow.cascade.planning.jobs import MadeJob
+from ccdflow.cascade.planning.jobs import DoneJob
 from ccdflow.cascade.records import CLASSES, FrameRecord, seconds
 from ccdflow.cascade.specification.model import Cascade, Preference
 from ccdflow.recipes.core.recipe import Recipe
@@ -98,7 +98,7 @@ class Known:
         pinned is taken first where it fits.
     keywords : collection of str
         Those that instrument files keep, besides what is looked for in every header.
-    made : mapping
+    done_jobs : mapping
         How the done jobs of a task were made of some main input, by task and `main_identity`, the newest first;
         only for requests that keep what was made.
     whole : bool
@@ -115,5 +115,5 @@ class Known:
     banned: Collection[str] = frozenset()
     pinned: Collection[str] = frozenset()
     keywords: Collection[str] = ()
-    made: Mapping[tuple[str, str], Sequence[MadeJob]] = field(default_factory=dict)
+    done_jobs: Mapping[tuple[str, str], Sequence[DoneJob]] = field(default_factory=dict)
     whole: bool = True

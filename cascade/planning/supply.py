@@ -8,7 +8,7 @@ from ccdflow.cascade.planning.jobs import Group
 from ccdflow.cascade.records import CLASSES
 
 
-class CandidatePool:
+class CandidateSupply:
     """Candidates by the name that an input asks for, each collection made once.
 
     Parameters
