@@ -23,7 +23,8 @@ from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
 from ccdflow.archive.store import ProductLocation
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.planning.associate import Barrier
-from ccdflow.cascade.planning.jobs import DoneJob, Job, JobInput, main_identity, work_name
+from ccdflow.cascade.planning.jobs import DoneJob, Job, JobInput
+from ccdflow.cascade.planning.keys import main_identity, work_name
 from ccdflow.cascade.planning.planner import plan
 from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.reach import nights_back

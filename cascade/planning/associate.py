@@ -546,8 +546,7 @@ class _Row(Generic[C]):
                     last += 1
                 distance, alike, later = after, self.candidates[later : last + 1], last + 1
             if len(alike) > 1:
-                alike.sort(
-                    key=lambda candidate: candidate.identity
-                )  # digests, made only where they are needed
+                # Identities are digests, made only where they are needed.
+                alike.sort(key=lambda candidate: candidate.identity)
             for candidate in alike:
                 yield distance / SECONDS_PER_DAY, candidate

@@ -77,7 +77,7 @@ class FrameGroups:
             In order of their first frames.
         """
         if source not in self._raw:
-            frames = self.resolved.source_frames(source, self.ordered)
+            frames = self.resolved.conditions.source_frames(source, self.ordered)
             grouped = group_frames(frames, self.resolved.cascade.sources[source].group)
             self._raw[source] = tuple(Group(members) for members in grouped.groups)
             self._notes += [f"{source}: {left.reason}" for left in grouped.left_out]
@@ -98,7 +98,7 @@ class FrameGroups:
         """
         main = self.resolved.cascade.tasks[task].main
         for group in self.raw_groups(self.resolved.cascade.main_source(task)):
-            if self.resolved.passes(main, group):
+            if self.resolved.conditions.passes(main, group):
                 yield group
 
     def product_groups(self, task: str) -> dict[int, Group]:
@@ -122,7 +122,8 @@ class FrameGroups:
             self._products[task] = {
                 group.frames[0].id: group
                 for group in groups
-                if self.resolved.passes(task, group) and self.resolved.holds(maker, group)
+                if self.resolved.conditions.passes(task, group)
+                and self.resolved.conditions.holds(maker, group)
             }
         return self._products[task]
 

@@ -1,43 +1,20 @@
-"""Jobs: a task on its main input, with the associated inputs that were found, parameters and a key."""
+"""Jobs on raw frames and on products, and what can't be had of them."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from ccdflow.cascade.planning.assembly import JobAssembler
 from ccdflow.cascade.planning.framegroups import FrameGroups
-from ccdflow.cascade.planning.jobs import (
-    Group,
-    Job,
-    JobInput,
-    Missing,
-    detector_digests,
-    frame_identity,
-    work_name,
-)
-from ccdflow.cascade.planning.kept import KeptJobs
+from ccdflow.cascade.planning.jobs import Group, Job, JobInput, Missing, frame_identity
+from ccdflow.cascade.planning.keys import work_name
 from ccdflow.cascade.planning.request import Known, Request
-from ccdflow.cascade.planning.search import Search, applies, group_name
-from ccdflow.cascade.planning.supply import CandidateSupply
+from ccdflow.cascade.planning.search import group_name
 
 WAITS = "can't be calibrated"
 """How the reason ends why a job on products is incomplete: the jobs that make them are."""
 
 
-@dataclass
-class _Filled:
-    """What was found for all roles of a job together."""
-
-    groups: dict[str, Sequence[Group]] = field(default_factory=dict)
-    inputs: list[JobInput] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
-    without: list[Missing] = field(default_factory=list)
-
-
 class JobMaker:
     """Makes jobs, those on raw frames once each.
-
-    To find a job's calibrations is to make the jobs that make these, so it goes round: a job asks `Search`, which asks
-    `as_inputs` for each candidate that fits, which makes the candidate's job. A cascade has no cycles, so this ends at
-    tasks that need nothing but raw frames.
 
     Parameters
     ----------
@@ -51,15 +28,11 @@ class JobMaker:
         Frames, groups, and the resolved cascade.
     notes : list of str
         Sentences about what is left out are added to it.
-
-    Attributes
-    ----------
-    by_key : dict of str to Job
-        All jobs that were made.
-    kept : KeptJobs
-        Done jobs that are kept though others would be planned now.
     """
 
+    # To find a job's calibrations is to make the jobs that make these, so it goes round: a job is put together by the
+    # assembler, which searches associated inputs, and for each candidate that fits asks `as_inputs`, which makes the
+    # candidate's job. A cascade has no cycles, so this ends at tasks that need nothing but raw frames.
     def __init__(
         self,
         known: Known,
@@ -68,19 +41,29 @@ class JobMaker:
         groups: FrameGroups,
         notes: list[str],
     ) -> None:
-        self._known = known
+        self._banned = known.banned
         self._failed = failed
         self._groups = groups
         self._resolved = groups.resolved
         self._cascade = groups.resolved.cascade
         self._notes = notes
-        self._keeps = request.late == "keep"
+        self._assembler = JobAssembler(known, request, groups, self)
         self._of_frames: dict[tuple[str, tuple[int, ...]], Job] = {}
-        self.by_key: dict[str, Job] = {}
-        self.kept = KeptJobs(known, request.quality_threshold, groups, self.by_key)
-        supply = CandidateSupply(groups, known.barriers)
-        limits = request.quality_threshold, request.preference
-        self._search = Search(self._cascade, supply, self, *limits, frozenset(known.pinned))
+
+    @property
+    def by_key(self) -> Mapping[str, Job]:
+        """All jobs that were made, by key."""
+        return self._assembler.by_key
+
+    def kept_notes(self) -> Iterator[str]:
+        """Say how many done jobs are kept though others would be planned now.
+
+        Yields
+        ------
+        str
+            A sentence for each task and choice.
+        """
+        return self._assembler.kept.notes()
 
     def wanted(self, task: str, group: Group) -> bool:
         """Tell whether a task's condition holds for some frames; a note says where it does not.
@@ -96,7 +79,7 @@ class JobMaker:
         -------
         bool
         """
-        if self._resolved.holds(task, group):
+        if self._resolved.conditions.holds(task, group):
             return True
         condition = self._cascade.tasks[task].condition
         self._notes.append(f"{task}: no job for {group_name(group)}, since {condition} does not hold")
@@ -118,7 +101,7 @@ class JobMaker:
 
     def _is_banned(self, job: Job) -> bool:
         """Tell whether somebody has banned what a job makes, with these or with other parameters."""
-        return job.key in self._known.banned or work_name(job.step, job.main) in self._known.banned
+        return job.key in self._banned or work_name(job.step, job.main) in self._banned
 
     def on_frames(self, task: str, group: Group) -> Job:
         """Return the job of a task on raw frames.
@@ -141,7 +124,7 @@ class JobMaker:
             missing = []
             if any(frame.path is None for frame in group.frames):
                 missing.append(Missing("main", "no file, only a row of a catalogue"))
-            self._of_frames[name] = self._finished(task, group, main, missing)
+            self._of_frames[name] = self._assembler.assembled(task, group, main, missing)
         return self._of_frames[name]
 
     def on_products(self, task: str, members: Mapping[int, Job]) -> Job:
@@ -163,7 +146,7 @@ class JobMaker:
         main = [self._product_input("main", job, product) for job in members.values()]
         waiting = [f"f{frame}" for frame, job in members.items() if job.state == "incomplete"]
         missing = [Missing("main", f"{', '.join(waiting)} {WAITS}")] if waiting else []
-        return self._finished(task, self._groups.group_of(members), main, missing)
+        return self._assembler.assembled(task, self._groups.group_of(members), main, missing)
 
     def members(self, task: str, frames: Sequence[int]) -> dict[int, Job]:
         """Return the jobs that make what a task on products takes.
@@ -236,54 +219,3 @@ class JobMaker:
         product = product or next(iter(outputs or ()), "")
         several = len(job.outputs) > 1 and product not in ("", job.outputs[0])
         return JobInput(role, f"{job.key}:{product}" if several else job.key, job=job.key)
-
-    def _associated(self, task: str, group: Group) -> _Filled:
-        """Find what fills the roles of a task, in order: what is found for one may decide about those behind it."""
-        filled = _Filled()
-        for role, association in self._cascade.tasks[task].inputs.items():
-            context = self._resolved.context(task, group, filled.groups)
-            if not applies(association, context):
-                continue
-            found = self._search.find(role, association, context)
-            filled.groups[role] = found.groups
-            filled.inputs += found.inputs
-            filled.missing += found.missing
-            filled.without += found.without
-        return filled
-
-    def _finished(self, task: str, group: Group, main: list[JobInput], lacking: list[Missing]) -> Job:
-        """Return the job with its associated inputs, its key and its state."""
-        filled = self._associated(task, group)
-        inputs, missing = [*main, *filled.inputs], [*lacking, *filled.missing]
-        parameters, keys = self._resolved.job_parameters(task, group, filled.groups)
-        # The key of an incomplete job says what is missing, so that it is another one once that has come.
-        absent = [JobInput(lack.input, "missing") for lack in missing]
-        detectors = detector_digests(self._known.detectors, group.frames, inputs)
-        key = keys.key([*inputs, *absent], detectors)
-        if self._keeps and key not in self._known.done:
-            kept = self.kept.find(task, keys, group, inputs)
-            if kept is not None:
-                key, inputs, missing = kept.key, list(kept.inputs), []
-        step, recipe = self._cascade.tasks[task], self._resolved.recipe(task)
-        job = Job(
-            key=key,
-            step=task,
-            stage=step.stage,
-            recipe=recipe.name,
-            version=recipe.version,
-            state="incomplete" if missing else "reused" if key in self._known.done else "new",
-            group=group,
-            inputs=tuple(inputs),
-            missing=tuple(missing),
-            parameters=parameters,
-            outputs=recipe.outputs,
-            worst_level=self._worst_level(inputs),
-            without=tuple(filled.without),
-        )
-        return self.by_key.setdefault(key, job)
-
-    def _worst_level(self, inputs: Sequence[JobInput]) -> int:
-        """Return the worst level of a job's own associations and of those that its inputs depend on."""
-        own = max((item.level for item in inputs if item.level is not None), default=0)
-        below = {self.by_key[item.job].worst_level for item in inputs if item.job in self.by_key}
-        return max(own, *below) if below else own

@@ -212,9 +212,8 @@ def urgent_jobs(jobs: Sequence[Job], patterns: Sequence[str]) -> set[str]:
         Also keys of jobs that are not among `jobs`, where an urgent one takes their products.
     """
     urgent: set[str] = set()
-    for job in reversed(
-        jobs
-    ):  # each behind those whose products it takes: the need goes up the chain in one pass
+    # Backwards each job comes before those whose products it takes, so the need goes up the chain in one pass.
+    for job in reversed(jobs):
         # The object of a flat or dark is where the telescope happened to point.
         objects = {frame.object for frame in job.group.frames} if job.stage != "calibrate" else ()
         if job.key in urgent or any(fnmatchcase(name, pattern) for name in objects for pattern in patterns):

@@ -3,16 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from ccdflow.cascade.planning.framegroups import FrameGroups
-from ccdflow.cascade.planning.jobs import (
-    DoneJob,
-    Group,
-    Job,
-    JobInput,
-    KeyMaker,
-    detector_digests,
-    main_identity,
-    work_name,
-)
+from ccdflow.cascade.planning.jobs import DoneJob, Group, Job, JobInput
+from ccdflow.cascade.planning.keys import KeyMaker, detector_digests, main_identity, work_name
 from ccdflow.cascade.planning.request import Known
 
 

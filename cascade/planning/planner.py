@@ -52,7 +52,7 @@ def plan(known: Known, request: Request, failed: Collection[str] = frozenset()) 
     for target in resolved.cascade.targets(request.targets):
         for job in walk.jobs_of(target):
             _collect(job, maker.by_key, wanted)
-    notes += maker.kept.notes()
+    notes += maker.kept_notes()
     asked = tuple(target for target in request.targets if target in resolved.cascade.tasks)
     return Plan(tuple(wanted.values()), tuple(walk.sets), tuple(dict.fromkeys(notes)), asked)
 
@@ -116,7 +116,7 @@ class _Walk:
         main = self._cascade.tasks[task].main
         for group in self._groups.raw_groups(self._cascade.main_source(task)):
             selected = any(map(self._request.selects, group.frames))
-            if selected and self._resolved.passes(main, group) and self._maker.wanted(task, group):
+            if selected and self._resolved.conditions.passes(main, group) and self._maker.wanted(task, group):
                 yield self._maker.on_frames(task, group)
 
     def _jobs_of_sequence(self, task: str, sets: Sequence[FrameSet]) -> Iterator[Job]:

@@ -112,5 +112,6 @@ def _range(rule: AssociationRule) -> float:
     if rule.within == "same_night":
         return 0.0
     furthest = max(abs(days) for days in rule.within)
-    # Rules compare moments: the start of an evening, less 7 days, may lie in the morning of the 8th night before.
+    # Rules compare moments, but nights are read. One night more is a margin for groups, whose time is a mean, and for
+    # the noon at which nights change.
     return furthest if furthest == inf else ceil(furthest) + 1.0

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ccdflow.cascade.planning.associate import SHOWN_NEAREST, AssociationRule, Candidates, Match
-from ccdflow.cascade.planning.jobs import Group, JobInput, Missing, Nearest, frame_identity, work_name
+from ccdflow.cascade.planning.jobs import Group, JobInput, Missing, Nearest, frame_identity
+from ccdflow.cascade.planning.keys import work_name
 from ccdflow.cascade.specification.expressions import Context, evaluate
 from ccdflow.cascade.specification.model import Association, Cascade, Preference
 

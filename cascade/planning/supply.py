@@ -52,7 +52,7 @@ class CandidateSupply:
             groups = self._groups.main_groups(maker)
         else:
             return list(self._groups.product_groups(source).values())
-        return [group for group in groups if self._resolved.passes(source, group)]
+        return [group for group in groups if self._resolved.conditions.passes(source, group)]
 
     def masters_of(self, task: str, product: str) -> Candidates[Group]:
         """Return the finished products of a task's category that were made elsewhere, each as a group of one.
