@@ -77,6 +77,7 @@ class JobAssembler:
         filled = self._associated(task, group)
         inputs, missing = [*main, *filled.inputs], [*lacking, *filled.missing]
         parameters, keys = self._resolved.job_parameters(task, group, filled.groups)
+        # Hooks see what was found, so parameters come after the search; inputs come before the key, which names them.
         # An incomplete job has a key too, which says what is missing: it is another one once that has come.
         absent = [JobInput(lack.input, "missing") for lack in missing]
         key = keys.key([*inputs, *absent], detector_digests(self._known.detectors, group.frames, inputs))
@@ -122,6 +123,8 @@ class JobAssembler:
 
     def _worst_level(self, inputs: Sequence[JobInput]) -> int:
         """Return the worst level of a job's own associations and of those that its inputs depend on."""
+        # Inputs that are not of this plan (a kept job's) say nothing of what they depend on: their own level stands for
+        # them.
         own = max((item.level for item in inputs if item.level is not None), default=0)
         below = {self.by_key[item.job].worst_level for item in inputs if item.job in self.by_key}
         return max(own, *below) if below else own

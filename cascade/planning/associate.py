@@ -50,6 +50,7 @@ def _days(written: object) -> object:
                 f"unknown time range {written!r}{hint}; known: same_night, {', '.join(RANGES)}, days"
             )
         return RANGES[written]
+    # In Python, true and false are whole numbers too.
     if isinstance(written, int | float) and not isinstance(written, bool):
         written = (-float(written), float(written))
     if isinstance(written, list | tuple) and len(written) == 2 and not float(written[0]) <= float(written[1]):
@@ -257,6 +258,7 @@ def _time_refusal(rule: AssociationRule, reference: Candidate, candidate: Candid
     if rule.within == "same_night":
         wanted, night = reference.value("night"), candidate.value("night")
         return None if wanted == night else f"night is {_shown(night)}, wanted {_shown(wanted)}"
+    # The words depend on how the range was written: one side only, so many days around, or two different sides.
     low, high = rule.within
     days = (candidate.time - reference.time) / SECONDS_PER_DAY
     if low <= days <= high:
@@ -283,6 +285,8 @@ def _validity_refusal(reference: Candidate, candidate: Candidate) -> str | None:
 def _barrier_refusal(
     rule: AssociationRule, reference: Candidate, candidate: Candidate, barriers: Sequence[Barrier]
 ) -> str | None:
+    # Which of the two was first does not matter: a flat of before the change fits no frame of after it, and the other
+    # way round. What happened at the very moment of the later one still lies between.
     first, last = sorted((reference.time, candidate.time))
     for barrier in barriers:
         matters = any(fnmatchcase(barrier.what, pattern) for pattern in rule.barriers)
@@ -292,6 +296,7 @@ def _barrier_refusal(
 
 
 def _function_refusal(rule: AssociationRule, reference: Candidate, candidate: Candidate) -> str | None:
+    # A sentence is a refusal and its reason; an empty one is none.
     answer = called(rule.function, reference, candidate)
     if isinstance(answer, str):
         return answer or None
@@ -432,6 +437,7 @@ class Candidates(Generic[C]):
             At most `SHOWN_NEAREST`, each with the test of the last rule that it failed. The last rule is the most
             generous one, so its test is what stands between the candidate and a match.
         """
+        # From the closest outwards, until enough were refused; those that some rule lets pass are no example.
         refused: list[Refusal[C]] = []
         for _, candidate in self._every.nearest(reference.time):
             reasons = [refusal(rule, reference, candidate, self.barriers) for rule in rules]
@@ -458,6 +464,7 @@ class Candidates(Generic[C]):
         """
         if not rules:
             return []
+        # One test after the other over all candidates: slow, and done only where an input is missing.
         left, counts = list(self.all), []
         for name, test in _tests(rules[-1], self.barriers):
             left = [candidate for candidate in left if test(reference, candidate) is None]

@@ -119,6 +119,8 @@ class FrameGroups:
             maker = self.resolved.cascade.relayed(task)
             on_frames = self.resolved.takes_frames(maker)
             groups = list(self.main_groups(maker) if on_frames else self._closed_stacks(maker))
+            # A relay passes on what its maker makes, by the maker's frames; so both conditions are asked, the relay's
+            # and the maker's own.
             self._products[task] = {
                 group.frames[0].id: group
                 for group in groups
@@ -166,12 +168,11 @@ class FrameGroups:
     def _sequences(
         self, rules: SequenceRules, frame_class: str, counted: set[int], inside: set[int]
     ) -> Iterator[list[FrameSet]]:
-        """Cut sequences into sets, those of one sequence together.
-
-        The state machine needs all frames of a stream, since one of another class ends a sequence too. Frames of the
-        class of which there is no product (their task's condition does not hold) stay as such interruptions, without
-        a class. Only frames `inside` a product that another frame stands for are no longer there.
-        """
+        """Cut sequences into sets, those of one sequence together."""
+        # The state machine needs all frames of a stream, since one of another class ends a sequence too. Frames of the
+        # class of which there is no product (their task's condition does not hold) stay as such interruptions, without
+        # a class. Only frames `inside` a product that another frame stands for are no longer there: of four stacks of
+        # four frames each, a further stack sees four frames, not sixteen.
         frames = [
             frame
             if frame.frame_class != frame_class or frame.id in counted
@@ -186,6 +187,7 @@ class FrameGroups:
 
 def _whole_set(frames: Sequence[FrameRecord], action: Action, reason: str) -> FrameSet:
     """Return a set that is no part of a longer sequence."""
+    # Its own first frame is where its sequence starts, so failures are made up for within the set alone.
     first, last = frames[0], frames[-1]
     key = first.obsdate, first.iobs or 0, first.sha256 or "", first.id
     ids = tuple(frame.id for frame in frames)
@@ -193,9 +195,8 @@ def _whole_set(frames: Sequence[FrameRecord], action: Action, reason: str) -> Fr
 
 
 def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
-    """Sort frames by obsdate, then ``iobs``, then content; a total order, whatever the order they came in.
-
-    A frame without obsdate has no place in any order; it is refused at registration.
-    """
+    """Sort frames by obsdate, then ``iobs``, then content; a total order, whatever the order they came in."""
+    # A frame without obsdate has no place in any order; it is refused at registration. The id comes last: it depends on
+    # the order in which files were registered, and the same files must give the same plan in every project.
     dated = [frame for frame in frames if frame.obsdate]
     return sorted(dated, key=lambda frame: (frame.obsdate, frame.iobs or 0, frame_identity(frame), frame.id))

@@ -105,6 +105,7 @@ def _folded(graph: Graph) -> Graph:
     for edge in sorted(graph.edges, key=lambda edge: not edge.main):
         start, end = edge.start.partition(".")[0], edge.end.partition(".")[0]
         folded = "." in edge.start or "." in edge.end
+        # Arrows within a subworkflow are inside its box.
         if start != end:
             label = "" if folded else edge.label
             edges.setdefault((start, end, label), replace(edge, start=start, end=end, label=label))
@@ -134,6 +135,7 @@ def _about(step: Step) -> Iterator[str]:
 
 def _ways(name: str, role: str, association: Association) -> Iterator[Edge]:
     """Give the arrows of an input, labelled where the role is not called like its source."""
+    # Dashed where a job may be done without: of several ways, too, none is sure to be gone.
     free = bool(association.optional or association.condition or association.when_missing)
     for way in association.ways:
         label = "" if role == way.source.rpartition(".")[2] else role
@@ -155,6 +157,7 @@ def plan_graph(plan: Plan) -> Graph:
         lack has boxes of its own.
     """
     count = Counter((job.step, job.state) for job in plan.jobs)
+    # A night has hundreds of science jobs that differ in nothing that a drawing shows.
     box = {
         job.key: f"{job.step} {job.state}" if count[job.step, job.state] > MOST_JOBS else job.key
         for job in plan.jobs
@@ -279,6 +282,7 @@ def svg(graph: Graph) -> str:
         A document that needs no other program: what is taken stands above what takes it.
     """
     layout = _Layout(graph)
+    # Arrows first: boxes and their texts lie above them.
     drawn = [layout.arrow(number) for number in range(len(graph.edges))]
     drawn += [_drawn(node, layout.boxes[node.key]) for node in graph.nodes]
     width, height = layout.size
@@ -424,6 +428,7 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 def _label(label: str, tip: tuple[float, float]) -> str:
     x, y = tip
+    # White around the letters: a label lies on lines.
     halo = 'paint-order="stroke" stroke="white" stroke-width="4"'
     place = f'x="{x + 4:.0f}" y="{y - 12:.0f}" font-size="10.5" fill="{INK}"'
     return f"<text {place} {halo}>{escape(label)}</text>"

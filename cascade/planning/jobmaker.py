@@ -173,6 +173,7 @@ class JobMaker:
         if self._resolved.takes_frames(task):
             return self.on_frames(task, group)
         members = self.members(task, [frame.id for frame in group.frames])
+        # A stack that is itself an input: it shrinks by the members that are lost, as a target's sets do.
         left = {frame: job for frame, job in members.items() if not self.is_lost(job)}
         return self.on_products(task, left) if left else None
 
@@ -217,5 +218,7 @@ class JobMaker:
         """Return the product of a job as an input; its category is part of what it is where the job makes several."""
         outputs = self._cascade.tasks[job.step].outputs if job.step in self._cascade.tasks else None
         product = product or next(iter(outputs or ()), "")
+        # The first product goes by the job's key alone, so that a recipe that learns to make a second one changes no
+        # key of what takes its first.
         several = len(job.outputs) > 1 and product not in ("", job.outputs[0])
         return JobInput(role, f"{job.key}:{product}" if several else job.key, job=job.key)

@@ -59,6 +59,7 @@ class JobQueue:
         self._jobs = {job.key: job for job in jobs}
         self._order = order
         self._needs = needs or {}
+        # Who says what a job needs wants it kept to: then no more is handed out than there is room for.
         has_needs = any(job.step in self._needs for job in jobs)
         self._machine = Needs(machine.cores * (1 if has_needs else ahead), machine.memory)
         self._most_cores = machine.cores  # of one job: what is handed out ahead is no room for a larger one
@@ -120,8 +121,10 @@ class JobQueue:
         done : bool
             Whether its products are there. Then what only waited for it is ready; else what depends on it never is.
         """
+        # A job may end here or in other hands.
         self._running.pop(key, None)
         self._aside.discard(key)
+        # Children of a failed job are never released: they stay among those that lack something.
         released = []
         for child in self._children.get(key, ()) if done else ():
             self._lacks[child].discard(key)

@@ -217,6 +217,7 @@ class Job:
             stem = (first.path or "").rsplit("/", 1)[-1]
             # Not the last dot: a compressed file is called ``image.fits.fz`` or ``image.fts.gz``.
             return stem.split(".fit")[0].split(".fts")[0] or f"frame-{first.id}"
+        # Enough for a person to tell sets of one night apart; the key in the path tells all others.
         value = self.group.value("exptime")
         exposure = f"{float(value):g}s" if value is not None and self.step != "bias" else ""
         words = {"dark": [exposure], "flat": [first.filter], "stack": [first.object, first.filter, exposure]}

@@ -55,7 +55,8 @@ class KeptJobs:
         """
         main = main_identity(item for item in inputs if item.role == "main")
         for job in self._known.done_jobs.get((task, main), ()):
-            # With its own inputs a job gets its own key again, unless version, parameters or detector have changed.
+            # With its own inputs a job gets its own key again, unless the recipe's version, parameters or detector have
+            # changed since; then it was made otherwise, and not only of something else.
             detectors = detector_digests(self._known.detectors, group.frames, job.inputs)
             alike = keys.key(job.inputs, detectors) == job.key
             if alike and job.key in self._known.done and all(map(self._may_be_used, job.inputs)):
@@ -76,6 +77,7 @@ class KeptJobs:
 
     def _count(self, task: str, job: DoneJob, inputs: Sequence[JobInput]) -> None:
         """Remember a kept job for each role that would be filled otherwise now."""
+        # Roles with an input that is in only one of the two lists.
         now = {(item.role, item.identity) for item in inputs}
         before = {(item.role, item.identity) for item in job.inputs}
         for role in sorted({role for role, _ in now ^ before}):
@@ -113,6 +115,7 @@ class KeptJobs:
         """Tell whether an input of a done job is neither banned nor gone, nor made otherwise than is asked for."""
         if self._worst is not None and item.level is not None and item.level > self._worst:
             return False
+        # A raw frame or a finished master: it must be registered still, and sound.
         if item.job is None:
             return item.frame in self._frames and not self._frames[item.frame].refused
         if item.job not in self._done_jobs or item.job not in self._known.done:
@@ -120,10 +123,9 @@ class KeptJobs:
         return self._would_be_made_so(self._done_jobs[item.job])
 
     def _would_be_made_so(self, job: DoneJob) -> bool:
-        """Tell whether a done job is not banned, and today's recipe and parameters give it its key again.
-
-        So it goes up to the raw frames: a bias that was made with other parameters makes the darks unusable too.
-        """
+        """Tell whether a done job is not banned, and today's recipe and parameters give it its key again."""
+        # Then its inputs are asked, and so on up to the raw frames: a bias that would be made with other parameters now
+        # makes the darks that were made with it unusable too.
         main = [item for item in job.inputs if item.role == "main"]
         banned = self._known.banned
         if job.key in banned or work_name(job.task, main) in banned or job.task not in self._keys:

@@ -43,6 +43,8 @@ def plan(known: Known, request: Request, failed: Collection[str] = frozenset()) 
     check(known.cascade, known.recipes, known.classes)
     resolved = ResolvedCascade(known, request)
     _refuse_strange_keywords(known, resolved.cascade)
+    # One list for all parts: notes stand in the order in which planning came upon them. Some are found twice, since a
+    # condition is asked again for each job that would take the product.
     notes: list[str] = []
     frames = (frame for frame in known.frames if f"f{frame.id}" not in known.banned)
     groups = FrameGroups(resolved, frames, request, notes)
@@ -62,7 +64,8 @@ def _collect(job: Job, by_key: Mapping[str, Job], wanted: dict[str, Job]) -> Non
     if job.key in wanted:
         return
     for parent in job.parents:
-        if parent in by_key:  # the calibrations of a product that is kept need not be planned
+        # What a kept product was made with need not be planned: the product is there.
+        if parent in by_key:
             _collect(by_key[parent], by_key, wanted)
     wanted[job.key] = job
 
@@ -107,6 +110,7 @@ class _Walk:
         if self._resolved.takes_frames(task):
             yield from self._jobs_on_frames(task)
             return
+        # Whole sequences are asked for or not: where failed frames are replaced, its sets give frames to one another.
         for sets in self._groups.product_sets(task):
             frames = [self._groups.by_id[frame] for frame_set in sets for frame in frame_set.frames]
             if any(map(self._request.selects, frames)):
@@ -123,8 +127,10 @@ class _Walk:
         """Give the jobs of the sets of one sequence, after those that make their members."""
         frames = [frame for frame_set in sets for frame in frame_set.frames]
         members = self._maker.members(task, frames)
+        # First those of the members, also of sets that pass or wait: their frames are to be calibrated all the same.
         yield from members.values()
         lost = {frame for frame in frames if frame not in members or self._maker.is_lost(members[frame])}
+        # A grouping without sequences has no rule for failures; the default leaves its sets smaller.
         grouping = self._resolved.grouping(task)
         rules = grouping if isinstance(grouping, SequenceRules) else SequenceRules()
         stacked = [
@@ -142,6 +148,7 @@ class _Walk:
 
     def _settled_job(self, task: str, settled: Settled, members: Mapping[int, Job]) -> Iterator[Job]:
         """Give the job of a set, or none where it passes, waits or is lost."""
+        # A set is known by the frames that it was cut with, its job by those that are left.
         action: Action = "stack" if settled.outcome == "stack" else "pass"
         planned = PlannedSet(task, settled.set.frames, action, settled.set.closed, settled.reason)
         if action == "stack" and settled.set.closed:

@@ -96,6 +96,8 @@ def data_sets(plan: Plan) -> list[DataSet]:
         needs = tuple((taken.role, by_key[taken.job]) for taken in job.inputs if taken.job in by_key)
         complete = not job.missing and all(need.complete for _, need in needs)
         by_key[job.key] = DataSet(job, needs, job.worst_level, complete)
+    # What others take is a part of theirs, unless it was asked for by name: the bias of a night is no data set for
+    # somebody who wants its stacks.
     taken_keys = {key for job in plan.jobs for key in job.parents}
     return [
         data_set

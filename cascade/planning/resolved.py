@@ -46,10 +46,12 @@ class ResolvedCascade:
         self.cascade = tuned(known.cascade, self._chosen)
         workflow = {name: resolved.value for name, resolved in self._chosen.workflow.items()}
         self.conditions = Conditions(self.cascade, workflow)
+        # Of all tasks, also those that are not asked for: a wrong value is refused whatever the target.
         self._parameters = {
             name: self._recipe_parameters(name) for name, step in self.cascade.tasks.items() if step.recipe
         }
         self.keys = {name: KeyMaker(self.recipe(name), values) for name, values in self._parameters.items()}
+        # Made when they are asked for: only tasks on products have one.
         self._groupings: dict[str, SequenceRules | GroupSpec] = {}
 
     def recipe(self, task: str) -> Recipe:

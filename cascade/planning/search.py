@@ -171,6 +171,7 @@ class Search:
 
     def _fill(self, role: str, way: Association, group: Group) -> RoleInputs:
         """Return what one way gives; `missing` where it is less than the minimum, be that 0 or not."""
+        # Candidates are only made into inputs as long as more are wanted: making one may mean planning its whole chain.
         inputs: list[JobInput] = []
         groups: list[Group] = []
         taken = {False: 0, True: 0}  # candidates taken from before the group, and from after it
@@ -185,6 +186,7 @@ class Search:
                 inputs += candidate_inputs
                 groups.append(match.candidate)
                 taken[later] += 1
+        # With nothing taken and a minimum of 0 the role stays empty, and that is enough.
         enough = min(taken.values()) >= way.min if way.side == "both" else len(groups) >= way.min
         if enough and groups:
             return RoleInputs(tuple(inputs), tuple(groups))
@@ -236,6 +238,7 @@ class Search:
         if not self.pinned:
             yield from choices
             return
+        # A pinned candidate may be the last of all that fit, so all of them are looked at.
         every = list(choices)
         pinned = [choice for choice in every if self._is_pinned(way, *choice)]
         yield from pinned
@@ -293,6 +296,7 @@ class Search:
             on_side += 1
             if len(nearest) == SHOWN_NEAREST:
                 break
+            # Asked once more: the reason was not kept when the candidate was passed over, since most are never told.
             reason = self._as_inputs(role, way, match, False)[1]
             if reason:
                 nearest.append(Nearest(group_name(match.candidate), reason))
@@ -332,6 +336,7 @@ def _wrong_side(way: Association, candidate: Group, group: Group) -> str:
 
 def _is_enough(way: Association, taken: dict[bool, int]) -> bool:
     """Tell whether as many were taken as may be; `taken` counts those before and after the group."""
+    # On both sides: enough is what is enough on the poorer one.
     count = min(taken.values()) if way.side == "both" else sum(taken.values())
     return way.max is not None and count >= way.max
 

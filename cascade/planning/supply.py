@@ -44,6 +44,8 @@ class CandidateSupply:
         return self._sets[source]
 
     def _groups_of(self, source: str) -> list[Group]:
+        # Of a task on raw frames its own condition is not asked here: a candidate for which it does not hold is to be
+        # named as such, and not to be unheard of. Products are known only where all conditions on the way hold.
         maker = self._resolved.cascade.relayed(source)
         groups: Iterable[Group]
         if maker in self._resolved.cascade.sources:
