@@ -13,8 +13,9 @@ from ccdflow.archive.registry.leases import leave_drain, live_drains, stay_drain
 from ccdflow.archive.registry.stages import unsettled_since
 from ccdflow.cascade.planning.jobqueue import first_jobs, urgent_jobs
 from ccdflow.cascade.planning.jobs import Job
-from ccdflow.cascade.planning.planner import Plan, Request
-from ccdflow.cascade.planning.reach import is_sure, levels
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.reach import association_levels, is_sure
+from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.bridge import stream_name
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_sets
@@ -209,7 +210,7 @@ class Drain:
 
     def _planned(self, request: Request) -> Plan:
         """The plan, on the fewest nights of the registry that give the same as all of them."""
-        known, failed = levels(self.space.cascade), self.given_up | self.failed.keys()
+        known, failed = association_levels(self.space.cascade), self.given_up | self.failed.keys()
         for level in known[self._level :]:
             found = planned(self.space, request, failed, window(self.space.cascade, request, level))
             self._level = known.index(level)

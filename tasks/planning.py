@@ -23,9 +23,12 @@ from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
 from ccdflow.archive.store import ProductLocation
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.planning.associate import Barrier
-from ccdflow.cascade.planning.jobs import Job, JobInput, MadeJob, main_identity, work_name
-from ccdflow.cascade.planning.planner import Known, Plan, Request, plan
+from ccdflow.cascade.planning.jobs import DoneJob, Job, JobInput
+from ccdflow.cascade.planning.keys import main_identity, work_name
+from ccdflow.cascade.planning.planner import plan
+from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.reach import nights_back
+from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.records import CLASSES
 from ccdflow.cascade.specification.model import Cascade
 from ccdflow.tasks.changes import mark_superseded
@@ -86,7 +89,7 @@ def planned(
         banned=_chosen(space, choices, "banned"),
         pinned=_chosen(space, choices, "pinned"),
         keywords={name for one in space.instruments for name in one.keep},
-        made=_made_jobs(space, part) if request.late == "keep" else {},
+        done_jobs=_done_jobs(space, part) if request.late == "keep" else {},
         whole=part is None,
     )
     return plan(known, request, failed)
@@ -104,14 +107,14 @@ def _inputs(job: JobRecord) -> tuple[JobInput, ...]:
     return tuple(JobInput(**asdict(one)) for one in job.inputs)
 
 
-def _made_jobs(space: Workspace, part: Window | None) -> dict[tuple[str, str], list[MadeJob]]:
+def _done_jobs(space: Workspace, part: Window | None) -> dict[tuple[str, str], list[DoneJob]]:
     """With what the jobs that are done were done, by task and main input; the newest first."""
     done = space.registry.read(find_jobs, JobFilter(states=("done",), from_night=part.jobs if part else None))
-    found: dict[tuple[str, str], list[MadeJob]] = {}
+    found: dict[tuple[str, str], list[DoneJob]] = {}
     for job in sorted(done, key=lambda one: one.finished_at, reverse=True):
         inputs = _inputs(job)
         main = main_identity(one for one in inputs if one.role == "main")
-        found.setdefault((job.step, main), []).append(MadeJob(job.key, job.step, inputs))
+        found.setdefault((job.step, main), []).append(DoneJob(job.key, job.step, inputs))
     return found
 
 

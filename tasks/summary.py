@@ -4,7 +4,7 @@ from collections import Counter
 
 from ccdflow.archive.registry.products import ProductFilter, find_products
 from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.markdown import table
 from ccdflow.tasks.workspace import Workspace, open_workspace
 

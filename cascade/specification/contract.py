@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
-from ccdflow.cascade.planning.associate import Rule
+from ccdflow.cascade.planning.associate import AssociationRule
 from ccdflow.cascade.records import CLASSES, STATIC
 from ccdflow.cascade.sequences.grouping import GroupSpec
 from ccdflow.cascade.sequences.statemachine import SequenceRules
@@ -105,7 +105,7 @@ def _group_names(group: GroupSpec | SequenceRules) -> Iterator[str]:
     yield from group.tolerance
 
 
-def _of_rules(where: str, rules: Sequence[Rule], known: Collection[str]) -> Iterator[str]:
+def _of_rules(where: str, rules: Sequence[AssociationRule], known: Collection[str]) -> Iterator[str]:
     for number, rule in enumerate(rules, 1):
         told = [*rule.match, *rule.equal, *rule.tolerance, *rule.ratio]
         yield from _strange(f"{where}, rule {number}", told, known)

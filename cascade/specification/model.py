@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, PrivateAttr, model_validator
 
-from ccdflow.cascade.planning.associate import Rule
+from ccdflow.cascade.planning.associate import AssociationRule
 from ccdflow.cascade.planning.jobqueue import Needs, parse_memory
 from ccdflow.cascade.records import CLASSES
 from ccdflow.cascade.sequences.grouping import GroupSpec
@@ -36,7 +36,7 @@ class DataSource(Model):
     """Expression or dotted path: only frames for which it holds. A frame may belong to several data sources."""
     group: GroupSpec = GroupSpec()
     """Which frames make one set; without, all, and of products that were made elsewhere, each."""
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[AssociationRule, ...] = ()
     """How frames of it, and what is made of them, are associated where an input does not say otherwise."""
     description: str = ""
     """One sentence."""
@@ -85,7 +85,7 @@ class Association(Model):
     """Whether the recipe gets it; without, the job only needs it to be there."""
     preference: Preference | None = None
     """Raw frames or finished masters first; without, as the request says."""
-    rules: tuple[Rule, ...] | None = None
+    rules: tuple[AssociationRule, ...] | None = None
     """Ways in which a candidate may fit, tried in order; without, those of the data source it comes from."""
 
     @model_validator(mode="after")
@@ -311,7 +311,7 @@ class Cascade(Model):
         """The data source at the upper end of the chain of main inputs of a task; of a data source, itself."""
         return name if name in self.sources else self.main_source(self.tasks[name].main)
 
-    def rules(self, association: Association) -> tuple[Rule, ...]:
+    def rules(self, association: Association) -> tuple[AssociationRule, ...]:
         """Rules of an input: its own, or those of the data source that it comes from."""
         if association.rules is not None:
             return association.rules

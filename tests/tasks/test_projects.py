@@ -7,7 +7,8 @@ from astropy.io import fits
 from tests.commands.test_cli import invoke
 
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
-from ccdflow.cascade.planning.planner import Plan, Request, data_sets
+from ccdflow.cascade.planning.plans import Plan, data_sets
+from ccdflow.cascade.planning.request import Request
 from ccdflow.config.project import PROJECT_FILE, init_project
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.planning import planned
