@@ -33,7 +33,11 @@ for _tag, _pattern, _starts in (
 
 
 def load_model(
-    source: Path | str, model: type[M], name: str = "", prepare: Callable[[Content], Content] | None = None
+    source: Path | str,
+    model: type[M],
+    name: str = "",
+    prepare: Callable[[Content], Content] | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> M:
     """Return the model that a YAML file, or a YAML text, describes.
 
@@ -49,6 +53,8 @@ def load_model(
         Name of the source in messages; the file's path where it is one.
     prepare : callable, optional
         Makes of the file's content what the model is to validate; a ValueError is told with the file's name.
+    context : mapping, optional
+        Handed to the model's validators.
 
     Raises
     ------
@@ -74,7 +80,7 @@ def load_model(
         except ValueError as error:
             raise ConfigError(f"{called}: {error}") from None
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context=context)
     except ValidationError as error:
         raise ConfigError(_message(called, node, model, error)) from None
 

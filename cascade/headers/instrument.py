@@ -201,7 +201,7 @@ class ClassRule(Model):
     """The class."""
     where: Patterns = Field(default_factory=dict)
     """Cards that it must have."""
-    function: str = ""
+    function: dotted.FunctionText = ""
     """Dotted path of a function that gets the cards, keyword to value, and says whether it is."""
 
     @model_validator(mode="after")

@@ -26,7 +26,7 @@ class GroupSpec(BaseModel):
     """For numeric keywords of `by`: largest difference of two values within a set, in the keyword's unit."""
     cluster: Cluster | None = None
     """Closeness, within each set that `by` gives."""
-    function: str = ""
+    function: dotted.FunctionText = ""
     """Dotted path of a function that parts a list of frames into lists."""
     min_size: PositiveInt = 1
     """Smaller sets are left out."""

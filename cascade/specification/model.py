@@ -1,9 +1,20 @@
 """The cascade as it is written down: data sources, steps, associations, parameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PositiveInt,
+    PrivateAttr,
+    ValidationInfo,
+    model_validator,
+)
 
 from ccdflow.cascade.planning.associate import Rule
 from ccdflow.cascade.planning.jobqueue import Needs, parse_memory
@@ -32,7 +43,7 @@ class DataSource(Model):
 
     frame_class: str = Field(alias="class")
     """Class of the frames: bias, dark, flat, science, ..., or the category of a product that was made elsewhere."""
-    condition: str = ""
+    condition: dotted.FunctionText = ""
     """Expression or dotted path: only frames for which it holds. A frame may belong to several data sources."""
     group: GroupSpec = GroupSpec()
     """Which frames make one set; without, all, and of products that were made elsewhere, each."""
@@ -79,7 +90,7 @@ class Association(Model):
     """Only what was taken before, or after; ``both``: at least and at most so many on each side."""
     when_missing: tuple[str, ...] = ()
     """Only where the main input has a blank in one of these keywords."""
-    condition: str = ""
+    condition: dotted.FunctionText = ""
     """Expression or dotted path; where it is false the input is not looked for, and the job is complete without it."""
     handed: bool = True
     """Whether the recipe gets it; without, the job only needs it to be there."""
@@ -119,7 +130,7 @@ class Step(Model):
     """Category of the products that are taken as main input, of a task that makes several."""
     stage: Literal["calibrate", "science", "stack"]
     """Stage of a frame's life that the task belongs to."""
-    condition: str = ""
+    condition: dotted.FunctionText = ""
     """Expression or dotted path; where it is false there is no job."""
     inputs: dict[str, Association] = Field(default_factory=dict)
     """Role of the recipe to the calibration that fills it."""
@@ -129,9 +140,9 @@ class Step(Model):
     """Named ways to group products."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Parameters of the recipe that differ from its defaults."""
-    dynamic: dict[str, str] = Field(default_factory=dict)
+    dynamic: dict[str, dotted.FunctionText] = Field(default_factory=dict)
     """Names, for conditions and hooks, to expressions or dotted paths that are worked out for each job."""
-    hooks: tuple[str, ...] = ()
+    hooks: tuple[dotted.FunctionText, ...] = ()
     """Dotted paths of functions that give parameters of the recipe, name to value, for each job."""
     cores: PositiveInt | None = None
     """Cores that a job takes, and threads that its recipe works in; without, one place among the jobs that run at
@@ -199,17 +210,20 @@ class Cascade(Model):
     tasks: dict[str, Step]
 
     _written: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _folder: Path | None = PrivateAttr(None)
 
     @model_validator(mode="wrap")
     @classmethod
-    def _with_values(cls, found: Any, handler: Any) -> "Cascade":
+    def _with_values(
+        cls, found: Any, handler: ModelWrapValidatorHandler["Cascade"], info: ValidationInfo
+    ) -> "Cascade":
         """Values for ``$name``; top-level keys ``x-...`` only hold YAML anchors."""
         if not isinstance(found, Mapping):
             made: Cascade = handler(found)
             return made
         written = {key: value for key, value in found.items() if not str(key).startswith("x-")}
         made = handler(_substituted(written, _defaults(written.get("parameters"))))
-        made._written = written
+        made._written, made._folder = written, dotted.folder_of(info)
         return made
 
     @model_validator(mode="after")
@@ -294,7 +308,9 @@ class Cascade(Model):
             if name not in self.parameters:
                 raise ValueError(unknown("workflow parameter", name, self.parameters))
             parameters[name] = {"default": value, "description": self.parameters[name].description}
-        return Cascade.model_validate({**self._written, "parameters": parameters})
+        return Cascade.model_validate(
+            {**self._written, "parameters": parameters}, context=dotted.validation_context(self._folder)
+        )
 
     @staticmethod
     def _taken(step: Step) -> Iterator[str]:

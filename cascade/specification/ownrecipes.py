@@ -31,9 +31,9 @@ class OwnRecipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    function: str = ""
+    function: dotted.FunctionText = ""
     """Dotted path of ``run(inputs, parameters) -> Result``, or of a `Recipe`, which declares itself."""
-    class_: str = Field("", alias="class")
+    class_: dotted.FunctionText = Field("", alias="class")
     """Dotted path of a class without arguments that has a method ``run(inputs, parameters)``."""
     module: str = ""
     """Name of a module for ``python -m``, which is given the path of a JSON file with inputs, outputs, parameters."""
