@@ -1,4 +1,4 @@
-"""Sets once their frames have been calibrated or have failed: when they are ready, and who is left."""
+"""Sets whose frames have been calibrated or have failed: which frames are left, and what becomes of the set."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,24 +18,6 @@ class Settled:
     frames: tuple[int, ...]
     outcome: Outcome
     reason: str
-
-
-def is_ready(frame_set: FrameSet, settled: Collection[int]) -> bool:
-    """Return whether a set can be worked on.
-
-    Parameters
-    ----------
-    frame_set : FrameSet
-        A set of raw frames.
-    settled : collection of int
-        Ids of frames that are calibrated or have failed for good.
-
-    Returns
-    -------
-    bool
-        Whether the set is closed and all its frames are settled.
-    """
-    return frame_set.closed and all(frame in settled for frame in frame_set.frames)
 
 
 def apply_failures(

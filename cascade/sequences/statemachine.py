@@ -258,11 +258,6 @@ class SequenceMachine:
         self.sequence: OpenSequence | None = None
 
     @property
-    def previous(self) -> Exposure | None:
-        """The frame that was added last."""
-        return None if self.sequence is None else self.sequence.last
-
-    @property
     def pending(self) -> Sequence[OrderKey]:
         """Frames that are in no set yet."""
         return () if self.sequence is None else self.sequence.pending
