@@ -84,7 +84,7 @@ class _Reading:
 
 def _load(path: Path, reading: _Reading, above: tuple[Path, ...] = ()) -> Cascade:
     if path in above:
-        raise ConfigError(f"cascades contain each other: {' -> '.join(one.name for one in (*above, path))}")
+        raise ConfigError(f"cascades contain each other: {' -> '.join(file.name for file in (*above, path))}")
     if path not in reading.files:
         reading.files.append(path)
     composed = partial(_composed, path=path, reading=reading, above=(*above, path))
@@ -92,20 +92,22 @@ def _load(path: Path, reading: _Reading, above: tuple[Path, ...] = ()) -> Cascad
 
 
 def _composed(content: Written, *, path: Path, reading: _Reading, above: tuple[Path, ...]) -> Written:
-    """What a file says, with what it extends and holds."""
-    made = dict(content)
-    parents = made.pop("extends", None)
-    held = made.pop("subworkflows", None)
+    """Return what a file says, with what it extends and holds."""
+    # Done on plain mappings before anything is validated, so that mistakes in the result are told with a line of this
+    # file. The other files are validated on their own first, so that theirs are told with a line of theirs.
+    composed = dict(content)
+    parents = composed.pop("extends", None)
+    held = composed.pop("subworkflows", None)
     if parents is not None:
         names = [parents] if isinstance(parents, str) else parents
-        if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("extends: wanted the name of a cascade, or a list of names")
-        others = [(one, _written(one, path, reading, above)) for one in names]
-        made = extended(made, others)
-    for name, one in _held(held).items():
-        inner = _written(one.cascade, path, reading, above)
-        made = with_subworkflow(made, name, inner, one.bind, one.parameters)
-    return made
+        others = [(name, _written(name, path, reading, above)) for name in names]
+        composed = extended(composed, others)
+    for name, subworkflow in _held(held).items():
+        inner = _written(subworkflow.cascade, path, reading, above)
+        composed = with_subworkflow(composed, name, inner, subworkflow.bind, subworkflow.parameters)
+    return composed
 
 
 def _held(held: Any) -> Mapping[str, Subworkflow]:
@@ -120,7 +122,7 @@ def _held(held: Any) -> Mapping[str, Subworkflow]:
 
 
 def _written(name: str, beside: Path, reading: _Reading, above: tuple[Path, ...]) -> Written:
-    """What another cascade says; its own mistakes are told with its own file and line."""
+    """Return what another cascade says; its own mistakes are told with its own file and line."""
     try:
         path = cascade_path(name, beside.parent)
     except ConfigError as error:

@@ -35,26 +35,27 @@ def load_instruments(directories: Iterable[Path], folder: Path | None = None) ->
     """
     known: dict[str, tuple[Instrument, Path]] = {}
     for directory in directories:
-        for name, found in _folder(Path(directory), folder).items():
-            known.setdefault(name, found)
+        for name, instrument in _folder(Path(directory), folder).items():
+            known.setdefault(name, instrument)
     return tuple(_filled(name, known, ()) for name in known)
 
 
 def _folder(directory: Path, project: Path | None) -> dict[str, tuple[Instrument, Path]]:
     if not directory.is_dir():
         raise ConfigError(f"{directory}: no such folder of instrument files")
-    found: dict[str, tuple[Instrument, Path]] = {}
+    read: dict[str, tuple[Instrument, Path]] = {}
     for path in sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")]):
         instrument = load_model(path, Instrument, context=validation_context(project))
-        if instrument.name in found:
+        if instrument.name in read:
             raise ConfigError(
-                f"{path}: instrument {instrument.name!r} stands in {found[instrument.name][1]} already"
+                f"{path}: instrument {instrument.name!r} stands in {read[instrument.name][1]} already"
             )
-        found[instrument.name] = instrument, path
-    return found
+        read[instrument.name] = instrument, path
+    return read
 
 
 def _filled(name: str, known: dict[str, tuple[Instrument, Path]], above: tuple[str, ...]) -> Instrument:
+    """Return an instrument with what it extends filled in; `above` are those that extend it."""
     instrument, path = known[name]
     parent = instrument.extends
     if parent is None:

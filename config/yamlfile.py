@@ -56,18 +56,24 @@ def load_model(
     context : mapping, optional
         Handed to the model's validators.
 
+    Returns
+    -------
+    BaseModel
+        A `model`.
+
     Raises
     ------
     ConfigError
         If the file can't be read, is no YAML, or is not what the model wants.
     """
     called = name or (str(source) if isinstance(source, Path) else "configuration")
+    # The tree of nodes is kept besides the content: only nodes know their lines.
     node = _compose(_read(source, called) if isinstance(source, Path) else source, called)
     if node is None:
         node = yaml.MappingNode("tag:yaml.org,2002:map", [])
     if not isinstance(node, yaml.MappingNode):
-        found = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
-        raise ConfigError(f"{called}, line {_line(node)}: found {found}, wanted keys with values")
+        kind = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+        raise ConfigError(f"{called}, line {_line(node)}: found {kind}, wanted keys with values")
     _refuse_duplicates(node, called)
     try:
         content = _construct(node)
@@ -117,6 +123,7 @@ def _yaml_message(called: str, error: yaml.YAMLError) -> str:
 
 
 def _refuse_duplicates(node: yaml.Node, called: str, above: tuple[int, ...] = ()) -> None:
+    # YAML lets an anchor stand inside of what it names, which would have no end.
     if id(node) in above:
         raise ConfigError(f"{called}, line {_line(node)}: an anchor holds itself")
     if isinstance(node, yaml.MappingNode):
@@ -141,12 +148,13 @@ def _line(node: yaml.Node) -> int:
 
 def _message(called: str, node: yaml.Node, model: type[BaseModel], error: ValidationError) -> str:
     """Return the first error that names an unknown key, else the first; and how many more there are."""
+    # The deepest of several goes first: of a union that fits nowhere, the member that got farthest was meant.
     problems = error.errors(include_url=False)
-    chosen = min(problems, key=lambda one: (_rank(one["type"]), -_depth(node, one["loc"])))
+    chosen = min(problems, key=lambda problem: (_rank(problem["type"]), -_depth(node, problem["loc"])))
     line, path = _place(node, chosen["loc"])
     if chosen["type"] == "extra_forbidden":
         # Of a union each member complains: what any of them knows would have worked.
-        alike = [one["loc"][:-1] for one in problems if _place(node, one["loc"]) == (line, path)]
+        alike = [problem["loc"][:-1] for problem in problems if _place(node, problem["loc"]) == (line, path)]
         known = dict.fromkeys(key for location in alike for key in _keys_at(model, location))
         said = _unknown_key(str(chosen["loc"][-1]), list(known))
         path = path[:-1]
@@ -167,12 +175,13 @@ def _rank(kind: str) -> int:
 
 
 def _found(problem: Mapping[str, Any]) -> str:
-    found = problem["input"]
+    # Our own messages say what they have found; a whole mapping or list would fill the screen.
+    value = problem["input"]
     if problem["type"] == "value_error" or (
-        isinstance(found, Mapping | Sequence) and not isinstance(found, str)
+        isinstance(value, Mapping | Sequence) and not isinstance(value, str)
     ):
         return ""
-    return f"; found {found!r}"
+    return f"; found {value!r}"
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:
@@ -215,18 +224,20 @@ def _place(node: yaml.Node, location: Location) -> tuple[int, list[int | str]]:
 
 
 def _keys_at(model: type[BaseModel], location: Location) -> Iterator[str]:
-    """Keys that the model knows at a location, aliases before names."""
+    """Yield the keys that the model knows at a location, aliases before names."""
+    # All types that may stand there are followed: a field of a union has several. Where pydantic names the member that
+    # it has tried, only that one is.
     kinds: list[Any] = [model]
     for part in location:
-        named = [one for one in kinds if getattr(one, "__name__", None) == part]
+        named = [kind for kind in kinds if getattr(kind, "__name__", None) == part]
         if named:
             kinds = named
             continue
-        below = [kind for one in kinds for kind in _below(one, part)]
+        below = [inner for kind in kinds for inner in _below(kind, part)]
         kinds = below or kinds
-    for one in kinds:
-        if _is_model(one):
-            yield from (info.alias or name for name, info in one.model_fields.items())
+    for kind in kinds:
+        if _is_model(kind):
+            yield from (info.alias or name for name, info in kind.model_fields.items())
 
 
 def _below(kind: Any, part: int | str) -> Iterator[Any]:
@@ -240,7 +251,7 @@ def _below(kind: Any, part: int | str) -> Iterator[Any]:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """Models and containers that an annotation allows, out of unions and ``Annotated``."""
+    """Yield the models and containers that an annotation allows, out of unions and ``Annotated``."""
     if _is_model(annotation) or getattr(annotation, "__origin__", None) in (list, tuple, dict):
         yield annotation
     else:
