@@ -103,6 +103,7 @@ def load_project(directory: Path) -> Project:
     ConfigError
         If there is no project file, or it says something that is not understood.
     """
+    # Resolved, so that one folder by two names (a link, a relative path) is one project.
     root = directory.expanduser().resolve()
     path = root / PROJECT_FILE
     if not path.is_file():

@@ -109,6 +109,7 @@ def _compose(content: str, called: str) -> yaml.Node | None:
 
 
 def _construct(node: yaml.Node) -> Any:
+    # Of the tree that there is, instead of reading the text again; a loader wants some text, so it gets none.
     loader = _Loader("")
     try:
         return loader.construct_document(node)
@@ -126,6 +127,7 @@ def _refuse_duplicates(node: yaml.Node, called: str, above: tuple[int, ...] = ()
     # YAML lets an anchor stand inside of what it names, which would have no end.
     if id(node) in above:
         raise ConfigError(f"{called}, line {_line(node)}: an anchor holds itself")
+    # Of a key written twice YAML keeps the last, without a word.
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -151,10 +153,12 @@ def _message(called: str, node: yaml.Node, model: type[BaseModel], error: Valida
     # The deepest of several goes first: of a union that fits nowhere, the member that got farthest was meant.
     problems = error.errors(include_url=False)
     chosen = min(problems, key=lambda problem: (_rank(problem["type"]), -_depth(node, problem["loc"])))
-    line, path = _place(node, chosen["loc"])
+    line, path = _position(node, chosen["loc"])
     if chosen["type"] == "extra_forbidden":
         # Of a union each member complains: what any of them knows would have worked.
-        alike = [problem["loc"][:-1] for problem in problems if _place(node, problem["loc"]) == (line, path)]
+        alike = [
+            problem["loc"][:-1] for problem in problems if _position(node, problem["loc"]) == (line, path)
+        ]
         known = dict.fromkeys(key for location in alike for key in _keys_at(model, location))
         said = _unknown_key(str(chosen["loc"][-1]), list(known))
         path = path[:-1]
@@ -191,17 +195,20 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
 
 
 def _unknown_word(word: Any, expected: str) -> str:
+    # Pydantic tells what a Literal allows as a sentence: 'a', 'b' or 'c'.
     known = re.findall(r"'([^']*)'", expected)
     near = get_close_matches(str(word), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or expected}"
     return f"unknown value {word!r}; {hint}"
 
 
-def _steps(node: yaml.Node, location: Location) -> Iterator[tuple[int | str, yaml.Node, yaml.Node]]:
+def _nodes_along(node: yaml.Node, location: Location) -> Iterator[tuple[int | str, yaml.Node, yaml.Node]]:
     """Yield the parts of a pydantic location that exist in the file, with the nodes of key and value.
 
     Parts that pydantic adds itself (names of the members of a union) are passed over.
     """
+    # Pydantic's path and the file's part where it validates unions (a member's name is put in) and validators that make
+    # something else of what is written: a word where a mapping is meant has no keys to go down by.
     for part in location:
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
@@ -215,12 +222,12 @@ def _steps(node: yaml.Node, location: Location) -> Iterator[tuple[int | str, yam
 
 
 def _depth(node: yaml.Node, location: Location) -> int:
-    return len(list(_steps(node, location)))
+    return len(list(_nodes_along(node, location)))
 
 
-def _place(node: yaml.Node, location: Location) -> tuple[int, list[int | str]]:
-    steps = list(_steps(node, location))
-    return (_line(steps[-1][1]) if steps else _line(node)), [part for part, _, _ in steps]
+def _position(node: yaml.Node, location: Location) -> tuple[int, list[int | str]]:
+    parts = list(_nodes_along(node, location))
+    return (_line(parts[-1][1]) if parts else _line(node)), [part for part, _, _ in parts]
 
 
 def _keys_at(model: type[BaseModel], location: Location) -> Iterator[str]:

@@ -35,6 +35,7 @@ def check(cascade: Cascade, recipes: Mapping[str, Recipe], classes: Collection[s
     ContractError
         With one sentence for each contradiction.
     """
+    # All of them at once, each once: who writes a cascade mends it in one go.
     problems = list(dict.fromkeys(_problems(cascade, recipes, classes)))
     if problems:
         raise ContractError("; ".join(problems))
@@ -44,11 +45,13 @@ def _problems(cascade: Cascade, recipes: Mapping[str, Recipe], classes: Collecti
     used = {step.recipe for step in cascade.tasks.values() if step.recipe}
     products = {category for name in used if name in recipes for category in recipes[name].outputs}
     categories = products | {*STATIC}
+    # A source may be raw frames of a class, or products that were made elsewhere, in other projects or by hand.
     for name, source in cascade.sources.items():
         if source.frame_class not in {*classes, *categories}:
             known = [*classes, *sorted(categories)]
             yield f"source {name!r}: {unknown('class', source.frame_class, known)}; no frame will ever be one"
     for name, step in cascade.tasks.items():
+        # A relay runs nothing, so there is nothing that it could contradict.
         if step.recipe is None:
             continue
         if step.recipe not in recipes:
@@ -94,6 +97,7 @@ def keyword_problems(cascade: Cascade, known: Collection[str]) -> Iterator[str]:
     str
         Where it stands, the keyword, and what was perhaps meant.
     """
+    # In conditions more names are known than keywords: parameters, `count`, `found`, what the step works out.
     words = {*known, *cascade.parameters, "count", "found"}
     for name, source in cascade.sources.items():
         yield from _strange(f"source {name!r}, group", _group_names(source.group), known)
@@ -142,6 +146,7 @@ def _of_main(cascade: Cascade, name: str, step: Step, wanted: Input) -> Iterator
     # The sequence rules make sets of any size from 1 to their max_stack, and pass on single frames without the recipe.
     if not isinstance(group, GroupSpec):
         return
+    # How large sets may become is known only where each frame is alone or a size is written.
     alone = group.how == "each" or group.max_size == 1
     if wanted.maximum == 1 and not alone:
         yield f"task {name!r}: the recipe takes 1 as main, its sets may be larger (group: each, or max_size: 1)"
@@ -161,6 +166,7 @@ def _of_input(
     where = f"task {name!r}, input {role!r}"
     unhanded = not association.handed or any(not way.handed for way in association.ways)
     free = association.condition or association.when_missing or unhanded
+    # A step that may go without an input, or has it only under a condition, can't run a recipe that needs it.
     if wanted.minimum and (association.optional or free):
         yield f"{where}: the recipe can't do without it, the task can"
     for way in association.ways:

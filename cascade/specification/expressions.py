@@ -183,6 +183,7 @@ def renamed(text: str, new: Mapping[str, str]) -> str:
 
 
 class _Renamer(ast.NodeTransformer):
+    # On the tree, not by replacing words: a name also stands inside of texts and of longer names.
     def __init__(self, new: Mapping[str, str]) -> None:
         self.new = new
 
@@ -192,6 +193,7 @@ class _Renamer(ast.NodeTransformer):
 
 @cache
 def _parsed(text: str) -> ast.expr:
+    # What is allowed is decided once for each text, when the cascade is read; it is then worked out for every frame.
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError as error:

@@ -234,6 +234,7 @@ class Cascade(Model):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Cascade":
+        # Steps and data sources share one space of names, since an input's source may be either.
         for name, step in self.tasks.items():
             if name in self.sources:
                 raise ValueError(f"{name!r} is the name of a task and of a data source")
@@ -241,6 +242,7 @@ class Cascade(Model):
                 if source not in self.sources and source not in self.tasks:
                     known = [*self.sources, *self.tasks]
                     raise ValueError(f"task {name!r} takes {unknown('input', source, known)}")
+            # Raw frames are grouped as their data source says; products have none, so the step must say it.
             if step.main in self.tasks and step.recipe and step.group not in step.groups:
                 if step.group is None:
                     raise ValueError(
@@ -472,6 +474,7 @@ def _defaults(parameters: Any) -> dict[str, Any]:
     }
 
 
+# Values are put in before validation, which sees what would stand there if it had been written so.
 def _substituted(written: Any, values: Mapping[str, Any]) -> Any:
     """Return the same with ``$name`` replaced by the value of a workflow parameter.
 

@@ -12,10 +12,8 @@ from ccdflow.cascade.planning.jobs import digest
 from ccdflow.cascade.specification import dotted
 from ccdflow.recipes.core.recipe import Input, Inputs, Parameters, Recipe, Result
 
-PLACE = re.compile(r"\{([A-Za-z_][\w.]*)\}")
+PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*)\}")
 """In a program's arguments: an input's role, ``out.CATEGORY``, a parameter, or ``job``."""
-
-
 _LETTERS = 8
 """Letters of the digest in a version, which people read: 32 bits tell the declarations of one recipe apart."""
 
@@ -55,23 +53,25 @@ class OwnRecipe(BaseModel):
         ways = [way for way in (self.function, self.class_, self.module, self.program) if way]
         if len(ways) != 1:
             raise ValueError("a recipe is one of function, class, module or program")
+        # A `Recipe` knows its inputs, outputs and parameters: told twice, they could contradict each other.
         if not self.is_declared:
             if self.inputs or self.outputs or self.parameters:
                 raise ValueError(f"{self.function} declares itself")
             return self
+        # Whether a module or program is there is only known where it runs, which may be another machine.
         if self.function or self.class_:
             named = dotted.function(self.function or self.class_)
             if self.class_ and not callable(getattr(named, "run", None)):
                 raise ValueError(f"class {self.class_!r} has no method run")
         if "main" not in self.inputs or not self.outputs:
             raise ValueError("a recipe declares its inputs, of which one is main, and its outputs")
-        self._check_places()
+        self._check_placeholders()
         return self
 
-    def _check_places(self) -> None:
+    def _check_placeholders(self) -> None:
         known = [*self.inputs, *(f"out.{category}" for category in self.outputs), *self.parameters, "job"]
         for argument in self.program:
-            for name in PLACE.findall(argument):
+            for name in PLACEHOLDER.findall(argument):
                 if name not in known:
                     raise ValueError(f"unknown {{{name}}} in {argument!r}; known: {', '.join(known)}")
 
@@ -107,6 +107,7 @@ def recipe_of(name: str, own: OwnRecipe) -> Recipe:
     if not own.is_declared:
         declared: Recipe = dotted.named(own.function)
         return replace(declared, name=name)
+    # A pydantic model of its own for each recipe, so that values are checked as those of our own recipes are.
     fields: dict[str, Any] = {key: (type(value), value) for key, value in own.parameters.items()}
     return Recipe(
         name=name,

@@ -61,6 +61,7 @@ def chosen(cascade: Cascade, request: Mapping[str, Any], named_set: str | None =
                 steps.setdefault(step, []).append((origin, values))
     by_step, of_workflow = split_request(cascade, request)
     workflow |= {key: Resolved(value, "request") for key, value in of_workflow.items()}
+    # Checked here, where the name can be told: put in for ``$name``, a wrong value would be told by where it stands.
     for name, resolved in workflow.items():
         _check_type(name, resolved.value, cascade.parameters[name].default)
     for step, values in by_step.items():
@@ -185,6 +186,8 @@ def recipe_parameters(
     ValueError
         If a name is not known or a value does not fit.
     """
+    # Some parameters of a step are not its recipe's, but say how its products are grouped. They are decided before
+    # there are jobs, so a hook, which is asked for each job, comes too late to change them.
     grouping_keys = grouping_names(step)
     known = [*recipe.parameters.model_fields, *grouping_keys]
     resolved: dict[str, Resolved] = {}
@@ -254,6 +257,7 @@ def grouping(name: str, step: Step, layers: Sequence[Layer]) -> Any:
     rules = step.groups[choice]
     if not isinstance(rules, SequenceRules):
         return rules
+    # Validated as a whole: a request's values must fit together with those of the cascade.
     return _validated(SequenceRules, {**rules.model_dump(), **stated}, name)
 
 
