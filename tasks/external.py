@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdflow.archive.fits.productfile import ProductFileError, read_image, read_product
-from ccdflow.cascade.specification.ownrecipes import PLACE, OwnRecipe
+from ccdflow.cascade.specification.ownrecipes import PLACEHOLDER, OwnRecipe
 from ccdflow.recipes.core.recipe import Output, Result
 
 
@@ -53,11 +53,11 @@ def _arguments(
     values |= {role: " ".join(files.get(role, ())) for role in own.inputs}
     made: list[str] = []
     for argument in own.program:
-        alone = PLACE.fullmatch(argument)
+        alone = PLACEHOLDER.fullmatch(argument)
         if alone and alone[1] in own.inputs:
             made += files.get(alone[1], ())
         else:
-            made.append(PLACE.sub(lambda found: values[found[1]], argument))
+            made.append(PLACEHOLDER.sub(lambda found: values[found[1]], argument))
     return made
 
 

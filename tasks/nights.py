@@ -9,8 +9,9 @@ from ccdflow.tasks.workspace import Workspace
 
 def site_longitude(space: Workspace) -> float:
     """Degrees east, of the project's first own instrument file that says where its telescope stands; else 0."""
-    known = [one.site.longitude for one in load_instruments(space.project.instruments)]
-    return next((one for one in known if one is not None), 0.0)
+    own = load_instruments(space.project.instruments, space.project.directory)
+    known = [instrument.site.longitude for instrument in own]
+    return next((longitude for longitude in known if longitude is not None), 0.0)
 
 
 def tonight(space: Workspace) -> str:

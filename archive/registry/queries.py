@@ -27,7 +27,7 @@ from ccdflow.archive.registry.tables import (
     SetMemberRow,
 )
 from ccdflow.cascade.records import FrameRecord, Value
-from ccdflow.cascade.sequences.statemachine import OrderKey, Stream, place
+from ccdflow.cascade.sequences.statemachine import OrderKey, Stream, sequence_position
 
 STAGES = ("ingest", "calibrate", "science", "group", "stack")
 """The stages of a frame's life, in order."""
@@ -182,7 +182,7 @@ def stream_is(stream: Stream) -> ColumnElement[bool]:
 
 def order_of(frame: FrameRecord) -> OrderKey:
     """What orders the frames of a stream."""
-    return frame.obsdate, place(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
+    return frame.obsdate, sequence_position(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
 
 
 def find_streams(connection: Connection, *, ungrouped: bool = False) -> list[Stream]:

@@ -12,7 +12,7 @@ from typing import Annotated, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ccdflow.cascade.records import VALIDITY, Value, seconds
-from ccdflow.cascade.specification.dotted import called
+from ccdflow.cascade.specification.dotted import FunctionText, called
 
 SECONDS_PER_DAY = 86400.0
 SHOWN_NEAREST = 3
@@ -122,7 +122,7 @@ class AssociationRule(BaseModel):
     """Largest relative difference allowed for numeric keywords."""
     within: Within = (-inf, inf)
     """``same_night``, a name of `RANGES`, so many days before or after, or ``[from, to]`` in days, before below 0."""
-    function: str = ""
+    function: FunctionText = ""
     """Dotted path of a function of reference and candidate: true, or false or a sentence that says why not."""
     barriers: tuple[str, ...] = ("*",)
     """What must not have happened to the instrument in between: patterns such as ``detector*``; by default anything."""
