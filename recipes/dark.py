@@ -8,7 +8,7 @@ from pydantic import Field
 from ccdflow.recipes.combine.average import Combined, combine
 from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.core.image import FloatArray, Image
-from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Product, Recipe, Result
+from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Recipe, Result
 from ccdflow.recipes.core.statistics import good_sample, median, robust_sigma
 from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
@@ -108,7 +108,9 @@ def _block_medians(data: FloatArray, good: BoolArray) -> FloatArray:
     return np.repeat(np.repeat(medians, side, 0), side, 1)[:ny, :nx]
 
 
-def _combined(frames: list[CalibratedFrame], bias: Product | None, parameters: DarkParameters) -> Combined:
+def _combined(
+    frames: list[CalibratedFrame], bias: InputProduct | None, parameters: DarkParameters
+) -> Combined:
     times = [frame.exptime for frame in frames]
     if bias is None:
         if not np.allclose(times, times[0], rtol=1e-3, atol=0):
@@ -128,7 +130,7 @@ def _combined(frames: list[CalibratedFrame], bias: Product | None, parameters: D
     )
 
 
-def _bias_cards(bias: Product | None) -> dict[str, Card]:
+def _bias_cards(bias: InputProduct | None) -> dict[str, Card]:
     subtracted: dict[str, Card] = {
         "BIASSUB": (bias is not None, "master bias subtracted: can be scaled by time")
     }

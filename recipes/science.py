@@ -6,7 +6,7 @@ from pydantic import Field
 from ccdflow.recipes.core.arithmetic import flag_bad_pixels, flag_cosmic_rays
 from ccdflow.recipes.core.dq import DQ, EXCLUDED
 from ccdflow.recipes.core.image import Image
-from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Parameters, Product, Recipe, Result
+from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
 from ccdflow.recipes.core.statistics import good_sample, median, without_outliers
 from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
@@ -55,7 +55,7 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
     return Result({"science": output}, tuple(doubts))
 
 
-def _flagged(image: Image, bad_pixel_mask: Product | None, parameters: ScienceParameters) -> Image:
+def _flagged(image: Image, bad_pixel_mask: InputProduct | None, parameters: ScienceParameters) -> Image:
     if bad_pixel_mask is not None:
         image = flag_bad_pixels(image, pixels_of(bad_pixel_mask, "bad pixel mask").rows(WHOLE))
     if parameters.cosmic_rays:

@@ -23,7 +23,8 @@ from ccdflow.recipes.alignment.resample import Kernel, Offset, align
 from ccdflow.recipes.combine.average import Combination, Combined, combine
 from ccdflow.recipes.combine.report import cards, quality
 from ccdflow.recipes.core.image import ImageSource
-from ccdflow.recipes.core.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
+from ccdflow.recipes.core.recipe import Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
+from ccdflow.recipes.core.statistics import NORMAL_MAD
 from ccdflow.recipes.core.strips import BYTES_PER_VALUE
 from ccdflow.recipes.stars.sources import Detection
 
@@ -100,7 +101,7 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     ValueError
         If frames do not fit together, or one can't be registered; the message names it.
     """
-    products = [product for product in inputs["main"] if isinstance(product, Product)]
+    products = [product for product in inputs["main"] if isinstance(product, InputProduct)]
     _check(products, parameters)
     placing = Placing(
         parameters.register,
@@ -137,7 +138,7 @@ def _scatter_doubt(combined: Combined, parameters: StackParameters) -> str:
     )
 
 
-def _check(products: Sequence[Product], parameters: StackParameters) -> None:
+def _check(products: Sequence[InputProduct], parameters: StackParameters) -> None:
     first = products[0]
     for product in products:
         if product.image is None or first.image is None:
@@ -158,7 +159,7 @@ def _check(products: Sequence[Product], parameters: StackParameters) -> None:
             )
 
 
-def _by_exposure(product: Product, parameters: StackParameters) -> bool:
+def _by_exposure(product: InputProduct, parameters: StackParameters) -> bool:
     """Whether exposure times matter: rates are on one scale already."""
     rate = product.image is not None and product.image.unit.replace(" ", "").endswith(("/s", "s-1", "s**-1"))
     return parameters.scale == "exposure" and not rate
@@ -196,7 +197,7 @@ def _scale(frame: Frame, reference: Frame, registration: Registration, parameter
     # Pairs stand in the order of the reference's brightness: the brightest tell most about the scale.
     ratios = (reference.stars.fluxes()[pairs[:, 0]] / frame.stars.fluxes()[pairs[:, 1]])[:100]
     middle = np.median(ratios)
-    spread = 1.4826 * np.median(np.abs(ratios - middle))
+    spread = NORMAL_MAD * np.median(np.abs(ratios - middle))
     return float(np.median(ratios[np.abs(ratios - middle) <= 3 * spread]))
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.recipes.combine.clip import Clip, Rule, scatter_ratio, variance_ratios
+from ccdflow.recipes.combine.clip import Clip, ClipRule, scatter_ratio, variance_ratios
 from ccdflow.recipes.core import memory
 from ccdflow.recipes.core.image import FloatArray, Image, ImageSource
 from ccdflow.recipes.core.statistics import median_variance, network
@@ -154,7 +154,7 @@ def combine(
 
 
 def run_kernel(
-    frames: Frames, rule: Rule, *, median: bool, strip_rows: int | None = None, threads: int | None = None
+    frames: Frames, rule: ClipRule, *, median: bool, strip_rows: int | None = None, threads: int | None = None
 ) -> tuple[CombinedPlanes, tuple[int, int]]:
     """Data, variance, masters' part of it, DQ and number of good values; and how many were usable, and rejected.
 
@@ -181,7 +181,7 @@ class _Combination:
     planes: CombinedPlanes
 
     @classmethod
-    def of(cls, frames: Frames, rule: Rule, *, median: bool) -> "_Combination":
+    def of(cls, frames: Frames, rule: ClipRule, *, median: bool) -> "_Combination":
         n = len(frames.sources)
         groups = sorted(set(frames.identities) - {""})
         group = [groups.index(one) if one else -1 for one in frames.identities]
@@ -234,14 +234,14 @@ class _Combination:
         return usable, rejected
 
 
-def _known_rule(frames: Frames, options: Combination) -> Rule | None:
+def _known_rule(frames: Frames, options: Combination) -> ClipRule | None:
     """Clip that does not depend on the frames' scatter."""
     if len(frames.sources) == 1:
-        return Rule("none")
-    return None if options.clip == "variance" else Rule(options.clip, options.sigma, options.iterations)
+        return ClipRule("none")
+    return None if options.clip == "variance" else ClipRule(options.clip, options.sigma, options.iterations)
 
 
-def _choose_rule(frames: Frames, options: Combination) -> tuple[Rule, float | None]:
+def _choose_rule(frames: Frames, options: Combination) -> tuple[ClipRule, float | None]:
     """Clip that the frames' scatter allows, and that scatter over the stated noise."""
     sample = survey(frames)
     ratios = variance_ratios(sample.variance, sample.used)
@@ -250,7 +250,7 @@ def _choose_rule(frames: Frames, options: Combination) -> tuple[Rule, float | No
     if (known := _known_rule(frames, options)) is not None:
         return known, scatter
     if scatter is not None and not TRUSTED_SCATTER[0] <= scatter <= TRUSTED_SCATTER[1]:
-        return Rule("mad", FALLBACK_SIGMA, options.iterations, ratios, floor=scatter), scatter
+        return ClipRule("mad", FALLBACK_SIGMA, options.iterations, ratios, floor=scatter), scatter
     if scatter is None and sample.used.any():
-        return Rule("mad", FALLBACK_SIGMA, options.iterations), scatter
-    return Rule("variance", options.sigma, options.iterations, ratios, options.relative_noise), scatter
+        return ClipRule("mad", FALLBACK_SIGMA, options.iterations), scatter
+    return ClipRule("variance", options.sigma, options.iterations, ratios, options.relative_noise), scatter

@@ -14,7 +14,7 @@ Clip = Literal["variance", "mad", "sigma", "minmax", "none"]
 
 
 @dataclass(frozen=True)
-class Rule:
+class ClipRule:
     """How values are clipped, worked out for a given set of frames.
 
     Parameters

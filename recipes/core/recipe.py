@@ -22,7 +22,7 @@ class Parameters(BaseModel):
 
 
 @dataclass(frozen=True)
-class Product:
+class InputProduct:
     """A product that another recipe takes as input.
 
     Parameters
@@ -88,7 +88,7 @@ class Result:
     warnings: tuple[str, ...] = ()
 
 
-Inputs = Mapping[str, Sequence[RawFrame] | Sequence[Product]]
+Inputs = Mapping[str, Sequence[RawFrame] | Sequence[InputProduct]]
 """Role to inputs; ``main`` is always there, an optional role may be missing or empty."""
 
 

@@ -135,7 +135,7 @@ class StripReader:
         self.frames = frames
         self.uniform = uniform and not any(frames.identities)
         self.pixels = rows * frames.shape[1]
-        self.shape = shape = len(frames.sources), memory.multiple(self.pixels)
+        self.shape = shape = len(frames.sources), memory.whole_lines(self.pixels)
         self._values, self._variance = memory.empty(shape, np.float32), memory.empty(shape, np.float32)
         self._dq = memory.empty(shape, np.uint16)
         grouped = shape if any(frames.identities) else (0, shape[1])

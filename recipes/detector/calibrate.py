@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ccdflow.recipes.core.arithmetic import Applied, apply_masters, check_master, dark_factor
 from ccdflow.recipes.core.image import Image, ImageSource, Planes, empty_planes
-from ccdflow.recipes.core.recipe import Inputs, Product
+from ccdflow.recipes.core.recipe import InputProduct, Inputs
 from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.recipes.detector.raw import Overscan, PreparedFrame, correct_linearity
 from ccdflow.recipes.detector.readout import gains_disagree, readouts
@@ -22,18 +22,18 @@ class Masters:
     `same_bias` says that `bias` was also subtracted from the exposures that made `dark`.
     """
 
-    bias: Product | None = None
-    dark: Product | None = None
-    flat: Product | None = None
+    bias: InputProduct | None = None
+    dark: InputProduct | None = None
+    flat: InputProduct | None = None
     same_bias: bool = False
 
     @property
-    def named(self) -> list[tuple[str, Product | None]]:
+    def named(self) -> list[tuple[str, InputProduct | None]]:
         """Name and product of bias, dark and flat."""
         return [("master bias", self.bias), ("master dark", self.dark), ("master flat", self.flat)]
 
     @property
-    def given(self) -> list[tuple[str, Product]]:
+    def present(self) -> list[tuple[str, InputProduct]]:
         """Name and product of each master that is there."""
         return [(name, product) for name, product in self.named if product is not None]
 
@@ -55,7 +55,7 @@ def masters_of(inputs: Inputs) -> Masters:
     return Masters(bias, dark, flat, same)
 
 
-def one_product(inputs: Inputs, role: str) -> Product | None:
+def one_product(inputs: Inputs, role: str) -> InputProduct | None:
     """Product in a role, None where the role is empty.
 
     Raises
@@ -67,7 +67,7 @@ def one_product(inputs: Inputs, role: str) -> Product | None:
     if len(found) > 1:
         raise ValueError(f"found {len(found)} inputs as {role}, one is needed")
     for product in found:
-        if not isinstance(product, Product):
+        if not isinstance(product, InputProduct):
             raise ValueError(f"{product.name} is a raw frame, as {role} a product is needed")
         return product
     return None
@@ -87,7 +87,7 @@ def raw_frames(inputs: Inputs, role: str) -> list[RawFrame]:
     return frames
 
 
-def pixels_of(product: Product, name: str) -> ImageSource:
+def pixels_of(product: InputProduct, name: str) -> ImageSource:
     """Pixels of a product.
 
     Raises
@@ -110,7 +110,7 @@ class CalibratedFrame:
     def __init__(self, prepared: PreparedFrame, masters: Masters) -> None:
         self.prepared = prepared
         self.masters = masters
-        for name, product in masters.given:
+        for name, product in masters.present:
             pixels = pixels_of(product, name)
             check_master(
                 name, (pixels.shape, pixels.unit), (prepared.shape, self._unit_of(name, pixels.unit))
@@ -181,7 +181,7 @@ class CalibratedFrame:
 def calibrated_planes(frame: CalibratedFrame) -> Planes:
     """All rows of a calibrated frame, made strip by strip in threads; `masters` is None if it has none."""
     ny, nx = frame.shape
-    whole = empty_planes((ny, nx), masters=bool(frame.masters.given))
+    whole = empty_planes((ny, nx), masters=bool(frame.masters.present))
 
     def work(parts: Iterator[slice]) -> None:
         for rows in parts:
@@ -195,12 +195,12 @@ def calibrated_planes(frame: CalibratedFrame) -> Planes:
 
 
 def calibrated_frames(
-    frames: Sequence[RawFrame], masters: Masters, gain_table: Product | None, overscan: Overscan
+    frames: Sequence[RawFrame], masters: Masters, gain_table: InputProduct | None, overscan: Overscan
 ) -> tuple[list[CalibratedFrame], list[str]]:
     """Frames with their masters, and one sentence for each doubt about gain and read noise."""
     found = readouts(frames, gain_table, masters.bias)
     warnings = [sentence for readout in found for sentence in readout.warnings]
-    warnings += [gains_disagree(product, readout) for readout in found for _, product in masters.given[:2]]
+    warnings += [gains_disagree(product, readout) for readout in found for _, product in masters.present[:2]]
     made = [
         CalibratedFrame(PreparedFrame(frame, readout, overscan=overscan), masters)
         for frame, readout in zip(frames, found, strict=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ccdflow.recipes.core.recipe import Card, Product
+from ccdflow.recipes.core.recipe import Card, InputProduct
 from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
 
 Origin = Literal["header", "measured", "assumed"]
@@ -51,7 +51,7 @@ class Readout:
 
 
 def resolve_readout(
-    detector: Detector, gain_table: Product | None = None, master_bias: Product | None = None
+    detector: Detector, gain_table: InputProduct | None = None, master_bias: InputProduct | None = None
 ) -> Readout:
     """Gain and read noise by the detector; else by a gain table; else read noise as a master bias had it.
 
@@ -83,13 +83,15 @@ def resolve_readout(
 
 
 def readouts(
-    frames: Sequence[RawFrame], gain_table: Product | None = None, master_bias: Product | None = None
+    frames: Sequence[RawFrame],
+    gain_table: InputProduct | None = None,
+    master_bias: InputProduct | None = None,
 ) -> list[Readout]:
     """Gain and read noise of each frame, as `resolve_readout` finds them."""
     return [resolve_readout(frame.detector, gain_table, master_bias) for frame in frames]
 
 
-def gains_disagree(master: Product, readout: Readout) -> str:
+def gains_disagree(master: InputProduct, readout: Readout) -> str:
     """Sentence that says so, if a master was made with other gains than those of the frame; else ``""``."""
     theirs = _numbers(master.header, "GAIN", len(readout.gains))
     for number, (found, wanted) in enumerate(zip(theirs, readout.gains, strict=True), start=1):
@@ -110,7 +112,7 @@ def _filled(
     return filled, origin if changed else before
 
 
-def _column(table: Product, name: str, n: int) -> list[float | None]:
+def _column(table: InputProduct, name: str, n: int) -> list[float | None]:
     values = [float(value) for value in (table.table or {})[name]]
     if len(values) != n:
         raise ValueError(f"gain table {table.name} has {len(values)} amplifiers, the detector has {n}")

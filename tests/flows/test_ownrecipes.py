@@ -14,14 +14,14 @@ from ccdflow.archive.registry.products import find_products
 from ccdflow.commands.reduction import RunReport
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.core.image import Image
-from ccdflow.recipes.core.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
+from ccdflow.recipes.core.recipe import Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
 
 
 def doubled(inputs: Inputs, parameters: Parameters) -> Result:
     """The main product times a factor."""
     factor = np.float32(parameters.factor)
     (main,) = inputs["main"]
-    assert isinstance(main, Product) and main.image is not None
+    assert isinstance(main, InputProduct) and main.image is not None
     image = main.image.rows(slice(0, main.image.shape[0]))
     made = Image(image.data * factor, image.variance * factor**2, image.dq, image.unit)
     return Result({"doubled": Output(made, quality={"factor": float(factor)})})

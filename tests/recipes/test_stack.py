@@ -15,7 +15,7 @@ from ccdflow.recipes.alignment.transform import Transform
 from ccdflow.recipes.core import strips
 from ccdflow.recipes.core.dq import DQ, excluded
 from ccdflow.recipes.core.image import Image
-from ccdflow.recipes.core.recipe import Output, Product, Result
+from ccdflow.recipes.core.recipe import InputProduct, Output, Result
 from ccdflow.recipes.kernels import threads
 from ccdflow.recipes.stack import RECIPE, StackParameters
 from ccdflow.recipes.stars.sources import Detection, find_stars
@@ -49,30 +49,30 @@ def scene(transform: Transform, fwhm: float = FWHM, stars: Floats = STARS) -> Fl
     return total
 
 
-def frame(electrons: Floats, seed: int, exptime: float = 60.0, **more: Any) -> Product:
+def frame(electrons: Floats, seed: int, exptime: float = 60.0, **more: Any) -> InputProduct:
     """Poisson and read noise added to the truth, which also gives the variance."""
     rng = np.random.default_rng(seed)
     data = rng.poisson(electrons) + rng.normal(0, READ_NOISE, electrons.shape)
     variance = electrons + READ_NOISE**2
     dq = np.zeros(electrons.shape, np.uint16)
     image = Image(data.astype(np.float32), variance.astype(np.float32), dq, "electron")
-    return Product(image, exptime, f"frame{seed}.fits", **more)
+    return InputProduct(image, exptime, f"frame{seed}.fits", **more)
 
 
-def pixels(product: Product) -> Image:
+def pixels(product: InputProduct) -> Image:
     assert isinstance(product.image, Image)
     return product.image
 
 
 def changed(
-    product: Product, data: NDArray[Any] | None = None, dq: NDArray[np.uint16] | None = None
-) -> Product:
+    product: InputProduct, data: NDArray[Any] | None = None, dq: NDArray[np.uint16] | None = None
+) -> InputProduct:
     image = pixels(product)
     data = image.data if data is None else data.astype(np.float32)
     return replace(product, image=Image(data, image.variance, image.dq if dq is None else dq, image.unit))
 
 
-def stack(frames: Sequence[Product], **parameters: Any) -> tuple[Image, Output, Result]:
+def stack(frames: Sequence[InputProduct], **parameters: Any) -> tuple[Image, Output, Result]:
     result: Result = RECIPE.run({"main": frames}, StackParameters.model_validate(parameters))
     output = result.outputs["stack"]
     assert output.image is not None
@@ -208,7 +208,7 @@ def test_variance_of_a_registered_stack_is_true(
     assert pull.std() == pytest.approx(1, abs=tolerance)
 
 
-def with_master(shared: Floats, seed: int, shift: int = 0) -> Product:
+def with_master(shared: Floats, seed: int, shift: int = 0) -> InputProduct:
     """Noise 5 of its own, and the master's error of 2, which all frames have in common."""
     rng = np.random.default_rng(seed)
     data = 1000 + rng.normal(0, 5, shared.shape) + shared + np.roll(scene(Transform()), shift, axis=1)
@@ -216,7 +216,7 @@ def with_master(shared: Floats, seed: int, shift: int = 0) -> Product:
     dq = np.zeros(shared.shape, np.uint16)
     masters = Image(np.full(shared.shape, 4, np.float32), np.zeros(shared.shape, np.float32), dq, "electron2")
     image = Image(data.astype(np.float32), variance, dq, "electron")
-    return Product(image, 60.0, f"{seed}.fits", calibration="bias1", calibration_variance=masters)
+    return InputProduct(image, 60.0, f"{seed}.fits", calibration="bias1", calibration_variance=masters)
 
 
 def test_error_of_a_shared_master_is_not_averaged_down() -> None:
@@ -283,7 +283,7 @@ def test_rates_are_not_scaled_by_exposure() -> None:
     frames = []
     for seed, t in enumerate((60.0, 120.0)):
         image = pixels(frame(scene(Transform()) + 100, seed))
-        frames.append(Product(replace(image, unit="electron / s"), t, f"{seed}.fits"))
+        frames.append(InputProduct(replace(image, unit="electron / s"), t, f"{seed}.fits"))
     _, output, _ = stack(frames, register="none")
     assert [output.cards[f"SCALE00{i}"][0] for i in (1, 2)] == [1, 1]
 
@@ -432,7 +432,7 @@ def test_frames_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match=r"none of the 108800 pixels of frame4.fits is good"):
         stack([one, dead])
     with pytest.raises(ValueError, match=r"table.fits holds no image"):
-        stack([one, Product(None, 60.0, "table.fits")])
+        stack([one, InputProduct(None, 60.0, "table.fits")])
 
 
 def test_unknown_and_impossible_parameters_are_refused() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccdflow.recipes.combine.clip import Rule
+from ccdflow.recipes.combine.clip import ClipRule
 from ccdflow.recipes.core.dq import DQ, EXCLUDED
 from ccdflow.recipes.core.statistics import NORMAL_MAD, median_variance
 
@@ -28,7 +28,7 @@ def average_pixel(
     dq: np.ndarray,
     weights: np.ndarray,
     identities: Sequence[str],
-    rule: Rule,
+    rule: ClipRule,
     median: bool,
 ) -> Expected:
     """Clip one pixel of all frames by a rule, and average what is left."""
@@ -55,7 +55,7 @@ def average_pixel(
     return Expected(float(data), (independent + common) / total, common / total, bits, int(kept.sum()))
 
 
-def clipped(values: np.ndarray, variance: np.ndarray, kept: np.ndarray, rule: Rule) -> np.ndarray:
+def clipped(values: np.ndarray, variance: np.ndarray, kept: np.ndarray, rule: ClipRule) -> np.ndarray:
     """Which of the values that are kept so far are no outliers."""
     if rule.clip == "minmax" and kept.sum() >= 3:
         order = [i for i in np.argsort(values, kind="stable") if kept[i]]

@@ -107,7 +107,7 @@ def test_memory_begins_where_a_cache_line_does(shape, dtype):
     made = memory.empty(shape, dtype)
     assert made.flags.c_contiguous
     assert made.flags.writeable
-    assert made.ctypes.data % memory.LINE == 0 or not made.size
+    assert made.ctypes.data % memory.CACHE_LINE == 0 or not made.size
     assert (made.dtype, made.shape) == (np.dtype(dtype), np.empty(shape, dtype).shape)
 
 

@@ -6,7 +6,7 @@ import pytest
 from ccdflow.recipes import bias, dark, flat, science
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image, empty_planes
-from ccdflow.recipes.core.recipe import Product
+from ccdflow.recipes.core.recipe import InputProduct
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
 from ccdflow.recipes.detector.calibrate import CalibratedFrame, Masters
 from ccdflow.recipes.detector.raw import PreparedFrame
@@ -41,7 +41,7 @@ def flats(rng, response, levels, **numbers):
 
 def product(result, category, exptime=0.0, name="master"):
     output = result.outputs[category]
-    return Product(output.image, exptime, name, {key: value for key, (value, _) in output.cards.items()})
+    return InputProduct(output.image, exptime, name, {key: value for key, (value, _) in output.cards.items()})
 
 
 def made_bias(rng):
@@ -251,7 +251,7 @@ def test_science_flags_and_counts():
     frame.pixels[20, 20] = 30_000
     mask = np.zeros(SHAPE, np.float32)
     mask[30, 31] = 1
-    bad = Product(Image(mask, np.zeros_like(mask), np.zeros(SHAPE, np.uint16), ""))
+    bad = InputProduct(Image(mask, np.zeros_like(mask), np.zeros(SHAPE, np.uint16), ""))
     result = science.RECIPE.run(
         {"main": [frame], "bad_pixel_mask": [bad], **masters}, science.ScienceParameters()
     )

@@ -10,7 +10,7 @@ import pytest
 
 from ccdflow.recipes import bias, dark, flat, science
 from ccdflow.recipes.core.dq import excluded
-from ccdflow.recipes.core.recipe import Product
+from ccdflow.recipes.core.recipe import InputProduct
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
 
 SHAPE = (32, 48)
@@ -66,7 +66,7 @@ class Camera:
 def product(result, category, exptime=0.0):
     output = result.outputs[category]
     header = {keyword: value for keyword, (value, _) in output.cards.items()}
-    return Product(output.image, exptime, header=header)
+    return InputProduct(output.image, exptime, header=header)
 
 
 def master_bias(camera, **options):
@@ -178,7 +178,7 @@ def test_recipes_do_not_change_their_inputs():
     masters = [one.image for one in (zero, current, field)]
     before = [plane.copy() for one in masters for plane in (one.data, one.variance, one.dq)]
     raw = frame.pixels.copy()
-    mask = Product(replace(field.image, unit=""))
+    mask = InputProduct(replace(field.image, unit=""))
     inputs = {"main": [frame], "bias": [zero], "dark": [current], "flat": [field], "bad_pixel_mask": [mask]}
     science.RECIPE.run(inputs, science.ScienceParameters(cosmic_rays=True))
     flat.RECIPE.run({**inputs, "main": [camera.frame(FLAT_LEVEL, 5.0)]}, flat.FlatParameters())
