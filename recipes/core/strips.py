@@ -20,7 +20,7 @@ STRIP_BYTES = 16_000_000
 """Bytes of one strip of all frames, where a row of each does not take more: larger ones leave the cache, of smaller
 ones more pieces are to be read."""
 LEAST_STRIP_PIXELS = 16_384
-"""Pixels of a strip of each of many frames at least, within `MOST_STRIP_BYTES`: each piece takes its time to be read."""
+"""Pixels that a strip of many frames has at least, within `MOST_STRIP_BYTES`: each piece takes its time to be read."""
 MOST_STRIP_BYTES = 64_000_000
 """Bytes of one strip of all frames at most, however many there are (but a strip has a whole row)."""
 BYTES_PER_VALUE = 14
@@ -28,9 +28,9 @@ BYTES_PER_VALUE = 14
 SURVEY_BANDS = 16
 """Bands of rows that are surveyed, from top to bottom: flats and skies differ over the frame."""
 SURVEY_VALUES = 200_000
-"""Values of all frames together that tell how true the stated noise is: its scatter is then known to 0.3 %."""
+"""Values of all frames together that tell how true the stated noise is: its scatter is then known to some 0.4 %."""
 LEAST_SURVEYED = 4_000
-"""Values of each frame that are surveyed at least, for its typical variance (to 2 %)."""
+"""Values of each frame that are surveyed at least, for its typical variance."""
 
 Calibration = tuple[str, ImageSource | None]
 """Identity of a frame's masters, and as data the part of its variance that they brought; or the frame itself, where
