@@ -1,4 +1,8 @@
-"""Recipe ``science``: one raw frame to a calibrated frame in electron."""
+"""Recipe ``science``: one raw frame to a calibrated frame in electron.
+
+The whole recipe is `run`: read out, subtract, divide (`calibrated_planes`), then flag bad pixels and cosmic rays.
+Nothing is replaced or interpolated: data stay what was measured, and the DQ says what not to use.
+"""
 
 import numpy as np
 from pydantic import Field
@@ -20,7 +24,9 @@ from ccdflow.recipes.detector.calibrate import (
 )
 from ccdflow.recipes.detector.raw import Overscan
 
-WHOLE = slice(None)
+ALL_ROWS = slice(None)
+SKY_CLIP = 3.0
+"""Standard deviations from the sky beyond which a pixel belongs to a star, for the quality numbers."""
 
 
 class ScienceParameters(Parameters):
@@ -37,7 +43,32 @@ class ScienceParameters(Parameters):
 
 
 def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
-    """Calibrate one frame: each master that is given is applied."""
+    """Calibrate one frame with each master that there is.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        ``main``: one raw frame; ``bias``, ``dark``, ``flat``: masters; ``gain``: a gain table; ``bad_pixel_mask``:
+        a mask, flagged where it is not 0. Only ``main`` is needed.
+    parameters : ScienceParameters
+        Overscan, and whether cosmic rays are flagged.
+
+    Returns
+    -------
+    Result
+        Category ``science``, in electron, with the part of the variance that the masters brought beside it.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one frame, or a master does not fit it, or a dark that holds bias would have to be
+        scaled.
+
+    Notes
+    -----
+    Variance RN² (1 + 1/n) + V_bias + max(d, 0) + t² V_dark, then (V + (d/f)² V_flat) / f²: see
+    `ccdflow.recipes.detector.raw.PreparedFrame` and the verbs of `ccdflow.recipes.core.arithmetic`.
+    """
     raw = raw_frames(inputs, "main")
     if len(raw) != 1:
         raise ValueError(f"found {len(raw)} frames as main, one is needed")
@@ -57,7 +88,8 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
 
 def _flagged(image: Image, bad_pixel_mask: InputProduct | None, parameters: ScienceParameters) -> Image:
     if bad_pixel_mask is not None:
-        image = flag_bad_pixels(image, pixels_of(bad_pixel_mask, "bad pixel mask").rows(WHOLE))
+        image = flag_bad_pixels(image, pixels_of(bad_pixel_mask, "bad pixel mask").rows(ALL_ROWS))
+    # Last, so that known bad pixels are masked while hits are looked for.
     if parameters.cosmic_rays:
         image = flag_cosmic_rays(image, sigma=parameters.cosmic_sigma, contrast=parameters.cosmic_contrast)
     return image
@@ -69,7 +101,7 @@ def _cards(frame: CalibratedFrame, masters: Masters) -> dict[str, Card]:
     cards: dict[str, Card] = {
         "OVERSCAN": (bool(levels), "overscan subtracted"),
         "BIASCORR": (masters.bias is not None, "master bias subtracted"),
-        "LINCORR": (any(one.linearity for one in amplifiers), "corrected for nonlinearity"),
+        "LINCORR": (any(amplifier.linearity for amplifier in amplifiers), "corrected for nonlinearity"),
         "DARKCORR": (masters.dark is not None, "master dark subtracted"),
         "FLATCORR": (masters.flat is not None, "divided by master flat"),
     }
@@ -83,7 +115,7 @@ def _quality(image: Image) -> dict[str, float]:
     from ccdflow.recipes.kernels.calibrate_kernels import count_flagged
 
     bits = np.ravel(image.dq)
-    sky = without_outliers(good_sample(image), sigma=3.0)
+    sky = without_outliers(good_sample(image), sigma=SKY_CLIP)
     return {
         "background": float(median(sky)) if sky.size else 0.0,
         "background_sigma": float(sky.std()) if sky.size else 0.0,

@@ -23,8 +23,8 @@ TRUSTED_SCATTER = (0.8, 1.25)
 """Measured scatter over stated noise between which the stated noise is trusted: a limit of 3 sigma then is one of 2.4
 to 3.75 true ones."""
 FALLBACK_SIGMA = 5.0
-"""Limit of the clip by scatter, in standard deviations. The MAD of few values is often small by chance: with a limit of
-3 it rejects 11 % of the good values of 3 frames and 4 % of those of 10; with 5, 7 % and 0.6 %, and fewer with a floor."""
+"""Limit of the clip by scatter, in standard deviations. The MAD of few values is often small by chance: a limit of 3
+rejects 11 % of the good values of 3 frames and 4 % of those of 10; one of 5, 7 % and 0.6 %, and fewer with a floor."""
 FEW_VALUES = 500_000
 """Values that one thread combines before a second one has begun."""
 CLIPS: tuple[Clip, ...] = ("none", "minmax", "sigma", "mad", "variance")

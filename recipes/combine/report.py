@@ -52,13 +52,13 @@ def cards(
 def _stack_cards(
     combined: Combined, placed: Sequence[Placed], reference: Frame, choices: Mapping[str, Any]
 ) -> dict[str, Card]:
-    exptimes = [frame.frame.product.exptime for frame in placed]
+    exptimes = [member.frame.product.exptime for member in placed]
     # Without scaling the data are a mean of frames of different times, as their weights have it.
     exptime = reference.product.exptime
     if choices["scale"] == "none":
-        exptime = float(np.average(exptimes, weights=[frame.weight for frame in placed]))
+        exptime = float(np.average(exptimes, weights=[member.weight for member in placed]))
     shape = reference.source.shape
-    noise = [correlation(frame.registration.transform, choices["kernel"], shape) for frame in placed]
+    noise = [correlation(member.registration.transform, choices["kernel"], shape) for member in placed]
     return {
         "NCOMBINE": (len(placed), "number of frames combined"),
         "EXPTIME": (exptime, "[s] exposure time that the data are scaled to"),
@@ -79,18 +79,18 @@ def _frame_cards(placed: Sequence[Placed], shape: tuple[int, int]) -> dict[str, 
     """Where each frame lay, seen from the middle of the reference, its factor and its weight."""
     cards: dict[str, Card] = {}
     middle = np.array([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]])
-    total = sum(frame.weight for frame in placed)
+    total = sum(member.weight for member in placed)
     # Three digits: eight characters is all that a FITS keyword has.
-    for number, frame in enumerate(placed, start=1):
-        transform = frame.registration.transform
+    for number, member in enumerate(placed, start=1):
+        transform = member.registration.transform
         dx, dy = (transform(middle) - middle)[0].tolist()
         cards |= {
             f"SHFTX{number:03d}": (dx, f"[pixel] frame {number}: x less the reference's"),
             f"SHFTY{number:03d}": (dy, f"[pixel] frame {number}: y less the reference's"),
             f"ROTAT{number:03d}": (transform.rotation, f"[deg] frame {number}: rotation"),
-            f"REGBY{number:03d}": (frame.registration.method, f"frame {number}: how it was registered"),
-            f"SCALE{number:03d}": (frame.scale, f"frame {number}: factor"),
-            f"WEIGH{number:03d}": (frame.weight / total, f"frame {number}: part of the weights"),
+            f"REGBY{number:03d}": (member.registration.method, f"frame {number}: how it was registered"),
+            f"SCALE{number:03d}": (member.scale, f"frame {number}: factor"),
+            f"WEIGH{number:03d}": (member.weight / total, f"frame {number}: part of the weights"),
         }
     return cards
 
@@ -133,4 +133,4 @@ def quality(combined: Combined, placed: Sequence[Placed], detection: Detection) 
 
 
 def _worst_rms(placed: Sequence[Placed]) -> float:
-    return max(frame.registration.rms for frame in placed)
+    return max(member.registration.rms for member in placed)
