@@ -113,6 +113,18 @@ def test_a_recipe_of_ones_own_makes_products_that_are_reused(
     assert again.jobs["new"] == 3
 
 
+def test_the_template_runs_as_it_is(reduced: Bench) -> None:
+    with_recipe(reduced, {"function": "ccdflow.recipes.template.RECIPE"})
+    report = reduced.run(targets=("twice",))
+    assert report.jobs == {"new": 3, "reused": 6, "failed": 0, "incomplete": 0}
+    registry, store = reduced.space.registry, reduced.space.store
+    paths = [store.absolute(row.path) for row in registry.products() if row.category == "sky_subtracted"]
+    assert len(paths) == 3
+    for path in paths:
+        assert fits.getheader(path)["SKYLEVEL"] > 0
+        assert np.median(fits.getdata(path)) == pytest.approx(0, abs=5)
+
+
 def test_a_program_that_fails_says_why_with_its_last_line(reduced: Bench, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     with_recipe(reduced, RECIPES["program"](tmp_path))
