@@ -71,6 +71,7 @@ def run(inputs: Inputs, parameters: BiasParameters) -> Result:
         ],
         parameters.combination,
     )
+    # The level should be near 0 where the overscan was subtracted: a level of some electron tells of a wrong section.
     level, spread = _level(combined.image)
     quality = {
         "level": level,

@@ -72,11 +72,13 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
     (The best weight of a rate lies between t, where photon noise rules, and t², where read noise does.) The error of
     the master bias is the same in all frames of one exposure time, and is not averaged down, see `combine`.
     """
+    # A dark takes no dark and no flat, whatever else stands among the inputs.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias",)})
     frames, doubts = calibrated_frames(
         raw_frames(inputs, "main"), masters, one_product(inputs, "gain"), parameters.overscan
     )
     combined = _combined(frames, masters.bias, parameters)
+    # In units of the noise, so that the same limit does for rates and for electron.
     hot = hot_pixels(combined.image, sigma=parameters.hot_sigma)
     image = replace(
         combined.image,
@@ -153,6 +155,7 @@ def _combined(
             raise ValueError(
                 f"{frame.name} has an exposure time of {frame.exptime:g} s, a dark needs one above 0"
             )
+    # "bias" as identity: all frames have lost the same master, whichever it was.
     return combine(
         frames,
         parameters.combination,

@@ -117,10 +117,12 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     its signal over noise, which is the inverse of its relative variance. What the masters brought is common to
     all of them, see `combine`.
     """
+    # A flat is never divided by a flat.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias", "dark")})
     frames, doubts = calibrated_frames(
         raw_frames(inputs, "main"), masters, one_product(inputs, "gain"), parameters.overscan
     )
+    # One look at each frame before it is combined: its level is its scale, and a bad one is left out with a reason.
     lit = [(frame, illumination(frame)) for frame in frames]
     refused = [(frame.name, light.refusal(parameters)) for frame, light in lit]
     doubts += [f"{name} is left out: {reason}" for name, reason in refused if reason]
@@ -129,6 +131,7 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
         raise ValueError(
             "; ".join(["no flat can be used", *(f"{name}: {reason}" for name, reason in refused)])
         )
+    # Scaled to level 1 each, so that a clip sees pattern and noise, and not the setting sun.
     combined = combine(
         [frame for frame, _ in usable],
         parameters.combination,
@@ -162,6 +165,7 @@ def illumination(frame: CalibratedFrame) -> Illumination:
     bands = [frame.rows(slice(start, min(start + height, ny))) for start in starts]
     # Saturation counts over the whole width: an overexposed flat may well be good in its middle.
     saturated = float(np.mean([((band.dq & DQ.SATURATED) != 0).mean() for band in bands]))
+    # The corners are vignetted, most of all in wide fields; the centre stands for what the shutter let through.
     middle = slice(nx // 4, max(nx - nx // 4, nx // 4 + 1))
     data, variance, dq = (
         np.concatenate([plane[:, middle].ravel() for plane in planes])
@@ -226,6 +230,7 @@ def _output(
     image: Image, norm: float, combined: Combined, usable: list[tuple[CalibratedFrame, Illumination]]
 ) -> Output:
     good = ~excluded(image.dq)
+    # What the masters brought is divided like the variance that it is a part of.
     shared = combined.calibration_variance
     levels = [light.level for _, light in usable]
     cards: dict[str, Card] = {"FLATLVL": (float(np.mean(levels)), "[electron] mean level of the flats")}

@@ -104,6 +104,7 @@ def run(inputs: Inputs, parameters: GainParameters) -> Result:
     if not flats + biases:
         raise ValueError("there is no flat and no bias to measure with")
     rows, warnings = [], []
+    # Frames of one job are of one detector: the first one's amplifiers are those of all.
     for number, amplifier in enumerate((flats or biases)[0].detector.amplifiers):
         if not biases and amplifier.overscan is None:
             raise ValueError(
@@ -221,11 +222,13 @@ def gain_from_flats(
     inverted last: gain is not linear in what is measured. The standard error e of 1 / gain becomes e gain².
     For s = 1 this is the formula of Howell 2006, Handbook of CCD Astronomy, 2nd ed., section 4.3.
     """
+    # The mean of all biases: its own noise is common to both flats of a pair, and mostly cancels in their difference.
     bias = sum(
         (image.data / len(biases) for image in _amplifier_images(biases, number, parameters)), np.float32(0)
     )
     measured = []
     for first, second in pairwise(_amplifier_images(flats, number, parameters)):
+        # Near saturation photon noise is cut off, and the gain would come out too high.
         if max(excluded(flat.dq).mean() for flat in (first, second)) > parameters.max_saturated:
             continue
         inverse = _inverse_gains(first.data - bias, second.data - bias, noise, parameters)
@@ -267,6 +270,7 @@ def block_variances(difference: FloatArray, block: int) -> Floats:
         adu². Each block has its own level: what changes slowly over the frame is not counted. 0 for a block with fewer
         than two good pixels.
     """
+    # Flats whose light changed its slope, or skies with a gradient, differ by a plane: small blocks see little of it.
     cells = _blocks(difference, block)
     residual = cells - median(cells)[:, None]
     # One spread for all blocks, since it is only to tell what was hit; the level is the mean of what is left.
@@ -281,6 +285,7 @@ def block_variances(difference: FloatArray, block: int) -> Floats:
 def _inverse_gains(first: FloatArray, second: FloatArray, noise: float, parameters: GainParameters) -> Floats:
     """1 / gain in each block; none if the flats are too different for a pair, or hold no light."""
     levels, others = (median(_blocks(flat, parameters.block)) for flat in (first, second))
+    # A block without light has no ratio.
     if min(levels.min(), others.min()) <= 0:
         return np.empty(0)
     ratio = levels / others
@@ -319,6 +324,7 @@ def _middle(shape: tuple[int, int], pixels: int | None, block: int) -> slice:
 
 def _blocks(plane: FloatArray, block: int) -> Floats:
     """Blocks as rows of an array of shape (blocks, pixels); what is left over at the edges is not used."""
+    # Where a side is shorter than a block, the block is as short.
     ny, nx = (max(1, size // block) for size in plane.shape)
     height, width = min(block, plane.shape[0]), min(block, plane.shape[1])
     cut: Floats = plane[: ny * height, : nx * width].reshape(ny, height, nx, width).astype(np.float64)

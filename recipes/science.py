@@ -74,6 +74,7 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
         raise ValueError(f"found {len(raw)} frames as main, one is needed")
     masters = masters_of(inputs)
     (frame,), doubts = calibrated_frames(raw, masters, one_product(inputs, "gain"), parameters.overscan)
+    # The planes keep the masters' part of the variance apart, so that a stack can add it once for all its frames.
     planes = calibrated_planes(frame)
     image = Image(planes.data, planes.variance, planes.dq, frame.unit)
     image = _flagged(image, one_product(inputs, "bad_pixel_mask"), parameters)
@@ -97,6 +98,7 @@ def _flagged(image: Image, bad_pixel_mask: InputProduct | None, parameters: Scie
 
 def _cards(frame: CalibratedFrame, masters: Masters) -> dict[str, Card]:
     amplifiers = frame.prepared.frame.detector.amplifiers
+    # In adu and averaged over the amplifiers: a number to plot over months, not one to calculate with.
     levels = [float(level.values.mean()) for level in frame.prepared.levels if level is not None]
     cards: dict[str, Card] = {
         "OVERSCAN": (bool(levels), "overscan subtracted"),
@@ -114,6 +116,7 @@ def _quality(image: Image) -> dict[str, float]:
     # LLVM takes a twentieth of a second to load, and most commands never need it.
     from ccdflow.recipes.kernels.calibrate_kernels import count_flagged
 
+    # The sky's level and scatter are those of the frame as calibrated, in electron.
     bits = np.ravel(image.dq)
     sky = without_outliers(good_sample(image), sigma=SKY_CLIP)
     return {

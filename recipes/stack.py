@@ -123,6 +123,7 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     pixel, a pixel that is low by chance would state less photon noise, weigh more, and pull the mean down.
     """
     products = [product for product in inputs["main"] if isinstance(product, InputProduct)]
+    # What can't be stacked is refused before any star is sought.
     _check(products, parameters)
     placing = Placing(
         parameters.register,
@@ -182,6 +183,7 @@ def _check(products: Sequence[InputProduct], parameters: StackParameters) -> Non
 
 def _by_exposure(product: InputProduct, parameters: StackParameters) -> bool:
     """True if frames are scaled by their exposure times: rates are on one scale already."""
+    # The three ways in which FITS files write "per second".
     rate = product.image is not None and product.image.unit.replace(" ", "").endswith(("/s", "s-1", "s**-1"))
     return parameters.scale == "exposure" and not rate
 
@@ -208,6 +210,7 @@ def _scale(frame: Frame, reference: Frame, registration: Registration, parameter
     if parameters.scale != "stars" or frame is reference:
         return 1.0
     pairs = registration.pairs
+    # Registered by headers, or not at all: stars are matched for the scale alone.
     if pairs is None:
         pairs = match(
             reference.stars.positions(), frame.stars.positions(), registration.transform, SEARCH_RADIUS

@@ -175,6 +175,7 @@ def combine(
     array([12.5 ,  8.33,  8.33], dtype=float32)
     """
     frames = checked_frames(sources, scales, weights, calibrations)
+    # The rule is chosen once for all pixels: chosen pixel by pixel, it would follow the noise.
     rule, scatter = _choose_rule(frames, options)
     planes, (usable, rejected) = run_kernel(
         frames, rule, median=options.method == "median", strip_rows=strip_rows
@@ -246,6 +247,7 @@ class _KernelArguments:
         groups = sorted(set(frames.identities) - {""})
         group = [groups.index(identity) if identity else -1 for identity in frames.identities]
         choices = [CLIPS.index(rule.clip), rule.iterations, median, len(groups)]
+        # The kernel's floats are float32 throughout, as the images are: a vector holds twice as many of them.
         numbers = [rule.sigma, rule.relative_noise, rule.floor, rule.median_width]
         ones = np.ones(n, np.float32)
         table = [frames.scales, frames.weights, ones / rule.frame_ratios(n), rule.widths(n), ones]
@@ -286,6 +288,7 @@ class _KernelArguments:
         usable = rejected = 0
         reader: StripReader | None = None
         for rows in parts:
+            # Each thread has one reader and one room for all its strips.
             if reader is None:
                 reader = StripReader(self.frames, rows.stop - rows.start, uniform=True)
                 room = room_for(*reader.shape)
@@ -308,6 +311,7 @@ class _KernelArguments:
 
 def _known_rule(frames: Frames, options: Combination) -> ClipRule | None:
     """Clip that does not depend on the frames' scatter."""
+    # One frame has nothing to be clipped against.
     if len(frames.sources) == 1:
         return ClipRule("none")
     return None if options.clip == "variance" else ClipRule(options.clip, options.sigma, options.iterations)

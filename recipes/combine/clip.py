@@ -83,6 +83,7 @@ class ClipRule:
         float32 array, shape (n,)
             1 for clips that know one spread for all frames.
         """
+        # ``sigma`` and a plain ``mad`` measure one spread of all values; ``minmax`` has no limit.
         own = self.clip == "variance" or (self.clip == "mad" and self.floor > 0)
         return np.sqrt(self.frame_ratios(n)) if own else np.ones(n, np.float32)
 
@@ -151,6 +152,7 @@ def scatter_ratio(
     cosmic rays do not count. What their masters brought cancels in the difference, if they are the same masters:
     2 √(C_i C_(i+1)) is taken off the stated variance.
     """
+    # Neighbours in the order of the inputs, as a rule that of time: seeing and sky have changed least between them.
     identities, shared = masters
     common = frame_median(variance / np.asarray(ratios, np.float32)[:, None], used)
     pulls = []

@@ -78,6 +78,7 @@ def _stack_cards(
 def _frame_cards(placed: Sequence[Placed], shape: tuple[int, int]) -> dict[str, Card]:
     """Where each frame lay, seen from the middle of the reference, its factor and its weight."""
     cards: dict[str, Card] = {}
+    # Pixels are counted from 0, at their centres, x first.
     middle = np.array([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]])
     total = sum(member.weight for member in placed)
     # Three digits: eight characters is all that a FITS keyword has.
@@ -118,6 +119,7 @@ def quality(combined: Combined, placed: Sequence[Placed], detection: Detection) 
         ``fwhm`` and ``registration_rms`` in pixels, ``background`` and its sigma in the stack's unit, the others
         without unit. What could not be measured is not there.
     """
+    # Measured on the stack itself, not taken from its frames: registration that is off shows as a wider fwhm.
     stars = find_stars(combined.image, detection)
     numbers = {
         "fwhm": stars.fwhm,

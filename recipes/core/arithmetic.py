@@ -29,6 +29,8 @@ LEAST_COSMIC_VARIANCE = np.float32(1e-6)
 """Electron²; L.A.Cosmic divides by the noise, and a frame without read noise has none in its darkest pixels."""
 
 
+# Five arguments that always go together, and a kernel that takes them all: one pass over a strip reads data and
+# variance once, where five verbs in a row would read and write them five times.
 @dataclass(frozen=True)
 class Applied:
     """Rows of masters that one pass applies, each None where there is none.
@@ -103,6 +105,7 @@ def _flattened(
 
 def _applied(image: Image, applied: Applied, *, photons: bool = False) -> Image:
     """New image, to which masters were applied."""
+    # A verb must not change its input, the kernel works in place: so it gets a copy, C-contiguous as it needs it.
     planes = Planes(image.data.copy("C"), image.variance.copy("C"), image.dq.copy("C"))
     apply_masters(planes, applied, photons=photons)
     return Image(planes.data, planes.variance, planes.dq, image.unit)
@@ -232,6 +235,7 @@ def subtract_dark(
     factor = dark_factor(
         (master_dark.shape, master_dark.unit), (image.shape, image.unit), exptime, dark_exptime
     )
+    # A dark that holds bias has lost none, so that there is nothing to cancel.
     shared = None if master_dark.unit == image.unit else bias_variance
     cancelled = 2 * exptime / dark_exptime if shared is not None else 0.0
     applied = Applied(dark=master_dark, dark_factor=factor, shared=shared, cancelled=cancelled)
@@ -328,6 +332,7 @@ def flag_bad_pixels(image: Image, bad_pixel_mask: Image) -> Image:
     """
     if bad_pixel_mask.shape != image.shape:
         raise ValueError(f"bad pixel mask has shape {bad_pixel_mask.shape}, image has {image.shape}")
+    # Masks come in two kinds: bits in a DQ plane, or an image of zeros and ones as IRAF and ccdproc make it.
     bad = np.where(bad_pixel_mask.data != 0, np.uint16(DQ.BAD_PIXEL), np.uint16(0))
     return replace(image, dq=image.dq | bad_pixel_mask.dq | bad)
 
@@ -363,6 +368,7 @@ def flag_cosmic_rays(image: Image, *, sigma: float, contrast: float) -> Image:
     from astropy.nddata import CCDData
     from ccdproc import cosmicray_lacosmic
 
+    # L.A.Cosmic convolves: one NaN would spread, so what is not finite is 0 and masked.
     bad = excluded(image.dq) | ~np.isfinite(image.data)
     data = np.where(np.isfinite(image.data), image.data, np.float32(0))
     variance = np.where(

@@ -84,6 +84,7 @@ class Image:
     unit: str
 
     def __post_init__(self) -> None:
+        # Shapes only: images are made for every strip of every frame, and dtypes are mypy's business.
         if not (self.data.shape == self.variance.shape == self.dq.shape and self.data.ndim == 2):
             raise ValueError(
                 "data, variance and dq must be planes of one shape; found "
@@ -222,6 +223,7 @@ def fill(source: ImageSource, rows: slice, planes: Planes) -> None:
         source.fill(rows, planes)
         return
     image = source.rows(rows)
+    # Copied into the arrays, not bound to new ones: the planes are parts of somebody's memory.
     planes.data[:], planes.variance[:], planes.dq[:] = image.data, image.variance, image.dq
 
 

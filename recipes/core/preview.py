@@ -51,6 +51,7 @@ def preview(
     missing = ~np.isfinite(data)
     if dq is not None:
         missing |= (dq & np.uint16(DQ.NO_DATA)) != 0
+    # The mean of a block, not every n-th pixel: stars narrower than a block would come and go.
     blocks = _block_mean(np.where(missing, np.nan, data), -(-max(data.shape) // most))
     seen = np.isfinite(blocks)
     if not seen.any():

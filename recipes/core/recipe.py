@@ -126,6 +126,7 @@ class Input:
     maximum: int | None = 1
 
 
+# A declaration is data: planning a month of nights reads these and imports no algorithm.
 @dataclass(frozen=True)
 class Recipe:
     """A recipe's declaration: the job graph is built from it without calling the algorithm.

@@ -70,11 +70,13 @@ def median_variance(n: int) -> float:
     # because n! and the powers leave the range of floats at n = 171.
     span = min(8.0, 12 / sqrt(n))
     y, dy = np.linspace(-span, span, 801, retstep=True)
+    # Odd: one value in the middle, with k on each side of it.
     if n % 2:
         k = (n - 1) // 2
         scale = lgamma(n + 1) - 2 * lgamma(k + 1)
         density = np.exp(scale + _log_normal(y) + k * (log_ndtr(y) + log_ndtr(-y)))
         return float(np.sum(y**2 * density) * dy)
+    # Even: the median y is the mean of two, which lie t below and above it; both y and t are integrated over.
     k = n // 2
     dt = min(8.0, 40 / n) / 800
     t = (np.arange(800)[:, None] + 0.5) * dt
@@ -105,6 +107,7 @@ def sort_frames(values: FloatArray) -> None:
     if len(values) > LONGEST_NETWORK:
         values.sort(axis=0)
         return
+    # Each exchange is two passes over whole rows, in memory that is had once.
     spare = np.empty_like(values[0])
     for low, high in network(len(values)).tolist():
         np.minimum(values[low], values[high], out=spare)
@@ -165,6 +168,7 @@ def frame_median(values: FloatArray, used: BoolArray) -> FloatArray:
         The mean of the two in the middle where an even number is used; 0 where none is.
     """
     count = used.sum(axis=0, dtype=np.int64)
+    # Frames that all state one variance (biases do) need no sorting.
     if (values == values[0]).all():
         return np.where(count > 0, values[0], np.float32(0))
     # What is not used goes to the end as infinity; the middle is then sought among the first `count`.
@@ -198,6 +202,8 @@ def median(values: NDArray[Any]) -> Any:
     `np.median` seeks the middle, its neighbour and the greatest value (which is NaN, if there is one) in one
     ``partition`` for three ranks; numpy's vector code knows those for one rank only.
     """
+    # Even n: the upper of the two in the middle has rank n / 2, the lower is the greatest of what lies before it.
+    # NaN is sorted to the end, so that the greatest of the upper half tells whether there is one.
     half, odd = divmod(values.shape[-1], 2)
     if not half + odd:
         return np.full(values.shape[:-1], np.nan)[()]
@@ -297,6 +303,7 @@ def good_sample(image: Image) -> FloatArray:
     float32 array, shape (npix,)
         At most about `SAMPLE` values; none that DQ excludes. What is not finite but not flagged either is kept.
     """
+    # Both planes have one shape, and so the same sample.
     data, dq = sampled(image.data), sampled(image.dq)
     return data[~excluded(dq)]
 
@@ -373,6 +380,7 @@ def clipped_mean(values: NDArray[Any], *, sigma: float = 4.0) -> float:
     A mean, not a median: the median of whole adu is off by up to half an adu, whereas the mean of values whose
     noise is larger than that is not.
     """
+    # Raw frames are whole adu: counting them is exact and faster than sorting, and all pixels of an overscan count.
     if values.dtype.kind in "ui" and values.size and int(np.ptp(values)) < LARGEST_TALLY:
         return _tallied_mean(values.ravel(), sigma)
     kept = without_outliers(sampled(values), sigma=sigma)
@@ -395,6 +403,7 @@ def _tallied_mean(values: NDArray[np.integer[Any]], sigma: float) -> float:
         within = np.abs(steps - mean) <= sigma * np.sqrt(
             np.average((steps[kept] - mean) ** 2, weights=counts[kept])
         )
+        # Only ever fewer: a pass that would drop everything, or nothing more, is the last.
         if not within.any() or (within == kept).all():
             break
         kept = within & kept

@@ -37,6 +37,10 @@ Calibration = tuple[str, ImageSource | None]
 it writes that part beside its own pixels (`ccdflow.recipes.core.image.Filler`)."""
 
 
+# From here on n is the number of frames, npix the number of pixels that are looked at together, and arrays of shape
+# (n, npix) hold a frame in each row.
+
+
 @dataclass(frozen=True)
 class Frames:
     """Frames of one shape and unit, each with its scale, weight and masters.
@@ -158,6 +162,7 @@ def checked_frames(
 
 def _factors(name: str, numbers: Sequence[float] | None, n: int) -> NDArray[np.float32]:
     factors = np.ones(n, np.float32) if numbers is None else np.asarray(numbers, np.float32)
+    # A scale of 0 would make values without error; weights of both signs can have a sum of 0.
     if factors.shape != (n,):
         raise ValueError(f"found {factors.size} {name} for {n} frames")
     if not (np.isfinite(factors) & (factors > 0)).all():
@@ -185,6 +190,7 @@ def strips(shape: tuple[int, int], n: int, height: int | None = None) -> Iterato
     ny, nx = shape
     pixel = n * BYTES_PER_VALUE
     pixels = max(STRIP_BYTES // pixel, min(LEAST_STRIP_PIXELS, MOST_STRIP_BYTES // pixel))
+    # Whole rows, since a source gives rows; a frame wider than the memory allows has strips of one row.
     height = height or max(1, pixels // nx)
     for start in range(0, ny, height):
         yield slice(start, min(start + height, ny))
@@ -288,6 +294,7 @@ def survey(frames: Frames) -> Survey:
     reader = StripReader(frames, height)
     chosen = slice(0, height * nx, step)
     parts = [_surveyed(reader.read(slice(start, start + height)), frames, chosen) for start in starts]
+    # A band's rows lie side by side in `Strip`, so bands are joined along the pixels.
     joined = [np.concatenate(planes, axis=1) for planes in zip(*parts, strict=True)]
     return Survey(joined[0], joined[1], joined[2] if len(joined[2]) else None, joined[3])
 

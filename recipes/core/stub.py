@@ -36,6 +36,7 @@ def stubbed(recipe: Recipe) -> Recipe:
     return replace(recipe, version=f"{recipe.version}-stub", run=run)
 
 
+# Small, but a real image: writing, reading, checksums and the store are those of real products.
 def _nothing() -> Output:
     plane = np.zeros((2, 2), np.float32)
     return Output(Image(plane, plane.copy(), np.zeros((2, 2), np.uint16), "electron"))

@@ -151,6 +151,10 @@ class Detector:
         )
 
 
+# What a recipe reads raw frames by. An array in memory does, in tests and notebooks; files give theirs piece by piece,
+# so that combining a hundred frames holds a strip of each.
+
+
 class Pixels(Protocol):
     """A two-dimensional array of adu that can be cut: a numpy array, a memory map, a FITS section."""
 

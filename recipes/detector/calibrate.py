@@ -90,6 +90,7 @@ def masters_of(inputs: Inputs) -> Masters:
         If a role holds more than one, or a raw frame.
     """
     bias, dark, flat = (one_product(inputs, role) for role in ("bias", "dark", "flat"))
+    # Without a bias of its own the frame shares none with the dark, whatever the dark has lost.
     same = False
     if bias is not None and dark is not None:
         same = dark.header.get("BIASID") == fingerprint(pixels_of(bias, "master bias"))
@@ -311,6 +312,7 @@ def calibrated_planes(frame: CalibratedFrame) -> Planes:
             brought = None if planes.masters is None else planes.masters[rows]
             frame.fill(rows, Planes(planes.data[rows], planes.variance[rows], planes.dq[rows], brought))
 
+    # Threads take the next strip each when they are done with one; what a strip holds does not depend on the others.
     height = max(1, STRIP_PIXELS // nx)
     parts = [slice(start, min(start + height, ny)) for start in range(0, ny, height)]
     in_threads(work, parts, threads=None if len(parts) > MOST_SERIAL_STRIPS else 1)

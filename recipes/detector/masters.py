@@ -7,6 +7,9 @@ from ccdflow.recipes.combine.clip import Clip
 from ccdflow.recipes.core.recipe import Card, Parameters
 from ccdflow.recipes.detector.raw import Overscan
 
+# Bias, dark and flat combine in the same way and tell the same about it. The names of cards and of quality numbers are
+# what people search by and what thresholds of a night's pages refer to.
+
 
 class MasterParameters(Parameters):
     """Parameters of every master calibration."""

@@ -76,7 +76,10 @@ def overscan_level(frame: RawFrame, amplifier: Amplifier, method: Overscan) -> O
     section = amplifier.overscan
     if section is None or method == "none":
         return None
+    # All of the section counts. A camera whose first overscan columns hold charge left over from the row should state a
+    # section without them: that is a property of the camera, and its instrument file says it.
     stored = np.asarray(frame.pixels[slice(section.y0, section.y1), slice(section.x0, section.x1)])
+    # Integers are finite: looking would cost as much as the mean.
     finite = stored if stored.dtype.kind in "ui" else stored[np.isfinite(stored)]
     if not finite.size:
         raise ValueError(f"overscan of {frame.name} amplifier {amplifier.name!r} holds no finite pixel")
@@ -252,6 +255,7 @@ class PreparedFrame:
         from ccdflow.recipes.kernels.calibrate_kernels import electrons, electrons_of_integers
 
         amplifier, known = self.frame.detector.amplifiers[number], self._amplifiers[number]
+        # From rows of the assembled image to those of the raw array, and to those of the overscan's levels.
         rows = _data_rows(amplifier, first, last)
         first, last = rows.start - amplifier.data.y0, rows.stop - amplifier.data.y0
         levels = known.row_levels[first:last], known.column_levels
@@ -292,6 +296,7 @@ class _AmplifierNumbers:
         cls, amplifier: Amplifier, level: OverscanLevel | None, gain: float, read_noise: float
     ) -> "_AmplifierNumbers":
         data, target = amplifier.data, amplifier.target
+        # The kernel subtracts both, so that one of them is 0.
         row_levels, column_levels = (np.zeros(size, np.float32) for size in data.shape)
         variance = read_noise**2
         if level is not None:

@@ -96,6 +96,7 @@ def resolve_readout(
         if gain_from == "measured" and not gain_table.table["pairs"].all():
             gain_from = "assumed"
     if master_bias is not None:
+        # A master bias without stated read noise has measured it, and says it in the same cards.
         known = _numbers(master_bias.header, "RDNOIS", len(noises))
         noises, noise_from = _filled(noises, known, noise_from)
     gains, gain_from = _filled(gains, [ASSUMED_GAIN] * len(gains), gain_from, "assumed")
@@ -150,6 +151,7 @@ def gains_disagree(master: InputProduct, readout: Readout) -> str:
     str
         Empty if they agree to 0.1 %, or the master does not say.
     """
+    # The first amplifier that differs is named; others would say the same.
     theirs = _numbers(master.header, "GAIN", len(readout.gains))
     for number, (used, wanted) in enumerate(zip(theirs, readout.gains, strict=True), start=1):
         if used is not None and abs(used / wanted - 1) > SAME_GAIN:
