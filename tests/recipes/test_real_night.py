@@ -34,9 +34,9 @@ def masters(frames):
     measured = gain.RECIPE.run({"main": frames("domeflat*"), "bias": biases}, gain.GainParameters())
     table = product(measured, "gain_table")
     zero = product(bias.RECIPE.run({"main": biases, "gain": [table]}, bias.BiasParameters()), "master_bias")
-    given = {"bias": [zero], "gain": [table]}
-    made = dark.RECIPE.run({"main": darks, **given}, dark.DarkParameters())
-    return {**given, "dark": [product(made, "master_dark", darks[0].exptime)]}
+    inputs = {"bias": [zero], "gain": [table]}
+    result = dark.RECIPE.run({"main": darks, **inputs}, dark.DarkParameters())
+    return {**inputs, "dark": [product(result, "master_dark", darks[0].exptime)]}
 
 
 @pytest.fixture(scope="module")
