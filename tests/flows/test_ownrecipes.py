@@ -118,7 +118,8 @@ def test_the_template_runs_as_it_is(reduced: Bench) -> None:
     report = reduced.run(targets=("twice",))
     assert report.jobs == {"new": 3, "reused": 6, "failed": 0, "incomplete": 0}
     registry, store = reduced.space.registry, reduced.space.store
-    paths = [store.absolute(row.path) for row in registry.products() if row.category == "sky_subtracted"]
+    products = [row for row in registry.read(find_products) if row.category == "sky_subtracted"]
+    paths = [store.absolute(row.path) for row in products]
     assert len(paths) == 3
     for path in paths:
         assert fits.getheader(path)["SKYLEVEL"] > 0
