@@ -12,7 +12,7 @@ import numpy as np
 
 from ccdflow.archive.fits.productfile import read_product
 from ccdflow.recipes.core.image import Image, ImageSource
-from ccdflow.recipes.core.recipe import Product
+from ccdflow.recipes.core.recipe import InputProduct
 
 Identity = tuple[str, int, int, int]
 """Path, inode, size and time of the last change of a file: another content has another."""
@@ -30,13 +30,13 @@ class ProductCache:
         Reads a product, its pixels on demand.
     """
 
-    def __init__(self, budget: int, read: Callable[[Path], Product] = read_product) -> None:
+    def __init__(self, budget: int, read: Callable[[Path], InputProduct] = read_product) -> None:
         self.budget = budget
         self._read = read
         self._lock = Lock()
-        self._known: OrderedDict[Identity, Future[tuple[Product, int]]] = OrderedDict()
+        self._known: OrderedDict[Identity, Future[tuple[InputProduct, int]]] = OrderedDict()
 
-    def product(self, path: Path) -> Product:
+    def product(self, path: Path) -> InputProduct:
         """The product in a file: the same object, as long as the file is the same and the product is kept.
 
         Threads that ask for the same product at the same time wait for one to load it.
@@ -60,7 +60,7 @@ class ProductCache:
             self._load(path, identity, known)
         return known.result()[0]
 
-    def _load(self, path: Path, identity: Identity, wanted: Future[tuple[Product, int]]) -> None:
+    def _load(self, path: Path, identity: Identity, wanted: Future[tuple[InputProduct, int]]) -> None:
         try:
             product, size = loaded(self._read(path), self.budget)
         except BaseException as error:
@@ -83,7 +83,7 @@ class ProductCache:
                     total -= size
 
 
-def loaded(product: Product, budget: int) -> tuple[Product, int]:
+def loaded(product: InputProduct, budget: int) -> tuple[InputProduct, int]:
     """Product with its pixels in memory, read-only, and the bytes that they take; as it was, if beyond the budget."""
     if product.image is None:
         return product, 0

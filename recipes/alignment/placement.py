@@ -18,7 +18,7 @@ from ccdflow.recipes.alignment.register import (
 from ccdflow.recipes.alignment.transform import Transform
 from ccdflow.recipes.core.dq import excluded
 from ccdflow.recipes.core.image import Image, ImageSource
-from ccdflow.recipes.core.recipe import Product
+from ccdflow.recipes.core.recipe import InputProduct
 from ccdflow.recipes.core.statistics import SAMPLE, median
 from ccdflow.recipes.kernels.threads import in_threads
 from ccdflow.recipes.stars.sources import Detection, Stars, find_stars, subtract_background
@@ -49,7 +49,7 @@ class Frame:
 
     Parameters
     ----------
-    product : Product
+    product : InputProduct
         As the recipe was given it.
     source : ImageSource
         Its pixels, in memory or where they were.
@@ -59,7 +59,7 @@ class Frame:
         Typical (median) variance of its good pixels.
     """
 
-    product: Product
+    product: InputProduct
     source: ImageSource
     stars: Stars
     variance: float
@@ -74,7 +74,7 @@ class Frame:
         return self.source.rows(slice(0, self.source.shape[0]))
 
 
-def measure_all(products: Sequence[Product], detection: Detection) -> list[Frame]:
+def measure_all(products: Sequence[InputProduct], detection: Detection) -> list[Frame]:
     """Each product measured, in order; as many at a time as there are cores.
 
     They stay in memory if all together are small (`KEPT_BYTES`).
@@ -85,7 +85,7 @@ def measure_all(products: Sequence[Product], detection: Detection) -> list[Frame
         As `measure`.
     """
 
-    def work(numbered: Iterator[tuple[int, Product]]) -> list[tuple[int, Frame]]:
+    def work(numbered: Iterator[tuple[int, InputProduct]]) -> list[tuple[int, Frame]]:
         return [(number, measure(product, detection, keep=keep)) for number, product in numbered]
 
     pixels = sum(product.image.shape[0] * product.image.shape[1] for product in products if product.image)
@@ -94,7 +94,7 @@ def measure_all(products: Sequence[Product], detection: Detection) -> list[Frame
     return [frame for _, frame in sorted(found, key=lambda one: one[0])]
 
 
-def measure(product: Product, detection: Detection, *, keep: bool = False) -> Frame:
+def measure(product: InputProduct, detection: Detection, *, keep: bool = False) -> Frame:
     """Stars, sky and typical variance of one frame, which is in memory only meanwhile unless it is to be kept.
 
     Raises
