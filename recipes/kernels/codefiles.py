@@ -1,8 +1,8 @@
 """Files of machine code: made once for this kind of processor, found again by every later start.
 
 A file is one line of JSON and an object file as a linker takes it. Its name holds a digest of all that decides what
-is in it: the source of the kernels, their constants, how they are compiled, LLVM's version and the processor. numba's
-version follows LLVM's, and what it made needs it no more. Whatever is wrong with a file, it is made anew.
+is in it: the source of the kernels, their constants, how they are compiled, the versions of numba and llvmlite, and the
+processor. To run it needs llvmlite only. Whatever is wrong with a file, it is made anew.
 """
 
 import ctypes
@@ -10,12 +10,12 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from hashlib import sha256
-from importlib import import_module
+from importlib import import_module, metadata
 from threading import BoundedSemaphore, Lock
 from typing import Any
 
-import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
@@ -23,6 +23,12 @@ from ccdflow.recipes.kernels.threads import cores
 
 FOLDER = "CCDFLOW_CACHE_DIR"
 """Environment variable that says where files of machine code are kept."""
+TESTED = {"numba": ">=0.62,<0.69", "llvmlite": ">=0.45,<0.51"}
+"""Versions that compile kernels, as pyproject.toml demands them.
+
+Kernels are compiled by parts of numba that it does not promise to keep, so a newer one is tried by tests first.
+"""
+
 HOW = (
     "ccdflow.recipes.kernels.compiled",
     "ccdflow.recipes.kernels.codefiles",
@@ -33,17 +39,29 @@ HOW = (
 LENT = "sqrt", "sqrtf", "exp", "log", "sin", "cos", "sincos", "memset", "memcpy", "memmove"
 """What kernels use of the C library; LLVM ends a process that links what it does not find."""
 
-_OBJECT = object.__basicsize__
-POINTER, SHAPE, STRIDES = _OBJECT, _OBJECT + 16, _OBJECT + 24
-"""Where an array's object says where its pixels lie, and how many (numpy's ``PyArrayObject``)."""
-
 Entries = dict[str, tuple[int, int]]
 """Name of a kernel to where it begins, and how many numbers (int64) it gives back."""
 
 
+class UnfitKernelError(TypeError):
+    """A kernel gives back what no kernel may, whatever compiles it."""
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of numba and llvmlite that are installed; numba itself is not imported for that."""
+    return {name: metadata.version(name) for name in TESTED}
+
+
+def _tools() -> str:
+    """Say in a message what compiles kernels, and which versions should."""
+    installed = " and ".join(f"{name} {version}" for name, version in versions().items())
+    tested = " and ".join(f"{name}{bounds}" for name, bounds in TESTED.items())
+    return f"{installed} (tested with {tested}; if yours are others, install these)"
+
+
 def linked(module: str) -> Entries:
     """Kernels of a module, ready to be called; compiled first where no file of them is found."""
-    _check_arrays()
     name = f"{module.rpartition('.')[2]}-{_digest(module)}.o"
     for folder in _folders(module):
         try:
@@ -54,12 +72,6 @@ def linked(module: str) -> Entries:
     content = _compiled(module)
     _keep(_folders(module), name, content)
     return link(content)
-
-
-def _check_arrays() -> None:
-    probe = np.zeros((2, 3))
-    if ctypes.c_void_p.from_address(id(probe) + POINTER).value != probe.ctypes.data:
-        raise RuntimeError("this Python keeps arrays otherwise than CPython does; kernels can't work on them")
 
 
 def packed(entries: dict[str, int], code: bytes) -> bytes:
@@ -85,7 +97,7 @@ def _processor() -> tuple[str, str]:
 
 
 def _digest(module: str) -> str:
-    found = sha256(repr((llvmlite.__version__, sys.platform, _OBJECT, *_processor())).encode())
+    found = sha256(repr((versions(), sys.platform, *_processor())).encode())
     for name in (module, *HOW):
         loader, path = _source(name)
         found.update(loader.get_data(path))
@@ -178,18 +190,26 @@ def _compiled(module: str) -> bytes:
     """
     # What numba would optimise, function by function and then again, is optimised once, when all is together.
     environment = {**os.environ, "NUMBA_OPT": "0", "NUMBA_DISABLE_JIT": "0"}
-    environment["PYTHONPATH"] = os.pathsep.join(one for one in sys.path if one)
+    environment["PYTHONPATH"] = os.pathsep.join(folder for folder in sys.path if folder)
     command = [sys.executable, "-P", "-m", HOW[2], module]
     try:
         with _AT_ONCE:
-            made = subprocess.run(command, env=environment, capture_output=True, check=False)
-        if made.returncode < 0:  # LLVM has ended it, as it would end this one
-            said = made.stderr.decode(errors="replace").strip()
-            raise RuntimeError(f"{module} can't be compiled: signal {-made.returncode}; {said}")
-        if made.returncode == 0:
-            return made.stdout
+            process = subprocess.run(command, env=environment, capture_output=True, check=False)
     except OSError:
-        pass
-    from ccdflow.recipes.kernels.compiling import compile_module
+        return _compiled_here(module)
+    if process.returncode < 0:  # LLVM has ended it, as it would end this one
+        said = process.stderr.decode(errors="replace").strip()
+        raise RuntimeError(f"{module} can't be compiled by {_tools()}: signal {-process.returncode}; {said}")
+    return process.stdout if process.returncode == 0 else _compiled_here(module)
 
-    return compile_module(module)
+
+def _compiled_here(module: str) -> bytes:
+    try:
+        from ccdflow.recipes.kernels.compiling import compile_module
+
+        return compile_module(module)
+    except UnfitKernelError:
+        raise
+    except Exception as error:  # whatever has changed in a newer numba
+        message = f"{module} can't be compiled by {_tools()}: {type(error).__name__}: {error}"
+        raise RuntimeError(message) from error

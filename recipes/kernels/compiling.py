@@ -16,7 +16,7 @@ from numba.core import cgutils, codegen
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-from ccdflow.recipes.kernels.codefiles import POINTER, SHAPE, STRIDES, link, packed, target_machine
+from ccdflow.recipes.kernels.codefiles import UnfitKernelError, link, packed, target_machine
 from ccdflow.recipes.kernels.compiled import Array, Kernel, Kind, Part, Scalar, Several, stretch, unit
 
 OPTIONS: dict[str, Any] = {
@@ -42,8 +42,10 @@ def compile_module(name: str) -> bytes:
     entries = {}
     for key, kernel in unit(name).kernels.items():
         library, symbol, entries[key] = _lowered(kernel)
-        whole.link_in(llvm.parse_assembly(library))
-        whole.link_in(llvm.parse_assembly(_entry(kernel, key, symbol)))
+        code = llvm.parse_assembly(library)
+        arguments = [str(argument.type) for argument in code.get_function(symbol).arguments]
+        whole.link_in(code)
+        whole.link_in(llvm.parse_assembly(_entry(kernel, key, symbol, arguments)))
         whole.get_function(symbol).linkage = "internal"
     machine = target_machine()
     whole.triple, whole.data_layout = machine.triple, str(machine.target_data)
@@ -89,49 +91,61 @@ def _lowered(kernel: Kernel) -> tuple[str, str, int]:
     several = isinstance(returned, types.UniTuple)
     found = [] if returned == types.none else [str(one) for one in (returned if several else [returned])]
     if set(found) - {"int64"}:
-        raise TypeError(f"{kernel.function.__name__} gives back {returned}, signed whole numbers are needed")
+        message = f"{kernel.function.__name__} gives back {returned}, signed whole numbers are needed"
+        raise UnfitKernelError(message)
     return result.library.get_llvm_str(), result.fndesc.llvm_func_name, len(found)
 
 
-def _entry(kernel: Kernel, name: str, symbol: str) -> str:
-    """LLVM's text of a function that takes Python's arrays, and calls a kernel as numba does.
+def _entry(kernel: Kernel, name: str, symbol: str, arguments: list[str]) -> str:
+    """LLVM's text of a function that takes addresses, shapes and numbers, and calls a kernel as numba does.
 
-    It reads of an array's object where its pixels lie, its shape and its strides.
+    `arguments` are the types that the kernel takes. LLVM would link a call with others without a word.
     """
     lines: list[str] = []
     taken, handed = ["ptr %returned", "ptr %error"], ["ptr %returned", "ptr %error"]
     for number, leaf in enumerate(Several(kernel.kinds).leaves):
+        value = f"%a{number}"
         if isinstance(leaf, Array):
-            taken.append(f"ptr %a{number}")
-            handed += _array_arguments(f"%a{number}", leaf, lines)
+            taken += [f"ptr {value}", *(f"i64 {value}.shape.{axis}" for axis in range(leaf.dimensions))]
+            handed += _array_arguments(value, leaf, lines)
         else:
-            taken.append(f"{_llvm_type(leaf)} %a{number}")
+            taken.append(f"{_llvm_type(leaf)} {value}")
             handed.append(taken[-1])
-    kinds = ", ".join(one.split()[0] for one in handed)
+    kinds = [argument.split()[0] for argument in handed]
+    if kinds != arguments:
+        raise RuntimeError(
+            f"{name} takes {arguments}, not {kinds}: numba hands arguments over in another way"
+        )
     body = "".join(f"  {line}\n" for line in lines)
     return (
-        f'declare i32 @"{symbol}"({kinds})\n'
+        f'declare i32 @"{symbol}"({", ".join(kinds)})\n'
         f'define i32 @"{name}"({", ".join(taken)}) {{\n{body}'
         f'  %status = call i32 @"{symbol}"({", ".join(handed)})\n  ret i32 %status\n}}\n'
     )
 
 
 def _array_arguments(name: str, array: Array, lines: list[str]) -> list[str]:
-    """What numba tells a function of an array: no owners, sizes, where it lies, shape and strides."""
-    for field, offset in (("data", POINTER), ("shape", SHAPE), ("strides", STRIDES)):
-        lines.append(f"{name}.{field}.at = getelementptr i8, ptr {name}, i64 {offset}")
-        lines.append(f"{name}.{field} = load ptr, ptr {name}.{field}.at")
-    sizes, size = [], "1"
-    for field in ("shape", "strides"):
-        for axis in range(array.dimensions):
-            one = f"{name}.{field}.{axis}"
-            lines.append(f"{one}.at = getelementptr i64, ptr {name}.{field}, i64 {axis}")
-            lines.append(f"{one} = load i64, ptr {one}.at")
-            sizes.append(f"i64 {one}")
-            if field == "shape":
-                lines.append(f"{name}.size.{axis} = mul i64 {size}, {one}")
-                size = f"{name}.size.{axis}"
-    return ["ptr null", "ptr null", f"i64 {size}", f"i64 {array.dtype.itemsize}", f"ptr {name}.data", *sizes]
+    """What numba tells a function of an array: no owners, size, bytes per value, where it lies, shape, strides.
+
+    Strides are in bytes. That of the last axis is the size of a value, that of an axis before it the stride of
+    the next one times its length.
+    """
+    shape = [f"{name}.shape.{axis}" for axis in range(array.dimensions)]
+    size, strides = "1", [str(array.dtype.itemsize)]
+    for axis, length in enumerate(shape):
+        lines.append(f"{name}.size.{axis} = mul i64 {size}, {length}")
+        size = f"{name}.size.{axis}"
+    for axis in range(array.dimensions - 1, 0, -1):
+        lines.append(f"{name}.stride.{axis - 1} = mul i64 {strides[0]}, {shape[axis]}")
+        strides.insert(0, f"{name}.stride.{axis - 1}")
+    sizes = [f"i64 {number}" for number in (size, array.dtype.itemsize)]
+    return [
+        "ptr null",
+        "ptr null",
+        *sizes,
+        f"ptr {name}",
+        *(f"i64 {number}" for number in (*shape, *strides)),
+    ]
 
 
 def _llvm_type(scalar: Scalar) -> str:
