@@ -29,15 +29,19 @@ TESTED = {"numba": ">=0.62,<0.69", "llvmlite": ">=0.45,<0.51"}
 Kernels are compiled by parts of numba that it does not promise to keep, so a newer one is tried by tests first.
 """
 
-HOW = (
+TOOLCHAIN = (
     "ccdflow.recipes.kernels.compiled",
     "ccdflow.recipes.kernels.codefiles",
     "ccdflow.recipes.kernels.compiling",
 )
-"""Modules that decide what is made of a function."""
+"""Modules that decide what becomes of a function: their source is part of the key of a file. The last one compiles."""
 
 LENT = "sqrt", "sqrtf", "exp", "log", "sin", "cos", "sincos", "memset", "memcpy", "memmove"
-"""What kernels use of the C library; LLVM ends a process that links what it does not find."""
+"""What kernels use of the C library.
+
+LLVM ends the whole process where it links code that needs a function which it does not find: so it is shown all of them
+beforehand.
+"""
 
 Entries = dict[str, tuple[int, int]]
 """Name of a kernel to where it begins, and how many numbers (int64) it gives back."""
@@ -61,7 +65,25 @@ def _tools() -> str:
 
 
 def linked(module: str) -> Entries:
-    """Kernels of a module, ready to be called; compiled first where no file of them is found."""
+    """Put the kernels of a module where they can be called; compile them first where no file of them is found.
+
+    Parameters
+    ----------
+    module : str
+        Dotted name of a module that has been imported.
+
+    Returns
+    -------
+    Entries
+        Its kernels, by name.
+
+    Raises
+    ------
+    TypeError
+        If a kernel gives back something else than whole numbers.
+    RuntimeError
+        If it can't be compiled; the message names the installed versions and those that were tested.
+    """
     name = f"{module.rpartition('.')[2]}-{_digest(module)}.o"
     for folder in _folders(module):
         try:
@@ -75,17 +97,31 @@ def linked(module: str) -> Entries:
 
 
 def packed(entries: dict[str, int], code: bytes) -> bytes:
-    """Content of a file: names of kernels and how many numbers they give back, and the object."""
+    """Return the content of a file of machine code.
+
+    Parameters
+    ----------
+    entries : dict
+        Names of kernels to how many numbers they give back.
+    code : bytes
+        Object file, as a linker takes it.
+
+    Returns
+    -------
+    bytes
+        One line of JSON with `entries` and a checksum, and `code`.
+    """
     head = {"entries": entries, "sha256": sha256(code).hexdigest()}
     return json.dumps(head).encode() + b"\n" + code
 
 
 def target_machine() -> Any:
-    """Processor of this machine, as LLVM compiles for it; whoever links with it owns it."""
+    """Return the processor of this machine, as LLVM compiles for it; whoever links with it owns it."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     name, features = _processor()
     target = llvm.Target.from_default_triple()
+    # The options of numba's own just-in-time compiler.
     reloc = "static" if target.name.startswith("x86") else "default"
     return target.create_target_machine(
         cpu=name, features=features, opt=3, reloc=reloc, codemodel="jitdefault", jit=True
@@ -97,15 +133,15 @@ def _processor() -> tuple[str, str]:
 
 
 def _digest(module: str) -> str:
-    found = sha256(repr((versions(), sys.platform, *_processor())).encode())
-    for name in (module, *HOW):
+    digest = sha256(repr((versions(), sys.platform, *_processor())).encode())
+    for name in (module, *TOOLCHAIN):
         loader, path = _source(name)
-        found.update(loader.get_data(path))
-    constants = vars(import_module(module)).items()
-    found.update(
-        repr([one for one in constants if isinstance(one[1], int | float | tuple | np.number)]).encode()
-    )
-    return found.hexdigest()[:20]
+        digest.update(loader.get_data(path))
+    # Constants may come from other modules (as DQ's bits do), and numba writes their values into the code.
+    names = vars(import_module(module)).items()
+    constants = [item for item in names if isinstance(item[1], int | float | tuple | np.number)]
+    digest.update(repr(constants).encode())
+    return digest.hexdigest()[:20]
 
 
 def _source(name: str) -> tuple[Any, str]:
@@ -146,9 +182,10 @@ _ENGINES: list[Any] = []
 
 def _lend() -> None:
     """Tell LLVM where functions of the C library are, as far as the process itself does not show them."""
-    missing = [one for one in LENT if not llvm.address_of_symbol(one)]
+    missing = [name for name in LENT if not llvm.address_of_symbol(name)]
     if missing:
-        # numpy is linked with them.
+        # numpy's own library is linked with the mathematical ones, and a handle of a library finds what that is
+        # linked with.
         numbers = import_module("numpy._core._multiarray_umath")
         library = ctypes.CDLL("ucrtbase" if sys.platform == "win32" else numbers.__file__)
         for name in missing:
@@ -158,6 +195,16 @@ def _lend() -> None:
 
 def link(content: bytes) -> Entries:
     """Put a file's code where it can be run.
+
+    Parameters
+    ----------
+    content : bytes
+        As `packed` gives it.
+
+    Returns
+    -------
+    Entries
+        The kernels, by name.
 
     Raises
     ------
@@ -173,25 +220,26 @@ def link(content: bytes) -> Entries:
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        found = {
+        entries = {
             name: (engine.get_function_address(name), number) for name, number in head["entries"].items()
         }
         _ENGINES.append(engine)
-    return found
+    return entries
 
 
 _AT_ONCE = BoundedSemaphore(cores())
+"""One process that compiles for each core: more would take memory and gain nothing."""
 
 
 def _compiled(module: str) -> bytes:
-    """Content of a module's file, made in a process of its own, so that several are made at once.
+    """Return the content of a module's file, made in a process of its own, so that several are made at once.
 
     Where there can be none, or it fails, it is made in this one, and says why it can't be.
     """
-    # What numba would optimise, function by function and then again, is optimised once, when all is together.
+    # NUMBA_OPT=0: numba would optimise function by function and then again; we do it once, when all is together.
     environment = {**os.environ, "NUMBA_OPT": "0", "NUMBA_DISABLE_JIT": "0"}
     environment["PYTHONPATH"] = os.pathsep.join(folder for folder in sys.path if folder)
-    command = [sys.executable, "-P", "-m", HOW[2], module]
+    command = [sys.executable, "-P", "-m", TOOLCHAIN[2], module]
     try:
         with _AT_ONCE:
             process = subprocess.run(command, env=environment, capture_output=True, check=False)
