@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ccdflow.recipes.alignment.placement import Frame, Placed
+from ccdflow.recipes.alignment.placement import MeasuredFrame, RegisteredFrame
 from ccdflow.recipes.alignment.resample import correlation
 from ccdflow.recipes.combine.average import Combined
 from ccdflow.recipes.core.recipe import Card
@@ -19,7 +19,10 @@ _WCS_KEY = re.compile(
 
 
 def cards(
-    combined: Combined, placed: Sequence[Placed], reference: Frame, choices: Mapping[str, Any]
+    combined: Combined,
+    placed: Sequence[RegisteredFrame],
+    reference: MeasuredFrame,
+    choices: Mapping[str, Any],
 ) -> dict[str, Card]:
     """Cards of the stack and of each frame in it; `choices` are the recipe's parameters by name.
 
@@ -34,7 +37,10 @@ def cards(
 
 
 def _stack_cards(
-    combined: Combined, placed: Sequence[Placed], reference: Frame, choices: Mapping[str, Any]
+    combined: Combined,
+    placed: Sequence[RegisteredFrame],
+    reference: MeasuredFrame,
+    choices: Mapping[str, Any],
 ) -> dict[str, Card]:
     exptimes = [one.frame.product.exptime for one in placed]
     exptime = reference.product.exptime
@@ -58,7 +64,7 @@ def _stack_cards(
     }
 
 
-def _frame_cards(placed: Sequence[Placed], shape: tuple[int, int]) -> dict[str, Card]:
+def _frame_cards(placed: Sequence[RegisteredFrame], shape: tuple[int, int]) -> dict[str, Card]:
     """Where each frame lay, seen from the middle of the reference, its factor and its weight."""
     cards: dict[str, Card] = {}
     middle = np.array([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]])
@@ -82,7 +88,7 @@ def _wcs_cards(header: Mapping[str, Any]) -> dict[str, Card]:
     return {key: (value, "") for key, value in header.items() if _WCS_KEY.fullmatch(key)}
 
 
-def quality(combined: Combined, placed: Sequence[Placed], detection: Detection) -> dict[str, float]:
+def quality(combined: Combined, placed: Sequence[RegisteredFrame], detection: Detection) -> dict[str, float]:
     """Quality numbers of the stack; what could not be measured is not there."""
     stars = find_stars(combined.image, detection)
     numbers = {
@@ -98,5 +104,5 @@ def quality(combined: Combined, placed: Sequence[Placed], detection: Detection) 
     return {name: float(value) for name, value in numbers.items() if np.isfinite(value)}
 
 
-def _worst_rms(placed: Sequence[Placed]) -> float:
+def _worst_rms(placed: Sequence[RegisteredFrame]) -> float:
     return max(one.registration.rms for one in placed)
