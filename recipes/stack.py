@@ -10,16 +10,16 @@ from pydantic import Field
 
 from ccdflow.recipes.alignment.asterisms import SEARCH_RADIUS, match
 from ccdflow.recipes.alignment.placement import (
-    Frame,
-    Placed,
-    Placing,
+    MeasuredFrame,
     Register,
+    RegisteredFrame,
+    RegistrationOptions,
     choose_reference,
     measure_all,
-    place,
+    register_frame,
 )
 from ccdflow.recipes.alignment.register import Registration
-from ccdflow.recipes.alignment.resample import Kernel, Offset, align
+from ccdflow.recipes.alignment.resample import Interpolation, Offset, align
 from ccdflow.recipes.combine.average import Combination, Combined, combine
 from ccdflow.recipes.combine.report import cards, quality
 from ccdflow.recipes.core.image import ImageSource
@@ -54,7 +54,7 @@ with warnings.catch_warnings():
         reference: Literal["first", "sharpest"] = Field(
             default="first", description="The frame that the others are placed upon and scaled to"
         )
-        kernel: Kernel = Field(
+        kernel: Interpolation = Field(
             default="bicubic", description="Interpolation where frames are not shifted by whole pixels"
         )
         scale: Literal["exposure", "stars", "none"] = Field(
@@ -125,7 +125,7 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     products = [product for product in inputs["main"] if isinstance(product, InputProduct)]
     # What can't be stacked is refused before any star is sought.
     _check(products, parameters)
-    placing = Placing(
+    placing = RegistrationOptions(
         parameters.register,
         parameters.reference,
         parameters.max_residual,
@@ -135,7 +135,7 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     reference = frames[choose_reference(frames, placing)]
     placed, doubts = [], []
     for frame in frames:
-        registration, doubt = place(frame, reference, placing)
+        registration, doubt = register_frame(frame, reference, placing)
         placed.append(_levelled(frame, reference, registration, parameters))
         doubts.extend([doubt] if doubt else [])
     combined = _combine(placed, reference, parameters)
@@ -189,8 +189,8 @@ def _by_exposure(product: InputProduct, parameters: StackParameters) -> bool:
 
 
 def _levelled(
-    frame: Frame, reference: Frame, registration: Registration, parameters: StackParameters
-) -> Placed:
+    frame: MeasuredFrame, reference: MeasuredFrame, registration: Registration, parameters: StackParameters
+) -> RegisteredFrame:
     """Frame with its scale, level and weight."""
     # The level is added before the scale is applied: it brings the frame's own sky to 0, or, with zero ``none``, takes
     # off the reference's, the same in all frames.
@@ -200,10 +200,12 @@ def _levelled(
     level = -frame.stars.background * area if additive else -reference.stars.background / scale
     noise = frame.variance * (scale * area) ** 2
     weight = 1 / noise if parameters.weight == "variance" and noise > 0 else 1.0
-    return Placed(frame, registration, scale, level, weight)
+    return RegisteredFrame(frame, registration, scale, level, weight)
 
 
-def _scale(frame: Frame, reference: Frame, registration: Registration, parameters: StackParameters) -> float:
+def _scale(
+    frame: MeasuredFrame, reference: MeasuredFrame, registration: Registration, parameters: StackParameters
+) -> float:
     """Factor that brings a frame to the reference's exposure time, or its stars to the reference's fluxes."""
     if _by_exposure(frame.product, parameters):
         return reference.product.exptime / frame.product.exptime
@@ -227,7 +229,9 @@ def _scale(frame: Frame, reference: Frame, registration: Registration, parameter
     return float(np.median(ratios[np.abs(ratios - middle) <= PAIR_SIGMA * spread]))
 
 
-def _combine(placed: Sequence[Placed], reference: Frame, parameters: StackParameters) -> Combined:
+def _combine(
+    placed: Sequence[RegisteredFrame], reference: MeasuredFrame, parameters: StackParameters
+) -> Combined:
     """Average of the frames at sky 0, brought back to their weighted mean sky."""
     sources: list[ImageSource] = []
     calibrations: list[tuple[str, ImageSource | None]] = []
@@ -261,7 +265,7 @@ def _combine(placed: Sequence[Placed], reference: Frame, parameters: StackParame
 
 
 def _shared(
-    member: Placed, shape: tuple[int, int], parameters: StackParameters
+    member: RegisteredFrame, shape: tuple[int, int], parameters: StackParameters
 ) -> tuple[str, ImageSource | None]:
     """Identity and variance of what a frame shares with others that have the same masters and the same shift."""
     # The masters' error is another one in each pixel: frames shifted against each other do not share it.

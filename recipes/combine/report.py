@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ccdflow.recipes.alignment.placement import Frame, Placed
+from ccdflow.recipes.alignment.placement import MeasuredFrame, RegisteredFrame
 from ccdflow.recipes.alignment.resample import correlation
 from ccdflow.recipes.combine.average import Combined
 from ccdflow.recipes.core.recipe import Card
@@ -21,7 +21,10 @@ _WCS_KEY = re.compile(
 
 
 def cards(
-    combined: Combined, placed: Sequence[Placed], reference: Frame, choices: Mapping[str, Any]
+    combined: Combined,
+    placed: Sequence[RegisteredFrame],
+    reference: MeasuredFrame,
+    choices: Mapping[str, Any],
 ) -> dict[str, Card]:
     """Return the header cards of a stack and of each frame in it.
 
@@ -29,9 +32,9 @@ def cards(
     ----------
     combined : Combined
         The stack.
-    placed : sequence of Placed
+    placed : sequence of RegisteredFrame
         Its frames, in the order of the inputs.
-    reference : Frame
+    reference : MeasuredFrame
         The one that the others were placed on.
     choices : mapping
         The recipe's parameters by name.
@@ -50,7 +53,10 @@ def cards(
 
 
 def _stack_cards(
-    combined: Combined, placed: Sequence[Placed], reference: Frame, choices: Mapping[str, Any]
+    combined: Combined,
+    placed: Sequence[RegisteredFrame],
+    reference: MeasuredFrame,
+    choices: Mapping[str, Any],
 ) -> dict[str, Card]:
     exptimes = [member.frame.product.exptime for member in placed]
     # Without scaling the data are a mean of frames of different times, as their weights have it.
@@ -75,7 +81,7 @@ def _stack_cards(
     }
 
 
-def _frame_cards(placed: Sequence[Placed], shape: tuple[int, int]) -> dict[str, Card]:
+def _frame_cards(placed: Sequence[RegisteredFrame], shape: tuple[int, int]) -> dict[str, Card]:
     """Where each frame lay, seen from the middle of the reference, its factor and its weight."""
     cards: dict[str, Card] = {}
     # Pixels are counted from 0, at their centres, x first.
@@ -101,14 +107,14 @@ def _wcs_cards(header: Mapping[str, Any]) -> dict[str, Card]:
     return {key: (value, "") for key, value in header.items() if _WCS_KEY.fullmatch(key)}
 
 
-def quality(combined: Combined, placed: Sequence[Placed], detection: Detection) -> dict[str, float]:
+def quality(combined: Combined, placed: Sequence[RegisteredFrame], detection: Detection) -> dict[str, float]:
     """Return the quality numbers of a stack.
 
     Parameters
     ----------
     combined : Combined
         The stack.
-    placed : sequence of Placed
+    placed : sequence of RegisteredFrame
         Its frames.
     detection : Detection
         How stars are found in it.
@@ -134,5 +140,5 @@ def quality(combined: Combined, placed: Sequence[Placed], detection: Detection) 
     return {name: float(value) for name, value in numbers.items() if np.isfinite(value)}
 
 
-def _worst_rms(placed: Sequence[Placed]) -> float:
+def _worst_rms(placed: Sequence[RegisteredFrame]) -> float:
     return max(member.registration.rms for member in placed)
