@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from ccdflow.cascade.planning.jobs import Group, frame_identity
+from ccdflow.cascade.planning.jobs import Group
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.planning.resolved import ResolvedCascade
 from ccdflow.cascade.records import Action, FrameRecord
+from ccdflow.cascade.sequences.exposures import order_key
 from ccdflow.cascade.sequences.grouping import group_frames
 from ccdflow.cascade.sequences.statemachine import FrameSet, SequenceRules, group_sequences
 
@@ -189,14 +190,11 @@ def _whole_set(frames: Sequence[FrameRecord], action: Action, reason: str) -> Fr
     """Return a set that is no part of a longer sequence."""
     # Its own first frame is where its sequence starts, so failures are made up for within the set alone.
     first, last = frames[0], frames[-1]
-    key = first.obsdate, first.iobs or 0, first.sha256 or "", first.id
     ids = tuple(frame.id for frame in frames)
-    return FrameSet(first.stream, ids, action, True, reason, key, first.obsdate, last.obsdate)
+    return FrameSet(first.stream, ids, action, True, reason, order_key(first), first.obsdate, last.obsdate)
 
 
 def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
-    """Sort frames by obsdate, then ``iobs``, then content; a total order, whatever the order they came in."""
-    # A frame without obsdate has no place in any order; it is refused at registration. The id comes last: it depends on
-    # the order in which files were registered, and the same files must give the same plan in every project.
-    dated = [frame for frame in frames if frame.obsdate]
-    return sorted(dated, key=lambda frame: (frame.obsdate, frame.iobs or 0, frame_identity(frame), frame.id))
+    """Sort frames as grouping does; a total order, whatever the order they came in."""
+    # A frame without obsdate has no place in any order; it is refused at registration.
+    return sorted((frame for frame in frames if frame.obsdate), key=order_key)

@@ -12,6 +12,7 @@ from ccdflow.cascade.planning.jobs import Group
 from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.planning.resolved import ResolvedCascade
 from ccdflow.cascade.records import FrameRecord
+from ccdflow.cascade.sequences.exposures import order_key
 from ccdflow.recipes.catalogue import RECIPES
 
 
@@ -98,6 +99,15 @@ def test_a_grouping_that_knows_no_sequences_gives_each_set_alone_and_passes_what
         [((2,), "pass", True)],
         [((1, 3), "stack", True)],
     ]
+
+
+def test_frames_of_one_second_come_in_the_order_in_which_they_are_grouped() -> None:
+    """A number beyond the length of its sequence is no position in it: then the content decides, for all who sort."""
+    beyond = frame(1, "science", "20:00:00", iobs=2, nobs=1, sha256="a")
+    first = frame(2, "science", "20:00:00", iobs=1, nobs=2, sha256="b")
+    groups, _ = groups_of([first, beyond])
+    assert [record.id for record in groups.ordered] == [1, 2]
+    assert groups.ordered == sorted([first, beyond], key=order_key)
 
 
 def test_frames_at_one_time_are_ordered_by_content_not_by_number() -> None:
