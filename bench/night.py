@@ -224,13 +224,14 @@ PARTS = {
     "ingest": ["ccdflow.commands.reduction:ingest_files"],
     "planning": [
         "ccdflow.commands.reduction:planned",
-        "ccdflow.commands.reduction:write_plan",
-        "ccdflow.flows.stages:make_plan",
+        "ccdflow.commands.reduction:planned_again",
+        "ccdflow.flows.stages:planned_again",
+        "ccdflow.tasks.rounds:write_plan",
     ],
     "grouping and links": [
-        "ccdflow.commands.reduction:group_sets",
-        "ccdflow.commands.reduction:link_sets",
         "ccdflow.flows.stages:group_frames",
+        "ccdflow.tasks.rounds:group_sets",
+        "ccdflow.tasks.rounds:link_sets",
     ],
     "waiting for the server": ["ccdflow.flows.embedded:EmbeddedServer.wait"],
     "running jobs": ["ccdflow.flows.stages:execute"],

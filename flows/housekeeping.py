@@ -8,7 +8,6 @@ from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.housekeeping import throw_away, waste
-from ccdflow.tasks.planning import recover
 from ccdflow.tasks.workspace import open_workspace
 
 
@@ -33,7 +32,7 @@ def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: f
     """
     space = open_workspace(project)
     with without_heartbeat():
-        recover(project)
+        space.recover()
         found = [one for one in space.store.verify(space.registry.read(find_products)) if one.state != "ok"]
         for one in found:
             get_run_logger().error(f"{one.path}: {one.reason}")

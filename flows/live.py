@@ -14,7 +14,6 @@ from ccdflow.flows.server import wait_for_server
 from ccdflow.tasks.draining import Drain, only_drain
 from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.nights import tonight
-from ccdflow.tasks.planning import recover
 from ccdflow.tasks.workspace import open_workspace
 
 
@@ -59,7 +58,7 @@ def live(
             if mine is None:
                 get_run_logger().info("another drain is at work")
                 return {}
-            recover(project)
+            space.recover()
             do = _doing(project, publisher, lambda: not mine.lost and not held())
             drain = Drain(space, do, camera, max_age_days, lambda: not held() and mine.is_held())
             drain.run(linger)

@@ -13,8 +13,8 @@ from ccdflow.flows.forms import form
 from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack, timed
 from ccdflow.tasks.ingest import read_rows
 from ccdflow.tasks.nightlog import finished_since
-from ccdflow.tasks.planning import recover
 from ccdflow.tasks.summary import night_summaries
+from ccdflow.tasks.workspace import open_workspace
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
     wanted = timed(request)
     started = timed(None).now or ""
     with without_heartbeat(), publishing(project) as publisher:
-        recover(project)
+        open_workspace(project).recover()
         read_rows(project)
         if paths:
             ingest(project, paths)

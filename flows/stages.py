@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from prefect import flow, runtime
@@ -9,10 +10,10 @@ from prefect import flow, runtime
 from ccdflow.cascade.planning.planner import Request
 from ccdflow.flows.execute import execute, task_runner
 from ccdflow.flows.forms import form
-from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_frames
 from ccdflow.tasks.ingest import ingest_paths
-from ccdflow.tasks.planning import make_plan, to_do
+from ccdflow.tasks.planning import planned_again
+from ccdflow.tasks.rounds import Round
 from ccdflow.tasks.workspace import open_workspace
 
 
@@ -131,10 +132,13 @@ def _run(project: str, request: Request, stages: tuple[str, ...], failed: dict[s
     """
     failed = dict(failed)
     while True:
-        found = make_plan(project, request, failed)
-        todo = [one for one in to_do(found, failed) if one.stage in stages]
-        just_failed = execute(project, todo, request.order).failed
-        failed |= just_failed
-        mark_superseded(open_workspace(project), [one for one in todo if one.key not in just_failed])
-        if not just_failed:
+        space = open_workspace(project)
+        work = Round(
+            space,
+            plan=partial(planned_again, space, request, failed),
+            do=lambda jobs: execute(project, jobs, request.order).failed,
+            choose=lambda jobs: [job for job in jobs if job.stage in stages],
+        ).run(failed)
+        failed |= work.failed
+        if not work.failed:
             return failed

@@ -1,7 +1,7 @@
 """What is due on a stream: rows that wait to be read, jobs that can be done."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
@@ -16,10 +16,9 @@ from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.planner import Plan, Request
 from ccdflow.cascade.planning.reach import is_sure, levels
 from ccdflow.tasks.bridge import stream_name
-from ccdflow.tasks.changes import mark_superseded
-from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, read_pending
-from ccdflow.tasks.planning import for_good, link_sets, planned, to_do, window, write_plan
+from ccdflow.tasks.planning import for_good, planned, window
+from ccdflow.tasks.rounds import Round
 from ccdflow.tasks.workspace import Workspace
 
 WHOLE = 30.0
@@ -157,18 +156,16 @@ class Drain:
         whole = self._unsure and time.monotonic() - self._looked >= WHOLE
         if whole:
             self._looked, self._unsure = time.monotonic(), False
-        wanted = request if whole else self._of_the_last(request)
-        found = None if wanted is None else self._planned(wanted)
-        in_vain = self._in_vain()
-        todo = self._first(to_do(found, in_vain)) if found is not None else []
-        if found is not None and (todo or whole):
-            write_plan(self.space, found, in_vain, whole=whole)
-        if todo:
-            count += self._do(todo)
-        group_sets(self.space, request)
-        if found is not None and todo:
-            link_sets(self.space, found)
-        return count
+        work = Round(
+            self.space,
+            plan=lambda: self._planned(request if whole else self._of_the_last(request)),
+            do=self._do,
+            choose=self._first,
+            whole=whole,
+            grouping=request,
+        ).run(self._in_vain())
+        later = self.held.keys() & work.failed.keys()
+        return count + len(work.jobs) - len(later)
 
     def _first(self, jobs: list[Job]) -> list[Job]:
         """So many that what comes meanwhile, and is urgent, need not wait for long."""
@@ -182,18 +179,18 @@ class Drain:
         self._unsure = self._unsure or bool(due)
         return self.given_up | self.problems.keys()
 
-    def _do(self, todo: Sequence[Job]) -> int:
-        """Do jobs; gives how many were done or have failed for good. The others are tried again in a while."""
+    def _do(self, jobs: list[Job]) -> dict[str, str]:
+        """Do jobs; those that have not failed for good are tried again in a while."""
+        if not jobs:
+            return {}
         self._unsure = True
-        failed = self.do(list(todo))
+        failed = self.do(jobs)
         lost = for_good(self.space, failed)
         self.failed |= {key: failed[key] for key in lost}
         later = time.monotonic() + AGAIN
         self.held |= {key: (later, reason) for key, reason in failed.items() if key not in lost}
-        made = [job for job in todo if job.key not in failed]
-        mark_superseded(self.space, made)
-        self.done += len(made)
-        return len(made) + len(lost)
+        self.done += len(jobs) - len(failed)
+        return failed
 
     def _of_the_last(self, request: Request) -> Request | None:
         """The request, from the oldest frame on that has not come to its end; None where all have."""
@@ -207,8 +204,10 @@ class Drain:
         since = self.space.registry.read(unsettled_since, ends, request.since or "")
         return None if since is None else request.model_copy(update={"since": since})
 
-    def _planned(self, request: Request) -> Plan:
-        """The plan, on the fewest nights of the registry that give the same as all of them."""
+    def _planned(self, request: Request | None) -> Plan | None:
+        """The plan, on the fewest nights of the registry that give the same as all of them; None of nothing."""
+        if request is None:
+            return None
         known, failed = levels(self.space.cascade), self.given_up | self.failed.keys()
         for level in known[self._level :]:
             found = planned(self.space, request, failed, window(self.space.cascade, request, level))
