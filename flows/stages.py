@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow, runtime
 
 from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.records import JOB_STAGES, Stage
 from ccdflow.flows.execute import execute, task_runner
 from ccdflow.flows.forms import form
 from ccdflow.tasks.grouping import group_frames
@@ -68,7 +69,7 @@ def calibrate(
     failed : dict, optional
         Jobs that have failed already, by key: they are not tried again.
     """
-    return _run(project, timed(request), ("calibrate",), failed or {})
+    return _run(project, timed(request), "calibrate", failed or {})
 
 
 @flow(name="science", flow_run_name=run_name("science"), task_runner=task_runner())
@@ -87,7 +88,7 @@ def science(
     failed : dict, optional
         Jobs that have failed already, by key: they are not tried again.
     """
-    return _run(project, timed(request), ("calibrate", "science"), failed or {})
+    return _run(project, timed(request), "science", failed or {})
 
 
 @flow(name="group", flow_run_name=run_name("group"))
@@ -121,16 +122,17 @@ def stack(
     failed : dict, optional
         Jobs that have failed already, by key: they are not tried again.
     """
-    return _run(project, timed(request), ("calibrate", "science", "stack"), failed or {})
+    return _run(project, timed(request), "stack", failed or {})
 
 
-def _run(project: str, request: Request, stages: tuple[str, ...], failed: dict[str, str]) -> dict[str, str]:
-    """Plan and run until nothing is left; gives the sentences of what failed, by job key.
+def _run(project: str, request: Request, last: Stage, failed: dict[str, str]) -> dict[str, str]:
+    """Plan and run until nothing is left up to a stage; gives the sentences of what failed, by job key.
 
     A stage does what an earlier one has left: a calibration that fails is replaced by the next best, which may
     still have to be made. Where nothing failed, nothing is left.
     """
     failed = dict(failed)
+    stages = JOB_STAGES[: JOB_STAGES.index(last) + 1]
     while True:
         space = open_workspace(project)
         work = Round(

@@ -15,6 +15,7 @@ from ccdflow.cascade.planning.jobqueue import first_jobs, urgent_jobs
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.planner import Plan, Request
 from ccdflow.cascade.planning.reach import is_sure, levels
+from ccdflow.cascade.records import JOB_STAGES
 from ccdflow.tasks.bridge import stream_name
 from ccdflow.tasks.ingest import IngestReport, read_pending
 from ccdflow.tasks.planning import for_good, planned, window
@@ -194,9 +195,9 @@ class Drain:
 
     def _of_the_last(self, request: Request) -> Request | None:
         """The request, from the oldest frame on that has not come to its end; None where all have."""
-        cascade, stages = self.space.cascade, ("calibrate", "science", "stack")
+        cascade = self.space.cascade
         targets = sorted(
-            cascade.targets(request.targets), key=lambda one: stages.index(cascade.tasks[one].stage)
+            cascade.targets(request.targets), key=lambda one: JOB_STAGES.index(cascade.tasks[one].stage)
         )
         ends = {
             cascade.sources[cascade.main_source(one)].frame_class: cascade.tasks[one].stage for one in targets

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from ccdflow.cascade.records import FrameRecord, Value
+from ccdflow.cascade.records import FrameRecord, Stage, Value
 from ccdflow.recipes.core.recipe import Recipe
 
 State = Literal["new", "reused", "incomplete"]
@@ -102,7 +102,7 @@ class Job:
 
     key: str
     step: str
-    stage: str
+    stage: Stage
     recipe: str
     version: str
     state: State
