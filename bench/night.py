@@ -235,10 +235,10 @@ PARTS = {
     ],
     "waiting for the server": ["ccdflow.flows.embedded:EmbeddedServer.wait"],
     "running jobs": ["ccdflow.flows.stages:execute"],
-    "jobs: claim, read, recipe, write, finish": ["ccdflow.tasks.reduce:_do_or_find_done"],
-    "jobs: read, recipe, write": ["ccdflow.tasks.reduce:_do"],
-    "jobs: opening inputs": ["ccdflow.tasks.reduce:read_inputs"],
-    "jobs: writing": ["ccdflow.tasks.reduce:store_result"],
+    "jobs: claim, read, recipe, write, finish": ["ccdflow.tasks.running:_do_or_find_done"],
+    "jobs: read, recipe, write": ["ccdflow.tasks.running:_do"],
+    "jobs: opening inputs": ["ccdflow.tasks.running:read_inputs"],
+    "jobs: writing": ["ccdflow.tasks.running:store_result"],
 }
 """What is timed inside our command; the parts of jobs are summed over all threads."""
 

@@ -15,7 +15,7 @@ from ccdflow.recipes.kernels.threads import cores
 from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.machine import job_queue
 from ccdflow.tasks.memory import keep_memory
-from ccdflow.tasks.reduce import ELSEWHERE, done_keys, failure, job_title, recipe_task, whereabouts
+from ccdflow.tasks.running import ELSEWHERE, done_keys, failure, job_title, recipe_task, whereabouts
 from ccdflow.tasks.workspace import open_workspace
 
 THREADS = cores()

@@ -13,7 +13,7 @@ from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.server import wait_for_server
 from ccdflow.tasks.draining import Drain, only_drain
 from ccdflow.tasks.holding import Holding
-from ccdflow.tasks.nights import tonight
+from ccdflow.tasks.nightlog import tonight
 from ccdflow.tasks.workspace import open_workspace
 
 

@@ -12,8 +12,7 @@ from ccdflow.flows.dashboard import artifact_key, publishing
 from ccdflow.flows.forms import form
 from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack, timed
 from ccdflow.tasks.ingest import read_rows
-from ccdflow.tasks.nightlog import finished_since
-from ccdflow.tasks.summary import night_summaries
+from ccdflow.tasks.nightlog import finished_since, night_summaries
 from ccdflow.tasks.workspace import open_workspace
 
 

@@ -16,7 +16,7 @@ from ccdflow.cascade.planning.planner import Request
 from ccdflow.flows.nightly import nightly
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.planning import planned
-from ccdflow.tasks.reduce import job_title, recipe_task
+from ccdflow.tasks.running import job_title, recipe_task
 
 ALL = {"new": 0, "reused": 7, "failed": 0, "incomplete": 0}
 
