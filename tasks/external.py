@@ -22,6 +22,20 @@ def run_external(
     with an image in the primary HDU, and ``UNCERT``, ``MASK`` and ``DQ`` as products have them, or with a ``TABLE``;
     without ``UNCERT`` the variance is 0.
 
+    Parameters
+    ----------
+    own : OwnRecipe
+        What the cascade says of the recipe.
+    inputs : mapping of str to sequence of Path
+        Files by role.
+    parameters : mapping of str to object
+        Values that JSON can write, by name.
+
+    Returns
+    -------
+    Result
+        The outputs, in memory: the folder is gone when this returns.
+
     Raises
     ------
     ValueError
@@ -51,17 +65,19 @@ def _arguments(
     values = {name: str(value) for name, value in parameters.items()} | {"job": str(job)}
     values |= {f"out.{category}": path for category, path in outputs.items()}
     values |= {role: " ".join(files.get(role, ())) for role in own.inputs}
-    made: list[str] = []
+    # A list of arguments and no shell: nothing in a file's name is taken for more than a name.
+    arguments: list[str] = []
     for argument in own.program:
         alone = PLACE.fullmatch(argument)
         if alone and alone[1] in own.inputs:
-            made += files.get(alone[1], ())
+            arguments += files.get(alone[1], ())
         else:
-            made.append(PLACE.sub(lambda found: values[found[1]], argument))
-    return made
+            arguments.append(PLACE.sub(lambda place: values[place[1]], argument))
+    return arguments
 
 
 def _call(arguments: Sequence[str], folder: Path) -> None:
+    """Run a program to its end; where that is a bad one, its last line is what people read."""
     try:
         ran = subprocess.run(
             arguments,

@@ -243,7 +243,7 @@ def _latency(space: Workspace, night: str, camera: str) -> list[str]:
 
 
 def _seconds_between(start: str, end: str) -> float:
-    # Rows that plain SQL has inserted bear the database's own CURRENT_TIMESTAMP, with a blank where ISO has a T.
+    # Programs that state `registered_at` themselves may part date and time by a blank.
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start.replace(" ", "T"))).total_seconds()
 
 

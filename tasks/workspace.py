@@ -43,28 +43,39 @@ class Workspace:
     @cached_property
     def taken_categories(self) -> frozenset[str]:
         """Categories of products made elsewhere that the cascade takes as data sources."""
-        return frozenset({one.frame_class for one in self.cascade.sources.values()} - {*CLASSES})
+        return frozenset({source.frame_class for source in self.cascade.sources.values()} - {*CLASSES})
 
     @cached_property
     def _with_own(self) -> Mapping[str, Recipe]:
         return Recipes(RECIPES, self.cascade.recipes)
 
     def intact_keys(self, from_night: str | None = None) -> set[str]:
-        """Keys of the jobs, of all nights or from one on, whose products are all there, as they were written.
+        """Return the jobs whose products are all there, as they were written.
 
-        A file that has not been changed since it was written is not read again; a changed one is held against
-        its checksum. Jobs whose products are gone or damaged are to be done again: the registry then says so.
+        Jobs whose products are gone or damaged are to be done again: the registry then says so.
+
+        Parameters
+        ----------
+        from_night : str, optional
+            ISO date of the first night that is looked at; without it, all.
+
+        Returns
+        -------
+        set of str
+            Keys of jobs.
         """
+        # Asked for every plan. So a file that has not been changed since it was written is not read again; only a
+        # changed one is held against its checksum.
         lost: list[int] = []
         touched: dict[int, int] = {}
-        for one in self.registry.read(find_products, ProductFilter(from_night=from_night)):
-            found = self.store.changed_ns(one.path)
-            if found is not None and found == one.changed_ns:
+        for product in self.registry.read(find_products, ProductFilter(from_night=from_night)):
+            changed_ns = self.store.changed_ns(product.path)
+            if changed_ns is not None and changed_ns == product.changed_ns:
                 continue
-            if found is not None and self.store.intact(one.path, one.size, one.sha256):
-                touched[one.id] = found
+            if changed_ns is not None and self.store.intact(product.path, product.size, product.sha256):
+                touched[product.id] = changed_ns
             else:
-                lost.append(one.id)
+                lost.append(product.id)
         if touched:
             self.registry.write(touch_products, touched)
         if lost:
@@ -72,24 +83,30 @@ class Workspace:
         return self.registry.read(done_keys, from_night)
 
     def recover(self) -> None:
-        """Give back the jobs of dead workers, and delete the files that they left half written.
-
-        Files are listed before the jobs that run: whoever wrote one of them had claimed its job by then.
-        """
+        """Give back the jobs of dead workers, and delete the files that they left half written."""
         self.registry.write(sweep_jobs, self.project.keep_alive)
+        # Files are listed before the jobs that run: whoever wrote one of them had claimed its job by then.
         left = list(self.store.temporaries())
-        running = (
-            {job.key for job in self.registry.read(find_jobs, JobFilter(states=("running",)))}
-            if left
-            else set()
-        )
+        if not left:
+            return
+        running = {job.key for job in self.registry.read(find_jobs, JobFilter(states=("running",)))}
         for key, path in left:
             if key not in running:
                 self.store.absolute(path).unlink(missing_ok=True)
 
 
 def open_workspace(directory: str | Path) -> Workspace:
-    """The workspace of a project; changed YAML counts at the next call.
+    """Open the workspace of a project; changed YAML counts at the next call.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Directory of the project.
+
+    Returns
+    -------
+    Workspace
+        The same object, as long as nothing has changed.
 
     Raises
     ------
@@ -106,6 +123,7 @@ def open_workspace(directory: str | Path) -> Workspace:
 
 
 Stamps = tuple[tuple[Path, int], ...]
+"""Files, and when they were changed, in nanoseconds."""
 _KNOWN: dict[Path, Stamps] = {}
 """The files that a cascade was made of when it was last read, and when they had been changed."""
 
@@ -118,7 +136,7 @@ def _cascade_stamps(path: Path) -> Stamps:
     """The files that a cascade is made of; they are read only where one of them has changed."""
     known = _KNOWN.get(path, ())
     try:
-        if known and _stamps(one for one, _ in known) == known:
+        if known and _stamps(file for file, _ in known) == known:
             return known
     except OSError:  # one of them is gone
         pass

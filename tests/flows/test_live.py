@@ -212,7 +212,7 @@ def test_a_drain_is_called_for_later_where_the_last_one_was_about_to_end(
     insert(fresh, *frames(fresh)[1:2])
     bridge.look()
     assert [one["event"] for one in calls].count(WAKE) == 1
-    monkeypatch.setattr("ccdflow.tasks.bridge.AGAIN", 0.0)  # the time has passed
+    monkeypatch.setattr("ccdflow.tasks.bridge.CALL_AGAIN_S", 0.0)  # the time has passed
     bridge.look()
     bridge.look()
     assert [one["event"] for one in calls].count(WAKE) == 2
@@ -293,7 +293,7 @@ def test_files_of_a_watched_folder_are_registered_once_they_are_complete(
 
 
 def test_a_row_may_come_before_its_file(server: str, fresh: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draining, "GAP_LOOK", 0.3)
+    monkeypatch.setattr(draining, "GAP_LOOK_S", 0.3)
     late, cut = frames(fresh)[-2:]
     content = {path: path.read_bytes() for path in (late, cut)}
     late.unlink()
@@ -348,7 +348,7 @@ def exposed_now(path: Path, seconds_ago: float) -> None:
 def test_a_set_closes_by_the_gap_though_no_frame_follows(
     server: str, fresh: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(draining, "GAP_LOOK", 0.5)
+    monkeypatch.setattr(draining, "GAP_LOOK_S", 0.5)
     (fresh.project / "closing.yaml").write_text(CLOSING)
     (fresh.project / PROJECT_FILE).write_text("cascade: closing.yaml\n")
     paths = frames(fresh)
