@@ -28,6 +28,7 @@ STARTUP_SECONDS = 300
 """How long the server may take to start: on a busy machine, with a new database, it takes long."""
 
 STOP_SECONDS = 5
+"""How long the server may take to stop before it is killed; what it holds has been written by then."""
 
 IDLE_SERVICES = (
     "CANCELLATION_CLEANUP",
@@ -44,7 +45,13 @@ IDLE_SERVICES = (
 
 
 class EmbeddedServer:
-    """A Prefect server in a process of its own, which ends with this one, however that ends."""
+    """A Prefect server in a process of its own, which ends with this one, however that ends.
+
+    Parameters
+    ----------
+    home : Path
+        Folder of its database and its log.
+    """
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -70,7 +77,12 @@ class EmbeddedServer:
             )
 
     def wait(self) -> str:
-        """The URL of the server's API, once it answers.
+        """Return the URL of the server's API, once it answers.
+
+        Returns
+        -------
+        str
+            ``http://127.0.0.1:PORT/api``
 
         Raises
         ------
@@ -80,6 +92,7 @@ class EmbeddedServer:
         self.start()
         if not self._url:
             assert self._process is not None and self._process.stdout is not None
+            # It writes its port before anything else, which it may choose freely, so that two never want the same.
             port = self._process.stdout.readline().decode().strip()
             url = f"http://127.0.0.1:{port}/api"
             if not port or not _answers(f"{url}/health"):
@@ -102,6 +115,7 @@ class EmbeddedServer:
         process, self._process, self._url = self._process, None, ""
         if process is None:
             return
+        # The end of its standard input tells the server to end. So it also ends where this program is killed.
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -134,12 +148,24 @@ class EmbeddedServer:
 
 @cache
 def embedded_server(scratch: Path) -> EmbeddedServer:
-    """The server of the project whose scratch folder this is; it runs until the program ends."""
+    """Return the server of a project; it runs until the program ends.
+
+    Parameters
+    ----------
+    scratch : Path
+        The project's scratch folder.
+
+    Returns
+    -------
+    EmbeddedServer
+        The same one for the same folder.
+    """
     return EmbeddedServer(scratch / "prefect")
 
 
 def surely_embedded() -> bool:
-    """Whether no Prefect server is configured where servers mostly are: in the environment or in a profile."""
+    """Tell whether no Prefect server is configured where servers mostly are: in the environment or in a profile."""
+    # Prefect itself would know for sure, and takes a second to import: it is asked only where it is there already.
     if "prefect" in sys.modules:
         from prefect.settings import PREFECT_API_URL
 
@@ -190,8 +216,8 @@ def _leave_template(database: Path) -> None:
     part = template.with_name(f".{template.name}.{os.getpid()}")
     try:
         template.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(database)) as made, closing(sqlite3.connect(part)) as copy:
-            made.backup(copy)
+        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(part)) as copy:
+            source.backup(copy)
         part.replace(template)
     except (OSError, sqlite3.Error):
         part.unlink(missing_ok=True)

@@ -33,14 +33,16 @@ def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: f
     space = open_workspace(project)
     with without_heartbeat():
         space.recover()
-        found = [one for one in space.store.verify(space.registry.read(find_products)) if one.state != "ok"]
-        for one in found:
-            get_run_logger().error(f"{one.path}: {one.reason}")
+        verdicts = space.store.verify(space.registry.read(find_products))
+        damaged = [verdict for verdict in verdicts if verdict.state != "ok"]
+        for verdict in damaged:
+            get_run_logger().error(f"{verdict.path}: {verdict.reason}")
         freed = 0
         if keep_days is not None or most_gigabytes is not None:
             most = None if most_gigabytes is None else int(most_gigabytes * 1e9)
             freed = throw_away(space, waste(space, days=keep_days or 0.0, most_bytes=most))
-        lines = [f"- {one.path}: {one.reason}" for one in found] or ["All products are intact."]
+        lines = [f"- {verdict.path}: {verdict.reason}" for verdict in damaged]
+        lines = lines or ["All products are intact."]
         text = "\n".join(["# Housekeeping", "", *lines, "", f"{freed / 1e9:.2f} GB freed."])
         create_markdown_artifact(text, key="housekeeping", description=f"Housekeeping of {project}")
-    return len(found)
+    return len(damaged)

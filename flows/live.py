@@ -14,21 +14,33 @@ from ccdflow.flows.server import wait_for_server
 from ccdflow.tasks.draining import Drain, only_drain
 from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.nightlog import tonight
+from ccdflow.tasks.rounds import Do
 from ccdflow.tasks.workspace import open_workspace
 
 
-def run_name(what: str) -> Callable[[], str]:
-    """What to call a flow run: what it does, for which camera, else which project, and the night of now."""
+def tonights_run_name(work: str) -> Callable[[], str]:
+    """Return what names a flow run: what it does, for which camera, else which project, and the night of now.
+
+    Parameters
+    ----------
+    work : str
+        What the flow does.
+
+    Returns
+    -------
+    callable
+        Asked by Prefect within the run, whose parameters it looks at.
+    """
 
     def name() -> str:
-        given = runtime.flow_run.parameters
-        where = given.get("camera") or Path(given["project"]).name
-        return f"{what} {where} {tonight(open_workspace(given['project']))}"
+        parameters = runtime.flow_run.parameters
+        where = parameters.get("camera") or Path(parameters["project"]).name
+        return f"{work} {where} {tonight(open_workspace(parameters['project']))}"
 
     return name
 
 
-@flow(name="live", flow_run_name=run_name("live"), task_runner=task_runner())
+@flow(name="live", flow_run_name=tonights_run_name("live"), task_runner=task_runner())
 @form
 def live(
     project: str, camera: str | None = None, linger: float = 120.0, max_age_days: float = 2.0
@@ -62,16 +74,15 @@ def live(
             do = _doing(project, publisher, lambda: not mine.lost and not held())
             drain = Drain(space, do, camera, max_age_days, lambda: not held() and mine.is_held())
             drain.run(linger)
+        # Outside the lease: while this run waits for its server, another drain may work.
         wait_for_server()
         if ended := mine.lost or held():
             get_run_logger().warning(ended)
         return drain.problems
 
 
-def _doing(
-    project: str, publisher: Publisher | None, may_go_on: Callable[[], bool]
-) -> Callable[[list[Job]], dict[str, str]]:
-    """What does jobs, and lets the pages of their nights follow."""
+def _doing(project: str, publisher: Publisher | None, may_go_on: Callable[[], bool]) -> Do:
+    """Return what does jobs, and lets the pages of their nights follow."""
 
     def do(jobs: list[Job]) -> dict[str, str]:
         outcome = execute(project, jobs, may_go_on=may_go_on)
@@ -83,7 +94,7 @@ def _doing(
     return do
 
 
-@flow(name="sweep", flow_run_name=run_name("sweep"), task_runner=task_runner())
+@flow(name="sweep", flow_run_name=tonights_run_name("sweep"), task_runner=task_runner())
 @form
 def sweep(project: str, max_age_days: float = 2.0) -> dict[str, str]:
     """Do what is due though no event came, and end; nothing where a drain is at work.

@@ -18,7 +18,7 @@ from ccdflow.tasks.workspace import open_workspace
 
 @contextmanager
 def without_heartbeat() -> Iterator[None]:
-    """Flows end at once: with a heartbeat each waits a second for its thread at its end."""
+    """Let flows end at once: with a heartbeat each waits a second for its thread at its end."""
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
@@ -49,6 +49,7 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
         read_rows(project)
         if paths:
             ingest(project, paths)
+        # Each stage is a flow of its own for those who look at the dashboard; each also does what one before has left.
         failed = calibrate(project, wanted)
         failed |= science(project, wanted, failed)
         group(project, wanted)

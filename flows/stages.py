@@ -19,20 +19,44 @@ from ccdflow.tasks.workspace import open_workspace
 
 
 def run_name(stage: str) -> Callable[[], str]:
-    """What to call a flow run: its stage, the project, and the night and camera that it was asked for."""
+    """Return what names a flow run: its stage, the project, and the night and camera that it was asked for.
+
+    Parameters
+    ----------
+    stage : str
+        What the flow does.
+
+    Returns
+    -------
+    callable
+        Asked by Prefect within the run, whose parameters it looks at.
+    """
 
     def name() -> str:
-        given = runtime.flow_run.parameters
-        request = Request.model_validate(given.get("request") or {})
-        camera, night = (given.get(one) or getattr(request, one) for one in ("camera", "night"))
-        words = [stage, Path(given["project"]).name, camera, night]
+        parameters = runtime.flow_run.parameters
+        # Night and camera are parameters of their own, or stand in a request.
+        request = Request.model_validate(parameters.get("request") or {})
+        camera = parameters.get("camera") or request.camera
+        night = parameters.get("night") or request.night
+        words = [stage, Path(parameters["project"]).name, camera, night]
         return " ".join(word for word in words if word)
 
     return name
 
 
 def timed(request: Request | None) -> Request:
-    """The request, or one for everything, with the clock of now where it has none."""
+    """Return the request, or one for everything, with the clock of now where it has none.
+
+    Parameters
+    ----------
+    request : Request or None
+        What was asked for.
+
+    Returns
+    -------
+    Request
+        Its `now` is set: all stages of a night see the same sequences as closed.
+    """
     wanted = request or Request()
     now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     return wanted if wanted.now else wanted.model_copy(update={"now": now})
@@ -126,13 +150,11 @@ def stack(
 
 
 def _run(project: str, request: Request, last: Stage, failed: dict[str, str]) -> dict[str, str]:
-    """Plan and run until nothing is left up to a stage; gives the sentences of what failed, by job key.
-
-    A stage does what an earlier one has left: a calibration that fails is replaced by the next best, which may
-    still have to be made. Where nothing failed, nothing is left.
-    """
+    """Plan and run until nothing is left up to a stage; gives the sentences of what failed, by job key."""
     failed = dict(failed)
     stages = JOB_STAGES[: JOB_STAGES.index(last) + 1]
+    # A stage does what an earlier one has left: a calibration that fails is replaced by the next best, which may still
+    # have to be made. Where nothing failed, nothing is left.
     while True:
         space = open_workspace(project)
         work = Round(

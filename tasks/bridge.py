@@ -136,8 +136,9 @@ class Bridge:
             "payload": {**record.payload, "project": self._project, "subject": record.subject},
         }
 
-    def _id(self, what: str) -> str:
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.space.registry.url} {what}"))
+    def _id(self, subject: str) -> str:
+        """A UUID that every bridge of this project gives the same subject."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.space.registry.url} {subject}"))
 
     @property
     def _project(self) -> str:

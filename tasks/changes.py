@@ -21,14 +21,14 @@ DEPTH = 4
 """Jobs upward that an input's change is followed: bias, dark, flat and science lie behind a stack."""
 
 
-def mark_superseded(space: Workspace, made: Sequence[Job]) -> int:
+def mark_superseded(space: Workspace, jobs: Sequence[Job]) -> int:
     """Mark products of the same frames, by the same step and parameters, that were made with other inputs.
 
     Parameters
     ----------
     space : Workspace
         The project.
-    made : sequence of Job
+    jobs : sequence of Job
         What is current now. Jobs that were not done after all, as where what they take failed, make nothing give way.
 
     Returns
@@ -36,15 +36,15 @@ def mark_superseded(space: Workspace, made: Sequence[Job]) -> int:
     int
         How many products were marked. They stay; what was made last is marked no longer, if it ever was.
     """
-    states = space.registry.read(find_whereabouts, [job.key for job in made], space.project.keep_alive)
-    made = [job for job in made if states.get(job.key) == "done"]
-    if not made:
+    states = space.registry.read(find_whereabouts, [job.key for job in jobs], space.project.keep_alive)
+    current = [job for job in jobs if states.get(job.key) == "done"]
+    if not current:
         return 0
-    frames = {frame.id for job in made for frame in job.group.frames}
+    frames = {frame.id for job in current for frame in job.group.frames}
     behind = space.registry.read(main_descendants, frames)
-    older = behind.keys() - {job.key for job in made}
+    older = behind.keys() - {job.key for job in current}
     done = space.registry.read(find_jobs, JobFilter(keys=older, states=("done",)))
-    by_frame = {(job.step, frame.id): job for job in made for frame in job.group.frames}
+    by_frame = {(job.step, frame.id): job for job in current for frame in job.group.frames}
     successors = {}
     for old in done:
         # One frame in common is enough: a set that was cut anew gives way to the first one that took a frame of it.

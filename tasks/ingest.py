@@ -359,8 +359,8 @@ def recheck_files(space: Workspace) -> IngestReport:
                 ingest_file(space, path, report)
     # A sentence for each folder: of an archive that is not mounted it is one, not thousands.
     for folder, names in gone.items():
-        what = f"{folder / names[0]} is" if len(names) == 1 else f"{len(names)} raw files of {folder} are"
-        report.problems.append(f"{what} gone; what was made from them stays")
+        files = f"{folder / names[0]} is" if len(names) == 1 else f"{len(names)} raw files of {folder} are"
+        report.problems.append(f"{files} gone; what was made from them stays")
     return report
 
 

@@ -121,13 +121,13 @@ def loaded(product: Product, budget: int) -> tuple[Product, int]:
     size = ny * nx * BYTES_PER_PIXEL
     if size > budget:
         return product, 0
-    image = whole(product.image)
+    image = in_memory(product.image)
     for plane in (image.data, image.variance, image.dq):
         plane.flags.writeable = False
     return replace(product, image=image), size
 
 
-def whole(source: ImageSource) -> Image:
+def in_memory(source: ImageSource) -> Image:
     """Read all pixels of an image source.
 
     Parameters

@@ -347,12 +347,12 @@ def night_summaries(project: str, request: Request) -> dict[str, str]:
 def _summary(space: Workspace, night: str) -> str:
     frames = space.registry.read(list_frames, FrameFilter(night=night))
     states = Counter((frame["stage"], frame["status"]) for frame in frames)
-    made = space.registry.read(find_products, ProductFilter(night=night))
-    products = Counter(product.category for product in made)
+    products = space.registry.read(find_products, ProductFilter(night=night))
+    categories = Counter(product.category for product in products)
     lines = [f"# {space.project.directory.name}, night {night}", "", f"{len(frames)} frames", ""]
     rows = [(*stage_and_state, number) for stage_and_state, number in sorted(states.items())]
     lines += _table("stage | state | frames", rows)
-    lines += _table("product | number", [*sorted(products.items())])
+    lines += _table("product | number", [*sorted(categories.items())])
     not_done: list[tuple[object, ...]] = [
         (frame["id"], frame["object"], frame["status"], frame["reason"])
         for frame in frames

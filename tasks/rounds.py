@@ -219,8 +219,8 @@ def link_sets(space: Workspace, plan: Plan) -> None:
         The plan, which says what job is made of which set.
     """
     set_ids = _set_ids(space, plan)
-    made = space.registry.read(find_products, ProductFilter(job_keys=set_ids))
-    product_ids = {product.job_key: product.id for product in made}
+    products = space.registry.read(find_products, ProductFilter(job_keys=set_ids))
+    product_ids = {product.job_key: product.id for product in products}
     records = space.registry.read(find_sets, SetFilter(ids=set_ids.values()))
     linked = {record.id: record.product_id for record in records}
     changes = [
