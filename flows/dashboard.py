@@ -114,6 +114,7 @@ class Publisher:
         """
         self._nights |= {night for night in nights if night}
         self._stacks |= set(stacks)
+        # What comes while pages are written goes into the next ones.
         busy = self._running is not None and not self._running.done()
         if not busy and monotonic() - self._last >= PAGES_EVERY_S:
             self._write()

@@ -65,6 +65,7 @@ class EmbeddedServer:
         if self._process is not None:
             return
         self.home.mkdir(parents=True, exist_ok=True)
+        # One that is neither there nor copied makes its own tables, and is then left as the template of the next.
         self._is_copy = not self._database.exists() and _take_template(self._database)
         self._is_new = not self._database.exists()
         with (self.home / "server.log").open("wb") as log:
@@ -92,7 +93,7 @@ class EmbeddedServer:
         self.start()
         if not self._url:
             assert self._process is not None and self._process.stdout is not None
-            # It writes its port before anything else, which it may choose freely, so that two never want the same.
+            # Its process takes any free port, so that two never want the same, and writes which before all else.
             port = self._process.stdout.readline().decode().strip()
             url = f"http://127.0.0.1:{port}/api"
             if not port or not _answers(f"{url}/health"):
@@ -140,6 +141,7 @@ class EmbeddedServer:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self._database}",
             "PREFECT_UI_ENABLED": "false",
+            # In batches, and soon: a command that ends takes the server with it.
             f"{recorder}_BATCH_SIZE": "100",
             f"{recorder}_READ_BATCH_SIZE": "100",
             f"{recorder}_FLUSH_INTERVAL": "1",
@@ -181,7 +183,7 @@ def _answers(url: str) -> bool:
         try:
             with urlopen(url, timeout=STARTUP_SECONDS) as answer:
                 return bool(answer.status == 200)
-        except ConnectionRefusedError:
+        except ConnectionRefusedError:  # the socket was open before the port was told: its process is gone
             return False
         except (URLError, OSError) as error:
             if isinstance(getattr(error, "reason", error), ConnectionError):
@@ -201,6 +203,7 @@ def _template() -> Path:
 
 def _take_template(database: Path) -> bool:
     """Whether a new database could be copied from the template."""
+    # Under a name of this process's own, then renamed: two that start at once never see half a database.
     part = database.with_name(f".{database.name}.{os.getpid()}")
     try:
         shutil.copyfile(_template(), part)
@@ -232,6 +235,7 @@ def _serve() -> None:
     print(listening.getsockname()[1], flush=True)
     running: list[Any] = []
     threading.Thread(target=_end_with_parent, args=(running,), daemon=True).start()
+    # The socket listens from here on: whoever asks waits in its queue until the server has started.
     with importing():  # a fifth of the time
         import uvicorn
         from prefect.server.api.server import create_app

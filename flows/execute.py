@@ -62,7 +62,7 @@ def execute(
     order : Order, optional
         Which come first; without it, as the project says.
     may_go_on : callable, optional
-        Once it says no, what runs is ended and nothing begun; without it, a project that is on hold is waited for.
+        Once it says no, what runs is finished and nothing is begun; without it, a project that is on hold is waited for.
 
     Returns
     -------
@@ -90,6 +90,8 @@ class _Execution:
     def run(self) -> Outcome:
         """Submit and wait until nothing runs, here or elsewhere, and nothing can."""
         self._submit()
+        # Jobs in hand are always waited for; those that others do only as long as there is a sense in going on. Without
+        # any of these it is waited for reports alone, without a look at the registry in between.
         while self.queue.running or (self.queue.aside and self.may_go_on()):
             try:
                 key, future = self.finished.get(timeout=ELSEWHERE_LOOK_S if self.queue.aside else None)
@@ -104,13 +106,14 @@ class _Execution:
         """Keep some jobs waiting at the threads, not all: each takes memory from when it is submitted."""
         while self.may_go_on() and (job := self.queue.take()) is not None:
             if self.is_shared and self._is_taken(job.key):
-                continue
+                continue  # which has put it aside, or noted that it is done
             # What the registry calls done Prefect has on record, and gives back; else its record does not count.
             task = recipe_task(job.recipe, self.store, anew=job.key not in self.done)
             future = task.submit(self.directory, job.key, job_title(job))
             future.add_done_callback(partial(self._report, job.key))
 
     def _report(self, key: str, future: PrefectFuture[Any]) -> None:
+        # Called in the thread of the task run: all else is done in the flow's own.
         self.finished.put((key, future))
 
     def _note(self, key: str, future: PrefectFuture[Any]) -> None:

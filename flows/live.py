@@ -71,6 +71,7 @@ def live(
                 get_run_logger().info("another drain is at work")
                 return {}
             space.recover()
+            # Asked before every job: on hold, or once the lease is lost, what runs is finished and nothing is begun.
             do = _doing(project, publisher, lambda: not mine.lost and not held())
             drain = Drain(space, do, camera, max_age_days, lambda: not held() and mine.is_held())
             drain.run(linger)
@@ -106,4 +107,5 @@ def sweep(project: str, max_age_days: float = 2.0) -> dict[str, str]:
     max_age_days : float
         Older frames are left to `nightly`.
     """
+    # As a plain function: with a run of its own there would be two on the dashboard for one piece of work.
     return live.fn(project, None, 0.0, max_age_days)

@@ -43,6 +43,7 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
         Key of each job that failed, and the sentence that says why.
     """
     wanted = timed(request)
+    # Not the request's clock, which may be of any night: what is made from now on gets its page.
     started = timed(None).now or ""
     with without_heartbeat(), publishing(project) as publisher:
         open_workspace(project).recover()

@@ -35,6 +35,7 @@ def wait_for_server() -> None:
     Where it stays away, the run ends in an error and shows as crashed; what it made counts all the same.
     """
     end = time.monotonic() + SERVER_PATIENCE_S
+    # Without a URL the server lives in this program or is started by Prefect itself: there is nothing to wait for.
     while PREFECT_API_URL.value() and time.monotonic() < end:
         with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
             client.request("GET", "/health").raise_for_status()
@@ -53,6 +54,7 @@ def prefect_server(scratch: Path) -> Iterator[None]:
     scratch : Path
         The project's scratch folder, in which the embedded server has its home.
     """
+    # Without a heartbeat flows end at once: each would wait a second for its thread at its end.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         if PREFECT_API_URL.value():
             yield

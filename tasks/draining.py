@@ -117,6 +117,7 @@ def only_drain(space: Workspace, camera: str | None) -> Iterator[DrainLease | No
             with suppress(SQLAlchemyError):  # the next one comes before the lease ends
                 mine.is_held()
 
+    # Signs of life come from a thread of their own: a round may take longer than the lease.
     thread = Thread(target=beat, name="drain", daemon=True)
     thread.start()
     try:
@@ -135,7 +136,7 @@ class Drain:
     space : Workspace
         The project.
     do : callable
-        Does jobs; gives the sentences of what failed, by key. `may_go_on` may end it early.
+        Does jobs; gives the sentences of what failed, by key.
     camera : str or None
         CAMERA or TELESCOPE/CAMERA; None for all.
     max_age_days : float
@@ -154,6 +155,7 @@ class Drain:
     ) -> None:
         self.may_go_on = may_go_on
         self.space, self.do, self.camera, self.max_age_days = space, do, camera, max_age_days
+        # What former drains have tried in vain often enough is left alone by this one.
         tried = space.registry.read(find_jobs, JobFilter(states=("failed",)))
         self.given_up = {job.key for job in tried if job.attempts >= MOST_ATTEMPTS}
         self.failed: dict[str, str] = {}

@@ -45,6 +45,7 @@ def run_external(
     with tempfile.TemporaryDirectory(prefix="ccdflow-recipe-") as name:
         folder = Path(name)
         outputs = {category: folder / f"{category}.fits" for category in own.outputs}
+        # All that the call says, for programs that would rather read a file than arguments.
         job = folder / "job.json"
         files = {role: [str(path) for path in paths] for role, paths in inputs.items()}
         named = {category: str(path) for category, path in outputs.items()}
@@ -82,7 +83,7 @@ def _call(arguments: Sequence[str], folder: Path) -> None:
         ran = subprocess.run(
             arguments,
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,  # a program that asks something would wait for ever
             capture_output=True,
             text=True,
             errors="replace",

@@ -92,6 +92,7 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     for task in at_once:
         name = digest(rules[task].model_dump(mode="json"))
         _until_sure(partial(_keep_planned, space, task, request, name))
+    # Kinds of which there is no set are told, too.
     counts: Counter[str] = Counter({"stack": 0, "pass": 0, "open": 0})
     for task in rules:
         counts.update(space.registry.read(count_sets, task))
@@ -150,6 +151,7 @@ class _Known:
     anew: bool
 
     def boundary_before(self, key: OrderKey) -> OrderKey | None:
+        # Keys end with the frame's id, a whole number: with one less it is the last key that comes before.
         return self._last_boundary((*key[:3], key[3] - 1))
 
     def is_boundary(self, key: OrderKey) -> bool:
@@ -262,6 +264,7 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask], others: Seq
     settled = [record.id for record in new.news.unsure]
     ending = replace(new.also(last, tasks), grouped=new.news.ids, settled=settled)
     for stream, by in work[:-1]:
+        # Each stream in a transaction of its own, and anew where another program was faster.
         _until_sure(partial(_group_stream, registry, stream, by, new))
     if work and not (first and _applied(registry, *work[0], first, ending)):
         _until_sure(partial(_group_stream, registry, *work[-1], new, ending))

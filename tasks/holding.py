@@ -1,4 +1,4 @@
-"""A project on hold: what runs is ended, nothing is begun."""
+"""A project on hold: what runs is finished, nothing is begun."""
 
 import time
 

@@ -174,6 +174,7 @@ def _same(source: Path, target: Path) -> bool:
 
 def _hand_out(source: Path, target: Path, way: Callable[[Path, Path], object]) -> None:
     """Put a file in its place whole or not at all."""
+    # Under another name first: whoever watches the folder, as a transfer to an archive does, sees no half file.
     temporary = target.with_name(f".{target.name}.part")
     temporary.unlink(missing_ok=True)
     way(source, temporary)

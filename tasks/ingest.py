@@ -235,6 +235,7 @@ def read_pending(space: Workspace, report: IngestReport, patience: float = 0.0) 
     int
         How many were read or refused.
     """
+    # In portions, each behind the last one: rows that have to wait are not looked at twice.
     count = last = 0
     while pending := space.registry.read(pending_frames, after=last):
         for frame, name, registered in pending:
@@ -385,6 +386,7 @@ def ingest_catalog(space: Workspace, path: Path) -> IngestReport:
         If it is no catalogue.
     """
     report = IngestReport()
+    # Spreadsheets put a byte order mark before the first column's name.
     with path.open(newline="", encoding="utf-8-sig") as stream:
         rows = csv.DictReader(stream)
         missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
@@ -399,6 +401,7 @@ def ingest_catalog(space: Workspace, path: Path) -> IngestReport:
 def _good_rows(
     space: Workspace, path: Path, rows: "csv.DictReader[str]", report: IngestReport
 ) -> Iterator[NewFrame]:
+    # A catalogue has no headers to tell the instrument by: it is the one that fits without any.
     by = find_instrument({}, space.instruments)
     for row in rows:
         # Cells beyond the last column come under the name None, missing ones as None.
@@ -445,6 +448,7 @@ def _number(row: dict[str, str], name: str) -> float | None:
         value = float(row[name])
     except ValueError:
         value = math.nan
+    # Python reads "nan" and "inf" as numbers; an exposure has none of them.
     if not math.isfinite(value):
         raise ValueError(f"{name} {row[name]!r} is no number")
     return value

@@ -37,6 +37,7 @@ class _Pulse:
         with self._changed:
             self._held.add(lease)
             if self._thread is None or not self._thread.is_alive():
+                # A daemon, so that a program may end whatever becomes of its jobs.
                 self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
                 self._thread.start()
             self._changed.notify()

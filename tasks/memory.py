@@ -23,6 +23,7 @@ def importing() -> Iterator[None]:
 
     Nor does numpy start threads for linear algebra, of which there is next to none: they wait for it with a core each.
     """
+    # The collector looks through all objects again and again as they become more, and finds none to free.
     gc.disable()
     unset = _BLAS_THREADS not in os.environ
     os.environ.setdefault(_BLAS_THREADS, "1")

@@ -84,6 +84,7 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
     owner = this_owner()
     stages = {name: step.stage for name, step in space.cascade.tasks.items()}
     begun = space.registry.write(begin_job, key, owner, space.project.keep_alive, stages)
+    # Done, in the hands of another, or not to be done at all: the row says which.
     if begun is None:
         return _done_by_another(space, key)
     _tag(begun.job)
@@ -154,7 +155,8 @@ def _do(space: Workspace, begun: Begun) -> list[Made]:
     for warning in result.warnings:
         get_run_logger().warning(warning)
     paths = dict(begun.outputs)
-    if job.attempts > 1:  # a worker that was killed may have left what it was writing
+    # A worker that was killed may have left what it was writing.
+    if job.attempts > 1:
         space.store.clean_job(job.key, paths.values())
     return store_result(space, job, inputs, result, paths)
 

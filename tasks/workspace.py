@@ -113,6 +113,7 @@ def open_workspace(directory: str | Path) -> Workspace:
     ConfigError
         If there is no project, or one of its files is not understood.
     """
+    # The key of the cache is what was read and when that had been changed: with other YAML it is another workspace.
     project = _project(Path(directory))
     if str(project.directory) not in sys.path:  # functions of the user's own stand beside the project's file
         sys.path.append(str(project.directory))
@@ -147,6 +148,7 @@ def _cascade_stamps(path: Path) -> Stamps:
 def _project(directory: Path) -> Project:
     """The project of a directory, read again where its file or what lies beside it has changed."""
     try:
+        # The folder counts as well: instrument files and cascades may have come or gone beside the project's file.
         changed = [path.stat().st_mtime_ns for path in (directory, directory / PROJECT_FILE)]
     except OSError:
         return load_project(directory)  # which says what is wrong
