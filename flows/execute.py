@@ -62,7 +62,8 @@ def execute(
     order : Order, optional
         Which come first; without it, as the project says.
     may_go_on : callable, optional
-        Once it says no, what runs is finished and nothing is begun; without it, a project that is on hold is waited for.
+        Once it says no, what runs is finished and nothing is begun. Without it, a project that is on hold is waited
+        for.
 
     Returns
     -------

@@ -20,7 +20,7 @@ from ccdflow.tasks.workspace import Workspace
 Do = Callable[[list[Job]], dict[str, str]]
 """Does jobs; gives the sentences of what failed or has to wait, by key of the job."""
 
-PLACE = ("night", "telescope", "camera", "instrument", "filter", "object")
+LOCATION_COLUMNS = ("night", "telescope", "camera", "instrument", "filter", "object")
 """Columns by which a job's products are put into the store and found again."""
 
 
@@ -153,10 +153,12 @@ def _mark_current(space: Workspace, plan: Plan) -> None:
 def _row(space: Workspace, job: Job, set_id: int | None) -> PlannedJob:
     """A job as the registry keeps it."""
     group = job.group
-    place: dict[str, Any] = {name: group.text(name) for name in PLACE}
+    location: dict[str, Any] = {name: group.text(name) for name in LOCATION_COLUMNS}
     exptime = group.value("exptime")
-    where = place["night"], place["telescope"], place["camera"], job.name, job.key
-    outputs = [(category, space.store.path_for(ProductLocation(category, *where))) for category in job.outputs]
+    where = location["night"], location["telescope"], location["camera"], job.name, job.key
+    outputs = [
+        (category, space.store.path_for(ProductLocation(category, *where))) for category in job.outputs
+    ]
     parameters = {
         name: {"value": resolved.value, "origin": resolved.origin}
         for name, resolved in job.parameters.items()
@@ -176,7 +178,7 @@ def _row(space: Workspace, job: Job, set_id: int | None) -> PlannedJob:
         level=job.level,
         worst_level=job.worst_level,
         set_id=set_id,
-        **place,
+        **location,
     )
 
 
