@@ -160,7 +160,6 @@ class Drain:
         self.given_up = {job.key for job in tried if job.attempts >= MOST_ATTEMPTS}
         self.failed: dict[str, str] = {}
         self.held: dict[str, tuple[float, str]] = {}  # until when, and why, by key of the job
-        self.done = 0
         self._looked = -WHOLE_LOOK_S  # when all was looked at last
         self._unsure = True  # whether anything has happened since
         self._level = 0  # place in the cascade's levels of the last one that was enough
@@ -229,7 +228,7 @@ class Drain:
         """Jobs that are not tried now: given up, failed, or put off for a while."""
         now = time.monotonic()
         due = {key for key, (until, _) in self.held.items() if until <= now}
-        self.held = {key: reason for key, reason in self.held.items() if key not in due}
+        self.held = {key: entry for key, entry in self.held.items() if key not in due}
         self._unsure = self._unsure or bool(due)
         return self.given_up | self.problems.keys()
 
@@ -243,7 +242,6 @@ class Drain:
         self.failed |= {key: failed[key] for key in lost}
         until = time.monotonic() + RETRY_S
         self.held |= {key: (until, reason) for key, reason in failed.items() if key not in lost}
-        self.done += len(jobs) - len(failed)
         return failed
 
     def _of_the_last(self, request: Request) -> Request | None:
