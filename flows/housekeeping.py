@@ -32,7 +32,7 @@ def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: f
     """
     space = open_workspace(project)
     with without_heartbeat():
-        # First, so that a file which a dead worker left half written is not taken for damage.
+        # Files that dead workers left half written go first: nobody will finish them.
         space.recover()
         verdicts = space.store.verify(space.registry.read(find_products))
         damaged = [verdict for verdict in verdicts if verdict.state != "ok"]

@@ -78,7 +78,7 @@ class ProductCache:
     def _load(self, path: Path, identity: Identity, wanted: Future[tuple[Product, int]]) -> None:
         try:
             product, size = loaded(self._read(path), self.budget)
-        except BaseException as error:  # also of an interrupt those who wait have to hear
+        except BaseException as error:  # those who wait must hear of an interrupt, too
             with self._lock:
                 del self._known[identity]
             wanted.set_exception(error)

@@ -66,7 +66,7 @@ def _store(space: Workspace, job: JobRecord, inputs: JobInputs, product: tuple[s
     """Write one output, given as category, path and content."""
     category, path, output = product
     origin = inputs.origin(job.key, job.recipe, job.version)
-    # Of other projects' files it is known by this card what they are: masters may be handed on.
+    # By this card other projects know what a file is: masters may be handed on.
     cards = {**origin.cards, CATEGORY: (category, "what this product is")}
     origin = replace(origin, worst_level=job.worst_level, cards=cards)
     write = partial(write_product, output=output, origin=origin)
