@@ -79,7 +79,8 @@ class Round:
         # Sets are cut by the states that frames have reached, so behind all work.
         if self.grouping is not None:
             group_sets(self.space, self.grouping)
-            # Behind grouping: the set of which a product was made may have come into the registry only now.
+            # Where its set stood in the registry, a job linked it when it was finished. This is for sets that have come
+            # into it only now.
             if plan is not None and (work.jobs or self.do is None):
                 link_sets(self.space, plan)
         return work
