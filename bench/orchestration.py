@@ -28,7 +28,7 @@ from bench.harness import Figure, scratch
 from ccdflow.archive.registry.jobs import JobFilter, find_jobs
 from ccdflow.archive.registry.leases import claim
 from ccdflow.archive.registry.products import finish_job
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.config.project import init_project
 from ccdflow.flows.embedded import embedded_server
 from ccdflow.flows.execute import THREADS, task_runner

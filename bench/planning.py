@@ -13,7 +13,9 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from bench.harness import Figure
-from ccdflow.cascade.planning.planner import Known, Plan, Request, plan
+from ccdflow.cascade.planning.planner import plan
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.records import FrameRecord, Value
 from ccdflow.config.cascadefile import load_cascade
 from ccdflow.config.shipped import shipped

@@ -16,6 +16,7 @@ CLASSES = ("bias", "dark", "flat", "science", "arc", "sky", "focus", "unclassifi
 
 STATIC = ("bad_pixel_mask",)
 """Products that no recipe makes: they come from elsewhere and hold for long."""
+
 DESCRIBED = (
     *(
         "binning",
@@ -38,12 +39,35 @@ CATEGORY = "CATEGORY"
 
 
 def is_calibration(category: str) -> bool:
-    """Whether a product of a category may be a calibration of other projects: a master, a gain table, a mask."""
+    """Return whether a product may be a calibration of other projects: a master, a gain table, a mask.
+
+    Parameters
+    ----------
+    category : str
+        The product's category.
+    """
     return category.startswith("master_") or category in ("gain_table", *STATIC)
 
 
 def seconds(obsdate: str) -> float:
-    """Seconds since 1970-01-01 UTC of an ISO date and time in UTC, written with or without zone."""
+    """Return the seconds since 1970-01-01 UTC of a date and time.
+
+    Parameters
+    ----------
+    obsdate : str
+        ISO, in UTC where it has no zone.
+
+    Returns
+    -------
+    float
+        Exact to the microsecond.
+
+    Raises
+    ------
+    ValueError
+        If the text is no such date.
+    """
+    # `datetime.timestamp` takes a time without zone for one of the computer's own zone; here it is always UTC.
     moment = datetime.fromisoformat(obsdate)
     return (moment - EPOCH).total_seconds() if moment.tzinfo is None else moment.timestamp()
 
@@ -78,7 +102,7 @@ class FrameRecord:
 
     @property
     def stream(self) -> tuple[str, str, str]:
-        """What grouping never crosses: telescope, camera, instrument."""
+        """Telescope, camera and instrument: what grouping never crosses."""
         return self.telescope, self.camera, self.instrument
 
     @property
@@ -87,10 +111,21 @@ class FrameRecord:
         return seconds(self.obsdate)
 
     def value(self, keyword: str) -> Value | None:
-        """The value that the frame has for a column or kept keyword; None where it has none or a blank."""
+        """Return the value that the frame has for a column or kept keyword.
+
+        Parameters
+        ----------
+        keyword : str
+            Name of a column, with ``class`` for the class, or of a kept keyword; columns come first.
+
+        Returns
+        -------
+        str, int, float, bool or None
+            None where it has none or a blank.
+        """
         name = _COLUMNS.get(keyword)
-        found = self.keywords.get(keyword) if name is None else getattr(self, name)
-        return None if found == "" else found
+        value = self.keywords.get(keyword) if name is None else getattr(self, name)
+        return None if value == "" else value
 
 
 _COLUMNS = {**{name: name for name in FrameRecord.__slots__}, "class": "frame_class"}

@@ -1,6 +1,7 @@
 """Cascades read from their files, with those that they extend or hold."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ccdflow.cascade.specification.compose import Written, extended, with_subworkflow
+from ccdflow.cascade.specification.dotted import validation_context
 from ccdflow.cascade.specification.model import Cascade
 from ccdflow.config.project import cascade_path
 from ccdflow.config.yamlfile import ConfigError, load_model
@@ -29,47 +31,83 @@ class Subworkflow(BaseModel):
 _SUBWORKFLOWS = TypeAdapter(dict[str, Subworkflow])
 
 
-def load_cascade(path: Path) -> Cascade:
-    """The cascade that a YAML file states, with all that it extends and its subworkflows.
+def load_cascade(path: Path, folder: Path | None = None) -> Cascade:
+    """Return the cascade that a YAML file states, with all that it extends and its subworkflows.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+    folder : Path, optional
+        Folder of the project, absolute, where functions that the cascade names by dotted path are looked for first.
+
+    Returns
+    -------
+    Cascade
+        Checked in itself, not yet against its recipes.
 
     Raises
     ------
     ConfigError
         If a file says something that is not understood, or cascades contain each other.
     """
-    return _load(path, ())
+    return _load(path, _Reading(folder))
 
 
-def cascade_files(path: Path) -> list[Path]:
-    """The files that a cascade is made of: its own first."""
-    found: list[Path] = []
-    _load(path, (), found)
-    return found
+def cascade_files(path: Path, folder: Path | None = None) -> list[Path]:
+    """Return the files that a cascade is made of: its own first.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+    folder : Path, optional
+        Folder of the project, see `load_cascade`.
+
+    Raises
+    ------
+    ConfigError
+        If a file says something that is not understood, or cascades contain each other.
+    """
+    reading = _Reading(folder)
+    _load(path, reading)
+    return reading.files
 
 
-def _load(path: Path, above: tuple[Path, ...], read: list[Path] | None = None) -> Cascade:
+@dataclass
+class _Reading:
+    """One reading of a cascade with all that it holds: the project's folder, and the files read so far."""
+
+    folder: Path | None
+    files: list[Path] = field(default_factory=list)
+
+
+def _load(path: Path, reading: _Reading, above: tuple[Path, ...] = ()) -> Cascade:
     if path in above:
-        raise ConfigError(f"cascades contain each other: {' -> '.join(one.name for one in (*above, path))}")
-    if read is not None and path not in read:
-        read.append(path)
-    return load_model(path, Cascade, prepare=partial(_composed, path=path, above=(*above, path), read=read))
+        raise ConfigError(f"cascades contain each other: {' -> '.join(file.name for file in (*above, path))}")
+    if path not in reading.files:
+        reading.files.append(path)
+    composed = partial(_composed, path=path, reading=reading, above=(*above, path))
+    return load_model(path, Cascade, prepare=composed, context=validation_context(reading.folder))
 
 
-def _composed(content: Written, *, path: Path, above: tuple[Path, ...], read: list[Path] | None) -> Written:
-    """What a file says, with what it extends and holds."""
-    made = dict(content)
-    parents = made.pop("extends", None)
-    held = made.pop("subworkflows", None)
+def _composed(content: Written, *, path: Path, reading: _Reading, above: tuple[Path, ...]) -> Written:
+    """Return what a file says, with what it extends and holds."""
+    # Done on plain mappings before anything is validated, so that mistakes in the result are told with a line of this
+    # file. The other files are validated on their own first, so that theirs are told with a line of theirs.
+    composed = dict(content)
+    parents = composed.pop("extends", None)
+    held = composed.pop("subworkflows", None)
     if parents is not None:
         names = [parents] if isinstance(parents, str) else parents
-        if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("extends: wanted the name of a cascade, or a list of names")
-        others = [(one, _written(one, path, above, read)) for one in names]
-        made = extended(made, others)
-    for name, one in _held(held).items():
-        inner = _written(one.cascade, path, above, read)
-        made = with_subworkflow(made, name, inner, one.bind, one.parameters)
-    return made
+        others = [(name, _written(name, path, reading, above)) for name in names]
+        composed = extended(composed, others)
+    for name, subworkflow in _held(held).items():
+        inner = _written(subworkflow.cascade, path, reading, above)
+        composed = with_subworkflow(composed, name, inner, subworkflow.bind, subworkflow.parameters)
+    return composed
 
 
 def _held(held: Any) -> Mapping[str, Subworkflow]:
@@ -83,10 +121,10 @@ def _held(held: Any) -> Mapping[str, Subworkflow]:
         ) from None
 
 
-def _written(name: str, beside: Path, above: tuple[Path, ...], read: list[Path] | None) -> Written:
-    """What another cascade says; its own mistakes are told with its own file and line."""
+def _written(name: str, beside: Path, reading: _Reading, above: tuple[Path, ...]) -> Written:
+    """Return what another cascade says; its own mistakes are told with its own file and line."""
     try:
         path = cascade_path(name, beside.parent)
     except ConfigError as error:
         raise ValueError(str(error)) from None
-    return _load(path, above, read).written
+    return _load(path, reading, above).written

@@ -11,6 +11,7 @@ from ccdflow.config.shipped import shipped
 from ccdflow.config.yamlfile import ConfigError, load_model
 
 PROJECT_FILE = "ccdflow.yaml"
+"""Name of the file that makes a folder a project."""
 
 TEMPLATE = """\
 # A ccdflow project. Paths are relative to this file.
@@ -85,38 +86,50 @@ class Project(BaseModel):
 
 
 def load_project(directory: Path) -> Project:
-    """The project of a directory.
+    """Return the project of a directory.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the project file; ``~`` is the home directory.
+
+    Returns
+    -------
+    Project
+        With absolute paths.
 
     Raises
     ------
     ConfigError
         If there is no project file, or it says something that is not understood.
     """
+    # Resolved, so that one folder by two names (a link, a relative path) is one project.
     root = directory.expanduser().resolve()
     path = root / PROJECT_FILE
     if not path.is_file():
         raise ConfigError(
             f"{directory} is no project: it has no {PROJECT_FILE}; make one with 'ccdflow init'"
         )
-    found = load_model(path, ProjectFile)
+    written = load_model(path, ProjectFile)
     return Project(
         directory=root,
-        registry=_absolute_url(found.registry, root),
-        store=root / found.store,
-        cascade_path=cascade_path(found.cascade, root),
-        instruments=tuple(root / one for one in found.instruments),
-        keep_alive=found.keep_alive,
-        executor=found.executor,
-        late_calibrations=found.late_calibrations,
-        order=found.order,
-        urgent=found.urgent,
-        least_free=found.least_free,
-        cores=found.cores,
-        memory=found.memory,
+        registry=_absolute_url(written.registry, root),
+        store=root / written.store,
+        cascade_path=cascade_path(written.cascade, root),
+        instruments=tuple(root / folder for folder in written.instruments),
+        keep_alive=written.keep_alive,
+        executor=written.executor,
+        late_calibrations=written.late_calibrations,
+        order=written.order,
+        urgent=written.urgent,
+        least_free=written.least_free,
+        cores=written.cores,
+        memory=written.memory,
     )
 
 
 def _absolute_url(url: str, root: Path) -> str:
+    # SQLAlchemy: three slashes before a relative path, a fourth begins an absolute one.
     scheme, _, path = url.partition(":///")
     if not scheme.startswith("sqlite") or path.startswith("/"):
         return url
@@ -124,7 +137,19 @@ def _absolute_url(url: str, root: Path) -> str:
 
 
 def cascade_path(name: str, root: Path) -> Path:
-    """The file of a cascade: one of the project, or one that comes with ccdflow.
+    """Return the file of a cascade: one of the project, or one that comes with ccdflow.
+
+    Parameters
+    ----------
+    name : str
+        Path of a YAML file, or name of a cascade that comes with ccdflow; a file goes first.
+    root : Path
+        Folder that the path is relative to.
+
+    Returns
+    -------
+    Path
+        A file that is there.
 
     Raises
     ------
@@ -134,12 +159,22 @@ def cascade_path(name: str, root: Path) -> Path:
     for path in (root / name, shipped("cascades") / f"{name}.yaml"):
         if path.is_file():
             return path
-    known = ", ".join(sorted(one.stem for one in shipped("cascades").glob("*.yaml")))
+    known = ", ".join(sorted(file.stem for file in shipped("cascades").glob("*.yaml")))
     raise ConfigError(f"cascade {name!r} is no file in {root}; those that come with ccdflow: {known}")
 
 
 def init_project(directory: Path) -> Path:
-    """A new project file in `directory`, which is made if it isn't there.
+    """Write a new project file.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the project, which is made if it isn't there.
+
+    Returns
+    -------
+    Path
+        The file, in which all that can be changed stands as a comment.
 
     Raises
     ------

@@ -5,5 +5,11 @@ from pathlib import Path
 
 
 def shipped(kind: str) -> Path:
-    """Folder of the YAML files of one kind, ``cascades`` or ``instruments``, that come with ccdflow."""
+    """Return the folder of the YAML files of one kind that come with ccdflow.
+
+    Parameters
+    ----------
+    kind : str
+        ``cascades`` or ``instruments``.
+    """
     return Path(str(files("ccdflow.config"))) / kind

@@ -33,7 +33,11 @@ for _tag, _pattern, _starts in (
 
 
 def load_model(
-    source: Path | str, model: type[M], name: str = "", prepare: Callable[[Content], Content] | None = None
+    source: Path | str,
+    model: type[M],
+    name: str = "",
+    prepare: Callable[[Content], Content] | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> M:
     """Return the model that a YAML file, or a YAML text, describes.
 
@@ -49,6 +53,13 @@ def load_model(
         Name of the source in messages; the file's path where it is one.
     prepare : callable, optional
         Makes of the file's content what the model is to validate; a ValueError is told with the file's name.
+    context : mapping, optional
+        Handed to the model's validators.
+
+    Returns
+    -------
+    BaseModel
+        A `model`.
 
     Raises
     ------
@@ -56,12 +67,13 @@ def load_model(
         If the file can't be read, is no YAML, or is not what the model wants.
     """
     called = name or (str(source) if isinstance(source, Path) else "configuration")
+    # The tree of nodes is kept besides the content: only nodes know their lines.
     node = _compose(_read(source, called) if isinstance(source, Path) else source, called)
     if node is None:
         node = yaml.MappingNode("tag:yaml.org,2002:map", [])
     if not isinstance(node, yaml.MappingNode):
-        found = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
-        raise ConfigError(f"{called}, line {_line(node)}: found {found}, wanted keys with values")
+        kind = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+        raise ConfigError(f"{called}, line {_line(node)}: found {kind}, wanted keys with values")
     _refuse_duplicates(node, called)
     try:
         content = _construct(node)
@@ -74,7 +86,7 @@ def load_model(
         except ValueError as error:
             raise ConfigError(f"{called}: {error}") from None
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context=context)
     except ValidationError as error:
         raise ConfigError(_message(called, node, model, error)) from None
 
@@ -97,6 +109,7 @@ def _compose(content: str, called: str) -> yaml.Node | None:
 
 
 def _construct(node: yaml.Node) -> Any:
+    # Of the tree that there is, instead of reading the text again; a loader wants some text, so it gets none.
     loader = _Loader("")
     try:
         return loader.construct_document(node)
@@ -111,8 +124,10 @@ def _yaml_message(called: str, error: yaml.YAMLError) -> str:
 
 
 def _refuse_duplicates(node: yaml.Node, called: str, above: tuple[int, ...] = ()) -> None:
+    # YAML lets an anchor stand inside of what it names, which would have no end.
     if id(node) in above:
         raise ConfigError(f"{called}, line {_line(node)}: an anchor holds itself")
+    # Of a key written twice YAML keeps the last, without a word.
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -135,12 +150,15 @@ def _line(node: yaml.Node) -> int:
 
 def _message(called: str, node: yaml.Node, model: type[BaseModel], error: ValidationError) -> str:
     """Return the first error that names an unknown key, else the first; and how many more there are."""
+    # The deepest of several goes first: of a union that fits nowhere, the member that got farthest was meant.
     problems = error.errors(include_url=False)
-    chosen = min(problems, key=lambda one: (_rank(one["type"]), -_depth(node, one["loc"])))
-    line, path = _place(node, chosen["loc"])
+    chosen = min(problems, key=lambda problem: (_rank(problem["type"]), -_depth(node, problem["loc"])))
+    line, path = _position(node, chosen["loc"])
     if chosen["type"] == "extra_forbidden":
         # Of a union each member complains: what any of them knows would have worked.
-        alike = [one["loc"][:-1] for one in problems if _place(node, one["loc"]) == (line, path)]
+        alike = [
+            problem["loc"][:-1] for problem in problems if _position(node, problem["loc"]) == (line, path)
+        ]
         known = dict.fromkeys(key for location in alike for key in _keys_at(model, location))
         said = _unknown_key(str(chosen["loc"][-1]), list(known))
         path = path[:-1]
@@ -161,12 +179,13 @@ def _rank(kind: str) -> int:
 
 
 def _found(problem: Mapping[str, Any]) -> str:
-    found = problem["input"]
+    # Our own messages say what they have found; a whole mapping or list would fill the screen.
+    value = problem["input"]
     if problem["type"] == "value_error" or (
-        isinstance(found, Mapping | Sequence) and not isinstance(found, str)
+        isinstance(value, Mapping | Sequence) and not isinstance(value, str)
     ):
         return ""
-    return f"; found {found!r}"
+    return f"; found {value!r}"
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:
@@ -176,17 +195,20 @@ def _unknown_key(key: str, known: Sequence[str]) -> str:
 
 
 def _unknown_word(word: Any, expected: str) -> str:
+    # Pydantic tells what a Literal allows as a sentence: 'a', 'b' or 'c'.
     known = re.findall(r"'([^']*)'", expected)
     near = get_close_matches(str(word), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or expected}"
     return f"unknown value {word!r}; {hint}"
 
 
-def _steps(node: yaml.Node, location: Location) -> Iterator[tuple[int | str, yaml.Node, yaml.Node]]:
+def _nodes_along(node: yaml.Node, location: Location) -> Iterator[tuple[int | str, yaml.Node, yaml.Node]]:
     """Yield the parts of a pydantic location that exist in the file, with the nodes of key and value.
 
     Parts that pydantic adds itself (names of the members of a union) are passed over.
     """
+    # Pydantic's path and the file's part where it validates unions (a member's name is put in) and validators that make
+    # something else of what is written: a word where a mapping is meant has no keys to go down by.
     for part in location:
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
@@ -200,27 +222,29 @@ def _steps(node: yaml.Node, location: Location) -> Iterator[tuple[int | str, yam
 
 
 def _depth(node: yaml.Node, location: Location) -> int:
-    return len(list(_steps(node, location)))
+    return len(list(_nodes_along(node, location)))
 
 
-def _place(node: yaml.Node, location: Location) -> tuple[int, list[int | str]]:
-    steps = list(_steps(node, location))
-    return (_line(steps[-1][1]) if steps else _line(node)), [part for part, _, _ in steps]
+def _position(node: yaml.Node, location: Location) -> tuple[int, list[int | str]]:
+    parts = list(_nodes_along(node, location))
+    return (_line(parts[-1][1]) if parts else _line(node)), [part for part, _, _ in parts]
 
 
 def _keys_at(model: type[BaseModel], location: Location) -> Iterator[str]:
-    """Keys that the model knows at a location, aliases before names."""
+    """Yield the keys that the model knows at a location, aliases before names."""
+    # All types that may stand there are followed: a field of a union has several. Where pydantic names the member that
+    # it has tried, only that one is.
     kinds: list[Any] = [model]
     for part in location:
-        named = [one for one in kinds if getattr(one, "__name__", None) == part]
+        named = [kind for kind in kinds if getattr(kind, "__name__", None) == part]
         if named:
             kinds = named
             continue
-        below = [kind for one in kinds for kind in _below(one, part)]
+        below = [inner for kind in kinds for inner in _below(kind, part)]
         kinds = below or kinds
-    for one in kinds:
-        if _is_model(one):
-            yield from (info.alias or name for name, info in one.model_fields.items())
+    for kind in kinds:
+        if _is_model(kind):
+            yield from (info.alias or name for name, info in kind.model_fields.items())
 
 
 def _below(kind: Any, part: int | str) -> Iterator[Any]:
@@ -234,7 +258,7 @@ def _below(kind: Any, part: int | str) -> Iterator[Any]:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """Models and containers that an annotation allows, out of unions and ``Annotated``."""
+    """Yield the models and containers that an annotation allows, out of unions and ``Annotated``."""
     if _is_model(annotation) or getattr(annotation, "__origin__", None) in (list, tuple, dict):
         yield annotation
     else:

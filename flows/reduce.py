@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import nightly
 from ccdflow.flows.stages import run_name, timed

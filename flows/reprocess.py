@@ -2,7 +2,7 @@
 
 from prefect import flow, get_run_logger
 
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import nightly
 from ccdflow.flows.stages import run_name, timed

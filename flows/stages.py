@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefect import flow, runtime
 
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import JOB_STAGES, Stage
 from ccdflow.flows.execute import execute, task_runner
 from ccdflow.flows.forms import form

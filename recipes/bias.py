@@ -1,4 +1,9 @@
-"""Recipe ``bias``: raw biases to a master bias in electron."""
+"""Recipe ``bias``: raw biases to a master bias in electron.
+
+What is left of a bias frame once its overscan is subtracted is the pattern of the amplifier and of bad columns, some
+electron at most, with read noise on it. The master is the mean of many, so that it adds little to the noise of what
+it is subtracted from: RN²/n.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,8 +25,8 @@ from ccdflow.recipes.detector.raw import PreparedFrame
 from ccdflow.recipes.detector.readout import Readout, readouts
 from ccdflow.recipes.gain import read_noise_of_amplifiers
 
-PAIRED = 4
-"""So many biases measure the read noise; more would only cost time."""
+NOISE_BIASES = 4
+"""Biases that the read noise is measured from: their three differences tell it to 0.1 %; more would only cost time."""
 
 
 class BiasParameters(MasterParameters):
@@ -31,46 +36,71 @@ class BiasParameters(MasterParameters):
 def run(inputs: Inputs, parameters: BiasParameters) -> Result:
     """Combine raw biases, overscan subtracted, into a master bias in electron.
 
-    Where nobody says the read noise, it is measured from the biases themselves.
+    Parameters
+    ----------
+    inputs : Inputs
+        ``main``: raw biases; ``gain``: a gain table, for gains and read noises that no header states.
+    parameters : BiasParameters
+        Overscan, average and clip.
+
+    Returns
+    -------
+    Result
+        Category ``master_bias``, in electron: variance that of the average, DQ the OR of the frames used.
+
+    Raises
+    ------
+    ValueError
+        If frames do not fit together, or are products.
+
+    Notes
+    -----
+    Each frame's variance is RN² (1 + 1/n), see `PreparedFrame`. Where nobody states the read noise, it is measured
+    from the biases themselves (`ccdflow.recipes.gain.read_noise_adu`), so that outliers can be told by it; a single
+    bias can't tell, and is left with a variance of 0 and a warning.
     """
     frames = raw_frames(inputs, "main")
-    found = readouts(frames, one_product(inputs, "gain"))
-    measured = read_noise_of_amplifiers(frames[:PAIRED], found[0].gains, parameters.overscan)
-    found = [_with_measured_noise(readout, measured) for readout in found]
+    known = readouts(frames, one_product(inputs, "gain"))
+    # Measured in any case: beside the stated read noise it is the quality number that tells of a noisy night.
+    measured = read_noise_of_amplifiers(frames[:NOISE_BIASES], known[0].gains, parameters.overscan)
+    known = [_with_measured_noise(readout, measured) for readout in known]
     combined = combine(
         [
             PreparedFrame(frame, readout, overscan=parameters.overscan)
-            for frame, readout in zip(frames, found, strict=True)
+            for frame, readout in zip(frames, known, strict=True)
         ],
         parameters.combination,
     )
+    # The level should be near 0 where the overscan was subtracted: a level of some electron tells of a wrong section.
     level, spread = _level(combined.image)
     quality = {
         "level": level,
         "rms": spread,
-        **_noise_quality(found[0], measured),
+        **_noise_quality(known[0], measured),
         **combined_quality(combined),
     }
     cards: dict[str, Card] = {"BIASLVL": (level, "[electron] level of the master bias")}
     output = Output(
         combined.image,
         ngood=combined.ngood,
-        cards={**combined_cards(combined, len(frames)), **found[0].cards, **cards},
+        cards={**combined_cards(combined, len(frames)), **known[0].cards, **cards},
         quality=quality,
     )
-    doubts = [sentence for readout in found for sentence in readout.warnings] + combined_warnings(combined)
+    doubts = [sentence for readout in known for sentence in readout.warnings] + combined_warnings(combined)
+    # Frames of one camera have the same doubts: each is said once.
     return Result({"master_bias": output}, tuple(dict.fromkeys(doubts)))
 
 
 def _with_measured_noise(readout: Readout, measured: Sequence[float]) -> Readout:
     if readout.noise_from != "assumed" or not measured:
         return readout
-    noises = [known or new for known, new in zip(readout.read_noises, measured, strict=True)]
+    # Amplifier by amplifier: 0 means that nobody knows this one's.
+    noises = [stated or new for stated, new in zip(readout.read_noises, measured, strict=True)]
     return replace(readout, read_noises=tuple(noises), noise_from="measured")
 
 
 def _level(image: Image) -> tuple[float, float]:
-    """Clipped mean and robust standard deviation of the good pixels, of evenly spread ones of a large image."""
+    """Clipped mean and robust standard deviation in electron of good pixels; 0 and 0 if there are none."""
     good = good_sample(image)
     return (clipped_mean(good), robust_sigma(good)) if good.size else (0.0, 0.0)
 

@@ -1,4 +1,8 @@
-"""All recipes by name: what a cascade may call."""
+"""All recipes by name: what a cascade may call.
+
+``template`` is not among them: it is there to be copied. A recipe that is here can be called by ``ccdflow recipe
+NAME`` and is named in messages; one's own is named in a cascade (docs/cascade.md, "Recipes of your own").
+"""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module

@@ -1,4 +1,8 @@
-"""Recipe ``dark``: raw darks to a master dark, a rate in electron / s."""
+"""Recipe ``dark``: raw darks to a master dark, a rate in electron / s.
+
+As a rate a dark fits every exposure time. That takes a master bias: what still holds bias does not grow with time,
+and such a dark, in electron, fits its own exposure time alone.
+"""
 
 from dataclasses import replace
 
@@ -6,9 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from ccdflow.recipes.combine.average import Combined, combine
+from ccdflow.recipes.core.arithmetic import SAME_EXPTIME
 from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.core.image import FloatArray, Image
-from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Product, Recipe, Result
+from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Recipe, Result
 from ccdflow.recipes.core.statistics import good_sample, median, robust_sigma
 from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
@@ -27,7 +32,8 @@ from ccdflow.recipes.detector.masters import (
 )
 
 NEIGHBOURHOOD = 32
-"""Side in pixels of the blocks whose median stands for a pixel's neighbours."""
+"""Side in pixels of the blocks whose median stands for a pixel's neighbours: small against the glow of an amplifier,
+large against a cluster of hot pixels."""
 
 
 class DarkParameters(MasterParameters):
@@ -41,49 +47,74 @@ class DarkParameters(MasterParameters):
 def run(inputs: Inputs, parameters: DarkParameters) -> Result:
     """Combine raw darks into a master dark.
 
-    With a master bias, in electron / s. Without one the bias stays in it: in electron, of one exposure time
-    only.
+    Parameters
+    ----------
+    inputs : Inputs
+        ``main``: raw darks; ``bias``: a master bias; ``gain``: a gain table. Only ``main`` is needed.
+    parameters : DarkParameters
+        Overscan, average, clip, and what is hot.
+
+    Returns
+    -------
+    Result
+        Category ``master_dark``. With a master bias in electron / s; without one the bias stays in it, in electron.
+        DQ has ``HOT`` where `hot_pixels` says so, besides the OR of the frames used.
+
+    Raises
+    ------
+    ValueError
+        If frames do not fit together; with a master bias, if an exposure time is not above 0; without one, if
+        exposure times differ by more than 0.1 %.
+
+    Notes
+    -----
+    Each frame is divided by its exposure time t, its variance by t², and weighted by t: the longer one tells more.
+    (The best weight of a rate lies between t, where photon noise rules, and t², where read noise does.) The error of
+    the master bias is the same in all frames of one exposure time, and is not averaged down, see `combine`.
     """
+    # A dark takes no dark and no flat, whatever else stands among the inputs.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias",)})
     frames, doubts = calibrated_frames(
         raw_frames(inputs, "main"), masters, one_product(inputs, "gain"), parameters.overscan
     )
     combined = _combined(frames, masters.bias, parameters)
+    # In units of the noise, so that the same limit does for rates and for electron.
     hot = hot_pixels(combined.image, sigma=parameters.hot_sigma)
     image = replace(
         combined.image,
         dq=combined.image.dq | np.where(hot, np.uint16(DQ.HOT), np.uint16(0)),
         unit="electron / s" if masters.bias is not None else "electron",
     )
-    good = good_sample(image)
     output = Output(
         image,
         ngood=combined.ngood,
         calibration_variance=combined.calibration_variance,
-        cards={
-            **combined_cards(combined, len(frames)),
-            **frames[0].prepared.readout.cards,
-            **_bias_cards(masters.bias),
-            "EXPTIME": (
-                float(np.mean([frame.exptime for frame in frames])),
-                "[s] exposure time of one frame",
-            ),
-        },
-        quality={
-            "level": float(median(good)) if good.size else 0.0,
-            "rms": robust_sigma(good) if good.size else 0.0,
-            "hot_fraction": float(hot.mean()),
-            **combined_quality(combined),
-        },
+        cards=_cards(combined, frames, masters.bias),
+        quality=_quality(image, hot, combined),
     )
     return Result({"master_dark": output}, tuple(doubts + combined_warnings(combined)))
 
 
 def hot_pixels(image: Image, *, sigma: float) -> BoolArray:
-    """Pixels more than `sigma` standard deviations above the median of their block.
+    """Return the pixels whose dark current is far above that of their neighbours.
 
-    The standard deviation is that of all good pixels about their blocks' medians, robustly, or the pixel's
-    own stated noise if that is larger.
+    Parameters
+    ----------
+    image : Image
+        A combined dark, in any unit.
+    sigma : float
+        Standard deviations above the median of its block from which a pixel is hot.
+
+    Returns
+    -------
+    bool array, shape (ny, nx)
+        False where the pixel is excluded by its DQ.
+
+    Notes
+    -----
+    The standard deviation is that of all good pixels about their blocks' medians, robustly (MAD), or the pixel's
+    own stated noise if that is larger: in a cold detector the first is nearly 0, and the photon noise of a bright
+    pixel would make it hot.
     """
     good = ~excluded(image.dq)
     excess = image.data - _block_medians(image.data, good)
@@ -95,6 +126,8 @@ def hot_pixels(image: Image, *, sigma: float) -> BoolArray:
 
 def _block_medians(data: FloatArray, good: BoolArray) -> FloatArray:
     """Median of the good pixels of each pixel's block; 0 where it has none."""
+    # -(-a // b) rounds up: blocks at the far edges hold less. What is not good, or outside, is infinite and sorted to
+    # the end, so that the median is the mean of the two in the middle of the first `count`.
     ny, nx = data.shape
     side = NEIGHBOURHOOD
     rows, columns = -(-ny // side), -(-nx // side)
@@ -108,10 +141,13 @@ def _block_medians(data: FloatArray, good: BoolArray) -> FloatArray:
     return np.repeat(np.repeat(medians, side, 0), side, 1)[:ny, :nx]
 
 
-def _combined(frames: list[CalibratedFrame], bias: Product | None, parameters: DarkParameters) -> Combined:
+def _combined(
+    frames: list[CalibratedFrame], bias: InputProduct | None, parameters: DarkParameters
+) -> Combined:
+    """Average of the darks: as rates where the bias is subtracted, else as they are."""
     times = [frame.exptime for frame in frames]
     if bias is None:
-        if not np.allclose(times, times[0], rtol=1e-3, atol=0):
+        if not np.allclose(times, times[0], rtol=SAME_EXPTIME, atol=0):
             raise ValueError(f"darks that hold bias must have one exposure time, found {times} s")
         return combine(frames, parameters.combination)
     for frame in frames:
@@ -119,6 +155,7 @@ def _combined(frames: list[CalibratedFrame], bias: Product | None, parameters: D
             raise ValueError(
                 f"{frame.name} has an exposure time of {frame.exptime:g} s, a dark needs one above 0"
             )
+    # "bias" as identity: all frames have lost the same master, whichever it was.
     return combine(
         frames,
         parameters.combination,
@@ -128,12 +165,33 @@ def _combined(frames: list[CalibratedFrame], bias: Product | None, parameters: D
     )
 
 
-def _bias_cards(bias: Product | None) -> dict[str, Card]:
+def _cards(combined: Combined, frames: list[CalibratedFrame], bias: InputProduct | None) -> dict[str, Card]:
+    return {
+        **combined_cards(combined, len(frames)),
+        **frames[0].prepared.readout.cards,
+        **_bias_cards(bias),
+        "EXPTIME": (float(np.mean([frame.exptime for frame in frames])), "[s] exposure time of one frame"),
+    }
+
+
+def _quality(image: Image, hot: BoolArray, combined: Combined) -> dict[str, float]:
+    """Level and rms in the image's unit, and fractions."""
+    good = good_sample(image)
+    return {
+        "level": float(median(good)) if good.size else 0.0,
+        "rms": robust_sigma(good) if good.size else 0.0,
+        "hot_fraction": float(hot.mean()),
+        **combined_quality(combined),
+    }
+
+
+def _bias_cards(bias: InputProduct | None) -> dict[str, Card]:
     subtracted: dict[str, Card] = {
         "BIASSUB": (bias is not None, "master bias subtracted: can be scaled by time")
     }
     if bias is None:
         return subtracted
+    # A frame that is calibrated with this dark asks by this card whether it loses the same bias (`masters_of`).
     return {
         **subtracted,
         "BIASID": (fingerprint(pixels_of(bias, "master bias")), "checksum of that bias's pixels"),

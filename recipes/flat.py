@@ -1,4 +1,9 @@
-"""Recipe ``flat``: raw flats of one filter to a master flat, 1 on average over its good pixels."""
+"""Recipe ``flat``: raw flats of one filter to a master flat, 1 on average over its good pixels.
+
+Twilight flats differ in level, by factors. So each is scaled to a level of 1 by its own light before they are
+compared; what is averaged is the pattern alone. The mean over all good pixels of all amplifiers then becomes 1: one
+number for the whole detector, which keeps the ratio of its amplifiers.
+"""
 
 from dataclasses import dataclass
 
@@ -39,20 +44,43 @@ class FlatParameters(MasterParameters):
     )
 
 
-LIGHT_BANDS, LIGHT_PIXELS = 16, 300_000
-"""Bands of rows, and pixels in them, that tell how much light a flat has."""
+LIGHT_BANDS = 16
+"""Bands of rows that tell how much light a flat has, evenly spread over its central half."""
+LIGHT_PIXELS = 300_000
+"""Pixels in these bands together: their mean is known to some 1e-4 where each is known to a few percent."""
 
 
 @dataclass(frozen=True)
 class Illumination:
-    """Light in one flat: level in electron, signal over noise of a pixel, fraction of saturated pixels."""
+    """Light in one flat.
+
+    Parameters
+    ----------
+    level : float
+        Electron, in the central half of rows and columns.
+    snr : float
+        Signal over noise of a typical pixel there.
+    saturated : float
+        Fraction of pixels that are saturated, in the rows that were looked at.
+    """
 
     level: float
     snr: float
     saturated: float
 
     def refusal(self, parameters: FlatParameters) -> str:
-        """Why the flat can't be used; ``""`` if it can."""
+        """Say why the flat can't be used.
+
+        Parameters
+        ----------
+        parameters : FlatParameters
+            Limits of saturation and of signal over noise.
+
+        Returns
+        -------
+        str
+            Empty if it can be used.
+        """
         if self.saturated > parameters.max_saturated:
             return f"{self.saturated:.1%} of its pixels are saturated, {parameters.max_saturated:.1%} may be"
         if not self.level > 0:
@@ -63,11 +91,38 @@ class Illumination:
 
 
 def run(inputs: Inputs, parameters: FlatParameters) -> Result:
-    """Combine raw flats, each scaled to a common level, and normalise them."""
+    """Combine raw flats, each scaled to a common level, and normalise them.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        ``main``: raw flats; ``bias``, ``dark``: masters; ``gain``: a gain table. Only ``main`` is needed.
+    parameters : FlatParameters
+        Overscan, average, clip, and which flats and pixels are used.
+
+    Returns
+    -------
+    Result
+        Category ``master_flat``, without unit; see `normalised` for variance and DQ. Flats that are left out are
+        named in the warnings, with the reason.
+
+    Raises
+    ------
+    ValueError
+        If frames or masters do not fit together, or no flat can be used.
+
+    Notes
+    -----
+    Flat i is multiplied by 1 / L_i, its level in electron, its variance by the square; its weight is the square of
+    its signal over noise, which is the inverse of its relative variance. What the masters brought is common to
+    all of them, see `combine`.
+    """
+    # A flat is never divided by a flat.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias", "dark")})
     frames, doubts = calibrated_frames(
         raw_frames(inputs, "main"), masters, one_product(inputs, "gain"), parameters.overscan
     )
+    # One look at each frame before it is combined: its level is its scale, and a bad one is left out with a reason.
     lit = [(frame, illumination(frame)) for frame in frames]
     refused = [(frame.name, light.refusal(parameters)) for frame, light in lit]
     doubts += [f"{name} is left out: {reason}" for name, reason in refused if reason]
@@ -76,6 +131,7 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
         raise ValueError(
             "; ".join(["no flat can be used", *(f"{name}: {reason}" for name, reason in refused)])
         )
+    # Scaled to level 1 each, so that a clip sees pattern and noise, and not the setting sun.
     combined = combine(
         [frame for frame, _ in usable],
         parameters.combination,
@@ -90,15 +146,26 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
 
 
 def illumination(frame: CalibratedFrame) -> Illumination:
-    """Light in the central half of rows and columns: a clipped mean, so that stars and dust don't count.
+    """Measure the light in the central half of a flat's rows and columns.
 
-    Of a large frame some bands of rows are looked at.
+    Parameters
+    ----------
+    frame : CalibratedFrame
+        A flat, bias and dark subtracted. Of a large one some bands of rows are read.
+
+    Returns
+    -------
+    Illumination
+        The level is a clipped mean, so that stars and dust don't count. All 0 but the saturated fraction if no pixel
+        is good; a signal over noise of 0 where the noise is 0.
     """
     ny, nx = frame.shape
     height = max(1, LIGHT_PIXELS // nx // LIGHT_BANDS)
     starts = np.linspace(ny // 4, max(ny - ny // 4 - height, ny // 4), LIGHT_BANDS).astype(int).tolist()
     bands = [frame.rows(slice(start, min(start + height, ny))) for start in starts]
+    # Saturation counts over the whole width: an overexposed flat may well be good in its middle.
     saturated = float(np.mean([((band.dq & DQ.SATURATED) != 0).mean() for band in bands]))
+    # The corners are vignetted, most of all in wide fields; the centre stands for what the shutter let through.
     middle = slice(nx // 4, max(nx - nx // 4, nx // 4 + 1))
     data, variance, dq = (
         np.concatenate([plane[:, middle].ravel() for plane in planes])
@@ -113,21 +180,38 @@ def illumination(frame: CalibratedFrame) -> Illumination:
 
 
 def normalised(image: Image, *, low: float) -> tuple[Image, float]:
-    """Flat divided by its mean over the good pixels, and that mean.
+    """Return the flat divided by its mean over the good pixels, and that mean.
 
-    Pixels below `low` get ``LOW_FLAT``. These, and all that were excluded before, are 1 with variance 0, and
-    don't count in the mean.
+    Parameters
+    ----------
+    image : Image
+        Combined flats, in any unit.
+    low : float
+        Fraction of the mean below which a pixel is too dark to divide by.
+
+    Returns
+    -------
+    (Image, float)
+        Data f = d / m without unit, for the mean m; variance V / m²; DQ with ``LOW_FLAT`` where d is below `low`
+        times the mean. These pixels, and all that were excluded before, are 1 with variance 0.
 
     Raises
     ------
     ValueError
         If no pixel is good.
+
+    Notes
+    -----
+    Pixels that are not good do not count in the mean, whatever stands in them, NaN and infinity included. The mean is
+    taken twice: over the good pixels, to tell which are low, and again without these. Its own error, V / N for N
+    pixels, is left out: it is one factor for the whole flat.
     """
     good = ~excluded(image.dq)
     first = _mean(image.data, good)
     dark = good & (image.data < low * first)
     good &= ~dark
     norm = _mean(image.data, good)
+    # Excluded pixels are divided along with the others, and may overflow there; `where` then drops them.
     with np.errstate(invalid="ignore", over="ignore"):
         data = np.where(good, image.data / np.float32(norm), np.float32(1))
         variance = np.where(good, image.variance / np.float32(norm) ** 2, np.float32(0))
@@ -136,6 +220,7 @@ def normalised(image: Image, *, low: float) -> tuple[Image, float]:
 
 
 def _mean(data: FloatArray, good: BoolArray) -> float:
+    """Mean of the good pixels, summed in double precision: 24 bits are too few for millions of values."""
     if not good.any():
         raise ValueError("the flat has no good pixel")
     return float(data[good].mean(dtype=np.float64))
@@ -145,6 +230,7 @@ def _output(
     image: Image, norm: float, combined: Combined, usable: list[tuple[CalibratedFrame, Illumination]]
 ) -> Output:
     good = ~excluded(image.dq)
+    # What the masters brought is divided like the variance that it is a part of.
     shared = combined.calibration_variance
     levels = [light.level for _, light in usable]
     cards: dict[str, Card] = {"FLATLVL": (float(np.mean(levels)), "[electron] mean level of the flats")}

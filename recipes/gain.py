@@ -1,4 +1,8 @@
-"""Gain and read noise of each amplifier, from pairs of flats and of biases."""
+"""Recipe ``gain``: gain and read noise of each amplifier, from pairs of flats and of biases.
+
+Both are told by the difference of two frames of the same kind, in which the pattern that they share (bias, dust,
+vignetting) is gone and noise is left: photon transfer. A table comes out, one row for each amplifier.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,11 +33,15 @@ from ccdflow.recipes.detector.readout import Readout
 Floats = NDArray[np.float64]
 
 AGREEMENT = 0.02
-"""Pairs whose 1 / gain lies within this fraction of the smallest are averaged."""
+"""Fraction of the smallest 1 / gain within which pairs are averaged, besides their errors."""
+AGREEMENT_SIGMA = 5.0
+"""Standard errors of the difference between two pairs that are added to `AGREEMENT`."""
 OUTLIER = 5.0
-"""Pixels whose difference is further out than so many standard deviations were hit by something."""
+"""Standard deviations beyond which a pixel's difference was hit by something; of good pixels one in two million is."""
+LEAST_SPREAD = 1e-9
+"""adu; a limit above 0 where two frames are alike, whose differences of 0 then count as good."""
 NOISE_PIXELS = 200_000
-"""From so many pixels of a pair the read noise is known to 0.2 %; more would only cost time."""
+"""Pixels of a pair that the read noise is measured from: known to 0.2 % then; more would only cost time."""
 
 
 class GainParameters(Parameters):
@@ -52,7 +60,17 @@ class GainParameters(Parameters):
 
 @dataclass(frozen=True)
 class Measured:
-    """A number from one or more pairs of frames, and its standard error."""
+    """A number from pairs of frames.
+
+    Parameters
+    ----------
+    value : float
+        Their mean.
+    error : float
+        Its standard error, in the same unit.
+    pairs : int
+        How many pairs; 0 means that nothing was measured.
+    """
 
     value: float
     error: float
@@ -60,12 +78,33 @@ class Measured:
 
 
 def run(inputs: Inputs, parameters: GainParameters) -> Result:
-    """Measure gain and read noise of each amplifier."""
+    """Measure gain and read noise of each amplifier.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        ``main``: raw flats, of which neighbours are paired; ``bias``: raw biases.
+    parameters : GainParameters
+        Overscan, blocks, and which pairs are used.
+
+    Returns
+    -------
+    Result
+        Category ``gain_table``, without image. Columns ``gain`` and ``gain_error`` in electron/adu, ``read_noise`` in
+        electron, ``read_noise_adu`` in adu, ``pairs`` of flats; ``amplifier`` is its name or number from 1. What could
+        not be measured is 1 (gain) or 0 (read noise), and a warning says so.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame at all, or no bias and an amplifier without overscan.
+    """
     flats = raw_frames(inputs, "main")
     biases = raw_frames(inputs, "bias")
     if not flats + biases:
         raise ValueError("there is no flat and no bias to measure with")
     rows, warnings = [], []
+    # Frames of one job are of one detector: the first one's amplifiers are those of all.
     for number, amplifier in enumerate((flats or biases)[0].detector.amplifiers):
         if not biases and amplifier.overscan is None:
             raise ValueError(
@@ -85,15 +124,35 @@ def run(inputs: Inputs, parameters: GainParameters) -> Result:
 def read_noise_adu(
     biases: Sequence[RawFrame], number: int, parameters: GainParameters, pixels: int | None = None
 ) -> Measured:
-    """Read noise of an amplifier in adu: rms of the difference of neighbouring biases / √2.
+    """Measure the read noise of an amplifier.
 
-    With `pixels`, from about so many in the middle of the amplifier.
+    Parameters
+    ----------
+    biases : sequence of RawFrame
+        In the order in which they were taken; neighbours are paired.
+    number : int
+        The amplifier, from 0.
+    parameters : GainParameters
+        Overscan and blocks.
+    pixels : int, optional
+        About how many pixels, in the middle of the amplifier, are enough; by default all.
+
+    Returns
+    -------
+    Measured
+        In adu rms; 0 with 0 pairs if there are fewer than two biases.
+
+    Notes
+    -----
+    Rms of the difference of two biases / √2 (Howell 2006, Handbook of CCD Astronomy, 2nd ed., section 4.3). The
+    variance is averaged over blocks and pairs, and its root taken last: its standard error e then is e / (2 noise)
+    for the noise. Neighbouring pairs share a frame; the error takes them as independent.
     """
-    found = []
-    for one, other in pairwise(_amplifier_images(biases, number, parameters, pixels)):
-        variances = without_outliers(block_variances(one.data - other.data, parameters.block)) / 2
-        found.append((float(variances.mean()), float(variances.std()) / sqrt(variances.size)))
-    mean = _mean(found)
+    measured = []
+    for first, second in pairwise(_amplifier_images(biases, number, parameters, pixels)):
+        variances = without_outliers(block_variances(first.data - second.data, parameters.block)) / 2
+        measured.append((float(variances.mean()), float(variances.std()) / sqrt(variances.size)))
+    mean = _mean(measured)
     noise = sqrt(mean.value)
     return Measured(noise, mean.error / (2 * noise) if noise else 0.0, mean.pairs)
 
@@ -101,7 +160,22 @@ def read_noise_adu(
 def read_noise_of_amplifiers(
     biases: Sequence[RawFrame], gains: Sequence[float], overscan: Overscan
 ) -> tuple[float, ...]:
-    """Read noise in electron of each amplifier, measured from two biases or more; nothing from fewer."""
+    """Measure the read noise of each amplifier in electron.
+
+    Parameters
+    ----------
+    biases : sequence of RawFrame
+        Neighbours are paired.
+    gains : sequence of float
+        Electron/adu of each amplifier.
+    overscan : {'level', 'row', 'none'}
+        How the overscan is subtracted.
+
+    Returns
+    -------
+    tuple of float
+        Electron rms, from about `NOISE_PIXELS` pixels of each pair; empty if there are fewer than two biases.
+    """
     if len(biases) < 2:
         return ()
     parameters = GainParameters(overscan=overscan)
@@ -118,7 +192,23 @@ def gain_from_flats(
     noise: float,
     parameters: GainParameters,
 ) -> Measured:
-    """Gain of an amplifier in electron/adu, over neighbouring flats that are alike; 1 without a pair.
+    """Measure the gain of an amplifier, over neighbouring flats that are alike.
+
+    Parameters
+    ----------
+    flats, biases : sequence of RawFrame
+        In the order in which they were taken. The mean bias is subtracted; without biases, the overscan alone is.
+    number : int
+        The amplifier, from 0.
+    noise : float
+        Its read noise in adu rms.
+    parameters : GainParameters
+        Overscan, blocks, and which pairs are used.
+
+    Returns
+    -------
+    Measured
+        In electron/adu; 1 with error 0 and 0 pairs if no two neighbours are alike.
 
     Notes
     -----
@@ -127,43 +217,64 @@ def gain_from_flats(
     s F2 is free of the pattern that both share, and
 
         var(D) = (S1 + s² S2) / gain + (1 + s²) read_noise²
+
+    since a level of S adu has a photon variance of S / gain adu². Solved for 1 / gain in each block, averaged, and
+    inverted last: gain is not linear in what is measured. The standard error e of 1 / gain becomes e gain².
+    For s = 1 this is the formula of Howell 2006, Handbook of CCD Astronomy, 2nd ed., section 4.3.
     """
+    # The mean of all biases: its own noise is common to both flats of a pair, and mostly cancels in their difference.
     bias = sum(
         (image.data / len(biases) for image in _amplifier_images(biases, number, parameters)), np.float32(0)
     )
-    found = []
-    for one, other in pairwise(_amplifier_images(flats, number, parameters)):
-        if max(excluded(flat.dq).mean() for flat in (one, other)) > parameters.max_saturated:
+    measured = []
+    for first, second in pairwise(_amplifier_images(flats, number, parameters)):
+        # Near saturation photon noise is cut off, and the gain would come out too high.
+        if max(excluded(flat.dq).mean() for flat in (first, second)) > parameters.max_saturated:
             continue
-        inverse = _inverse_gains(one.data - bias, other.data - bias, noise, parameters)
+        inverse = _inverse_gains(first.data - bias, second.data - bias, noise, parameters)
         if inverse.size and inverse.mean() > 0:
-            found.append((float(inverse.mean()), float(inverse.std()) / sqrt(inverse.size)))
-    mean = _mean(_quietest(found))
+            measured.append((float(inverse.mean()), float(inverse.std()) / sqrt(inverse.size)))
+    mean = _mean(_quietest(measured))
     if not mean.pairs:
         return Measured(1.0, 0.0, 0)
     return Measured(1 / mean.value, mean.error / mean.value**2, mean.pairs)
 
 
-def _quietest(found: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The pairs that agree with the smallest 1 / gain.
-
-    Whatever two flats do not share, such as the dust of another filter, adds to the variance of their difference and
-    never takes away from it.
-    """
-    if not found:
+def _quietest(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those pairs of flats, each with 1 / gain and its error, that agree with the smallest 1 / gain."""
+    # Whatever two flats do not share, such as the dust of another filter, adds to the variance of their difference and
+    # never takes away from it: the smallest is nearest to photon noise alone.
+    if not pairs:
         return []
-    least, error = min(found)
-    return [one for one in found if one[0] - least <= AGREEMENT * least + 5 * hypot(one[1], error)]
+    least, error = min(pairs)
+    return [
+        pair
+        for pair in pairs
+        if pair[0] - least <= AGREEMENT * least + AGREEMENT_SIGMA * hypot(pair[1], error)
+    ]
 
 
 def block_variances(difference: FloatArray, block: int) -> Floats:
-    """Variance of the difference of two frames in each block of `block` × `block` pixels, outliers left out.
+    """Return the variance of the difference of two frames in each block, outliers left out.
 
-    What changes slowly over the frame is not counted: each block has its own level.
+    Parameters
+    ----------
+    difference : float32 array, shape (ny, nx)
+        adu.
+    block : int
+        Side of a block in pixels; what is left over at the far edges is not used.
+
+    Returns
+    -------
+    float64 array, shape (blocks,)
+        adu². Each block has its own level: what changes slowly over the frame is not counted. 0 for a block with fewer
+        than two good pixels.
     """
+    # Flats whose light changed its slope, or skies with a gradient, differ by a plane: small blocks see little of it.
     cells = _blocks(difference, block)
     residual = cells - median(cells)[:, None]
-    good = np.abs(residual) <= OUTLIER * max(NORMAL_MAD * typical_size(sampled(residual)), 1e-9)
+    # One spread for all blocks, since it is only to tell what was hit; the level is the mean of what is left.
+    good = np.abs(residual) <= OUTLIER * max(NORMAL_MAD * typical_size(sampled(residual)), LEAST_SPREAD)
     count = np.maximum(good.sum(axis=1), 2)
     mean = np.where(good, residual, 0).sum(axis=1) / count
     squares = np.where(good, residual - mean[:, None], 0) ** 2
@@ -171,16 +282,18 @@ def block_variances(difference: FloatArray, block: int) -> Floats:
     return variances
 
 
-def _inverse_gains(one: FloatArray, other: FloatArray, noise: float, parameters: GainParameters) -> Floats:
+def _inverse_gains(first: FloatArray, second: FloatArray, noise: float, parameters: GainParameters) -> Floats:
     """1 / gain in each block; none if the flats are too different for a pair, or hold no light."""
-    levels, others = (median(_blocks(flat, parameters.block)) for flat in (one, other))
+    levels, others = (median(_blocks(flat, parameters.block)) for flat in (first, second))
+    # A block without light has no ratio.
     if min(levels.min(), others.min()) <= 0:
         return np.empty(0)
     ratio = levels / others
+    # One ratio for all blocks: with one for each, the noise would be fitted away.
     typical = float(median(ratio))
     if robust_sigma(ratio / typical) > parameters.max_structure:
         return np.empty(0)
-    variances = block_variances(one - np.float32(typical) * other, parameters.block)
+    variances = block_variances(first - np.float32(typical) * second, parameters.block)
     inverse: Floats = (variances - (1 + typical**2) * noise**2) / (levels + typical**2 * others)
     return without_outliers(inverse)
 
@@ -189,6 +302,7 @@ def _amplifier_images(
     frames: Sequence[RawFrame], number: int, parameters: GainParameters, pixels: int | None = None
 ) -> Iterator[Image]:
     """Pixels of one amplifier in adu, or about so many in its middle, one frame after the other."""
+    # With gain 1 and read noise 0 the "electron" of a prepared frame are adu.
     for frame in frames:
         amplifier = frame.detector.amplifiers[number]
         alone = replace(amplifier, target=Section.whole(amplifier.data.shape))
@@ -210,6 +324,7 @@ def _middle(shape: tuple[int, int], pixels: int | None, block: int) -> slice:
 
 def _blocks(plane: FloatArray, block: int) -> Floats:
     """Blocks as rows of an array of shape (blocks, pixels); what is left over at the edges is not used."""
+    # Where a side is shorter than a block, the block is as short.
     ny, nx = (max(1, size // block) for size in plane.shape)
     height, width = min(block, plane.shape[0]), min(block, plane.shape[1])
     cut: Floats = plane[: ny * height, : nx * width].reshape(ny, height, nx, width).astype(np.float64)
@@ -217,11 +332,12 @@ def _blocks(plane: FloatArray, block: int) -> Floats:
     return cells
 
 
-def _mean(found: Sequence[tuple[float, float]]) -> Measured:
-    if not found:
+def _mean(pairs: Sequence[tuple[float, float]]) -> Measured:
+    """Mean of the pairs' numbers, their errors added in quadrature."""
+    if not pairs:
         return Measured(0.0, 0.0, 0)
-    values, errors = np.array(found).T
-    return Measured(float(values.mean()), float(np.sqrt((errors**2).sum()) / len(found)), len(found))
+    values, errors = np.array(pairs).T
+    return Measured(float(values.mean()), float(np.sqrt((errors**2).sum()) / len(pairs)), len(pairs))
 
 
 def _output(rows: Sequence[tuple[str, Measured, Measured]]) -> Output:

@@ -1,4 +1,8 @@
-"""Recipe ``science``: one raw frame to a calibrated frame in electron."""
+"""Recipe ``science``: one raw frame to a calibrated frame in electron.
+
+The whole recipe is `run`: read out, subtract, divide (`calibrated_planes`), then flag bad pixels and cosmic rays.
+Nothing is replaced or interpolated: data stay what was measured, and the DQ says what not to use.
+"""
 
 import numpy as np
 from pydantic import Field
@@ -6,7 +10,7 @@ from pydantic import Field
 from ccdflow.recipes.core.arithmetic import flag_bad_pixels, flag_cosmic_rays
 from ccdflow.recipes.core.dq import DQ, EXCLUDED
 from ccdflow.recipes.core.image import Image
-from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Parameters, Product, Recipe, Result
+from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
 from ccdflow.recipes.core.statistics import good_sample, median, without_outliers
 from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
@@ -20,7 +24,9 @@ from ccdflow.recipes.detector.calibrate import (
 )
 from ccdflow.recipes.detector.raw import Overscan
 
-WHOLE = slice(None)
+ALL_ROWS = slice(None)
+SKY_CLIP = 3.0
+"""Standard deviations from the sky beyond which a pixel belongs to a star, for the quality numbers."""
 
 
 class ScienceParameters(Parameters):
@@ -37,12 +43,38 @@ class ScienceParameters(Parameters):
 
 
 def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
-    """Calibrate one frame: each master that is given is applied."""
+    """Calibrate one frame with each master that there is.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        ``main``: one raw frame; ``bias``, ``dark``, ``flat``: masters; ``gain``: a gain table; ``bad_pixel_mask``:
+        a mask, flagged where it is not 0. Only ``main`` is needed.
+    parameters : ScienceParameters
+        Overscan, and whether cosmic rays are flagged.
+
+    Returns
+    -------
+    Result
+        Category ``science``, in electron, with the part of the variance that the masters brought beside it.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one frame, or a master does not fit it, or a dark that holds bias would have to be
+        scaled.
+
+    Notes
+    -----
+    Variance RN² (1 + 1/n) + V_bias + max(d, 0) + t² V_dark, then (V + (d/f)² V_flat) / f²: see
+    `ccdflow.recipes.detector.raw.PreparedFrame` and the verbs of `ccdflow.recipes.core.arithmetic`.
+    """
     raw = raw_frames(inputs, "main")
     if len(raw) != 1:
         raise ValueError(f"found {len(raw)} frames as main, one is needed")
     masters = masters_of(inputs)
     (frame,), doubts = calibrated_frames(raw, masters, one_product(inputs, "gain"), parameters.overscan)
+    # The planes keep the masters' part of the variance apart, so that a stack can add it once for all its frames.
     planes = calibrated_planes(frame)
     image = Image(planes.data, planes.variance, planes.dq, frame.unit)
     image = _flagged(image, one_product(inputs, "bad_pixel_mask"), parameters)
@@ -55,9 +87,10 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
     return Result({"science": output}, tuple(doubts))
 
 
-def _flagged(image: Image, bad_pixel_mask: Product | None, parameters: ScienceParameters) -> Image:
+def _flagged(image: Image, bad_pixel_mask: InputProduct | None, parameters: ScienceParameters) -> Image:
     if bad_pixel_mask is not None:
-        image = flag_bad_pixels(image, pixels_of(bad_pixel_mask, "bad pixel mask").rows(WHOLE))
+        image = flag_bad_pixels(image, pixels_of(bad_pixel_mask, "bad pixel mask").rows(ALL_ROWS))
+    # Last, so that known bad pixels are masked while hits are looked for.
     if parameters.cosmic_rays:
         image = flag_cosmic_rays(image, sigma=parameters.cosmic_sigma, contrast=parameters.cosmic_contrast)
     return image
@@ -65,11 +98,12 @@ def _flagged(image: Image, bad_pixel_mask: Product | None, parameters: SciencePa
 
 def _cards(frame: CalibratedFrame, masters: Masters) -> dict[str, Card]:
     amplifiers = frame.prepared.frame.detector.amplifiers
+    # In adu and averaged over the amplifiers: a number to plot over months, not one to calculate with.
     levels = [float(level.values.mean()) for level in frame.prepared.levels if level is not None]
     cards: dict[str, Card] = {
         "OVERSCAN": (bool(levels), "overscan subtracted"),
         "BIASCORR": (masters.bias is not None, "master bias subtracted"),
-        "LINCORR": (any(one.linearity for one in amplifiers), "corrected for nonlinearity"),
+        "LINCORR": (any(amplifier.linearity for amplifier in amplifiers), "corrected for nonlinearity"),
         "DARKCORR": (masters.dark is not None, "master dark subtracted"),
         "FLATCORR": (masters.flat is not None, "divided by master flat"),
     }
@@ -82,8 +116,9 @@ def _quality(image: Image) -> dict[str, float]:
     # LLVM takes a twentieth of a second to load, and most commands never need it.
     from ccdflow.recipes.kernels.calibrate_kernels import count_flagged
 
+    # The sky's level and scatter are those of the frame as calibrated, in electron.
     bits = np.ravel(image.dq)
-    sky = without_outliers(good_sample(image), sigma=3.0)
+    sky = without_outliers(good_sample(image), sigma=SKY_CLIP)
     return {
         "background": float(median(sky)) if sky.size else 0.0,
         "background_sigma": float(sky.std()) if sky.size else 0.0,

@@ -1,4 +1,4 @@
-"""Calibrated frames of one field into one: registered, brought to one scale and sky, clipped, averaged."""
+"""Recipe ``stack``: calibrated frames of one field into one: registered, brought to one scale and sky, averaged."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,26 +10,35 @@ from pydantic import Field
 
 from ccdflow.recipes.alignment.asterisms import SEARCH_RADIUS, match
 from ccdflow.recipes.alignment.placement import (
-    Frame,
-    Placed,
-    Placing,
+    MeasuredFrame,
     Register,
+    RegisteredFrame,
+    RegistrationOptions,
     choose_reference,
     measure_all,
-    place,
+    register_frame,
 )
 from ccdflow.recipes.alignment.register import Registration
-from ccdflow.recipes.alignment.resample import Kernel, Offset, align
+from ccdflow.recipes.alignment.resample import Interpolation, Offset, align
 from ccdflow.recipes.combine.average import Combination, Combined, combine
 from ccdflow.recipes.combine.report import cards, quality
 from ccdflow.recipes.core.image import ImageSource
-from ccdflow.recipes.core.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
+from ccdflow.recipes.core.recipe import Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
+from ccdflow.recipes.core.statistics import NORMAL_MAD
 from ccdflow.recipes.core.strips import BYTES_PER_VALUE
 from ccdflow.recipes.stars.sources import Detection
 
-STRIP_BYTES, STRIP_ROWS = 24_000_000, 32
-"""Memory and rows of a strip of all frames, at most: interpolation also needs rows beyond it, which weigh more the
-lower it is."""
+STRIP_BYTES = 24_000_000
+"""Bytes of a strip of all frames, at most: more than other combinations take (`ccdflow.recipes.core.strips`), since
+interpolation also needs rows beyond the strip, which weigh more the lower it is."""
+STRIP_ROWS = 32
+"""Rows of a strip, at most: threads share small images too."""
+FEWEST_PAIRS = 3
+"""Stars in common that scale a frame at least: of fewer a median can't drop one that varies."""
+MOST_PAIRS = 100
+"""Stars in common that scale a frame at most, the brightest: fainter ones add more noise than they tell."""
+PAIR_SIGMA = 3.0
+"""Standard deviations (MAD) from the median beyond which a star's ratio of fluxes does not count."""
 
 with warnings.catch_warnings():
     # pydantic takes ABCMeta.register, which no instance has, for an attribute of `Parameters`.
@@ -45,7 +54,7 @@ with warnings.catch_warnings():
         reference: Literal["first", "sharpest"] = Field(
             default="first", description="The frame that the others are placed upon and scaled to"
         )
-        kernel: Kernel = Field(
+        kernel: Interpolation = Field(
             default="bicubic", description="Interpolation where frames are not shifted by whole pixels"
         )
         scale: Literal["exposure", "stars", "none"] = Field(
@@ -88,21 +97,35 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     core is ever whole in memory, or all of them if together they are small. While they are averaged their skies
     stand at 0, so that `StackParameters.relative_noise` means the light above the sky.
 
+    Parameters
+    ----------
+    inputs : Inputs
+        ``main``: two calibrated frames or more, of one unit.
+    parameters : StackParameters
+        Registration, scale, zero, average and clip.
+
     Returns
     -------
     Result
         Category ``stack``, on the grid of the reference, scaled to its exposure time; with ``additive``
         zeros its sky is the weighted mean of the frames' skies. EXPTIME is the reference's (without scaling,
-        the weighted mean), TOTEXP the sum.
+        the weighted mean), TOTEXP the sum. Variance and DQ are those of `combine`.
 
     Raises
     ------
     ValueError
         If frames do not fit together, or one can't be registered; the message names it.
+
+    Notes
+    -----
+    With f = scale × area, the factor by which interpolation onto larger or smaller pixels changes a level included,
+    a frame's typical variance V becomes V f², and its weight 1 / (V f²), one number for the whole frame: were it per
+    pixel, a pixel that is low by chance would state less photon noise, weigh more, and pull the mean down.
     """
-    products = [product for product in inputs["main"] if isinstance(product, Product)]
+    products = [product for product in inputs["main"] if isinstance(product, InputProduct)]
+    # What can't be stacked is refused before any star is sought.
     _check(products, parameters)
-    placing = Placing(
+    placing = RegistrationOptions(
         parameters.register,
         parameters.reference,
         parameters.max_residual,
@@ -112,7 +135,7 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     reference = frames[choose_reference(frames, placing)]
     placed, doubts = [], []
     for frame in frames:
-        registration, doubt = place(frame, reference, placing)
+        registration, doubt = register_frame(frame, reference, placing)
         placed.append(_levelled(frame, reference, registration, parameters))
         doubts.extend([doubt] if doubt else [])
     combined = _combine(placed, reference, parameters)
@@ -130,14 +153,14 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
 
 def _scatter_doubt(combined: Combined, parameters: StackParameters) -> str:
     ratio = combined.scatter_ratio
-    found = "could not be compared with" if ratio is None else f"is {ratio:.2f} times"
+    compared = "could not be compared with" if ratio is None else f"is {ratio:.2f} times"
     return (
-        f"scatter between the frames {found} the stated noise: values were clipped "
+        f"scatter between the frames {compared} the stated noise: values were clipped "
         f"by {combined.clip} at 5 sigma, not by {parameters.clip}"
     )
 
 
-def _check(products: Sequence[Product], parameters: StackParameters) -> None:
+def _check(products: Sequence[InputProduct], parameters: StackParameters) -> None:
     first = products[0]
     for product in products:
         if product.image is None or first.image is None:
@@ -158,57 +181,65 @@ def _check(products: Sequence[Product], parameters: StackParameters) -> None:
             )
 
 
-def _by_exposure(product: Product, parameters: StackParameters) -> bool:
-    """Whether exposure times matter: rates are on one scale already."""
+def _by_exposure(product: InputProduct, parameters: StackParameters) -> bool:
+    """True if frames are scaled by their exposure times: rates are on one scale already."""
+    # The three ways in which FITS files write "per second".
     rate = product.image is not None and product.image.unit.replace(" ", "").endswith(("/s", "s-1", "s**-1"))
     return parameters.scale == "exposure" and not rate
 
 
 def _levelled(
-    frame: Frame, reference: Frame, registration: Registration, parameters: StackParameters
-) -> Placed:
+    frame: MeasuredFrame, reference: MeasuredFrame, registration: Registration, parameters: StackParameters
+) -> RegisteredFrame:
     """Frame with its scale, level and weight."""
+    # The level is added before the scale is applied: it brings the frame's own sky to 0, or, with zero ``none``, takes
+    # off the reference's, the same in all frames.
     scale = _scale(frame, reference, registration, parameters)
     area = registration.transform.area
     additive = parameters.zero == "additive"
     level = -frame.stars.background * area if additive else -reference.stars.background / scale
     noise = frame.variance * (scale * area) ** 2
     weight = 1 / noise if parameters.weight == "variance" and noise > 0 else 1.0
-    return Placed(frame, registration, scale, level, weight)
+    return RegisteredFrame(frame, registration, scale, level, weight)
 
 
-def _scale(frame: Frame, reference: Frame, registration: Registration, parameters: StackParameters) -> float:
+def _scale(
+    frame: MeasuredFrame, reference: MeasuredFrame, registration: Registration, parameters: StackParameters
+) -> float:
     """Factor that brings a frame to the reference's exposure time, or its stars to the reference's fluxes."""
     if _by_exposure(frame.product, parameters):
         return reference.product.exptime / frame.product.exptime
     if parameters.scale != "stars" or frame is reference:
         return 1.0
     pairs = registration.pairs
+    # Registered by headers, or not at all: stars are matched for the scale alone.
     if pairs is None:
         pairs = match(
             reference.stars.positions(), frame.stars.positions(), registration.transform, SEARCH_RADIUS
         )
-    if len(pairs) < 3:
+    if len(pairs) < FEWEST_PAIRS:
         raise ValueError(
             f"{frame.name} has {len(pairs)} stars in common with {reference.name}; "
             "3 are needed to scale by stars (scale: exposure needs none)"
         )
     # Pairs stand in the order of the reference's brightness: the brightest tell most about the scale.
-    ratios = (reference.stars.fluxes()[pairs[:, 0]] / frame.stars.fluxes()[pairs[:, 1]])[:100]
+    ratios = (reference.stars.fluxes()[pairs[:, 0]] / frame.stars.fluxes()[pairs[:, 1]])[:MOST_PAIRS]
     middle = np.median(ratios)
-    spread = 1.4826 * np.median(np.abs(ratios - middle))
-    return float(np.median(ratios[np.abs(ratios - middle) <= 3 * spread]))
+    spread = NORMAL_MAD * np.median(np.abs(ratios - middle))
+    return float(np.median(ratios[np.abs(ratios - middle) <= PAIR_SIGMA * spread]))
 
 
-def _combine(placed: Sequence[Placed], reference: Frame, parameters: StackParameters) -> Combined:
+def _combine(
+    placed: Sequence[RegisteredFrame], reference: MeasuredFrame, parameters: StackParameters
+) -> Combined:
     """Average of the frames at sky 0, brought back to their weighted mean sky."""
     sources: list[ImageSource] = []
     calibrations: list[tuple[str, ImageSource | None]] = []
     shape = reference.source.shape
-    for one in placed:
-        aligned = align(one.frame.source, one.registration.transform, shape, parameters.kernel)
-        sources.append(Offset(aligned, one.level))
-        calibrations.append(_shared(one, shape, parameters))
+    for member in placed:
+        aligned = align(member.frame.source, member.registration.transform, shape, parameters.kernel)
+        sources.append(Offset(aligned, member.level))
+        calibrations.append(_shared(member, shape, parameters))
     options = Combination(
         method=parameters.method,
         clip=parameters.clip,
@@ -218,13 +249,15 @@ def _combine(placed: Sequence[Placed], reference: Frame, parameters: StackParame
     combined = combine(
         sources,
         options,
-        scales=[one.scale for one in placed],
-        weights=[one.weight for one in placed],
+        scales=[member.scale for member in placed],
+        weights=[member.weight for member in placed],
         calibrations=calibrations,
         strip_rows=max(1, min(STRIP_ROWS, STRIP_BYTES // (len(sources) * shape[1] * BYTES_PER_VALUE))),
     )
     # Of all common levels the frames' weighted mean is the one whose error is that of the mean itself.
-    level = np.average([-one.level * one.scale for one in placed], weights=[one.weight for one in placed])
+    levels = [-member.level * member.scale for member in placed]
+    level = np.average(levels, weights=[member.weight for member in placed])
+    # Where nothing was measured, data and variance are 0 and stay so.
     image = combined.image
     measured = (combined.ngood != 0) | (image.variance != 0)
     data = np.add(image.data, np.float32(level), out=image.data.copy(), where=measured)
@@ -232,16 +265,14 @@ def _combine(placed: Sequence[Placed], reference: Frame, parameters: StackParame
 
 
 def _shared(
-    one: Placed, shape: tuple[int, int], parameters: StackParameters
+    member: RegisteredFrame, shape: tuple[int, int], parameters: StackParameters
 ) -> tuple[str, ImageSource | None]:
-    """Identity and variance of what a frame shares with others that have the same masters and the same shift.
-
-    The masters' error is another one in each pixel: frames shifted against each other do not share it.
-    """
-    product, shift = one.frame.product, one.registration.transform.shift
+    """Identity and variance of what a frame shares with others that have the same masters and the same shift."""
+    # The masters' error is another one in each pixel: frames shifted against each other do not share it.
+    product, shift = member.frame.product, member.registration.transform.shift
     if shift is None or not product.calibration or product.calibration_variance is None:
         return "", None
-    masters = align(product.calibration_variance, one.registration.transform, shape, parameters.kernel)
+    masters = align(product.calibration_variance, member.registration.transform, shape, parameters.kernel)
     return f"{product.calibration} {shift}", masters
 
 

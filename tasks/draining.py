@@ -13,8 +13,9 @@ from ccdflow.archive.registry.leases import leave_drain, live_drains, stay_drain
 from ccdflow.archive.registry.stages import unsettled_since
 from ccdflow.cascade.planning.jobqueue import first_jobs, urgent_jobs
 from ccdflow.cascade.planning.jobs import Job
-from ccdflow.cascade.planning.planner import Plan, Request
-from ccdflow.cascade.planning.reach import is_sure, levels
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.reach import association_levels, is_sure
+from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import JOB_STAGES
 from ccdflow.tasks.bridge import stream_name
 from ccdflow.tasks.ingest import IngestReport, read_pending
@@ -264,7 +265,8 @@ class Drain:
             return None
         # Good calibrations lie near in time. So the nights that rules of the best level reach are read first, and only
         # where a job might find another calibration further away those of the next level. A drain stays at a level.
-        all_levels, failed = levels(self.space.cascade), self.given_up | self.failed.keys()
+        all_levels = association_levels(self.space.cascade)
+        failed = self.given_up | self.failed.keys()
         for level in all_levels[self._level :]:
             plan = planned(self.space, request, failed, window(self.space.cascade, request, level))
             self._level = all_levels.index(level)

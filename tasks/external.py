@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdflow.archive.fits.productfile import ProductFileError, read_image, read_product
-from ccdflow.cascade.specification.ownrecipes import PLACE, OwnRecipe
+from ccdflow.cascade.specification.ownrecipes import PLACEHOLDER, OwnRecipe
 from ccdflow.recipes.core.recipe import Output, Result
 
 
@@ -69,11 +69,11 @@ def _arguments(
     # A list of arguments and no shell: nothing in a file's name is taken for more than a name.
     arguments: list[str] = []
     for argument in own.program:
-        alone = PLACE.fullmatch(argument)
+        alone = PLACEHOLDER.fullmatch(argument)
         if alone and alone[1] in own.inputs:
             arguments += files.get(alone[1], ())
         else:
-            arguments.append(PLACE.sub(lambda place: values[place[1]], argument))
+            arguments.append(PLACEHOLDER.sub(lambda holder: values[holder[1]], argument))
     return arguments
 
 

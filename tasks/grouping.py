@@ -28,7 +28,7 @@ from ccdflow.archive.registry.sets import (
 from ccdflow.archive.registry.settling import Settling
 from ccdflow.archive.registry.transactions import exposures_in_stream, settle_sets
 from ccdflow.cascade.planning.jobs import digest
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import Status
 from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream, order_key
 from ccdflow.cascade.sequences.regroup import difference, regroup

@@ -12,7 +12,7 @@ import numpy as np
 
 from ccdflow.archive.fits.productfile import read_product
 from ccdflow.recipes.core.image import Image, ImageSource
-from ccdflow.recipes.core.recipe import Product
+from ccdflow.recipes.core.recipe import InputProduct
 
 BYTES_PER_PIXEL = 10
 """Data and variance are float32, DQ is uint16."""
@@ -33,13 +33,13 @@ class ProductCache:
         Reads a product, its pixels on demand.
     """
 
-    def __init__(self, budget: int, read: Callable[[Path], Product] = read_product) -> None:
+    def __init__(self, budget: int, read: Callable[[Path], InputProduct] = read_product) -> None:
         self.budget = budget
         self._read = read
         self._lock = Lock()
-        self._known: OrderedDict[Identity, Future[tuple[Product, int]]] = OrderedDict()
+        self._known: OrderedDict[Identity, Future[tuple[InputProduct, int]]] = OrderedDict()
 
-    def product(self, path: Path) -> Product:
+    def product(self, path: Path) -> InputProduct:
         """Return the product in a file: the same object, as long as the file is the same and the product is kept.
 
         Threads that ask for the same product at the same time wait for one to load it.
@@ -51,7 +51,7 @@ class ProductCache:
 
         Returns
         -------
-        Product
+        InputProduct
             Its pixels are read-only, since many jobs share them.
 
         Raises
@@ -75,7 +75,7 @@ class ProductCache:
             self._load(path, identity, known)
         return known.result()[0]
 
-    def _load(self, path: Path, identity: Identity, wanted: Future[tuple[Product, int]]) -> None:
+    def _load(self, path: Path, identity: Identity, wanted: Future[tuple[InputProduct, int]]) -> None:
         try:
             product, size = loaded(self._read(path), self.budget)
         except BaseException as error:  # those who wait must hear of an interrupt, too
@@ -99,19 +99,19 @@ class ProductCache:
                     total -= size
 
 
-def loaded(product: Product, budget: int) -> tuple[Product, int]:
+def loaded(product: InputProduct, budget: int) -> tuple[InputProduct, int]:
     """Load the pixels of a product, unless they take more than a budget.
 
     Parameters
     ----------
-    product : Product
+    product : InputProduct
         Its image, if it has one, has the shape ``(ny, nx)``.
     budget : int
         Bytes.
 
     Returns
     -------
-    Product, int
+    InputProduct, int
         The product with its pixels in memory, read-only, and the bytes that they take; as it was, and 0, where it has
         no image or that is larger than the budget.
     """

@@ -12,7 +12,7 @@ from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_jobs, main_
 from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
 from ccdflow.cascade.headers.dates import night as night_of
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.config.instruments import load_instruments
 from ccdflow.recipes.core.preview import png, preview
 from ccdflow.tasks.workspace import Workspace, open_workspace
@@ -48,7 +48,8 @@ def site_longitude(space: Workspace) -> float:
     float
         Degrees east, of the project's first own instrument file that states them; else 0.
     """
-    longitudes = [instrument.site.longitude for instrument in load_instruments(space.project.instruments)]
+    own = load_instruments(space.project.instruments, space.project.directory)
+    longitudes = [instrument.site.longitude for instrument in own]
     return next((longitude for longitude in longitudes if longitude is not None), 0.0)
 
 

@@ -10,9 +10,12 @@ from ccdflow.archive.registry.jobs import JobFilter, find_jobs
 from ccdflow.archive.registry.queries import FrameFilter, find_frames
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.planning.associate import Barrier
-from ccdflow.cascade.planning.jobs import Job, MadeJob, main_identity, work_name
-from ccdflow.cascade.planning.planner import Known, Plan, Request, plan
+from ccdflow.cascade.planning.jobs import DoneJob, Job
+from ccdflow.cascade.planning.keys import main_identity, work_name
+from ccdflow.cascade.planning.planner import plan
+from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.reach import nights_back
+from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.records import CLASSES
 from ccdflow.cascade.specification.model import Cascade
 from ccdflow.tasks.workspace import Workspace
@@ -101,7 +104,7 @@ def planned(
         banned=_chosen(space, choices, "banned"),
         pinned=_chosen(space, choices, "pinned"),
         keywords={name for instrument in space.instruments for name in instrument.keep},
-        made=_made_jobs(space, part) if request.late == "keep" else {},
+        done_jobs=_done_jobs(space, part) if request.late == "keep" else {},
         whole=part is None,
     )
     return plan(known, request, failed)
@@ -117,13 +120,13 @@ def _chosen(space: Workspace, choices: Sequence[ChoiceRecord], verdict: ChoiceKi
     return frozenset([*subjects, *works])
 
 
-def _made_jobs(space: Workspace, part: Window | None) -> dict[tuple[str, str], list[MadeJob]]:
+def _done_jobs(space: Workspace, part: Window | None) -> dict[tuple[str, str], list[DoneJob]]:
     """With what the jobs that are done were done, by task and main input; the newest first."""
     done = space.registry.read(find_jobs, JobFilter(states=("done",), from_night=part.jobs if part else None))
-    by_work: dict[tuple[str, str], list[MadeJob]] = {}
+    by_work: dict[tuple[str, str], list[DoneJob]] = {}
     for job in sorted(done, key=lambda job: job.finished_at, reverse=True):
         main = main_identity(part for part in job.inputs if part.role == "main")
-        by_work.setdefault((job.step, main), []).append(MadeJob(job.key, job.step, job.inputs))
+        by_work.setdefault((job.step, main), []).append(DoneJob(job.key, job.step, job.inputs))
     return by_work
 
 

@@ -11,7 +11,8 @@ from ccdflow.archive.registry.sets import Change, SetFilter, apply_set_changes, 
 from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
 from ccdflow.archive.store import ProductLocation
 from ccdflow.cascade.planning.jobs import Job
-from ccdflow.cascade.planning.planner import Plan, Request
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.planning import to_do

@@ -1,6 +1,5 @@
 """A project opened for work: its registry, its store, its cascade and its instruments."""
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -115,12 +114,10 @@ def open_workspace(directory: str | Path) -> Workspace:
     """
     # The key of the cache is what was read and when that had been changed: with other YAML it is another workspace.
     project = _project(Path(directory))
-    if str(project.directory) not in sys.path:  # functions of the user's own stand beside the project's file
-        sys.path.append(str(project.directory))
     folders = (*project.instruments, shipped("instruments"))
     written = [project.directory / PROJECT_FILE]
     written += [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
-    return _opened(project, _stamps(written) + _cascade_stamps(project.cascade_path))
+    return _opened(project, _stamps(written) + _cascade_stamps(project))
 
 
 Stamps = tuple[tuple[Path, int], ...]
@@ -133,15 +130,16 @@ def _stamps(paths: Iterable[Path]) -> Stamps:
     return tuple((path, path.stat().st_mtime_ns) for path in paths)
 
 
-def _cascade_stamps(path: Path) -> Stamps:
+def _cascade_stamps(project: Project) -> Stamps:
     """The files that a cascade is made of; they are read only where one of them has changed."""
+    path = project.cascade_path
     known = _KNOWN.get(path, ())
     try:
         if known and _stamps(file for file, _ in known) == known:
             return known
     except OSError:  # one of them is gone
         pass
-    _KNOWN[path] = _stamps(cascade_files(path))
+    _KNOWN[path] = _stamps(cascade_files(path, project.directory))
     return _KNOWN[path]
 
 
@@ -166,8 +164,8 @@ def _opened(project: Project, _written: tuple[tuple[Path, int], ...]) -> Workspa
         project=project,
         registry=_registry(project.registry),
         store=Store(project.store),
-        cascade=load_cascade(project.cascade_path),
-        instruments=tuple(load_instruments([*project.instruments, shipped("instruments")])),
+        cascade=load_cascade(project.cascade_path, project.directory),
+        instruments=load_instruments([*project.instruments, shipped("instruments")], project.directory),
     )
 
 

@@ -2,7 +2,7 @@
 
 A product of ours is recognised by its headers and then read without astropy: its planes are never compressed, scaled
 or blank, so that the general reader's care would only cost time. What others have made is opened by astropy. Both ways
-end in the same `Product`, whose pixels are read when a recipe asks for their rows.
+end in the same `InputProduct`, whose pixels are read when a recipe asks for their rows.
 """
 
 import os
@@ -30,7 +30,7 @@ from ccdflow.archive.fits.writer import (
 )
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image, ImageSource
-from ccdflow.recipes.core.recipe import Output, Product
+from ccdflow.recipes.core.recipe import InputProduct, Output
 from ccdflow.recipes.detector.raw import read_adu
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class _Planes:
         return np.where(self.mask[rows, :] != 0, np.uint16(DQ.BAD_PIXEL), np.uint16(0))
 
 
-def read_product(path: Path) -> Product:
+def read_product(path: Path) -> InputProduct:
     """Return a product from its file; its pixels are read when a recipe asks for their rows.
 
     Any FITS file with an image in its primary HDU will do, such as another program's master: without
@@ -204,7 +204,7 @@ def read_product(path: Path) -> Product:
 
     Returns
     -------
-    Product
+    InputProduct
         Its header, its table if it has one, and the source of its pixels: data and variance float32, DQ uint16.
 
     Raises
@@ -232,12 +232,12 @@ def read_product(path: Path) -> Product:
         raise ProductFileError(f"{path} is no product: {error}") from None
 
 
-def read_image(product: Product) -> Image:
+def read_image(product: InputProduct) -> Image:
     """Return all pixels of a product in memory.
 
     Parameters
     ----------
-    product : Product
+    product : InputProduct
         As `read_product` gives it.
 
     Returns
@@ -255,7 +255,7 @@ def read_image(product: Product) -> Image:
     return product.image.rows(slice(None))
 
 
-def _own_product(path: Path) -> Product | None:
+def _own_product(path: Path) -> InputProduct | None:
     """Read a product of ours by its headers alone; None for anything else, or one that is not whole.
 
     What goes wrong here is no error yet: astropy then has a look at the file, and says what is wrong with it.
@@ -285,7 +285,7 @@ def _own_product(path: Path) -> Product | None:
     if "CALVAR" in planes:
         unit = str(hdus["CALVAR"].values.get("BUNIT", ""))
         masters = _Planes(planes["CALVAR"].shape, unit, planes["CALVAR"], None, None)
-    return Product(
+    return InputProduct(
         image=image,
         exptime=float(exptime) if isinstance(exptime, int | float) else 0.0,
         name=path.name,
@@ -301,7 +301,7 @@ def _plane(path: Path, hdu: HduHeader) -> PlainPixels:
     return PlainPixels(path, ImageLayout(hdu.offset, hdu.size("BITPIX"), hdu.shape, zero=zero))
 
 
-def _product(path: Path, hdus: "fits.HDUList") -> Product:
+def _product(path: Path, hdus: "fits.HDUList") -> InputProduct:
     """Read a product of anybody, opened by astropy."""
     header = {
         name: value
@@ -317,7 +317,7 @@ def _product(path: Path, hdus: "fits.HDUList") -> Product:
             f"{path} is no product: it holds neither an image in its primary HDU nor a table"
         )
     exptime = header.get("EXPTIME", header.get("EXPOSURE"))
-    return Product(
+    return InputProduct(
         image=image,
         exptime=float(exptime) if isinstance(exptime, int | float) else 0.0,
         name=path.name,

@@ -27,7 +27,7 @@ from ccdflow.archive.registry.tables import (
     SetMemberRow,
 )
 from ccdflow.cascade.records import STAGES, FrameRecord, Value
-from ccdflow.cascade.sequences.statemachine import OrderKey, Stream, place
+from ccdflow.cascade.sequences.statemachine import OrderKey, Stream, sequence_position
 
 _BATCH = 10_000  # rows taken from the driver at once
 _MANY = 5000  # values in one statement; SQLite takes 32766
@@ -179,7 +179,7 @@ def stream_is(stream: Stream) -> ColumnElement[bool]:
 
 def order_of(frame: FrameRecord) -> OrderKey:
     """What orders the frames of a stream."""
-    return frame.obsdate, place(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
+    return frame.obsdate, sequence_position(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
 
 
 def find_streams(connection: Connection, *, ungrouped: bool = False) -> list[Stream]:

@@ -29,7 +29,7 @@ SORTED = Text().with_variant(Text(collation="C"), "postgresql")
 
 CURRENT = "path IS NOT NULL AND status <> 'superseded'"
 PLACE = "(CASE WHEN iobs BETWEEN 1 AND nobs THEN iobs ELSE 0 END)"
-"""A frame's place in its sequence, 0 where unknown, as `ccdflow.cascade.sequences.statemachine.place` has it."""
+"""A frame's position in its sequence, 0 where unknown, as `exposures.sequence_position` has it."""
 CALIBRATION = "status = 'registered' AND class NOT IN ('science', 'unclassified')"
 PENDING = "path IS NOT NULL AND sha256 IS NULL AND status = 'registered'"
 """A row that another program has inserted, whose file has not been read yet."""

@@ -13,10 +13,27 @@ from ccdflow.cascade.headers.keywords import Cards, binning, cards_of, first, lo
 from ccdflow.cascade.records import Extension
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, Section
 
+# From the words of a header to the geometry of a detector, in five steps:
+#
+#   1. which amplifiers there are: of the instrument file, of the header, or the images of the file (`_named`,
+#      `_of_extensions`); without any, one that has the whole array;
+#   2. the data section of each, in the raw array (`_required`);
+#   3. its place in the assembled image (`_targets`): told by the header in unbinned or binned pixels, and of the
+#      sensitive area or of the data alone, or else all moved together (`_packed`);
+#   4. the part of its overscan that lies beside its data (`_beside`);
+#   5. gain, read noise and saturation, of the header and of the instrument file, in the order that is asked for.
+#
+# A section whose first bound is above its second, [1024:1,1:512], is read from its far end. Its bounds are kept in
+# order and the direction apart (`Section.flip_x`, `flip_y`): data and target that differ in it are mirrored when the
+# image is assembled.
+
 _NUMBERS = ("gain", "read_noise", "saturation")
+"""Numbers of a detector that decide about its pixels."""
 _NOTHING = FixedAmplifier()
+"""Stands for an amplifier of which the instrument file says nothing."""
 _ANY = FixedDetector()
-_parsed = lru_cache(2048)(Section.parse)
+"""Stands for a detector of which the instrument file says nothing."""
+_parsed = lru_cache(2048)(Section.parse)  # the frames of a camera have the same few sections
 
 
 @dataclass(frozen=True)
@@ -37,8 +54,8 @@ class _Source:
 
     @property
     def own(self) -> FixedAmplifier:
-        """What the instrument file says of the amplifier."""
-        named = (one for one in self.fixed.amplifiers if one.name == self.name)
+        """Part of the instrument file that speaks of this amplifier."""
+        named = (amplifier for amplifier in self.fixed.amplifiers if amplifier.name == self.name)
         return next(named, _NOTHING)
 
     def section(self, kind: str) -> Section | None:
@@ -46,10 +63,10 @@ class _Source:
         told = getattr(self.own, kind, None)
         if told is not None:
             return self._inside(kind, _parsed(told), f"{kind} of the instrument file", told)
-        found = first(self.cards, self._alternatives(kind))
-        if found is None or "0:0" in text(found[1]).replace(" ", ""):
+        card = first(self.cards, self._alternatives(kind))
+        if card is None or "0:0" in text(card[1]).replace(" ", ""):
             return None  # [0:0,0:0] is how some cameras write "none"
-        keyword, value = found
+        keyword, value = card
         try:
             return self._inside(kind, _parsed(text(value)), keyword, text(value))
         except ValueError as doubt:
@@ -58,7 +75,7 @@ class _Source:
     def _alternatives(self, kind: str) -> Sequence[str]:
         if self.name:
             alternatives: Sequence[str] = getattr(self.instrument.amplifiers, kind)
-            return [one.replace("{amp}", self.name) for one in alternatives]
+            return [keyword.replace("{amp}", self.name) for keyword in alternatives]
         keywords = self.instrument.keywords
         return {"data": keywords.trim_section, "overscan": keywords.bias_section}.get(kind, ())
 
@@ -76,12 +93,12 @@ class _Source:
         """Gain, read noise or saturation, by the order that the instrument file asks for."""
         mine = getattr(self.own, field), getattr(self.fixed, field)
         told = [*mine, *self._header(field)] if self.fixed.beats_header else [*self._header(field), *mine]
-        return next((one for one in told if one is not None), None)
+        return next((value for value in told if value is not None), None)
 
     def _header(self, field: str) -> Iterator[float | None]:
         if self.name:
             alternatives: Sequence[str] = getattr(self.instrument.amplifiers, field)
-            named = [one.replace("{amp}", self.name) for one in alternatives]
+            named = [keyword.replace("{amp}", self.name) for keyword in alternatives]
             yield believable(self.cards, named, field, self.instrument)
         yield believable(self.cards, getattr(self.instrument.keywords, field), field, self.instrument)
 
@@ -103,6 +120,22 @@ def detector(
     Of a file with several images each is an amplifier, where the instrument file says so; the raw array is then
     all of them, one above the other.
 
+    Parameters
+    ----------
+    header : mapping
+        Keyword to value; of a file with extensions, those of the primary header.
+    instrument : Instrument
+        The instrument file that claims the header.
+    shape : tuple of int
+        Of the raw array, ``(ny, nx)``.
+    extensions : sequence of Extension
+        The images of the file; of one image, or none, they say no more than the header.
+
+    Returns
+    -------
+    Detector
+        Sections count from 0, rows before columns; gain in electron/adu, read noise in electron rms, saturation in adu.
+
     Raises
     ------
     ValueError
@@ -115,23 +148,62 @@ def detector(
 def detector_of(
     cards: Cards, instrument: Instrument, shape: tuple[int, int], extensions: Sequence[Extension] = ()
 ) -> Detector:
-    """As `detector`, of cards whose blanks are gone already."""
+    """Return the detector as `detector` does, from cards whose blanks are gone already.
+
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `ccdflow.cascade.headers.keywords.cards_of`.
+    instrument : Instrument
+        The instrument file that claims the header.
+    shape : tuple of int
+        Of the raw array, ``(ny, nx)``.
+    extensions : sequence of Extension
+        The images of the file.
+
+    Returns
+    -------
+    Detector
+        See `detector`.
+
+    Raises
+    ------
+    ValueError
+        See `detector`.
+    """
     source = _Source(cards, instrument, _fixed(cards, instrument), shape)
     sources = _of_extensions(source, extensions) if len(extensions) > 1 else _named(source)
     if not sources:
         data = source.section("data") or Section.whole(shape)
         whole = _amplifier(source, data, Section.whole(data.shape))
         return Detector(data.shape, (whole,))
-    data_sections = [_required(one) for one in sources]
+    data_sections = [_required(amplifier) for amplifier in sources]
     targets = _targets(sources, data_sections)
-    made = [_amplifier(*one) for one in zip(sources, data_sections, targets, strict=True)]
-    return Detector((max(one.y1 for one in targets), max(one.x1 for one in targets)), tuple(made))
+    amplifiers = [_amplifier(*parts) for parts in zip(sources, data_sections, targets, strict=True)]
+    ny, nx = max(target.y1 for target in targets), max(target.x1 for target in targets)
+    return Detector((ny, nx), tuple(amplifiers))
 
 
 def believable(cards: Cards, alternatives: Sequence[str], field: str, instrument: Instrument) -> float | None:
     """Return the number of the first alternative that lies within the instrument's limits for `field`.
 
     Gain, read noise and saturation must be above 0: many programs write 0 or -1 where they know nothing.
+
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `ccdflow.cascade.headers.keywords.cards_of`.
+    alternatives : sequence of str
+        Keywords and templates, tried in order.
+    field : str
+        Name of the number in the instrument file.
+    instrument : Instrument
+        Its `limits` count.
+
+    Returns
+    -------
+    float or None
+        In the unit of the header; None where no alternative has a number that can be believed.
     """
     low, high = instrument.limits.get(field, (float("-inf"), float("inf")))
     for alternative in alternatives:
@@ -142,7 +214,18 @@ def believable(cards: Cards, alternatives: Sequence[str], field: str, instrument
 
 
 def detector_digest(instrument: Instrument) -> str:
-    """Digest of all in an instrument file that decides about pixels: the same text, the same detectors."""
+    """Return a digest of all in an instrument file that decides about pixels.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        The instrument file.
+
+    Returns
+    -------
+    str
+        The same text means the same detectors, so that jobs need not be done again.
+    """
     keywords = instrument.keywords.model_dump(include={*_NUMBERS, "trim_section", "bias_section", "binning"})
     limits = {name: instrument.limits[name] for name in _NUMBERS if name in instrument.limits}
     said = {
@@ -150,59 +233,61 @@ def detector_digest(instrument: Instrument) -> str:
         "limits": limits,
         "blanks": instrument.blanks,
         "amplifiers": instrument.amplifiers.model_dump(),
-        "detectors": [one.model_dump() for one in instrument.detectors],
+        "detectors": [detector.model_dump() for detector in instrument.detectors],
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _fixed(cards: Cards, instrument: Instrument) -> FixedDetector:
-    for one in instrument.detectors:
-        if not one.match or any(claims(patterns, cards) for patterns in one.match):
-            return one
+    for fixed in instrument.detectors:
+        if not fixed.match or any(claims(patterns, cards) for patterns in fixed.match):
+            return fixed
     return _ANY
 
 
 def _of_extensions(source: _Source, extensions: Sequence[Extension]) -> list[_Source]:
-    """One amplifier for each image of the file."""
-    names = ", ".join(one.name for one in extensions)
+    """Return one amplifier for each image of the file."""
+    names = ", ".join(image.name for image in extensions)
     if not source.instrument.amplifiers.extensions:
         told = f"the file holds {len(extensions)} images: {names}; instrument {source.instrument.name!r}"
         raise ValueError(
             f"{told} does not say that they are amplifiers of one detector (amplifiers: {{extensions: true}})"
         )
-    if len({one.shape[1] for one in extensions}) > 1:
-        shapes = ", ".join(f"{one.name} {one.shape}" for one in extensions)
+    if len({image.shape[1] for image in extensions}) > 1:
+        shapes = ", ".join(f"{image.name} {image.shape}" for image in extensions)
         raise ValueError(f"the images of the file are not of one width: {shapes}")
-    own = [cards_of(one.header, source.instrument.blanks) for one in extensions]
-    made = [
+    own = [cards_of(image.header, source.instrument.blanks) for image in extensions]
+    amplifiers = [
         replace(
             source,
+            # What an image's own header says goes before the primary header, which speaks of all of them.
             cards={**source.cards, **cards},
-            shape=one.shape,
+            shape=image.shape,
             name=str(number),
-            first_row=one.first_row,
+            first_row=image.first_row,
             alone=True,
         )
-        for number, (one, cards) in enumerate(zip(extensions, own, strict=True), 1)
+        for number, (image, cards) in enumerate(zip(extensions, own, strict=True), 1)
     ]
-    for one, extension in zip(made, extensions, strict=True):
-        if one.section("target") is None:
+    for amplifier, image in zip(amplifiers, extensions, strict=True):
+        if amplifier.section("target") is None:
             wanted = ", ".join(source.instrument.amplifiers.target) or "amplifiers.target"
-            raise ValueError(f"where {extension.name} lies on the detector is not told: no {wanted}")
-    return made
+            raise ValueError(f"where {image.name} lies on the detector is not told: no {wanted}")
+    return amplifiers
 
 
 def _named(source: _Source) -> list[_Source]:
-    """The amplifiers of one image; none where there is only one."""
+    """Return the amplifiers of one image; none where there is only one."""
     return [replace(source, name=name) for name in _names(source)]
 
 
 def _names(source: _Source) -> list[str]:
-    if any(one.data for one in source.fixed.amplifiers):
-        return [one.name for one in source.fixed.amplifiers]
+    if any(amplifier.data for amplifier in source.fixed.amplifiers):
+        return [amplifier.name for amplifier in source.fixed.amplifiers]
     keywords = source.instrument.amplifiers
     listed = first(source.cards, keywords.list_keyword)
     names = text(listed[1]).replace(",", " ").split() if listed else list(keywords.names)
+    # A camera may name four amplifiers and have read out through one: names without sections mean nothing.
     told = [replace(source, name=name).section("data") for name in names]
     return names if all(told) else []
 
@@ -220,7 +305,7 @@ def _required(source: _Source) -> Section:
 def _amplifier(source: _Source, data: Section, target: Section) -> Amplifier:
     saturation = source.number("saturation")
     own, fixed = source.own, source.fixed
-    made = Amplifier(
+    amplifier = Amplifier(
         data=data,
         target=target,
         overscan=_beside(source.section("overscan"), data, source.name),
@@ -230,11 +315,13 @@ def _amplifier(source: _Source, data: Section, target: Section) -> Amplifier:
         nonlinear=own.nonlinear or fixed.nonlinear,
         name=source.name,
     )
-    return made if saturation is None else replace(made, saturation=saturation)
+    return amplifier if saturation is None else replace(amplifier, saturation=saturation)
 
 
 def _beside(overscan: Section | None, data: Section, name: str) -> Section | None:
     """Return the part of the overscan that has the rows of `data`, or above and below, its columns."""
+    # A bias is subtracted row by row (or column by column), so only rows that the data have can serve. Headers often
+    # state overscan over all rows of the array, also beside those that are trimmed.
     if overscan is None:
         return None
     y0, y1 = max(overscan.y0, data.y0), min(overscan.y1, data.y1)
@@ -252,32 +339,52 @@ def _beside(overscan: Section | None, data: Section, name: str) -> Section | Non
 
 def _targets(sources: Sequence[_Source], data: Sequence[Section]) -> list[Section]:
     told = [source.section("target") for source in sources]
-    known = [one for one in told if one is not None]
+    known = [target for target in told if target is not None]
+    # One that is not told makes those that are useless: nothing says where it lies among them.
     if len(known) < len(told):
         return _packed(data)
-    placed = [_placed(*one) for one in zip(sources, data, known, strict=True)]
-    y, x = min(one.y0 for one in placed), min(one.x0 for one in placed)
-    moved = [replace(one, y0=one.y0 - y, y1=one.y1 - y, x0=one.x0 - x, x1=one.x1 - x) for one in placed]
-    for (i, one), (j, other) in combinations(enumerate(moved), 2):
-        if min(one.y1, other.y1) > max(one.y0, other.y0) and min(one.x1, other.x1) > max(one.x0, other.x0):
+    fitted = [_fitted(*parts) for parts in zip(sources, data, known, strict=True)]
+    # Targets may count from anywhere, as those of a window or a mosaic do: the image begins at the lowest.
+    y, x = min(target.y0 for target in fitted), min(target.x0 for target in fitted)
+    moved = [_shifted(target, -y, -x) for target in fitted]
+    for (i, target), (j, other) in combinations(enumerate(moved), 2):
+        if _overlap(target, other):
             raise ValueError(
                 f"amplifiers {sources[i].name!r} and {sources[j].name!r} overlap on the detector"
             )
     return moved
 
 
+def _shifted(section: Section, rows: int, columns: int) -> Section:
+    return replace(
+        section,
+        y0=section.y0 + rows,
+        y1=section.y1 + rows,
+        x0=section.x0 + columns,
+        x1=section.x1 + columns,
+    )
+
+
+def _overlap(section: Section, other: Section) -> bool:
+    rows = min(section.y1, other.y1) - max(section.y0, other.y0)
+    columns = min(section.x1, other.x1) - max(section.x0, other.x0)
+    return rows > 0 and columns > 0
+
+
 def _packed(data: Sequence[Section]) -> list[Section]:
     """Return the data sections moved together until nothing lies between them."""
-    rows = _starts({(one.y0, one.y1) for one in data})
-    columns = _starts({(one.x0, one.x1) for one in data})
-    placed = []
-    for one in data:
-        y, x = rows[one.y0, one.y1], columns[one.x0, one.x1]
-        placed.append(Section(y, y + one.shape[0], x, x + one.shape[1]))
-    return placed
+    # Rows and columns are packed each for itself: four amplifiers in a square have two spans of either.
+    rows = _starts({(section.y0, section.y1) for section in data})
+    columns = _starts({(section.x0, section.x1) for section in data})
+    packed = []
+    for section in data:
+        y, x = rows[section.y0, section.y1], columns[section.x0, section.x1]
+        packed.append(Section(y, y + section.shape[0], x, x + section.shape[1]))
+    return packed
 
 
 def _starts(spans: set[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    """Return where each span begins once the gaps between them are closed."""
     starts: dict[tuple[int, int], int] = {}
     position, end = 0, 0
     for low, high in sorted(spans):
@@ -290,23 +397,26 @@ def _starts(spans: set[tuple[int, int]]) -> dict[tuple[int, int], int]:
     return starts
 
 
-def _placed(source: _Source, data: Section, target: Section) -> Section:
-    """`target` in binned pixels, and cut as the data are cut from the sensitive area that it speaks of."""
+def _fitted(source: _Source, data: Section, target: Section) -> Section:
+    """Return `target` in binned pixels, and cut as the data are cut from the sensitive area that it speaks of."""
+    # Headers don't say whether a target is in binned or unbinned pixels, nor whether it is that of the data to keep or
+    # of the whole sensitive area. Its shape tells: whichever reading has the shape of one of the two is meant.
     sensitive = source.section("sensitive") or data
-    for one in (target, _binned(source, target)):
-        if one.shape == data.shape:
-            return one
-        if one.shape == sensitive.shape:
-            return _cut(one, sensitive, data)
+    for reading in (target, _binned(source, target)):
+        if reading.shape == data.shape:
+            return reading
+        if reading.shape == sensitive.shape:
+            return _cut(reading, sensitive, data)
     raise ValueError(
         f"amplifier {source.name!r} has data of shape {data.shape}, its place on the detector {target.shape}"
     )
 
 
 def _binned(source: _Source, section: Section) -> Section:
-    found = first(source.cards, source.instrument.keywords.binning)
-    factors = binning(found[1]).split("x") if found else []
-    x, y = (int(one) for one in factors) if len(factors) == 2 and all(map(str.isdigit, factors)) else (1, 1)
+    card = first(source.cards, source.instrument.keywords.binning)
+    factors = binning(card[1]).split("x") if card else []
+    is_known = len(factors) == 2 and all(map(str.isdigit, factors))
+    x, y = (int(factor) for factor in factors) if is_known else (1, 1)
     if not (x and y):
         return section
     ny, nx = section.shape
@@ -315,6 +425,9 @@ def _binned(source: _Source, section: Section) -> Section:
 
 
 def _cut(target: Section, sensitive: Section, data: Section) -> Section:
+    """Return the part of `target` that the data are, of which `sensitive` is all."""
+    # Rows and columns that are trimmed at the low and at the high end, as the raw array has them. Where the target
+    # runs the other way, what is cut at the low end of one is cut at the high end of the other.
     low_y, high_y = data.y0 - sensitive.y0, sensitive.y1 - data.y1
     low_x, high_x = data.x0 - sensitive.x0, sensitive.x1 - data.x1
     if target.flip_y != sensitive.flip_y:

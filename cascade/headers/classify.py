@@ -13,7 +13,11 @@ from ccdflow.cascade.records import VALIDITY, Extension, FrameRecord, Value
 from ccdflow.recipes.detector.amplifiers import Amplifier
 
 _NAMES = ("telescope", "camera", "instrument", "filter", "object")
-_TEMPERATURES = ("ccd_temperature", "set_temperature", "airmass")
+"""Fields that are text and columns of the registry."""
+_MEASURES = ("ccd_temperature", "set_temperature", "airmass")
+"""Fields that are numbers and are kept as keywords: degrees Celsius, and airmass without a unit."""
+_HALF_TURN, _TURN = 180, 360
+"""Degrees; longitudes count from -180 to 180, east positive."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,17 @@ class Description:
     refused: str = ""
 
     def record(self, id: int, sha256: str | None = None, path: str | None = None) -> FrameRecord:
-        """Return the frame as a row of the registry."""
+        """Return the frame as a row of the registry.
+
+        Parameters
+        ----------
+        id : int
+            Id of the frame.
+        sha256 : str or None
+            Digest of the file's content; None for a row of a catalogue.
+        path : str or None
+            Path of the file; None for a row of a catalogue.
+        """
         same = {name: getattr(self, name) for name in FrameRecord.__slots__ if hasattr(self, name)}
         return FrameRecord(id=id, sha256=sha256, path=path, **same)
 
@@ -74,14 +88,14 @@ class _Reader:
     facts: FileFacts
     reasons: list[str] = field(default_factory=list)
 
-    def found(self, name: str) -> tuple[str, Value] | None:
-        """Keyword and value of a field."""
+    def card(self, name: str) -> tuple[str, Value] | None:
+        """Return the keyword and the value of a field."""
         return first(self.cards, getattr(self.by.keywords, name), self.by.empty.get(name, ()))
 
     def text(self, name: str) -> str:
         """Return a field that is text, in the spelling that the instrument file prefers."""
-        found = self.found(name)
-        written = text(found[1]) if found else ""
+        card = self.card(name)
+        written = text(card[1]) if card else ""
         for preferred, spellings in self.by.values.get(name, {}).items():
             if written and plain(written) in map(plain, spellings):
                 return preferred
@@ -89,10 +103,10 @@ class _Reader:
 
     def measure(self, name: str, read: Callable[[Value], float | None] = number) -> float | None:
         """Return a field that is a number within the instrument's limits; a doubt where it is neither."""
-        found = self.found(name)
-        if found is None:
+        card = self.card(name)
+        if card is None:
             return None
-        keyword, value = found
+        keyword, value = card
         low, high = self.by.limits.get(name, (float("-inf"), float("inf")))
         result = read(value)
         if result is None or not low <= result <= high:
@@ -102,8 +116,8 @@ class _Reader:
         return result
 
     def exptime(self) -> float | None:
-        """Exposure time in seconds."""
-        keyword, _ = self.found("exptime") or ("", "")
+        """Return the exposure time in seconds."""
+        keyword, _ = self.card("exptime") or ("", "")
         comment = next(
             (said for name, said in self.facts.comments.items() if name.upper() == keyword.upper()), ""
         )
@@ -112,7 +126,7 @@ class _Reader:
         )
 
     def longitude(self) -> float | None:
-        """Longitude of the site in degrees, east positive."""
+        """Return the longitude of the site in degrees, east positive."""
         site = self.by.site
         if site.longitude is not None:
             return site.longitude
@@ -120,24 +134,43 @@ class _Reader:
         if told is None:
             return None
         east = -told if site.west_positive else told
-        return east - 360 if east > 180 else east
+        # Some count eastward all around, 254.18 for 105.82 west; nights need the distance from Greenwich.
+        return east - _TURN if east > _HALF_TURN else east
 
 
 def classify(cards: Cards, instrument: Instrument) -> tuple[str, str]:
-    """Class of a frame, and one sentence where it could not be told.
+    """Return the class of a frame, and one sentence where it could not be told.
 
     The instrument's rules come first, then the first class keyword whose value it knows. Nothing is guessed:
     a frame with an unknown value, or none, is ``unclassified``.
+
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `ccdflow.cascade.headers.keywords.cards_of`.
+    instrument : Instrument
+        The instrument file that claims it.
+
+    Returns
+    -------
+    tuple of str
+        Class and sentence; the sentence is empty where the class is known.
+
+    Raises
+    ------
+    ValueError
+        If a function of a rule fails.
     """
     for rule in instrument.rules:
         if rule.holds(cards):
             return rule.frame_class, ""
     seen = []
     for alternative in instrument.keywords.frame_class:
-        found = first(cards, [alternative])
-        if found is None:
+        card = first(cards, [alternative])
+        if card is None:
             continue
-        written = text(found[1])
+        written = text(card[1])
+        # A bare 2 may be a flat in one keyword and a bias in another: a spelling with its keyword goes first.
         for spelling in (f"{alternative}={written}", written):
             if plain(spelling) in instrument.spellings:
                 return instrument.spellings[plain(spelling)], ""
@@ -169,7 +202,18 @@ def describe(
         In the order in which they may claim the header.
     facts : FileFacts or None
         What else the file says.
+
+    Returns
+    -------
+    Description
+        All that a `FrameRecord` needs, but id, path and sha256.
+
+    Raises
+    ------
+    ValueError
+        If no instrument claims the header, or a function of a rule fails.
     """
+    # Cards are made twice: which words are blanks is known only once the instrument is.
     by = find_instrument(cards_of(header), instruments)
     reader = _Reader(cards_of(header, by.blanks), by, facts or FileFacts())
     frame_class, doubt = classify(reader.cards, by)
@@ -197,7 +241,7 @@ def describe(
 
 
 def _no_time(name: str, value: Value | None) -> str:
-    """What is wrong with a time that should be ISO; nothing for a blank."""
+    """Say what is wrong with a time that should be ISO; nothing for a blank."""
     if value is None:
         return ""
     try:
@@ -222,10 +266,10 @@ def _count(value: float | None) -> int | None:
 
 def _keywords(reader: _Reader, shape: tuple[int, int] | None, refused: list[str]) -> dict[str, Value]:
     kept: dict[str, Value | None] = {"profile": reader.by.name}
-    found = reader.found("binning")
-    kept["binning"] = binning(found[1]) if found else None
+    card = reader.card("binning")
+    kept["binning"] = binning(card[1]) if card else None
     kept["readout_mode"] = reader.text("readout_mode") or None
-    kept |= {name: reader.measure(name) for name in _TEMPERATURES}
+    kept |= {name: reader.measure(name) for name in _MEASURES}
     kept["ra"] = reader.measure("ra", lambda value: angle(value, hours=True))
     kept["dec"] = reader.measure("dec", angle)
     for name, alternatives in reader.by.keep.items():
@@ -241,8 +285,8 @@ def _keywords(reader: _Reader, shape: tuple[int, int] | None, refused: list[str]
 
 
 def _shape_text(shape: tuple[int, int], extensions: Sequence[Extension]) -> str:
-    """Such as ``512x1024``; of several images ``4x512x1024``."""
-    shapes = {one.shape for one in extensions}
+    """Return ``512x1024``, or of several images of one shape ``4x512x1024``."""
+    shapes = {image.shape for image in extensions}
     if len(extensions) > 1 and len(shapes) == 1:
         ny, nx = shapes.pop()
         return f"{len(extensions)}x{ny}x{nx}"
@@ -250,17 +294,17 @@ def _shape_text(shape: tuple[int, int], extensions: Sequence[Extension]) -> str:
 
 
 def _detector_numbers(reader: _Reader, shape: tuple[int, int], refused: list[str]) -> dict[str, Value | None]:
-    """Mean gain and read noise of the amplifiers, None where one of them is not known."""
+    """Return mean gain and read noise of the amplifiers, None where one of them is not known."""
     try:
-        made = detector_of(reader.cards, reader.by, shape, reader.facts.extensions)
+        detector = detector_of(reader.cards, reader.by, shape, reader.facts.extensions)
     except ValueError as doubt:
         refused.append(str(doubt))
         return {}
     numbers: dict[str, Value | None] = {}
     for name in ("gain", "read_noise"):
-        values = [getattr(one, name) for one in made.amplifiers]
+        values = [getattr(amplifier, name) for amplifier in detector.amplifiers]
         numbers[name] = None if None in values else sum(values) / len(values)
-    lowest = min(one.saturation for one in made.amplifiers)
+    lowest = min(amplifier.saturation for amplifier in detector.amplifiers)
     # Where nobody tells it, recipes assume the top of 16 bits; a record must not state that as known.
     numbers["saturation"] = lowest if lowest != Amplifier.saturation else None
     return numbers

@@ -15,9 +15,20 @@ _TIME = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?")
 _ZONE = re.compile(r"([-+])(\d{2}):?(\d{2})?")
 _MJD_EPOCH = datetime(1858, 11, 17)
 _JD_OF_MJD = 2400000.5
+"""Julian Date, in days, at which the Modified Julian Date is 0."""
+_MILLISECONDS_PER_DAY = 86400e3
 _YEARS = (1900, 2200)
+"""First year that is believed, and first that is not: others come from clocks that were never set, or misread dates."""
+_MJD_OF_YEARS = (15020, 124593)
+"""The same as Modified Julian Dates: 1900-01-01 and 2200-01-01."""
+_CENTURY_TURNS = 70
+"""Years of two digits from here on are of the 20th century: no CCD took a frame before 1970."""
 _BEHIND_TAI = {"tai": 0.0, "gps": 19.0, "tt": -32.184, "tdb": -32.184}
-"""Time scales other than UTC, and the seconds by which they are behind TAI."""
+"""Time scales other than UTC, and the seconds by which they are behind TAI; TDB is within 2 ms of TT."""
+_TAI_AHEAD_BEFORE = 10
+"""Seconds by which TAI was ahead of UTC before the first leap second."""
+_DEGREES_PER_HOUR = 15
+"""The Earth turns so far in an hour of mean time."""
 # fmt: off
 _LEAP_SECONDS = (
     (1972, 7), (1973, 1), (1974, 1), (1975, 1), (1976, 1), (1977, 1), (1978, 1), (1979, 1), (1980, 1),
@@ -52,13 +63,25 @@ class DateKeywords:
 
 
 def observation_date(cards: Cards, keywords: DateKeywords, time_zone: str = "UTC") -> tuple[str, str]:
-    """Start of the exposure as ISO text in UTC without zone, and one sentence about what was wrong.
+    """Return the start of the exposure, and one sentence about what was wrong.
 
-    A date with time is taken first, then a date with a time of day from another card, then MJD and JD. A
-    moment without zone is in `time_zone`, unless its time of day stands in a card whose name begins with
-    ``UT``. The date is empty where the header does not tell it; the sentence is empty where the first card
-    read was right.
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `ccdflow.cascade.headers.keywords.cards_of`.
+    keywords : DateKeywords
+        Where it may say when the exposure began.
+    time_zone : str
+        Zone of a moment that states none, unless its time of day stands in a card whose name begins with ``UT``.
+
+    Returns
+    -------
+    tuple of str
+        ISO text in UTC without zone, empty where the header does not tell it; and the sentence, empty where the
+        first card read was right.
     """
+    # Dates first, with a time of day of their own or from another card; then MJD, then JD, which may be those of
+    # mid-exposure. What is wrong with a card is noted, and the next one is tried.
     doubts: list[str] = []
     for keyword in _present(cards, keywords.date):
         try:
@@ -79,14 +102,36 @@ def observation_date(cards: Cards, keywords: DateKeywords, time_zone: str = "UTC
 
 
 def canonical(moment: datetime) -> str:
-    """ISO text in UTC without zone; decimals of the second, up to six, only where they are not zero."""
+    """Return a moment as the registry has it.
+
+    Parameters
+    ----------
+    moment : datetime
+        In UTC where it has no zone.
+
+    Returns
+    -------
+    str
+        ISO text in UTC without zone; decimals of the second, up to six, only where they are not zero.
+    """
     plain = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
     written = plain.isoformat()
     return written.rstrip("0") if "." in written else written
 
 
 def parse_moment(written: str) -> tuple[date, time | None, tzinfo | None]:
-    """Date, time of day and zone that the text states, None for what it does not.
+    """Return the date, the time of day and the zone that a text states.
+
+    Parameters
+    ----------
+    written : str
+        A date as headers have it, ``2026-03-01``, ``01/03/26``, with or without a time of day behind ``T``, ``_`` or
+        blanks, and a zone behind that.
+
+    Returns
+    -------
+    tuple of date, time or None, and tzinfo or None
+        None for what is not stated.
 
     Raises
     ------
@@ -104,13 +149,33 @@ def parse_moment(written: str) -> tuple[date, time | None, tzinfo | None]:
 
 
 def night(obsdate: str, longitude: float | None = None) -> str:
-    """Date of the evening, noon to noon in local mean time at `longitude` (degrees east; None: UTC)."""
-    moment = datetime.fromisoformat(obsdate) + timedelta(hours=(longitude or 0.0) / 15 - 12)
+    """Return the night that a moment belongs to: from noon to noon, named by the evening's date.
+
+    Parameters
+    ----------
+    obsdate : str
+        ISO date and time in UTC without zone.
+    longitude : float or None
+        Of the site, degrees east; None for 0.
+
+    Returns
+    -------
+    str
+        ISO date of the evening, also for frames after midnight.
+    """
+    # Local mean time follows from the longitude alone, without zones, laws or summer time: a night never has 23 hours,
+    # and no night is cut in two. 12 hours earlier, noon is midnight, and the calendar's date is the evening's.
+    moment = datetime.fromisoformat(obsdate) + timedelta(hours=(longitude or 0.0) / _DEGREES_PER_HOUR - 12)
     return moment.date().isoformat()
 
 
 def zone_of(name: str) -> tzinfo:
-    """Return the time zone called ``UTC``, ``+02:00`` or, by its place, ``America/Denver``.
+    """Return the time zone of a name.
+
+    Parameters
+    ----------
+    name : str
+        ``UTC``, ``+02:00`` or, by its place, ``America/Denver``.
 
     Raises
     ------
@@ -160,9 +225,8 @@ def _day(written: str) -> date:
     elif match := _OLD_DATE.fullmatch(written):
         day, month, year = (int(group) for group in match.groups())
         if len(match[3]) == 2:
-            # The FITS standard reads 19YY, yet software of this century writes its own years so;
-            # no CCD took a frame before 1970.
-            year += 1900 if year >= 70 else 2000
+            # The FITS standard reads 19YY, yet software of this century writes its own years so.
+            year += 1900 if year >= _CENTURY_TURNS else 2000
     else:
         raise ValueError("is no date")
     if not _YEARS[0] <= year < _YEARS[1]:
@@ -203,13 +267,13 @@ def _offset(match: re.Match[str]) -> timezone:
 
 
 def _from_mjd(days: float | None, offset: float) -> datetime:
-    """Return the moment, to the millisecond: a Julian Date in double precision has 40 microseconds."""
+    """Return the moment, to the millisecond: a Julian Date in double precision has steps of 40 microseconds."""
     if days is None:
         raise ValueError("is no number")
     mjd = days - offset
-    if not 15020 <= mjd < 124593:
+    if not _MJD_OF_YEARS[0] <= mjd < _MJD_OF_YEARS[1]:
         raise ValueError("is no date of this age")
-    return _MJD_EPOCH + timedelta(milliseconds=round(mjd * 86400e3))
+    return _MJD_EPOCH + timedelta(milliseconds=round(mjd * _MILLISECONDS_PER_DAY))
 
 
 def _scaled(moment: datetime, cards: Cards, keywords: DateKeywords) -> str:
@@ -218,8 +282,10 @@ def _scaled(moment: datetime, cards: Cards, keywords: DateKeywords) -> str:
     if scale not in _BEHIND_TAI:
         return canonical(moment)
     tai = moment + timedelta(seconds=_BEHIND_TAI[scale])
+    # Leap seconds are listed by dates in UTC, which is what is looked for. TAI less the offset at TAI is near enough to
+    # it to find the right offset, but for the seconds around a leap second; hence twice.
     return canonical(tai - _tai_minus_utc(tai - _tai_minus_utc(tai)))
 
 
 def _tai_minus_utc(utc: datetime) -> timedelta:
-    return timedelta(seconds=10 + bisect_right(_LEAP_SECONDS, (utc.year, utc.month)))
+    return timedelta(seconds=_TAI_AHEAD_BEFORE + bisect_right(_LEAP_SECONDS, (utc.year, utc.month)))

@@ -18,7 +18,7 @@ def _strings(value: Any) -> Any:
     """Return a single word or number where a list of words is wanted."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return (str(value),)
-    return tuple(str(one) for one in value) if isinstance(value, list | tuple) else value
+    return tuple(str(word) for word in value) if isinstance(value, list | tuple) else value
 
 
 def _several(value: Any) -> Any:
@@ -27,7 +27,7 @@ def _several(value: Any) -> Any:
 
 def _named(value: Any) -> Any:
     """Return a list of keywords where a mapping of names to keywords is wanted: each is its own name."""
-    return {one: (one,) for one in value} if isinstance(value, list | tuple) else value
+    return {keyword: (keyword,) for keyword in value} if isinstance(value, list | tuple) else value
 
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(_strings)]
@@ -107,7 +107,7 @@ class Keywords(Model):
 
     @property
     def dates(self) -> DateKeywords:
-        """Where a date may stand."""
+        """Keywords in which a date may stand."""
         return DateKeywords(self.date, self.time, self.mjd, self.jd, self.time_system)
 
 
@@ -201,7 +201,7 @@ class ClassRule(Model):
     """The class."""
     where: Patterns = Field(default_factory=dict)
     """Cards that it must have."""
-    function: str = ""
+    function: dotted.FunctionText = ""
     """Dotted path of a function that gets the cards, keyword to value, and says whether it is."""
 
     @model_validator(mode="after")
@@ -213,7 +213,18 @@ class ClassRule(Model):
         return self
 
     def holds(self, cards: Cards) -> bool:
-        """Whether a header is of this class."""
+        """Return whether a frame is of this class.
+
+        Parameters
+        ----------
+        cards : mapping
+            Its header, see `ccdflow.cascade.headers.keywords.cards_of`.
+
+        Raises
+        ------
+        ValueError
+            If the rule's function fails.
+        """
         return claims(self.where, cards) and (not self.function or bool(dotted.called(self.function, cards)))
 
 
@@ -260,26 +271,45 @@ class Instrument(Model):
     def _fields_are_known(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
             if name not in Keywords.model_fields or name == "frame_class":
-                known = ", ".join(one for one in Keywords.model_fields if one != "frame_class")
+                known = ", ".join(field for field in Keywords.model_fields if field != "frame_class")
                 raise ValueError(f"unknown field {name!r}; known: {known}")
         return value
 
     @cached_property
     def spellings(self) -> dict[str, str]:
-        """Every spelling of a class, in its plainest form, to the class."""
-        return {plain(one): name for name, words in self.classes.items() for one in words}
+        """Spellings of the classes, each in its plainest form, to the class."""
+        return {plain(word): name for name, words in self.classes.items() for word in words}
 
 
 M = TypeVar("M", bound=Model)
 
 
 def plain(word: str) -> str:
-    """Letters, digits and ``=`` of `word` in lower case: ``Sky-Flat`` and ``SKYFLAT`` are one."""
+    """Return the letters, the digits and ``=`` of a word, in lower case: ``Sky-Flat`` and ``SKYFLAT`` are the same.
+
+    Parameters
+    ----------
+    word : str
+        As a header has it.
+    """
     return "".join(sign for sign in word.casefold() if sign.isalnum() or sign == "=")
 
 
 def claims(patterns: Mapping[str, Sequence[str]], cards: Cards) -> bool:
-    """Whether every keyword of `patterns` has a value in the header that fits one of its patterns."""
+    """Return whether a header has the cards that are asked for.
+
+    Parameters
+    ----------
+    patterns : mapping
+        Keyword to patterns (``*`` and ``?``, in any case), of which its value must fit one.
+    cards : mapping
+        The header, see `ccdflow.cascade.headers.keywords.cards_of`.
+
+    Returns
+    -------
+    bool
+        False where one of the keywords is missing; True for no patterns at all.
+    """
     for keyword, wanted in patterns.items():
         value = text(cards.get(keyword_name(keyword))).casefold()
         if not value or not any(fnmatchcase(value, pattern.casefold()) for pattern in wanted):
@@ -289,6 +319,18 @@ def claims(patterns: Mapping[str, Sequence[str]], cards: Cards) -> bool:
 
 def find_instrument(cards: Cards, instruments: Iterable[Instrument]) -> Instrument:
     """Return the first instrument that claims the header, else the first that claims none in particular.
+
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `ccdflow.cascade.headers.keywords.cards_of`.
+    instruments : iterable of Instrument
+        In the order in which they may claim it.
+
+    Returns
+    -------
+    Instrument
+        One of `instruments`.
 
     Raises
     ------
@@ -304,12 +346,26 @@ def find_instrument(cards: Cards, instruments: Iterable[Instrument]) -> Instrume
             return instrument
     raise ValueError(
         "no instrument claims the header, and none is for all others; known: "
-        + (", ".join(one.name for one in known) or "none")
+        + (", ".join(instrument.name for instrument in known) or "none")
     )
 
 
 def inherit(child: M, parent: M) -> M:
-    """`child` with everything that it leaves out taken from `parent`, mapping by mapping."""
+    """Return an instrument, or a part of one, with everything that it leaves out taken from another.
+
+    Parameters
+    ----------
+    child : Model
+        What it says counts: models inside it and mappings entry by entry, all else as a whole.
+    parent : Model
+        Of the same type.
+
+    Returns
+    -------
+    Model
+        Of the same type.
+    """
+    # Only fields that were written count as said: a default of the child must not hide what the parent says.
     merged: dict[str, Any] = {name: getattr(parent, name) for name in parent.model_fields_set}
     for name in child.model_fields_set:
         own, other = getattr(child, name), merged.get(name)

@@ -11,7 +11,9 @@ from ccdflow.cascade.records import Value
 Cards = Mapping[str, Value]
 """A header whose keywords are written as `keyword_name` writes them, and whose blanks are gone."""
 
+# A number with digits on either side of the point, an exponent with Fortran's D too, and whatever unit follows.
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?)\s*/?\s*(.*)")
+# The first word of what follows a number, in brackets or not.
 _UNIT = re.compile(r"[\[(]?\s*([^\d\s\]),;]+)")
 _SEXAGESIMAL = re.compile(
     r"(?P<sign>[-+]?)\s*(?P<units>\d+)\s*[\s:dh°]\s*(?P<minutes>\d+(?:\.\d*)?)"
@@ -22,6 +24,9 @@ _SIDE = re.compile(
     r"\s*(?:(?P<lead>[NSEW])\s*(?P<lead_rest>.*)|(?P<trail_rest>[^a-zA-Z]*?)\s*(?P<trail>[NSEW]))\s*"
 )
 _TEMPLATE = re.compile(r"\{([^{}]+)\}")
+_EXACT = 1e15
+"""Whole numbers below this are exact as floats (up to 2**53, 9.0e15), and are written as integers."""
+_DEGREES_PER_HOUR = 15
 _SECONDS = {
     "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0,
     "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "milliseconds": 1e-3,
@@ -34,7 +39,13 @@ _SECONDS = {
 
 @lru_cache(8192)
 def keyword_name(keyword: str) -> str:
-    """One spelling of a keyword: ``ESO.TPL.NEXP`` and ``HIERARCH Eso Tpl Nexp`` are ``ESO TPL NEXP``."""
+    """Return the one spelling of a keyword that cards are looked up by.
+
+    Parameters
+    ----------
+    keyword : str
+        As somebody writes it: ``ESO.TPL.NEXP`` and ``HIERARCH Eso Tpl Nexp`` are ``ESO TPL NEXP``.
+    """
     return keyword.strip().upper().replace(".", " ").removeprefix("HIERARCH ").strip()
 
 
@@ -43,6 +54,18 @@ def cards_of(header: Mapping[str, Any], blanks: Iterable[str] = ()) -> dict[str,
 
     Text is stripped. Left out is what is blank, not a finite number, or one of the words `blanks` in any case
     (``N/A``, ``UNKNOWN``). Of keywords that differ only in case the first counts.
+
+    Parameters
+    ----------
+    header : mapping
+        Keyword to value, of a FITS header or a row of a catalogue.
+    blanks : iterable of str
+        Words that mean that a card says nothing.
+
+    Returns
+    -------
+    dict
+        `keyword_name` to value.
     """
     empty = _words(tuple(blanks))
     cards: dict[str, Value] = {}
@@ -64,26 +87,56 @@ def _words(words: tuple[str, ...]) -> frozenset[str]:
 
 
 def text(value: Value | None) -> str:
-    """Return the value as one would write it: ``T``, ``2`` for 2.0, text stripped, nothing for None."""
+    """Return the value as one would write it.
+
+    Parameters
+    ----------
+    value : str, int, float, bool or None
+        Value of a card.
+
+    Returns
+    -------
+    str
+        ``T``, ``2`` for 2.0, text stripped, nothing for None.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
         return "T" if value else "F"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return str(int(value))
     return str(value).strip()
 
 
 def number(value: Value | None) -> float | None:
-    """Return the number that `value` starts with, a unit after it allowed: ``'-25.0 C'``, ``'60.0 / sec'``.
+    """Return the number that a value starts with.
 
-    None for what is no number: ``'T'``, ``'2019-05-03'``, ``'16 41 41'``, not a finite number.
+    Parameters
+    ----------
+    value : str, int, float, bool or None
+        Value of a card; a unit may follow the number: ``'-25.0 C'``, ``'60.0 / sec'``.
+
+    Returns
+    -------
+    float or None
+        None for what is no number: ``'T'``, ``'2019-05-03'``, ``'16 41 41'``, infinity and NaN.
     """
     return quantity(value)[0]
 
 
 def quantity(value: Value | None) -> tuple[float | None, str]:
-    """Return the number that `value` starts with, and the unit behind it or nothing."""
+    """Return the number that a value starts with, and its unit.
+
+    Parameters
+    ----------
+    value : str, int, float, bool or None
+        Value of a card.
+
+    Returns
+    -------
+    tuple of float or None, and str
+        The unit is ``""`` where none follows the number, or where there is no number.
+    """
     if value is None or isinstance(value, bool):
         return None, ""
     if isinstance(value, int | float):
@@ -91,56 +144,72 @@ def quantity(value: Value | None) -> tuple[float | None, str]:
     match = _NUMBER.fullmatch(value.strip())
     if match is None:
         return None, ""
+    # Digits behind the number, or a sign or colon before the rest, are no unit: the text is a date, an angle or a time.
     unit = _UNIT.match(match[2])
     if match[2] and (unit is None or unit[1][0] in "-+:.,/" or re.search(r"\d", match[2])):
         return None, ""
-    found = float(match[1].upper().replace("D", "E"))
-    return (found, unit[1] if unit else "") if math.isfinite(found) else (None, "")
-
-
-def flag(value: Value | None) -> bool | None:
-    """Return True or False where the value says so (``T``, ``'T'``, ``'yes'``, ``1``), else None."""
-    if isinstance(value, bool):
-        return value
-    word = text(value).casefold()
-    if word in ("t", "true", "yes", "1"):
-        return True
-    return False if word in ("f", "false", "no", "0") else None
+    size = float(match[1].upper().replace("D", "E"))
+    return (size, unit[1] if unit else "") if math.isfinite(size) else (None, "")
 
 
 def duration(value: Value | None, unit: str = "", comment: str = "") -> float | None:
-    """Seconds that `value` means.
+    """Return the seconds that a value means.
 
-    The unit is the one behind the number (``'500 ms'``), else `unit`, else one in brackets at the beginning
-    of the card's comment as the FITS standard has it (``[ms] Exposure``), else seconds.
+    Parameters
+    ----------
+    value : str, int, float, bool or None
+        Value of a card; a unit behind the number (``'500 ms'``) goes before all else.
+    unit : str
+        Unit of a number that states none, as the instrument file says.
+    comment : str
+        The card's comment; without `unit`, a unit in brackets at its beginning counts (``[ms] Exposure``).
+
+    Returns
+    -------
+    float or None
+        Seconds, which are also meant where no unit is known; None for what is no number.
+
+    References
+    ----------
+    FITS standard 4.0, section 4.3, recommends units in square brackets at the beginning of a comment.
     """
-    found, own = quantity(value)
+    size, own = quantity(value)
     bracket = re.match(r"\s*\[(\w+)\]", comment)
     for word in (own, unit, bracket[1] if bracket else ""):
-        if found is not None and word.casefold().rstrip(".") in _SECONDS:
+        if size is not None and word.casefold().rstrip(".") in _SECONDS:
             # Divided where the unit is a fraction: 500 ms is 0.5 s, not 0.5000000000000001.
             scale = _SECONDS[word.casefold().rstrip(".")]
-            return found / round(1 / scale) if scale < 1 else found * scale
-    return found
+            return size / round(1 / scale) if scale < 1 else size * scale
+    return size
 
 
 def angle(value: Value | None, *, hours: bool = False) -> float | None:
-    """Degrees that `value` means: ``-105.82``, ``'-105 49 13'``, ``'105:49:13 W'``, ``'16h41m41s'``.
+    """Return the degrees that a value means.
 
-    Sexagesimal text counts in hours where `hours` is set, as right ascensions do; a plain number is degrees
-    always.
+    Parameters
+    ----------
+    value : str, int, float, bool or None
+        Value of a card: ``-105.82``, ``'-105 49 13'``, ``'105:49:13 W'``, ``'16h41m41s'``.
+    hours : bool
+        Whether sexagesimal text counts in hours, as right ascensions do; a plain number is always degrees.
+
+    Returns
+    -------
+    float or None
+        South and west are negative; None for what is no angle.
     """
     written = text(value)
     side = _SIDE.fullmatch(written)
     bare = (side["lead_rest"] or side["trail_rest"]) if side else written
-    found = _sexagesimal(bare.lower())
-    if found is not None and hours:
-        found *= 15
-    if found is None:
-        found = number(value if side is None else bare)
-    if found is None or side is None:
-        return found
-    return -abs(found) if (side["lead"] or side["trail"]) in "SW" else abs(found)
+    degrees = _sexagesimal(bare.lower())
+    if degrees is not None and hours:
+        degrees *= _DEGREES_PER_HOUR
+    if degrees is None:
+        degrees = number(value if side is None else bare)
+    if degrees is None or side is None:
+        return degrees
+    # Some write 105 W, some -105 W: a side of the world goes before a sign.
+    return -abs(degrees) if (side["lead"] or side["trail"]) in "SW" else abs(degrees)
 
 
 def _sexagesimal(written: str) -> float | None:
@@ -150,20 +219,45 @@ def _sexagesimal(written: str) -> float | None:
     minutes, seconds = float(match["minutes"]), float(match["seconds"] or 0)
     if minutes >= 60 or seconds >= 60:
         return None
-    found = float(match["units"]) + minutes / 60 + seconds / 3600
-    return -found if match["sign"] == "-" else found
+    # The sign is kept apart, since -0 degrees 30 minutes has none in its degrees.
+    size = float(match["units"]) + minutes / 60 + seconds / 3600
+    return -size if match["sign"] == "-" else size
 
 
 def binning(value: Value | None) -> str:
-    """Binning as ``XxY``: ``'1 1'``, ``'(1,1)'``, ``'1*1'`` and ``1`` all are ``1x1``."""
+    """Return the binning as ``XxY``.
+
+    Parameters
+    ----------
+    value : str, int, float, bool or None
+        Value of a card: ``'1 1'``, ``'(1,1)'``, ``'1*1'`` and ``1`` all are ``1x1``.
+
+    Returns
+    -------
+    str
+        The value as text where it has neither one factor nor two.
+    """
     factors = re.findall(r"\d+", text(value))
     if len(factors) == 1:
         factors *= 2
-    return "x".join(str(int(one)) for one in factors) if len(factors) == 2 else text(value)
+    return "x".join(str(int(factor)) for factor in factors) if len(factors) == 2 else text(value)
 
 
 def look_up(cards: Cards, alternative: str) -> Value | None:
-    """Value of a keyword, or of a template such as ``{XBINNING}x{YBINNING}`` whose cards are all there."""
+    """Return the value that one alternative has in a header.
+
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `cards_of`.
+    alternative : str
+        A keyword, or a template such as ``{XBINNING}x{YBINNING}``.
+
+    Returns
+    -------
+    str, int, float, bool or None
+        None where a card is missing.
+    """
     name, parts = _written(alternative)
     return _filled(cards, alternative, parts) if parts else cards.get(name)
 
@@ -171,21 +265,35 @@ def look_up(cards: Cards, alternative: str) -> Value | None:
 def first(cards: Cards, alternatives: Sequence[str], empty: Sequence[str] = ()) -> tuple[str, Value] | None:
     """Return the first alternative that the header has, with its value.
 
-    The words `empty`, such as ``open`` for a filter wheel, count only where no alternative says more.
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `cards_of`.
+    alternatives : sequence of str
+        Keywords and templates, tried in order.
+    empty : sequence of str
+        Words, such as ``open`` for a filter wheel, that count only where no alternative says more.
+
+    Returns
+    -------
+    tuple or None
+        The alternative as it is written, and its value.
     """
-    found: tuple[str, Value] | None = None
+    fallback: tuple[str, Value] | None = None
     for alternative, name, parts in _all_written(tuple(alternatives)):
         value = _filled(cards, alternative, parts) if parts else cards.get(name)
         if value is not None:
             if not empty or text(value).casefold() not in _words(tuple(empty)):
                 return alternative, value
-            found = found or (alternative, value)
-    return found
+            fallback = fallback or (alternative, value)
+    return fallback
 
 
 _Parts = tuple[tuple[str, str], ...]
+"""The braces of a template: what is written in each, and the keyword that fills it."""
 
 
+# Every frame asks for the same few hundred alternatives: what is in their text is worked out once.
 @lru_cache(8192)
 def _written(alternative: str) -> tuple[str, _Parts]:
     """The keyword that an alternative names and, of a template, each place with the keyword that fills it."""

@@ -12,10 +12,11 @@ from typing import Annotated, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ccdflow.cascade.records import VALIDITY, Value, seconds
-from ccdflow.cascade.specification.dotted import called
+from ccdflow.cascade.specification.dotted import FunctionText, called
 
 SECONDS_PER_DAY = 86400.0
 SHOWN_NEAREST = 3
+"""Candidates that did not fit and are named with a reason: enough to see a pattern, few enough to be read."""
 
 RANGES: dict[str, tuple[float, float]] = {
     "unlimited": (-inf, inf),
@@ -39,21 +40,22 @@ SameNight = Literal["same_night"]
 """Noon to noon at the site's longitude, as the registry knows the night of each frame."""
 
 
-def _days(found: object) -> object:
-    """A name or a number of days as the days before and after that it stands for."""
-    if isinstance(found, str) and found != "same_night":
-        if found not in RANGES:
-            near = get_close_matches(found, ["same_night", *RANGES], n=1)
+def _days(written: object) -> object:
+    """Turn a name or a number of days into the days before and after that it stands for."""
+    if isinstance(written, str) and written != "same_night":
+        if written not in RANGES:
+            near = get_close_matches(written, ["same_night", *RANGES], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"unknown time range {found!r}{hint}; known: same_night, {', '.join(RANGES)}, days"
+                f"unknown time range {written!r}{hint}; known: same_night, {', '.join(RANGES)}, days"
             )
-        return RANGES[found]
-    if isinstance(found, int | float) and not isinstance(found, bool):
-        found = (-float(found), float(found))
-    if isinstance(found, list | tuple) and len(found) == 2 and not float(found[0]) <= float(found[1]):
-        raise ValueError(f"no time lies within {found[0]} and {found[1]} days")
-    return found
+        return RANGES[written]
+    # In Python, true and false are whole numbers too.
+    if isinstance(written, int | float) and not isinstance(written, bool):
+        written = (-float(written), float(written))
+    if isinstance(written, list | tuple) and len(written) == 2 and not float(written[0]) <= float(written[1]):
+        raise ValueError(f"no time lies within {written[0]} and {written[1]} days")
+    return written
 
 
 Within = Annotated[SameNight | tuple[float, float], BeforeValidator(_days)]
@@ -61,7 +63,17 @@ Within = Annotated[SameNight | tuple[float, float], BeforeValidator(_days)]
 
 @dataclass(frozen=True)
 class Barrier:
-    """Something that happened to an instrument (ISO UTC), which calibrations must not cross; a blank matches any."""
+    """Something that happened to an instrument, which calibrations must not cross.
+
+    Parameters
+    ----------
+    happened : str
+        When, ISO, UTC.
+    what : str
+        Name of the event, such as ``detector swapped``; rules name events by patterns.
+    telescope, camera, instrument : str, optional
+        Instrument that it happened to; a blank matches any.
+    """
 
     happened: str
     what: str
@@ -75,12 +87,22 @@ class Barrier:
         return seconds(self.happened)
 
     def concerns(self, reference: "Candidate") -> bool:
-        """Whether it happened to the instrument that `reference` was taken with."""
+        """Tell whether it happened to the instrument that `reference` was taken with.
+
+        Parameters
+        ----------
+        reference : Candidate
+            What a calibration is looked for.
+
+        Returns
+        -------
+        bool
+        """
         wanted = {"telescope": self.telescope, "camera": self.camera, "instrument": self.instrument}
         return all(value in ("", reference.value(name)) for name, value in wanted.items())
 
 
-class Rule(BaseModel):
+class AssociationRule(BaseModel):
     """One way in which a calibration may fit, and how good that is.
 
     Rules are tried in the order in which they stand; the first that any candidate passes decides.
@@ -100,14 +122,14 @@ class Rule(BaseModel):
     """Largest relative difference allowed for numeric keywords."""
     within: Within = (-inf, inf)
     """``same_night``, a name of `RANGES`, so many days before or after, or ``[from, to]`` in days, before below 0."""
-    function: str = ""
+    function: FunctionText = ""
     """Dotted path of a function of reference and candidate: true, or false or a sentence that says why not."""
     barriers: tuple[str, ...] = ("*",)
     """What must not have happened to the instrument in between: patterns such as ``detector*``; by default anything."""
 
     @property
     def days(self) -> tuple[float, float]:
-        """Earliest and latest distance in days that is worth a look."""
+        """Earliest and latest distance in days that is worth a look; nights are compared by name, not by time."""
         return (-inf, inf) if self.within == "same_night" else self.within
 
 
@@ -125,7 +147,18 @@ class Candidate(Protocol):
         ...
 
     def value(self, keyword: str) -> Value | None:
-        """The value of a keyword; None for a blank."""
+        """Return the value of a keyword.
+
+        Parameters
+        ----------
+        keyword : str
+            Column or kept keyword.
+
+        Returns
+        -------
+        str, int, float, bool or None
+            None for a blank.
+        """
         ...
 
 
@@ -149,14 +182,32 @@ class Refusal(Generic[C]):
 
 
 def refusal(
-    rule: Rule, reference: Candidate, candidate: Candidate, barriers: Sequence[Barrier] = ()
+    rule: AssociationRule, reference: Candidate, candidate: Candidate, barriers: Sequence[Barrier] = ()
 ) -> str | None:
-    """Why `candidate` fails `rule` for `reference`, in a few words; None where it passes."""
+    """Say why a candidate fails a rule.
+
+    Parameters
+    ----------
+    rule : AssociationRule
+        What must agree.
+    reference : Candidate
+        What a calibration is looked for.
+    candidate : Candidate
+        The calibration.
+    barriers : sequence of Barrier, optional
+        What happened to the instruments.
+
+    Returns
+    -------
+    str or None
+        The first test that it fails, in a few words; None where it passes all.
+    """
+    # The cheap tests first: this runs for every pair of reference and candidate that the index lets through.
     for keyword in rule.match + rule.equal:
-        wanted, found = reference.value(keyword), candidate.value(keyword)
-        blank = wanted is None or found is None
-        if wanted != found and not (blank and keyword in rule.match):
-            return f"{keyword} is {_shown(found)}, wanted {_shown(wanted)}"
+        wanted, value = reference.value(keyword), candidate.value(keyword)
+        blank = wanted is None or value is None
+        if wanted != value and not (blank and keyword in rule.match):
+            return f"{keyword} is {_shown(value)}, wanted {_shown(wanted)}"
     return (
         _number_refusal(rule, reference, candidate)
         or _time_refusal(rule, reference, candidate)
@@ -166,19 +217,19 @@ def refusal(
     )
 
 
-Test = Callable[[Candidate, Candidate], str | None]
+_Test = Callable[[Candidate, Candidate], str | None]
 
 
-def _tests(rule: Rule, barriers: Sequence[Barrier]) -> Iterator[tuple[str, Test]]:
-    """The tests of a rule one by one, with names to show."""
+def _tests(rule: AssociationRule, barriers: Sequence[Barrier]) -> Iterator[tuple[str, _Test]]:
+    """Give the tests of a rule one by one, with names to show, each as a rule that says no more than this."""
     for keyword in rule.match:
-        yield keyword, partial(refusal, Rule(match=(keyword,)))
+        yield keyword, partial(refusal, AssociationRule(match=(keyword,)))
     for keyword in rule.equal:
-        yield keyword, partial(refusal, Rule(equal=(keyword,)))
+        yield keyword, partial(refusal, AssociationRule(equal=(keyword,)))
     for keyword in {**rule.tolerance, **rule.ratio}:
         allowed = {"tolerance": rule.tolerance.get(keyword), "ratio": rule.ratio.get(keyword)}
         alone = {name: {keyword: value} for name, value in allowed.items() if value is not None}
-        yield keyword, partial(refusal, Rule.model_validate(alone))
+        yield keyword, partial(refusal, AssociationRule.model_validate(alone))
     yield "time", partial(_time_refusal, rule)
     yield "validity", _validity_refusal
     if barriers:
@@ -187,25 +238,27 @@ def _tests(rule: Rule, barriers: Sequence[Barrier]) -> Iterator[tuple[str, Test]
         yield rule.function, partial(_function_refusal, rule)
 
 
-def _number_refusal(rule: Rule, reference: Candidate, candidate: Candidate) -> str | None:
+def _number_refusal(rule: AssociationRule, reference: Candidate, candidate: Candidate) -> str | None:
+    # A keyword with both limits is judged by its ratio: of two mappings put together the second has the last word.
     for keyword, allowed in (rule.tolerance | rule.ratio).items():
-        wanted, found = reference.value(keyword), candidate.value(keyword)
-        if wanted is None or found is None:
+        wanted, value = reference.value(keyword), candidate.value(keyword)
+        if wanted is None or value is None:
             continue
         try:
-            here, there = float(wanted), float(found)
+            here, there = float(wanted), float(value)
         except ValueError:
-            return f"{keyword} is {_shown(found)}, and of {_shown(wanted)}: a tolerance is for numbers"
+            return f"{keyword} is {_shown(value)}, and of {_shown(wanted)}: a tolerance is for numbers"
         limit = allowed * abs(here) if keyword in rule.ratio else allowed
         if abs(there - here) > limit:
-            return f"{keyword} is {_shown(found)}, wanted {_shown(wanted)} within {limit:g}"
+            return f"{keyword} is {_shown(value)}, wanted {_shown(wanted)} within {limit:g}"
     return None
 
 
-def _time_refusal(rule: Rule, reference: Candidate, candidate: Candidate) -> str | None:
+def _time_refusal(rule: AssociationRule, reference: Candidate, candidate: Candidate) -> str | None:
     if rule.within == "same_night":
-        wanted, found = reference.value("night"), candidate.value("night")
-        return None if wanted == found else f"night is {_shown(found)}, wanted {_shown(wanted)}"
+        wanted, night = reference.value("night"), candidate.value("night")
+        return None if wanted == night else f"night is {_shown(night)}, wanted {_shown(wanted)}"
+    # The words depend on how the range was written: one side only, so many days around, or two different sides.
     low, high = rule.within
     days = (candidate.time - reference.time) / SECONDS_PER_DAY
     if low <= days <= high:
@@ -220,7 +273,7 @@ def _time_refusal(rule: Rule, reference: Candidate, candidate: Candidate) -> str
 
 
 def _validity_refusal(reference: Candidate, candidate: Candidate) -> str | None:
-    """What says nothing of its validity always holds."""
+    """Compare the reference's time with the candidate's validity; without one, a candidate always holds."""
     start, end = (candidate.value(name) for name in VALIDITY)
     if start is not None and reference.time < seconds(str(start)):
         return f"valid from {start}"
@@ -230,17 +283,20 @@ def _validity_refusal(reference: Candidate, candidate: Candidate) -> str | None:
 
 
 def _barrier_refusal(
-    rule: Rule, reference: Candidate, candidate: Candidate, barriers: Sequence[Barrier]
+    rule: AssociationRule, reference: Candidate, candidate: Candidate, barriers: Sequence[Barrier]
 ) -> str | None:
+    # Which of the two was first does not matter: a flat of before the change fits no frame of after it, and the other
+    # way round. What happened at the very moment of the later one still lies between.
     first, last = sorted((reference.time, candidate.time))
-    for one in barriers:
-        named = any(fnmatchcase(one.what, pattern) for pattern in rule.barriers)
-        if named and first < one.time <= last and one.concerns(reference):
-            return f"{one.what} on {one.happened[:10]} lies between"
+    for barrier in barriers:
+        matters = any(fnmatchcase(barrier.what, pattern) for pattern in rule.barriers)
+        if matters and first < barrier.time <= last and barrier.concerns(reference):
+            return f"{barrier.what} on {barrier.happened[:10]} lies between"
     return None
 
 
-def _function_refusal(rule: Rule, reference: Candidate, candidate: Candidate) -> str | None:
+def _function_refusal(rule: AssociationRule, reference: Candidate, candidate: Candidate) -> str | None:
+    # A sentence is a refusal and its reason; an empty one is none.
     answer = called(rule.function, reference, candidate)
     if isinstance(answer, str):
         return answer or None
@@ -252,24 +308,55 @@ def _shown(value: Value | None) -> str:
 
 
 def nearest_first(reference: Candidate, candidates: Iterable[C]) -> list[C]:
-    """Candidates by distance in time; of two at equal distance the earlier, then the smaller identity."""
+    """Sort candidates by distance in time.
+
+    Parameters
+    ----------
+    reference : Candidate
+        What a calibration is looked for.
+    candidates : iterable of Candidate
+        In any order.
+
+    Returns
+    -------
+    list of Candidate
+        Of two at equal distance the earlier one first, then the one of the smaller identity: a total order, so that
+        the same candidates in any order give the same plan.
+    """
 
     def key(candidate: C) -> tuple[float, bool, str]:
-        dt = candidate.time - reference.time
-        return abs(dt), dt > 0, candidate.identity
+        distance = candidate.time - reference.time
+        return abs(distance), distance > 0, candidate.identity
 
     return sorted(candidates, key=key)
 
 
 def fitting(
-    rules: Sequence[Rule],
+    rules: Sequence[AssociationRule],
     reference: Candidate,
     candidates: Sequence[C],
     barriers: Sequence[Barrier] = (),
 ) -> Iterable[Match[C]]:
-    """Candidates that fit `reference`, best first: by rule in order, then by distance in time.
+    """Find the candidates that fit `reference` by looking at each of them.
 
-    A candidate is given once, with the level of the first rule that it passes.
+    It is the plain statement of what `Candidates.fitting` gives with less work.
+
+    Parameters
+    ----------
+    rules : sequence of AssociationRule
+        Tried in order.
+    reference : Candidate
+        What a calibration is looked for.
+    candidates : sequence of Candidate
+        In any order.
+    barriers : sequence of Barrier, optional
+        What happened to the instruments.
+
+    Yields
+    ------
+    Match
+        Best first: by rule in order, then by distance in time. Each candidate once, with the level of the first rule
+        that it passes.
     """
     left = list(candidates)
     for rule in rules:
@@ -287,36 +374,70 @@ class Candidates(Generic[C]):
 
     They are kept by the values that a rule wants to be equal and by time, so that few are looked at for one
     reference. That only preselects: whether a candidate fits, `refusal` alone decides.
+
+    Parameters
+    ----------
+    candidates : iterable of Candidate
+        In any order.
+    barriers : sequence of Barrier, optional
+        What happened to the instruments.
     """
 
     def __init__(self, candidates: Iterable[C], barriers: Sequence[Barrier] = ()) -> None:
         self.all = tuple(candidates)
         self.barriers = tuple(barriers)
         self._rows: dict[tuple[Hashable, ...], _Row[C]] = {}
-        self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], _Parted[C]] = {}
+        self._parts: dict[_RuleNames, _ByValues[C]] = {}
 
     def __len__(self) -> int:
         return len(self.all)
 
-    def fitting(self, rules: Sequence[Rule], reference: Candidate) -> Iterator[Match[C]]:
-        """Candidates that fit `reference`, best first: by rule in order, then by distance in time."""
-        given: set[int] = set()
+    def fitting(self, rules: Sequence[AssociationRule], reference: Candidate) -> Iterator[Match[C]]:
+        """Find the candidates that fit `reference`, looking at no more of them than are taken.
+
+        Parameters
+        ----------
+        rules : sequence of AssociationRule
+            Tried in order.
+        reference : Candidate
+            What a calibration is looked for.
+
+        Yields
+        ------
+        Match
+            Best first: by rule in order, then by distance in time.
+        """
+        seen: set[int] = set()
         for rule in rules:
             row, (low, high) = self._row(rule, reference), rule.days
+            # The row is given from the reference outwards, so the first that is further than the rule reaches on its
+            # longer side ends it. On the shorter side candidates may still be too far: they are only passed over.
             for days, candidate in row.nearest(reference.time, earlier_only=high <= 0):
                 if abs(days) > max(-low, high):
                     break
-                if id(candidate) in given or not low <= days <= high:
+                if id(candidate) in seen or not low <= days <= high:
                     continue
                 if refusal(rule, reference, candidate, self.barriers) is None:
-                    given.add(id(candidate))
+                    seen.add(id(candidate))
                     yield Match(candidate, rule.level)
 
-    def nearest_refused(self, rules: Sequence[Rule], reference: Candidate) -> list[Refusal[C]]:
-        """The nearest candidates that no rule lets pass, each with the test of the last rule that it failed.
+    def nearest_refused(self, rules: Sequence[AssociationRule], reference: Candidate) -> list[Refusal[C]]:
+        """Return the nearest candidates that no rule lets pass.
 
-        The last rule is the most generous one, so its test is what stands between the candidate and a match.
+        Parameters
+        ----------
+        rules : sequence of AssociationRule
+            All rules of an input.
+        reference : Candidate
+            What a calibration is looked for.
+
+        Returns
+        -------
+        list of Refusal
+            At most `SHOWN_NEAREST`, each with the test of the last rule that it failed. The last rule is the most
+            generous one, so its test is what stands between the candidate and a match.
         """
+        # From the closest outwards, until enough were refused; those that some rule lets pass are no example.
         refused: list[Refusal[C]] = []
         for _, candidate in self._every.nearest(reference.time):
             reasons = [refusal(rule, reference, candidate, self.barriers) for rule in rules]
@@ -326,13 +447,27 @@ class Candidates(Generic[C]):
                 break
         return refused
 
-    def survivors(self, rules: Sequence[Rule], reference: Candidate) -> list[tuple[str, int]]:
-        """How many are left after each test of the last rule, the most generous one: name of the test and number."""
+    def survivors(self, rules: Sequence[AssociationRule], reference: Candidate) -> list[tuple[str, int]]:
+        """Count the candidates that are left after each test of the last rule, the most generous one.
+
+        Parameters
+        ----------
+        rules : sequence of AssociationRule
+            All rules of an input.
+        reference : Candidate
+            What a calibration is looked for.
+
+        Returns
+        -------
+        list of (str, int)
+            Name of the test and number, in the order of the tests; empty without rules.
+        """
         if not rules:
             return []
+        # One test after the other over all candidates: slow, and done only where an input is missing.
         left, counts = list(self.all), []
         for name, test in _tests(rules[-1], self.barriers):
-            left = [one for one in left if test(reference, one) is None]
+            left = [candidate for candidate in left if test(reference, candidate) is None]
             counts.append((name, len(left)))
         return counts
 
@@ -340,70 +475,85 @@ class Candidates(Generic[C]):
     def _every(self) -> "_Row[C]":
         return _Row(self.all)
 
-    def _row(self, rule: Rule, reference: Candidate) -> "_Row[C]":
-        """Candidates that agree with `reference` in the keywords of `rule`, in order of time."""
+    def _row(self, rule: AssociationRule, reference: Candidate) -> "_Row[C]":
+        """Return the candidates that agree with `reference` in the keywords of `rule`, in order of time."""
         names = _names(rule)
-        exact, loose = ([reference.value(name) for name in some] for some in names)
+        exact, loose = ([reference.value(name) for name in group] for group in names)
         place = (names, *exact, *loose)
-        found = self._rows.get(place)
-        if found is None:
-            agreeing = self._parted(names).get(tuple(exact), {})
-            found = _Row(one for values, some in agreeing.items() if _agree(loose, values) for one in some)
-            self._rows[place] = found
-        return found
+        row = self._rows.get(place)
+        if row is None:
+            # Values that must be equal are looked up. A blank agrees with anything, so the few combinations of the
+            # other values are all compared.
+            agreeing = self._by_values(names).get(tuple(exact), {})
+            row = _Row(
+                candidate
+                for values, candidates in agreeing.items()
+                if _agree(loose, values)
+                for candidate in candidates
+            )
+            self._rows[place] = row
+        return row
 
-    def _parted(self, names: "_RuleNames") -> "_Parted[C]":
-        """All candidates by their values."""
-        if names not in self._kept:
-            parted: _Parted[C] = {}
-            for one in self.all:
-                exact, loose = (tuple([one.value(name) for name in some]) for some in names)
-                parted.setdefault(exact, {}).setdefault(loose, []).append(one)
-            self._kept[names] = parted
-        return self._kept[names]
+    def _by_values(self, names: "_RuleNames") -> "_ByValues[C]":
+        if names not in self._parts:
+            parts: _ByValues[C] = {}
+            for candidate in self.all:
+                exact, loose = (tuple([candidate.value(name) for name in group]) for group in names)
+                parts.setdefault(exact, {}).setdefault(loose, []).append(candidate)
+            self._parts[names] = parts
+        return self._parts[names]
 
 
 _RuleNames = tuple[tuple[str, ...], tuple[str, ...]]
 """Keywords whose values have to be equal, and keywords that a blank on either side agrees with."""
 
 _Values = tuple[Value | None, ...]
-_Parted = dict[_Values, dict[_Values, list[C]]]
+_ByValues = dict[_Values, dict[_Values, list[C]]]
+"""Candidates by the values of the first keywords, and within these by the values of the others."""
 
 
-def _names(rule: Rule) -> _RuleNames:
+def _names(rule: AssociationRule) -> _RuleNames:
     night = ("night",) if rule.within == "same_night" else ()
     return tuple(name for name in rule.equal if name not in rule.match) + night, rule.match
 
 
-def _agree(wanted: Sequence[Value | None], found: Sequence[Value | None]) -> bool:
-    return all(one is None or other is None or one == other for one, other in zip(wanted, found, strict=True))
+def _agree(wanted: Sequence[Value | None], values: Sequence[Value | None]) -> bool:
+    pairs = zip(wanted, values, strict=True)
+    return all(left is None or right is None or left == right for left, right in pairs)
 
 
 class _Row(Generic[C]):
     """Candidates in order of time."""
 
     def __init__(self, candidates: Iterable[C]) -> None:
-        self.candidates = sorted(candidates, key=lambda one: one.time)
-        self.times = [one.time for one in self.candidates]
+        self.candidates = sorted(candidates, key=lambda candidate: candidate.time)
+        self.times = [candidate.time for candidate in self.candidates]
 
     def nearest(self, time: float, *, earlier_only: bool = False) -> Iterator[tuple[float, C]]:
-        """As `nearest_first`, sorted as far as they are taken; each with its distance in days, later ones above 0."""
+        """Give the order of `nearest_first`, sorted only as far as it is taken.
+
+        Each comes with its distance in days, above 0 for later ones. Two places start at `time` and move outwards,
+        ``earlier`` to the left and ``later`` to the right; the closer one is given next.
+        """
         times, later = self.times, bisect_right(self.times, time)
         earlier, end = later - 1, later if earlier_only else len(times)
         while earlier >= 0 or later < end:
             before = times[earlier] - time if earlier >= 0 else -inf
             after = times[later] - time if later < end else inf
+            # All of one moment are taken together, since their identities decide among them. Of equally close ones the
+            # earlier go first, hence <=.
             if -before <= after:
                 first = earlier
                 while first > 0 and times[first - 1] - time == before:
                     first -= 1
-                at, alike, earlier = before, self.candidates[first : earlier + 1], first - 1
+                distance, alike, earlier = before, self.candidates[first : earlier + 1], first - 1
             else:
                 last = later
                 while last + 1 < end and times[last + 1] - time == after:
                     last += 1
-                at, alike, later = after, self.candidates[later : last + 1], last + 1
+                distance, alike, later = after, self.candidates[later : last + 1], last + 1
             if len(alike) > 1:
-                alike.sort(key=lambda one: one.identity)
-            for one in alike:
-                yield at / SECONDS_PER_DAY, one
+                # Identities are digests, made only where they are needed.
+                alike.sort(key=lambda candidate: candidate.identity)
+            for candidate in alike:
+                yield distance / SECONDS_PER_DAY, candidate

@@ -1,12 +1,14 @@
 """A cascade, or the jobs of a plan, as a graph: Mermaid, DOT, or SVG that needs no other program."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 from typing import Literal
 
-from ccdflow.cascade.planning.planner import Plan
+from ccdflow.cascade.planning.jobs import Job
+from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.specification.model import Association, Cascade, Step
 
 Kind = Literal["source", "task", "relay", "subworkflow", "new", "reused", "incomplete", "missing", "more"]
@@ -24,8 +26,13 @@ FILLS: dict[Kind, str] = {
 }
 INK, PALE = "#222222", "#8a8a8a"
 LINE, MARGIN, GAP_X, GAP_Y = 16, 16, 24, 52
-LETTER, BOLD, BEND = 6.2, 7.2, 6.0
+"""Pixels of a drawing: height of a line of text, margin, gaps between boxes of a row and between rows."""
+LETTER, BOLD = 6.2, 7.2
+"""Width of a letter in pixels, on average, of Helvetica of 12 pixels: nothing measures text here."""
+BEND = 6.0
+"""Width in pixels of the place where a line passes a row."""
 SWEEPS = 8
+"""How often the rows are put in order, down and up in turn; more hardly change anything."""
 MOST_JOBS = 8
 """Jobs of one step and state that are drawn one by one; more of them are one node."""
 
@@ -59,10 +66,22 @@ class Graph:
 
 
 def cascade_graph(cascade: Cascade, *, detailed: bool = False) -> Graph:
-    """Data sources and steps; detailed, also recipes, conditions, grouping and numbers."""
+    """Return the data sources and tasks of a cascade as a graph.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        What is made from what.
+    detailed : bool, optional
+        With recipes, conditions, grouping and numbers; else each subworkflow is one box.
+
+    Returns
+    -------
+    Graph
+    """
     nodes = [
-        Node(name, (name, *([f"class {one.frame_class}"] if detailed else ())), "source")
-        for name, one in cascade.sources.items()
+        Node(name, (name, *([f"class {source.frame_class}"] if detailed else ())), "source")
+        for name, source in cascade.sources.items()
     ]
     edges: list[Edge] = []
     for name, step in cascade.tasks.items():
@@ -76,15 +95,17 @@ def cascade_graph(cascade: Cascade, *, detailed: bool = False) -> Graph:
 
 
 def _folded(graph: Graph) -> Graph:
-    """The same with each subworkflow as one box."""
+    """Return the same with each subworkflow as one box."""
     boxes: dict[str, Node] = {}
     for node in graph.nodes:
         name, dot, _ = node.key.partition(".")
         boxes.setdefault(name, Node(name, (name,), "subworkflow") if dot else node)
     edges: dict[tuple[str, str, str], Edge] = {}
-    for edge in sorted(graph.edges, key=lambda one: not one.main):
+    # Arrows that become the same are drawn once; main ones come first, so that such an arrow is drawn as a main one.
+    for edge in sorted(graph.edges, key=lambda edge: not edge.main):
         start, end = edge.start.partition(".")[0], edge.end.partition(".")[0]
         folded = "." in edge.start or "." in edge.end
+        # Arrows within a subworkflow are inside its box.
         if start != end:
             label = "" if folded else edge.label
             edges.setdefault((start, end, label), replace(edge, start=start, end=end, label=label))
@@ -92,6 +113,7 @@ def _folded(graph: Graph) -> Graph:
 
 
 def _about(step: Step) -> Iterator[str]:
+    """Give the lines that a detailed box has below its name."""
     if step.recipe:
         yield f"recipe {step.recipe}"
     if step.group:
@@ -104,7 +126,7 @@ def _about(step: Step) -> Iterator[str]:
             words += [
                 "" if (way.min, way.max) == (1, 1) else f"{way.min}..{'*' if way.max is None else way.max}"
             ]
-            words += [f"if {one}" for one in (association.condition, way.condition) if one][:1]
+            words += [f"if {text}" for text in (association.condition, way.condition) if text][:1]
             words += [f"without {' or '.join(way.when_missing)}" if way.when_missing else ""]
             yield " ".join(word for word in words if word)
     if step.tags:
@@ -112,6 +134,8 @@ def _about(step: Step) -> Iterator[str]:
 
 
 def _ways(name: str, role: str, association: Association) -> Iterator[Edge]:
+    """Give the arrows of an input, labelled where the role is not called like its source."""
+    # Dashed where a job may be done without: of several ways, too, none is sure to be gone.
     free = bool(association.optional or association.condition or association.when_missing)
     for way in association.ways:
         label = "" if role == way.source.rpartition(".")[2] else role
@@ -119,11 +143,22 @@ def _ways(name: str, role: str, association: Association) -> Iterator[Edge]:
 
 
 def plan_graph(plan: Plan) -> Graph:
-    """Jobs of a plan by state; many jobs of one step and state that none of the others tells apart are one box."""
-    count: dict[tuple[str, str], int] = {}
-    for job in plan.jobs:
-        count[job.step, job.state] = count.get((job.step, job.state), 0) + 1
-    named = {
+    """Return the jobs of a plan as a graph, by state.
+
+    Parameters
+    ----------
+    plan : Plan
+        Any plan.
+
+    Returns
+    -------
+    Graph
+        More than `MOST_JOBS` jobs of one step and state are one box, and so are their arrows. What incomplete jobs
+        lack has boxes of its own.
+    """
+    count = Counter((job.step, job.state) for job in plan.jobs)
+    # A night has hundreds of science jobs that differ in nothing that a drawing shows.
+    box = {
         job.key: f"{job.step} {job.state}" if count[job.step, job.state] > MOST_JOBS else job.key
         for job in plan.jobs
     }
@@ -131,16 +166,13 @@ def plan_graph(plan: Plan) -> Graph:
     nodes: dict[str, Node] = {}
     edges: dict[tuple[str, str], Edge] = {}
     for job in plan.jobs:
-        key = named[job.key]
-        several = key != job.key
-        name = (job.name,) if job.name.startswith(job.step) else (job.step, job.name)
-        lines = (f"{count[job.step, job.state]} {job.step}",) if several else (*name, job.key[:8])
-        nodes[key] = Node(key, (*lines, job.state), job.state)
-        for one in job.inputs:
-            if one.job is not None and one.job in named:
-                start = named[one.job]
-                label = "" if one.role in ("main", steps[one.job]) else one.role
-                edges[start, key] = Edge(start, key, label, main=one.role == "main")
+        key = box[job.key]
+        nodes[key] = _job_node(job, key, count[job.step, job.state])
+        for item in job.inputs:
+            if item.job is not None and item.job in box:
+                start = box[item.job]
+                label = "" if item.role in ("main", steps[item.job]) else item.role
+                edges[start, key] = Edge(start, key, label, main=item.role == "main")
         for missing in job.missing:
             lack = f"{missing.input} of {key}"
             nodes[lack] = Node(lack, (f"no {missing.input}",), "missing")
@@ -148,15 +180,35 @@ def plan_graph(plan: Plan) -> Graph:
     return Graph(tuple(nodes.values()), tuple(edges.values()))
 
 
+def _job_node(job: Job, key: str, count: int) -> Node:
+    """Return the box of a job, or the one that stands for all `count` jobs of its step and state."""
+    if key != job.key:
+        return Node(key, (f"{count} {job.step}", job.state), job.state)
+    name = (job.name,) if job.name.startswith(job.step) else (job.step, job.name)
+    return Node(key, (*name, job.key[:8], job.state), job.state)
+
+
 # --- text ---------------------------------------------------------------------------------------------------
 
 
 def mermaid(graph: Graph) -> str:
-    """A flowchart in Mermaid's language."""
+    """Write a graph as a flowchart in Mermaid's language.
+
+    Parameters
+    ----------
+    graph : Graph
+        Boxes and arrows.
+
+    Returns
+    -------
+    str
+        Text that pages of Markdown draw.
+    """
+    # Mermaid allows few characters in the name of a node, so nodes are numbered.
     ids = {node.key: f"n{number}" for number, node in enumerate(graph.nodes)}
     lines = ["flowchart TD"]
     for node in graph.nodes:
-        text = "<br/>".join(escape(one).replace('"', "#quot;") for one in node.lines)
+        text = "<br/>".join(escape(line).replace('"', "#quot;") for line in node.lines)
         left, right = ('[("', '")]') if node.kind == "source" else ('["', '"]')
         lines.append(f"    {ids[node.key]}{left}{text}{right}:::{node.kind}")
     for edge in graph.edges:
@@ -169,7 +221,18 @@ def mermaid(graph: Graph) -> str:
 
 
 def dot(graph: Graph) -> str:
-    """A digraph in Graphviz's language."""
+    """Write a graph as a digraph in Graphviz's language.
+
+    Parameters
+    ----------
+    graph : Graph
+        Boxes and arrows.
+
+    Returns
+    -------
+    str
+        Text for ``dot``.
+    """
     lines = ["digraph cascade {", '    node [shape=box style="rounded,filled" fontname="Helvetica"];']
     for node in graph.nodes:
         shape = " shape=cylinder" if node.kind == "source" else ""
@@ -185,7 +248,7 @@ def dot(graph: Graph) -> str:
 
 def _quoted(text: str | Sequence[str]) -> str:
     lines = [text] if isinstance(text, str) else text
-    return '"' + "\\n".join(one.replace("\\", "\\\\").replace('"', '\\"') for one in lines) + '"'
+    return '"' + "\\n".join(line.replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'
 
 
 # --- SVG ------------------------------------------------------------------------------------------------------
@@ -206,8 +269,20 @@ class _Box:
 
 
 def svg(graph: Graph) -> str:
-    """A drawing: what is taken stands above what takes it."""
+    """Draw a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        Boxes and arrows.
+
+    Returns
+    -------
+    str
+        A document that needs no other program: what is taken stands above what takes it.
+    """
     layout = _Layout(graph)
+    # Arrows first: boxes and their texts lie above them.
     drawn = [layout.arrow(number) for number in range(len(graph.edges))]
     drawn += [_drawn(node, layout.boxes[node.key]) for node in graph.nodes]
     width, height = layout.size
@@ -227,99 +302,133 @@ def svg(graph: Graph) -> str:
 class _Layout:
     """Boxes in rows, each below all that it takes, and lines that run between them (Sugiyama's method).
 
-    A line that passes a row has a place of its own there, a bend, so that it does not run through a box.
+    1. Each box gets a row (`_rows`).
+    2. A line that passes rows gets a place of its own in each, a bend, so that it does not run through a box. From
+       here on every piece of a line joins neighbouring rows.
+    3. The rows are sorted so that few lines cross: each box goes where its neighbours are on average, in the row above
+       while going down, in the row below while going up, `SWEEPS` times.
+    4. Widths of texts make coordinates.
+
+    References
+    ----------
+    Sugiyama, Tagawa & Toda (1981), Methods for Visual Understanding of Hierarchical System Structures, IEEE
+    Transactions on Systems, Man, and Cybernetics 11, 109.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.rows = _rows(graph)
-        row = {key: number for number, keys in enumerate(self.rows) for key in keys}
-        self.ways: list[list[str]] = []
-        for number, edge in enumerate(graph.edges):
-            bends = [f"bend {number} {at}" for at in range(row[edge.start] + 1, row[edge.end])]
-            for at, bend in enumerate(bends, row[edge.start] + 1):
-                self.rows[at].append(bend)
-            self.ways.append([edge.start, *bends, edge.end])
+        self.routes = self._routes()
         self.above: dict[str, list[str]] = {key: [] for keys in self.rows for key in keys}
         self.below: dict[str, list[str]] = {key: [] for keys in self.rows for key in keys}
-        for way in self.ways:
-            for one, other in pairwise(way):
-                self.above[other].append(one)
-                self.below[one].append(other)
+        for route in self.routes:
+            for upper, lower in pairwise(route):
+                self.above[lower].append(upper)
+                self.below[upper].append(lower)
         for sweep in range(SWEEPS):
             self._sort(down=sweep % 2 == 0)
         self.boxes = self._boxes()
 
+    def _routes(self) -> list[list[str]]:
+        """Return for each edge the places that its line goes through, and put the bends into the rows."""
+        row = {key: number for number, keys in enumerate(self.rows) for key in keys}
+        routes: list[list[str]] = []
+        for number, edge in enumerate(self.graph.edges):
+            bends = [f"bend {number} {at}" for at in range(row[edge.start] + 1, row[edge.end])]
+            for at, bend in enumerate(bends, row[edge.start] + 1):
+                self.rows[at].append(bend)
+            routes.append([edge.start, *bends, edge.end])
+        return routes
+
     def _sort(self, *, down: bool) -> None:
         """Put each node of a row where its neighbours are on average."""
         near = self.above if down else self.below
+        # Places are fractions of a row, so that rows of different lengths compare.
         place = {key: (i + 0.5) / len(row) for row in self.rows for i, key in enumerate(row)}
         for row in self.rows if down else self.rows[::-1]:
-            row.sort(key=lambda key: _mean([place[one] for one in near[key]], place[key]))
+            row.sort(key=lambda key: _mean([place[neighbour] for neighbour in near[key]], place[key]))
             place |= {key: (i + 0.5) / len(row) for i, key in enumerate(row)}
 
     def _boxes(self) -> dict[str, _Box]:
+        """Return where each node and bend stands: rows below one another, each centred."""
+        sizes = self._sizes()
+        widths = [sum(sizes[key][0] for key in row) + GAP_X * (len(row) - 1) for row in self.rows]
+        boxes: dict[str, _Box] = {}
+        y = float(MARGIN)
+        for row, row_width in zip(self.rows, widths, strict=True):
+            x = MARGIN + (max(widths) - row_width) / 2
+            row_height = max((sizes[key][1] for key in row), default=0.0)
+            for key in row:
+                width, height = sizes[key]
+                boxes[key] = _Box(x, y, width, height or row_height)  # a bend runs through its whole row
+                x += width + GAP_X
+            y += row_height + GAP_Y
+        return boxes
+
+    def _sizes(self) -> dict[str, tuple[float, float]]:
+        """Return width and height of each node in pixels, from its text; a bend has no height of its own."""
         sizes = {key: (BEND, 0.0) for row in self.rows for key in row}
         for node in self.graph.nodes:
             widest = max(
-                len(one) * (BOLD if number == 0 else LETTER) for number, one in enumerate(node.lines)
+                len(line) * (BOLD if number == 0 else LETTER) for number, line in enumerate(node.lines)
             )
             sizes[node.key] = widest + 24, len(node.lines) * LINE + 12
-        wide = [sum(sizes[key][0] for key in row) + GAP_X * (len(row) - 1) for row in self.rows]
-        boxes: dict[str, _Box] = {}
-        y = float(MARGIN)
-        for row, width in zip(self.rows, wide, strict=True):
-            x = MARGIN + (max(wide) - width) / 2
-            high = max((sizes[key][1] for key in row), default=0.0)
-            for key in row:
-                across, down = sizes[key]
-                boxes[key] = _Box(x, y, across, down or high)
-                x += across + GAP_X
-            y += high + GAP_Y
-        return boxes
+        return sizes
 
     @property
     def size(self) -> tuple[float, float]:
         """Width and height of the drawing."""
-        ends = [(box.x + box.width, box.y + box.height) for box in self.boxes.values()]
-        return max((x for x, _ in ends), default=0.0) + MARGIN, max(
-            (y for _, y in ends), default=0.0
-        ) + MARGIN
+        right = max((box.x + box.width for box in self.boxes.values()), default=0.0)
+        bottom = max((box.y + box.height for box in self.boxes.values()), default=0.0)
+        return right + MARGIN, bottom + MARGIN
 
     def _port(self, number: int, *, end: bool) -> float:
-        """Where a line leaves its first box or enters its last: lines of one box stand side by side."""
+        """Return where a line leaves its first box or enters its last: lines of one box stand side by side.
+
+        They stand in the order of the places that they come from or go to, so that they do not cross at the box.
+        """
         at, toward = (-1, -2) if end else (0, 1)
-        key = self.ways[number][at]
-        alike = [i for i, way in enumerate(self.ways) if way[at] == key]
-        alike.sort(key=lambda i: (self.boxes[self.ways[i][toward]].middle, i))
+        key = self.routes[number][at]
+        lines = [i for i, route in enumerate(self.routes) if route[at] == key]
+        lines.sort(key=lambda i: (self.boxes[self.routes[i][toward]].middle, i))
         box = self.boxes[key]
-        return box.x + box.width * (alike.index(number) + 1) / (len(alike) + 1)
+        return box.x + box.width * (lines.index(number) + 1) / (len(lines) + 1)
 
     def arrow(self, number: int) -> str:
-        """The line of an edge, with its label near its end."""
-        edge, way = self.graph.edges[number], self.ways[number]
-        start, end = self.boxes[way[0]], self.boxes[way[-1]]
+        """Draw the line of an edge, with its label near its end."""
+        edge, route = self.graph.edges[number], self.routes[number]
+        start, end = self.boxes[route[0]], self.boxes[route[-1]]
         points = [(self._port(number, end=False), start.y + start.height)]
-        for key in way[1:-1]:
+        for key in route[1:-1]:
             box = self.boxes[key]
             points += [(box.middle, box.y), (box.middle, box.y + box.height)]
         points.append((self._port(number, end=True), end.y))
-        path = f"M{points[0][0]:.0f} {points[0][1]:.0f}"
-        for leg, ((x0, y0), (x1, y1)) in enumerate(pairwise(points)):
-            middle = (y0 + y1) / 2
-            straight = leg % 2 == 1
-            path += (
-                f"L{x1:.0f} {y1:.0f}"
-                if straight
-                else f"C{x0:.0f} {middle:.0f} {x1:.0f} {middle:.0f} {x1:.0f} {y1:.0f}"
-            )
         look = 'stroke-width="2.2"' if edge.main else 'stroke-dasharray="5 4"' if edge.optional else ""
-        drawn = f'<path d="{path}" fill="none" stroke="{PALE}" {look} marker-end="url(#tip)"/>'
+        drawn = f'<path d="{_path(points)}" fill="none" stroke="{PALE}" {look} marker-end="url(#tip)"/>'
         return drawn + (_label(edge.label, points[-1]) if edge.label else "")
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    """Write the way through some points for SVG: curves between rows, in turn with straight lines through rows.
+
+    A curve (Bezier's, cubic) has its two handles half way down, above and below its ends, so it leaves and enters
+    vertically.
+    """
+    path = f"M{points[0][0]:.0f} {points[0][1]:.0f}"
+    for leg, ((x0, y0), (x1, y1)) in enumerate(pairwise(points)):
+        middle = (y0 + y1) / 2
+        through_row = leg % 2 == 1
+        path += (
+            f"L{x1:.0f} {y1:.0f}"
+            if through_row
+            else f"C{x0:.0f} {middle:.0f} {x1:.0f} {middle:.0f} {x1:.0f} {y1:.0f}"
+        )
+    return path
 
 
 def _label(label: str, tip: tuple[float, float]) -> str:
     x, y = tip
+    # White around the letters: a label lies on lines.
     halo = 'paint-order="stroke" stroke="white" stroke-width="4"'
     place = f'x="{x + 4:.0f}" y="{y - 12:.0f}" font-size="10.5" fill="{INK}"'
     return f"<text {place} {halo}>{escape(label)}</text>"
@@ -330,31 +439,34 @@ def _mean(numbers: Sequence[float], without: float) -> float:
 
 
 def _rows(graph: Graph) -> list[list[str]]:
-    """Keys of the nodes row by row; what takes nothing stands just above the first that takes it."""
+    """Return the keys of the nodes row by row; what takes nothing stands just above the first that takes it."""
     above: dict[str, list[str]] = {node.key: [] for node in graph.nodes}
     below: dict[str, list[str]] = {node.key: [] for node in graph.nodes}
     for edge in graph.edges:
         above[edge.end].append(edge.start)
         below[edge.start].append(edge.end)
-    depth: dict[str, int] = {}
+    row: dict[str, int] = {}
 
-    def deep(key: str) -> int:
-        if key not in depth:
-            depth[key] = max((deep(one) + 1 for one in above[key]), default=0)
-        return depth[key]
+    # The row of a node is the length of the longest chain above it; a cascade has no cycles.
+    def row_of(key: str) -> int:
+        if key not in row:
+            row[key] = max((row_of(upper) + 1 for upper in above[key]), default=0)
+        return row[key]
 
     for key in above:
-        deep(key)
+        row_of(key)
+    # Data sources would all stand in row 0, with long lines to what takes them far below.
     for key in above:
         if not above[key] and below[key]:
-            depth[key] = min(depth[one] for one in below[key]) - 1
-    rows: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
-    for key, row in depth.items():
-        rows[row].append(key)
+            row[key] = min(row[lower] for lower in below[key]) - 1
+    rows: list[list[str]] = [[] for _ in range(max(row.values(), default=-1) + 1)]
+    for key, number in row.items():
+        rows[number].append(key)
     return rows
 
 
 def _drawn(node: Node, box: _Box) -> str:
+    """Draw a box and its lines of text, the first in bold."""
     dashed = ' stroke-dasharray="4 3"' if node.kind in ("missing", "relay") else ""
     parts = [
         f'<rect x="{box.x:.0f}" y="{box.y:.0f}" width="{box.width:.0f}" height="{box.height:.0f}" '

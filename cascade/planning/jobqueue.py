@@ -15,6 +15,7 @@ the earlier step of the cascade, or what has been ready longest. Only ``dynamic`
 overtake one that has to wait for room."""
 
 Rank = tuple[int, ...]
+"""Place of a ready job in the queue: the smallest goes first."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ class JobQueue:
         What there is. A job that needs more counts as if it needed all, and runs alone.
     needs : mapping
         Step to what one of its jobs needs; one core where nothing is said.
-    urgent : collection of str
-        Keys of jobs that go before all others.
     ahead : int
         So many times the cores may be handed out, where no step says what it needs: the next jobs then wait at the
         workers already.
+    urgent : collection of str
+        Keys of jobs that go before all others.
     """
 
     def __init__(
@@ -58,68 +59,100 @@ class JobQueue:
         self._jobs = {job.key: job for job in jobs}
         self._order = order
         self._needs = needs or {}
-        told = any(job.step in self._needs for job in jobs)
-        self._machine = Needs(machine.cores * (1 if told else ahead), machine.memory)
-        self._most = machine.cores
+        # Who says what a job needs wants it kept to: then no more is handed out than there is room for.
+        has_needs = any(job.step in self._needs for job in jobs)
+        self._machine = Needs(machine.cores * (1 if has_needs else ahead), machine.memory)
+        self._most_cores = machine.cores  # of one job: what is handed out ahead is no room for a larger one
+        # What a job waits for: of the jobs whose products it takes, those that are to be done here and have not ended.
         self._lacks = {
-            key: {one for one in job.parents if one in self._jobs} for key, job in self._jobs.items()
+            key: {parent for parent in job.parents if parent in self._jobs} for key, job in self._jobs.items()
         }
         self._children: dict[str, list[str]] = {}
         for key, parents in self._lacks.items():
             for parent in parents:
                 self._children.setdefault(parent, []).append(key)
         steps = dict.fromkeys(job.step for job in jobs)
-        self._place = {step: number for number, step in enumerate(steps)}
+        self._step_number = {step: number for number, step in enumerate(steps)}
         self._number = {key: number for number, key in enumerate(self._jobs)}
-        self._levels: dict[str, int] = {}
-        self._ready: list[tuple[Rank, str]] = []
-        self._released = 0
+        self._depth: dict[str, int] = {}
+        self._ready: list[tuple[Rank, str]] = []  # a heap
+        self._ended = 0
         self._running: dict[str, Needs] = {}
         self._aside: set[str] = set()
         for key, parents in self._lacks.items():
-            self._levels[key] = max((self._levels[one] + 1 for one in parents), default=0)
+            # Parents stand before their children, so their depths are known.
+            self._depth[key] = max((self._depth[parent] + 1 for parent in parents), default=0)
             if not parents:
                 self._add(key)
 
     def take(self) -> Job | None:
-        """The next job that is ready and has room; None while there is none."""
+        """Take the next job that is ready and has room.
+
+        Returns
+        -------
+        Job or None
+            None while there is none; ask again once a job has ended.
+        """
         waiting: list[tuple[Rank, str]] = []
-        found = None
-        while self._ready and found is None:
+        taken = None
+        while self._ready and taken is None:
             entry = heappop(self._ready)
             if self._has_room(self._need(entry[1])):
-                found = entry[1]
+                taken = entry[1]
             else:
                 waiting.append(entry)
+                # A large job would never run if small ones could always slip past it; only ``dynamic`` lets them.
                 if self._order != "dynamic":
                     break
         for entry in waiting:
             heappush(self._ready, entry)
-        if found is None:
+        if taken is None:
             return None
-        self._running[found] = self._need(found)
-        return self._jobs[found]
+        self._running[taken] = self._need(taken)
+        return self._jobs[taken]
 
     def finish(self, key: str, *, done: bool) -> None:
-        """A job has ended; where it is done, what only waited for it is ready. Else what depends on it is left."""
+        """Note that a job has ended.
+
+        Parameters
+        ----------
+        key : str
+            Key of a job that was taken, or set aside.
+        done : bool
+            Whether its products are there. Then what only waited for it is ready; else what depends on it never is.
+        """
+        # A job may end here or in other hands.
         self._running.pop(key, None)
         self._aside.discard(key)
+        # Children of a failed job are never released: they stay among those that lack something.
         released = []
         for child in self._children.get(key, ()) if done else ():
             self._lacks[child].discard(key)
             if not self._lacks[child]:
                 released.append(child)
-        self._released += 1
+        self._ended += 1
         for child in released:
             self._add(child)
 
     def set_aside(self, key: str) -> None:
-        """A job that was taken is in other hands: it needs no room here, and what depends on it waits."""
+        """Note that a job that was taken is in other hands: it needs no room here, and what depends on it waits.
+
+        Parameters
+        ----------
+        key : str
+            Key of a job that was taken.
+        """
         del self._running[key]
         self._aside.add(key)
 
     def bring_back(self, key: str) -> None:
-        """A job that was set aside is to be done here after all."""
+        """Put a job that was set aside among the ready ones again: it is to be done here after all.
+
+        Parameters
+        ----------
+        key : str
+            Key of a job that was set aside.
+        """
         self._aside.remove(key)
         self._add(key)
 
@@ -130,65 +163,117 @@ class JobQueue:
 
     @property
     def running(self) -> int:
-        """How many jobs were taken, are not set aside and have not ended."""
+        """Number of jobs that were taken, are not set aside and have not ended."""
         return len(self._running)
 
     def _add(self, key: str) -> None:
         heappush(self._ready, (self._rank(key), key))
 
     def _rank(self, key: str) -> Rank:
+        """Return the place of a job that becomes ready now."""
         return (0 if key in self._urgent else 1, *self._rank_by_order(key))
 
+    # A rank is given when a job becomes ready and stays. For ``depth`` and ``dynamic`` it is the moment at which that
+    # happened, counted in jobs that have ended: with the latest first, the children of the job that has just ended run
+    # next, while its product is still in the system's cache, and one data set is finished before another is begun; with
+    # the earliest first, nothing waits longer than it must. ``breadth`` ranks by the longest chain of jobs above a job,
+    # ``type`` by the step. The number in the plan decides among equals, so that each order is the same every time.
     def _rank_by_order(self, key: str) -> Rank:
         number = self._number[key]
-        if self._order == "depth":  # its inputs were just written
-            return (-self._released, number)
+        if self._order == "depth":
+            return (-self._ended, number)
         if self._order == "breadth":
-            return (self._levels[key], number)
+            return (self._depth[key], number)
         if self._order == "type":
-            return (self._place[self._jobs[key].step], number)
-        return (self._released, number)
+            return (self._step_number[self._jobs[key].step], number)
+        return (self._ended, number)
 
     def _need(self, key: str) -> Needs:
+        """Return what a job needs, at most all that the machine has: else it would wait for ever."""
         wanted = self._needs.get(self._jobs[key].step, Needs())
-        return Needs(min(wanted.cores, self._most), min(wanted.memory, self._machine.memory))
+        return Needs(min(wanted.cores, self._most_cores), min(wanted.memory, self._machine.memory))
 
     def _has_room(self, wanted: Needs) -> bool:
-        cores = sum(one.cores for one in self._running.values()) + wanted.cores
-        memory = sum(one.memory for one in self._running.values()) + wanted.memory
+        cores = sum(need.cores for need in self._running.values()) + wanted.cores
+        memory = sum(need.memory for need in self._running.values()) + wanted.memory
         return cores <= self._machine.cores and memory <= self._machine.memory
 
 
 def urgent_jobs(jobs: Sequence[Job], patterns: Sequence[str]) -> set[str]:
-    """Keys of the jobs on objects that are called like one of the patterns (``GRB*``), and of all that these need."""
-    found: set[str] = set()
-    for job in reversed(jobs):  # each behind those whose products it takes
+    """Return the keys of the jobs on urgent objects, and of all that these need.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Each after those whose products it takes.
+    patterns : sequence of str
+        What urgent objects are called (``GRB*``), as `fnmatch` has it, in upper and lower case as written.
+
+    Returns
+    -------
+    set of str
+        Also keys of jobs that are not among `jobs`, where an urgent one takes their products.
+    """
+    urgent: set[str] = set()
+    # Backwards each job comes before those whose products it takes, so the need goes up the chain in one pass.
+    for job in reversed(jobs):
+        # The object of a flat or dark is where the telescope happened to point.
         objects = {frame.object for frame in job.group.frames} if job.stage != "calibrate" else ()
-        if job.key in found or any(fnmatchcase(name, one) for name in objects for one in patterns):
-            found |= {job.key, *job.parents}
-    return found
+        if job.key in urgent or any(fnmatchcase(name, pattern) for name in objects for pattern in patterns):
+            urgent |= {job.key, *job.parents}
+    return urgent
 
 
 def first_jobs(jobs: Sequence[Job], urgent: Collection[str], most: int) -> list[Job]:
-    """No more jobs than `most`, those that are urgent first; what a job needs of the others is among them."""
-    ordered = sorted(jobs, key=lambda one: one.key not in urgent)  # which keeps the order otherwise
+    """Return a part of the jobs that can be done by itself, the urgent ones first.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Each after those whose products it takes.
+    urgent : collection of str
+        Keys of urgent jobs and of all that these need.
+    most : int
+        Largest number of jobs.
+
+    Returns
+    -------
+    list of Job
+        Whatever of `jobs` one of them needs is among them too.
+    """
+    ordered = sorted(jobs, key=lambda job: job.key not in urgent)  # stable: otherwise the order stays
     return ordered[:most]
 
 
 def parse_memory(text: str | int) -> int:
-    """Bytes of ``2 GB``, ``512 MB``; of a number, itself.
+    """Return the bytes that a text such as ``2 GB`` or ``512 MB`` stands for.
+
+    Parameters
+    ----------
+    text : str or int
+        Number with a unit of powers of 1000, in upper or lower case; without unit, and as a number, bytes.
+
+    Returns
+    -------
+    int
+        Bytes.
 
     Raises
     ------
     ValueError
         If it is none of these.
+
+    Examples
+    --------
+    >>> parse_memory("1.5 GB")
+    1500000000
     """
     if isinstance(text, int):
         return text
-    found = _MEMORY.fullmatch(text.strip())
-    if found is None:
+    match = _MEMORY.fullmatch(text.strip())
+    if match is None:
         raise ValueError(f"memory {text!r} is not of the form '2 GB'")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 _MEMORY = re.compile(r"(\d+\.?\d*)\s*([kmgt]?b?)", re.IGNORECASE)

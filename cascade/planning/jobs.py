@@ -2,20 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from ccdflow.cascade.records import FrameRecord, Stage, Value
-from ccdflow.recipes.core.recipe import Recipe
 
-State = Literal["new", "reused", "incomplete"]
+JobState = Literal["new", "reused", "incomplete"]
+"""To be done; done already, with its products intact; or lacking a mandatory input."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Frames that one job takes together; to the association rules, also the product made from them."""
+    """Frames that one job takes together; to the association rules, also the product made from them.
+
+    Parameters
+    ----------
+    frames : tuple of FrameRecord
+        At least one, in order.
+    """
 
     frames: tuple[FrameRecord, ...]
 
@@ -27,16 +33,27 @@ class Group:
     @cached_property
     def identity(self) -> str:
         """Digest of the frames' contents, in order."""
-        return digest([content(frame) for frame in self.frames])
+        return digest([frame_identity(frame) for frame in self.frames])
 
     def value(self, keyword: str) -> Value | None:
-        """The first value that any of the frames has for a keyword; None where all are blank."""
+        """Return the first value that any of the frames has for a keyword.
+
+        Parameters
+        ----------
+        keyword : str
+            Column of the frame or keyword that its instrument keeps.
+
+        Returns
+        -------
+        str, int, float, bool or None
+            None where all frames have a blank.
+        """
         if len(self.frames) == 1:
             return self.frames[0].value(keyword)
-        # A group of calibrations is looked at for many others.
+        # A group of calibrations is looked at for many others: for every science frame of its nights.
         if keyword not in self._values:
-            found = (frame.value(keyword) for frame in self.frames)
-            self._values[keyword] = next((one for one in found if one is not None), None)
+            values = (frame.value(keyword) for frame in self.frames)
+            self._values[keyword] = next((value for value in values if value is not None), None)
         return self._values[keyword]
 
     @cached_property
@@ -44,17 +61,38 @@ class Group:
         return {}
 
     def text(self, keyword: str) -> str:
-        """The value of a keyword as text; empty for a blank."""
-        found = self.value(keyword)
-        return "" if found is None else str(found)
+        """Return the value of a keyword as text.
+
+        Parameters
+        ----------
+        keyword : str
+            As for `value`.
+
+        Returns
+        -------
+        str
+            Empty for a blank.
+        """
+        value = self.value(keyword)
+        return "" if value is None else str(value)
 
 
 @dataclass(frozen=True)
 class JobInput:
     """One input of a job: a raw frame, or what another job makes.
 
-    `identity` is what stands for it in the job's key: a raw file's sha256, or the key of the job that makes
-    the product.
+    Parameters
+    ----------
+    role : str
+        ``main``, or the role that it fills as an associated input.
+    identity : str
+        What stands for it in the job's key: a raw file's sha256, or the key of the job that makes the product.
+    frame : int, optional
+        Id of the raw frame or of the finished master.
+    job : str, optional
+        Key of the job that makes it.
+    level : int, optional
+        Level of the rule by which it was associated.
     """
 
     role: str
@@ -74,7 +112,19 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Missing:
-    """An input that could not be found, and why; `survivors` says how many candidates passed each test in turn."""
+    """An input that could not be found, and why.
+
+    Parameters
+    ----------
+    input : str
+        Role that is not filled.
+    reason : str
+        One sentence.
+    nearest : tuple of Nearest
+        Candidates that came close, the closest in time first.
+    survivors : tuple of (str, int)
+        Tests in turn, and how many candidates had passed up to and with each.
+    """
 
     input: str
     reason: str
@@ -94,10 +144,30 @@ class Resolved:
 class Job:
     """A step applied to one set, with its associated inputs and parameters.
 
-    Two jobs with one key do the same work. A job that lacks a mandatory input has `state` ``incomplete`` and
-    says in `missing` what it lacks; its key then stands for what is known of it. `worst_level` is that of all
-    associations that it depends on, its own and those of the jobs whose products it takes. `without` says which
-    optional inputs were not found, and why.
+    Two jobs with one key do the same work.
+
+    Parameters
+    ----------
+    key : str
+        Hexadecimal sha256 of all that the result depends on. Of an incomplete job it stands for what is known so far.
+    step, stage, recipe, version : str
+        Task, the stage of a frame's life that it belongs to, recipe and the recipe's version.
+    state : str
+        ``new``, ``reused``, or ``incomplete`` where a mandatory input is missing.
+    group : Group
+        Frames of the main input; of products, those that stand for them.
+    inputs : tuple of JobInput
+        Main and associated inputs.
+    missing : tuple of Missing
+        What an incomplete job lacks.
+    parameters : mapping of str to Resolved
+        Parameters of the recipe.
+    outputs : tuple of str
+        Categories of the products.
+    worst_level : int
+        Worst level of all associations that it depends on: its own, and those of the jobs whose products it takes.
+    without : tuple of Missing
+        Optional inputs that were not found, and why.
     """
 
     key: str
@@ -105,7 +175,7 @@ class Job:
     stage: Stage
     recipe: str
     version: str
-    state: State
+    state: JobState
     group: Group
     inputs: tuple[JobInput, ...]
     missing: tuple[Missing, ...] = ()
@@ -117,35 +187,37 @@ class Job:
     @property
     def main(self) -> tuple[JobInput, ...]:
         """The inputs of role ``main``, in order."""
-        return tuple(one for one in self.inputs if one.role == "main")
+        return tuple(item for item in self.inputs if item.role == "main")
 
     @property
     def associated(self) -> tuple[JobInput, ...]:
         """The inputs of all other roles."""
-        return tuple(one for one in self.inputs if one.role != "main")
+        return tuple(item for item in self.inputs if item.role != "main")
 
     @property
     def parents(self) -> tuple[str, ...]:
         """Keys of the jobs whose products it takes."""
-        return tuple(one.job for one in self.inputs if one.job is not None)
+        return tuple(item.job for item in self.inputs if item.job is not None)
 
     @property
     def level(self) -> int:
-        """The worst level of its associations; 0 without any."""
-        return max((one.level for one in self.inputs if one.level is not None), default=0)
+        """The worst level of its own associations; 0 without any."""
+        return max((item.level for item in self.inputs if item.level is not None), default=0)
 
     @property
     def reason(self) -> str:
-        """What is missing, in one sentence; empty for a complete job."""
-        return "; ".join(one.reason for one in self.missing)
+        """All that is missing, in one sentence; empty for a complete job."""
+        return "; ".join(lack.reason for lack in self.missing)
 
     @property
     def name(self) -> str:
-        """What to call its product in a file name: the raw frame's name, or what the set is."""
+        """The stem of its product's file name: the raw frame's name, or a description of the set."""
         first = self.group.frames[0]
         if len(self.group.frames) == 1 and self.stage == "science":
             stem = (first.path or "").rsplit("/", 1)[-1]
+            # Not the last dot: a compressed file is called ``image.fits.fz`` or ``image.fts.gz``.
             return stem.split(".fit")[0].split(".fts")[0] or f"frame-{first.id}"
+        # Enough for a person to tell sets of one night apart; the key in the path tells all others.
         value = self.group.value("exptime")
         exposure = f"{float(value):g}s" if value is not None and self.step != "bias" else ""
         words = {"dark": [exposure], "flat": [first.filter], "stack": [first.object, first.filter, exposure]}
@@ -153,63 +225,62 @@ class Job:
 
 
 @dataclass(frozen=True)
-class MadeJob:
-    """A job that was done, and with what."""
+class DoneJob:
+    """A job that was done, and with what.
+
+    Parameters
+    ----------
+    key : str
+        Its key.
+    task : str
+        Task that it belonged to.
+    inputs : tuple of JobInput
+        All inputs that it had.
+    """
 
     key: str
     task: str
     inputs: tuple[JobInput, ...]
 
 
-def main_identity(main: Iterable[JobInput]) -> str:
-    """What a main input is: the identities of its parts, in order."""
-    return "|".join(one.identity for one in main)
+def frame_identity(frame: FrameRecord) -> str:
+    """Return what stands for a raw frame in a job's key.
 
+    Parameters
+    ----------
+    frame : FrameRecord
+        Any frame.
 
-def work_name(task: str, main: Iterable[JobInput]) -> str:
-    """What a task makes of a main input, whatever the parameters: bans and pins are meant so."""
-    return f"{task} of {main_identity(main)}"
-
-
-def content(frame: FrameRecord) -> str:
-    """What a raw frame is, for a job's key: its file's sha256; for a row of a catalogue, its identity there."""
+    Returns
+    -------
+    str
+        Its file's sha256; for a row of a catalogue, stream, time and place in its sequence.
+    """
     if frame.sha256 is not None:
         return frame.sha256
     return "|".join(str(part) for part in (*frame.stream, frame.obsdate, frame.iobs))
 
 
 def digest(value: Any) -> str:
-    """Hexadecimal sha256 of a value that JSON can write, the same for the same value."""
-    return hashlib.sha256(written(value).encode()).hexdigest()
+    """Return the digest of a value that JSON can write, the same for the same value.
 
+    Parameters
+    ----------
+    value : object
+        Mappings with text keys, lists, texts, numbers, truths, None.
 
-written = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
-"""JSON text of a value, the same for the same value."""
+    Returns
+    -------
+    str
+        Hexadecimal sha256.
 
-
-class KeyMaker:
-    """Gives the jobs of one step their identity: the recipe and the parameters are the same for all of them.
-
-    A key is the `digest` of recipe, version, resolved parameters and all inputs with their roles.
+    Raises
+    ------
+    ValueError
+        If a number is NaN or infinite: JSON has neither.
     """
+    return hashlib.sha256(json_text(value).encode()).hexdigest()
 
-    def __init__(self, recipe: Recipe, parameters: Mapping[str, Resolved]) -> None:
-        # The parts of one JSON object whose names are in order: detectors, inputs, and these.
-        rest = {
-            "parameters": {name: one.value for name, one in parameters.items()},
-            "recipe": recipe.name,
-            "version": recipe.version,
-        }
-        self._rest = written(rest)[1:]
 
-    def key(self, inputs: Sequence[JobInput], detectors: Sequence[str] = ()) -> str:
-        """The identity of a job with these inputs.
-
-        Inputs of one role keep their order, since the order of a stack's frames says which is the reference.
-        `detectors` are the digests of what instrument files say about the frames' detectors.
-        """
-        roles: dict[str, list[str]] = {}
-        for one in inputs:
-            roles.setdefault(one.role, []).append(one.identity)
-        first = written({"detectors": sorted(set(detectors)), "inputs": roles})[:-1]
-        return hashlib.sha256(f"{first},{self._rest}".encode()).hexdigest()
+json_text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+"""JSON text of a value, the same for the same value."""

@@ -2,29 +2,46 @@
 
 from math import ceil, inf
 
-from ccdflow.cascade.planning.associate import Rule
+from ccdflow.cascade.planning.associate import AssociationRule
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.sequences.grouping import GroupSpec
 from ccdflow.cascade.sequences.statemachine import SequenceRules
 from ccdflow.cascade.specification.model import Cascade, Step
 
 
-def levels(cascade: Cascade) -> list[int]:
-    """Levels of all rules by which inputs are associated, the best first."""
-    return sorted({rule.level for rules in _all_rules(cascade) for rule in rules})
-
-
-def _all_rules(cascade: Cascade) -> list[tuple[Rule, ...]]:
-    ways = [way for step in cascade.tasks.values() for one in step.inputs.values() for way in one.ways]
-    return [cascade.rules(way) for way in ways]
-
-
-def nights_back(cascade: Cascade, targets: list[str], level: int | None = None) -> dict[str, float]:
-    """Nights before the first one asked for that a plan may take frames from, by class of frame.
+def association_levels(cascade: Cascade) -> list[int]:
+    """Return the levels of all rules by which inputs are associated.
 
     Parameters
     ----------
     cascade : Cascade
+        What is made from what.
+
+    Returns
+    -------
+    list of int
+        Each once, the best first.
+    """
+    return sorted({rule.level for rules in _all_rules(cascade) for rule in rules})
+
+
+def _all_rules(cascade: Cascade) -> list[tuple[AssociationRule, ...]]:
+    ways = [
+        way
+        for step in cascade.tasks.values()
+        for association in step.inputs.values()
+        for way in association.ways
+    ]
+    return [cascade.rules(way) for way in ways]
+
+
+def nights_back(cascade: Cascade, targets: list[str], level: int | None = None) -> dict[str, float]:
+    """Return how many nights before the first one asked for a plan may take frames from, by class of frame.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        What is made from what.
     targets : list of str
         Tasks whose products are asked for.
     level : int, optional
@@ -33,51 +50,68 @@ def nights_back(cascade: Cascade, targets: list[str], level: int | None = None) 
 
     Returns
     -------
-    dict
+    dict of str to float
         Infinite where no rule or grouping sets a limit. Classes that nothing is made of are left out.
     """
-    found: dict[str, float] = {}
+    reach: dict[str, float] = {}
 
+    # From each target up to the data sources, adding what each step may reach back: a flat of 7 nights before is made
+    # with a dark of 7 nights before that. Where several ways lead to a class, the longest counts.
     def visit(name: str, nights: float) -> None:
         if name in cascade.sources:
             source = cascade.sources[name]
             span = nights + _span(source.group)
-            found[source.frame_class] = max(span, found.get(source.frame_class, 0.0))
+            reach[source.frame_class] = max(span, reach.get(source.frame_class, 0.0))
             return
         step = cascade.tasks[name]
         nights += _span_of_products(step)
         visit(step.main, nights)
-        for way in (way for one in step.inputs.values() for way in one.ways):
-            rules = [one for one in cascade.rules(way) if level is None or one.level <= level]
-            visit(way.source, nights + max((_range(one) for one in rules), default=0.0))
+        for way in (way for association in step.inputs.values() for way in association.ways):
+            rules = [rule for rule in cascade.rules(way) if level is None or rule.level <= level]
+            visit(way.source, nights + max((_range(rule) for rule in rules), default=0.0))
 
     for target in targets:
         visit(target, 0.0)
-    return found
+    return reach
 
 
 def is_sure(job: Job, level: int) -> bool:
-    """Whether a job that was planned on the frames that rules up to a level reach would be the same on all frames.
+    """Tell whether a job that was planned on the frames that rules up to a level reach would be the same on all frames.
 
-    Rules are tried in order, and the closest in time wins: only of what was not found might more be further away.
+    Rules are tried in order, and the closest in time wins: what was found within reach is better than all beyond it.
+    Only of what was not found might there be more further away.
+
+    Parameters
+    ----------
+    job : Job
+        Planned on the frames that `nights_back` names for this level.
+    level : int
+        Worst level that was looked for.
+
+    Returns
+    -------
+    bool
     """
     return job.state != "incomplete" and not job.without and job.worst_level <= level
 
 
 def _span_of_products(step: Step) -> float:
-    """Nights over which the products may lie that a step takes together."""
-    return max((_span(one) for one in step.groups.values()), default=0.0)
+    """Return the nights over which the products may lie that a step takes together."""
+    return max((_span(group) for group in step.groups.values()), default=0.0)
 
 
 def _span(group: SequenceRules | GroupSpec) -> float:
+    """Return the nights before its last frame on which frames of one set may lie."""
     if isinstance(group, SequenceRules):
-        return 1.0  # one that goes on past noon
+        return 1.0  # a sequence that goes on past noon is of two nights
     return 0.0 if group.how == "each" or "night" in group.by else inf
 
 
-def _range(rule: Rule) -> float:
-    """Nights between a reference and what a rule lets pass."""
+def _range(rule: AssociationRule) -> float:
+    """Return the nights between a reference and the furthest candidate that a rule lets pass."""
     if rule.within == "same_night":
         return 0.0
     furthest = max(abs(days) for days in rule.within)
+    # Rules compare moments, but nights are read. One night more is a margin for groups, whose time is a mean, and for
+    # the noon at which nights change.
     return furthest if furthest == inf else ceil(furthest) + 1.0

@@ -1,34 +1,92 @@
 """The associated inputs of a job: what fits best, and where nothing does, why."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ccdflow.cascade.planning.associate import SHOWN_NEAREST, Candidates, Match, Rule
-from ccdflow.cascade.planning.jobs import Group, JobInput, Missing, Nearest, content, work_name
+from ccdflow.cascade.planning.associate import SHOWN_NEAREST, AssociationRule, Candidates, Match
+from ccdflow.cascade.planning.jobs import Group, JobInput, Missing, Nearest, frame_identity
+from ccdflow.cascade.planning.keys import work_name
 from ccdflow.cascade.specification.expressions import Context, evaluate
 from ccdflow.cascade.specification.model import Association, Cascade, Preference
 
 
 class Supply(Protocol):
-    """Where candidates come from, and what it takes to have one."""
+    """Where candidates come from."""
 
     def sets_of(self, source: str) -> Candidates[Group]:
-        """Sets of frames of a data source, or from which a task could make its product."""
+        """Return groups of frames of a data source, or from which a task could make its product.
+
+        Parameters
+        ----------
+        source : str
+            Name of a data source, task or relay.
+
+        Returns
+        -------
+        Candidates of Group
+        """
         ...
 
     def masters_of(self, task: str, product: str) -> Candidates[Group]:
-        """Finished products of a task's category that were made elsewhere, each as a set of one."""
+        """Return finished products of a task's category that were made elsewhere, each as a group of one.
+
+        Parameters
+        ----------
+        task : str
+            Name of a task or relay.
+        product : str
+            Category, of a task that makes several; else empty.
+
+        Returns
+        -------
+        Candidates of Group
+        """
         ...
 
-    def taken(self, role: str, source: str, product: str, candidate: Group) -> tuple[list[JobInput], str]:
-        """A candidate as inputs of a job, or why it can't be had."""
+
+class InputMaker(Protocol):
+    """What it takes to have a candidate."""
+
+    def as_inputs(self, role: str, source: str, product: str, candidate: Group) -> tuple[list[JobInput], str]:
+        """Return a candidate as inputs of a job, or why it can't be had.
+
+        Parameters
+        ----------
+        role : str
+            Role that it fills.
+        source : str
+            Data source, task or relay that it is a candidate of.
+        product : str
+            Category, of a task that makes several; else empty.
+        candidate : Group
+            Its frames.
+
+        Returns
+        -------
+        inputs : list of JobInput
+            Empty where it can't be had.
+        reason : str
+            Why it can't be had; else empty.
+        """
         ...
 
 
 @dataclass(frozen=True)
-class Found:
-    """What fills one role: inputs, the groups that they come from, what is missing, and what is done without."""
+class RoleInputs:
+    """What fills one role.
+
+    Parameters
+    ----------
+    inputs : tuple of JobInput
+        What the recipe gets.
+    groups : tuple of Group
+        Groups that the inputs come from; conditions and hooks look at them.
+    missing : tuple of Missing
+        Why a mandatory role is not filled, a reason for each way that was tried.
+    without : tuple of Missing
+        Why an optional role is not filled.
+    """
 
     inputs: tuple[JobInput, ...] = ()
     groups: tuple[Group, ...] = ()
@@ -36,9 +94,23 @@ class Found:
     without: tuple[Missing, ...] = ()
 
 
+_Choice = tuple[Match[Group], bool]
+"""A candidate that fits, and whether it is a finished master."""
+
+
 @dataclass(frozen=True)
 class Search:
-    """How associated inputs are found.
+    """Finds associated inputs.
+
+    Of all candidates the first in this order is taken, and where an input wants several, so many of the first:
+
+    1. what somebody has pinned;
+    2. by the rules in the order in which they stand, raw frames and masters in the order that the input prefers
+       (within each rule, or over all rules);
+    3. the closest in time; of two equally close the earlier one, then the one of the smaller identity.
+
+    A candidate that fits but can't be had (its job has failed, is banned or incomplete) is passed over, so the next
+    best takes its place.
 
     Parameters
     ----------
@@ -46,77 +118,100 @@ class Search:
         Rules of inputs that have none of their own.
     supply : Supply
         Where candidates come from.
+    maker : InputMaker
+        What makes inputs of them.
     threshold : int or None
         Worst level that is accepted.
     preference : str
         Raw frames or masters first, where an input does not say.
-    pinned : set of str
-        Frames (``f12``) and jobs (keys) that are taken first where they fit.
+    pinned : collection of str
+        Frames (``f12``), jobs (keys) and works (names) that are taken first where they fit.
     """
 
     cascade: Cascade
     supply: Supply
+    maker: InputMaker
     threshold: int | None
     preference: Preference
     pinned: Collection[str]
 
-    def find(self, role: str, association: Association, context: Context) -> Found:
-        """The best that there is for a role; of several ways, the first that gives enough, else the last."""
+    def find(self, role: str, association: Association, context: Context) -> RoleInputs:
+        """Return the best that there is for a role.
+
+        Parameters
+        ----------
+        role : str
+            Role to be filled.
+        association : Association
+            Ways to fill it.
+        context : Context
+            The job's main input, and what its conditions look at.
+
+        Returns
+        -------
+        RoleInputs
+            Of the first way that gives enough. Where none does, `missing` has the reasons of all ways; of an optional
+            input, `without` has them.
+        """
         tried: list[Missing] = []
         for way in association.ways:
             if way.condition and not evaluate(way.condition, context):
                 continue
-            found = self._way(role, way, context.group)
-            if not found.missing:
-                inputs = found.inputs if association.handed and way.handed else ()
-                return replace(found, inputs=inputs)
-            tried += found.missing
+            filled = self._fill(role, way, context.group)
+            if not filled.missing:
+                inputs = filled.inputs if association.handed and way.handed else ()
+                return replace(filled, inputs=inputs)
+            tried += filled.missing
         if association.optional:
-            return Found(without=tuple(tried))
+            return RoleInputs(without=tuple(tried))
         if not tried:
-            said = "; ".join(way.condition for way in association.ways)
-            return Found(missing=(Missing(role, f"no way to get {role!r} applies: {said}"),))
-        return Found(missing=tuple(tried))
+            conditions = "; ".join(way.condition for way in association.ways)
+            return RoleInputs(missing=(Missing(role, f"no way to get {role!r} applies: {conditions}"),))
+        return RoleInputs(missing=tuple(tried))
 
-    def _way(self, role: str, way: Association, group: Group) -> Found:
-        """What one way gives; `missing` where it is less than the minimum, be that 0 or not."""
+    def _fill(self, role: str, way: Association, group: Group) -> RoleInputs:
+        """Return what one way gives; `missing` where it is less than the minimum, be that 0 or not."""
+        # Candidates are only made into inputs as long as more are wanted: making one may mean planning its whole chain.
         inputs: list[JobInput] = []
         groups: list[Group] = []
-        sides = {False: 0, True: 0}
-        for match, is_master in self._in_order(self._matches(way, group), way):
-            if _is_enough(way, sides):
+        taken = {False: 0, True: 0}  # candidates taken from before the group, and from after it
+        for match, is_master in self._pinned_first(self._choices(way, group), way):
+            if _is_enough(way, taken):
                 break
             later = match.candidate.time > group.time
-            if not _on_side(way, later, sides):
+            if not _is_wanted_side(way, later, taken):
                 continue
-            some, _ = self._taken(role, way, match, is_master)
-            if some:
-                inputs += some
+            candidate_inputs, _ = self._as_inputs(role, way, match, is_master)
+            if candidate_inputs:
+                inputs += candidate_inputs
                 groups.append(match.candidate)
-                sides[later] += 1
-        enough = min(sides.values()) >= way.min if way.side == "both" else len(groups) >= way.min
+                taken[later] += 1
+        # With nothing taken and a minimum of 0 the role stays empty, and that is enough.
+        enough = min(taken.values()) >= way.min if way.side == "both" else len(groups) >= way.min
         if enough and groups:
-            return Found(tuple(inputs), tuple(groups))
+            return RoleInputs(tuple(inputs), tuple(groups))
         if enough and way.min == 0:
-            return Found(without=(self._lack(role, way),))
-        return Found(missing=(self._missing(role, way, group, len(groups)),))
+            return RoleInputs(without=(self._lack(role, way),))
+        return RoleInputs(missing=(self._missing(role, way, group, len(groups)),))
 
-    def _taken(
+    def _as_inputs(
         self, role: str, way: Association, match: Match[Group], is_master: bool
     ) -> tuple[list[JobInput], str]:
+        """Return a candidate as inputs with their level, or why it can't be had; a finished master needs no job."""
         if is_master:
-            some = [JobInput(role, content(one), frame=one.id) for one in match.candidate.frames]
-            return [replace(one, level=match.level) for one in some], ""
-        some, reason = self.supply.taken(role, way.source, way.product, match.candidate)
-        return [replace(one, level=match.level) for one in some], reason
+            frames, reason = match.candidate.frames, ""
+            inputs = [JobInput(role, frame_identity(frame), frame=frame.id) for frame in frames]
+        else:
+            inputs, reason = self.maker.as_inputs(role, way.source, way.product, match.candidate)
+        return [replace(item, level=match.level) for item in inputs], reason
 
-    def _rules(self, way: Association) -> tuple[Rule, ...]:
-        """The rules whose level is good enough."""
+    def _rules(self, way: Association) -> tuple[AssociationRule, ...]:
+        """Return the rules whose level is good enough."""
         rules = self.cascade.rules(way)
-        return tuple(one for one in rules if self.threshold is None or one.level <= self.threshold)
+        return tuple(rule for rule in rules if self.threshold is None or rule.level <= self.threshold)
 
-    def _matches(self, way: Association, group: Group) -> Iterator[tuple[Match[Group], bool]]:
-        """What fits, best first, each with whether it is a finished master."""
+    def _choices(self, way: Association, group: Group) -> Iterator[_Choice]:
+        """Give the candidates that fit, best first."""
         rules = self._rules(way)
         raw, masters = self.supply.sets_of(way.source), self.supply.masters_of(way.source, way.product)
         if not masters:
@@ -125,77 +220,112 @@ class Search:
         preference = way.preference or self.preference
         shelves = [(raw, False), (masters, True)]
         shelves = shelves[::-1] if preference.startswith("master") else shelves
-        portions = [(rule,) for rule in rules] if preference.endswith("level") else [rules]
-        given: set[int] = set()
+        # ``raw_per_level``: for each rule first one shelf, then the other. ``raw``: one shelf by all rules, then the
+        # other. A candidate that has passed one rule may pass later ones too, and must not be given again.
+        portions: list[Sequence[AssociationRule]] = (
+            [(rule,) for rule in rules] if preference.endswith("level") else [rules]
+        )
+        seen: set[int] = set()
         for portion in portions:
             for shelf, is_master in shelves:
                 for match in shelf.fitting(portion, group):
-                    if id(match.candidate) not in given:
-                        given.add(id(match.candidate))
+                    if id(match.candidate) not in seen:
+                        seen.add(id(match.candidate))
                         yield match, is_master
 
-    def _in_order(
-        self, matches: Iterator[tuple[Match[Group], bool]], way: Association
-    ) -> Iterator[tuple[Match[Group], bool]]:
-        """What is pinned before all else."""
+    def _pinned_first(self, choices: Iterator[_Choice], way: Association) -> Iterator[_Choice]:
+        """Give what is pinned before all else; without pins, no more candidates are looked at than are taken."""
         if not self.pinned:
-            yield from matches
+            yield from choices
             return
-        every = list(matches)
-        first = [one for one in every if self._is_pinned(way, one[0], one[1])]
-        yield from first
-        yield from (one for one in every if one not in first)
+        # A pinned candidate may be the last of all that fit, so all of them are looked at.
+        every = list(choices)
+        pinned = [choice for choice in every if self._is_pinned(way, *choice)]
+        yield from pinned
+        yield from (choice for choice in every if choice not in pinned)
 
     def _is_pinned(self, way: Association, match: Match[Group], is_master: bool) -> bool:
-        inputs, _ = self._taken("", way, match, is_master)
-        names = {one.job or f"f{one.frame}" for one in inputs}
-        main = [JobInput("main", content(one), frame=one.id) for one in match.candidate.frames]
+        """Tell whether a candidate is pinned: one of its frames, its job, or its work whatever the parameters."""
+        frames = match.candidate.frames
+        inputs, _ = self._as_inputs("", way, match, is_master)
+        names = {item.job or f"f{item.frame}" for item in inputs}
+        main = [JobInput("main", frame_identity(frame), frame=frame.id) for frame in frames]
         names.add(work_name(self.cascade.relayed(way.source), main))
-        return bool(names & {*self.pinned}) or any(
-            f"f{one.id}" in self.pinned for one in match.candidate.frames
-        )
+        return bool(names & {*self.pinned}) or any(f"f{frame.id}" in self.pinned for frame in frames)
 
     def _lack(self, role: str, way: Association) -> Missing:
-        """That an optional input was not found; why in detail takes long, and most jobs are asked for no more."""
+        """Say that an optional input was not found; why in detail takes long, and most jobs are asked for no more."""
         there = self.supply.sets_of(way.source) or self.supply.masters_of(way.source, way.product)
         return Missing(
             role, f"no {way.source} fits" if there else f"no {way.source}: there are no such frames"
         )
 
-    def _missing(self, role: str, way: Association, group: Group, found: int) -> Missing:
-        """Why an input could not be filled: nothing there, nothing that fits, or what fits can't be made."""
-        every, rules = self.supply.sets_of(way.source), self._rules(way)
+    def _missing(self, role: str, way: Association, group: Group, count: int) -> Missing:
+        """Say why an input could not be filled: nothing there, nothing that fits, or what fits can't be had.
+
+        `count` candidates were found, less than are wanted.
+        """
+        sets, rules = self.supply.sets_of(way.source), self._rules(way)
+        masters = self.supply.masters_of(way.source, way.product)
         wanted = f"{way.min} {way.source}" if way.min > 1 else way.source
         wanted += {"either": "", "both": " on each side"}.get(way.side, f" {way.side} it")
-        needed = "" if role == way.source else f" as {role!r}"
-        masters = self.supply.masters_of(way.source, way.product)
-        if not every and not masters:
-            return Missing(role, f"no {wanted}{needed}: there are no such frames")
-        nearest: list[Nearest] = []
-        on_side = 0
-        for match in every.fitting(rules, group):
-            off = _off_side(way, match.candidate, group)
-            on_side += not off
-            if off:
-                if len(nearest) < SHOWN_NEAREST:
-                    nearest.append(Nearest(group_name(match.candidate), off))
-                continue
-            if len(nearest) == SHOWN_NEAREST:
-                break
-            reason = self._taken(role, way, match, False)[1]
-            if reason:
-                nearest.append(Nearest(group_name(match.candidate), reason))
-        refused = [*every.nearest_refused(rules, group), *masters.nearest_refused(rules, group)]
-        nearest += [Nearest(group_name(one.candidate), one.reason) for one in refused]
-        reason = f"no {wanted} fits{needed}; {len(every) + len(masters)} looked at, {found} found"
-        tests = tuple(every.survivors(rules, group))
+        purpose = "" if role == way.source else f" as {role!r}"
+        if not sets and not masters:
+            return Missing(role, f"no {wanted}{purpose}: there are no such frames")
+        # Nearest to being taken is what passes a rule, but lies on the wrong side or can't be had; after these come the
+        # closest in time of those that no rule lets pass.
+        nearest, on_side = self._unusable(role, way, group)
+        refused = [*sets.nearest_refused(rules, group), *masters.nearest_refused(rules, group)]
+        nearest += [Nearest(group_name(refusal.candidate), refusal.reason) for refusal in refused]
+        reason = f"no {wanted} fits{purpose}; {len(sets) + len(masters)} looked at, {count} found"
+        tests = tuple(sets.survivors(rules, group))
         if way.side in ("before", "after"):
             tests = (*tests, (way.side, on_side))
         return Missing(role, reason, tuple(nearest[:SHOWN_NEAREST]), tests)
 
+    def _unusable(self, role: str, way: Association, group: Group) -> tuple[list[Nearest], int]:
+        """Return the first candidates that fit by the rules and were not taken, and how many are on the right side."""
+        nearest: list[Nearest] = []
+        on_side = 0
+        for match in self.supply.sets_of(way.source).fitting(self._rules(way), group):
+            reason = _wrong_side(way, match.candidate, group)
+            if reason:
+                if len(nearest) < SHOWN_NEAREST:
+                    nearest.append(Nearest(group_name(match.candidate), reason))
+                continue
+            on_side += 1
+            if len(nearest) == SHOWN_NEAREST:
+                break
+            # Asked once more: the reason was not kept when the candidate was passed over, since most are never told.
+            reason = self._as_inputs(role, way, match, False)[1]
+            if reason:
+                nearest.append(Nearest(group_name(match.candidate), reason))
+        return nearest, on_side
 
-def _off_side(way: Association, candidate: Group, group: Group) -> str:
-    """Why a candidate is on the wrong side; nothing where it is not."""
+
+def applies(association: Association, context: Context) -> bool:
+    """Tell whether an input is to be looked for at all.
+
+    Parameters
+    ----------
+    association : Association
+        The input.
+    context : Context
+        What its condition looks at.
+
+    Returns
+    -------
+    bool
+        False where its condition does not hold, or no keyword of `when_missing` is blank.
+    """
+    blanks = association.when_missing
+    if blanks and all(context.group.value(keyword) is not None for keyword in blanks):
+        return False
+    return not association.condition or bool(evaluate(association.condition, context))
+
+
+def _wrong_side(way: Association, candidate: Group, group: Group) -> str:
+    """Say why a candidate is on the wrong side; nothing where it is not."""
     hours = (candidate.time - group.time) / 3600
     if way.side == "before" and hours > 0:
         return f"taken {hours:.1f} hours later, wanted before"
@@ -204,21 +334,33 @@ def _off_side(way: Association, candidate: Group, group: Group) -> str:
     return ""
 
 
-def _is_enough(way: Association, sides: dict[bool, int]) -> bool:
-    """Whether as many were taken as may be."""
-    taken = min(sides.values()) if way.side == "both" else sum(sides.values())
-    return way.max is not None and taken >= way.max
+def _is_enough(way: Association, taken: dict[bool, int]) -> bool:
+    """Tell whether as many were taken as may be; `taken` counts those before and after the group."""
+    # On both sides: enough is what is enough on the poorer one.
+    count = min(taken.values()) if way.side == "both" else sum(taken.values())
+    return way.max is not None and count >= way.max
 
 
-def _on_side(way: Association, later: bool, sides: dict[bool, int]) -> bool:
-    """Whether one more is wanted on the side of a candidate."""
+def _is_wanted_side(way: Association, later: bool, taken: dict[bool, int]) -> bool:
+    """Tell whether one more is wanted on the side of a candidate."""
     if way.side == "both":
-        return way.max is None or sides[later] < way.max
+        return way.max is None or taken[later] < way.max
     return way.side == "either" or later == (way.side == "after")
 
 
 def group_name(group: Group) -> str:
-    """What to call a candidate in a sentence: its frames and its night."""
+    """Name a candidate in a sentence: its frames and its night.
+
+    Parameters
+    ----------
+    group : Group
+        Its frames.
+
+    Returns
+    -------
+    str
+        ``flat f3..f7 of 2026-03-01``.
+    """
     first, last = group.frames[0], group.frames[-1]
     ids = f"f{first.id}" if first is last else f"f{first.id}..f{last.id}"
     return f"{first.frame_class} {ids} of {first.night}"

@@ -12,8 +12,8 @@ from ccdflow.cascade.sequences.exposures import ROUNDING, known_time, number, or
 
 SECONDS_PER_DAY = 86400.0
 
-Place = tuple[float, ...]
-"""Days, or a unit vector to a place on the sky."""
+Position = tuple[float, ...]
+"""In time: days since 1970-01-01 UTC; on the sky: unit vector ``(x, y, z)``, z towards the north pole."""
 
 
 class Cluster(BaseModel):
@@ -30,26 +30,39 @@ class Cluster(BaseModel):
 
 
 def clusters(frames: Sequence[FrameRecord], by: Cluster) -> list[list[FrameRecord]]:
-    """Frames parted by single linkage: the closest two are joined first, as long as the whole does not grow too wide.
+    """Part frames by single linkage: the closest two are joined first, as long as the whole does not grow too wide.
 
-    Each cluster is in order of time. The order of `frames` does not matter. A frame without place is alone.
+    Parameters
+    ----------
+    frames : sequence of FrameRecord
+        In any order.
+    by : Cluster
+        How close, and in what.
+
+    Returns
+    -------
+    list of list of FrameRecord
+        Clusters, each in order of time. A frame whose position is not known is alone.
     """
     ordered = sorted(frames, key=order_key)
-    places = [_place(frame, by.on) for frame in ordered]
-    home = [[i] for i in range(len(ordered))]
+    positions = [_position(frame, by.on) for frame in ordered]
     widest = float("inf") if by.max_diameter is None else by.max_diameter * (1 + ROUNDING)
-    for _, i, j in sorted(_close_pairs(places, by)):
-        one, other = home[i], home[j]
-        if one is other or not _fits(one, other, places, widest):
+    # Each frame begins as a cluster of its own. Pairs that are close enough are gone through from the closest to the
+    # widest, and the clusters of the two become one (Kruskal's algorithm). Pairs of one distance are taken in order
+    # of time, since numbers of frames stand behind the distance. All frames of a cluster share one list.
+    home = [[i] for i in range(len(ordered))]
+    for _, i, j in sorted(_close_pairs(positions, by)):
+        cluster, other = home[i], home[j]
+        if cluster is other or not _fits(cluster, other, positions, widest):
             continue
-        one += other
+        cluster += other
         for k in other:
-            home[k] = one
-    made = {id(one): sorted(one) for one in home}
-    return [[ordered[i] for i in one] for one in made.values()]
+            home[k] = cluster
+    distinct = {id(cluster): sorted(cluster) for cluster in home}
+    return [[ordered[i] for i in cluster] for cluster in distinct.values()]
 
 
-def _place(frame: FrameRecord, on: str) -> Place | None:
+def _position(frame: FrameRecord, on: str) -> Position | None:
     if on == "time":
         days = known_time(frame.obsdate) / SECONDS_PER_DAY
         return (days,) if isfinite(days) else None
@@ -57,36 +70,43 @@ def _place(frame: FrameRecord, on: str) -> Place | None:
     if ra is None or dec is None:
         return None
     a, d = radians(ra), radians(dec)
+    # As vectors, positions have no seam at 0 h and no poles where right ascensions run together.
     return cos(d) * cos(a), cos(d) * sin(a), sin(d)
 
 
-def _close_pairs(places: Sequence[Place | None], by: Cluster) -> Iterator[tuple[float, int, int]]:
-    """Distance and numbers of each two frames that could be joined directly."""
+def _close_pairs(positions: Sequence[Position | None], by: Cluster) -> Iterator[tuple[float, int, int]]:
+    """Yield distance and numbers of each two frames that could be joined directly."""
     limit = by.max_separation * (1 + ROUNDING)
-    known = sorted((place[-1], i, place) for i, place in enumerate(places) if place is not None)
+    # By their last coordinate: the time itself, or the height above the equator's plane.
+    known = sorted(
+        (position[-1], i, position) for i, position in enumerate(positions) if position is not None
+    )
     if by.on == "time":
         # Clusters of times are intervals, which only their neighbors can join.
         for (_, i, here), (_, j, there) in pairwise(known):
             if (distance := _distance(here, there)) <= limit:
                 yield distance, min(i, j), max(i, j)
         return
-    for place, (height, i, here) in enumerate(known):
-        for above, j, there in known[place + 1 :]:
-            # No two places are closer than their heights differ.
+    for rank, (height, i, here) in enumerate(known):
+        for above, j, there in known[rank + 1 :]:
+            # No two positions are closer than their heights differ: the arc is at least the chord, and that at least
+            # the difference. So only a band of the sky is searched for each frame, not all of it.
             if above - height > radians(limit):
                 break
             if (distance := _distance(here, there)) <= limit:
                 yield distance, min(i, j), max(i, j)
 
 
-def _distance(here: Place, there: Place) -> float:
-    """Days, or degrees on the sky, from the chord between two unit vectors."""
+def _distance(here: Position, there: Position) -> float:
+    """Return days, or degrees on the sky, from the chord between two unit vectors."""
+    # The angle from the chord keeps its digits where it is small; from the cosine it loses them.
     chord = dist(here, there)
     return chord if len(here) == 1 else degrees(2 * asin(min(1.0, chord / 2)))
 
 
-def _fits(one: list[int], other: list[int], places: Sequence[Place | None], widest: float) -> bool:
+def _fits(cluster: list[int], other: list[int], positions: Sequence[Position | None], widest: float) -> bool:
+    """Return whether no two frames of two clusters are farther from each other than the whole may be wide."""
     if widest == float("inf"):
         return True
-    ends = ((places[i], places[j]) for i in one for j in other)
+    ends = ((positions[i], positions[j]) for i in cluster for j in other)
     return all(_distance(a, b) <= widest for a, b in ends if a is not None and b is not None)

@@ -14,7 +14,7 @@ OrderKey = tuple[str, int, str, int]
 """What orders frames of a stream: obsdate, iobs (0 where unknown), content, id."""
 
 ROUNDING = 1e-9
-"""Relative: 60.06 s is within 0.1 % of 60 s, though not in binary."""
+"""Relative slack of every comparison with a tolerance: 60.06 s is within 0.1 % of 60 s, though not in binary."""
 
 
 class SequenceRules(BaseModel):
@@ -68,7 +68,24 @@ class Exposure(NamedTuple):
 def exposures(
     frames: Iterable[FrameRecord], rules: SequenceRules, classes: Sequence[str]
 ) -> Iterator[tuple[Stream, Exposure]]:
-    """Frames as the rules look at them, with their streams."""
+    """Yield frames as the rules look at them, with their streams.
+
+    Parameters
+    ----------
+    frames : iterable of FrameRecord
+        In any order.
+    rules : SequenceRules
+        Name the keywords that are looked at.
+    classes : sequence of str
+        Classes whose sets are asked for.
+
+    Yields
+    ------
+    tuple of Stream and Exposure
+        One for each frame, in the order of `frames`.
+    """
+    # A night has thousands of frames and this loop sees each of them, so all that is the same for every frame is
+    # worked out before it: columns are read by one attrgetter, kept keywords (slower) only where a rule names some.
     names = ["frame_class" if name == "class" else name for name in rules.same if name != "exptime"]
     columns = [name for name in names if name in FrameRecord.__slots__]
     kept = [name for name in names if name not in columns]
@@ -78,7 +95,7 @@ def exposures(
     unknown = (None,) * len(near)
     for frame in frames:
         values: tuple[Any, ...] = read(frame)
-        iobs, nobs = place(frame.iobs, frame.nobs)
+        iobs, nobs = sequence_position(frame.iobs, frame.nobs)
         frame_class, obsdate = frame.frame_class, frame.obsdate
         yield (
             values[:3],
@@ -87,6 +104,7 @@ def exposures(
                 known_time(obsdate),
                 iobs,
                 nobs,
+                # Exposure times of sky flats change from one to the next, as the sky fades.
                 number(frame.exptime) if timed and frame_class != "flat" else None,
                 values[3:] + tuple([frame.value(name) for name in kept]) if kept else values[3:],
                 unknown
@@ -98,19 +116,55 @@ def exposures(
 
 
 def order_key(frame: FrameRecord) -> OrderKey:
-    """What orders the frames of a stream."""
-    return frame.obsdate, place(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
+    """Return what orders the frames of a stream.
+
+    Parameters
+    ----------
+    frame : FrameRecord
+        One frame.
+
+    Returns
+    -------
+    OrderKey
+        Start of the exposure; of frames of one second (headers often have no fractions) the number in the sequence
+        decides, then the content, which is the same in every registry, and last the id.
+    """
+    return frame.obsdate, sequence_position(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
 
 
-def place(iobs: int | None, nobs: int | None) -> tuple[int | None, int | None]:
-    """Place in a sequence; both unknown where either is missing, below 1, or ``iobs > nobs``."""
+def sequence_position(iobs: int | None, nobs: int | None) -> tuple[int | None, int | None]:
+    """Return the position in a sequence as far as it can be believed.
+
+    Parameters
+    ----------
+    iobs : int or None
+        Number of the exposure in its sequence, from 1, as the header has it.
+    nobs : int or None
+        Number of exposures that the sequence is to have.
+
+    Returns
+    -------
+    tuple
+        `iobs` and `nobs`; both None where either is missing or below 1, or ``iobs > nobs``.
+    """
     if iobs is None or nobs is None or iobs < 1 or iobs > nobs:
         return None, None
     return iobs, nobs
 
 
 def known_time(obsdate: str) -> float:
-    """Seconds since 1970-01-01 UTC; NaN where the text tells no time."""
+    """Return the seconds since 1970-01-01 UTC.
+
+    Parameters
+    ----------
+    obsdate : str
+        ISO date and time in UTC.
+
+    Returns
+    -------
+    float
+        NaN where the text tells no time.
+    """
     try:
         return seconds(obsdate)
     except ValueError:
@@ -121,23 +175,58 @@ _NUMBERS = (int, float)
 
 
 def number(value: Any) -> float | None:
-    """A finite number; None for anything else."""
+    """Return a finite number as a float.
+
+    Parameters
+    ----------
+    value : object
+        Value of a keyword.
+
+    Returns
+    -------
+    float or None
+        None for a text, a blank, infinity and NaN.
+    """
     return float(value) if isinstance(value, _NUMBERS) and isfinite(value) else None
 
 
-def exposure_state(one: Exposure) -> list[Any]:
-    """An exposure as JSON has it: without its time, which stands in its key."""
-    return [list(one.key), one.iobs, one.nobs, one.exptime, list(one.same), list(one.near), one.wanted]
+def exposure_state(exposure: Exposure) -> list[Any]:
+    """Return an exposure as JSON has it.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        To be written down.
+
+    Returns
+    -------
+    list
+        Its fields in order, without its time, which stands in its key.
+    """
+    key, _, iobs, nobs, exptime, same, near, wanted = exposure
+    return [list(key), iobs, nobs, exptime, list(same), list(near), wanted]
 
 
 def restored_exposure(state: Sequence[Any]) -> Exposure:
-    """The exposure that `exposure_state` wrote."""
+    """Return the exposure that `exposure_state` wrote.
+
+    Parameters
+    ----------
+    state : sequence
+        What it wrote, which may have been through JSON.
+    """
     key, iobs, nobs, exptime, same, near, wanted = state
     time = known_time(key[0])
     return Exposure(restored_key(key), time, iobs, nobs, exptime, tuple(same), tuple(near), wanted)
 
 
 def restored_key(state: Sequence[Any]) -> OrderKey:
-    """The order key that JSON made a list of."""
+    """Return the order key that JSON made a list of.
+
+    Parameters
+    ----------
+    state : sequence
+        Obsdate, iobs, content, id.
+    """
     obsdate, iobs, sha256, frame = state
     return obsdate, iobs, sha256, frame

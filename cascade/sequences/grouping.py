@@ -26,7 +26,7 @@ class GroupSpec(BaseModel):
     """For numeric keywords of `by`: largest difference of two values within a set, in the keyword's unit."""
     cluster: Cluster | None = None
     """Closeness, within each set that `by` gives."""
-    function: str = ""
+    function: dotted.FunctionText = ""
     """Dotted path of a function that parts a list of frames into lists."""
     min_size: PositiveInt = 1
     """Smaller sets are left out."""
@@ -35,8 +35,8 @@ class GroupSpec(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _word(cls, found: Any) -> Any:
-        return {"how": found} if isinstance(found, str) else found
+    def _word(cls, written: Any) -> Any:
+        return {"how": written} if isinstance(written, str) else written
 
     @model_validator(mode="after")
     def _tolerances_are_of_keywords(self) -> "GroupSpec":
@@ -65,15 +65,26 @@ class Grouped:
 
 
 def group_frames(frames: Sequence[FrameRecord], spec: GroupSpec) -> Grouped:
-    """Frames put together as `spec` says; the order they come in does not matter.
+    """Put frames together as `spec` says.
 
-    Sets are in order of their first frame. Every frame is in exactly one set, or left out with a reason.
+    Parameters
+    ----------
+    frames : sequence of FrameRecord
+        Of one class; the order they come in does not matter.
+    spec : GroupSpec
+        What they must have in common.
+
+    Returns
+    -------
+    Grouped
+        Sets in order of their first frame. Every frame is in exactly one set, or left out with a reason.
 
     Raises
     ------
     ValueError
         If the function of `spec` is not found or loses frames.
     """
+    # Each stage parts what the one before has left together: keywords, closeness, function, size.
     ordered = sorted(frames, key=order_key)
     parts = [[frame] for frame in ordered] if spec.how == "each" else _by_keywords(ordered, spec)
     if spec.cluster is not None:
@@ -102,10 +113,10 @@ def _by_keywords(frames: Sequence[FrameRecord], spec: GroupSpec) -> list[list[Fr
     parts: dict[tuple[Any, ...], list[FrameRecord]] = {}
     for frame in frames:
         parts.setdefault(tuple(_value(frame, name) for name in exact), []).append(frame)
-    found = list(parts.values())
+    pieces = list(parts.values())
     for name, tolerance in spec.tolerance.items():
-        found = [piece for part in found for piece in _near(part, name, tolerance)]
-    return found
+        pieces = [piece for part in pieces for piece in _near(part, name, tolerance)]
+    return pieces
 
 
 def _value(frame: FrameRecord, keyword: str) -> Any:
@@ -115,13 +126,14 @@ def _value(frame: FrameRecord, keyword: str) -> Any:
 
 
 def _near(frames: Sequence[FrameRecord], keyword: str, tolerance: float) -> Iterator[list[FrameRecord]]:
-    """Frames parted so that no two values within a part differ by more than the tolerance, from the lowest up."""
+    """Part frames so that no two values within a part differ by more than the tolerance, from the lowest up."""
+    # A part is measured from its lowest value, so that a slow drift is cut instead of followed.
     numbers = [(number(frame.value(keyword)), frame) for frame in frames]
     if blank := [frame for value, frame in numbers if value is None]:
         yield blank
     part: list[tuple[float, FrameRecord]] = []
     for value, frame in sorted(
-        ((value, frame) for value, frame in numbers if value is not None), key=lambda one: one[0]
+        ((value, frame) for value, frame in numbers if value is not None), key=lambda pair: pair[0]
     ):
         if part and value - part[0][0] > tolerance * (1 + ROUNDING):
             yield _in_order(frame for _, frame in part)
@@ -137,16 +149,17 @@ def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
 
 def _parted(path: str, frames: Sequence[FrameRecord]) -> Iterator[list[FrameRecord]]:
     try:
-        given = dotted.called(path, tuple(frames))
-        parts = [_in_order(part) for part in given if part]
+        answer = dotted.called(path, tuple(frames))
+        parts = [_in_order(part) for part in answer if part]
     except ValueError as error:
         raise ValueError(f"grouping {error}") from None
     except (TypeError, AttributeError):
-        raise ValueError(f"grouping function {path!r} gave {given!r}, wanted lists of frames") from None
-    found = Counter(frame.id for part in parts for frame in part)
+        raise ValueError(f"grouping function {path!r} gave {answer!r}, wanted lists of frames") from None
+    # Counted, not compared as sets: a function may also have put a frame into two parts.
+    parted = Counter(frame.id for part in parts for frame in part)
     wanted = Counter(frame.id for frame in frames)
-    if found != wanted:
-        lost, extra = sum((wanted - found).values()), sum((found - wanted).values())
+    if parted != wanted:
+        lost, extra = sum((wanted - parted).values()), sum((parted - wanted).values())
         raise ValueError(
             f"grouping function {path!r} must put each of {len(frames)} frames into exactly one set, "
             f"it left out {lost} and put in {extra} too many"

@@ -1,4 +1,4 @@
-"""Sets once their frames have been calibrated or have failed: when they are ready, and who is left."""
+"""Sets whose frames have been calibrated or have failed: which frames are left, and what becomes of the set."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,19 +20,25 @@ class Settled:
     reason: str
 
 
-def is_ready(found: FrameSet, settled: Collection[int]) -> bool:
-    """Whether a set is closed and each of its frames is calibrated or has failed for good (`settled`)."""
-    return found.closed and all(frame in settled for frame in found.frames)
-
-
 def apply_failures(
     sets: Sequence[FrameSet], failed: Collection[int], rules: SequenceRules, made: Collection[FrameSet] = ()
 ) -> list[Settled]:
-    """What the sets of one sequence come to where frames have failed or were refused.
+    """Return what the sets of one sequence come to where frames have failed or were refused.
 
     `shrink` leaves a set smaller: one frame left passes, none is a failure. `refill` puts following frames of the
     sequence in the place of the failed ones, as long as no product has been `made` of the set that they were in; only
     closed sets give and take, so that what comes out depends on when it is asked.
+
+    Parameters
+    ----------
+    sets : sequence of FrameSet
+        All sets of one sequence, in order.
+    failed : collection of int
+        Ids of frames that have failed for good or were refused.
+    rules : SequenceRules
+        Their `on_failed` decides.
+    made : collection of FrameSet
+        Those of `sets` of which there is a product.
 
     Returns
     -------
@@ -44,45 +50,50 @@ def apply_failures(
     ValueError
         If the sets are of different sequences.
     """
-    if len({(one.stream, one.sequence_start) for one in sets}) > 1:
+    if len({(frame_set.stream, frame_set.sequence_start) for frame_set in sets}) > 1:
         raise ValueError("failures are made up for within one sequence, found sets of several")
     if rules.on_failed == "shrink":
-        return [_settled(one, _left(one, failed), failed) for one in sets]
+        return [_settled(frame_set, _left(frame_set, failed), failed) for frame_set in sets]
     return list(_refilled(sets, failed, made))
 
 
-def _left(one: FrameSet, failed: Collection[int]) -> tuple[int, ...]:
-    return tuple(frame for frame in one.frames if frame not in failed)
+def _left(frame_set: FrameSet, failed: Collection[int]) -> tuple[int, ...]:
+    return tuple(frame for frame in frame_set.frames if frame not in failed)
 
 
 def _refilled(
     sets: Sequence[FrameSet], failed: Collection[int], made: Collection[FrameSet]
 ) -> Iterator[Settled]:
-    free = [one for one in sets if one.closed and one not in made]
-    pool = [frame for one in free for frame in _left(one, failed)]
-    for one in sets:
-        if one in free:
-            size = len(one.frames)
-            yield _settled(one, tuple(pool[:size]), failed)
+    # The good frames of all sets that may still change move up, in order: each set takes as many as it had, so that
+    # the gaps end up in the last sets, which may become smaller, pass, or have nothing left.
+    free = [frame_set for frame_set in sets if frame_set.closed and frame_set not in made]
+    pool = [frame for frame_set in free for frame in _left(frame_set, failed)]
+    for frame_set in sets:
+        if frame_set in free:
+            size = len(frame_set.frames)
+            yield _settled(frame_set, tuple(pool[:size]), failed)
             pool = pool[size:]
         else:
-            yield _settled(one, _left(one, failed), failed)
+            yield _settled(frame_set, _left(frame_set, failed), failed)
 
 
-def _settled(one: FrameSet, frames: tuple[int, ...], failed: Collection[int]) -> Settled:
-    """The set with these frames in it, and a sentence where they are not the ones that it had."""
-    if frames == one.frames:
-        return Settled(one, frames, one.action, one.reason)
-    lost = sum(frame in failed for frame in one.frames)
-    new = sum(frame not in one.frames for frame in frames)
-    moved = len(one.frames) - lost - (len(frames) - new)
+def _settled(frame_set: FrameSet, frames: tuple[int, ...], failed: Collection[int]) -> Settled:
+    """Return the set with these frames in it, and a sentence where they are not the ones that it had."""
+    before = frame_set.frames
+    if frames == before:
+        return Settled(frame_set, frames, frame_set.action, frame_set.reason)
+    lost = sum(frame in failed for frame in before)
+    new = sum(frame not in before for frame in frames)
+    # Those that it had and has no longer, though they are good: before - lost is what it had of good ones, frames -
+    # new what it has kept of them.
+    moved = len(before) - lost - (len(frames) - new)
     parts = [
-        f"{lost} of {len(one.frames)} frames failed or were refused" if lost else "",
+        f"{lost} of {len(before)} frames failed or were refused" if lost else "",
         f"{moved} went to a set before" if moved else "",
         f"{new} came from a set behind" if new else "",
         f"{len(frames)} left",
     ]
     reason = ", ".join(part for part in parts if part)
     if not frames:
-        return Settled(one, frames, "failed", reason)
-    return Settled(one, frames, one.action if len(frames) > 1 else "pass", reason)
+        return Settled(frame_set, frames, "failed", reason)
+    return Settled(frame_set, frames, frame_set.action if len(frames) > 1 else "pass", reason)

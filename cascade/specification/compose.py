@@ -11,15 +11,26 @@ from ccdflow.cascade.specification.expressions import renamed
 
 Written = dict[str, Any]
 
+# How far merging goes is counted in `depth`. At 2 stand the entries of a section: a task that both cascades have is
+# merged. At 1 stand its keys: of those of `BY_ENTRY` the entries are merged, all others are replaced as a whole. At 0
+# stand the entries of those: an input, a parameter, which are replaced as a whole. Null takes out what has a name of
+# its own (2 and 0); a key (1) can be null itself, as a relay's recipe is.
+#
+#     tasks:                 depth 2: bias is in both, and is merged
+#       bias:
+#         condition: ...     depth 1: replaced
+#         parameters:        depth 1, BY_ENTRY: merged
+#           sigma: 4         depth 0: replaced
+
 SECTIONS = ("parameters", "parameter_sets", "recipes", "sources", "tasks")
 """What a cascade holds by name."""
 BY_ENTRY = ("inputs", "parameters", "dynamic", "groups", "workflow", "tasks")
-"""Parts of such a thing that are changed entry by entry; all others are given anew."""
+"""Parts of such a thing that are changed entry by entry; all others are replaced as a whole."""
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 def extended(own: Mapping[str, Any], others: Sequence[tuple[str, Mapping[str, Any]]]) -> Written:
-    """A cascade with all that it leaves out taken from others.
+    """Return a cascade with all that it leaves out taken from others.
 
     What has the same name as something of another cascade changes it: key by key, and its inputs, parameters,
     dynamic parameters and groups entry by entry. Null takes something out.
@@ -31,12 +42,17 @@ def extended(own: Mapping[str, Any], others: Sequence[tuple[str, Mapping[str, An
     others : sequence of (str, mapping)
         Where each of the others is written, and what it says.
 
+    Returns
+    -------
+    dict
+        One cascade, which extends nothing.
+
     Raises
     ------
     ValueError
         If two of the others have something of one name, and this one does not say what holds.
     """
-    made: Written = {"description": "", **_first(others, "description"), **own}
+    merged: Written = {"description": "", **_first(others, "description"), **own}
     for section in SECTIONS:
         mine = own.get(section) or {}
         if not isinstance(mine, Mapping):
@@ -44,15 +60,16 @@ def extended(own: Mapping[str, Any], others: Sequence[tuple[str, Mapping[str, An
         base: Written = {}
         told: dict[str, str] = {}
         for where, other in others:
-            for name, one in (other.get(section) or {}).items():
-                if name in base and name not in mine and base[name] != one:
+            for name, entry in (other.get(section) or {}).items():
+                # The same entry in both is no contradiction: both may extend the same third cascade.
+                if name in base and name not in mine and base[name] != entry:
                     kind = section.rstrip("s").replace("_", " ")
                     raise ValueError(
                         f"{kind} {name!r} stands in {told[name]} and in {where}; give it here to say which"
                     )
-                base[name], told[name] = one, where
-        made[section] = _changed(base, mine, depth=2)
-    return made
+                base[name], told[name] = entry, where
+        merged[section] = _changed(base, mine, depth=2)
+    return merged
 
 
 def _first(others: Sequence[tuple[str, Mapping[str, Any]]], key: str) -> Written:
@@ -60,23 +77,23 @@ def _first(others: Sequence[tuple[str, Mapping[str, Any]]], key: str) -> Written
 
 
 def _changed(base: Mapping[str, Any], mine: Mapping[str, Any], depth: int) -> Written:
-    """`base` with the entries of `mine`; null takes an entry out where entries have names."""
-    made = dict(base)
-    for name, one in mine.items():
+    """Return `base` with the entries of `mine`; null takes an entry out where entries have names."""
+    merged = dict(base)
+    for name, entry in mine.items():
         before = base.get(name)
-        if one is None and depth != 1:
+        if entry is None and depth != 1:
             if name not in base:
                 raise ValueError(
                     f"{name!r} can't be taken out: there is none; known: {', '.join(base) or 'none'}"
                 )
-            del made[name]
-        elif isinstance(one, Mapping) and isinstance(before, Mapping) and depth == 2:
-            made[name] = _changed(before, one, depth=1)
-        elif isinstance(one, Mapping) and isinstance(before, Mapping) and depth == 1 and name in BY_ENTRY:
-            made[name] = _changed(before, one, depth=0)
+            del merged[name]
+        elif isinstance(entry, Mapping) and isinstance(before, Mapping) and depth == 2:
+            merged[name] = _changed(before, entry, depth=1)
+        elif isinstance(entry, Mapping) and isinstance(before, Mapping) and depth == 1 and name in BY_ENTRY:
+            merged[name] = _changed(before, entry, depth=0)
         else:
-            made[name] = one
-    return made
+            merged[name] = entry
+    return merged
 
 
 def with_subworkflow(
@@ -86,7 +103,7 @@ def with_subworkflow(
     bind: Mapping[str, str],
     parameters: Mapping[str, Any],
 ) -> Written:
-    """A cascade with another one inside it, whose sources, tasks and recipes are called ``name.theirs``.
+    """Return a cascade with another inside it, whose sources, tasks and recipes are called ``name.theirs``.
 
     What the outer cascade says under such a name changes the inner one's, as in `extended`.
 
@@ -104,6 +121,11 @@ def with_subworkflow(
     parameters : mapping
         Values of workflow parameters of the inner cascade.
 
+    Returns
+    -------
+    dict
+        One cascade without subworkflows.
+
     Raises
     ------
     ValueError
@@ -116,93 +138,97 @@ def with_subworkflow(
         raise ValueError(f"subworkflow {name!r}: a name has letters, digits and _ only")
     for parameter, value in parameters.items():
         inside["parameters"][parameter] = {**inside["parameters"][parameter], "default": value}
-    places = {one: f"{name}.{one}" for section in ("sources", "tasks") for one in inside[section]} | dict(
-        bind
-    )
-    recipes = {one: f"{name}.{one}" for one in inside["recipes"]}
-    values = {one: f"{name}_{one}" for one in inside["parameters"]}
-    renaming = _Renaming(places, recipes, values)
-    unbound = {one: found for one, found in inside["sources"].items() if one not in bind}
-    made = {
-        "parameters": {values[one]: found for one, found in inside["parameters"].items()},
-        "recipes": {recipes[one]: found for one, found in inside["recipes"].items()},
-        "sources": {places[one]: renaming.source(found) for one, found in unbound.items()},
-        "tasks": {places[one]: renaming.task(found) for one, found in inside["tasks"].items()},
+    # A bound source is not taken over: whatever takes it takes what it is bound to, by that one's own name.
+    own_names = {key: f"{name}.{key}" for section in ("sources", "tasks") for key in inside[section]}
+    nodes = own_names | dict(bind)
+    recipes = {key: f"{name}.{key}" for key in inside["recipes"]}
+    values = {key: f"{name}_{key}" for key in inside["parameters"]}
+    renaming = _Renaming(nodes, recipes, values)
+    unbound = {key: source for key, source in inside["sources"].items() if key not in bind}
+    renamed_inside = {
+        "parameters": {values[key]: parameter for key, parameter in inside["parameters"].items()},
+        "recipes": {recipes[key]: recipe for key, recipe in inside["recipes"].items()},
+        "sources": {nodes[key]: renaming.source(source) for key, source in unbound.items()},
+        "tasks": {nodes[key]: renaming.task(task) for key, task in inside["tasks"].items()},
     }
     outer: Written = dict(own)
-    for section, found in made.items():
-        outer[section] = _changed(found, dict(outer.get(section) or {}), depth=2)
+    for section, entries in renamed_inside.items():
+        outer[section] = _changed(entries, dict(outer.get(section) or {}), depth=2)
+    # Parameter sets keep their names: `--set quick` is quick for the inner cascade too.
     sets = dict(outer.get("parameter_sets") or {})
-    for one, found in inside["parameter_sets"].items():
-        sets[one] = _changed(renaming.parameter_set(found), sets.get(one) or {}, depth=1)
+    for key, parameter_set in inside["parameter_sets"].items():
+        sets[key] = _changed(renaming.parameter_set(parameter_set), sets.get(key) or {}, depth=1)
     return outer | {"parameter_sets": sets}
 
 
 class _Renaming:
-    """New names of what an inner cascade speaks of: sources and tasks, recipes, workflow parameters."""
+    """New names of what an inner cascade speaks of: nodes (sources and tasks), recipes, workflow parameters.
+
+    What is written may be of any type: it is validated only once all is together, and passes unchanged till then.
+    """
 
     def __init__(
-        self, places: Mapping[str, str], recipes: Mapping[str, str], parameters: Mapping[str, str]
+        self, nodes: Mapping[str, str], recipes: Mapping[str, str], parameters: Mapping[str, str]
     ) -> None:
-        self.places, self.recipes, self.parameters = places, recipes, parameters
+        self.nodes, self.recipes, self.parameters = nodes, recipes, parameters
 
-    def values(self, found: Any) -> Any:
-        """The same with ``$name`` under the parameter's new name."""
-        if isinstance(found, Mapping):
-            return {key: self.values(value) for key, value in found.items()}
-        if isinstance(found, list | tuple):
-            return [self.values(value) for value in found]
-        if isinstance(found, str) and found.startswith("$"):
-            return f"${self.parameters.get(found[1:], found[1:])}"
-        return found
+    def values(self, written: Any) -> Any:
+        """Return the same with ``$name`` under the parameter's new name."""
+        if isinstance(written, Mapping):
+            return {key: self.values(value) for key, value in written.items()}
+        if isinstance(written, list | tuple):
+            return [self.values(value) for value in written]
+        if isinstance(written, str) and written.startswith("$"):
+            return f"${self.parameters.get(written[1:], written[1:])}"
+        return written
 
     def condition(self, text: Any) -> Any:
-        """An expression with the new names of parameters."""
+        """Return an expression with the new names of parameters."""
         return renamed(text, self.parameters) if isinstance(text, str) and text else text
 
-    def source(self, found: Any) -> Any:
-        """A data source."""
-        made = self.values(found)
-        if isinstance(made, dict) and made.get("condition"):
-            made["condition"] = self.condition(made["condition"])
-        return made
+    def source(self, written: Any) -> Any:
+        """Return a data source with the new names."""
+        source = self.values(written)
+        if isinstance(source, dict) and source.get("condition"):
+            source["condition"] = self.condition(source["condition"])
+        return source
 
-    def association(self, found: Any) -> Any:
-        """An input, or a way to get one."""
-        if not isinstance(found, Mapping):
-            return found
-        made = dict(self.values(found))
-        if "source" in made:
-            made["source"] = self.places.get(made["source"], made["source"])
-        if "condition" in made:
-            made["condition"] = self.condition(made["condition"])
-        if isinstance(made.get("any_of"), list):
-            made["any_of"] = [self.association(one) for one in made["any_of"]]
-        return made
+    def association(self, written: Any) -> Any:
+        """Return an input, or a way to get one, with the new names."""
+        if not isinstance(written, Mapping):
+            return written
+        way = dict(self.values(written))
+        if "source" in way:
+            way["source"] = self.nodes.get(way["source"], way["source"])
+        if "condition" in way:
+            way["condition"] = self.condition(way["condition"])
+        if isinstance(way.get("any_of"), list):
+            way["any_of"] = [self.association(inner) for inner in way["any_of"]]
+        return way
 
-    def task(self, found: Any) -> Any:
-        """A task."""
-        if not isinstance(found, Mapping):
-            return found
-        made = dict(self.values(found))
-        made["main"] = self.places.get(made.get("main", ""), made.get("main"))
-        if made.get("recipe") in self.recipes:
-            made["recipe"] = self.recipes[made["recipe"]]
-        made["condition"] = self.condition(made.get("condition", ""))
-        made["dynamic"] = {name: self.condition(text) for name, text in (made.get("dynamic") or {}).items()}
-        made["inputs"] = {role: self.association(one) for role, one in (made.get("inputs") or {}).items()}
-        return made
+    def task(self, written: Any) -> Any:
+        """Return a task with the new names."""
+        if not isinstance(written, Mapping):
+            return written
+        task = dict(self.values(written))
+        task["main"] = self.nodes.get(task.get("main", ""), task.get("main"))
+        if task.get("recipe") in self.recipes:
+            task["recipe"] = self.recipes[task["recipe"]]
+        task["condition"] = self.condition(task.get("condition", ""))
+        task["dynamic"] = {name: self.condition(text) for name, text in (task.get("dynamic") or {}).items()}
+        task["inputs"] = {role: self.association(way) for role, way in (task.get("inputs") or {}).items()}
+        return task
 
-    def parameter_set(self, found: Any) -> Written:
-        """A parameter set."""
+    def parameter_set(self, written: Any) -> Written:
+        """Return a parameter set with the new names."""
         workflow = {
-            self.parameters.get(one, one): value for one, value in (found.get("workflow") or {}).items()
+            self.parameters.get(key, key): value for key, value in (written.get("workflow") or {}).items()
         }
-        tasks = {self.places.get(one, one): value for one, value in (found.get("tasks") or {}).items()}
-        return {**found, "workflow": workflow, "tasks": tasks}
+        tasks = {self.nodes.get(key, key): value for key, value in (written.get("tasks") or {}).items()}
+        return {**written, "workflow": workflow, "tasks": tasks}
 
 
-def _refuse_unknown(where: str, given: Mapping[str, Any], known: Mapping[str, Any], kind: str) -> None:
-    for name in given:
+def _refuse_unknown(where: str, names: Mapping[str, Any], known: Mapping[str, Any], kind: str) -> None:
+    for name in names:
         if name not in known:
             raise ValueError(f"{where}: unknown {kind} {name!r}; known: {', '.join(known) or 'none'}")

@@ -1,9 +1,9 @@
-"""Whether a cascade and its recipes fit together, said before anything is planned."""
+"""Contradictions between a cascade and its recipes, said before anything is planned."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
-from ccdflow.cascade.planning.associate import Rule
+from ccdflow.cascade.planning.associate import AssociationRule
 from ccdflow.cascade.records import CLASSES, STATIC
 from ccdflow.cascade.sequences.grouping import GroupSpec
 from ccdflow.cascade.sequences.statemachine import SequenceRules
@@ -35,19 +35,23 @@ def check(cascade: Cascade, recipes: Mapping[str, Recipe], classes: Collection[s
     ContractError
         With one sentence for each contradiction.
     """
-    found = list(dict.fromkeys(_problems(cascade, recipes, classes)))
-    if found:
-        raise ContractError("; ".join(found))
+    # All of them at once, each once: who writes a cascade mends it in one go.
+    problems = list(dict.fromkeys(_problems(cascade, recipes, classes)))
+    if problems:
+        raise ContractError("; ".join(problems))
 
 
 def _problems(cascade: Cascade, recipes: Mapping[str, Recipe], classes: Collection[str]) -> Iterator[str]:
     used = {step.recipe for step in cascade.tasks.values() if step.recipe}
-    categories = {one for name in used if name in recipes for one in recipes[name].outputs} | {*STATIC}
+    products = {category for name in used if name in recipes for category in recipes[name].outputs}
+    categories = products | {*STATIC}
+    # A source may be raw frames of a class, or products that were made elsewhere, in other projects or by hand.
     for name, source in cascade.sources.items():
         if source.frame_class not in {*classes, *categories}:
             known = [*classes, *sorted(categories)]
             yield f"source {name!r}: {unknown('class', source.frame_class, known)}; no frame will ever be one"
     for name, step in cascade.tasks.items():
+        # A relay runs nothing, so there is nothing that it could contradict.
         if step.recipe is None:
             continue
         if step.recipe not in recipes:
@@ -60,7 +64,7 @@ def _of_step(cascade: Cascade, recipes: Mapping[str, Recipe], name: str, step: S
     recipe = recipes[step.recipe or ""]
     for role in step.inputs:
         if role not in recipe.inputs or role == "main":
-            known = [one for one in recipe.inputs if one != "main"]
+            known = [name for name in recipe.inputs if name != "main"]
             yield f"task {name!r}: recipe {recipe.name!r} takes {unknown('input', role, known)}"
     for role, wanted in recipe.inputs.items():
         if role == "main":
@@ -77,7 +81,23 @@ def _of_step(cascade: Cascade, recipes: Mapping[str, Recipe], name: str, step: S
 
 
 def keyword_problems(cascade: Cascade, known: Collection[str]) -> Iterator[str]:
-    """Keywords in rules and groups that no frame can have: a misspelt one would match everything."""
+    """Yield a sentence for each keyword in rules, groups and conditions that no frame can have.
+
+    A misspelt keyword is a blank for every frame, and a blank matches everything.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        What is to be planned.
+    known : collection of str
+        Keywords that frames can have: columns, and what the instruments keep.
+
+    Yields
+    ------
+    str
+        Where it stands, the keyword, and what was perhaps meant.
+    """
+    # In conditions more names are known than keywords: parameters, `count`, `found`, what the step works out.
     words = {*known, *cascade.parameters, "count", "found"}
     for name, source in cascade.sources.items():
         yield from _strange(f"source {name!r}, group", _group_names(source.group), known)
@@ -85,9 +105,9 @@ def keyword_problems(cascade: Cascade, known: Collection[str]) -> Iterator[str]:
         yield from _of_rules(f"source {name!r}", source.rules, known)
     for name, step in cascade.tasks.items():
         own = {*words, *step.dynamic}
-        every = [step.condition, *step.dynamic.values(), *(one.condition for one in step.inputs.values())]
-        every += [way.condition for one in step.inputs.values() for way in one.ways]
-        for text in dict.fromkeys(every):
+        texts = [step.condition, *step.dynamic.values(), *(port.condition for port in step.inputs.values())]
+        texts += [way.condition for port in step.inputs.values() for way in port.ways]
+        for text in dict.fromkeys(texts):
             yield from _strange(f"task {name!r}, {text!r}", _named(text), own)
         for group in step.groups.values():
             yield from _strange(f"task {name!r}, group", _group_names(group), known)
@@ -105,14 +125,14 @@ def _group_names(group: GroupSpec | SequenceRules) -> Iterator[str]:
     yield from group.tolerance
 
 
-def _of_rules(where: str, rules: Sequence[Rule], known: Collection[str]) -> Iterator[str]:
+def _of_rules(where: str, rules: Sequence[AssociationRule], known: Collection[str]) -> Iterator[str]:
     for number, rule in enumerate(rules, 1):
-        told = [*rule.match, *rule.equal, *rule.tolerance, *rule.ratio]
-        yield from _strange(f"{where}, rule {number}", told, known)
+        keywords = [*rule.match, *rule.equal, *rule.tolerance, *rule.ratio]
+        yield from _strange(f"{where}, rule {number}", keywords, known)
 
 
-def _strange(where: str, told: Iterable[str], known: Collection[str]) -> Iterator[str]:
-    for name in told:
+def _strange(where: str, keywords: Iterable[str], known: Collection[str]) -> Iterator[str]:
+    for name in keywords:
         if name not in known:
             near = get_close_matches(name, list(known), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -120,11 +140,13 @@ def _strange(where: str, told: Iterable[str], known: Collection[str]) -> Iterato
 
 
 def _of_main(cascade: Cascade, name: str, step: Step, wanted: Input) -> Iterator[str]:
-    """Whether sets may be of the size that the recipe takes."""
+    """Yield what is wrong with the size of the sets that the recipe is given."""
     source = cascade.relayed(step.main)
     group = cascade.sources[source].group if source in cascade.sources else step.groups.get(step.group or "")
+    # The sequence rules make sets of any size from 1 to their max_stack, and pass on single frames without the recipe.
     if not isinstance(group, GroupSpec):
         return
+    # How large sets may become is known only where each frame is alone or a size is written.
     alone = group.how == "each" or group.max_size == 1
     if wanted.maximum == 1 and not alone:
         yield f"task {name!r}: the recipe takes 1 as main, its sets may be larger (group: each, or max_size: 1)"
@@ -136,20 +158,23 @@ def _of_main(cascade: Cascade, name: str, step: Step, wanted: Input) -> Iterator
 def _of_input(
     cascade: Cascade,
     recipes: Mapping[str, Recipe],
-    place: tuple[str, str],
+    port: tuple[str, str],
     association: Association,
     wanted: Input,
 ) -> Iterator[str]:
-    name, role = place
+    name, role = port
     where = f"task {name!r}, input {role!r}"
     unhanded = not association.handed or any(not way.handed for way in association.ways)
     free = association.condition or association.when_missing or unhanded
+    # A step that may go without an input, or has it only under a condition, can't run a recipe that needs it.
     if wanted.minimum and (association.optional or free):
         yield f"{where}: the recipe can't do without it, the task can"
     for way in association.ways:
+        # On both sides means so many before and as many after.
         several = 2 if way.side == "both" else 1
         if way.max is not None and way.max * several < wanted.minimum:
             yield f"{where}: the recipe takes {wanted.minimum} at least, the task gives {way.max * several} at the most"
+        # `max` counts sets: one set of raw frames may hold any number, while each product counts by itself.
         raw = cascade.main_source(way.source) == cascade.relayed(way.source)
         most = None if way.max is None or raw else way.max * several
         if wanted.maximum is not None and not raw and (most is None or most > wanted.maximum):
@@ -163,7 +188,7 @@ def _of_input(
 def _of_source(
     cascade: Cascade, recipes: Mapping[str, Recipe], where: str, source: str, product: str, wanted: Input
 ) -> Iterator[str]:
-    """Raw frames or products, as the recipe wants them, and of a task a product that it makes and hands on."""
+    """Yield what is wrong with a source: raw frames for products or the reverse, a product that is not handed on."""
     name = cascade.relayed(source)
     if name in cascade.sources:
         kind = "raw" if cascade.sources[name].frame_class in CLASSES else "product"
@@ -183,12 +208,13 @@ def _of_source(
 
 
 def _of_parameters(cascade: Cascade, name: str, step: Step, recipe: Recipe) -> Iterator[str]:
-    every: list[list[Layer]] = [[]]
-    every += [
-        [(f"set {one}", values.tasks.get(name, {})) for one, values in cascade.lineage(known)]
+    # Without any set, and with each of them: a mistake in a set that nobody has asked for yet is said now.
+    choices: list[list[Layer]] = [[]]
+    choices += [
+        [(f"set {origin}", values.tasks.get(name, {})) for origin, values in cascade.lineage(known)]
         for known in cascade.parameter_sets
     ]
-    for layers in every:
+    for layers in choices:
         try:
             recipe_parameters(name, step, recipe, layers)
             if step.groups:

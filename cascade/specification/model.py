@@ -1,11 +1,22 @@
 """The cascade as it is written down: data sources, steps, associations, parameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PositiveInt,
+    PrivateAttr,
+    ValidationInfo,
+    model_validator,
+)
 
-from ccdflow.cascade.planning.associate import Rule
+from ccdflow.cascade.planning.associate import AssociationRule
 from ccdflow.cascade.planning.jobqueue import Needs, parse_memory
 from ccdflow.cascade.records import CLASSES, Stage
 from ccdflow.cascade.sequences.grouping import GroupSpec
@@ -32,25 +43,26 @@ class DataSource(Model):
 
     frame_class: str = Field(alias="class")
     """Class of the frames: bias, dark, flat, science, ..., or the category of a product that was made elsewhere."""
-    condition: str = ""
+    condition: dotted.FunctionText = ""
     """Expression or dotted path: only frames for which it holds. A frame may belong to several data sources."""
     group: GroupSpec = GroupSpec()
     """Which frames make one set; without, all, and of products that were made elsewhere, each."""
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[AssociationRule, ...] = ()
     """How frames of it, and what is made of them, are associated where an input does not say otherwise."""
     description: str = ""
     """One sentence."""
 
     @model_validator(mode="before")
     @classmethod
-    def _each_product(cls, found: Any) -> Any:
+    def _each_product(cls, written: Any) -> Any:
+        # Products that were made elsewhere are masters mostly, which nobody means to put together.
         if (
-            isinstance(found, Mapping)
-            and "group" not in found
-            and found.get("class", CLASSES[0]) not in CLASSES
+            isinstance(written, Mapping)
+            and "group" not in written
+            and written.get("class", CLASSES[0]) not in CLASSES
         ):
-            return {**found, "group": "each"}
-        return found
+            return {**written, "group": "each"}
+        return written
 
     @model_validator(mode="after")
     def _is_sound(self) -> "DataSource":
@@ -79,13 +91,13 @@ class Association(Model):
     """Only what was taken before, or after; ``both``: at least and at most so many on each side."""
     when_missing: tuple[str, ...] = ()
     """Only where the main input has a blank in one of these keywords."""
-    condition: str = ""
+    condition: dotted.FunctionText = ""
     """Expression or dotted path; where it is false the input is not looked for, and the job is complete without it."""
     handed: bool = True
     """Whether the recipe gets it; without, the job only needs it to be there."""
     preference: Preference | None = None
     """Raw frames or finished masters first; without, as the request says."""
-    rules: tuple[Rule, ...] | None = None
+    rules: tuple[AssociationRule, ...] | None = None
     """Ways in which a candidate may fit, tried in order; without, those of the data source it comes from."""
 
     @model_validator(mode="after")
@@ -99,17 +111,22 @@ class Association(Model):
 
     @property
     def ways(self) -> tuple["Association", ...]:
-        """What is tried in order."""
+        """Ways that are tried in order."""
         return self.any_of or (self,)
 
     @property
     def optional(self) -> bool:
-        """Whether a job is complete without it."""
-        return any(one.min == 0 for one in self.ways)
+        """True where a job is complete without it."""
+        return any(way.min == 0 for way in self.ways)
 
 
 class Step(Model):
-    """One task of the cascade: a recipe, its main input, its associated inputs."""
+    """One task of the cascade: a recipe, its main input, its associated inputs.
+
+    Users say "task", as ESO's EDPS does: in YAML, on the command line and in messages. In code it is a step, because
+    a task is Prefect's there, a function that a flow runs, and `ccdflow.tasks` is full of them. What bears the users'
+    word in code is what they write or read: `Cascade.tasks`, `ParameterSet.tasks`.
+    """
 
     recipe: str | None = None
     """Name of the recipe that it runs; null for a relay, which hands on what its main input is."""
@@ -119,7 +136,7 @@ class Step(Model):
     """Category of the products that are taken as main input, of a task that makes several."""
     stage: Stage
     """Stage of a frame's life that the task belongs to."""
-    condition: str = ""
+    condition: dotted.FunctionText = ""
     """Expression or dotted path; where it is false there is no job."""
     inputs: dict[str, Association] = Field(default_factory=dict)
     """Role of the recipe to the calibration that fills it."""
@@ -129,9 +146,9 @@ class Step(Model):
     """Named ways to group products."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Parameters of the recipe that differ from its defaults."""
-    dynamic: dict[str, str] = Field(default_factory=dict)
+    dynamic: dict[str, dotted.FunctionText] = Field(default_factory=dict)
     """Names, for conditions and hooks, to expressions or dotted paths that are worked out for each job."""
-    hooks: tuple[str, ...] = ()
+    hooks: tuple[dotted.FunctionText, ...] = ()
     """Dotted paths of functions that give parameters of the recipe, name to value, for each job."""
     cores: PositiveInt | None = None
     """Cores that a job takes, and threads that its recipe works in; without, one place among the jobs that run at
@@ -169,7 +186,7 @@ class WorkflowParameter(Model):
 
 
 class ParameterSet(Model):
-    """Values for a purpose."""
+    """Values for a purpose, by name: a quick look, a final reduction."""
 
     extends: str | None = None
     """Set whose values hold where this one says nothing."""
@@ -199,21 +216,25 @@ class Cascade(Model):
     tasks: dict[str, Step]
 
     _written: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _folder: Path | None = PrivateAttr(None)
 
     @model_validator(mode="wrap")
     @classmethod
-    def _with_values(cls, found: Any, handler: Any) -> "Cascade":
-        """Values for ``$name``; top-level keys ``x-...`` only hold YAML anchors."""
-        if not isinstance(found, Mapping):
-            made: Cascade = handler(found)
-            return made
-        written = {key: value for key, value in found.items() if not str(key).startswith("x-")}
-        made = handler(_substituted(written, _defaults(written.get("parameters"))))
-        made._written = written
-        return made
+    def _with_values(
+        cls, content: Any, handler: ModelWrapValidatorHandler["Cascade"], info: ValidationInfo
+    ) -> "Cascade":
+        """Put values in for ``$name``; top-level keys ``x-...`` only hold YAML anchors."""
+        if not isinstance(content, Mapping):
+            return handler(content)
+        written = {key: value for key, value in content.items() if not str(key).startswith("x-")}
+        cascade = handler(_substituted(written, _defaults(written.get("parameters"))))
+        # Kept as it was written, with its ``$name``, since other values may be put in for them later (`tuned`).
+        cascade._written, cascade._folder = written, dotted.folder_of(info)
+        return cascade
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Cascade":
+        # Steps and data sources share one space of names, since an input's source may be either.
         for name, step in self.tasks.items():
             if name in self.sources:
                 raise ValueError(f"{name!r} is the name of a task and of a data source")
@@ -221,6 +242,7 @@ class Cascade(Model):
                 if source not in self.sources and source not in self.tasks:
                     known = [*self.sources, *self.tasks]
                     raise ValueError(f"task {name!r} takes {unknown('input', source, known)}")
+            # Raw frames are grouped as their data source says; products have none, so the step must say it.
             if step.main in self.tasks and step.recipe and step.group not in step.groups:
                 if step.group is None:
                     raise ValueError(
@@ -232,6 +254,7 @@ class Cascade(Model):
         return self
 
     def _refuse_cycles(self) -> None:
+        # Depth first, with the way down to where the search stands; what has been searched once needs no second look.
         done: set[str] = set()
 
         def visit(name: str, above: tuple[str, ...]) -> None:
@@ -246,35 +269,47 @@ class Cascade(Model):
             visit(name, ())
 
     def _refuse_unknown_parameters(self) -> None:
-        for name, one in self.parameter_sets.items():
-            if one.extends is not None and one.extends not in self.parameter_sets:
-                raise ValueError(f"set {name!r} extends {unknown('set', one.extends, self.parameter_sets)}")
-            for parameter in one.workflow:
+        for name, values in self.parameter_sets.items():
+            if values.extends is not None and values.extends not in self.parameter_sets:
+                raise ValueError(
+                    f"set {name!r} extends {unknown('set', values.extends, self.parameter_sets)}"
+                )
+            for parameter in values.workflow:
                 if parameter not in self.parameters:
                     raise ValueError(f"set {name!r}: {unknown('parameter', parameter, self.parameters)}")
-            for task in one.tasks:
-                if task not in self.tasks:
-                    raise ValueError(f"set {name!r}: {unknown('task', task, self.tasks)}")
+            for step in values.tasks:
+                if step not in self.tasks:
+                    raise ValueError(f"set {name!r}: {unknown('task', step, self.tasks)}")
             self.lineage(name)
 
     def lineage(self, name: str) -> list[tuple[str, ParameterSet]]:
-        """A parameter set and those that it extends, the most general first.
+        """Return a parameter set and those that it extends.
+
+        Parameters
+        ----------
+        name : str
+            Name of the set.
+
+        Returns
+        -------
+        list of tuple of str and ParameterSet
+            Names and sets, the most general first.
 
         Raises
         ------
         ValueError
             If there is no such set, or it extends itself.
         """
-        found: list[tuple[str, ParameterSet]] = []
+        line: list[tuple[str, ParameterSet]] = []
         wanted: str | None = name
         while wanted is not None:
             if wanted not in self.parameter_sets:
                 raise ValueError(unknown("parameter set", wanted, self.parameter_sets))
-            if wanted in [known for known, _ in found]:
+            if wanted in [known for known, _ in line]:
                 raise ValueError(f"set {wanted!r} extends itself")
-            found.insert(0, (wanted, self.parameter_sets[wanted]))
+            line.insert(0, (wanted, self.parameter_sets[wanted]))
             wanted = self.parameter_sets[wanted].extends
-        return found
+        return line
 
     @property
     def written(self) -> dict[str, Any]:
@@ -282,7 +317,17 @@ class Cascade(Model):
         return self._written or self.model_dump(by_alias=True, exclude_unset=True)
 
     def tuned(self, values: Mapping[str, Any]) -> "Cascade":
-        """The cascade with these values of workflow parameters in place of their defaults.
+        """Return the cascade with other values of workflow parameters in place of their defaults.
+
+        Parameters
+        ----------
+        values : mapping
+            Workflow parameter to value; what is not named keeps its default.
+
+        Returns
+        -------
+        Cascade
+            Validated anew, since values may stand anywhere.
 
         Raises
         ------
@@ -294,7 +339,9 @@ class Cascade(Model):
             if name not in self.parameters:
                 raise ValueError(unknown("workflow parameter", name, self.parameters))
             parameters[name] = {"default": value, "description": self.parameters[name].description}
-        return Cascade.model_validate({**self._written, "parameters": parameters})
+        return Cascade.model_validate(
+            {**self._written, "parameters": parameters}, context=dotted.validation_context(self._folder)
+        )
 
     @staticmethod
     def _taken(step: Step) -> Iterator[str]:
@@ -303,61 +350,112 @@ class Cascade(Model):
             for way in association.ways:
                 yield way.source
 
-    def parents(self, task: str) -> list[str]:
-        """Sources and tasks that `task` takes its inputs from."""
-        return list(self._taken(self.tasks[task]))
+    def parents(self, name: str) -> list[str]:
+        """Return the data sources and steps that a step takes its inputs from.
+
+        Parameters
+        ----------
+        name : str
+            Name of the step.
+
+        Returns
+        -------
+        list of str
+            Their names: that of the main input, then those of all ways to get the others.
+        """
+        return list(self._taken(self.tasks[name]))
 
     def main_source(self, name: str) -> str:
-        """The data source at the upper end of the chain of main inputs of a task; of a data source, itself."""
+        """Return the data source at the upper end of a chain of main inputs.
+
+        Parameters
+        ----------
+        name : str
+            Name of a step; a data source is its own.
+        """
         return name if name in self.sources else self.main_source(self.tasks[name].main)
 
-    def rules(self, association: Association) -> tuple[Rule, ...]:
-        """Rules of an input: its own, or those of the data source that it comes from."""
+    def rules(self, association: Association) -> tuple[AssociationRule, ...]:
+        """Return the rules by which an input is chosen.
+
+        Parameters
+        ----------
+        association : Association
+            A way to get the input, with a source.
+
+        Returns
+        -------
+        tuple of AssociationRule
+            Its own, or those of the data source that it comes from.
+        """
         if association.rules is not None:
             return association.rules
         return self.sources[self.main_source(association.source)].rules
 
     def relayed(self, name: str) -> str:
-        """The task or data source whose products a relay hands on; any other name itself."""
+        """Return the step or data source whose products a relay hands on.
+
+        Parameters
+        ----------
+        name : str
+            Name of a step or data source; one that is no relay stands for itself.
+        """
         while name in self.tasks and self.tasks[name].recipe is None:
             name = self.tasks[name].main
         return name
 
     def ordered(self) -> Iterator[str]:
-        """Names of the tasks, each after those that it takes its inputs from."""
-        given: list[str] = []
+        """Yield the names of the steps, each after those that it takes its inputs from.
+
+        Yields
+        ------
+        str
+            Steps that do not depend on each other come as they are written.
+        """
+        ready: list[str] = []
 
         def visit(name: str) -> None:
-            if name in self.tasks and name not in given:
+            if name in self.tasks and name not in ready:
                 for parent in self.parents(name):
                     visit(parent)
-                given.append(name)
+                ready.append(name)
 
         for name in self.tasks:
             visit(name)
-        yield from given
+        yield from ready
 
     def targets(self, wanted: Sequence[str]) -> list[str]:
-        """Tasks that the names and tags in `wanted` stand for; without any, those tagged science.
+        """Return the steps that are asked for.
+
+        Parameters
+        ----------
+        wanted : sequence of str
+            Names of steps, tags, names of subworkflows, or ``all``; without any, the tag ``science``.
+
+        Returns
+        -------
+        list of str
+            Names of steps, each once, in the order in which they are asked for.
 
         Raises
         ------
         ValueError
-            If a name is neither a task nor a tag.
+            If a name stands for no step.
         """
         names: list[str] = []
         for name in wanted or ("science",):
-            tagged = [
-                task
-                for task, step in self.tasks.items()
-                if name in step.tags or name == "all" or task.startswith(f"{name}.")
+            meant = [
+                step_name
+                for step_name, step in self.tasks.items()
+                if name in step.tags or name == "all" or step_name.startswith(f"{name}.")
             ]
+            # A step goes before a tag of the same name, such as science; where nothing is asked for, the tag is meant.
             if wanted and name in self.tasks:
-                tagged = [name]
-            if not tagged:
+                meant = [name]
+            if not meant:
                 tags = sorted({tag for step in self.tasks.values() for tag in step.tags})
                 raise ValueError(unknown("target", name, list(dict.fromkeys([*self.tasks, *tags]))))
-            names += [task for task in tagged if task not in names]
+            names += [step_name for step_name in meant if step_name not in names]
         return names
 
 
@@ -370,26 +468,27 @@ def _defaults(parameters: Any) -> dict[str, Any]:
     if not isinstance(parameters, Mapping):
         return {}
     return {
-        name: one["default"]
-        for name, one in parameters.items()
-        if isinstance(one, Mapping) and "default" in one
+        name: parameter["default"]
+        for name, parameter in parameters.items()
+        if isinstance(parameter, Mapping) and "default" in parameter
     }
 
 
-def _substituted(found: Any, values: Mapping[str, Any]) -> Any:
-    """The same with ``$name`` replaced by the value of a workflow parameter.
+# Values are put in before validation, which sees what would stand there if it had been written so.
+def _substituted(written: Any, values: Mapping[str, Any]) -> Any:
+    """Return the same with ``$name`` replaced by the value of a workflow parameter.
 
     Raises
     ------
     ValueError
         If there is no such parameter.
     """
-    if isinstance(found, Mapping):
-        return {key: _substituted(value, values) for key, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [_substituted(value, values) for value in found]
-    if isinstance(found, str) and found.startswith("$"):
-        if found[1:] not in values:
-            raise ValueError(unknown("workflow parameter", found[1:], list(values)))
-        return values[found[1:]]
-    return found
+    if isinstance(written, Mapping):
+        return {key: _substituted(value, values) for key, value in written.items()}
+    if isinstance(written, list | tuple):
+        return [_substituted(value, values) for value in written]
+    if isinstance(written, str) and written.startswith("$"):
+        if written[1:] not in values:
+            raise ValueError(unknown("workflow parameter", written[1:], list(values)))
+        return values[written[1:]]
+    return written

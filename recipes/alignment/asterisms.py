@@ -1,4 +1,17 @@
-"""Which star is which: first guesses of a transform from two lists of stars, and matches under a guess."""
+"""Which star is which: first guesses of a transform from two lists of stars, and matches under a guess.
+
+Two frames show mostly the same stars, but some only one of them does, and the order of brightness differs. Nothing says
+which star of the one is which of the other. There are two ways to a first guess, the likelier first:
+
+1. A vote. Frames of one night are mostly shifted only. Each pair of a star here and a star there states a shift; those
+   of true pairs agree, those of others are spread over the field.
+2. Triangles. Where the frame is turned as well (a meridian flip, a field rotator), triangles of neighbouring stars are
+   compared by what neither shift nor rotation nor scale changes: the ratios of their sides (Valdes et al. 1995,
+   PASP 107, 1119; Beroiz et al. 2020, astroalign, which takes triangles of near neighbours too). One pair of alike
+   triangles gives a similarity, and the one that puts most stars upon stars wins.
+
+No random numbers are drawn, and ties go to the first, so that the same lists always give the same transform.
+"""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -13,20 +26,47 @@ Indices = NDArray[np.intp]
 
 SEARCH_RADIUS = 3.0
 """Pixels within which a star must lie of where a first guess puts it."""
+_TRIANGLE_STARS = 60
+"""So many of the brightest stars make triangles: up to 15 each, and both frames show most of them."""
+_NEIGHBOURS = 6
+"""A star makes triangles with two of so many nearest ones."""
+_CANDIDATES = 3
+"""So many triangles of the frame are compared with each of the reference: the nearest in shape may be a chance."""
+_SHAPE_TOLERANCE = 0.05
+"""Triangles are alike if the logarithms of their sides' ratios differ by less: 5 % of a ratio."""
+_MOST_TRIALS = 1000
+"""Pairs of triangles that are tried, the most alike first; true ones come early."""
+_CLEAR_MAJORITY = 0.5
+"""A transform that puts so great a part of the stars upon stars is right, and no other is tried."""
 _MOST_SCALE = 1.05
 """Frames of one stream have one plate scale: triangles of other sizes are not the same stars."""
 
 
 def match(reference: Floats, frame: Floats, transform: Transform, radius: float) -> Pairs:
-    """Pairs of stars that are each other's nearest, at most `radius` pixels apart; indices, shape (n, 2)."""
+    """Return the pairs of stars that are each other's nearest under a transform.
+
+    Parameters
+    ----------
+    reference, frame : float arrays, shapes (n, 2) and (m, 2)
+        Positions ``(x, y)`` in pixels of either frame.
+    transform : Transform
+        Reference pixels to frame pixels.
+    radius : float
+        How far apart the stars of a pair may be, in pixels of the frame.
+
+    Returns
+    -------
+    int array, shape (k, 2)
+        Indices in `reference` and in `frame`, in order of the first.
+    """
     first, second, distance = _near(transform(reference), frame, radius)
-    forth, back = (_nearest(one, distance) for one in (first, second))
+    forth, back = (_nearest(star, distance) for star in (first, second))
     mutual = np.flatnonzero(forth & back)
     return np.column_stack([first[mutual], second[mutual]])
 
 
 def _nearest(whose: Indices, distance: Floats) -> NDArray[np.bool_]:
-    """Which pairs are the closest ones of the star that they belong to; of equal ones the first."""
+    """Mark the pairs that are the closest ones of the star that they belong to; of equal ones the first."""
     order = np.lexsort([distance, whose])
     closest = np.zeros(len(whose), np.bool_)
     closest[order[np.flatnonzero(np.diff(whose[order], prepend=-1))]] = True
@@ -34,18 +74,19 @@ def _nearest(whose: Indices, distance: Floats) -> NDArray[np.bool_]:
 
 
 def _near(points: Floats, others: Floats, radius: float) -> tuple[Indices, Indices, Floats]:
-    """Pairs at most `radius` apart: their indices in both lists, in order of the first, and their distances.
+    """Return pairs at most `radius` apart: their indices in both lists, in order of the first, and their distances.
 
     The plane is cut into squares of that side, numbered row by row: whoever is near lies in the same square or in
     one of the eight around, three of which have consecutive numbers.
     """
-    squares = [np.floor(each / radius).astype(np.int64) for each in (points, others)]
-    low = np.minimum(*(each.min(axis=0, initial=0) for each in squares))
-    width = max(int(each[:, 0].max(initial=0)) for each in squares) - low[0] + 3
-    here, there = ((each - low) @ [1, width] for each in squares)
+    squares = [np.floor(positions / radius).astype(np.int64) for positions in (points, others)]
+    low = np.minimum(*(square.min(axis=0, initial=0) for square in squares))
+    # Two columns more than there are, so that the square left of the first is not the last one of the row before.
+    width = max(int(square[:, 0].max(initial=0)) for square in squares) - low[0] + 3
+    here, there = ((square - low) @ [1, width] for square in squares)
     order = np.argsort(there, kind="stable")
-    found = [_between(there[order], here + row * width, order) for row in (-1, 0, 1)]
-    first, second = (np.concatenate(each) for each in zip(*found, strict=True))
+    pairs = [_between(there[order], here + row * width, order) for row in (-1, 0, 1)]
+    first, second = (np.concatenate(indices) for indices in zip(*pairs, strict=True))
     distance = np.hypot(*(points[first] - others[second]).T)
     close = np.flatnonzero(distance <= radius)
     close = close[np.lexsort([second[close], first[close]])]
@@ -53,7 +94,7 @@ def _near(points: Floats, others: Floats, radius: float) -> tuple[Indices, Indic
 
 
 def _between(numbers: Indices, middle: Indices, order: Indices) -> tuple[Indices, Indices]:
-    """Pairs of those whose sorted numbers differ by at most 1 from `middle`."""
+    """Return pairs of those whose sorted numbers differ by at most 1 from `middle`."""
     begin = np.searchsorted(numbers, middle - 1, "left")
     count = np.searchsorted(numbers, middle + 1, "right") - begin
     first = np.repeat(np.arange(len(middle)), count)
@@ -64,7 +105,15 @@ def _between(numbers: Indices, middle: Indices, order: Indices) -> tuple[Indices
 def guesses(reference: Floats, frame: Floats) -> Iterator[Transform]:
     """Yield transforms that may put the stars of the reference upon those of the frame, the likeliest first.
 
-    Positions are of shape (n, 2), brightest first. Few stars give no guess.
+    Parameters
+    ----------
+    reference, frame : float arrays, shapes (n, 2) and (m, 2)
+        Positions ``(x, y)`` in pixels, brightest first.
+
+    Yields
+    ------
+    Transform
+        Reference pixels to frame pixels; none where one of the lists has fewer than three stars.
     """
     if min(len(reference), len(frame)) >= 3:
         yield _voted_shift(reference, frame)
@@ -74,7 +123,8 @@ def guesses(reference: Floats, frame: Floats) -> Iterator[Transform]:
 
 
 def _voted_shift(reference: Floats, frame: Floats) -> Transform:
-    """Shift that most pairs of stars agree upon; of equal ones the first, in order of brightness."""
+    """Return the shift that most pairs of stars agree upon; of equal ones the first, in order of brightness."""
+    # Each shift counts how many others lie within the search radius of it: no bins, whose edges might divide a crowd.
     shifts = (frame[None, :, :] - reference[:, None, :]).reshape(-1, 2)
     first, second, _ = _near(shifts, shifts, SEARCH_RADIUS)
     best = np.argmax(np.bincount(first))
@@ -83,36 +133,37 @@ def _voted_shift(reference: Floats, frame: Floats) -> Transform:
 
 
 def _best_triangle(reference: Floats, frame: Floats) -> Transform | None:
-    """Similarity, from one pair of similar triangles, that puts most stars upon stars."""
-    corners, shapes, sizes = _triangles(reference[:60])
-    other_corners, other_shapes, other_sizes = _triangles(frame[:60])
+    """Return the similarity, from one pair of similar triangles, that puts most stars upon stars."""
+    corners, shapes, sizes = _triangles(reference[:_TRIANGLE_STARS])
+    other_corners, other_shapes, other_sizes = _triangles(frame[:_TRIANGLE_STARS])
     if not len(corners) or not len(other_corners):
         return None
-    distance, similar = _closest(shapes, other_shapes, 3)
+    distance, similar = _closest(shapes, other_shapes, _CANDIDATES)
+    # All pairs in one list, the most alike first.
     order = np.argsort(distance, axis=None, kind="stable")
     first, second = order // distance.shape[1], similar.ravel()[order]
     ratio = other_sizes[second] / sizes[first]
-    alike = (distance.ravel()[order] < 0.05) & (ratio < _MOST_SCALE) & (ratio > 1 / _MOST_SCALE)
+    alike = (distance.ravel()[order] < _SHAPE_TOLERANCE) & (ratio < _MOST_SCALE) & (ratio > 1 / _MOST_SCALE)
     best, most = None, 0
-    for i, j in zip(first[alike][:1000], second[alike][:1000], strict=True):
+    for i, j in zip(first[alike][:_MOST_TRIALS], second[alike][:_MOST_TRIALS], strict=True):
         transform = fit_similarity(reference[corners[i]], frame[other_corners[j]])
         count = len(match(reference, frame, transform, SEARCH_RADIUS))
         if count > most:
             best, most = transform, count
-        if most > 0.5 * min(len(reference), len(frame)):
+        if most > _CLEAR_MAJORITY * min(len(reference), len(frame)):
             break
     return best
 
 
 def _closest(points: Floats, others: Floats, most: int) -> tuple[Floats, Indices]:
-    """Distances and indices of the `most` nearest of the others to each point, the nearest first."""
+    """Return distances and indices of the `most` nearest of the others to each point, the nearest first."""
     distance = np.sqrt(sum((a[:, None] - b[None, :]) ** 2 for a, b in zip(points.T, others.T, strict=True)))
     nearest = np.argsort(distance, axis=1, kind="stable")[:, :most]
     return np.take_along_axis(distance, nearest, axis=1), nearest
 
 
 def _triangles(stars: Floats) -> tuple[Pairs, Floats, Floats]:
-    """Triangles of each star with two of its six nearest.
+    """Return the triangles of each star with two of its six nearest.
 
     Returns
     -------
@@ -126,17 +177,23 @@ def _triangles(stars: Floats) -> tuple[Pairs, Floats, Floats]:
     """
     if len(stars) < 3:
         return np.zeros((0, 3), np.intp), np.zeros((0, 3)), np.zeros(0)
-    _, nearest = _closest(stars, stars, 7)
+    _, nearest = _closest(stars, stars, _NEIGHBOURS + 1)  # the nearest of all is the star itself
     corners = np.array([(i, *two) for i, near in enumerate(nearest) for two in combinations(near[1:], 2)])
+    # A triangle is found from each of its corners that has the others among its neighbours: kept once.
     corners = np.unique(np.sort(corners, axis=1), axis=0)
     points = stars[corners]
+    # Side i lies opposite corner i. Corners are ordered by the sides opposite to them, so that the same corner of two
+    # similar triangles has the same place.
     sides = np.linalg.norm(np.roll(points, -1, axis=1) - np.roll(points, -2, axis=1), axis=2)
     order = np.argsort(sides, axis=1)
     sides = np.take_along_axis(sides, order, axis=1)
     corners = np.take_along_axis(corners, order, axis=1)
+    # In a narrow triangle the error of a position changes the shape.
     wide = sides[:, 0] > 2 * SEARCH_RADIUS
     corners, sides = corners[wide], sides[wide]
     u, v = stars[corners[:, 1]] - stars[corners[:, 0]], stars[corners[:, 2]] - stars[corners[:, 0]]
     sense = np.sign(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0])
+    # Logarithms, so that an error of the same part of a side counts alike at all ratios; the sense is at least 2 away
+    # from the other, so that a mirrored triangle is never alike.
     shapes = np.column_stack([np.log(sides[:, 2] / sides[:, 1]), np.log(sides[:, 1] / sides[:, 0]), sense])
     return corners, shapes, sides[:, 2]

@@ -1,4 +1,8 @@
-"""Where a frame lies on the reference's grid: from matched stars, from cross-correlation, or from its WCS."""
+"""Where a frame lies on the reference's grid: from matched stars, from cross-correlation, or from its WCS.
+
+`ccdflow.recipes.alignment.placement.register_frame` decides which of them is asked. Stars come first, since they alone
+show rotation and parts of a pixel; correlation is the fallback where they do not match.
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -11,13 +15,28 @@ from numpy.typing import NDArray
 from ccdflow.recipes.alignment.asterisms import SEARCH_RADIUS, Pairs, guesses, match
 from ccdflow.recipes.alignment.transform import FITS, Floats, Model, Transform, fit_affine
 from ccdflow.recipes.core.image import FloatArray
+from ccdflow.recipes.core.statistics import NORMAL_MAD
 from ccdflow.recipes.stars.sources import Stars
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 _BRIGHTEST = 100
-"""So many stars find the transform; five times as many refine it."""
+"""So many stars find the transform."""
+_REFINING = 5 * _BRIGHTEST
+"""So many refine it: faint ones are well measured together, but would only confuse the search."""
+_LEAST_MATCHED = 0.2
+"""Part of the brightest stars that must match, or it may be by chance: clouds and edges may take the others."""
+_REFINEMENTS = 6
+"""Rounds of fit and match, in which the radius of matches shrinks."""
+_MATCH_SCATTER = 3.5
+"""Radius of matches in units of their median distance: 2.9 times the rms distance of a normal scatter."""
+_LEAST_RADIUS = 0.3
+"""Pixels: the radius of matches shrinks no further, however well few stars fit."""
+_CLIP_LOW, _CLIP_HIGH = -5, 30
+"""In sigma of the sky, before correlation: no single star or flaw decides."""
+_WCS_POINTS = 20
+"""Points along each axis at which two WCS are compared."""
 _FEWEST = {"shift": 3, "similarity": 4, "affine": 12}
 """Matches that a model needs so that it is checked by more stars than it has freedom for."""
 _SIGNIFICANT_PEAK = 8.0
@@ -64,23 +83,36 @@ def register_stars(reference: Stars, frame: Stars, model: Model, max_residual: f
     stars then match within `max_residual` pixels rms. ``affine`` becomes ``similarity``, that becomes
     ``shift``, where there are too few matches to check it.
 
+    Parameters
+    ----------
+    reference, frame : Stars
+        As `ccdflow.recipes.stars.sources.find_stars` gives them.
+    model : {'shift', 'similarity', 'affine'}
+        The most general transform that is allowed.
+    max_residual : float
+        Root mean square distance of matched stars that is allowed, in pixels of the frame.
+
+    Returns
+    -------
+    Registration
+        `method` is the model that was used.
+
     Raises
     ------
     NoMatchError
         If no guess stands up to that.
     """
     bright, faint = reference.positions(_BRIGHTEST), frame.positions(_BRIGHTEST)
-    needed = max(_FEWEST["shift"], int(np.ceil(0.2 * min(len(bright), len(faint)))))
+    needed = max(_FEWEST["shift"], int(np.ceil(_LEAST_MATCHED * min(len(bright), len(faint)))))
     most = 0
     for guess in guesses(bright, faint):
         matched = match(bright, faint, guess, SEARCH_RADIUS)
         if len(matched) >= needed:
-            found = _refine(
-                reference.positions(5 * _BRIGHTEST), frame.positions(5 * _BRIGHTEST), guess, model
-            )
-            matched = match(bright, faint, found.transform, 3 * max_residual)
-            if len(matched) >= needed and found.rms <= max_residual:
-                return found
+            refined = _refine(reference.positions(_REFINING), frame.positions(_REFINING), guess, model)
+            # Once more with the brightest alone: many faint stars of a crowded field match any transform.
+            matched = match(bright, faint, refined.transform, 3 * max_residual)
+            if len(matched) >= needed and refined.rms <= max_residual:
+                return refined
         most = max(most, len(matched))
     raise NoMatchError(
         f"found {len(faint)} usable stars, the reference has {len(bright)}; {most} match, "
@@ -92,11 +124,11 @@ def _refine(reference: Floats, frame: Floats, guess: Transform, model: Model) ->
     """Least squares over ever closer matches: the radius shrinks to three sigma of a normal scatter."""
     transform, radius, used = guess, SEARCH_RADIUS, model
     pairs = match(reference, frame, transform, radius)
-    for _ in range(6):
+    for _ in range(_REFINEMENTS):
         used = next(m for m in _simpler(model) if len(pairs) >= _FEWEST[m] or m == "shift")
         transform = FITS[used](reference[pairs[:, 0]], frame[pairs[:, 1]])
         typical = float(np.median(_distances(reference, frame, pairs, transform)))
-        radius = float(np.clip(3.5 * typical, 0.3, SEARCH_RADIUS))
+        radius = float(np.clip(_MATCH_SCATTER * typical, _LEAST_RADIUS, SEARCH_RADIUS))
         closer = match(reference, frame, transform, radius)
         if len(closer) < _FEWEST["shift"]:
             break
@@ -120,11 +152,24 @@ def _residual(reference: Floats, frame: Floats, pairs: Pairs, transform: Transfo
     return float(np.sqrt(np.mean(distances**2))) if len(pairs) else 0.0
 
 
-def residual_rms(reference: Stars, frame: Stars, found: Registration) -> float:
-    """Root mean square distance in pixels of the matched stars from where the transform puts them."""
-    if found.pairs is None:
-        return found.rms
-    return _residual(reference.positions(), frame.positions(), found.pairs, found.transform)
+def residual_rms(reference: Stars, frame: Stars, registration: Registration) -> float:
+    """Return the root mean square distance of matched stars from where the transform puts them.
+
+    Parameters
+    ----------
+    reference, frame : Stars
+        Those that were matched.
+    registration : Registration
+        With its pairs; without them its own rms is returned.
+
+    Returns
+    -------
+    float
+        In pixels of the frame.
+    """
+    if registration.pairs is None:
+        return registration.rms
+    return _residual(reference.positions(), frame.positions(), registration.pairs, registration.transform)
 
 
 def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float) -> Registration:
@@ -138,6 +183,11 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
         Noise of the background: what is brighter than 30 times that counts as just so bright, so that no
         single star decides.
 
+    Returns
+    -------
+    Registration
+        A shift by whole pixels, with the method ``correlation`` and no matches.
+
     Raises
     ------
     NoMatchError
@@ -145,22 +195,25 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
     """
     from scipy import fft  # a fallback, that takes long to import
 
+    # Room for all shifts: without it what leaves the frame on one side would come in on the other.
     shape = [
         fft.next_fast_len(a + b - 1, real=True) for a, b in zip(reference.shape, frame.shape, strict=True)
     ]
-    a, b = (np.clip(image, -5 * sigma, 30 * sigma) for image in (reference, frame))
+    a, b = (np.clip(image, _CLIP_LOW * sigma, _CLIP_HIGH * sigma) for image in (reference, frame))
     product = np.conj(fft.rfft2(a - a.mean(), shape)) * fft.rfft2(b - b.mean(), shape)
     shifts = [np.arange(size) for size in shape]
-    for at, size, whole in zip(shifts, frame.shape, shape, strict=True):
-        at[size:] -= whole
+    # A transform of so many values is periodic: its second half stands for negative shifts.
+    for shift, size, period in zip(shifts, frame.shape, shape, strict=True):
+        shift[size:] -= period
     common: NDArray[np.int_] = np.outer(
-        *(_overlap(*each) for each in zip(reference.shape, frame.shape, shifts, strict=True))
+        *(_overlap(*axis) for axis in zip(reference.shape, frame.shape, shifts, strict=True))
     )
     # A sum over n pixels of noise has the scatter √n; slivers in common say nothing.
     enough = common > _LEAST_COMMON * min(reference.size, frame.size)
     surface = np.where(enough, fft.irfft2(product, shape) / np.sqrt(np.maximum(common, 1)), 0)
     row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
-    spread = 1.4826 * float(np.median(np.abs(surface[enough])))
+    # Of the surface itself, as nothing but noise would make it; a peak is too small a part to change its median.
+    spread = NORMAL_MAD * float(np.median(np.abs(surface[enough])))
     peak = float(surface[row, column]) / spread if spread > 0 else 0.0
     if peak < _SIGNIFICANT_PEAK:
         raise NoMatchError(
@@ -171,7 +224,7 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
 
 
 def _overlap(reference: int, frame: int, shift: NDArray[np.int_]) -> NDArray[np.int_]:
-    """How many of the reference's rows (or columns) lie in the frame, for each shift."""
+    """Return how many of the reference's rows (or columns) lie in the frame, for each shift."""
     common: NDArray[np.int_] = np.minimum(frame, reference + shift) - np.maximum(0, shift)
     return np.maximum(common, 0)
 
@@ -181,6 +234,20 @@ def register_wcs(
 ) -> Registration:
     """Place a frame by the world coordinates of both headers, as the affine transform nearest to them.
 
+    Parameters
+    ----------
+    reference, frame : mapping
+        Keywords of the headers.
+    shape : tuple of int
+        Rows and columns ``(ny, nx)`` of the reference.
+    max_residual : float
+        Largest distance from an affine transform that is allowed, in pixels of the frame.
+
+    Returns
+    -------
+    Registration
+        With the method ``wcs``, and no matches.
+
     Raises
     ------
     NoMatchError
@@ -188,7 +255,10 @@ def register_wcs(
         `max_residual` pixels.
     """
     ny, nx = shape
-    x, y = (grid.ravel() for grid in np.meshgrid(np.linspace(0, nx - 1, 20), np.linspace(0, ny - 1, 20)))
+    x, y = (
+        grid.ravel()
+        for grid in np.meshgrid(np.linspace(0, nx - 1, _WCS_POINTS), np.linspace(0, ny - 1, _WCS_POINTS))
+    )
     sky = _celestial(reference, "reference").pixel_to_world(x, y)
     at = np.column_stack(_celestial(frame, "frame").world_to_pixel(sky))
     grid = np.column_stack([x, y])

@@ -26,7 +26,7 @@ class Transform:
     d: float = 1.0
 
     def __call__(self, points: Floats) -> Floats:
-        """Frame positions of reference positions, both of shape (n, 2)."""
+        """Return the frame positions of reference positions, both of shape (n, 2)."""
         x, y = points[:, 0], points[:, 1]
         return np.column_stack([self.a * x + self.b * y + self.dx, self.c * x + self.d * y + self.dy])
 
@@ -49,7 +49,21 @@ class Transform:
         return None
 
     def snapped(self, shape: tuple[int, int], tolerance: float) -> "Transform":
-        """Itself, or the shift by whole pixels that is at most `tolerance` pixels away all over `shape`."""
+        """Return itself, or a shift by whole pixels that is nearly the same.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Rows and columns ``(ny, nx)`` of the reference.
+        tolerance : float
+            How far the shift may be away from the transform anywhere in `shape`, in pixels.
+
+        Returns
+        -------
+        Transform
+            With a shift no pixel need be interpolated.
+        """
+        # Of linear transforms the largest difference lies in a corner.
         ny, nx = shape
         corners = np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1]], dtype=float)
         moved = self(corners) - corners
@@ -59,13 +73,36 @@ class Transform:
 
 
 def fit_shift(reference: Floats, frame: Floats) -> Transform:
-    """Shift by the median difference of matched positions, both of shape (n, 2)."""
+    """Fit a shift: the median difference of matched positions.
+
+    Parameters
+    ----------
+    reference, frame : float arrays, shape (n, 2)
+        Positions ``(x, y)`` in pixels of the same stars.
+
+    Returns
+    -------
+    Transform
+        Reference pixels to frame pixels.
+    """
     dx, dy = np.median(frame - reference, axis=0)
     return Transform(float(dx), float(dy))
 
 
 def fit_similarity(reference: Floats, frame: Floats) -> Transform:
-    """Shift, rotation and scale by least squares: in complex numbers, frame = p · reference + q."""
+    """Fit shift, rotation and scale by least squares: in complex numbers, frame = p · reference + q.
+
+    Parameters
+    ----------
+    reference, frame : float arrays, shape (n, 2)
+        Positions ``(x, y)`` in pixels of the same stars.
+
+    Returns
+    -------
+    Transform
+        Reference pixels to frame pixels.
+    """
+    # z = x + iy. A product with p turns by its argument and scales by its modulus, and cannot mirror.
     z, w = reference @ [1, 1j], frame @ [1, 1j]
     away = z - z.mean()
     spread = float(np.sum(np.abs(away) ** 2))
@@ -77,7 +114,18 @@ def fit_similarity(reference: Floats, frame: Floats) -> Transform:
 
 
 def fit_affine(reference: Floats, frame: Floats) -> Transform:
-    """General linear transform by least squares."""
+    """Fit a general linear transform by least squares.
+
+    Parameters
+    ----------
+    reference, frame : float arrays, shape (n, 2)
+        Positions ``(x, y)`` in pixels of the same stars.
+
+    Returns
+    -------
+    Transform
+        Reference pixels to frame pixels.
+    """
     design = np.column_stack([reference, np.ones(len(reference))])
     (a, c), (b, d), (dx, dy) = np.linalg.lstsq(design, frame, rcond=None)[0].tolist()
     return Transform(dx, dy, a, b, c, d)

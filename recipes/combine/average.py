@@ -1,4 +1,9 @@
-"""Many frames into one, strip by strip, with clipping against the stated noise."""
+"""Many frames into one, strip by strip, with clipping against the stated noise.
+
+First a sample of all frames is looked at (`survey`): does the scatter between them agree with the variance that they
+state? If so, values are clipped against that variance, which works with three frames as well as with twenty; if not,
+against their own scatter, and the product says so. Then strips are averaged in threads by a compiled kernel.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.recipes.combine.clip import Clip, Rule, scatter_ratio, variance_ratios
+from ccdflow.recipes.combine.clip import Clip, ClipRule, scatter_ratio, variance_ratios
 from ccdflow.recipes.core import memory
 from ccdflow.recipes.core.image import FloatArray, Image, ImageSource
 from ccdflow.recipes.core.statistics import median_variance, network
@@ -15,15 +20,19 @@ from ccdflow.recipes.core.strips import Calibration, Frames, StripReader, checke
 from ccdflow.recipes.kernels.threads import in_threads
 
 TRUSTED_SCATTER = (0.8, 1.25)
-"""Measured scatter over stated noise between which the stated noise is trusted to clip with."""
+"""Measured scatter over stated noise between which the stated noise is trusted: a limit of 3 sigma then is one of 2.4
+to 3.75 true ones."""
 FALLBACK_SIGMA = 5.0
+"""Limit of the clip by scatter, in standard deviations. The MAD of few values is often small by chance: a limit of 3
+rejects 11 % of the good values of 3 frames and 4 % of those of 10; one of 5, 7 % and 0.6 %, and fewer with a floor."""
 FEW_VALUES = 500_000
-"""So few values are combined before a second thread has begun."""
+"""Values that one thread combines before a second one has begun."""
 CLIPS: tuple[Clip, ...] = ("none", "minmax", "sigma", "mad", "variance")
 """In the order in which the kernel numbers them."""
 
 Method = Literal["mean", "median"]
 CombinedPlanes = tuple[FloatArray, FloatArray, FloatArray, NDArray[np.uint16], NDArray[np.uint16]]
+"""Data, variance, masters' part of the variance (without rows if no frame has any), DQ and number of good values."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,12 @@ class Combination:
     relative_noise : float
         Fraction of the value that counts as further noise in the clip ``variance``, so that a change of
         seeing does not cut the cores of bright stars.
+
+    Notes
+    -----
+    The clip ``sigma`` can't reject anything from few frames: an outlier widens the standard deviation that it is
+    measured by. However far it is, it is n / √(n - 1) population standard deviations from the median of n values that
+    are alike otherwise, which is below 3 for n < 8.
     """
 
     method: Method = "mean"
@@ -56,14 +71,14 @@ class Combination:
 
 @dataclass(frozen=True)
 class Combined:
-    """What `combine` gives back.
+    """A combined frame, and what was learnt about its inputs.
 
     Parameters
     ----------
     image : Image
-        `ngood` says how many values stand behind each pixel, and where it is 0 the pixel is excluded by its
-        DQ.
+        In the frames' unit.
     ngood : uint16 array, shape (ny, nx)
+        How many values stand behind each pixel; where it is 0 the pixel is excluded by its DQ.
     rejected : float
         Fraction of the usable values that were clipped.
     scatter_ratio : float or None
@@ -122,6 +137,11 @@ def combine(
         are the mean of what was measured there (a saturated star stays bright); where nothing was measured,
         data and variance are 0 and DQ has ``NO_DATA`` too.
 
+    Raises
+    ------
+    ValueError
+        If there is no frame, or their shapes or units differ, or a scale or weight is missing or not above 0.
+
     Notes
     -----
     With weights w of the values used, normalised to Σw = 1, V a value's variance and C the masters' part in
@@ -131,12 +151,31 @@ def combine(
 
     and for the median the first term is `median_variance(n)` · mean(V - C), with w = 1/n in the second.
 
-    Raises
-    ------
-    ValueError
-        If there is no frame, or their shapes or units differ, or a scale or weight is missing or not above 0.
+    The first term is that of independent errors. Masters give all their frames the same error e, of which the mean
+    holds Σ w e: frames of equal weight hold it once, however many they are (for n frames that share a bias,
+    σ²/n + σ_b²). A part C below 0 or not finite counts as 0, a difference V - C below 0 as 0.
+
+    A value is left out if its bits exclude it, or it, its variance or its masters' part is not finite. Nothing is
+    flagged ``REJECTED`` where at least one value is left.
+
+    Examples
+    --------
+    Three frames with a noise of 5 electron, one of them hit by a cosmic ray of 1000 electron in its first pixel:
+
+    >>> rng = np.random.default_rng(1)
+    >>> def frame():
+    ...     data = rng.normal(100, 5, (50, 50)).astype(np.float32)
+    ...     return Image(data, np.full_like(data, 25), np.zeros(data.shape, np.uint16), "electron")
+    >>> frames = [frame() for _ in range(3)]
+    >>> frames[1].data[0, 0] += 1000
+    >>> combined = combine(frames, Combination())
+    >>> combined.ngood[0, :3]
+    array([2, 3, 3], dtype=uint16)
+    >>> combined.image.variance[0, :3].round(2)
+    array([12.5 ,  8.33,  8.33], dtype=float32)
     """
     frames = checked_frames(sources, scales, weights, calibrations)
+    # The rule is chosen once for all pixels: chosen pixel by pixel, it would follow the noise.
     rule, scatter = _choose_rule(frames, options)
     planes, (usable, rejected) = run_kernel(
         frames, rule, median=options.method == "median", strip_rows=strip_rows
@@ -145,7 +184,7 @@ def combine(
     return Combined(
         image=Image(data, variance, dq, sources[0].unit),
         ngood=ngood,
-        rejected=rejected / max(usable, 1),
+        rejected=rejected / max(usable, 1),  # none is usable where all pixels are flagged
         scatter_ratio=scatter,
         clip=rule.clip,
         fell_back=rule.clip != options.clip and len(sources) > 1,
@@ -154,23 +193,44 @@ def combine(
 
 
 def run_kernel(
-    frames: Frames, rule: Rule, *, median: bool, strip_rows: int | None = None, threads: int | None = None
+    frames: Frames, rule: ClipRule, *, median: bool, strip_rows: int | None = None, threads: int | None = None
 ) -> tuple[CombinedPlanes, tuple[int, int]]:
-    """Data, variance, masters' part of it, DQ and number of good values; and how many were usable, and rejected.
+    """Average frames strip by strip, values clipped by a rule that is already chosen.
 
     Neither the height of the strips nor the number of threads changes the result.
+
+    Parameters
+    ----------
+    frames : Frames
+        As from `checked_frames`.
+    rule : ClipRule
+        What is clipped.
+    median : bool
+        True for the median of what is left, False for the weighted mean.
+    strip_rows : int, optional
+        Rows of a strip; by default what memory allows.
+    threads : int, optional
+        By default as many as there are cores, for few values one.
+
+    Returns
+    -------
+    (CombinedPlanes, (int, int))
+        Planes of shape ``(ny, nx)``; the number of values that were usable, and of those that were rejected.
     """
-    made = _Combination.of(frames, rule, median=median)
+    combination = _KernelArguments.of(frames, rule, median=median)
     parts = list(strips(frames.shape, len(frames.sources), strip_rows))
     if threads is None and len(frames.sources) * frames.shape[0] * frames.shape[1] < FEW_VALUES:
         threads = 1
-    counted = in_threads(made.work, parts, threads=threads)
-    return made.planes, (sum(one[0] for one in counted), sum(one[1] for one in counted))
+    counts = in_threads(combination.work, parts, threads=threads)
+    return combination.planes, (sum(usable for usable, _ in counts), sum(lost for _, lost in counts))
 
 
 @dataclass(frozen=True)
-class _Combination:
-    """What the kernel is given for each strip, and the planes that it writes."""
+class _KernelArguments:
+    """What the kernel is told for each strip, and the planes that it writes.
+
+    `ccdflow.recipes.kernels.combine_kernels.combine_strip` says what stands in each array.
+    """
 
     frames: Frames
     options: tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -181,11 +241,13 @@ class _Combination:
     planes: CombinedPlanes
 
     @classmethod
-    def of(cls, frames: Frames, rule: Rule, *, median: bool) -> "_Combination":
+    def of(cls, frames: Frames, rule: ClipRule, *, median: bool) -> "_KernelArguments":
         n = len(frames.sources)
+        # Identities of masters become numbers; -1 stands for masters of which nothing is known.
         groups = sorted(set(frames.identities) - {""})
-        group = [groups.index(one) if one else -1 for one in frames.identities]
+        group = [groups.index(identity) if identity else -1 for identity in frames.identities]
         choices = [CLIPS.index(rule.clip), rule.iterations, median, len(groups)]
+        # The kernel's floats are float32 throughout, as the images are: a vector holds twice as many of them.
         numbers = [rule.sigma, rule.relative_noise, rule.floor, rule.median_width]
         ones = np.ones(n, np.float32)
         table = [frames.scales, frames.weights, ones / rule.frame_ratios(n), rule.widths(n), ones]
@@ -195,6 +257,7 @@ class _Combination:
             network(n),
             np.array(numbers, np.float32),
             np.stack(table),
+            # Factor of the variance of the median of k values over that of their mean, by k.
             np.array(
                 [0.0, *(median_variance(k) * k if median else 1.0 for k in range(1, n + 1))], np.float32
             ),
@@ -208,41 +271,55 @@ class _Combination:
         )
 
     def work(self, parts: Iterator[slice]) -> tuple[int, int]:
-        """Combine strips; gives how many values were usable and how many of them were rejected."""
+        """Combine strips; return how many values were usable and how many of them were rejected.
+
+        Parameters
+        ----------
+        parts : iterator of slice
+            Rows of each strip; threads share one iterator.
+
+        Returns
+        -------
+        (int, int)
+        """
         # LLVM takes a twentieth of a second to load, and most commands never need it.
         from ccdflow.recipes.kernels.combine_kernels import combine_strip, room_for
 
         usable = rejected = 0
         reader: StripReader | None = None
         for rows in parts:
+            # Each thread has one reader and one room for all its strips.
             if reader is None:
                 reader = StripReader(self.frames, rows.stop - rows.start, uniform=True)
                 room = room_for(*reader.shape)
-            one = reader.read(rows)
+            strip = reader.read(rows)
+            # Whole rows of C-contiguous planes: reshape gives views, so that the kernel writes into the planes.
             out = tuple(plane[rows].reshape(-1) for plane in self.planes)
-            found = combine_strip(
+            counts = combine_strip(
                 self.options,
                 self.exchanges,
                 self.numbers,
                 self.table,
                 self.factors,
-                (one.values, one.variance, one.shared, one.dq, one.uniform),
+                (strip.values, strip.variance, strip.shared, strip.dq, strip.uniform),
                 out,
                 room,
             )
-            usable, rejected = usable + found[0], rejected + found[1]
+            usable, rejected = usable + counts[0], rejected + counts[1]
         return usable, rejected
 
 
-def _known_rule(frames: Frames, options: Combination) -> Rule | None:
+def _known_rule(frames: Frames, options: Combination) -> ClipRule | None:
     """Clip that does not depend on the frames' scatter."""
+    # One frame has nothing to be clipped against.
     if len(frames.sources) == 1:
-        return Rule("none")
-    return None if options.clip == "variance" else Rule(options.clip, options.sigma, options.iterations)
+        return ClipRule("none")
+    return None if options.clip == "variance" else ClipRule(options.clip, options.sigma, options.iterations)
 
 
-def _choose_rule(frames: Frames, options: Combination) -> tuple[Rule, float | None]:
+def _choose_rule(frames: Frames, options: Combination) -> tuple[ClipRule, float | None]:
     """Clip that the frames' scatter allows, and that scatter over the stated noise."""
+    # Measured even where the clip does not depend on it: it is a quality number of every combination.
     sample = survey(frames)
     ratios = variance_ratios(sample.variance, sample.used)
     masters = (frames.identities, sample.shared)
@@ -250,7 +327,8 @@ def _choose_rule(frames: Frames, options: Combination) -> tuple[Rule, float | No
     if (known := _known_rule(frames, options)) is not None:
         return known, scatter
     if scatter is not None and not TRUSTED_SCATTER[0] <= scatter <= TRUSTED_SCATTER[1]:
-        return Rule("mad", FALLBACK_SIGMA, options.iterations, ratios, floor=scatter), scatter
+        return ClipRule("mad", FALLBACK_SIGMA, options.iterations, ratios, floor=scatter), scatter
+    # Values, but nothing to compare them with: the frames state a variance of 0.
     if scatter is None and sample.used.any():
-        return Rule("mad", FALLBACK_SIGMA, options.iterations), scatter
-    return Rule("variance", options.sigma, options.iterations, ratios, options.relative_noise), scatter
+        return ClipRule("mad", FALLBACK_SIGMA, options.iterations), scatter
+    return ClipRule("variance", options.sigma, options.iterations, ratios, options.relative_noise), scatter

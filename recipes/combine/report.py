@@ -1,4 +1,4 @@
-"""What a stack tells about itself: header cards and quality numbers."""
+"""Header cards and quality numbers of a stack: what it tells about itself."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ccdflow.recipes.alignment.placement import Frame, Placed
+from ccdflow.recipes.alignment.placement import MeasuredFrame, RegisteredFrame
 from ccdflow.recipes.alignment.resample import correlation
 from ccdflow.recipes.combine.average import Combined
 from ccdflow.recipes.core.recipe import Card
 from ccdflow.recipes.stars.sources import Detection, find_stars
 
+# World coordinates as the FITS standard 4.0 has them (section 8, table 22), the older CROTA among them, and the
+# polynomials of distortion that headers hold in practice: SIP, and PV of TPV.
 _WCS_KEY = re.compile(
     r"WCSAXES|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|(LON|LAT)POLE|RADESYS|EQUINOX|"
     r"P?V[12]_\d+|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)"
@@ -19,12 +21,29 @@ _WCS_KEY = re.compile(
 
 
 def cards(
-    combined: Combined, placed: Sequence[Placed], reference: Frame, choices: Mapping[str, Any]
+    combined: Combined,
+    placed: Sequence[RegisteredFrame],
+    reference: MeasuredFrame,
+    choices: Mapping[str, Any],
 ) -> dict[str, Card]:
-    """Cards of the stack and of each frame in it; `choices` are the recipe's parameters by name.
+    """Return the header cards of a stack and of each frame in it.
 
-    World coordinates are those of the reference, where the product would otherwise inherit them from
-    another first frame.
+    Parameters
+    ----------
+    combined : Combined
+        The stack.
+    placed : sequence of RegisteredFrame
+        Its frames, in the order of the inputs.
+    reference : MeasuredFrame
+        The one that the others were placed on.
+    choices : mapping
+        The recipe's parameters by name.
+
+    Returns
+    -------
+    dict of str to (value, comment)
+        World coordinates are those of the reference, where the product would otherwise inherit them from another
+        first frame.
     """
     return {
         **_stack_cards(combined, placed, reference, choices),
@@ -34,14 +53,18 @@ def cards(
 
 
 def _stack_cards(
-    combined: Combined, placed: Sequence[Placed], reference: Frame, choices: Mapping[str, Any]
+    combined: Combined,
+    placed: Sequence[RegisteredFrame],
+    reference: MeasuredFrame,
+    choices: Mapping[str, Any],
 ) -> dict[str, Card]:
-    exptimes = [one.frame.product.exptime for one in placed]
+    exptimes = [member.frame.product.exptime for member in placed]
+    # Without scaling the data are a mean of frames of different times, as their weights have it.
     exptime = reference.product.exptime
     if choices["scale"] == "none":
-        exptime = float(np.average(exptimes, weights=[one.weight for one in placed]))
+        exptime = float(np.average(exptimes, weights=[member.weight for member in placed]))
     shape = reference.source.shape
-    noise = [correlation(one.registration.transform, choices["kernel"], shape) for one in placed]
+    noise = [correlation(member.registration.transform, choices["kernel"], shape) for member in placed]
     return {
         "NCOMBINE": (len(placed), "number of frames combined"),
         "EXPTIME": (exptime, "[s] exposure time that the data are scaled to"),
@@ -58,21 +81,23 @@ def _stack_cards(
     }
 
 
-def _frame_cards(placed: Sequence[Placed], shape: tuple[int, int]) -> dict[str, Card]:
+def _frame_cards(placed: Sequence[RegisteredFrame], shape: tuple[int, int]) -> dict[str, Card]:
     """Where each frame lay, seen from the middle of the reference, its factor and its weight."""
     cards: dict[str, Card] = {}
+    # Pixels are counted from 0, at their centres, x first.
     middle = np.array([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]])
-    total = sum(one.weight for one in placed)
-    for number, one in enumerate(placed, start=1):
-        transform = one.registration.transform
+    total = sum(member.weight for member in placed)
+    # Three digits: eight characters is all that a FITS keyword has.
+    for number, member in enumerate(placed, start=1):
+        transform = member.registration.transform
         dx, dy = (transform(middle) - middle)[0].tolist()
         cards |= {
             f"SHFTX{number:03d}": (dx, f"[pixel] frame {number}: x less the reference's"),
             f"SHFTY{number:03d}": (dy, f"[pixel] frame {number}: y less the reference's"),
             f"ROTAT{number:03d}": (transform.rotation, f"[deg] frame {number}: rotation"),
-            f"REGBY{number:03d}": (one.registration.method, f"frame {number}: how it was registered"),
-            f"SCALE{number:03d}": (one.scale, f"frame {number}: factor"),
-            f"WEIGH{number:03d}": (one.weight / total, f"frame {number}: part of the weights"),
+            f"REGBY{number:03d}": (member.registration.method, f"frame {number}: how it was registered"),
+            f"SCALE{number:03d}": (member.scale, f"frame {number}: factor"),
+            f"WEIGH{number:03d}": (member.weight / total, f"frame {number}: part of the weights"),
         }
     return cards
 
@@ -82,8 +107,25 @@ def _wcs_cards(header: Mapping[str, Any]) -> dict[str, Card]:
     return {key: (value, "") for key, value in header.items() if _WCS_KEY.fullmatch(key)}
 
 
-def quality(combined: Combined, placed: Sequence[Placed], detection: Detection) -> dict[str, float]:
-    """Quality numbers of the stack; what could not be measured is not there."""
+def quality(combined: Combined, placed: Sequence[RegisteredFrame], detection: Detection) -> dict[str, float]:
+    """Return the quality numbers of a stack.
+
+    Parameters
+    ----------
+    combined : Combined
+        The stack.
+    placed : sequence of RegisteredFrame
+        Its frames.
+    detection : Detection
+        How stars are found in it.
+
+    Returns
+    -------
+    dict of str to float
+        ``fwhm`` and ``registration_rms`` in pixels, ``background`` and its sigma in the stack's unit, the others
+        without unit. What could not be measured is not there.
+    """
+    # Measured on the stack itself, not taken from its frames: registration that is off shows as a wider fwhm.
     stars = find_stars(combined.image, detection)
     numbers = {
         "fwhm": stars.fwhm,
@@ -98,5 +140,5 @@ def quality(combined: Combined, placed: Sequence[Placed], detection: Detection) 
     return {name: float(value) for name, value in numbers.items() if np.isfinite(value)}
 
 
-def _worst_rms(placed: Sequence[Placed]) -> float:
-    return max(one.registration.rms for one in placed)
+def _worst_rms(placed: Sequence[RegisteredFrame]) -> float:
+    return max(member.registration.rms for member in placed)

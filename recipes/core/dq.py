@@ -9,6 +9,7 @@ BoolArray = NDArray[np.bool_]
 DQArray = NDArray[np.uint16]
 
 
+# The numbers stand in every product that was ever written: a bit may be added, none may get another meaning.
 class DQ(IntFlag):
     """What is wrong with a pixel; 0 means good. Numbers as DRAGONS has them, where it has them."""
 
@@ -34,11 +35,28 @@ class DQ(IntFlag):
     """Rejected from every frame of the stack."""
 
 
+# A complement, so that a bit that this version does not know (1024 and above) excludes its pixel.
 EXCLUDED = np.uint16(0xFFFF ^ int(DQ.NONLINEAR | DQ.INTERPOLATED))
 """The bits that exclude a pixel: all but ``NONLINEAR`` and ``INTERPOLATED``."""
 
 
 def excluded(dq: DQArray) -> BoolArray:
-    """Boolean array, true where any bit says that the pixel must not be used."""
+    """Return which pixels must not be used.
+
+    Parameters
+    ----------
+    dq : uint16 array, any shape
+        Bits of `DQ`.
+
+    Returns
+    -------
+    bool array, same shape
+        True where any bit of `EXCLUDED` is set.
+
+    Examples
+    --------
+    >>> excluded(np.array([0, DQ.NONLINEAR, DQ.SATURATED, DQ.NONLINEAR | DQ.HOT], np.uint16))
+    array([False, False,  True,  True])
+    """
     bad: BoolArray = (dq & EXCLUDED) != 0
     return bad

@@ -6,22 +6,53 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-LINE = 64
-"""Bytes of a cache line."""
+CACHE_LINE = 64
+"""Bytes of a cache line on x86-64 and most of ARM; AVX-512 reads one such line at a time."""
+
+_SMALLEST_VALUE = 2
+"""Bytes of the smallest value that `whole_lines` serves: uint16, of which DQ is made."""
 
 
 def empty(shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An array like that of `numpy.empty`, C-contiguous, whose address is a multiple of `LINE`.
+    """Return an array as `numpy.empty` does, whose address is a multiple of `CACHE_LINE`.
 
-    It takes some microseconds: for memory that is had anew for each strip, `numpy.empty` is better.
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Any number of axes.
+    dtype : dtype-like
+        Type of the values.
+
+    Returns
+    -------
+    array of that shape and dtype
+        C-contiguous; it holds whatever stood in that memory before.
+
+    Notes
+    -----
+    A call takes some microseconds. For memory that is needed anew for each strip, `numpy.empty` is better.
     """
     kind = np.dtype(dtype)
     size = (shape if isinstance(shape, int) else prod(shape)) * kind.itemsize
-    memory = np.empty(size + LINE, np.uint8)
-    start = -memory.__array_interface__["data"][0] % LINE
+    # numpy's own memory may begin at any multiple of 16 bytes: ask for a line more, and begin within it.
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % CACHE_LINE
     return memory[start : start + size].view(kind).reshape(shape)
 
 
-def multiple(values: int) -> int:
-    """As many values or some more, so that behind each row of as many numbers of two bytes or more a line begins."""
-    return -(-values // (LINE // 2)) * (LINE // 2)
+def whole_lines(values: int) -> int:
+    """Return the number of values, rounded up so that they fill whole cache lines.
+
+    Rows of that length all begin where a line does, for values of 2 bytes (DQ) or more.
+
+    Parameters
+    ----------
+    values : int
+        How many values a row must hold at least.
+
+    Returns
+    -------
+    int
+        That number or the next higher multiple of 32.
+    """
+    return -(-values // (CACHE_LINE // _SMALLEST_VALUE)) * (CACHE_LINE // _SMALLEST_VALUE)

@@ -15,6 +15,8 @@ Stretch = Literal["asinh", "linear"]
 
 _SOFTENING = 5.0
 """asinh turns from linear to logarithmic at a fifth of the range of zscale."""
+_WHITE = 0.9999
+"""Fraction of the pixels that are darker than white: the rest are cores of stars, which may burn out."""
 _LEAST_RANGE = 20.0
 """White is at least so many ranges of zscale above black, so that an empty sky is dark."""
 
@@ -22,12 +24,12 @@ _LEAST_RANGE = 20.0
 def preview(
     data: FloatArray, dq: DQArray | None = None, *, most: int = 1200, stretch: Stretch = "asinh"
 ) -> NDArray[np.uint8]:
-    """Grey values of an image of shape (ny, nx), the first row at the bottom of the picture.
+    """Return the grey values of an image, its first row at the bottom of the picture.
 
     Parameters
     ----------
     data : float32 array, shape (ny, nx)
-        NaN and infinity count as pixels without data.
+        In any unit; NaN and infinity count as pixels without data.
     dq : uint16 array, shape (ny, nx), optional
         Where it has ``NO_DATA``, the picture is black; other flagged pixels are shown as they are.
     most : int
@@ -39,25 +41,43 @@ def preview(
     Returns
     -------
     uint8 array, shape at most (most, most)
+        0 is black and means no data, or as dark as that. All 0 if no pixel has data.
+
+    References
+    ----------
+    zscale is IRAF's (``display``), by `astropy.visualization.ZScaleInterval`; the asinh stretch is that of Lupton
+    et al. 2004, PASP 116, 133.
     """
     missing = ~np.isfinite(data)
     if dq is not None:
         missing |= (dq & np.uint16(DQ.NO_DATA)) != 0
+    # The mean of a block, not every n-th pixel: stars narrower than a block would come and go.
     blocks = _block_mean(np.where(missing, np.nan, data), -(-max(data.shape) // most))
     seen = np.isfinite(blocks)
     if not seen.any():
         return np.zeros(blocks.shape, np.uint8)
     low, high = ZScaleInterval().get_limits(blocks[seen])
+    # A constant image has no range: the least number that divides makes it black instead of NaN.
     value = (np.where(seen, blocks, low) - low) / max(high - low, 1e-30)
     if stretch == "asinh":
-        brightest = max(float(np.quantile(value[seen], 0.9999)), _LEAST_RANGE)
+        brightest = max(float(np.quantile(value[seen], _WHITE)), _LEAST_RANGE)
         value = np.arcsinh(_SOFTENING * value) / np.arcsinh(_SOFTENING * brightest)
     grey = np.rint(255 * np.clip(value, 0, 1)).astype(np.uint8)
     return np.where(seen, grey, np.uint8(0))[::-1]
 
 
 def png(grey: NDArray[np.uint8]) -> bytes:
-    """PNG file of a picture of shape (ny, nx), its first row at the top."""
+    """Return a picture as the bytes of a PNG file.
+
+    Parameters
+    ----------
+    grey : uint8 array, shape (ny, nx)
+        As from `preview`; the first row is at the top.
+
+    Returns
+    -------
+    bytes
+    """
     stream = BytesIO()
     Picture.fromarray(grey).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
@@ -65,6 +85,7 @@ def png(grey: NDArray[np.uint8]) -> bytes:
 
 def _block_mean(data: NDArray[np.floating], block: int) -> NDArray[np.float64]:
     """Mean of what is finite in blocks of `block` × `block` pixels; NaN where nothing is."""
+    # -(-a // b) rounds up: blocks at the far edges may be partly outside, where NaN stands.
     ny, nx = (-(-size // block) for size in data.shape)
     padded = np.full((ny * block, nx * block), np.nan)
     padded[: data.shape[0], : data.shape[1]] = data

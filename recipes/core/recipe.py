@@ -1,4 +1,9 @@
-"""What a recipe states about itself, and what it takes and gives."""
+"""What a recipe states about itself, and what it takes and gives.
+
+`Recipe` is the declaration: what goes in (`Input`), the names of what comes out, its parameters and its version. The
+job graph is built from it alone. `InputProduct` and `ccdflow.recipes.detector.amplifiers.RawFrame` are what `run`
+gets, `Result` with an `Output` for each category is what it gives back. ``recipes/template.py`` is an example to copy.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +16,10 @@ from pydantic import BaseModel, ConfigDict
 from ccdflow.recipes.core.image import FloatArray, Image, ImageSource
 from ccdflow.recipes.detector.amplifiers import RawFrame
 
+# FITS keywords are state of a file, not of a program: a recipe adds cards for readers, and no later step of the same
+# run looks at them. Only a later job does, by `InputProduct.header`.
 Card = tuple[str | int | float | bool, str]
-"""Value and comment of a header card."""
+"""Value and comment of a header card; a comment on a number begins with its unit: ``[electron] level``."""
 
 
 class Parameters(BaseModel):
@@ -22,13 +29,13 @@ class Parameters(BaseModel):
 
 
 @dataclass(frozen=True)
-class Product:
-    """A product that another recipe takes as input.
+class InputProduct:
+    """A product of an earlier job, as a recipe takes it.
 
     Parameters
     ----------
-    image : ImageSource
-        Its pixels; `Image` where the recipe needs them whole.
+    image : ImageSource or None
+        Its pixels; None for a calibration that is a table.
     exptime : float
         Exposure time in seconds of one exposure (of the mean, for a combined product).
     name : str
@@ -40,7 +47,7 @@ class Product:
     calibration_variance : ImageSource or None
         The part of the variance that those masters brought, as the data of an image.
     table : mapping of arrays or None
-        The columns of a calibration that is a table.
+        The columns of a calibration that is a table, each of shape (rows,).
     """
 
     image: ImageSource | None
@@ -54,7 +61,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Output:
-    """One product as a recipe gives it back.
+    """A product as a recipe gives it back, before it has a file.
 
     Parameters
     ----------
@@ -63,9 +70,9 @@ class Output:
     ngood : uint16 array or None, shape (ny, nx)
         How many inputs stand behind each pixel, for combined products.
     calibration_variance : float32 array or None, shape (ny, nx)
-        The part of the variance that the masters brought.
+        The part of the variance that the masters brought, in the image's unit squared.
     table : mapping of arrays or None
-        Columns of a calibration that is a table.
+        Columns of a calibration that is a table, each of shape (rows,).
     cards : mapping
         Header cards that the recipe adds, keyword to (value, comment).
     quality : mapping
@@ -82,25 +89,44 @@ class Output:
 
 @dataclass(frozen=True)
 class Result:
-    """What a recipe gives back: its outputs by category, and one sentence for each doubt."""
+    """What a recipe gives back.
+
+    Parameters
+    ----------
+    outputs : mapping
+        Category to `Output`; those categories that `Recipe.outputs` states.
+    warnings : tuple of str
+        One sentence for each doubt; they stand in the job's row and in the product's header.
+    """
 
     outputs: Mapping[str, Output]
     warnings: tuple[str, ...] = ()
 
 
-Inputs = Mapping[str, Sequence[RawFrame] | Sequence[Product]]
+Inputs = Mapping[str, Sequence[RawFrame] | Sequence[InputProduct]]
 """Role to inputs; ``main`` is always there, an optional role may be missing or empty."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """What a recipe takes in one role: raw frames or products, and how many (None: any number)."""
+    """What a recipe takes in one role.
+
+    Parameters
+    ----------
+    kind : {'raw', 'product'}
+        Raw frames (`RawFrame`), or products of other jobs (`InputProduct`).
+    minimum : int
+        How many there are at least; 0 makes the role optional.
+    maximum : int or None
+        How many there are at most; None means any number.
+    """
 
     kind: Literal["raw", "product"]
     minimum: int = 1
     maximum: int | None = 1
 
 
+# A declaration is data: planning a month of nights reads these and imports no algorithm.
 @dataclass(frozen=True)
 class Recipe:
     """A recipe's declaration: the job graph is built from it without calling the algorithm.

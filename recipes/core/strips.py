@@ -1,4 +1,9 @@
-"""Frames cut into horizontal strips, so that combining them holds one strip of each."""
+"""Frames cut into horizontal strips, so that combining them holds one strip of each.
+
+A pixel of a stack depends on the same pixel of all frames, and on nothing else: how the frames are cut changes what is
+in memory, never the result. What does concern all pixels, whether the stated noise is true, is measured beforehand on
+a sample (`survey`), which does not depend on the strips either.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,24 +17,45 @@ from ccdflow.recipes.core.dq import BoolArray, DQArray, excluded
 from ccdflow.recipes.core.image import FloatArray, ImageSource, Planes, fill, fills_uniformly
 
 STRIP_BYTES = 16_000_000
-"""Memory that one strip of all frames takes, where a row of each does not take more: larger ones leave the cache,
-of smaller ones more pieces are to be read."""
-LEAST_PIXELS, MOST_BYTES = 16_384, 64_000_000
-"""Of many frames a strip is as large, within that memory, since each piece of each frame takes its time to be read."""
+"""Bytes of one strip of all frames, where a row of each does not take more: larger ones leave the cache, of smaller
+ones more pieces are to be read."""
+LEAST_STRIP_PIXELS = 16_384
+"""Pixels that a strip of many frames has at least, within `MOST_STRIP_BYTES`: each piece takes its time to be read."""
+MOST_STRIP_BYTES = 64_000_000
+"""Bytes of one strip of all frames at most, however many there are (but a strip has a whole row)."""
 BYTES_PER_VALUE = 14
-"""What a pixel of a frame takes in a strip."""
+"""Bytes of a pixel of one frame in a strip: data 4, variance 4, masters' part 4, DQ 2."""
 SURVEY_BANDS = 16
-SURVEY_VALUES, SURVEY_LEAST = 200_000, 4_000
-"""Values of all frames together, and of each at least, that tell how true the stated noise is."""
+"""Bands of rows that are surveyed, from top to bottom: flats and skies differ over the frame."""
+SURVEY_VALUES = 200_000
+"""Values of all frames together that tell how true the stated noise is: its scatter is then known to some 0.4 %."""
+LEAST_SURVEYED = 4_000
+"""Values of each frame that are surveyed at least, for its typical variance."""
 
 Calibration = tuple[str, ImageSource | None]
 """Identity of a frame's masters, and as data the part of its variance that they brought; or the frame itself, where
 it writes that part beside its own pixels (`ccdflow.recipes.core.image.Filler`)."""
 
 
+# From here on n is the number of frames, npix the number of pixels that are looked at together, and arrays of shape
+# (n, npix) hold a frame in each row.
+
+
 @dataclass(frozen=True)
 class Frames:
-    """Frames of one shape and unit, each with its scale, weight and masters."""
+    """Frames of one shape and unit, each with its scale, weight and masters.
+
+    Parameters
+    ----------
+    sources : sequence of ImageSource
+        The n frames.
+    scales : float32 array, shape (n,)
+        Factor of each frame's data.
+    weights : float32 array, shape (n,)
+        Weight of each frame in the mean; any sum.
+    calibrations : sequence of (str, ImageSource or None)
+        Each frame's masters, see `Calibration`.
+    """
 
     sources: Sequence[ImageSource]
     scales: NDArray[np.float32]
@@ -49,12 +75,21 @@ class Frames:
 
 @dataclass(frozen=True)
 class Strip:
-    """Values of all frames in some rows, as read, shape (n, npix); `shared` has no rows if no frame has any.
+    """Values of all frames in some rows, as read: not yet scaled.
 
-    Behind the pixels of the rows each array has some more, which mean nothing.
+    Behind the pixels of the rows each array has some more, up to a whole cache line, which mean nothing.
 
-    Where `uniform` is not empty, it holds the variance of all pixels of each frame, and no pixel is flagged; what
-    stands in `variance` and `dq` then means nothing.
+    Parameters
+    ----------
+    values : float32 array, shape (n, npix)
+        Data, in the frames' unit.
+    variance : float32 array, shape (n, npix)
+    shared : float32 array, shape (n, npix) or (0, npix)
+        The masters' part of the variance; without rows if no frame has any.
+    dq : uint16 array, shape (n, npix)
+    uniform : float32 array, shape (n,) or (0,)
+        If not empty, the variance of all pixels of each frame; no pixel is flagged then, and what stands in
+        `variance` and `dq` means nothing.
     """
 
     values: FloatArray
@@ -66,10 +101,16 @@ class Strip:
 
 @dataclass(frozen=True)
 class Survey:
-    """Scaled values of all frames at some pixels, shape (n, npix).
+    """Values of all frames at some pixels, multiplied by the frames' scales.
 
-    `shared` is the masters' part of the variance, or None if no frame has one; `used` is true where a value
-    is neither excluded by its bits nor infinite nor NaN.
+    Parameters
+    ----------
+    values, variance : float32 arrays, shape (n, npix)
+        The variance is multiplied by the scales squared.
+    shared : float32 array or None, shape (n, npix)
+        The masters' part of the variance, scaled like it; None if no frame has one.
+    used : bool array, shape (n, npix)
+        True where a value is neither excluded by its bits nor infinite nor NaN, nor its variance.
     """
 
     values: FloatArray
@@ -84,13 +125,26 @@ def checked_frames(
     weights: Sequence[float] | None,
     calibrations: Sequence[Calibration] | None,
 ) -> Frames:
-    """Frames that were found to fit together.
+    """Return frames with their scales, weights and masters, checked that they fit together.
+
+    Parameters
+    ----------
+    sources : sequence of ImageSource
+        The n frames, of one shape and unit.
+    scales, weights : sequence of float or None
+        One for each frame, above 0; None means 1.
+    calibrations : sequence of (str, ImageSource or None), or None
+        One for each frame, see `Calibration`; None if nothing is known of their masters.
+
+    Returns
+    -------
+    Frames
 
     Raises
     ------
     ValueError
-        If there is none, or shapes or units differ, or a scale, weight or calibration is missing or
-        impossible.
+        If there is no frame, or shapes or units differ, or a scale, weight or calibration is missing, or a scale or
+        weight is not a finite number above 0.
     """
     if not sources:
         raise ValueError("there is no frame to combine")
@@ -106,8 +160,9 @@ def checked_frames(
     return Frames(sources, _factors("scales", scales, n), _factors("weights", weights, n), calibrations)
 
 
-def _factors(name: str, given: Sequence[float] | None, n: int) -> NDArray[np.float32]:
-    factors = np.ones(n, np.float32) if given is None else np.asarray(given, np.float32)
+def _factors(name: str, numbers: Sequence[float] | None, n: int) -> NDArray[np.float32]:
+    factors = np.ones(n, np.float32) if numbers is None else np.asarray(numbers, np.float32)
+    # A scale of 0 would make values without error; weights of both signs can have a sum of 0.
     if factors.shape != (n,):
         raise ValueError(f"found {factors.size} {name} for {n} frames")
     if not (np.isfinite(factors) & (factors > 0)).all():
@@ -116,10 +171,26 @@ def _factors(name: str, given: Sequence[float] | None, n: int) -> NDArray[np.flo
 
 
 def strips(shape: tuple[int, int], n: int, height: int | None = None) -> Iterator[slice]:
-    """Rows of each strip, from top to bottom; by default as high as memory allows for `n` frames."""
+    """Yield the rows of each strip, from the first to the last.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Number of rows and columns ``(ny, nx)`` of each frame.
+    n : int
+        Number of frames.
+    height : int, optional
+        Rows of a strip; by default as many as `STRIP_BYTES` and its kin allow, and at least 1.
+
+    Yields
+    ------
+    slice
+        Rows that follow each other without gap; the last strip may be lower.
+    """
     ny, nx = shape
     pixel = n * BYTES_PER_VALUE
-    pixels = max(STRIP_BYTES // pixel, min(LEAST_PIXELS, MOST_BYTES // pixel))
+    pixels = max(STRIP_BYTES // pixel, min(LEAST_STRIP_PIXELS, MOST_STRIP_BYTES // pixel))
+    # Whole rows, since a source gives rows; a frame wider than the memory allows has strips of one row.
     height = height or max(1, pixels // nx)
     for start in range(0, ny, height):
         yield slice(start, min(start + height, ny))
@@ -128,23 +199,42 @@ def strips(shape: tuple[int, int], n: int, height: int | None = None) -> Iterato
 class StripReader:
     """Memory for one strip of all frames, and how it is filled; each thread has its own.
 
-    With `uniform`, strips come without variance and DQ where one number stands for them.
+    Parameters
+    ----------
+    frames : Frames
+        What is read.
+    rows : int
+        Height of a strip.
+    uniform : bool
+        True if strips may come without variance and DQ where one number stands for them.
     """
 
     def __init__(self, frames: Frames, rows: int, *, uniform: bool = False) -> None:
         self.frames = frames
         self.uniform = uniform and not any(frames.identities)
         self.pixels = rows * frames.shape[1]
-        self.shape = shape = len(frames.sources), memory.multiple(self.pixels)
+        self.shape = shape = len(frames.sources), memory.whole_lines(self.pixels)
         self._values, self._variance = memory.empty(shape, np.float32), memory.empty(shape, np.float32)
         self._dq = memory.empty(shape, np.uint16)
-        grouped = shape if any(frames.identities) else (0, shape[1])
-        self._shared = memory.empty(grouped, np.float32)
+        # Without masters their part takes no memory; with some, rows of frames without any stay 0.
+        self._shared = memory.empty(shape if any(frames.identities) else (0, shape[1]), np.float32)
         self._shared[:] = 0
 
     def read(self, rows: slice) -> Strip:
-        """Rows of all frames, as the sources give them; valid until the next strip is read."""
+        """Read some rows of all frames, as the sources give them.
+
+        Parameters
+        ----------
+        rows : slice
+            Consecutive rows; of another number than `rows` of the reader they cost memory of their own.
+
+        Returns
+        -------
+        Strip
+            Valid until the next strip is read, which is written over it.
+        """
         height, nx = rows.stop - rows.start, self.frames.shape[1]
+        # The last strip of a frame is lower as a rule: its arrays would not be contiguous in this memory.
         if height * nx != self.pixels:
             return StripReader(self.frames, height, uniform=self.uniform).read(rows)
         uniform = self._read_uniform(rows) if self.uniform else []
@@ -153,15 +243,15 @@ class StripReader:
         return Strip(self._values, self._variance, self._shared, self._dq, np.array(uniform, np.float32))
 
     def _read_uniform(self, rows: slice) -> list[float]:
-        """Fill the values alone; gives the variance of each frame, or nothing where they do not suffice."""
-        found: list[float] = []
+        """Fill the values alone; return the variance of each frame, or nothing where one number does not do."""
+        variances: list[float] = []
         for source, values in zip(self.frames.sources, self._values, strict=True):
             data = values[: self.pixels].reshape(-1, self.frames.shape[1])
             variance = source.fill_uniform(rows, data) if fills_uniformly(source) else None
             if variance is None:
                 return []
-            found.append(variance)
-        return found
+            variances.append(variance)
+        return variances
 
     def _read(self, rows: slice) -> None:
         """Fill all planes."""
@@ -176,36 +266,46 @@ class StripReader:
                 self._dq[i, :size].reshape(shape),
                 shared if masters is source else None,
             )
+            # A source that is its own masters' part writes it along with its pixels; another is read by itself.
             fill(source, rows, planes)
             if shared is not None and masters is not None and masters is not source:
                 shared[:] = masters.rows(rows).data
 
 
 def survey(frames: Frames) -> Survey:
-    """Values of all frames in rows and columns evenly spread, scaled; nearly all of a small image.
+    """Return values of all frames in rows and columns evenly spread, scaled; nearly all of a small image.
 
-    The same whatever the strips, and about as many whatever the number of frames.
+    Parameters
+    ----------
+    frames : Frames
+        Read in `SURVEY_BANDS` bands of rows.
+
+    Returns
+    -------
+    Survey
+        The same whatever the strips, and about as many values whatever the number of frames.
     """
     ny, nx = frames.shape
-    pixels = max(SURVEY_VALUES // len(frames.sources), SURVEY_LEAST)
+    pixels = max(SURVEY_VALUES // len(frames.sources), LEAST_SURVEYED)
     height = max(1, min(-(-ny // SURVEY_BANDS), pixels // nx // SURVEY_BANDS))
     starts = np.linspace(0, ny - height, min(SURVEY_BANDS, -(-ny // height))).astype(int).tolist()
     step = max(height * nx * len(starts) // pixels, 1) | 1  # odd, so that it does not keep to some columns
 
     reader = StripReader(frames, height)
-    some = slice(0, height * nx, step)
-    parts = [_surveyed(reader.read(slice(start, start + height)), frames, some) for start in starts]
+    chosen = slice(0, height * nx, step)
+    parts = [_surveyed(reader.read(slice(start, start + height)), frames, chosen) for start in starts]
+    # A band's rows lie side by side in `Strip`, so bands are joined along the pixels.
     joined = [np.concatenate(planes, axis=1) for planes in zip(*parts, strict=True)]
     return Survey(joined[0], joined[1], joined[2] if len(joined[2]) else None, joined[3])
 
 
-def _surveyed(strip: Strip, frames: Frames, some: slice) -> tuple[NDArray[Any], ...]:
+def _surveyed(strip: Strip, frames: Frames, chosen: slice) -> tuple[NDArray[Any], ...]:
     scale = frames.scales[:, None]
-    dq = strip.dq[:, some]
+    dq = strip.dq[:, chosen]
     # What stands in excluded pixels may be anything, numbers that overflow included.
     with np.errstate(invalid="ignore", over="ignore"):
-        values, variance = strip.values[:, some] * scale, strip.variance[:, some] * scale**2
-        shared = strip.shared[:, some] * scale[: len(strip.shared)] ** 2
+        values, variance = strip.values[:, chosen] * scale, strip.variance[:, chosen] * scale**2
+        shared = strip.shared[:, chosen] * scale[: len(strip.shared)] ** 2
     used = ~excluded(dq) & np.isfinite(values) & np.isfinite(variance)
     if len(shared):
         used &= np.isfinite(shared)

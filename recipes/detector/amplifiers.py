@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeGuard
 
 from numpy.typing import NDArray
 
+# Headers count from 1, x first, both ends included (IRAF's notation of sections); numpy counts from 0, y first, without
+# the last. `Section.parse` is the only place that knows both.
 _SECTION = re.compile(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*")
 
 
@@ -16,6 +18,15 @@ class Section:
 
     `flip_y` and `flip_x` say that the section is read from its far end, as a FITS section does whose
     first bound is above its second.
+
+    Parameters
+    ----------
+    y0, y1 : int
+        First row, and the one after the last.
+    x0, x1 : int
+        First column, and the one after the last.
+    flip_y, flip_x : bool
+        True if rows, or columns, run backwards.
     """
 
     y0: int
@@ -32,12 +43,28 @@ class Section:
 
     @classmethod
     def parse(cls, text: str) -> "Section":
-        """The section that a FITS card such as ``[1:1024,1:512]`` (x first, counted from 1) means.
+        """Return the section that a FITS card means.
+
+        Parameters
+        ----------
+        text : str
+            As in DATASEC or BIASSEC: x first, counted from 1, both ends included.
+
+        Returns
+        -------
+        Section
 
         Raises
         ------
         ValueError
             If `text` is not a section.
+
+        Examples
+        --------
+        >>> Section.parse("[1:1024,1:512]").shape
+        (512, 1024)
+        >>> Section.parse("[1024:1,1:512]").flip_x
+        True
         """
         match = _SECTION.fullmatch(text)
         if match is None:
@@ -49,7 +76,17 @@ class Section:
 
     @classmethod
     def whole(cls, shape: tuple[int, int]) -> "Section":
-        """The section that covers all of an array of shape ``(ny, nx)``."""
+        """Return the section that covers all of an array.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Number of rows and columns ``(ny, nx)``.
+
+        Returns
+        -------
+        Section
+        """
         return cls(0, shape[0], 0, shape[1])
 
 
@@ -72,7 +109,8 @@ class Amplifier:
     saturation : float
         adu in the raw frame; a pixel at or above it is saturated.
     linearity : tuple of float
-        Coefficients ``c1, c2, ...``: true signal = s (1 + c1 s + c2 s² + ...), s in electron.
+        Coefficients ``c1, c2, ...``: true signal = s (1 + c1 s + c2 s² + ...), s in electron; empty for a
+        detector that is linear.
     nonlinear : float or None
         Electron above which a pixel is flagged ``NONLINEAR``.
     name : str
@@ -92,15 +130,29 @@ class Amplifier:
 
 @dataclass(frozen=True)
 class Detector:
-    """The amplifiers of one detector and the shape ``(ny, nx)`` of the image they make."""
+    """The amplifiers of one detector.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Number of rows and columns ``(ny, nx)`` of the assembled image.
+    amplifiers : tuple of Amplifier
+        At least one.
+    """
 
     shape: tuple[int, int]
     amplifiers: tuple[Amplifier, ...]
 
     @property
     def linear(self) -> bool:
-        """Whether no amplifier is to be corrected for linearity, nor flagged beyond it."""
-        return not any(one.linearity or one.nonlinear is not None for one in self.amplifiers)
+        """True if no amplifier is to be corrected for linearity, nor flagged beyond it."""
+        return not any(
+            amplifier.linearity or amplifier.nonlinear is not None for amplifier in self.amplifiers
+        )
+
+
+# What a recipe reads raw frames by. An array in memory does, in tests and notebooks; files give theirs piece by piece,
+# so that combining a hundred frames holds a strip of each.
 
 
 class Pixels(Protocol):
@@ -116,10 +168,15 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True)
 class StoredNumbers:
-    """Rows of pixels as they stand in a file, highest byte first, C-contiguous, shape (rows, nx).
+    """Rows of pixels as they stand in a FITS file.
 
-    As uint16, whatever their kind: signed integers of 16 bits, which mean adu - 32768 - `zero`; as uint32:
-    reals of 32 bits, which mean adu.
+    Parameters
+    ----------
+    numbers : uint16 or uint32 array, shape (rows, nx)
+        C-contiguous, highest byte first as FITS has it (standard 4.0, section 5). As uint16, the bits of signed
+        integers (BITPIX 16), which mean adu - 32768 - `zero`; as uint32, those of reals (BITPIX -32) in adu.
+    zero : float
+        Added to integers: BZERO less the 32768 that makes them unsigned.
     """
 
     numbers: NDArray[Any]
@@ -130,12 +187,33 @@ class StoredPixels(Pixels, Protocol):
     """Pixels that can be had as they stand in their file, which saves making and copying numbers."""
 
     def stored(self, rows: slice) -> StoredNumbers | None:
-        """Rows `rows`; None where they are not of these two kinds."""
+        """Return some rows as they stand in their file.
+
+        Parameters
+        ----------
+        rows : slice
+            Consecutive rows of the raw array, counted from 0.
+
+        Returns
+        -------
+        StoredNumbers or None
+            None where they are of neither kind.
+        """
         ...
 
 
 def are_stored(pixels: Pixels) -> TypeGuard[StoredPixels]:
-    """Whether pixels can be had as they stand in their file."""
+    """Tell whether pixels can be had as they stand in their file.
+
+    Parameters
+    ----------
+    pixels : Pixels
+        Any; nothing is read from them.
+
+    Returns
+    -------
+    bool
+    """
     # isinstance with a protocol looks at all its members anew each time, which for each strip is too slow.
     return hasattr(pixels, "stored")
 
@@ -147,7 +225,7 @@ class RawFrame:
     Parameters
     ----------
     pixels : Pixels
-        adu, shape (ny, nx) of the raw array, overscan included; cut, never loaded whole at once by combining recipes.
+        adu, shape (ny, nx) of the raw array, overscan included; recipes that combine cut it, and never load it whole.
     detector : Detector
         How to read the raw array.
     exptime : float

@@ -1,80 +1,146 @@
-"""A raw frame without what the detector added: the steps that darks, flats and science frames share."""
+"""A raw frame without what the detector added: the steps that darks, flats and science frames share.
+
+Order of the steps, for each row that is asked for: flag saturated, subtract overscan, trim, gain (`PreparedFrame`),
+then subtract bias, add photon variance, correct linearity, subtract dark, divide by flat.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ccdflow.recipes.core.arithmetic import Applied, apply_masters, check_master, dark_factor
 from ccdflow.recipes.core.image import Image, ImageSource, Planes, empty_planes
-from ccdflow.recipes.core.recipe import Inputs, Product
+from ccdflow.recipes.core.recipe import InputProduct, Inputs
 from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.recipes.detector.raw import Overscan, PreparedFrame, correct_linearity
 from ccdflow.recipes.detector.readout import gains_disagree, readouts
 from ccdflow.recipes.kernels.threads import in_threads
 
 STRIP_PIXELS = 65_536
-"""Pixels of a frame that go through all steps together."""
+"""Pixels of a frame that go through all steps together: its planes, and those of three masters, are 3 MB then, and stay
+in the cache between the steps."""
+MOST_SERIAL_STRIPS = 4
+"""Strips that one thread does alone, at most: another would take longer to begin."""
 
 
 @dataclass(frozen=True)
 class Masters:
     """Masters that are applied to a frame; each may be missing.
 
-    `same_bias` says that `bias` was also subtracted from the exposures that made `dark`.
+    Parameters
+    ----------
+    bias : InputProduct or None
+        In electron.
+    dark : InputProduct or None
+        In electron / s; or in electron, if bias is still in it.
+    flat : InputProduct or None
+        Without unit, 1 on average.
+    same_bias : bool
+        True if `bias` was also subtracted from the exposures that made `dark`: their errors then are one.
     """
 
-    bias: Product | None = None
-    dark: Product | None = None
-    flat: Product | None = None
+    bias: InputProduct | None = None
+    dark: InputProduct | None = None
+    flat: InputProduct | None = None
     same_bias: bool = False
 
     @property
-    def named(self) -> list[tuple[str, Product | None]]:
+    def named(self) -> list[tuple[str, InputProduct | None]]:
         """Name and product of bias, dark and flat."""
         return [("master bias", self.bias), ("master dark", self.dark), ("master flat", self.flat)]
 
     @property
-    def given(self) -> list[tuple[str, Product]]:
+    def present(self) -> list[tuple[str, InputProduct]]:
         """Name and product of each master that is there."""
         return [(name, product) for name, product in self.named if product is not None]
 
 
 def fingerprint(master: ImageSource) -> str:
-    """Short text that tells a master by its pixels, wherever its file lies."""
+    """Return a short text that tells a master by its pixels, wherever its file lies.
+
+    Parameters
+    ----------
+    master : ImageSource
+        Read whole, if it is no `Image`.
+
+    Returns
+    -------
+    str
+        CRC-32 of its data, in eight hexadecimal digits.
+    """
     return (master if isinstance(master, Image) else master.rows(slice(0, master.shape[0]))).fingerprint
 
 
 def masters_of(inputs: Inputs) -> Masters:
-    """Masters among a recipe's inputs.
+    """Return the masters among a recipe's inputs.
 
-    The dark's card ``BIASID`` says which master bias its exposures lost.
+    Parameters
+    ----------
+    inputs : Inputs
+        Roles ``bias``, ``dark`` and ``flat`` are looked at; each may be missing or empty.
+
+    Returns
+    -------
+    Masters
+        `Masters.same_bias` is found by the dark's card ``BIASID``, which names the pixels of the master bias that its
+        exposures lost. A dark without that card shares nothing.
+
+    Raises
+    ------
+    ValueError
+        If a role holds more than one, or a raw frame.
     """
     bias, dark, flat = (one_product(inputs, role) for role in ("bias", "dark", "flat"))
+    # Without a bias of its own the frame shares none with the dark, whatever the dark has lost.
     same = False
     if bias is not None and dark is not None:
         same = dark.header.get("BIASID") == fingerprint(pixels_of(bias, "master bias"))
     return Masters(bias, dark, flat, same)
 
 
-def one_product(inputs: Inputs, role: str) -> Product | None:
-    """Product in a role, None where the role is empty.
+def one_product(inputs: Inputs, role: str) -> InputProduct | None:
+    """Return the product in a role.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Of a recipe.
+    role : str
+        As the recipe declares it.
+
+    Returns
+    -------
+    InputProduct or None
+        None where the role is missing or empty.
 
     Raises
     ------
     ValueError
         If there is more than one, or it is a raw frame.
     """
-    found = inputs.get(role, ())
-    if len(found) > 1:
-        raise ValueError(f"found {len(found)} inputs as {role}, one is needed")
-    for product in found:
-        if not isinstance(product, Product):
+    products = inputs.get(role, ())
+    if len(products) > 1:
+        raise ValueError(f"found {len(products)} inputs as {role}, one is needed")
+    for product in products:
+        if not isinstance(product, InputProduct):
             raise ValueError(f"{product.name} is a raw frame, as {role} a product is needed")
         return product
     return None
 
 
 def raw_frames(inputs: Inputs, role: str) -> list[RawFrame]:
-    """Raw frames in a role.
+    """Return the raw frames in a role.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Of a recipe.
+    role : str
+        As the recipe declares it.
+
+    Returns
+    -------
+    list of RawFrame
+        Empty where the role is missing or empty.
 
     Raises
     ------
@@ -87,8 +153,19 @@ def raw_frames(inputs: Inputs, role: str) -> list[RawFrame]:
     return frames
 
 
-def pixels_of(product: Product, name: str) -> ImageSource:
-    """Pixels of a product.
+def pixels_of(product: InputProduct, name: str) -> ImageSource:
+    """Return the pixels of a product.
+
+    Parameters
+    ----------
+    product : InputProduct
+        Any.
+    name : str
+        Name of its kind, for the message: ``master bias``.
+
+    Returns
+    -------
+    ImageSource
 
     Raises
     ------
@@ -104,13 +181,26 @@ class CalibratedFrame:
     """A raw frame as an image source in electron, calibrated row by row as it is asked for.
 
     Subtract bias, add photon variance, correct linearity, subtract dark, divide by flat; each where there is
-    a master.
+    a master. The formulas are those of `ccdflow.recipes.core.arithmetic`.
+
+    Parameters
+    ----------
+    prepared : PreparedFrame
+        The raw frame in electron, overscan subtracted.
+    masters : Masters
+        What is applied to it.
+
+    Raises
+    ------
+    ValueError
+        If a master has no pixels, or its shape or unit does not fit.
     """
 
     def __init__(self, prepared: PreparedFrame, masters: Masters) -> None:
         self.prepared = prepared
         self.masters = masters
-        for name, product in masters.given:
+        # All masters are checked before the first pixel is read: a job that can't be done fails at once.
+        for name, product in masters.present:
             pixels = pixels_of(product, name)
             check_master(
                 name, (pixels.shape, pixels.unit), (prepared.shape, self._unit_of(name, pixels.unit))
@@ -143,18 +233,39 @@ class CalibratedFrame:
         return self.prepared.unit
 
     def rows(self, rows: slice) -> Image:
-        """Calibrated rows `rows`."""
+        """Return some rows, calibrated.
+
+        Parameters
+        ----------
+        rows : slice
+            Consecutive rows of the assembled detector, counted from 0.
+
+        Returns
+        -------
+        Image
+            In electron; new memory.
+        """
         start, stop, _ = rows.indices(self.shape[0])
         planes = empty_planes((stop - start, self.shape[1]))
         self.fill(rows, planes)
         return Image(planes.data, planes.variance, planes.dq, self.unit)
 
     def fill(self, rows: slice, planes: Planes) -> None:
-        """Write calibrated rows `rows`; to `masters` goes the part of the variance that the masters brought."""
+        """Write some rows, calibrated.
+
+        Parameters
+        ----------
+        rows : slice
+            Consecutive rows of the assembled detector, counted from 0.
+        planes : Planes
+            Written; to `Planes.masters` goes the part of the variance that the masters brought, in electron².
+        """
         rows = slice(*rows.indices(self.shape[0])[:2])
         self.prepared.fill(rows, planes)
         bias, dark, flat = self._master_rows(rows)
         detector = self.prepared.frame.detector
+        # A linear detector needs one pass. For others linearity stands in the middle: it holds for light and dark
+        # signal, so bias must be gone and dark still be there; photons made their noise before the amplifier bent it.
         if detector.linear:
             apply_masters(planes, replace(dark, bias=bias, flat=flat), photons=True)
             return
@@ -171,38 +282,77 @@ class CalibratedFrame:
         product = self.masters.dark
         if dark is None or product is None:
             return bias, Applied(), flat
+        # The shape was checked for the whole master; these are the same rows of both.
         factor = dark_factor((dark.shape, dark.unit), (dark.shape, self.unit), self.exptime, product.exptime)
         if bias is None or not self.masters.same_bias or dark.unit == self.unit:
             return bias, Applied(dark=dark, dark_factor=factor), flat
+        # The frame lost the bias that the dark's exposures lost: see the notes of `subtract_dark`.
         cancelled = 2 * self.exptime / product.exptime
         return bias, Applied(dark=dark, dark_factor=factor, shared=bias.variance, cancelled=cancelled), flat
 
 
 def calibrated_planes(frame: CalibratedFrame) -> Planes:
-    """All rows of a calibrated frame, made strip by strip in threads; `masters` is None if it has none."""
+    """Return all rows of a calibrated frame, made strip by strip in threads.
+
+    Parameters
+    ----------
+    frame : CalibratedFrame
+        Read from the first row to the last.
+
+    Returns
+    -------
+    Planes
+        Shape ``(ny, nx)``, in electron; `Planes.masters` is None if the frame has no masters.
+    """
     ny, nx = frame.shape
-    whole = empty_planes((ny, nx), masters=bool(frame.masters.given))
+    planes = empty_planes((ny, nx), masters=bool(frame.masters.present))
 
     def work(parts: Iterator[slice]) -> None:
         for rows in parts:
-            brought = None if whole.masters is None else whole.masters[rows]
-            frame.fill(rows, Planes(whole.data[rows], whole.variance[rows], whole.dq[rows], brought))
+            brought = None if planes.masters is None else planes.masters[rows]
+            frame.fill(rows, Planes(planes.data[rows], planes.variance[rows], planes.dq[rows], brought))
 
+    # Threads take the next strip each when they are done with one; what a strip holds does not depend on the others.
     height = max(1, STRIP_PIXELS // nx)
     parts = [slice(start, min(start + height, ny)) for start in range(0, ny, height)]
-    in_threads(work, parts, threads=None if len(parts) > 4 else 1)
-    return whole
+    in_threads(work, parts, threads=None if len(parts) > MOST_SERIAL_STRIPS else 1)
+    return planes
 
 
 def calibrated_frames(
-    frames: Sequence[RawFrame], masters: Masters, gain_table: Product | None, overscan: Overscan
+    frames: Sequence[RawFrame], masters: Masters, gain_table: InputProduct | None, overscan: Overscan
 ) -> tuple[list[CalibratedFrame], list[str]]:
-    """Frames with their masters, and one sentence for each doubt about gain and read noise."""
-    found = readouts(frames, gain_table, masters.bias)
-    warnings = [sentence for readout in found for sentence in readout.warnings]
-    warnings += [gains_disagree(product, readout) for readout in found for _, product in masters.given[:2]]
-    made = [
+    """Return raw frames with what is known of their readout, and with their masters.
+
+    Parameters
+    ----------
+    frames : sequence of RawFrame
+        Nothing is read from them yet.
+    masters : Masters
+        What is applied to each.
+    gain_table : InputProduct or None
+        Product of the recipe ``gain``, for gains and read noises that no header states.
+    overscan : {'level', 'row', 'none'}
+        How the overscan is subtracted.
+
+    Returns
+    -------
+    (list of CalibratedFrame, list of str)
+        The frames in the same order, and one sentence for each doubt about gain and read noise.
+
+    Raises
+    ------
+    ValueError
+        If a master or the gain table does not fit a frame.
+    """
+    known = readouts(frames, gain_table, masters.bias)
+    warnings = [sentence for readout in known for sentence in readout.warnings]
+    # Bias and dark are in electron, and wrong with another gain. A flat is a ratio and does not mind, but for the
+    # ratio of its amplifiers; where bias and dark are missing, it is among the first two and gets looked at.
+    warnings += [gains_disagree(product, readout) for readout in known for _, product in masters.present[:2]]
+    calibrated = [
         CalibratedFrame(PreparedFrame(frame, readout, overscan=overscan), masters)
-        for frame, readout in zip(frames, found, strict=True)
+        for frame, readout in zip(frames, known, strict=True)
     ]
-    return made, [sentence for sentence in dict.fromkeys(warnings) if sentence]
+    # Frames of one camera have the same doubts: each is said once, in the order in which they came up.
+    return calibrated, [sentence for sentence in dict.fromkeys(warnings) if sentence]

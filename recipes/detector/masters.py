@@ -7,6 +7,9 @@ from ccdflow.recipes.combine.clip import Clip
 from ccdflow.recipes.core.recipe import Card, Parameters
 from ccdflow.recipes.detector.raw import Overscan
 
+# Bias, dark and flat combine in the same way and tell the same about it. The names of cards and of quality numbers are
+# what people search by and what thresholds of a night's pages refer to.
+
 
 class MasterParameters(Parameters):
     """Parameters of every master calibration."""
@@ -22,12 +25,25 @@ class MasterParameters(Parameters):
 
     @property
     def combination(self) -> Combination:
-        """How the frames are combined."""
+        """Method and clip by which the frames are combined."""
         return Combination(self.method, self.clip, self.sigma)
 
 
 def combined_cards(combined: Combined, n: int) -> dict[str, Card]:
-    """Header cards that say how frames were combined."""
+    """Return header cards that say how frames were combined.
+
+    Parameters
+    ----------
+    combined : Combined
+        As from `combine`.
+    n : int
+        Number of frames.
+
+    Returns
+    -------
+    dict of str to (value, comment)
+        ``NCOMBINE``, ``CLIPUSED`` and ``CLIPFALL``.
+    """
     return {
         "NCOMBINE": (n, "number of frames combined"),
         "CLIPUSED": (combined.clip, "what outliers were told by"),
@@ -36,7 +52,18 @@ def combined_cards(combined: Combined, n: int) -> dict[str, Card]:
 
 
 def combined_quality(combined: Combined) -> dict[str, float]:
-    """Quality numbers of a combination: fraction rejected, scatter over stated noise where it is known."""
+    """Return the quality numbers of a combination.
+
+    Parameters
+    ----------
+    combined : Combined
+        As from `combine`.
+
+    Returns
+    -------
+    dict of str to float
+        ``rejected_fraction``, and ``scatter_ratio`` (scatter over stated noise) where it is known.
+    """
     quality = {"rejected_fraction": combined.rejected}
     if combined.scatter_ratio is not None:
         quality["scatter_ratio"] = combined.scatter_ratio
@@ -44,7 +71,18 @@ def combined_quality(combined: Combined) -> dict[str, float]:
 
 
 def combined_warnings(combined: Combined) -> list[str]:
-    """Sentence that says so, if the scatter contradicted the stated noise."""
+    """Return the doubts about a combination.
+
+    Parameters
+    ----------
+    combined : Combined
+        As from `combine`.
+
+    Returns
+    -------
+    list of str
+        One sentence if the scatter contradicted the stated noise, or none could be stated; else nothing.
+    """
     if not combined.fell_back:
         return []
     if combined.scatter_ratio is None:

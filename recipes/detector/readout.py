@@ -4,10 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ccdflow.recipes.core.recipe import Card, Product
+from ccdflow.recipes.core.recipe import Card, InputProduct
 from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
 
 Origin = Literal["header", "measured", "assumed"]
+"""In falling order of trust; a readout has the least trusted origin of any of its numbers."""
+
+ASSUMED_GAIN = 1.0
+"""Electron/adu where nobody knows: data keep their numbers, and a warning says that the photon noise is a guess."""
+ASSUMED_READ_NOISE = 0.0
+"""Electron rms where nobody knows: the variance lacks it, and a warning says so."""
+SAME_GAIN = 1e-3
+"""Gains that differ by less than this fraction are one number, written with fewer digits."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Readout:
 
     @property
     def cards(self) -> dict[str, Card]:
-        """Header cards that say which numbers were used."""
+        """Header cards that say which numbers were used, and who says them."""
         cards: dict[str, Card] = {"GAINSRC": (self.gain_from, "who says the gain: header, measured, assumed")}
         cards["RDNSRC"] = (self.noise_from, "who says the read noise")
         for number, (gain, noise) in enumerate(zip(self.gains, self.read_noises, strict=True), start=1):
@@ -42,18 +50,35 @@ class Readout:
     @property
     def warnings(self) -> list[str]:
         """One sentence for each number that nobody knew."""
-        found = []
+        sentences = []
         if self.gain_from == "assumed":
-            found.append("gain is neither in the header nor measured: 1 electron/adu is assumed")
+            sentences.append("gain is neither in the header nor measured: 1 electron/adu is assumed")
         if self.noise_from == "assumed":
-            found.append("read noise is neither in the header nor measured: variance lacks it")
-        return found
+            sentences.append("read noise is neither in the header nor measured: variance lacks it")
+        return sentences
 
 
 def resolve_readout(
-    detector: Detector, gain_table: Product | None = None, master_bias: Product | None = None
+    detector: Detector, gain_table: InputProduct | None = None, master_bias: InputProduct | None = None
 ) -> Readout:
-    """Gain and read noise by the detector; else by a gain table; else read noise as a master bias had it.
+    """Return gain and read noise of a detector: by its header or instrument file; else by a gain table.
+
+    Read noise that neither knows is that of a master bias, which may have measured it; what nobody knows is assumed.
+    Numbers of different amplifiers may come from different places.
+
+    Parameters
+    ----------
+    detector : Detector
+        Its amplifiers' gain and read noise are None where neither header nor instrument file states them.
+    gain_table : InputProduct or None
+        Product of the recipe ``gain``: its columns ``gain``, ``read_noise`` (electron) and ``pairs``.
+    master_bias : InputProduct or None
+        Its cards ``RDNOIS01``, ... are looked at.
+
+    Returns
+    -------
+    Readout
+        Numbers that are not above 0 count as not known. The gain is called assumed if any amplifier's was.
 
     Raises
     ------
@@ -67,50 +92,86 @@ def resolve_readout(
     if gain_table is not None and gain_table.table is not None:
         gains, gain_from = _filled(gains, _column(gain_table, "gain", len(gains)), gain_from)
         noises, noise_from = _filled(noises, _column(gain_table, "read_noise", len(noises)), noise_from)
+        # A row of the table without a pair of flats holds a gain of 1 that nobody measured.
         if gain_from == "measured" and not gain_table.table["pairs"].all():
             gain_from = "assumed"
     if master_bias is not None:
+        # A master bias without stated read noise has measured it, and says it in the same cards.
         known = _numbers(master_bias.header, "RDNOIS", len(noises))
         noises, noise_from = _filled(noises, known, noise_from)
-    gains, gain_from = _filled(gains, [1.0] * len(gains), gain_from, "assumed")
-    noises, noise_from = _filled(noises, [0.0] * len(noises), noise_from, "assumed")
+    gains, gain_from = _filled(gains, [ASSUMED_GAIN] * len(gains), gain_from, "assumed")
+    noises, noise_from = _filled(noises, [ASSUMED_READ_NOISE] * len(noises), noise_from, "assumed")
     return Readout(
-        tuple(float(gain or 1) for gain in gains),
-        tuple(float(noise or 0) for noise in noises),
+        tuple(float(gain or ASSUMED_GAIN) for gain in gains),
+        tuple(float(noise or ASSUMED_READ_NOISE) for noise in noises),
         gain_from,
         noise_from,
     )
 
 
 def readouts(
-    frames: Sequence[RawFrame], gain_table: Product | None = None, master_bias: Product | None = None
+    frames: Sequence[RawFrame],
+    gain_table: InputProduct | None = None,
+    master_bias: InputProduct | None = None,
 ) -> list[Readout]:
-    """Gain and read noise of each frame, as `resolve_readout` finds them."""
+    """Return gain and read noise of each frame, as `resolve_readout` finds them.
+
+    Parameters
+    ----------
+    frames : sequence of RawFrame
+        Each with its own detector.
+    gain_table, master_bias : InputProduct or None
+        As for `resolve_readout`.
+
+    Returns
+    -------
+    list of Readout
+        In the order of the frames.
+
+    Raises
+    ------
+    ValueError
+        If the gain table does not fit a frame's detector.
+    """
     return [resolve_readout(frame.detector, gain_table, master_bias) for frame in frames]
 
 
-def gains_disagree(master: Product, readout: Readout) -> str:
-    """Sentence that says so, if a master was made with other gains than those of the frame; else ``""``."""
+def gains_disagree(master: InputProduct, readout: Readout) -> str:
+    """Return a sentence that says so, if a master was made with other gains than those of the frame.
+
+    Parameters
+    ----------
+    master : InputProduct
+        Its cards ``GAIN01``, ``GAIN02``, ... say with which gains it was made.
+    readout : Readout
+        Of the frame.
+
+    Returns
+    -------
+    str
+        Empty if they agree to 0.1 %, or the master does not say.
+    """
+    # The first amplifier that differs is named; others would say the same.
     theirs = _numbers(master.header, "GAIN", len(readout.gains))
-    for number, (found, wanted) in enumerate(zip(theirs, readout.gains, strict=True), start=1):
-        if found is not None and abs(found / wanted - 1) > 1e-3:
+    for number, (used, wanted) in enumerate(zip(theirs, readout.gains, strict=True), start=1):
+        if used is not None and abs(used / wanted - 1) > SAME_GAIN:
             return (
-                f"{master.name or 'a master'} was made with a gain of {found:g} electron/adu "
+                f"{master.name or 'a master'} was made with a gain of {used:g} electron/adu "
                 f"in amplifier {number}, the frame has {wanted:g}"
             )
     return ""
 
 
 def _filled(
-    known: Sequence[float | None], found: Sequence[float | None], before: Origin, origin: Origin = "measured"
+    known: Sequence[float | None], more: Sequence[float | None], before: Origin, origin: Origin = "measured"
 ) -> tuple[list[float | None], Origin]:
     """Numbers with their gaps filled, and the least trusted origin of any of them."""
-    filled = [new if old is None else old for old, new in zip(known, found, strict=True)]
-    changed = any(old is None and new is not None for old, new in zip(known, found, strict=True))
+    filled = [new if old is None else old for old, new in zip(known, more, strict=True)]
+    changed = any(old is None and new is not None for old, new in zip(known, more, strict=True))
     return filled, origin if changed else before
 
 
-def _column(table: Product, name: str, n: int) -> list[float | None]:
+def _column(table: InputProduct, name: str, n: int) -> list[float | None]:
     values = [float(value) for value in (table.table or {})[name]]
     if len(values) != n:
         raise ValueError(f"gain table {table.name} has {len(values)} amplifiers, the detector has {n}")
@@ -119,5 +180,5 @@ def _column(table: Product, name: str, n: int) -> list[float | None]:
 
 def _numbers(header: Mapping[str, Any], stem: str, n: int) -> list[float | None]:
     """Positive numbers in the cards ``{stem}01``, ``{stem}02``, ..."""
-    found = [header.get(f"{stem}{number:02d}") for number in range(1, n + 1)]
-    return [float(value) if isinstance(value, int | float) and value > 0 else None for value in found]
+    values = [header.get(f"{stem}{number:02d}") for number in range(1, n + 1)]
+    return [float(value) if isinstance(value, int | float) and value > 0 else None for value in values]

@@ -1,9 +1,22 @@
 """The compiled kernel of `ccdflow.recipes.combine.average`: a strip of all frames in, its average out.
 
 Pixels go through in blocks that stay in a core's cache. Within a block every step runs along rows of pixels, frame
-by frame, so that the compiler turns it into vector instructions; even sorting does, by a network that exchanges
-whole rows. Pixels that miss a value, or of which one must be clipped, are gathered at the front of the strip, and go
-through once more as blocks of their own, where what does not count is passed over.
+by frame, so that the compiler turns it into vector instructions. Even sorting does: a sorting network
+(`ccdflow.recipes.core.statistics.network`) says beforehand which two places are compared, whatever stands there, so
+that whole rows of values are exchanged at once.
+
+Most pixels have a good value in each frame, and none to be clipped. So there are two passes:
+
+1. All blocks are averaged as if each pixel were such a one. Where a value is missing or lies outside the limit (and for
+   the clip ``minmax`` everywhere) that is wrong, and the pixel is put on a list. What was read of it is moved to the
+   front of the strip, whose values have been used by then.
+2. The pixels on the list, side by side now, go through once more in blocks of their own: values that don't count are
+   passed over, and clipping goes on until it changes nothing. Their results replace those of the first pass.
+
+Names: `v`, `s`, `c` and `dq` are values, variances, the part of the variance that a frame shares with others by their
+masters, and flags, each of shape (n, npix). `n` frames, blocks of `w` pixels from `start` on, `used` tells which values
+count, and `counts` how many of each pixel. A value that doesn't count is infinity where values are sorted: it
+then stands behind those that do.
 
 Each function, and each call of one within another, takes its time to compile: hence few functions, and loops where
 a call would read better. Not more than two arrays are written in a loop, or it does not become vector instructions.
@@ -19,13 +32,18 @@ from ccdflow.recipes.core.statistics import NORMAL_MAD
 from ccdflow.recipes.kernels.compiled import array, compiled, constant, stretch
 
 NONE, MINMAX, SIGMA, MAD, VARIANCE = range(5)
-"""Clips, as the kernel knows them."""
+"""Clips, as the kernel knows them: in the order of `ccdflow.recipes.combine.clip.CLIPS`."""
 SCALE, WEIGHT, INVERSE_RATIO, WIDTH, UNIT = range(5)
-"""Rows of the table of the frames."""
+"""Rows of the table of the frames: factor that scales its values, weight, 1 over its typical variance relative to the
+others', factor of its limit of clipping, and 1 (the scale in the second pass, where all is scaled already)."""
 BLOCK_VALUES = 8192
 """Values in one block of all frames: a few blocks of float32 fit a core's cache."""
 CENTRE, COMMON, LIMIT, TOTAL, INDEPENDENT, TOGETHER, SPARE = range(7)
-"""Rows of numbers that a block has one of for each pixel."""
+"""Rows of numbers that a block has one of for each pixel: its median, its typical variance, its limit of clipping, and
+sums over frames: of values, of variance that is a frame's own, and of what frames share.
+
+`_average_apart` needs no limit any more, and keeps the sum of weights in its place.
+"""
 
 INF = np.float32(np.inf)
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
@@ -39,7 +57,8 @@ EXCLUDING = np.uint16(EXCLUDED)
 def _load(strip, scales, start, w, used, ordered, counts):
     """Scale a block of all frames where it lies, and count each pixel's usable values; gives their number.
 
-    The values, infinity where they don't count, go to `ordered`.
+    The values, infinity where they don't count, go to `ordered`. A value counts if it and its variances are finite and
+    no flag excludes it.
     """
     n, grouped, complete = ordered.shape[0], strip[2].shape[0] > 0, True
     uniform = strip[4].size > 0
@@ -52,6 +71,7 @@ def _load(strip, scales, start, w, used, ordered, counts):
         )
         mark, to = stretch(used, i, 0, w), stretch(ordered, i, 0, w)
         bad = False
+        # A scale of 1 is common (frames of one exposure time), and costs nothing.
         if scale != ONE:
             for x in range(w):
                 row[x] *= scale
@@ -71,6 +91,7 @@ def _load(strip, scales, start, w, used, ordered, counts):
             for x in range(w):
                 part[x] *= scale * scale
                 mark[x] &= abs(part[x]) < INF
+        # Most rows have no gap, and need not be written again.
         for x in range(w):
             bad |= not mark[x]
         if bad:
@@ -93,7 +114,10 @@ def _load(strip, scales, start, w, used, ordered, counts):
 
 @compiled()
 def _scale_uniform(uniform, table, alike):
-    """Scale variances of which each is that of all pixels of a frame; gives whether they will do, `alike` if wanted."""
+    """Scale variances of which each is that of all pixels of a frame; gives whether they will do, `alike` if wanted.
+
+    They won't if one is not finite, or if frames must be of one noise (`alike`) and are not. Then nothing is changed.
+    """
     for i in range(uniform.size):
         scaled = uniform[i] * (table[SCALE, i] * table[SCALE, i])
         first = uniform[0] * (table[SCALE, 0] * table[SCALE, 0])
@@ -110,6 +134,7 @@ def _scale_uniform(uniform, table, alike):
 def _sort(ordered, exchanges, out):
     """Sort the columns of a block; `out` becomes the median of all their values."""
     n, w = ordered.shape[0], out.size
+    # `b < a` is false of NaN, but there is none: what is not finite was replaced by infinity.
     for k in range(exchanges.shape[0]):
         low, high = ordered[exchanges[k, 0], :w], ordered[exchanges[k, 1], :w]
         for x in range(w):
@@ -123,7 +148,7 @@ def _sort(ordered, exchanges, out):
 
 @compiled()
 def _fill_variances(start, s, used, factors, ordered, w):
-    """Variances of a frame of typical noise, infinity where they don't count."""
+    """Write to `ordered` what each variance would be in a frame of typical noise, infinity where it doesn't count."""
     for i in range(s.shape[0]):
         row, mark, to, factor = (
             stretch(s, i, start, w),
@@ -137,7 +162,7 @@ def _fill_variances(start, s, used, factors, ordered, w):
 
 @compiled()
 def _all_alike(start, variance, table, w):
-    """Whether all frames state the same variance, so that its median need not be looked for."""
+    """Tell whether all frames state the same variance, so that its median need not be looked for."""
     different = False
     first, factor = stretch(variance, 0, start, w), table[INVERSE_RATIO, 0]
     for i in range(1, variance.shape[0]):
@@ -160,7 +185,7 @@ def _middle(ordered, exchanges, counts, out):
 
 @compiled()
 def _middle_of_values(start, v, used, ordered, exchanges, counts, out):
-    """Median of the values of each pixel that count."""
+    """Write the median of those values of each pixel that count to `out`."""
     for i in range(v.shape[0]):
         row, mark, to = (
             stretch(v, i, start, out.size),
@@ -174,12 +199,16 @@ def _middle_of_values(start, v, used, ordered, exchanges, counts, out):
 
 @compiled()
 def _median_distance(v, ordered, rows, w):
-    """Median distance of each pixel's values from the centre, where all values count and are sorted: into the limits.
+    """Write the median distance of each pixel's values from its centre to the limits: all values count and are sorted.
 
-    The nearest values to a point stand side by side in sorted ones: the distance of the k-th nearest is that of the
-    farther end of the window of k values whose farther end is nearest. Of an even number the two in the middle are
-    sought at once, with windows of k and of k - 1 values.
+    The distances are never sorted, since the values are. The k values nearest to a point stand side by side: so the
+    distance of the k-th nearest is that of the farther end of the window of k values whose farther end is nearest.
+    One pass over all windows finds it.
     """
+    # Of an odd number n the median is the k-th nearest with k = n // 2 + 1. Of an even number it is the mean of the
+    # k-th and of the one before, which is found in the same pass with windows of k - 1 values. Of these there is one
+    # more, the last, with which `limit` begins. `spare` holds the k-th distance, `limit` the one before (or, if n is
+    # odd, the k-th itself).
     n = v.shape[0]
     centre, limit, spare = stretch(rows, CENTRE, 0, w), stretch(rows, LIMIT, 0, w), stretch(rows, SPARE, 0, w)
     k, even = n // 2 + 1, n % 2 == 0
@@ -217,9 +246,10 @@ def _median_distance(v, ordered, rows, w):
 
 @compiled()
 def _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, ordered, rows):
-    """Distance from the centre at which a value of a frame of width 1 is clipped.
+    """Write to the limits at what distance from the centre a value of a frame of width 1 is clipped.
 
-    Where blocks are `complete`, all values of the pixels that matter count, and stand sorted in `ordered`.
+    Where blocks are `complete`, all values of the pixels that matter count, and stand sorted in `ordered`. The clips
+    are those of `ccdflow.recipes.combine.clip.Rule`.
     """
     n = v.shape[0]
     sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -230,6 +260,7 @@ def _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, o
         stretch(rows, TOTAL, 0, w),
     )
     if clip == VARIANCE:
+        # The stated noise of a value at the median, and what the sky may have changed by, in quadrature.
         for x in range(w):
             change = relative * centre[x]
             limit[x] = sigma * np.sqrt(common[x] + change * change)
@@ -242,11 +273,13 @@ def _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, o
                 for x in range(w):
                     to[x] = abs(row[x] - centre[x]) if mark[x] else INF
             _middle(ordered, exchanges, counts, limit)
+        # A few values often lie close together by chance: hence a floor, in units of the stated noise.
         to_sigma = MAD_TO_SIGMA / median_width
         for x in range(w):
             spread, stated = limit[x] * to_sigma, floor * np.sqrt(common[x]) if floor > ZERO else ZERO
             limit[x] = sigma * (stated if stated > spread else spread)
     elif clip == SIGMA:
+        # Two passes, mean and then squares about it: the sum of squares alone would lose its digits in float32.
         for x in range(w):
             total[x], limit[x] = ZERO, ZERO
         for i in range(n):
@@ -269,6 +302,7 @@ def _clip(
     start, w, clip, complete, iterations, numbers, table, exchanges, alike, v, s, used, counts, ordered, rows
 ):
     """Clip the pixels that were gathered, until nothing changes; `used`, `counts` and the centres say what is left."""
+    # `mark ^ stays` is true of what is clipped now. A value once clipped stays so.
     n = v.shape[0]
     centre, common, limit = (
         stretch(rows, CENTRE, 0, w),
@@ -300,7 +334,13 @@ def _clip(
 def _average_block(
     start, w, clip, median, table, identity, groups, factors, v, s, c, dq, uniform, rows, apart, out
 ):
-    """Average all values of each pixel, and note of which pixels one must be clipped."""
+    """Average all values of each pixel, and note in `apart` of which pixels one must be clipped.
+
+    The mean is median + sum(w_i (v_i - median)) / sum(w_i): differences from the median are small, so that sums in
+    float32 keep their digits. Its variance is sum(w_i^2 V_i) / sum(w_i)^2. Of frames that share a master, the master's
+    part C_i of V_i is no independent noise: it is taken out of that sum, and (sum(w_i sqrt(C_i)))^2 of each such group
+    is added instead. A median has the variance of a mean of equal weights times a factor that depends on n.
+    """
     n, stop = v.shape[0], start + w
     centre, limit, total, independent = (
         stretch(rows, CENTRE, 0, w),
@@ -359,7 +399,10 @@ def _average_block(
 
 @compiled()
 def _gather(to, chosen, strip):
-    """Move the pixels that were chosen to the front of the strip, behind those that are there."""
+    """Move the pixels that were chosen to the front of the strip, behind those that are there.
+
+    It reads at `chosen[k]` and writes at ``to + k``, which is never behind it: nothing is lost that is still needed.
+    """
     v, s, c, dq, uniform = strip
     for i in range(v.shape[0]):
         values, variance, flags = v[i], s[i], dq[i]
@@ -380,6 +423,7 @@ def _gather(to, chosen, strip):
 @compiled()
 def _drop_extremes(start, v, used, counts):
     """Drop the lowest and the highest value of each pixel that was gathered and has three or more."""
+    # `<` for the lowest, `>=` for the highest: of equal values the first and the last go, never one of them twice.
     for x in range(counts.size):
         if counts[x] >= 3:
             low, high, least, greatest = 0, 0, INF, -INF
@@ -395,26 +439,33 @@ def _drop_extremes(start, v, used, counts):
 
 @compiled()
 def _take_measured(start, v, s, dq, used, counts, flags):
-    """Keep all that was measured at all of pixels of which nothing is left; gives whether there are such."""
-    found = False
+    """Keep all that was measured at all of pixels of which nothing is left; gives whether there are such.
+
+    Such a pixel, as the core of a saturated star, gets the average of what was measured, the flags of all its values
+    and ``REJECTED``: it is excluded, but one sees what is there. With nothing measured it is ``NO_DATA`` too.
+    """
+    gone = False
     for x in range(counts.size):
         flags[x] = 0
         if counts[x] == 0:
-            found = True
+            gone = True
             for i in range(v.shape[0]):
                 at = start + x
                 used[i, x] = (abs(v[i, at]) < INF) & (abs(s[i, at]) < INF) & ((dq[i, at] & NO_DATA) == 0)
                 counts[x] += used[i, x]
                 flags[x] |= dq[i, at]
             flags[x] |= REJECTED if counts[x] else REJECTED | NO_DATA
-    return found
+    return gone
 
 
 @compiled()
 def _average_apart(
     start, median, table, identity, groups, factors, v, s, c, dq, used, counts, chosen, rows, flags, out
 ):
-    """Average what is left of each pixel that was gathered, and write it where it belongs."""
+    """Average what is left of each pixel that was gathered, and write it where it belongs.
+
+    The formulae are those of `_average_block`, with sums over values that count.
+    """
     n, w = v.shape[0], counts.size
     centre, weights, total, independent = (
         stretch(rows, CENTRE, 0, w),
@@ -477,11 +528,26 @@ _ROOM = (
 
 
 def room_for(n: int, npix: int) -> tuple[Any, ...]:
-    """Memory that the kernel works in, for a strip of `n` frames: a block of each, and numbers for its pixels."""
+    """Return the memory that `combine_strip` works in.
+
+    Parameters
+    ----------
+    n : int
+        Number of frames.
+    npix : int
+        Pixels of a strip.
+
+    Returns
+    -------
+    tuple of arrays
+        For its argument `room`: a block of each frame, numbers for the block's pixels, and a list of pixels. Nothing
+        of it is set.
+    """
+    # A multiple of 64 pixels, so that a row is whole vectors; not less than 128, or the loops would be too short.
     block = min(max(BLOCK_VALUES // n // 64 * 64, 128), 1024)
     floats = ((n, block), np.float32), ((n, block), np.float32), ((7, block), np.float32)
     marks = ((n, block), np.bool_), (block, np.int64), (block, np.bool_)
-    return tuple(memory.empty(*one) for one in (*floats, *marks, (npix, np.int64), (block, np.uint16)))
+    return tuple(memory.empty(*kind) for kind in (*floats, *marks, (npix, np.int64), (block, np.uint16)))
 
 
 @compiled(
@@ -495,7 +561,7 @@ def room_for(n: int, npix: int) -> tuple[Any, ...]:
     _ROOM,
 )
 def combine_strip(options, exchanges, numbers, table, factors, strip, out, room):
-    """Clip and average a strip; gives how many values were usable, and how many of them were clipped.
+    """Clip and average a strip.
 
     Parameters
     ----------
@@ -503,7 +569,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
         Clip, iterations, whether the median is wanted, number of groups of frames that share their masters;
         and each frame's group, -1 for none.
     exchanges : int64 array, shape (m, 2)
-        The network that sorts n values.
+        The network that sorts n values: places that are compared, the lower value to the first.
     numbers : float32[4]
         Sigma, relative noise, floor of the clip ``mad``, and the width of a typical frame for it.
     table : float32 array, shape (5, n)
@@ -518,6 +584,11 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
         Shape (npix,); written. `shared` is empty where no frame has any.
     room : tuple of arrays
         Memory to work in, see `room_for`.
+
+    Returns
+    -------
+    usable, clipped : int
+        How many values were usable, and how many of them were clipped.
     """
     clip, iterations, median, groups = options[0]
     ngood = out[4]
@@ -534,6 +605,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
                 s[i, x], dq[i, x] = uniform[i], 0
         uniform = uniform[:0]
     planes = v, s, c, dq, uniform
+    # First pass: all pixels, as if all their values counted.
     complete = n > 0  # a literal True would be a type of its own
     for start in range(0, npix, block):
         w = block if start + block < npix else npix - start
@@ -561,6 +633,7 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
             many += apart[x]
         total_kept += n * (w - many + before)
         _gather(before, chosen[before:many], planes)
+    # Second pass: the pixels that were gathered. Their values are scaled, and their variances are all written out.
     complete = n < 0
     for start in range(0, many, block):
         w = block if start + block < many else many - start

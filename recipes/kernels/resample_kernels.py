@@ -1,8 +1,14 @@
 """The compiled kernel of `ccdflow.recipes.alignment.resample`: some rows of a source in, some rows of another grid out.
 
-Along an output row the places where its pixels lie in the source mostly stand one pixel apart. There a run of pixels is
+A pixel of the output lies somewhere between pixels of the source. Its value is a sum over the `taps` x `taps` pixels
+around that place, whose weights are a product of one along x and one along y.
+
+Along an output row these places mostly stand one pixel apart, in the same row of the source. Such a run of pixels is
 interpolated at once, tap by tap along rows that stay in a core's cache, so that the compiler turns it into vector
-instructions. Pixels near a flag, a missing number or the source's edge are then done one by one.
+instructions. Pixels near a flag, a missing number or the source's edge are then done one by one (`_careful`).
+
+Variances are interpolated as data are, with the squares of the same weights: the first index of `weights` and of `sums`
+is 0 for data and 1 for variance.
 """
 
 from typing import Any
@@ -13,7 +19,7 @@ from ccdflow.recipes.core.dq import DQ, EXCLUDED
 from ccdflow.recipes.kernels.compiled import array, compiled, constant
 
 BILINEAR, BICUBIC, LANCZOS3 = 2, 4, 6
-"""Kernels by their number of taps."""
+"""Interpolations by their number of taps."""
 
 INFLUENCE = np.float32(0.01)
 """A pixel whose weight is above 1 % hands on its flags (as in DRAGONS), if they do not exclude it."""
@@ -25,9 +31,12 @@ spoil 16 instead of four, and three frames dithered by a pixel or two lose a per
 """
 
 CHUNK = 256
-"""Pixels of a row that are done together."""
+"""Pixels of an output row that are done together: all their weights fit a core's nearest cache."""
 SHORT = 6
-"""Runs of fewer pixels are done one by one."""
+"""Runs of fewer pixels are done one by one: there is no gain in vectors that are not filled once."""
+
+OUTSIDE = 8.0
+"""Pixels outside the source: more than the taps of any interpolation reach, and no int32 overflows."""
 
 SIN_THIRDS = tuple(float(np.sin(np.pi / 3 * (2 - tap))) for tap in range(LANCZOS3))
 COS_THIRDS = tuple(float(np.cos(np.pi / 3 * (2 - tap))) for tap in range(LANCZOS3))
@@ -42,23 +51,24 @@ EXCLUDING = np.uint16(EXCLUDED)
 
 
 @compiled()
-def _places(scale, start, shift, first, step, limit, origin, whole, fraction):
-    """Pixel, from `origin`, below each place ``scale * x + start + shift``, and the fraction above it.
+def _places(scale, start, shift, first, step, limit, origin, pixel, fraction):
+    """Write the pixel, from `origin`, below each place ``scale * x + start + shift``, and the fraction above it.
 
-    Whatever lies far outside is put just far enough outside.
+    Whatever lies far outside is put just far enough outside that no tap reaches the source.
     """
-    low, high = -8.0, limit + 8.0
-    for k in range(whole.size):
+    low, high = -OUTSIDE, limit + OUTSIDE
+    for k in range(pixel.size):
         at = scale * (first + step * k) + start + shift
         at = low if at < low else at
         at = high if at > high else at
         below = np.floor(at)
-        whole[k] = np.int32(below) - origin
+        pixel[k] = np.int32(below) - origin
         fraction[k] = np.float32(at - below)
 
 
 @compiled()
 def _bilinear(f, weights):
+    """Write the weights of a straight line between neighbours; those of tap t begin at ``t * CHUNK``."""
     for k in range(f.size):
         weights[k] = ONE - f[k]
         weights[k + CHUNK] = f[k]
@@ -66,7 +76,7 @@ def _bilinear(f, weights):
 
 @compiled()
 def _bicubic(f, weights):
-    """Catmull-Rom (Keys 1981, a = -1/2): exact for quadratics."""
+    """Write the weights of Catmull-Rom's cubic (Keys 1981, a = -1/2), which is exact for quadratics."""
     for k in range(f.size):
         g = f[k]
         weights[k] = ((ONE - HALF * g) * g - HALF) * g
@@ -77,10 +87,12 @@ def _bicubic(f, weights):
 
 @compiled()
 def _lanczos3(f, weights):
-    """Lanczos window of three lobes, normalised so that a constant stays constant.
+    """Write the weights of Lanczos' window of three lobes, normalised so that a constant stays constant.
 
-    The sines at distances of whole pixels follow from those at the first.
+    At the distance x a tap has the weight sinc(x) sinc(x/3) = 3 sin(pi x) sin(pi x/3) / (pi x)^2.
     """
+    # Distances of the six taps differ by whole pixels, so that two sines and a cosine do for all: sin(pi x) only
+    # changes its sign, and sin(pi x/3) follows from sine and cosine of pi g/3 by the addition theorem.
     for k in range(f.size):
         g = np.float64(f[k])
         sine, turn, turned = np.sin(np.pi * g), np.sin(np.pi / 3 * g), np.cos(np.pi / 3 * g)
@@ -99,6 +111,7 @@ def _lanczos3(f, weights):
 
 @compiled()
 def _weigh(taps, f, weights):
+    """Write the weights of all taps along one axis for places that lie `f` pixels above a whole one."""
     if taps == BICUBIC:
         _bicubic(f, weights)
     elif taps == BILINEAR:
@@ -121,7 +134,7 @@ def _add_product(a, b, out):
 
 @compiled()
 def _add_four(wx, values, wy, out):
-    """What `_add_product` and `_multiply` do, in one pass for the default kernel."""
+    """Do what `_add_product` and `_multiply` do, in one pass for the default interpolation."""
     for k in range(out.size):
         out[k] += wy[k] * (
             wx[k] * values[k]
@@ -133,11 +146,12 @@ def _add_four(wx, values, wy, out):
 
 @compiled()
 def _weighted(plane, row, column, taps, wx, wy, spare, out):
-    """Sum over all taps of a run of pixels that begins at `row` and `column` of the plane."""
+    """Write the sums over all taps of a run of pixels whose first tap is at `row` and `column` of the plane."""
     n = out.size
     for k in range(n):
         out[k] = ZERO
     for j in range(taps):
+        # Along x first: neighbouring pixels of the run meet the same row of the source, shifted by one.
         values, down = plane[row + j, column:], wy[j * CHUNK :]
         if taps == BICUBIC:
             _add_four(wx, values, down, out)
@@ -163,6 +177,7 @@ def _or_shifted(flags, out):
 @compiled()
 def _mark_flags(data, variance, dq, taps, near, flags):
     """Mark in `near`, which is 0, where any of the `taps` x `taps` pixels from there has a flag or is no number."""
+    # Along x, then along y, as the flags of a square are those of its rows.
     rows, columns = data.shape
     for y in range(rows):
         _flagged(data[y], variance[y], dq[y], flags)
@@ -175,15 +190,19 @@ def _mark_flags(data, variance, dq, taps, near, flags):
 
 @compiled()
 def _any(flags):
-    found = 0
+    bits = 0
     for x in range(flags.size):
-        found |= flags[x]
-    return found != 0
+        bits |= flags[x]
+    return bits != 0
 
 
 @compiled()
 def _careful(planes, dq, row, column, taps, weights, k):
-    """Value, variance and bits of one pixel, its taps looked at one by one."""
+    """Give value, variance and bits of one pixel, its taps looked at one by one.
+
+    Two sums are kept. That over good pixels is the result where no excluded one weighs much. Otherwise the result is
+    excluded itself, and is the sum over all that was measured: a saturated star shall stay bright.
+    """
     data, variance = planes
     wx, wy = weights[0, 0], weights[0, 1]
     bits, missing = np.uint16(0), False
@@ -211,10 +230,12 @@ def _careful(planes, dq, row, column, taps, weights, k):
                 good_value += weight * data[y, x]
                 good_noise += weight * weight * variance[y, x]
                 good_norm += weight
+    # Only pixels whose weight is above 10 % have brought an excluding bit.
     if (bits & EXCLUDING) == 0:
         value, noise, norm = good_value, good_noise, good_norm
         if missing:
             bits |= INTERPOLATED
+    # The weights of all taps add up to 1. With less than half of it a value would be extrapolated.
     if norm < HALF:
         return ZERO, ZERO, bits | NO_DATA
     return value / norm, noise / (norm * norm), bits
@@ -222,6 +243,7 @@ def _careful(planes, dq, row, column, taps, weights, k):
 
 @compiled()
 def _scaled(values, factor, step, out):
+    """Write values times a factor, in reverse where `step` is negative."""
     if step > 0:
         for k in range(out.size):
             out[k] = values[k] * factor
@@ -232,13 +254,14 @@ def _scaled(values, factor, step, out):
 
 @compiled()
 def _copied(values, step, out):
+    """Write values, in reverse where `step` is negative."""
     for k in range(out.size):
         out[k] = values[k] if step > 0 else values[out.size - 1 - k]
 
 
 @compiled()
 def _run_end(column, row, k, n):
-    """End of the run of places, one source pixel apart in one source row, that begins at `k`."""
+    """Give the end of the run of places, one source pixel apart in one source row, that begins at `k`."""
     end = k + 1
     while end < n and column[end] - column[k] == end - k and row[end] == row[k]:
         end += 1
@@ -247,7 +270,7 @@ def _run_end(column, row, k, n):
 
 @compiled()
 def _weighted_run(planes, row, column, taps, weights, start, sums, spare):
-    """Sums over all taps of data and variance, for a run of pixels."""
+    """Write the sums over all taps of data and variance, for a run of pixels."""
     n = spare.size
     for p in range(2):
         wx, wy = weights[p, 0, start:], weights[p, 1, start:]
@@ -269,6 +292,7 @@ def _interpolate(planes, dq, near, places, taps, weights, sums, bits, spare):
             first, last = end, end
         else:
             _weighted_run(planes, y, x + first - k, taps, weights, first, sums, spare[: last - first])
+        # Most runs are clear of flags and edges, and done.
         if last - first < end - k or _any(near[y, x : x + end - k]):
             for i in range(k, end):
                 if first <= i < last and near[y, column[i]] == 0:
@@ -294,7 +318,20 @@ _ROOM = (
 
 
 def room_for(shape: tuple[int, int], taps: int) -> tuple[Any, ...]:
-    """Memory that the kernel works in, for some rows of a source."""
+    """Return the memory that `resample` works in.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns ``(ny, nx)`` of the part of the source that it is given.
+    taps : int
+        `BILINEAR`, `BICUBIC` or `LANCZOS3`.
+
+    Returns
+    -------
+    tuple of arrays
+        For its argument `room`; good for one call.
+    """
     lines = np.empty((2, CHUNK), np.int32), np.empty(CHUNK, np.float32)
     weights, sums = np.zeros((2, 2, taps * CHUNK), np.float32), np.empty((2, CHUNK), np.float32)
     spare = np.empty(CHUNK, np.uint16), np.empty(CHUNK, np.float32), np.empty(shape[1], np.uint8)
@@ -317,8 +354,22 @@ def room_for(shape: tuple[int, int], taps: int) -> tuple[Any, ...]:
 def resample(affine, taps, first, low, data, variance, dq, out_data, out_variance, out_dq, room):
     """Interpolate rows of the output that begin at row `first`, from rows of the source that begin at row `low`.
 
-    `affine` holds a, b, c, d, dx, dy of `Transform`. The source's rows are all that the output needs, as far
-    as the source has them. `room` is memory to work in, see `room_for`.
+    The formulae, and what becomes of flags, are those of `ccdflow.recipes.alignment.resample.Resampled`.
+
+    Parameters
+    ----------
+    affine : float64[6]
+        a, b, c, d, dx, dy of `ccdflow.recipes.alignment.transform.Transform`: output pixels to source pixels.
+    taps : int
+        `BILINEAR`, `BICUBIC` or `LANCZOS3`.
+    first, low : int
+        First row of the output and of the source that are given here.
+    data, variance, dq : arrays of shape (rows, columns)
+        Rows of the source, all that the output needs as far as the source has them: float32, float32, uint16.
+    out_data, out_variance, out_dq : arrays of shape (rows, columns)
+        Rows of the output, in the unit of the source; written.
+    room : tuple of arrays
+        Memory to work in, see `room_for`.
     """
     a, b, c, d, dx, dy = affine
     rows, columns = data.shape
@@ -326,6 +377,8 @@ def resample(affine, taps, first, low, data, variance, dq, out_data, out_varianc
     area = np.float32(abs(a * d - b * c))
     near, places, fraction, weights, sums, bits, spare, flags = room
     _mark_flags(data, variance, dq, taps, near, flags)
+    # In a frame that is turned over (after a meridian flip, say) places run backwards along the source: then the output
+    # is worked out from its right to its left.
     step = 1 if a >= 0 else -1
     for y in range(out_data.shape[0]):
         for x in range(0, out_data.shape[1], CHUNK):

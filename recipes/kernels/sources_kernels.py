@@ -1,4 +1,14 @@
-"""Compiled kernels of `ccdflow.recipes.stars.sources`: the sky's mesh, signal over noise, stars and their shapes."""
+"""Compiled kernels of `ccdflow.recipes.stars.sources`: the sky's mesh, signal over noise, stars and their shapes.
+
+They are called in the order in which they stand here:
+
+1. `clean` leaves out what is not good; `mesh` measures the sky in boxes, and `subtract` takes it away.
+2. `significant` filters signal over noise, and lists the pixels above a threshold.
+3. `gather` makes stars of these pixels, from the highest down.
+4. `centroids`, `cores`, `widths` and `apertures` measure the stars one by one.
+
+Sums are in float64, pixels in float32. In all kernels `x` counts columns and `y` rows, from 0 at the first's centre.
+"""
 
 import numpy as np
 
@@ -6,9 +16,17 @@ from ccdflow.recipes.core.dq import EXCLUDED
 from ccdflow.recipes.kernels.compiled import array, compiled, constant
 
 BINS = 512
-"""Of the histogram of a box, over ten standard deviations."""
+"""Of the histogram of a box."""
+SPAN = 10.0
+"""Standard deviations that the histogram covers, half of them on each side."""
 STRIDE = 4
 """Every so many values of a box say where its histogram lies."""
+START_CLIP = 2.5
+"""Standard deviations from the mean within which values say where the histogram lies."""
+STANDS = 0.05
+"""Where clipping changes a standard deviation by less than this part of it, it is known well enough to place bins."""
+CLIPPINGS = 20
+"""At most so often are values clipped."""
 ENOUGH_ROWS = 32
 """Of so high a box every second row tells the level, to 3 % of a pixel's noise."""
 CLIP = 3.0
@@ -22,14 +40,25 @@ COUNT, FLUX, X, Y, XX, XY, YY, HEIGHT, PEAK, EDGE, TOUCHES = range(COLUMNS)
 one lies on the image's edge or beside another star's."""
 
 HALF_STAMP = 7
+"""Pixels from a star's centre to the edge of the stamp in which its width is measured."""
 PROFILE = 0.3
 """Pixels above so much of a star's core tell its width."""
+CORE_RADIUS_2 = 2.0
+"""Square of the radius, in pixels, about a star's centre in which its highest value is looked for."""
+FIRST_REACH = 2.5
+"""Radius, in pixels, of the first of three fits of a profile."""
+LEAST_REACH = 1.5
+"""Radius, in pixels, below which too few pixels are left to fit a profile."""
+REACH = 0.85
+"""Radius of the later fits in units of the width that was found: there the profile is down to 13 % of the peak."""
 WINDOW = 32
 """Most pixels from a star's centre to the edge of its window."""
 ITERATIONS = 16
+"""At most so many steps lead to a centroid."""
 ENOUGH = 1e-8
 """Square of the step, in pixels, at which a centroid stands."""
 SUBPIXELS = 5
+"""A pixel on the edge of an aperture is cut into so many by so many parts, as Source Extractor does."""
 DIAGONAL = 0.7072
 """No part of a pixel is farther than that from its centre."""
 
@@ -40,6 +69,7 @@ EXCLUDING = np.uint16(EXCLUDED)
 
 @compiled()
 def _clean_row(data, variance, dq, clean, bad):
+    """One row of `clean`; gives the number of good pixels."""
     good = 0
     for x in range(clean.size):
         fine = ((dq[x] & EXCLUDING) == 0) & (abs(data[x]) < INF) & (abs(variance[x]) < INF)
@@ -51,6 +81,7 @@ def _clean_row(data, variance, dq, clean, bad):
 
 @compiled()
 def _count_known(variance, bad):
+    """Count the good pixels whose noise is stated."""
     known = 0
     for x in range(bad.size):
         known += (variance[x] > ZERO) & (bad[x] == 0)
@@ -65,7 +96,24 @@ def _count_known(variance, bad):
     array(np.uint8, 2),
 )
 def clean(data, variance, dq, out, bad):
-    """Copy what is good, 0 elsewhere; gives how many pixels are good, and of how many of them the noise is known."""
+    """Copy what is good, 0 elsewhere.
+
+    Parameters
+    ----------
+    data, variance : float32 arrays, shape (ny, nx)
+        In the image's unit and its square.
+    dq : uint16 array, shape (ny, nx)
+        Flags; a pixel is good if none excludes it and both numbers are finite.
+    out : float32 array, shape (ny, nx)
+        Data of good pixels, 0 elsewhere; written.
+    bad : uint8 array, shape (ny, nx)
+        1 where a pixel is not good, 0 elsewhere; written.
+
+    Returns
+    -------
+    good, known : int
+        How many pixels are good, and of how many of them the variance is above 0.
+    """
     good = known = 0
     for y in range(out.shape[0]):
         good += _clean_row(data[y], variance[y], dq[y], out[y], bad[y])
@@ -75,10 +123,11 @@ def clean(data, variance, dq, out, bad):
 
 @compiled()
 def _start(values):
-    """Mean and standard deviation of some of the values, clipped until they stand."""
+    """Give mean and standard deviation of some of the values, clipped until they stand."""
     low, high = -np.inf, np.inf
     mean = deviation = 0.0
-    for _ in range(20):
+    for _ in range(CLIPPINGS):
+        # Sums are about one of the values: of a bright sky with little noise the squares would leave no digits.
         count, total, squares, pivot = 0, 0.0, 0.0, np.float64(values[0])
         for i in range(0, values.size, STRIDE):
             value = np.float64(values[i])
@@ -91,18 +140,18 @@ def _start(values):
         before = deviation
         mean = pivot + total / count
         deviation = np.sqrt(max(squares / count - (total / count) ** 2, 0.0))
-        low, high = mean - 2.5 * deviation, mean + 2.5 * deviation
-        if abs(deviation - before) <= 0.05 * deviation:
+        low, high = mean - START_CLIP * deviation, mean + START_CLIP * deviation
+        if abs(deviation - before) <= STANDS * deviation:
             break
     return mean, deviation
 
 
 @compiled()
 def _of_histogram(counts):
-    """Median, mean and standard deviation in bins, clipped about the median until they stand."""
+    """Give median, mean and standard deviation in bins, clipped about the median until they stand."""
     first, last = 0, BINS
     middle = mean = deviation = 0.0
-    for _ in range(20):
+    for _ in range(CLIPPINGS):
         n = total = squares = 0.0
         for i in range(first, last):
             n += counts[i]
@@ -116,6 +165,7 @@ def _of_histogram(counts):
         while i < last and below + counts[i] <= 0.5 * n:
             below += counts[i]
             i += 1
+        # The median lies within bin i, where as much is below it as above, if the bin is filled evenly.
         middle = i + (0.5 * n - below) / counts[i] if i < last and counts[i] > 0 else mean
         left = max(int(middle - CLIP * deviation), 0)
         right = min(int(middle + CLIP * deviation) + 1, BINS)
@@ -127,20 +177,26 @@ def _of_histogram(counts):
 
 @compiled()
 def _level(values, counts):
-    """Mode of the values and their scatter, as Source Extractor estimates them (Bertin & Arnouts 1996)."""
+    """Give the mode of the values and their scatter, as Source Extractor estimates them (Bertin & Arnouts 1996).
+
+    Values are counted in a histogram, and clipped there: that costs one pass over them, and no sorting.
+    """
     start, spread = _start(values)
     if not spread > 0.0:
         return start, 0.0
     for i in range(BINS + 2):
         counts[i] = 0.0
-    width = 10.0 * spread / BINS
-    low, inverse, last = start - 5.0 * spread, 1.0 / width, BINS + 1.0
+    # The first and the last bin take what lies outside, and are not looked at again.
+    width = SPAN * spread / BINS
+    low, inverse, last = start - SPAN / 2 * spread, 1.0 / width, BINS + 1.0
     for i in range(values.size):
         place = (values[i] - low) * inverse + 1.0
         place = 0.0 if place < 0.0 else place
         place = last if place > last else place
         counts[int(place)] += 1.0
     middle, mean, deviation = _of_histogram(counts[1:])
+    # Stars make a tail of high values, which draws the mean further than the median. The mode lies on the other side
+    # of the median: 2.5 median - 1.5 mean. In a crowded box that goes too far.
     mode = 2.5 * middle - 1.5 * mean if abs(mean - middle) < CROWDED * deviation else middle
     return low + width * mode, width * deviation
 
@@ -154,9 +210,21 @@ def _level(values, counts):
     array(np.float64, 1),
 )
 def mesh(data, bad, level, sigma, values, counts):
-    """Level and scatter of the sky in boxes; NaN where less than half of a box is good.
+    """Measure level and scatter of the sky in boxes.
 
-    `values` and `counts` are written, and have room for a box and for ``BINS + 2`` numbers.
+    Parameters
+    ----------
+    data : float32 array, shape (ny, nx)
+        In the image's unit.
+    bad : uint8 array, shape (ny, nx)
+        1 where a pixel doesn't count.
+    level, sigma : float64 arrays, shape (rows, columns)
+        Of boxes, which divide the image as evenly as whole pixels allow; in the image's unit. Written; NaN where less
+        than half of a box is good.
+    values : float32 array
+        Room for the pixels of a box; written.
+    counts : float64 array
+        Room for ``BINS + 2`` numbers; written.
     """
     rows, columns = level.shape
     height = data.shape[0] // rows + 1
@@ -168,6 +236,7 @@ def mesh(data, bad, level, sigma, values, counts):
             n, lines = 0, 0
             for y in range(top, bottom, step):
                 lines += 1
+                # What is bad is written too, and overwritten by the next: a loop without a branch is faster.
                 for x in range(left, right):
                     values[n] = data[y, x]
                     n += 1 - bad[y, x]
@@ -191,27 +260,44 @@ def _subtract_line(bad, start, slope, out):
     array(np.float32, 2),
 )
 def subtract(level, at_y, at_x, bad, data):
-    """Subtract a mesh of levels, interpolated linearly between the boxes' centres; excluded pixels become 0."""
+    """Subtract a mesh of levels, interpolated linearly between the boxes' centres; excluded pixels become 0.
+
+    Beyond the outermost centres the slope goes on.
+
+    Parameters
+    ----------
+    level : float64 array, shape (rows, columns)
+        Of the boxes, in the image's unit.
+    at_y, at_x : float64 arrays, shapes (rows,) and (columns,)
+        Centres of the boxes, in pixels.
+    bad : uint8 array, shape (ny, nx)
+        1 where a pixel becomes 0.
+    data : float32 array, shape (ny, nx)
+        In the image's unit; changed.
+    """
     rows, columns = level.shape
     j = 0
     for y in range(data.shape[0]):
         while j < rows - 2 and y > at_y[j + 1]:
             j += 1
+        # Boxes j and `below` lie around row y, t of the way down from one to the other.
         below = min(j + 1, rows - 1)
         t = (y - at_y[j]) / (at_y[below] - at_y[j]) if below > j else 0.0
         end = 0
+        # Between two centres the level is a straight line: one start and one slope for a run of pixels.
         for i in range(max(columns - 1, 1)):
             right, begin = min(i + 1, columns - 1), end
             end = data.shape[1] if right == columns - 1 else int(np.ceil(at_x[right]))
-            one = level[j, i] + t * (level[below, i] - level[j, i])
-            other = level[j, right] + t * (level[below, right] - level[j, right])
-            slope = (other - one) / (at_x[right] - at_x[i]) if right > i else 0.0
-            start = np.float32(one + slope * (begin - at_x[i]))
+            here = level[j, i] + t * (level[below, i] - level[j, i])
+            there = level[j, right] + t * (level[below, right] - level[j, right])
+            slope = (there - here) / (at_x[right] - at_x[i]) if right > i else 0.0
+            start = np.float32(here + slope * (begin - at_x[i]))
             _subtract_line(bad[y, begin:end], start, np.float32(slope), data[y, begin:end])
 
 
 @compiled()
 def _weigh_row(data, variance, bad, flat, weight, weighted):
+    """Write 1/v and d/v of each pixel of a row; both are 0 where a pixel doesn't count."""
     for x in range(data.size):
         noise = flat if flat > ZERO else variance[x]
         w = ONE / noise if (noise > ZERO) & (bad[x] == 0) else ZERO
@@ -221,12 +307,14 @@ def _weigh_row(data, variance, bad, flat, weight, weighted):
 
 @compiled()
 def _down(a, b, c, factor, out):
+    """Add three rows, the middle one times a factor: the filter along y."""
     for x in range(out.size):
         out[x] = a[x] + factor * b[x] + c[x]
 
 
 @compiled()
 def _across(signal, noise, bad, out):
+    """Filter along x, and divide signal by noise; squares of 1 2 1 are 1 4 1."""
     for x in range(out.size):
         total = signal[x] + TWO * signal[x + 1] + signal[x + 2]
         squares = noise[x] + FOUR * noise[x + 1] + noise[x + 2]
@@ -255,15 +343,38 @@ def _collect(values, threshold, first, n, places, heights):
     array(np.float32, 2),
 )
 def significant(data, variance, bad, flat, threshold, places, heights, lines):
-    """Find pixels of enough signal over noise, by the filter 1 2 1, 2 4 2, 1 2 1: sum(k d/v) / sqrt(sum(k^2/v)).
+    """Find pixels of enough signal over noise, by the filter k = 1 2 1, 2 4 2, 1 2 1: sum(k d/v) / sqrt(sum(k^2/v)).
 
-    `flat` stands for all variances if it is above 0. Excluded pixels count for nothing, and get 0. Gives how many
-    there are; as many as there is room for are written, flat places in order and their signal over noise.
-    `lines` are nine, two pixels longer than the image's, of 0; written.
+    For noise alone that has the standard deviation 1 everywhere. Excluded pixels count for nothing, and get 0.
+
+    Parameters
+    ----------
+    data, variance : float32 arrays, shape (ny, nx)
+        d and v: less the sky, in the image's unit and its square.
+    bad : uint8 array, shape (ny, nx)
+        1 where a pixel doesn't count.
+    flat : float32
+        Stands for all variances if it is above 0.
+    threshold : float32
+        In standard deviations.
+    places : int64 array
+        Flat places of the pixels above the threshold, in order; written, as many as there is room for.
+    heights : float32 array
+        Their signal over noise; written.
+    lines : float32 array, shape (9, nx + 2)
+        Of 0; written.
+
+    Returns
+    -------
+    int
+        How many there are, which may be more than there was room for.
     """
     rows, columns = data.shape
     weight, weighted, signal, noise = lines[:3], lines[3:6], lines[6], lines[7]
     out, n = lines[8, :columns], 0
+    # Three rows of d/v and of 1/v are kept, in turn: `here` is row y, `before` row y - 1, and `last` row y - 2. Row
+    # y - 1 is filtered when row y has come. There is a pixel of 0 at each end, and a row of 0 before the first and
+    # after the last: pixels outside the image count for nothing.
     for y in range(rows + 1):
         here, before, last = y % 3, (y + 2) % 3, (y + 1) % 3
         if y < rows:
@@ -281,6 +392,7 @@ def significant(data, variance, bad, flat, threshold, places, heights, lines):
 
 @compiled()
 def _root(parents, label):
+    """Give the star that a label has become part of, and shorten the way to it (union-find, path halving)."""
     while parents[label] != label:
         parents[label] = parents[parents[label]]
         label = parents[label]
@@ -289,6 +401,7 @@ def _root(parents, label):
 
 @compiled()
 def _absorb(table, parents, weak, strong):
+    """Make a star part of another: sums are added, of heights and marks the highest stays."""
     parents[weak] = strong
     for column in (COUNT, FLUX, X, Y, XX, XY, YY):
         table[strong, column] += table[weak, column]
@@ -299,6 +412,7 @@ def _absorb(table, parents, weak, strong):
 
 @compiled()
 def _add_pixel(row, x, y, value, height, edge):
+    """Add a pixel to the sums of a star; a value below 0 counts as 0, or a barycentre could lie outside its pixels."""
     flux = max(np.float64(value), 0.0)
     row[COUNT] += 1.0
     row[FLUX] += flux
@@ -324,31 +438,54 @@ def _add_pixel(row, x, y, value, height, edge):
     array(np.float64, 2),
 )
 def gather(data, places, heights, prominence, turns, owners, parents, table):
-    """Gather pixels into stars, from the highest down; gives the number of rows of the table that are used.
+    """Gather pixels into stars, from the highest down, as water that falls uncovers peaks and then saddles.
 
-    A pixel belongs to the star of its highest neighbour. Where two stars meet, the lower one becomes part of the
-    higher if its peak stands less than `prominence` above the place where they meet. `turns` begins as 0, and so
-    does `table`; its row 0 is not used, and those of stars that became part of others have the count 0.
+    A pixel belongs to the star of its highest neighbour; without one it is a new peak. Where two stars meet, the lower
+    one becomes part of the higher if its peak stands less than `prominence` above the place where they meet.
+
+    Parameters
+    ----------
+    data : float32 array, shape (ny, nx)
+        Less the sky, in the image's unit.
+    places, heights : int64 and float32 arrays, shape (n,)
+        Flat places of pixels and their signal over noise, the highest first.
+    prominence : float64
+        In the unit of `heights`.
+    turns : int32 array, shape (ny, nx)
+        Of 0; number of each pixel in `places`, from 1; written.
+    owners, parents : int64 arrays, shapes (n,) and (n + 1,)
+        Star of each pixel, and star that each has become part of; written.
+    table : float64 array, shape (n + 1, COLUMNS)
+        Of 0; sums over the pixels of each star; written. Row 0 is not used, and rows of stars that became part of
+        others have the count 0.
+
+    Returns
+    -------
+    int
+        Number of rows of the table that are used.
     """
     rows, columns = data.shape
     used = 1
     for turn in range(places.size):
         y, x, s = places[turn] // columns, places[turn] % columns, heights[turn]
+        # Among the neighbours that have had their turn, and so are higher: `main` is the star with the highest peak,
+        # `nearest` that of the highest neighbour. 0 is no star.
         main, nearest, first, several = 0, 0, turn, False
         for v in range(max(y - 1, 0), min(y + 2, rows)):
             for u in range(max(x - 1, 0), min(x + 2, columns)):
                 if turns[v, u] > 0:
-                    its = turns[v, u] - 1
-                    root = _root(parents, owners[its])
+                    neighbour = turns[v, u] - 1
+                    root = _root(parents, owners[neighbour])
                     several |= main > 0 and root != main
                     if main == 0 or table[root, HEIGHT] > table[main, HEIGHT]:
                         main = root
-                    if its < first:
-                        nearest, first = root, its
+                    if neighbour < first:
+                        nearest, first = root, neighbour
         if main == 0:
             main = nearest = used
             parents[used] = used
             used += 1
+        # This pixel is the saddle between stars that meet here: no later pixel between them is higher.
         for v in range(max(y - 1, 0), min(y + 2, rows) if several else 0):
             for u in range(max(x - 1, 0), min(x + 2, columns)):
                 if turns[v, u] > 0:
@@ -366,11 +503,16 @@ def gather(data, places, heights, prominence, turns, owners, parents, table):
 
 @compiled()
 def _centroid(data, bad, x, y, sigma, weights):
-    """Windowed centroid (as XWIN_IMAGE of Source Extractor), or what came in where the window ran away."""
+    """Give the windowed centroid (as XWIN_IMAGE of Source Extractor), or what came in where the window ran away.
+
+    Pixels are weighted by a Gaussian as wide as the star, about the centre found so far. Each step goes twice as far as
+    the weighted mean lies away, since a window that stands at the wrong place halves the way to a Gaussian star.
+    """
     cx, cy, reach = x, y, min(4.0 * sigma, WINDOW - 1.0)
     for _ in range(ITERATIONS):
         left, right = max(int(np.ceil(cx - reach)), 0), min(int(cx + reach) + 1, data.shape[1])
         top, bottom = max(int(np.ceil(cy - reach)), 0), min(int(cy + reach) + 1, data.shape[0])
+        # The Gaussian is a product of one along x and one along y: an exponential for each column, not for each pixel.
         for u in range(left, right):
             weights[u - left] = np.exp(-((u - cx) ** 2) / (2 * sigma * sigma))
         total = along = up = 0.0
@@ -386,6 +528,7 @@ def _centroid(data, bad, x, y, sigma, weights):
             return x, y
         along, up = 2 * along / total, 2 * up / total
         cx, cy = cx + along, cy + up
+        # More than a pixel from the barycentre: a neighbour has drawn it away. NaN ends here too.
         if not (cx - x) ** 2 + (cy - y) ** 2 < 1.0:
             return x, y
         if along * along + up * up < ENOUGH:
@@ -402,9 +545,20 @@ def _centroid(data, bad, x, y, sigma, weights):
     array(np.float64, 1),
 )
 def centroids(data, bad, sigma, x, y, weights):
-    """Replace barycentres by windowed centroids, for stars of the widths `sigma`.
+    """Replace barycentres by windowed centroids.
 
-    `weights` has room for ``2 * WINDOW + 2`` numbers; written.
+    Parameters
+    ----------
+    data : float32 array, shape (ny, nx)
+        Less the sky, in the image's unit.
+    bad : uint8 array, shape (ny, nx)
+        1 where a pixel doesn't count.
+    sigma : float64 array, shape (n,)
+        Of the Gaussian window of each star, in pixels.
+    x, y : float64 arrays, shape (n,)
+        Positions in pixels; changed.
+    weights : float64 array
+        Room for ``2 * WINDOW + 2`` numbers; written.
     """
     for i in range(x.size):
         x[i], y[i] = _centroid(data, bad, x[i], y[i], sigma[i], weights)
@@ -412,18 +566,21 @@ def centroids(data, bad, sigma, x, y, weights):
 
 @compiled()
 def _core(data, x, y, column, row):
-    """Highest value at less than 1.4 pixels from a star's centre, or 0."""
+    """Give the highest value at less than 1.4 pixels from a star's centre, or 0."""
     core = 0.0
     for v in range(max(row - 2, 0), min(row + 3, data.shape[0])):
         for u in range(max(column - 2, 0), min(column + 3, data.shape[1])):
-            if (u - x) ** 2 + (v - y) ** 2 < 2.0:
+            if (u - x) ** 2 + (v - y) ** 2 < CORE_RADIUS_2:
                 core = max(core, np.float64(data[v, u]))
     return core
 
 
 @compiled()
 def _gaussian_fwhm(r2, value, logarithm, reach):
-    """FWHM from a straight line through ln I against r^2, weighted by I^2; NaN where it does not fall."""
+    """Give the FWHM from a straight line through ln I against r^2, weighted by I^2; NaN where it does not fall.
+
+    Of a Gaussian ln I = const - r^2 / (2 sigma^2). The variance of ln I is that of I over I^2: hence the weight.
+    """
     total = mean_r2 = mean_log = 0.0
     for i in range(r2.size):
         if r2[i] < reach * reach:
@@ -453,9 +610,18 @@ def _gaussian_fwhm(r2, value, logarithm, reach):
     array(np.float64, 2),
 )
 def widths(data, x, y, out, spare):
-    """Full width at half maximum of each star, in pixels; NaN for a lone hot pixel.
+    """Measure the full width at half maximum of each star.
 
-    `spare` has room for three numbers of each pixel of a stamp, ``2 * HALF_STAMP + 1`` wide; written.
+    Parameters
+    ----------
+    data : float32 array, shape (ny, nx)
+        Less the sky, in the image's unit; 0 where a pixel doesn't count.
+    x, y : float64 arrays, shape (n,)
+        Positions in pixels.
+    out : float64 array, shape (n,)
+        Widths in pixels, NaN for a lone hot pixel; written.
+    spare : float64 array, shape (3, m)
+        Room for three numbers of each pixel of a stamp, ``2 * HALF_STAMP + 1`` wide; written.
     """
     r2, value, logarithm = spare[0], spare[1], spare[2]
     for i in range(x.size):
@@ -469,10 +635,11 @@ def widths(data, x, y, out, spare):
                     value[n] = data[v, u]
                     logarithm[n] = np.log(value[n])
                     n += 1
-        reach = 2.5
+        # The radius of the fit follows the width, so that a neighbour stays outside.
+        reach = FIRST_REACH
         for _ in range(3):
             out[i] = _gaussian_fwhm(r2[:n], value, logarithm, reach)
-            reach = min(max(0.85 * out[i], 1.5), HALF_STAMP) if out[i] > 0.0 else 2.5
+            reach = min(max(REACH * out[i], LEAST_REACH), HALF_STAMP) if out[i] > 0.0 else FIRST_REACH
 
 
 @compiled(
@@ -485,7 +652,23 @@ def widths(data, x, y, out, spare):
     array(np.uint8, 2),
 )
 def cores(bad, dq, bit, x, y, half, out):
-    """Whether an excluded pixel (row 0), or one with the bit (row 1), lies within `half` pixels of each star."""
+    """Look in the core of each star for excluded pixels, and for those with a bit.
+
+    Parameters
+    ----------
+    bad : uint8 array, shape (ny, nx)
+        1 where a pixel is excluded.
+    dq : uint16 array, shape (ny, nx)
+        Flags.
+    bit : uint16
+        Looked for in `dq`.
+    x, y : float64 arrays, shape (n,)
+        Positions in pixels.
+    half : int64 array, shape (n,)
+        Half the side of each core, in pixels.
+    out : uint8 array, shape (2, n)
+        1 in row 0 where one is excluded, in row 1 where one has the bit; else left as it is.
+    """
     for i in range(x.size):
         column, row = int(np.rint(x[i])), int(np.rint(y[i]))
         for v in range(max(row - half[i], 0), min(row + half[i] + 1, bad.shape[0])):
@@ -497,7 +680,7 @@ def cores(bad, dq, bit, x, y, half, out):
 
 @compiled()
 def _covered(u, v, radius):
-    """Part of the pixel at the distances u and v that lies in a circle."""
+    """Give the part of the pixel at the distances u and v that lies in a circle."""
     distance = np.sqrt(u * u + v * v)
     if abs(distance - radius) > DIAGONAL:
         return 1.0 if distance < radius else 0.0
@@ -519,16 +702,32 @@ def _covered(u, v, radius):
     array(np.float64, 1),
 )
 def apertures(data, bad, x, y, radius, out):
-    """Sum in a circle about each star; what an excluded pixel would hold is the mean of the others."""
+    """Sum up the pixels in a circle about each star.
+
+    What an excluded pixel would hold is taken as the mean of the others.
+
+    Parameters
+    ----------
+    data : float32 array, shape (ny, nx)
+        Less the sky, in the image's unit.
+    bad : uint8 array, shape (ny, nx)
+        1 where a pixel doesn't count.
+    x, y : float64 arrays, shape (n,)
+        Positions in pixels.
+    radius : float64
+        Of all circles, in pixels.
+    out : float64 array, shape (n,)
+        Sums in the image's unit; written. 0 where no pixel counts.
+    """
     reach = int(radius) + 2
     for i in range(x.size):
         column, row = int(np.rint(x[i])), int(np.rint(y[i]))
-        total = area = whole = 0.0
+        total = area = circle = 0.0
         for v in range(max(row - reach, 0), min(row + reach + 1, data.shape[0])):
             for u in range(max(column - reach, 0), min(column + reach + 1, data.shape[1])):
                 part = _covered(u - x[i], v - y[i], radius)
-                whole += part
+                circle += part
                 if bad[v, u] == 0:
                     area += part
                     total += part * data[v, u]
-        out[i] = total * whole / area if area > 0.0 else 0.0
+        out[i] = total * circle / area if area > 0.0 else 0.0

@@ -13,7 +13,8 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
+    # A container or a batch system often allows fewer than the machine has.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -22,7 +23,18 @@ _LIMIT: ContextVar[int | None] = ContextVar("threads", default=None)
 
 @contextmanager
 def at_most(threads: int | None) -> Iterator[None]:
-    """Let recipes that are called within work in so many threads; None for as many as there are cores."""
+    """Let recipes that are called within work in so many threads.
+
+    Parameters
+    ----------
+    threads : int or None
+        At least 1; None for as many as there are cores.
+
+    Yields
+    ------
+    None
+        The limit holds in this thread until the block ends. Threads that are begun within do not know it.
+    """
     token = _LIMIT.set(threads)
     try:
         yield
@@ -33,26 +45,53 @@ def at_most(threads: int | None) -> Iterator[None]:
 def in_threads(
     work: Callable[[Iterator[Item]], Result], items: Iterable[Item], *, threads: int | None = None
 ) -> list[Result]:
-    """What `work` gives back in each thread; it takes one item after the other from the iterator that it is given.
+    """Share items among threads, each of which calls `work` once.
 
-    Each item goes to one thread, in order. Memory that a thread needs for all its items is its own from the
-    first to the last.
+    Parameters
+    ----------
+    work : callable
+        Takes one item after the other from the iterator that it is called with, until there are none. Each item goes
+        to one thread, in order. So memory that a thread needs for all its items is its own from the first to the last.
+    items : iterable
+        Taken from by one thread at a time.
+    threads : int, optional
+        Number of threads; by default what `at_most` allows, else the number of cores. With 1 none is started.
+
+    Returns
+    -------
+    list
+        What `work` gave back in each thread.
     """
     shared = _Shared(iter(items))
     number = (_LIMIT.get() or cores()) if threads is None else threads
     if number <= 1:
         return [work(shared)]
     with ThreadPoolExecutor(number, thread_name_prefix="pixels") as pool:
-        return [one.result() for one in [pool.submit(work, shared) for _ in range(number)]]
+        futures = [pool.submit(work, shared) for _ in range(number)]
+        return [future.result() for future in futures]
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What `work` gives of each item, in order: a thread works on the next one while one is taken."""
+    """Work on the next item in a thread while the result of the one before is used.
+
+    Parameters
+    ----------
+    work : callable
+        Of one item; called for one at a time.
+    items : iterable
+        Taken from by the caller's thread.
+
+    Yields
+    ------
+    result
+        What `work` gives of each item, in order. What it raises is raised where its result is taken.
+    """
     if (_LIMIT.get() or cores()) <= 1:
         yield from map(work, items)
         return
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
         before: Future[Result] | None = None
+        # Two items are in memory at most: the one that is used, and the one that is worked on.
         for item in items:
             coming = pool.submit(work, item)
             if before is not None:

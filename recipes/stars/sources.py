@@ -14,9 +14,13 @@ Floats = NDArray[np.float64]
 
 _PROMINENCE = 5.0
 """In sigma: a peak that stands less above the way to a higher one is no star of its own."""
-_MOST_PIXELS = 8
-"""If more than an eighth of the pixels is above the threshold, it rises: faint stars are not needed then."""
-_FEWEST_PIXELS = 65536
+_PIXELS_PER_BRIGHT = 8
+"""Pixels of the image for each that may lie above the threshold.
+
+If more than an eighth does, the threshold rises: a crowded field has enough bright stars, and memory is bounded.
+"""
+_LEAST_ROOM = 65536
+"""Pixels above the threshold for which there is room in a small image too, which may hold nothing but a star."""
 _NARROW = 0.00694
 """Determinant of the second moments (1/144) below which a star is as narrow as a pixel, whose own is 1/12."""
 _MOST_PROFILES = 2000
@@ -25,6 +29,22 @@ _MOST_TYPICAL = 200
 """The median width of so many is known to a per cent."""
 _CLEAR_PEAK = 20.0
 """In sigma of the sky: neighbours and noise widen fainter stars."""
+_FEW_CLEAR = 10
+"""With fewer clear peaks than that, fainter stars tell the width too."""
+_PIXEL_MOMENT = 1 / 12
+"""Second moment, in pixel², of a square pixel of side 1."""
+_ROUND = 0.5
+"""Ellipticity from which on a star is a trail, a galaxy or a blend, and not usable."""
+_NARROWEST, _WIDEST = 0.6, 1.7
+"""Widths of usable stars, in units of the typical one: hot pixels are narrower, blends and galaxies wider."""
+_APERTURE = 1.5
+"""Radius of the aperture in units of the FWHM; holds nearly all of a Gaussian star."""
+_APERTURE_WITHOUT_FWHM = 3.0
+"""Pixels: radius of the aperture where no star tells the width."""
+_LEAST_WINDOW = 0.5
+"""Pixels: sigma of the window of a star as narrow as a pixel."""
+_CORE = 2, 15
+"""Pixels: least and most half side of a core, which otherwise is twice the rms radius of a star."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +101,34 @@ class Stars:
         return len(self.x)
 
     def positions(self, most: int | None = None) -> Floats:
-        """Positions ``(x, y)`` of the `most` brightest usable stars, shape (n, 2)."""
+        """Return the positions of the brightest usable stars.
+
+        Parameters
+        ----------
+        most : int, optional
+            At most so many; by default all.
+
+        Returns
+        -------
+        float array, shape (n, 2)
+            ``(x, y)`` in pixels, brightest first.
+        """
         chosen = np.flatnonzero(self.usable)[:most]
         return np.column_stack([self.x[chosen], self.y[chosen]])
 
     def fluxes(self, most: int | None = None) -> Floats:
-        """Fluxes of the same stars, in the same order."""
+        """Return the fluxes of the stars that `positions` gives, in the same order.
+
+        Parameters
+        ----------
+        most : int, optional
+            At most so many; by default all.
+
+        Returns
+        -------
+        float array, shape (n,)
+            In the image's unit.
+        """
         return self.flux[np.flatnonzero(self.usable)[:most]]
 
     @property
@@ -129,17 +171,42 @@ def find_stars(image: Image, detection: Detection) -> Stars:
     A saturated star therefore has a hole; it, or the fragments of its rim, are flagged by the ``SATURATED`` pixels
     in their cores. The interpreter is free meanwhile.
 
+    Parameters
+    ----------
+    image : Image
+        Calibrated. Variance tells the noise of each pixel; where none is stated (all 0), that of the sky is taken.
+        Excluded and non-finite pixels count for nothing.
+    detection : Detection
+        Threshold, mesh and least area.
+
+    Returns
+    -------
+    Stars
+        Brightest first; of length 0 where there are none.
+
     Raises
     ------
     ValueError
         If no pixel of the image is good.
     """
     clean, background = _without_sky(image, detection)
-    return _measured(clean, background, _found(clean, detection))
+    return _measured(clean, background, _detected(clean, detection))
 
 
 def subtract_background(image: Image, detection: Detection) -> FloatArray:
-    """Data less the sky that a mesh measures, float32 of shape (ny, nx); 0 where excluded or not finite.
+    """Subtract the sky that a mesh measures.
+
+    Parameters
+    ----------
+    image : Image
+        Not changed.
+    detection : Detection
+        Its `mesh` is the side of a box in pixels.
+
+    Returns
+    -------
+    float32 array, shape (ny, nx)
+        In the image's unit; 0 where a pixel is excluded or not finite.
 
     Raises
     ------
@@ -173,10 +240,12 @@ def _centres(size: int, boxes: int) -> Floats:
 
 
 def _background(level: Floats, sigma: Floats, all_there_is: FloatArray | None) -> Background:
-    """Mesh of medians over three by three boxes, which leaves bright stars out; holes are filled from around."""
+    """Return the mesh of medians over three by three boxes, which leaves bright stars out; holes are filled."""
+    # No box is half good: all good pixels together make one level.
     if all_there_is is not None:
         level = np.full(level.shape, np.median(all_there_is), np.float64)
         sigma = np.full(level.shape, np.std(all_there_is), np.float64)
+    # Each round fills holes by one box from their edges inwards.
     while True:
         mesh = _median_of_neighbours(level)
         if not np.isnan(mesh).any():
@@ -185,17 +254,18 @@ def _background(level: Floats, sigma: Floats, all_there_is: FloatArray | None) -
 
 
 def _median_of_neighbours(level: Floats) -> Floats:
-    """Median of what there is in three by three boxes; NaN where nothing is.
+    """Return the median of what there is in three by three boxes; NaN where nothing is.
 
     Beyond the edge a slope goes on as it is, so that the median does not bend it.
     """
     padded = level
     for axis, size in enumerate(level.shape):
-        width = [(1, 1) if axis == one else (0, 0) for one in (0, 1)]
+        width = [(1, 1) if axis == padded_axis else (0, 0) for padded_axis in (0, 1)]
         if size > 1:
             padded = np.pad(padded, width, mode="reflect", reflect_type="odd")
         else:
             padded = np.pad(padded, width, constant_values=np.nan)
+    # NaN sorts behind all numbers: the median is that of the first `count`.
     ordered = np.sort(sliding_window_view(padded, (3, 3)).reshape(*level.shape, 9), axis=2)
     count = np.isfinite(ordered).sum(axis=2)
     lower, upper = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, 8)
@@ -203,14 +273,15 @@ def _median_of_neighbours(level: Floats) -> Floats:
     return np.asarray(pair.mean(axis=2))
 
 
-def _found(clean: Clean, detection: Detection) -> Floats:
-    """Table of stars, columns as in `sources_kernels`, the brightest first."""
+def _detected(clean: Clean, detection: Detection) -> Floats:
+    """Return the table of stars, columns as in `sources_kernels`, the brightest first."""
     from ccdflow.recipes.kernels import sources_kernels as kernels
 
-    room = max(clean.data.size // _MOST_PIXELS, _FEWEST_PIXELS)
+    room = max(clean.data.size // _PIXELS_PER_BRIGHT, _LEAST_ROOM)
     places, heights = np.empty(room, np.int64), np.empty(room, np.float32)
     threshold, planes = detection.threshold, (clean.data, clean.variance, clean.bad, clean.flat)
     width = clean.data.shape[1] + 2
+    # Twice the threshold until the list of pixels has room for all; the kernel counts on when it is full.
     while (
         count := kernels.significant(*planes, threshold, places, heights, np.zeros((9, width), np.float32))
     ) > room:
@@ -229,22 +300,30 @@ def _measured(clean: Clean, background: Background, table: Floats) -> Stars:
     from ccdflow.recipes.kernels import sources_kernels as kernels
 
     x, y, major, minor, whole = _moments(table)
+    # Positions first, since all else is measured around them; then which stars are clear of defects; then widths of
+    # these, from which the typical width follows, and with it the aperture and who is usable.
     kernels.centroids(
-        clean.data, clean.bad, np.maximum(np.sqrt(major * minor), 0.5), x, y, np.empty(2 * kernels.WINDOW + 2)
+        clean.data,
+        clean.bad,
+        np.maximum(np.sqrt(major * minor), _LEAST_WINDOW),
+        x,
+        y,
+        np.empty(2 * kernels.WINDOW + 2),
     )
     ellipticity = 1 - minor / np.maximum(major, 1e-6)
-    half = np.clip(np.ceil(2 * np.sqrt(major * minor)), 2, 15).astype(np.int64)
+    half = np.clip(np.ceil(2 * np.sqrt(major * minor)), *_CORE).astype(np.int64)
     marks = np.zeros((2, len(x)), np.uint8)
     kernels.cores(clean.bad, clean.dq, DQ.SATURATED, x, y, half, marks)
     excluded_core, saturated = marks.astype(np.bool_)
-    clear = whole & ~excluded_core & (ellipticity < 0.5)
+    clear = whole & ~excluded_core & (ellipticity < _ROUND)
     width = _widths(clean.data, x, y, np.flatnonzero(clear)[:_MOST_PROFILES])
     isolated = np.isfinite(width) & (table[:, kernels.TOUCHES] == 0)
     peak = table[isolated, kernels.PEAK] / max(background.sigma, 1e-30)
     typical = _typical_width(width[isolated], peak)
-    usable = (width > 0.6 * typical) & (width < 1.7 * typical)
+    usable = (width > _NARROWEST * typical) & (width < _WIDEST * typical)
     flux = np.empty(len(x))
-    kernels.apertures(clean.data, clean.bad, x, y, 1.5 * typical if np.isfinite(typical) else 3.0, flux)
+    radius = _APERTURE * typical if np.isfinite(typical) else _APERTURE_WITHOUT_FWHM
+    kernels.apertures(clean.data, clean.bad, x, y, radius, flux)
     order = np.argsort(-flux, kind="stable")
     return Stars(
         x[order],
@@ -260,7 +339,7 @@ def _measured(clean: Clean, background: Background, table: Floats) -> Stars:
 
 
 def _moments(table: Floats) -> tuple[Floats, Floats, Floats, Floats, BoolArray]:
-    """Barycentres, rms along the longer and the shorter axis, and which stars are neither cut off nor too narrow."""
+    """Return barycentres, rms along both axes of the ellipse, and which stars are neither cut off nor too narrow."""
     from ccdflow.recipes.kernels import sources_kernels as kernels
 
     total = table[:, kernels.FLUX]
@@ -268,15 +347,16 @@ def _moments(table: Floats) -> tuple[Floats, Floats, Floats, Floats, BoolArray]:
     xx = table[:, kernels.XX] / total - x * x
     yy = table[:, kernels.YY] / total - y * y
     xy = table[:, kernels.XY] / total - x * y
+    # As Source Extractor does it: where all light lies in a line of pixels the ellipse would have no width.
     narrow = xx * yy - xy * xy < _NARROW
-    xx, yy = np.where(narrow, xx + 1 / 12, xx), np.where(narrow, yy + 1 / 12, yy)
+    xx, yy = np.where(narrow, xx + _PIXEL_MOMENT, xx), np.where(narrow, yy + _PIXEL_MOMENT, yy)
     middle, away = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
     major, minor = np.sqrt(middle + away), np.sqrt(np.maximum(middle - away, 0))
     return x, y, major, minor, ~narrow & (table[:, kernels.EDGE] == 0)
 
 
 def _widths(data: FloatArray, x: Floats, y: Floats, chosen: NDArray[np.intp]) -> Floats:
-    """Full width at half maximum of the chosen stars, in pixels; NaN for a lone hot pixel, and for the others.
+    """Return the full width at half maximum of the chosen stars, in pixels; NaN for a hot pixel, and for others.
 
     A straight line through ln I against r² gives a Gaussian's σ (slope −1/2σ²). Pixels above 30 % of the peak
     take part, weighted by I², so that it is the half maximum that counts, in a Moffat profile too. The radius
@@ -284,15 +364,15 @@ def _widths(data: FloatArray, x: Floats, y: Floats, chosen: NDArray[np.intp]) ->
     """
     from ccdflow.recipes.kernels import sources_kernels as kernels
 
-    width, found = np.full(len(x), np.nan), np.empty(len(chosen))
+    width, measured = np.full(len(x), np.nan), np.empty(len(chosen))
     stamp = (2 * kernels.HALF_STAMP + 1) ** 2
-    kernels.widths(data, x[chosen], y[chosen], found, np.empty((3, stamp)))
-    width[chosen] = found
+    kernels.widths(data, x[chosen], y[chosen], measured, np.empty((3, stamp)))
+    width[chosen] = measured
     return width
 
 
 def _typical_width(width: Floats, peak: Floats) -> float:
-    """Median width of the stars with the highest peaks; those below 20 sigma only if others are few."""
+    """Return the median width of the stars with the highest peaks; those below 20 sigma only if others are few."""
     order = np.argsort(-peak, kind="stable")
-    clear = max(int((peak > _CLEAR_PEAK).sum()), 10)
+    clear = max(int((peak > _CLEAR_PEAK).sum()), _FEW_CLEAR)
     return float(np.median(width[order[:clear]][:_MOST_TYPICAL])) if len(order) else float("nan")

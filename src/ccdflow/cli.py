@@ -200,10 +200,13 @@ def describe(
     from ccdflow.config.project import PROJECT_FILE, load_project
     from ccdflow.config.shipped import shipped
 
-    folders = list(instruments or ())
+    folders, project = list(instruments or ()), None
     if (options.directory / PROJECT_FILE).is_file():
-        folders += load_project(options.directory).instruments
-    known = load_instruments([*folders, shipped("instruments")])
+        project = load_project(options.directory)
+        folders += project.instruments
+    known = load_instruments(
+        [*folders, shipped("instruments")], None if project is None else project.directory
+    )
     rows, bad = [], 0
     for file in files:
         try:

@@ -10,7 +10,7 @@ from ccdflow.commands.output import stop
 
 # Each command imports what it needs: what others need would take it a second to start.
 if TYPE_CHECKING:
-    from ccdflow.cascade.planning.planner import Request
+    from ccdflow.cascade.planning.request import Request
     from ccdflow.tasks.workspace import Workspace
 
 directory = Path()
@@ -152,7 +152,7 @@ def request_of(
     from typing import get_args
 
     from ccdflow.cascade.planning.jobqueue import Order
-    from ccdflow.cascade.planning.planner import Request
+    from ccdflow.cascade.planning.request import Request
     from ccdflow.cascade.specification.model import Preference
     from ccdflow.cascade.wording import unknown
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pkgutil import walk_packages
 
-from ccdflow.recipes.kernels.compiled import unit
+from ccdflow.recipes.kernels.compiled import kernel_module
 
 SUFFIX = "_kernels"
 """How the name of a module ends that holds compiled functions."""
@@ -27,7 +27,7 @@ def compile_kernels() -> None:
         import_module(module)
     # LLVM works outside of Python's lock, so that threads compile side by side.
     with ThreadPoolExecutor(len(modules)) as pool:
-        list(pool.map(lambda module: unit(module).load(), modules))
+        list(pool.map(lambda module: kernel_module(module).load(), modules))
 
 
 if __name__ == "__main__":

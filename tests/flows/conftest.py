@@ -32,7 +32,8 @@ from prefect.settings import (
 
 from ccdflow.archive.registry.jobs import find_jobs
 from ccdflow.archive.registry.products import ProductRecord, find_products
-from ccdflow.cascade.planning.planner import Plan, Request
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.reduction import RunReport, reduce_now
 from ccdflow.config.project import init_project
 from ccdflow.simulate import simulate_night

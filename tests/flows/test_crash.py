@@ -11,7 +11,7 @@ from tests.flows.conftest import FRAMES, STEPS, Bench
 
 from ccdflow.archive.registry.jobs import done_keys, find_job, find_jobs
 from ccdflow.archive.registry.products import find_products
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.queries import ledger, verify
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.planning import planned

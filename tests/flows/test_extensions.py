@@ -7,7 +7,7 @@ from astropy.io import fits
 from tests.flows.conftest import Bench
 
 from ccdflow.archive.registry.products import find_products
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.reduction import reduce_now
 from ccdflow.config.project import PROJECT_FILE
 from ccdflow.tasks.workspace import open_workspace

@@ -12,7 +12,7 @@ from ccdflow.archive.registry.jobs import JobFilter, find_job, find_jobs, main_f
 from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.queries import find_frames
 from ccdflow.archive.registry.sets import find_sets
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.queries import missing_calibrations
 from ccdflow.commands.reports import report
 from ccdflow.config.project import PROJECT_FILE

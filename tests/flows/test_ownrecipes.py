@@ -14,14 +14,14 @@ from ccdflow.archive.registry.products import find_products
 from ccdflow.commands.reduction import RunReport
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.core.image import Image
-from ccdflow.recipes.core.recipe import Input, Inputs, Output, Parameters, Product, Recipe, Result
+from ccdflow.recipes.core.recipe import Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
 
 
 def doubled(inputs: Inputs, parameters: Parameters) -> Result:
     """The main product times a factor."""
     factor = np.float32(parameters.factor)
     (main,) = inputs["main"]
-    assert isinstance(main, Product) and main.image is not None
+    assert isinstance(main, InputProduct) and main.image is not None
     image = main.image.rows(slice(0, main.image.shape[0]))
     made = Image(image.data * factor, image.variance * factor**2, image.dq, image.unit)
     return Result({"doubled": Output(made, quality={"factor": float(factor)})})
@@ -111,6 +111,19 @@ def test_a_recipe_of_ones_own_makes_products_that_are_reused(
     assert reduced.run(targets=("twice",)).jobs["new"] == 0
     again = reduced.run(targets=("twice",), parameters={"twice.factor": 3.0})
     assert again.jobs["new"] == 3
+
+
+def test_the_template_runs_as_it_is(reduced: Bench) -> None:
+    with_recipe(reduced, {"function": "ccdflow.recipes.template.RECIPE"})
+    report = reduced.run(targets=("twice",))
+    assert report.jobs == {"new": 3, "reused": 6, "failed": 0, "incomplete": 0}
+    registry, store = reduced.space.registry, reduced.space.store
+    products = [row for row in registry.read(find_products) if row.category == "sky_subtracted"]
+    paths = [store.absolute(row.path) for row in products]
+    assert len(paths) == 3
+    for path in paths:
+        assert fits.getheader(path)["SKYLEVEL"] > 0
+        assert np.median(fits.getdata(path)) == pytest.approx(0, abs=5)
 
 
 def test_a_program_that_fails_says_why_with_its_last_line(reduced: Bench, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tests.flows.conftest import Bench
 
 from ccdflow.archive.registry.products import find_products
 from ccdflow.archive.registry.queries import find_frames
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.reduction import reduce_now
 from ccdflow.config.project import init_project
 from ccdflow.tasks.workspace import Workspace, open_workspace

@@ -23,7 +23,7 @@ from tests.flows.conftest import FRAMES, NIGHT, STEPS, Bench, flow_runs
 from ccdflow.archive.registry.jobs import find_jobs
 from ccdflow.archive.registry.products import find_products
 from ccdflow.archive.registry.queries import find_frames
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.nightly import nightly
 
 PATIENCE = 60.0

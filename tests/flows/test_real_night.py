@@ -9,7 +9,7 @@ import pytest
 from ccdflow.archive.fits.productfile import read_image, read_product
 from ccdflow.archive.registry.products import ProductFilter, find_products
 from ccdflow.archive.registry.sets import find_sets
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.reduction import RunReport, reduce_now
 from ccdflow.config.project import init_project
 from ccdflow.recipes.core.dq import excluded

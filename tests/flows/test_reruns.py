@@ -12,7 +12,7 @@ from ccdflow.archive.registry.lifecycle import job_record
 from ccdflow.archive.registry.products import find_products
 from ccdflow.archive.registry.queries import list_frames
 from ccdflow.archive.registry.sets import find_sets
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.nightly import nightly
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.planning import planned

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("recipes", "cascade", "archive", "config", "tasks", "flows", "deployments")
-BESIDE = ("tests", "docs", "bench", ".github", ".ci")
+BESIDE = ("tests", "docs", "bench", "findings", ".github", ".ci")
 """Folders that are not of the package, and belong to the source distribution."""
 
 

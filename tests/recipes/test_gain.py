@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ccdflow.recipes.core.recipe import Product
+from ccdflow.recipes.core.recipe import InputProduct
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
 from ccdflow.recipes.detector.readout import resolve_readout
 from ccdflow.recipes.gain import RECIPE, GainParameters, gain_from_flats, read_noise_adu
@@ -103,7 +103,7 @@ def test_without_a_pair_of_flats_gain_is_assumed_and_said_so():
     table = result.outputs["gain_table"].table
     assert list(table["gain"]) == [1, 1]
     assert len(result.warnings) == 2
-    readout = resolve_readout(detector(), Product(None, table=table))
+    readout = resolve_readout(detector(), InputProduct(None, table=table))
     assert readout.gain_from == "assumed"
     assert readout.noise_from == "measured"
     np.testing.assert_allclose(readout.read_noises, np.divide(NOISES, GAINS), rtol=0.015)
@@ -111,7 +111,7 @@ def test_without_a_pair_of_flats_gain_is_assumed_and_said_so():
 
 def test_measured_numbers_fill_only_what_the_header_lacks():
     flats, biases = night(np.random.default_rng(7))
-    table = Product(
+    table = InputProduct(
         None, table=RECIPE.run({"main": flats, "bias": biases}, OPTIONS).outputs["gain_table"].table
     )
     part = Section(0, NY, 0, HALF)

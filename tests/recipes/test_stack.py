@@ -15,7 +15,7 @@ from ccdflow.recipes.alignment.transform import Transform
 from ccdflow.recipes.core import strips
 from ccdflow.recipes.core.dq import DQ, excluded
 from ccdflow.recipes.core.image import Image
-from ccdflow.recipes.core.recipe import Output, Product, Result
+from ccdflow.recipes.core.recipe import InputProduct, Output, Result
 from ccdflow.recipes.kernels import threads
 from ccdflow.recipes.stack import RECIPE, StackParameters
 from ccdflow.recipes.stars.sources import Detection, find_stars
@@ -49,30 +49,30 @@ def scene(transform: Transform, fwhm: float = FWHM, stars: Floats = STARS) -> Fl
     return total
 
 
-def frame(electrons: Floats, seed: int, exptime: float = 60.0, **more: Any) -> Product:
+def frame(electrons: Floats, seed: int, exptime: float = 60.0, **more: Any) -> InputProduct:
     """Poisson and read noise added to the truth, which also gives the variance."""
     rng = np.random.default_rng(seed)
     data = rng.poisson(electrons) + rng.normal(0, READ_NOISE, electrons.shape)
     variance = electrons + READ_NOISE**2
     dq = np.zeros(electrons.shape, np.uint16)
     image = Image(data.astype(np.float32), variance.astype(np.float32), dq, "electron")
-    return Product(image, exptime, f"frame{seed}.fits", **more)
+    return InputProduct(image, exptime, f"frame{seed}.fits", **more)
 
 
-def pixels(product: Product) -> Image:
+def pixels(product: InputProduct) -> Image:
     assert isinstance(product.image, Image)
     return product.image
 
 
 def changed(
-    product: Product, data: NDArray[Any] | None = None, dq: NDArray[np.uint16] | None = None
-) -> Product:
+    product: InputProduct, data: NDArray[Any] | None = None, dq: NDArray[np.uint16] | None = None
+) -> InputProduct:
     image = pixels(product)
     data = image.data if data is None else data.astype(np.float32)
     return replace(product, image=Image(data, image.variance, image.dq if dq is None else dq, image.unit))
 
 
-def stack(frames: Sequence[Product], **parameters: Any) -> tuple[Image, Output, Result]:
+def stack(frames: Sequence[InputProduct], **parameters: Any) -> tuple[Image, Output, Result]:
     result: Result = RECIPE.run({"main": frames}, StackParameters.model_validate(parameters))
     output = result.outputs["stack"]
     assert output.image is not None
@@ -89,9 +89,9 @@ def drift(seed: int, rotation: float = 0.0) -> Transform:
 
 def measured(image: Image) -> Floats:
     """Positions and fluxes of the stars, in the order in which they were put."""
-    found = find_stars(image, Detection(threshold=10))
-    at = np.hypot(found.x - STARS[:, :1], found.y - STARS[:, 1:2]).argmin(axis=1)
-    return np.column_stack([found.x, found.y, found.flux])[at]
+    stars = find_stars(image, Detection(threshold=10))
+    at = np.hypot(stars.x - STARS[:, :1], stars.y - STARS[:, 1:2]).argmin(axis=1)
+    return np.column_stack([stars.x, stars.y, stars.flux])[at]
 
 
 def without_noise(fwhm: float = FWHM) -> Image:
@@ -168,7 +168,7 @@ def test_what_stands_in_excluded_pixels_never_matters(register: str, rubbish: fl
     bad = np.random.default_rng(9).random(SHAPE) < 0.005
     dq = np.where(bad, np.uint16(DQ.HOT), np.uint16(0))
     frames = [changed(frame(scene(Transform(i * 0.7, i * 1.2)) + 100, i), dq=dq) for i in range(3)]
-    loud = [changed(one, np.where(bad, rubbish, pixels(one).data)) for one in frames]
+    loud = [changed(product, np.where(bad, rubbish, pixels(product).data)) for product in frames]
     quiet_image, quiet, _ = stack(frames, register=register)
     loud_image, _, _ = stack(loud, register=register)
     assert quiet.ngood is not None
@@ -208,7 +208,7 @@ def test_variance_of_a_registered_stack_is_true(
     assert pull.std() == pytest.approx(1, abs=tolerance)
 
 
-def with_master(shared: Floats, seed: int, shift: int = 0) -> Product:
+def with_master(shared: Floats, seed: int, shift: int = 0) -> InputProduct:
     """Noise 5 of its own, and the master's error of 2, which all frames have in common."""
     rng = np.random.default_rng(seed)
     data = 1000 + rng.normal(0, 5, shared.shape) + shared + np.roll(scene(Transform()), shift, axis=1)
@@ -216,7 +216,7 @@ def with_master(shared: Floats, seed: int, shift: int = 0) -> Product:
     dq = np.zeros(shared.shape, np.uint16)
     masters = Image(np.full(shared.shape, 4, np.float32), np.zeros(shared.shape, np.float32), dq, "electron2")
     image = Image(data.astype(np.float32), variance, dq, "electron")
-    return Product(image, 60.0, f"{seed}.fits", calibration="bias1", calibration_variance=masters)
+    return InputProduct(image, 60.0, f"{seed}.fits", calibration="bias1", calibration_variance=masters)
 
 
 def test_error_of_a_shared_master_is_not_averaged_down() -> None:
@@ -283,7 +283,7 @@ def test_rates_are_not_scaled_by_exposure() -> None:
     frames = []
     for seed, t in enumerate((60.0, 120.0)):
         image = pixels(frame(scene(Transform()) + 100, seed))
-        frames.append(Product(replace(image, unit="electron / s"), t, f"{seed}.fits"))
+        frames.append(InputProduct(replace(image, unit="electron / s"), t, f"{seed}.fits"))
     _, output, _ = stack(frames, register="none")
     assert [output.cards[f"SCALE00{i}"][0] for i in (1, 2)] == [1, 1]
 
@@ -308,7 +308,10 @@ def test_skies_are_brought_to_one_level_or_left() -> None:
 
 def test_scatter_beyond_the_stated_noise_makes_the_clip_fall_back() -> None:
     noisy = [frame(scene(Transform()) + 100, seed) for seed in range(4)]
-    frames = [replace(one, image=replace(pixels(one), variance=pixels(one).variance / 4)) for one in noisy]
+    frames = [
+        replace(product, image=replace(pixels(product), variance=pixels(product).variance / 4))
+        for product in noisy
+    ]
     _, output, result = stack(frames, register="none")
     assert output.cards["CLIPFALL"][0] is True
     assert output.cards["CLIPUSED"][0] == "mad"
@@ -398,10 +401,10 @@ def test_height_of_strips_does_not_matter(register: str, monkeypatch: pytest.Mon
     image, output, _ = stack(frames, register=register)
     monkeypatch.setattr("ccdflow.recipes.stack.STRIP_BYTES", 3 * SHAPE[1] * strips.BYTES_PER_VALUE * 7)
     again, same, _ = stack(frames, register=register)
-    for one, other in zip(
+    for plane, other in zip(
         (image.data, image.variance, image.dq), (again.data, again.variance, again.dq), strict=True
     ):
-        assert np.array_equal(one, other)
+        assert np.array_equal(plane, other)
     assert output.ngood is not None and same.ngood is not None
     assert np.array_equal(output.ngood, same.ngood)
 
@@ -409,30 +412,32 @@ def test_height_of_strips_does_not_matter(register: str, monkeypatch: pytest.Mon
 def test_stacking_does_not_change_its_inputs() -> None:
     frames = [frame(scene(drift(i)) + 100, i) for i in range(3)]
     saved = [
-        tuple(plane.copy() for plane in (pixels(one).data, pixels(one).variance, pixels(one).dq))
-        for one in frames
+        tuple(plane.copy() for plane in (pixels(product).data, pixels(product).variance, pixels(product).dq))
+        for product in frames
     ]
     stack(frames)
-    for one, before in zip(frames, saved, strict=True):
-        for plane, kept in zip((pixels(one).data, pixels(one).variance, pixels(one).dq), before, strict=True):
+    for product, before in zip(frames, saved, strict=True):
+        for plane, kept in zip(
+            (pixels(product).data, pixels(product).variance, pixels(product).dq), before, strict=True
+        ):
             assert np.array_equal(plane, kept)
 
 
 def test_frames_that_do_not_fit_are_named() -> None:
-    one = frame(scene(Transform()) + 100, 0)
-    other_unit = replace(frame(scene(Transform()) + 100, 1), image=replace(pixels(one), unit="adu"))
+    good = frame(scene(Transform()) + 100, 0)
+    other_unit = replace(frame(scene(Transform()) + 100, 1), image=replace(pixels(good), unit="adu"))
     with pytest.raises(ValueError, match=r"frame1.fits is in 'adu', frame0.fits in 'electron'"):
-        stack([one, other_unit])
+        stack([good, other_unit])
     small = frame(np.full((50, 60), 100.0), 2)
     with pytest.raises(ValueError, match=r"frame2.fits has shape \(50, 60\), frame0.fits \(320, 340\)"):
-        stack([one, small], register="none")
+        stack([good, small], register="none")
     with pytest.raises(ValueError, match=r"frame3.fits has an exposure time of 0.0 s"):
-        stack([one, frame(scene(Transform()) + 100, 3, 0.0)])
+        stack([good, frame(scene(Transform()) + 100, 3, 0.0)])
     dead = changed(frame(scene(Transform()) + 100, 4), dq=np.full(SHAPE, DQ.NO_DATA, np.uint16))
     with pytest.raises(ValueError, match=r"none of the 108800 pixels of frame4.fits is good"):
-        stack([one, dead])
+        stack([good, dead])
     with pytest.raises(ValueError, match=r"table.fits holds no image"):
-        stack([one, Product(None, 60.0, "table.fits")])
+        stack([good, InputProduct(None, 60.0, "table.fits")])
 
 
 def test_unknown_and_impossible_parameters_are_refused() -> None:
@@ -461,7 +466,7 @@ def test_number_of_threads_does_not_matter(register: str, monkeypatch: pytest.Mo
     for number in (1, 2, 5):
         monkeypatch.setattr(threads, "cores", lambda number=number: number)
         stacks.append(stack(frames, register=register)[0])
-    for one in stacks[1:]:
-        assert np.array_equal(one.data, stacks[0].data)
-        assert np.array_equal(one.variance, stacks[0].variance)
-        assert np.array_equal(one.dq, stacks[0].dq)
+    for repeated in stacks[1:]:
+        assert np.array_equal(repeated.data, stacks[0].data)
+        assert np.array_equal(repeated.variance, stacks[0].variance)
+        assert np.array_equal(repeated.dq, stacks[0].dq)

@@ -18,7 +18,7 @@ from ccdflow.archive.registry.queries import find_frames, find_streams
 from ccdflow.archive.registry.sets import Change, SetFilter, SetRecord, apply_set_changes, find_sets
 from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
 from ccdflow.archive.registry.transactions import add_catalogue, exposures_in_stream
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.sequences.exposures import Exposure, SequenceRules, exposures
 from ccdflow.simulate import simulate_night
 from ccdflow.tasks.grouping import group_sets

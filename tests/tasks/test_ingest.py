@@ -17,7 +17,7 @@ from astropy.io import fits
 
 from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.sets import find_sets
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import (

@@ -9,7 +9,7 @@ import pytest
 
 from ccdflow.archive.fits.productfile import Origin, ProductFileError, read_image, read_product, write_product
 from ccdflow.recipes.core.image import Image
-from ccdflow.recipes.core.recipe import Output, Product
+from ccdflow.recipes.core.recipe import InputProduct, Output
 from ccdflow.tasks.masters import ProductCache
 
 SHAPE = 30, 41
@@ -30,7 +30,7 @@ class Counting:
     def __init__(self) -> None:
         self.paths: list[Path] = []
 
-    def __call__(self, path: Path) -> Product:
+    def __call__(self, path: Path) -> InputProduct:
         self.paths.append(path)
         return read_product(path)
 
@@ -65,7 +65,7 @@ def test_threads_that_ask_at_once_load_it_once(tmp_path: Path) -> None:
     counting, barrier = Counting(), Barrier(6)
     cache = ProductCache(10 * SIZE, counting)
 
-    def ask(_: int) -> Product:
+    def ask(_: int) -> InputProduct:
         barrier.wait()
         return cache.product(path)
 

@@ -7,8 +7,10 @@ from astropy.io import fits
 from tests.commands.test_cli import invoke
 
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
-from ccdflow.cascade.planning.planner import Plan, Request, data_sets
+from ccdflow.cascade.planning.plans import Plan, data_sets
+from ccdflow.cascade.planning.request import Request
 from ccdflow.config.project import PROJECT_FILE, init_project
+from ccdflow.recipes.core.recipe import Parameters
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import open_workspace
@@ -97,3 +99,82 @@ def test_an_event_is_listed_and_taken_back(tmp_path: Path) -> None:
     assert open_workspace(tmp_path).registry.read(find_instrument_events) == []
     again = invoke(*words, "--undo")
     assert again.exit_code == 2 and "no such event is recorded" in again.stderr
+
+
+OWN_FUNCTIONS = """
+name: two
+recipes:
+  mine:
+    function: hooks.average
+    inputs: {main: {kind: raw, maximum: null}}
+    outputs: [average]
+sources:
+  raw_bias: {class: bias, condition: hooks.is_taken, group: {function: hooks.parted}}
+tasks:
+  bias:
+    recipe: bias
+    stage: calibrate
+    main: raw_bias
+    hooks: [hooks.clip]
+    dynamic: {most: hooks.most}
+    condition: count <= most
+  average: {recipe: mine, stage: calibrate, main: raw_bias}
+"""
+CAMERA = """
+name: camera
+extends: generic
+match: {CAMERA: C1}
+keep: [NUMBER]
+rules: [{class: bias, function: hooks.is_bias}]
+"""
+HOOKS = """
+from limits import SIZE
+from ccdflow.recipes.core.recipe import Result
+
+
+def is_bias(cards):
+    return cards.get("KIND") == NAME
+
+def is_taken(context):
+    return context.value("NUMBER") > 0
+
+def parted(frames):
+    return [frames[first : first + SIZE] for first in range(0, len(frames), SIZE)]
+
+
+def clip(context):
+    return {"sigma": float(SIZE)}
+
+def most(context):
+    import limits
+    return limits.SIZE
+
+def average(inputs, parameters):
+    return Result({}, (NAME,))
+"""
+
+
+def test_each_of_two_projects_in_one_process_has_its_own_functions(tmp_path: Path) -> None:
+    sizes = {"first": 2, "second": 3}
+    spaces = {name: open_workspace(with_functions(tmp_path / name, size)) for name, size in sizes.items()}
+    for name in ("first", "second", "first"):  # whichever was opened or asked last
+        space, size = spaces[name], sizes[name]
+        ingest_files(space, [tmp_path / name / "raw"])
+        jobs = planned(space, Request(targets=("bias",))).jobs
+        assert [len(job.main) for job in jobs] == [size] * (6 // size)
+        assert {job.parameters["sigma"].value for job in jobs} == {float(size)}
+        assert space.recipes["mine"].run({}, Parameters()).warnings == (name,)
+
+
+def with_functions(folder: Path, size: int) -> Path:
+    """Make a project whose functions know its name, and put `size` biases into a set; the first of 7 is left out."""
+    (folder / "raw").mkdir(parents=True)
+    (folder / "instruments").mkdir()
+    (folder / "instruments" / "camera.yaml").write_text(CAMERA)
+    (folder / "hooks.py").write_text(f"NAME = {folder.name!r}\n{HOOKS}")
+    (folder / "limits.py").write_text(f"SIZE = {size}\n")
+    (folder / "mine.yaml").write_text(OWN_FUNCTIONS)
+    (folder / PROJECT_FILE).write_text("cascade: mine.yaml\ninstruments: [instruments]\n")
+    for number in range(7):
+        frame(folder / "raw" / f"{number}.fits", KIND=folder.name, NUMBER=number)
+    return folder

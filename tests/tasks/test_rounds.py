@@ -9,7 +9,8 @@ from ccdflow.archive.registry.jobs import JobFilter, find_jobs
 from ccdflow.archive.registry.sets import find_sets
 from ccdflow.archive.registry.stages import stage_states
 from ccdflow.cascade.planning.jobs import Job
-from ccdflow.cascade.planning.planner import Plan, Request
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.request import Request
 from ccdflow.simulate import simulate_night
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.planning import planned

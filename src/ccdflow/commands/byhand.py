@@ -13,7 +13,8 @@ from ccdflow.archive.digest import UnreadableFrameError
 from ccdflow.archive.fits.productfile import InputNote, ProductFileError, write_product
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.headers.instrument import Instrument
-from ccdflow.cascade.planning.jobs import JobInput, KeyMaker, Resolved
+from ccdflow.cascade.planning.jobs import JobInput, Resolved
+from ccdflow.cascade.planning.keys import KeyMaker
 from ccdflow.cascade.wording import unknown
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.shipped import shipped

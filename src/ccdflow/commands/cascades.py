@@ -45,8 +45,11 @@ def read_cascade(directory: Path, name: str | None) -> Cascade:
     ConfigError, ContractError
         If it says something that is not understood, or contradicts its recipes.
     """
-    path = load_project(directory).cascade_path if name is None else cascade_path(name, Path.cwd())
-    cascade = load_cascade(path)
+    if name is None:
+        project = load_project(directory)
+        cascade = load_cascade(project.cascade_path, project.directory)
+    else:
+        cascade = load_cascade(cascade_path(name, Path.cwd()))
     check(cascade, recipes_of(cascade))
     return cascade
 

@@ -24,7 +24,8 @@ from ccdflow.archive.registry.products import ProductFilter, find_products, list
 from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames, show_frame
 from ccdflow.archive.registry.sets import SetFilter, list_sets
 from ccdflow.cascade.planning.jobs import Job, JobInput
-from ccdflow.cascade.planning.planner import DataSet, Plan, Request, data_sets
+from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
+from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.changes import differences
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace

@@ -12,8 +12,10 @@ from typing import Any
 from ccdflow.archive.registry.frames import registered_files
 from ccdflow.archive.registry.jobs import count_finished
 from ccdflow.archive.registry.products import ProductFilter, list_products
+from ccdflow.cascade.planning.jobmaker import WAITS
 from ccdflow.cascade.planning.jobs import Job
-from ccdflow.cascade.planning.planner import WAITS, Plan, Request
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files, static_files

@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from ccdflow.archive.registry.queries import FrameFilter, find_frames
 from ccdflow.cascade.planning.jobs import Job, JobInput
-from ccdflow.cascade.planning.planner import Plan, Request
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.request import Request
 from ccdflow.config.project import PROJECT_FILE, cascade_path
 from ccdflow.config.yamlfile import ConfigError, load_model
 from ccdflow.tasks.ingest import ingest_files

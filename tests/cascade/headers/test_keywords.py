@@ -13,7 +13,6 @@ from ccdflow.cascade.headers.keywords import (
     cards_of,
     duration,
     first,
-    flag,
     look_up,
     number,
     text,
@@ -101,13 +100,6 @@ def test_only_sexagesimal_right_ascensions_are_hours():
     assert angle("16 41 41", hours=True) == pytest.approx(250.420833333, abs=1e-8)
     assert angle("16h41m41s", hours=True) == pytest.approx(250.420833333, abs=1e-8)
     assert angle(250.42, hours=True) == 250.42
-
-
-@pytest.mark.parametrize(
-    ("value", "wanted"), [("T", True), (True, True), ("F", False), (0, False), ("perhaps", None), ("", None)]
-)
-def test_flags_may_be_written_as_text(value, wanted):
-    assert flag(value) is wanted
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,29 @@ from random import Random
 
 import pytest
 
-from ccdflow.cascade.planning.associate import Candidates, Rule, fitting, nearest_first, refusal
+from ccdflow.cascade.planning.associate import AssociationRule, Candidates, fitting, nearest_first, refusal
 from ccdflow.cascade.planning.jobs import Group
 from ccdflow.cascade.records import FrameRecord
 
 DETECTOR = ("camera", "binning")
 RULES = (
-    (Rule(match=DETECTOR, within="same_night"), Rule(level=1, match=DETECTOR, within=7)),
-    (Rule(match=DETECTOR, equal=("filter",), within=3), Rule(level=2, match=("camera",), within="past")),
     (
-        Rule(level=-1, match=DETECTOR, ratio={"exptime": 0.1}),
-        Rule(equal=("binning",)),
-        Rule(match=("binning",)),
+        AssociationRule(match=DETECTOR, within="same_night"),
+        AssociationRule(level=1, match=DETECTOR, within=7),
     ),
-    (Rule(tolerance={"exptime": 10.0}, within="past"), Rule(level=3, equal=DETECTOR, match=("camera",))),
+    (
+        AssociationRule(match=DETECTOR, equal=("filter",), within=3),
+        AssociationRule(level=2, match=("camera",), within="past"),
+    ),
+    (
+        AssociationRule(level=-1, match=DETECTOR, ratio={"exptime": 0.1}),
+        AssociationRule(equal=("binning",)),
+        AssociationRule(match=("binning",)),
+    ),
+    (
+        AssociationRule(tolerance={"exptime": 10.0}, within="past"),
+        AssociationRule(level=3, equal=DETECTOR, match=("camera",)),
+    ),
     (),
 )
 
@@ -50,7 +59,9 @@ def group(number: int, random: Random) -> Group:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("rules", RULES)
-def test_the_same_fit_in_the_same_order_as_when_all_are_looked_at(rules: tuple[Rule, ...], seed: int) -> None:
+def test_the_same_fit_in_the_same_order_as_when_all_are_looked_at(
+    rules: tuple[AssociationRule, ...], seed: int
+) -> None:
     random = Random(seed)
     everything = [group(number, random) for number in range(random.choice([0, 1, 40, 150]))]
     kept = Candidates(everything)
@@ -60,7 +71,7 @@ def test_the_same_fit_in_the_same_order_as_when_all_are_looked_at(rules: tuple[R
 
 
 @pytest.mark.parametrize("rules", RULES)
-def test_the_nearest_that_no_rule_lets_pass_are_named(rules: tuple[Rule, ...]) -> None:
+def test_the_nearest_that_no_rule_lets_pass_are_named(rules: tuple[AssociationRule, ...]) -> None:
     random = Random(1)
     everything = [group(number, random) for number in range(60)]
     kept = Candidates(everything)
@@ -82,7 +93,7 @@ def test_of_two_at_the_same_distance_the_earlier_is_taken_and_of_two_at_once_the
     early, late = (replace(first, obsdate=f"2026-03-{day}T18:00:00", sha256=day * 32) for day in ("10", "12"))
     twin = replace(late, id=3, sha256="0" * 64)
     asked = Group((replace(first, obsdate="2026-03-11T18:00:00"),))
-    rules = (Rule(),)
+    rules = (AssociationRule(),)
     found = Candidates([Group((one,)) for one in (late, early, twin)]).fitting(rules, asked)
     assert next(iter(found)).candidate.frames == (early,)
     asked = Group((replace(first, obsdate="2026-03-13T18:00:00"),))

@@ -6,7 +6,9 @@ from random import Random
 import pytest
 
 from ccdflow.cascade.planning.jobs import Job, digest
-from ccdflow.cascade.planning.planner import Known, Plan, Request, plan
+from ccdflow.cascade.planning.planner import plan
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.config.cascadefile import load_cascade
 from ccdflow.config.shipped import shipped

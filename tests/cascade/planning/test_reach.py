@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cascade.planning.test_planner import IMAGING, frame, planned
 
-from ccdflow.cascade.planning.planner import Plan
-from ccdflow.cascade.planning.reach import is_sure, levels, nights_back
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.reach import association_levels, is_sure, nights_back
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.cascade.specification.model import Cascade
 
@@ -57,7 +57,7 @@ def told(found: Plan) -> list[tuple[str, str, int]]:
 def test_a_part_of_the_nights_gives_the_plan_of_all_of_them(frames: list[FrameRecord]) -> None:
     since = {"since": f"{LAST}T00:00:00"}
     whole = planned(frames, **since)
-    for level in levels(IMAGING):
+    for level in association_levels(IMAGING):
         part = planned(recent(frames, nights_back(IMAGING, ["science", "stack"], level)), **since)
         if all(is_sure(job, level) for job in part.jobs):
             assert told(part) == told(whole)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccdflow.cascade.sequences.exposures import SequenceRules
-from ccdflow.cascade.sequences.settle import Settled, apply_failures, is_ready
+from ccdflow.cascade.sequences.settle import Settled, apply_failures
 from ccdflow.cascade.sequences.statemachine import FrameSet
 
 SHRINK = SequenceRules()
@@ -108,10 +108,3 @@ def test_each_good_frame_is_in_one_set_in_order_and_no_failed_one_in_any(
     assert all(one.frames == tuple(sorted(one.frames)) for one in found)
     assert all((one.outcome == "failed") == (not one.frames) for one in found)
     assert all(one.outcome == "pass" for one in found if len(one.frames) == 1)
-
-
-def test_a_set_is_ready_when_it_is_closed_and_all_its_frames_are_settled() -> None:
-    (one,) = sets(3)
-    assert is_ready(one, {1, 2, 3, 4})
-    assert not is_ready(one, {1, 3})
-    assert not is_ready(replace(one, closed=False), {1, 2, 3})

@@ -10,9 +10,11 @@ import yaml
 from pydantic import ValidationError
 from tests.cascade.planning.test_planner import frame, night
 
-from ccdflow.cascade.planning.associate import Barrier, Rule
+from ccdflow.cascade.planning.associate import AssociationRule, Barrier
 from ccdflow.cascade.planning.jobs import Group, Job
-from ccdflow.cascade.planning.planner import Known, Plan, Request, plan
+from ccdflow.cascade.planning.planner import plan
+from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.cascade.specification.expressions import Context
 from ccdflow.cascade.specification.model import Cascade
@@ -348,7 +350,7 @@ def test_time_ranges(within: Any, hours: float, fits: bool) -> None:
         def value(self, keyword: str) -> None:
             return None
 
-    rule = Rule.model_validate({"within": within})
+    rule = AssociationRule.model_validate({"within": within})
     reference, candidate = At(1e9), At(1e9 + 3600 * hours)
     assert (refusal(rule, reference, candidate) is None) == fits
     assert bool(list(Candidates([candidate]).fitting([rule], reference))) == fits

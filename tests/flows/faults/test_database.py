@@ -27,7 +27,7 @@ from ccdflow.archive.registry.frames import NewFrame
 from ccdflow.archive.registry.news import read_news
 from ccdflow.archive.registry.sets import find_sets
 from ccdflow.archive.registry.transactions import add_catalogue
-from ccdflow.cascade.planning.planner import Request
+from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.grouping import group_sets
 
 LINGER = 6.0

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.recipes.alignment.resample import Kernel
+from ccdflow.recipes.alignment.resample import Interpolation
 from ccdflow.recipes.alignment.transform import Transform
 from ccdflow.recipes.core.dq import DQ, BoolArray, DQArray, excluded
 from ccdflow.recipes.core.image import FloatArray, Image, ImageSource
@@ -15,13 +15,13 @@ Floats = NDArray[np.float64]
 INFLUENCE, EXCLUDING = 0.01, 0.1
 
 
-def resampled(source: ImageSource, at: Transform, shape: tuple[int, int], kernel: Kernel) -> Image:
+def resampled(source: ImageSource, at: Transform, shape: tuple[int, int], kernel: Interpolation) -> Image:
     """`source` interpolated where the pixels of a grid of `shape` lie in it, as `Resampled` states it."""
     y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float64)
     return _interpolate(source, kernel, at, at.a * x + at.b * y + at.dx, at.c * x + at.d * y + at.dy)
 
 
-def _interpolate(source: ImageSource, kernel: Kernel, at: Transform, x: Floats, y: Floats) -> Image:
+def _interpolate(source: ImageSource, kernel: Interpolation, at: Transform, x: Floats, y: Floats) -> Image:
     taps, weigh = _KERNELS[kernel]
     ny, nx = source.shape
     # The window is as many pixels larger on each side as the kernel has taps: whoever falls there meets
@@ -135,7 +135,7 @@ def _lanczos3(f: Floats) -> list[FloatArray]:
     return [(weight / total).astype(np.float32) for weight in weights]
 
 
-_KERNELS: dict[Kernel, tuple[int, Callable[[Floats], list[FloatArray]]]] = {
+_KERNELS: dict[Interpolation, tuple[int, Callable[[Floats], list[FloatArray]]]] = {
     "bilinear": (2, _bilinear),
     "bicubic": (4, _bicubic),
     "lanczos3": (6, _lanczos3),

@@ -8,13 +8,13 @@ import pytest
 from numpy.typing import NDArray
 from tests.recipes.alignment.oracle_resample import resampled
 
-from ccdflow.recipes.alignment.resample import Kernel, Offset, Resampled, Shifted, align, correlation
+from ccdflow.recipes.alignment.resample import Interpolation, Offset, Resampled, Shifted, align, correlation
 from ccdflow.recipes.alignment.transform import Transform
 from ccdflow.recipes.core.dq import DQ, excluded
 from ccdflow.recipes.core.image import Image
 
 SHAPE = (120, 140)
-KERNELS: list[Kernel] = ["bilinear", "bicubic", "lanczos3"]
+KERNELS: list[Interpolation] = ["bilinear", "bicubic", "lanczos3"]
 HALF = Transform(0.5, 0.5)
 TILTED = Transform(3.3, -2.6, 0.9995, -0.012, 0.012, 0.9995)
 
@@ -81,7 +81,7 @@ def test_no_shift_is_the_source_itself() -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("transform", [HALF, TILTED])
-def test_constant_stays_constant(kernel: Kernel, transform: Transform) -> None:
+def test_constant_stays_constant(kernel: Interpolation, transform: Transform) -> None:
     moved = whole(Resampled(image(np.full(SHAPE, 1000.0)), transform, SHAPE, kernel))
     good = moved.dq == 0
     assert good.mean() > 0.9
@@ -89,7 +89,7 @@ def test_constant_stays_constant(kernel: Kernel, transform: Transform) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_resampling_by_whole_pixels_is_a_shift(kernel: Kernel) -> None:
+def test_resampling_by_whole_pixels_is_a_shift(kernel: Interpolation) -> None:
     start = image(noise())
     exact = whole(Shifted(start, 4, -3, SHAPE))
     moved = whole(Resampled(start, Transform(4.0, -3.0), SHAPE, kernel))
@@ -101,7 +101,7 @@ def test_resampling_by_whole_pixels_is_a_shift(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("transform", [HALF, TILTED, Transform(0.2, -0.7)])
-def test_stated_variance_is_the_scatter_of_the_result(kernel: Kernel, transform: Transform) -> None:
+def test_stated_variance_is_the_scatter_of_the_result(kernel: Interpolation, transform: Transform) -> None:
     pulls = []
     for seed in range(20):
         moved = whole(Resampled(image(noise(seed, 3.0), 9.0), transform, SHAPE, kernel))
@@ -111,7 +111,7 @@ def test_stated_variance_is_the_scatter_of_the_result(kernel: Kernel, transform:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_correlation_says_how_much_noise_a_wide_aperture_has(kernel: Kernel) -> None:
+def test_correlation_says_how_much_noise_a_wide_aperture_has(kernel: Interpolation) -> None:
     turned = Transform(6.0, -6.0, 0.995, -0.1, 0.1, 0.995)
     sums, stated = [], []
     for seed in range(200):
@@ -131,7 +131,7 @@ def test_correlation_of_bilinear_interpolation_is_one_and_a_half() -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("fwhm", [2.5, 4.0])
-def test_star_keeps_its_flux_and_lands_where_it_should(kernel: Kernel, fwhm: float) -> None:
+def test_star_keeps_its_flux_and_lands_where_it_should(kernel: Interpolation, fwhm: float) -> None:
     transform = Transform(3.37, -2.61, 1.003, -0.012, 0.012, 1.003)
     at = np.array([[70.2, 60.7]])
     x, y = transform(at)[0]
@@ -147,7 +147,7 @@ def test_star_keeps_its_flux_and_lands_where_it_should(kernel: Kernel, fwhm: flo
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("rubbish", [np.nan, np.inf, 1e9])
-def test_excluded_pixels_never_enter(kernel: Kernel, rubbish: float) -> None:
+def test_excluded_pixels_never_enter(kernel: Interpolation, rubbish: float) -> None:
     bad = np.random.default_rng(3).random(SHAPE) < 0.02
     dq = np.where(bad, np.uint16(DQ.BAD_PIXEL), np.uint16(0))
     quiet = whole(Resampled(image(noise(), dq=dq), TILTED, SHAPE, kernel))
@@ -270,7 +270,7 @@ def flagged_field(seed: int) -> Image:
 )
 @pytest.mark.parametrize("shape", [SHAPE, (90, 301)])
 def test_compiled_interpolation_is_the_plain_one(
-    kernel: Kernel, transform: Transform, shape: tuple[int, int]
+    kernel: Interpolation, transform: Transform, shape: tuple[int, int]
 ) -> None:
     start = flagged_field(6)
     moved = whole(Resampled(start, transform, shape, kernel))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccdflow.recipes.combine.clip import Rule
+from ccdflow.recipes.combine.clip import ClipRule
 from ccdflow.recipes.core.dq import DQ, EXCLUDED
 from ccdflow.recipes.core.statistics import NORMAL_MAD, median_variance
 
@@ -28,12 +28,12 @@ def average_pixel(
     dq: np.ndarray,
     weights: np.ndarray,
     identities: Sequence[str],
-    rule: Rule,
+    rule: ClipRule,
     median: bool,
 ) -> Expected:
     """Clip one pixel of all frames by a rule, and average what is left."""
     finite = np.isfinite(values) & np.isfinite(variance)
-    part = np.array([bool(one) for one in identities])
+    part = np.array([bool(identity) for identity in identities])
     used = ((dq & EXCLUDED) == 0) & finite & (np.isfinite(shared) | ~part)
     kept = clipped(values, variance, used.copy(), rule)
     bits = int(np.bitwise_or.reduce(dq[kept])) if kept.any() else int(np.bitwise_or.reduce(dq)) | DQ.REJECTED
@@ -45,8 +45,8 @@ def average_pixel(
     for i in np.flatnonzero(taken):
         brought = max(shared[i], 0) if part[i] and np.isfinite(shared[i]) else 0
         independent += (variance[i] - brought) * w[i] ** 2
-    for one in set(identities) - {""}:
-        rows = [i for i in np.flatnonzero(taken) if identities[i] == one and np.isfinite(shared[i])]
+    for identity in set(identities) - {""}:
+        rows = [i for i in np.flatnonzero(taken) if identities[i] == identity and np.isfinite(shared[i])]
         common += sum(np.sqrt(max(shared[i], 0)) * w[i] for i in rows) ** 2
     n = int(taken.sum())
     independent = max(independent, 0) * (median_variance(n) * n if median else 1)
@@ -55,7 +55,7 @@ def average_pixel(
     return Expected(float(data), (independent + common) / total, common / total, bits, int(kept.sum()))
 
 
-def clipped(values: np.ndarray, variance: np.ndarray, kept: np.ndarray, rule: Rule) -> np.ndarray:
+def clipped(values: np.ndarray, variance: np.ndarray, kept: np.ndarray, rule: ClipRule) -> np.ndarray:
     """Which of the values that are kept so far are no outliers."""
     if rule.clip == "minmax" and kept.sum() >= 3:
         order = [i for i in np.argsort(values, kind="stable") if kept[i]]

@@ -20,11 +20,11 @@ def image_of(data, variance=1.0, dq=0, unit="electron"):
 
 def exposures(rng, n, signal, shape=(150, 200)):
     """Frames of a constant signal with photon and read noise, and the variance that a frame states."""
-    made = []
+    frames = []
     for _ in range(n):
         data = rng.poisson(signal, shape) + rng.normal(0, READ_NOISE, shape)
-        made.append(image_of(data, READ_NOISE**2 + np.maximum(data, 0)))
-    return made
+        frames.append(image_of(data, READ_NOISE**2 + np.maximum(data, 0)))
+    return frames
 
 
 def columns(*values, variance=1.0, dq=None):
@@ -319,14 +319,14 @@ def test_does_not_change_input():
 
 
 def test_frames_that_do_not_fit_together_are_refused_with_both_sides_named():
-    one = image_of(np.zeros((8, 9)))
+    frame = image_of(np.zeros((8, 9)))
     with pytest.raises(ValueError, match=r"frame 2 has shape \(8, 10\), frame 1 has \(8, 9\)"):
-        combine([one, image_of(np.zeros((8, 10)))], Combination())
+        combine([frame, image_of(np.zeros((8, 10)))], Combination())
     with pytest.raises(ValueError, match="frame 2 is in 'adu', frame 1 is in 'electron'"):
-        combine([one, image_of(np.zeros((8, 9)), unit="adu")], Combination())
+        combine([frame, image_of(np.zeros((8, 9)), unit="adu")], Combination())
     with pytest.raises(ValueError, match="no frame"):
         combine([], Combination())
     with pytest.raises(ValueError, match="found 2 scales for 1 frames"):
-        combine([one], Combination(), scales=[1, 2])
+        combine([frame], Combination(), scales=[1, 2])
     with pytest.raises(ValueError, match="weights must be finite and above 0"):
-        combine([one], Combination(), weights=[0])
+        combine([frame], Combination(), weights=[0])

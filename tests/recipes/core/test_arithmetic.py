@@ -137,12 +137,14 @@ def test_verb_does_not_change_its_input(name):
     verb, unit = VERBS[name]
     rng = np.random.default_rng(7)
     image, master = (
-        image_of(rng.uniform(1, 2, (20, 30)), rng.uniform(1, 2, (20, 30)), dq, each)
-        for dq, each in ((DQ.NONLINEAR, "electron"), (DQ.HOT, unit))
+        image_of(rng.uniform(1, 2, (20, 30)), rng.uniform(1, 2, (20, 30)), dq, unit_of_each)
+        for dq, unit_of_each in ((DQ.NONLINEAR, "electron"), (DQ.HOT, unit))
     )
-    before = [plane.copy() for one in (image, master) for plane in (one.data, one.variance, one.dq)]
+    before = [
+        plane.copy() for operand in (image, master) for plane in (operand.data, operand.variance, operand.dq)
+    ]
     verb(image, master)
-    after = [plane for one in (image, master) for plane in (one.data, one.variance, one.dq)]
+    after = [plane for operand in (image, master) for plane in (operand.data, operand.variance, operand.dq)]
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -223,11 +225,11 @@ def test_cosmic_rays_are_found_and_stars_and_excluded_pixels_spared():
     image.data[hits[:, 0], hits[:, 1]] += 1500
     image.dq[hits[0, 0], hits[0, 1]] = DQ.HOT
     image.data[3, 3], image.dq[3, 3] = np.nan, DQ.NO_DATA
-    found = flag_cosmic_rays(image, sigma=6, contrast=5)
-    assert (found.dq[hits[1:, 0], hits[1:, 1]] == DQ.COSMIC_RAY).mean() >= 0.95
-    assert found.dq[hits[0, 0], hits[0, 1]] == DQ.HOT
-    assert np.count_nonzero(found.dq & DQ.COSMIC_RAY) <= 70
-    np.testing.assert_array_equal(found.data, image.data)
+    flagged = flag_cosmic_rays(image, sigma=6, contrast=5)
+    assert (flagged.dq[hits[1:, 0], hits[1:, 1]] == DQ.COSMIC_RAY).mean() >= 0.95
+    assert flagged.dq[hits[0, 0], hits[0, 1]] == DQ.HOT
+    assert np.count_nonzero(flagged.dq & DQ.COSMIC_RAY) <= 70
+    np.testing.assert_array_equal(flagged.data, image.data)
 
 
 def test_chain_agrees_with_ccdproc():

@@ -57,10 +57,10 @@ def test_frame_median_is_that_of_the_used_values_only(n):
 def test_the_median_is_bit_for_bit_numpys(dtype, shape):
     values = (100 * np.random.default_rng(7).normal(size=shape)).astype(dtype)
 
-    found, wanted = median(values), np.median(values, axis=-1)
+    fast, wanted = median(values), np.median(values, axis=-1)
 
-    assert found.dtype == wanted.dtype
-    np.testing.assert_array_equal(found, wanted)
+    assert fast.dtype == wanted.dtype
+    np.testing.assert_array_equal(fast, wanted)
 
 
 def test_the_median_of_a_row_with_a_nan_or_without_values_is_nan():

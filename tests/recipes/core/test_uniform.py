@@ -64,13 +64,13 @@ def test_it_is_as_with_all_planes(method, clip, case, scaled):
     frames = raw_frames(6, **CASES[case])
     scales = [1.0, 1.2, 0.9, 1.0, 2.0, 0.7] if scaled else None
     options = Combination(method, clip)
-    found = combine(frames, options, scales=scales, strip_rows=5)
+    combined = combine(frames, options, scales=scales, strip_rows=5)
     planes = [frame.rows(slice(None)) for frame in frames]
     wanted = combine(planes, options, scales=scales)
-    for one, other in zip(astuple(found.image)[:3], astuple(wanted.image)[:3], strict=True):
-        np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(found.ngood, wanted.ngood)
-    assert (found.rejected, found.scatter_ratio) == (wanted.rejected, wanted.scatter_ratio)
+    for plane, other in zip(astuple(combined.image)[:3], astuple(wanted.image)[:3], strict=True):
+        np.testing.assert_array_equal(plane, other)
+    np.testing.assert_array_equal(combined.ngood, wanted.ngood)
+    assert (combined.rejected, combined.scatter_ratio) == (wanted.rejected, wanted.scatter_ratio)
 
 
 def filled(frame, rows):
@@ -104,11 +104,11 @@ def test_a_pixel_that_was_not_measured_is_not_uniform(value):
 @pytest.mark.parametrize("shape", [0, 7, (3, 5), (0, 4), (2, 3, 64)])
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint16, np.float32, np.int64])
 def test_memory_begins_where_a_cache_line_does(shape, dtype):
-    made = memory.empty(shape, dtype)
-    assert made.flags.c_contiguous
-    assert made.flags.writeable
-    assert made.ctypes.data % memory.LINE == 0 or not made.size
-    assert (made.dtype, made.shape) == (np.dtype(dtype), np.empty(shape, dtype).shape)
+    array = memory.empty(shape, dtype)
+    assert array.flags.c_contiguous
+    assert array.flags.writeable
+    assert array.ctypes.data % memory.CACHE_LINE == 0 or not array.size
+    assert (array.dtype, array.shape) == (np.dtype(dtype), np.empty(shape, dtype).shape)
 
 
 def test_an_image_keeps_its_shape_where_rows_do_not_fill_cache_lines():

@@ -6,7 +6,7 @@ import pytest
 from ccdflow.recipes import bias, dark, flat, science
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image, empty_planes
-from ccdflow.recipes.core.recipe import Product
+from ccdflow.recipes.core.recipe import InputProduct
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
 from ccdflow.recipes.detector.calibrate import CalibratedFrame, Masters
 from ccdflow.recipes.detector.raw import PreparedFrame
@@ -41,7 +41,7 @@ def flats(rng, response, levels, **numbers):
 
 def product(result, category, exptime=0.0, name="master"):
     output = result.outputs[category]
-    return Product(output.image, exptime, name, {key: value for key, (value, _) in output.cards.items()})
+    return InputProduct(output.image, exptime, name, {key: value for key, (value, _) in output.cards.items()})
 
 
 def made_bias(rng):
@@ -131,8 +131,8 @@ def test_hot_pixels_are_flagged_and_others_not():
 
 def test_dark_made_without_bias_stays_in_electron_and_serves_its_own_time_only():
     rng = np.random.default_rng(9)
-    made = dark.RECIPE.run({"main": darks(rng, 1.0)}, dark.DarkParameters())
-    current = product(made, "master_dark", 100.0)
+    result = dark.RECIPE.run({"main": darks(rng, 1.0)}, dark.DarkParameters())
+    current = product(result, "master_dark", 100.0)
     assert current.image.unit == "electron"
     assert current.header["BIASSUB"] is False
     (frame,) = darks(rng, 1.0, n=1)
@@ -161,18 +161,18 @@ def response_with_dead_column(rng):
 def test_master_flat_is_1_over_its_good_pixels_and_flags_low_ones():
     rng = np.random.default_rng(11)
     response = response_with_dead_column(rng)
-    made = flat.RECIPE.run(
+    result = flat.RECIPE.run(
         {"main": flats(rng, response, [20_000, 30_000, 40_000]), "bias": [made_bias(rng)]},
         flat.FlatParameters(),
     )
-    image = made.outputs["master_flat"].image
+    image = result.outputs["master_flat"].image
     low = (image.dq & DQ.LOW_FLAT) != 0
     assert low[:, 7].all()
     assert np.count_nonzero(low) == SHAPE[0]
     assert (image.data[low] == 1).all()
     assert image.data[~low].mean(dtype=float) == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(image.data[~low], (response / response[~low].mean())[~low], rtol=0.05)
-    assert made.outputs["master_flat"].quality["scatter_ratio"] == pytest.approx(1, abs=0.04)
+    assert result.outputs["master_flat"].quality["scatter_ratio"] == pytest.approx(1, abs=0.04)
 
 
 def test_flats_of_different_levels_weigh_by_their_light():
@@ -185,9 +185,9 @@ def test_flats_of_different_levels_weigh_by_their_light():
 
 def test_error_of_the_bias_is_not_averaged_down_in_the_flat():
     rng = np.random.default_rng(12)
-    one = bias.RECIPE.run({"main": biases(rng, 1, read_noise=40.0)}, bias.BiasParameters())
+    result = bias.RECIPE.run({"main": biases(rng, 1, read_noise=40.0)}, bias.BiasParameters())
     frames = flats(rng, np.ones(SHAPE), [5_000] * 8)
-    inputs = {"main": frames, "bias": [product(one, "master_bias")]}
+    inputs = {"main": frames, "bias": [product(result, "master_bias")]}
     output = flat.RECIPE.run(inputs, flat.FlatParameters(clip="none")).outputs["master_flat"]
     shared = (40 / 5000) ** 2
     assert output.calibration_variance.mean() == pytest.approx(shared, rel=0.02)
@@ -251,7 +251,7 @@ def test_science_flags_and_counts():
     frame.pixels[20, 20] = 30_000
     mask = np.zeros(SHAPE, np.float32)
     mask[30, 31] = 1
-    bad = Product(Image(mask, np.zeros_like(mask), np.zeros(SHAPE, np.uint16), ""))
+    bad = InputProduct(Image(mask, np.zeros_like(mask), np.zeros(SHAPE, np.uint16), ""))
     result = science.RECIPE.run(
         {"main": [frame], "bad_pixel_mask": [bad], **masters}, science.ScienceParameters()
     )
@@ -300,7 +300,7 @@ def brought_by_masters(frame, rows):
 
 def test_strips_of_a_calibrated_frame_equal_those_of_the_whole():
     rng = np.random.default_rng(18)
-    masters = {role: given[0] for role, given in whole_chain(rng).items()}
+    masters = {role: products[0] for role, products in whole_chain(rng).items()}
     frame = CalibratedFrame(
         PreparedFrame(darks(rng, 1.0, n=1)[0], Readout((2.0,), (8.0,))), Masters(**masters, same_bias=True)
     )

@@ -10,7 +10,7 @@ import pytest
 
 from ccdflow.recipes import bias, dark, flat, science
 from ccdflow.recipes.core.dq import excluded
-from ccdflow.recipes.core.recipe import Product
+from ccdflow.recipes.core.recipe import InputProduct
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
 
 SHAPE = (32, 48)
@@ -66,7 +66,7 @@ class Camera:
 def product(result, category, exptime=0.0):
     output = result.outputs[category]
     header = {keyword: value for keyword, (value, _) in output.cards.items()}
-    return Product(output.image, exptime, header=header)
+    return InputProduct(output.image, exptime, header=header)
 
 
 def master_bias(camera, **options):
@@ -76,8 +76,8 @@ def master_bias(camera, **options):
 
 def master_dark(camera, zero, **options):
     frames = [camera.frame(0, DARK_TIME) for _ in range(DARK_FRAMES)]
-    made = dark.RECIPE.run({"main": frames, "bias": [zero]}, dark.DarkParameters(hot_sigma=100, **options))
-    return product(made, "master_dark", DARK_TIME)
+    result = dark.RECIPE.run({"main": frames, "bias": [zero]}, dark.DarkParameters(hot_sigma=100, **options))
+    return product(result, "master_dark", DARK_TIME)
 
 
 def master_flat(camera, zero, current, **options):
@@ -88,18 +88,18 @@ def master_flat(camera, zero, current, **options):
 
 def pulls(images, truths):
     """Errors over the mean stated noise of each half of the detector."""
-    found = []
+    drawn = []
     for half in (slice(0, SHAPE[1] // 2), slice(SHAPE[1] // 2, None)):
         variance = np.mean([image.variance[:, half] for image in images])
         for image, truth in zip(images, truths, strict=True):
             good = ~excluded(image.dq[:, half])
-            found.append(((image.data - truth)[:, half] / np.sqrt(variance))[good])
-    return np.concatenate(found)
+            drawn.append(((image.data - truth)[:, half] / np.sqrt(variance))[good])
+    return np.concatenate(drawn)
 
 
-def assert_true(found, tolerance):
-    assert found.mean() == pytest.approx(0, abs=0.03)
-    assert found.std() == pytest.approx(1, abs=tolerance)
+def assert_true(drawn, tolerance):
+    assert drawn.mean() == pytest.approx(0, abs=0.03)
+    assert drawn.std() == pytest.approx(1, abs=tolerance)
 
 
 @pytest.mark.parametrize(("options", "tolerance"), [(NO_CLIP, 0.02), ({}, 0.04)])
@@ -154,9 +154,9 @@ def test_calibrated_frame_is_true_when_the_dark_was_made_with_another_bias():
 @pytest.mark.parametrize("signal", [0, 1])
 def test_faint_frame_is_unbiased_and_states_no_less_than_its_noise(signal):
     images = [calibrated(seed, signal, 30.0, **NO_CLIP).image for seed in range(NIGHTS)]
-    found = pulls(images, [signal] * NIGHTS)
-    assert found.mean() == pytest.approx(0, abs=0.03)
-    assert 0.93 < found.std() < 1.01
+    drawn = pulls(images, [signal] * NIGHTS)
+    assert drawn.mean() == pytest.approx(0, abs=0.03)
+    assert 0.93 < drawn.std() < 1.01
 
 
 def test_calibration_variance_is_the_masters_share():
@@ -175,14 +175,14 @@ def test_recipes_do_not_change_their_inputs():
     current = master_dark(camera, zero)
     field = master_flat(camera, zero, current)
     frame = camera.frame(100, 30.0)
-    masters = [one.image for one in (zero, current, field)]
-    before = [plane.copy() for one in masters for plane in (one.data, one.variance, one.dq)]
+    masters = [master.image for master in (zero, current, field)]
+    before = [plane.copy() for master in masters for plane in (master.data, master.variance, master.dq)]
     raw = frame.pixels.copy()
-    mask = Product(replace(field.image, unit=""))
+    mask = InputProduct(replace(field.image, unit=""))
     inputs = {"main": [frame], "bias": [zero], "dark": [current], "flat": [field], "bad_pixel_mask": [mask]}
     science.RECIPE.run(inputs, science.ScienceParameters(cosmic_rays=True))
     flat.RECIPE.run({**inputs, "main": [camera.frame(FLAT_LEVEL, 5.0)]}, flat.FlatParameters())
-    after = [plane for one in masters for plane in (one.data, one.variance, one.dq)]
+    after = [plane for master in masters for plane in (master.data, master.variance, master.dq)]
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(frame.pixels, raw)

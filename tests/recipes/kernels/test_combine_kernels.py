@@ -5,21 +5,21 @@ import pytest
 from tests.recipes.combine.oracle_combine import average_pixel
 
 from ccdflow.recipes.combine.average import Combination, combine, run_kernel
-from ccdflow.recipes.combine.clip import Rule
+from ccdflow.recipes.combine.clip import ClipRule
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.strips import checked_frames
 
 SHAPE = 5, 61
 RULES = [
-    Rule("none"),
-    Rule("minmax"),
-    Rule("sigma", 2.0),
-    Rule("mad", 3.0),
-    Rule("mad", 2.5, floor=0.9),
-    Rule("variance", 3.0),
-    Rule("variance", 2.0, relative_noise=0.02),
-    Rule("variance", 2.5, iterations=1),
+    ClipRule("none"),
+    ClipRule("minmax"),
+    ClipRule("sigma", 2.0),
+    ClipRule("mad", 3.0),
+    ClipRule("mad", 2.5, floor=0.9),
+    ClipRule("variance", 3.0),
+    ClipRule("variance", 2.0, relative_noise=0.02),
+    ClipRule("variance", 2.5, iterations=1),
 ]
 
 
@@ -68,7 +68,7 @@ def combined(n, rule, *, median, identities, seed=0, **options):
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 10, 16, 31, 200])
 def test_every_pixel_is_what_plain_arithmetic_gives(n, rule, median):
     ratios = tuple(np.linspace(0.7, 1.4, n).tolist())
-    own = Rule(rule.clip, rule.sigma, rule.iterations, ratios, rule.relative_noise, rule.floor)
+    own = ClipRule(rule.clip, rule.sigma, rule.iterations, ratios, rule.relative_noise, rule.floor)
     identities = [["", "a", "a", "b"][i % 4] for i in range(n)]
     planes, _, (values, variance, shared, dq, weights) = combined(
         n, own, median=median, identities=identities
@@ -92,7 +92,7 @@ def test_every_pixel_is_what_plain_arithmetic_gives(n, rule, median):
 
 @pytest.mark.parametrize("n", [3, 10, 70])
 def test_neither_threads_nor_strips_change_a_bit_of_the_result(n):
-    rule = Rule("variance", 2.5)
+    rule = ClipRule("variance", 2.5)
     identities = ["a"] * n
     whole, counts, _ = combined(n, rule, median=False, identities=identities, threads=1, strip_rows=5)
     for threads, rows in ((2, 1), (3, 2), (1, 1)):
@@ -106,7 +106,7 @@ def test_neither_threads_nor_strips_change_a_bit_of_the_result(n):
 
 def test_usable_and_rejected_values_are_counted():
     planes, (usable, rejected), (values, variance, _, dq, _) = combined(
-        10, Rule("variance", 3.0), median=False, identities=[""] * 10
+        10, ClipRule("variance", 3.0), median=False, identities=[""] * 10
     )
     good = np.isfinite(values) & np.isfinite(variance) & ((dq & ~np.uint16(DQ.NONLINEAR)) == 0)
     assert usable == good.sum()

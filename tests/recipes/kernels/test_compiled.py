@@ -43,7 +43,7 @@ def test_a_later_process_takes_the_file_as_it_is(kept: Path) -> None:
 
 
 def test_nothing_but_whole_files_is_left(kept: Path) -> None:
-    assert [one.suffix for one in kept.iterdir()] == [".o"]
+    assert [file.suffix for file in kept.iterdir()] == [".o"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty"])

@@ -1,0 +1,202 @@
+"""Which frames belong together: groups of raw frames, groups that become one product each, and sets of products."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from ccdflow.cascade.planning.jobs import Group, frame_identity
+from ccdflow.cascade.planning.request import Request
+from ccdflow.cascade.planning.resolved import ResolvedCascade
+from ccdflow.cascade.records import Action, FrameRecord
+from ccdflow.cascade.sequences.grouping import group_frames
+from ccdflow.cascade.sequences.statemachine import FrameSet, SequenceRules, group_sequences
+
+
+class FrameGroups:
+    """Groups of the frames that a plan is made of, each made once.
+
+    A product is known by the frame that stands for it: the first one that it was made from. So the frames of a set
+    of products are those that stand for its members.
+
+    Parameters
+    ----------
+    resolved : ResolvedCascade
+        Groupings and conditions.
+    frames : iterable of FrameRecord
+        Frames in any order, without the banned ones.
+    request : Request
+        Tells when sequences are closed.
+    notes : list of str
+        Sentences about what is left out are added to it.
+
+    Attributes
+    ----------
+    ordered : list of FrameRecord
+        All frames in an order that does not depend on the one they came in.
+    by_id : dict of int to FrameRecord
+        The same by id.
+    """
+
+    def __init__(
+        self, resolved: ResolvedCascade, frames: Iterable[FrameRecord], request: Request, notes: list[str]
+    ) -> None:
+        self.resolved = resolved
+        self.ordered = _in_order(frames)
+        self.by_id = {frame.id: frame for frame in self.ordered}
+        self._request = request
+        self._notes = notes
+        self._raw: dict[str, tuple[Group, ...]] = {}
+        self._products: dict[str, dict[int, Group]] = {}
+
+    def group_of(self, ids: Iterable[int]) -> Group:
+        """Return the frames of some ids as a group.
+
+        Parameters
+        ----------
+        ids : iterable of int
+            Ids of known frames, at least one.
+
+        Returns
+        -------
+        Group
+            In the same order.
+        """
+        return Group(tuple(self.by_id[frame] for frame in ids))
+
+    def raw_groups(self, source: str) -> tuple[Group, ...]:
+        """Return the groups of raw frames of a data source; notes say which frames make none.
+
+        Parameters
+        ----------
+        source : str
+            Name of a data source.
+
+        Returns
+        -------
+        tuple of Group
+            In order of their first frames.
+        """
+        if source not in self._raw:
+            frames = self.resolved.conditions.source_frames(source, self.ordered)
+            grouped = group_frames(frames, self.resolved.cascade.sources[source].group)
+            self._raw[source] = tuple(Group(members) for members in grouped.groups)
+            self._notes += [f"{source}: {left.reason}" for left in grouped.left_out]
+        return self._raw[source]
+
+    def main_groups(self, task: str) -> Iterator[Group]:
+        """Find the groups of raw frames that reach a task through the relays of its main input.
+
+        Parameters
+        ----------
+        task : str
+            Name of a task that takes raw frames. Its own condition is not asked.
+
+        Yields
+        ------
+        Group
+            In order of their first frames.
+        """
+        main = self.resolved.cascade.tasks[task].main
+        for group in self.raw_groups(self.resolved.cascade.main_source(task)):
+            if self.resolved.conditions.passes(main, group):
+                yield group
+
+    def product_groups(self, task: str) -> dict[int, Group]:
+        """Return what a task makes: one group of frames for each product.
+
+        Parameters
+        ----------
+        task : str
+            Name of a task, or of a relay; what a relay does not let through is left out.
+
+        Returns
+        -------
+        dict of int to Group
+            By the id of the frame that stands for the product. Of a task on products, the group holds the frames that
+            stand for its members, and only closed sets count.
+        """
+        if task not in self._products:
+            maker = self.resolved.cascade.relayed(task)
+            on_frames = self.resolved.takes_frames(maker)
+            groups = list(self.main_groups(maker) if on_frames else self._closed_stacks(maker))
+            # A relay passes on what its maker makes, by the maker's frames; so both conditions are asked, the relay's
+            # and the maker's own.
+            self._products[task] = {
+                group.frames[0].id: group
+                for group in groups
+                if self.resolved.conditions.passes(task, group)
+                and self.resolved.conditions.holds(maker, group)
+            }
+        return self._products[task]
+
+    def _closed_stacks(self, task: str) -> Iterator[Group]:
+        for sets in self.product_sets(task):
+            for frame_set in sets:
+                if frame_set.action == "stack" and frame_set.closed:
+                    yield self.group_of(frame_set.frames)
+
+    def product_sets(self, task: str) -> Iterator[list[FrameSet]]:
+        """Put the products together that a task takes as its main input.
+
+        Parameters
+        ----------
+        task : str
+            Name of a task on products.
+
+        Yields
+        ------
+        list of FrameSet
+            Sets of one sequence, by the frames that stand for the products; of groupings that know no sequences, one
+            set alone.
+        """
+        cascade, rules = self.resolved.cascade, self.resolved.grouping(task)
+        frame_class = cascade.sources[cascade.main_source(task)].frame_class
+        products = self.product_groups(cascade.tasks[task].main)
+        # Refused frames count where sequences begin and end: they were taken, though nothing is made of them.
+        refused = {frame.id for frame in self.ordered if frame.frame_class == frame_class and frame.refused}
+        counted = refused | products.keys()
+        if isinstance(rules, SequenceRules):
+            inside = {frame.id for group in products.values() for frame in group.frames[1:]} - counted
+            yield from self._sequences(rules, frame_class, counted, inside)
+            return
+        grouped = group_frames([frame for frame in self.ordered if frame.id in counted], rules)
+        for left in grouped.left_out:
+            yield [_whole_set(left.frames, "pass", left.reason)]
+        for members in grouped.groups:
+            yield [_whole_set(members, "stack", "")]
+
+    def _sequences(
+        self, rules: SequenceRules, frame_class: str, counted: set[int], inside: set[int]
+    ) -> Iterator[list[FrameSet]]:
+        """Cut sequences into sets, those of one sequence together."""
+        # The state machine needs all frames of a stream, since one of another class ends a sequence too. Frames of the
+        # class of which there is no product (their task's condition does not hold) stay as such interruptions, without
+        # a class. Only frames `inside` a product that another frame stands for are no longer there: of four stacks of
+        # four frames each, a further stack sees four frames, not sixteen.
+        frames = [
+            frame
+            if frame.frame_class != frame_class or frame.id in counted
+            else replace(frame, frame_class="")
+            for frame in self.ordered
+            if frame.id not in inside
+        ]
+        sets = group_sequences(frames, rules, self._request.clock, classes=(frame_class,))
+        for _, of_sequence in groupby(sets, key=lambda cut: (cut.stream, cut.sequence_start)):
+            yield list(of_sequence)
+
+
+def _whole_set(frames: Sequence[FrameRecord], action: Action, reason: str) -> FrameSet:
+    """Return a set that is no part of a longer sequence."""
+    # Its own first frame is where its sequence starts, so failures are made up for within the set alone.
+    first, last = frames[0], frames[-1]
+    key = first.obsdate, first.iobs or 0, first.sha256 or "", first.id
+    ids = tuple(frame.id for frame in frames)
+    return FrameSet(first.stream, ids, action, True, reason, key, first.obsdate, last.obsdate)
+
+
+def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
+    """Sort frames by obsdate, then ``iobs``, then content; a total order, whatever the order they came in."""
+    # A frame without obsdate has no place in any order; it is refused at registration. The id comes last: it depends on
+    # the order in which files were registered, and the same files must give the same plan in every project.
+    dated = [frame for frame in frames if frame.obsdate]
+    return sorted(dated, key=lambda frame: (frame.obsdate, frame.iobs or 0, frame_identity(frame), frame.id))
