@@ -224,20 +224,21 @@ PARTS = {
     "ingest": ["ccdflow.commands.reduction:ingest_files"],
     "planning": [
         "ccdflow.commands.reduction:planned",
-        "ccdflow.commands.reduction:write_plan",
-        "ccdflow.flows.stages:make_plan",
+        "ccdflow.commands.reduction:planned_again",
+        "ccdflow.flows.stages:planned_again",
+        "ccdflow.tasks.rounds:write_plan",
     ],
     "grouping and links": [
-        "ccdflow.commands.reduction:group_sets",
-        "ccdflow.commands.reduction:link_sets",
         "ccdflow.flows.stages:group_frames",
+        "ccdflow.tasks.rounds:group_sets",
+        "ccdflow.tasks.rounds:link_sets",
     ],
     "waiting for the server": ["ccdflow.flows.embedded:EmbeddedServer.wait"],
     "running jobs": ["ccdflow.flows.stages:execute"],
-    "jobs: claim, read, recipe, write, finish": ["ccdflow.tasks.reduce:_do_or_find_done"],
-    "jobs: read, recipe, write": ["ccdflow.tasks.reduce:_do"],
-    "jobs: opening inputs": ["ccdflow.tasks.reduce:read_inputs"],
-    "jobs: writing": ["ccdflow.tasks.reduce:store_result"],
+    "jobs: claim, read, recipe, write, finish": ["ccdflow.tasks.running:_do_or_find_done"],
+    "jobs: read, recipe, write": ["ccdflow.tasks.running:_do"],
+    "jobs: opening inputs": ["ccdflow.tasks.running:read_inputs"],
+    "jobs: writing": ["ccdflow.tasks.running:store_result"],
 }
 """What is timed inside our command; the parts of jobs are summed over all threads."""
 

@@ -38,7 +38,8 @@ from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.inputs import read_inputs
 from ccdflow.tasks.outputs import store_result
-from ccdflow.tasks.planning import make_plan
+from ccdflow.tasks.planning import planned
+from ccdflow.tasks.rounds import write_plan
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 JOBS = 1000
@@ -177,7 +178,7 @@ def bare_prefect(folder: Path, number: int) -> Clock:
 
 def work_alone(folder: Path, space: Workspace) -> Clock:
     """The work of all jobs one after the other: read, recipe, write; no registry in between, no Prefect."""
-    make_plan(str(space.project.directory), REQUEST)
+    write_plan(space, planned(space, REQUEST))
     todo = {job.key: job for job in space.registry.read(find_jobs, JobFilter(states=("planned",)))}
     with clocked(folder) as clock:
         for stage in ("bias", "flat", "science"):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 Value = str | int | float | bool
 """Value of a keyword."""
@@ -156,6 +156,13 @@ class Extension:
     header: Mapping[str, Value] = field(default_factory=dict)
     first_row: int = 0
 
+
+Stage = Literal["calibrate", "science", "stack"]
+"""The stage of a task of the cascade and of its jobs, as flows and dashboards have them."""
+JOB_STAGES: tuple[Stage, ...] = get_args(Stage)
+"""The stages of jobs, in order."""
+STAGES = ("ingest", "calibrate", "science", "group", "stack")
+"""The stages of a frame's life, in order: those of jobs, and those in which it is registered and put into sets."""
 
 Action = Literal["stack", "pass"]
 Status = Literal["open", "closed", "superseded"]

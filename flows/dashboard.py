@@ -16,18 +16,39 @@ from ccdflow.flows.server import is_embedded
 from ccdflow.tasks.nightlog import cameras_of, night_page, observing_log, stack_page, unreadable
 from ccdflow.tasks.workspace import open_workspace
 
-OFTEN = 60.0
+PAGES_EVERY_S = 60.0
 """Seconds between two writings of the same pages while a drain is at work."""
 
 
 def artifact_key(project: str, *words: str) -> str:
-    """Name of an artifact on the server: letters, digits and hyphens, beginning with the project's."""
+    """Return the name of an artifact on the server.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project, whose name comes first.
+    *words : str
+        What the artifact shows.
+
+    Returns
+    -------
+    str
+        Small letters, digits and hyphens, which is all that the server takes.
+    """
     text = " ".join([Path(project).name, *words]).lower()
     return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
 
 
 def publish_nights(project: str, nights: Collection[str]) -> None:
-    """Write the observing log and the page of each camera and night."""
+    """Write the observing log and the page of each camera and night.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    nights : collection of str
+        ISO dates of the evenings.
+    """
     space = open_workspace(project)
     if refused := unreadable(space):
         told = "Frames of which not even the night is known"
@@ -45,20 +66,33 @@ def publish_nights(project: str, nights: Collection[str]) -> None:
 
 
 def publish_stacks(project: str, keys: Collection[str]) -> None:
-    """Write a page with picture and numbers for each stack that these jobs made."""
+    """Write a page with picture and numbers for each stack that these jobs made.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    keys : collection of str
+        Keys of jobs; those that made no stack are passed over.
+    """
     space = open_workspace(project)
-    for one in space.registry.read(find_products, ProductFilter(job_keys=keys)):
-        if one.category == "stack":
-            words = one.telescope, one.camera, one.object, one.filter
+    for product in space.registry.read(find_products, ProductFilter(job_keys=keys)):
+        if product.category == "stack":
+            words = product.telescope, product.camera, product.object, product.filter
             told = " ".join(word for word in words if word)
-            key = artifact_key(project, "stack", one.night, told, one.obsdate[11:19])
-            create_markdown_artifact(
-                stack_page(space, one), key=key, description=f"Stack p{one.id}: {told}, {one.night}"
-            )
+            key = artifact_key(project, "stack", product.night, told, product.obsdate[11:19])
+            description = f"Stack p{product.id}: {told}, {product.night}"
+            create_markdown_artifact(stack_page(space, product), key=key, description=description)
 
 
 class Publisher:
-    """Writes pages beside the work of a flow run, one set of them at a time, and never stops that work."""
+    """Writes pages beside the work of a flow run, one set of them at a time, and never stops that work.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    """
 
     def __init__(self, project: str) -> None:
         self.project = project
@@ -66,14 +100,23 @@ class Publisher:
         self._running: Future[None] | None = None
         self._nights: set[str] = set()
         self._stacks: set[str] = set()
-        self._last = -OFTEN
+        self._last = -PAGES_EVERY_S
 
     def tell(self, nights: Collection[str], stacks: Collection[str]) -> None:
-        """Note what has changed; pages are written now and then."""
+        """Note what has changed; pages are written now and then.
+
+        Parameters
+        ----------
+        nights : collection of str
+            Nights of which frames or products have changed.
+        stacks : collection of str
+            Keys of jobs that have made stacks.
+        """
         self._nights |= {night for night in nights if night}
         self._stacks |= set(stacks)
+        # What comes while pages are written goes into the next ones.
         busy = self._running is not None and not self._running.done()
-        if not busy and monotonic() - self._last >= OFTEN:
+        if not busy and monotonic() - self._last >= PAGES_EVERY_S:
             self._write()
 
     def _write(self) -> None:
@@ -81,8 +124,9 @@ class Publisher:
         nights, self._nights = self._nights, set()
         stacks, self._stacks = self._stacks, set()
         if nights or stacks:
-            work = copy_context().run
-            self._running = self._pool.submit(work, self._publish, nights, stacks)
+            # Prefect knows by context variables of which flow run an artifact is; a thread begins without any.
+            in_this_run = copy_context().run
+            self._running = self._pool.submit(in_this_run, self._publish, nights, stacks)
 
     def _publish(self, nights: Collection[str], stacks: Collection[str]) -> None:
         try:
@@ -101,7 +145,18 @@ class Publisher:
 
 @contextmanager
 def publishing(project: str) -> Iterator[Publisher | None]:
-    """A publisher for the run of a flow; none on an embedded server, which nobody looks at."""
+    """Give a publisher for the run of a flow, and let it write what is left at the end.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+
+    Yields
+    ------
+    Publisher or None
+        None on an embedded server, which nobody looks at.
+    """
     if is_embedded():
         yield None
         return

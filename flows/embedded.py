@@ -28,6 +28,7 @@ STARTUP_SECONDS = 300
 """How long the server may take to start: on a busy machine, with a new database, it takes long."""
 
 STOP_SECONDS = 5
+"""How long the server may take to stop before it is killed; what it holds has been written by then."""
 
 IDLE_SERVICES = (
     "CANCELLATION_CLEANUP",
@@ -44,7 +45,13 @@ IDLE_SERVICES = (
 
 
 class EmbeddedServer:
-    """A Prefect server in a process of its own, which ends with this one, however that ends."""
+    """A Prefect server in a process of its own, which ends with this one, however that ends.
+
+    Parameters
+    ----------
+    home : Path
+        Folder of its database and its log.
+    """
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -58,6 +65,7 @@ class EmbeddedServer:
         if self._process is not None:
             return
         self.home.mkdir(parents=True, exist_ok=True)
+        # One that is neither there nor copied makes its own tables, and is then left as the template of the next.
         self._is_copy = not self._database.exists() and _take_template(self._database)
         self._is_new = not self._database.exists()
         with (self.home / "server.log").open("wb") as log:
@@ -70,7 +78,12 @@ class EmbeddedServer:
             )
 
     def wait(self) -> str:
-        """The URL of the server's API, once it answers.
+        """Return the URL of the server's API, once it answers.
+
+        Returns
+        -------
+        str
+            ``http://127.0.0.1:PORT/api``
 
         Raises
         ------
@@ -80,6 +93,7 @@ class EmbeddedServer:
         self.start()
         if not self._url:
             assert self._process is not None and self._process.stdout is not None
+            # Its process takes any free port, so that two never want the same, and writes which before all else.
             port = self._process.stdout.readline().decode().strip()
             url = f"http://127.0.0.1:{port}/api"
             if not port or not _answers(f"{url}/health"):
@@ -102,6 +116,7 @@ class EmbeddedServer:
         process, self._process, self._url = self._process, None, ""
         if process is None:
             return
+        # The end of its standard input tells the server to end. So it also ends where this program is killed.
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -126,6 +141,7 @@ class EmbeddedServer:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self._database}",
             "PREFECT_UI_ENABLED": "false",
+            # In batches, and soon: a command that ends takes the server with it.
             f"{recorder}_BATCH_SIZE": "100",
             f"{recorder}_READ_BATCH_SIZE": "100",
             f"{recorder}_FLUSH_INTERVAL": "1",
@@ -134,12 +150,24 @@ class EmbeddedServer:
 
 @cache
 def embedded_server(scratch: Path) -> EmbeddedServer:
-    """The server of the project whose scratch folder this is; it runs until the program ends."""
+    """Return the server of a project; it runs until the program ends.
+
+    Parameters
+    ----------
+    scratch : Path
+        The project's scratch folder.
+
+    Returns
+    -------
+    EmbeddedServer
+        The same one for the same folder.
+    """
     return EmbeddedServer(scratch / "prefect")
 
 
 def surely_embedded() -> bool:
-    """Whether no Prefect server is configured where servers mostly are: in the environment or in a profile."""
+    """Tell whether no Prefect server is configured where servers mostly are: in the environment or in a profile."""
+    # Prefect itself would know for sure, and takes a second to import: it is asked only where it is there already.
     if "prefect" in sys.modules:
         from prefect.settings import PREFECT_API_URL
 
@@ -155,7 +183,7 @@ def _answers(url: str) -> bool:
         try:
             with urlopen(url, timeout=STARTUP_SECONDS) as answer:
                 return bool(answer.status == 200)
-        except ConnectionRefusedError:
+        except ConnectionRefusedError:  # the socket was open before the port was told: its process is gone
             return False
         except (URLError, OSError) as error:
             if isinstance(getattr(error, "reason", error), ConnectionError):
@@ -175,6 +203,7 @@ def _template() -> Path:
 
 def _take_template(database: Path) -> bool:
     """Whether a new database could be copied from the template."""
+    # Under a name of this process's own, then renamed: two that start at once never see half a database.
     part = database.with_name(f".{database.name}.{os.getpid()}")
     try:
         shutil.copyfile(_template(), part)
@@ -190,8 +219,8 @@ def _leave_template(database: Path) -> None:
     part = template.with_name(f".{template.name}.{os.getpid()}")
     try:
         template.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(database)) as made, closing(sqlite3.connect(part)) as copy:
-            made.backup(copy)
+        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(part)) as copy:
+            source.backup(copy)
         part.replace(template)
     except (OSError, sqlite3.Error):
         part.unlink(missing_ok=True)
@@ -206,6 +235,7 @@ def _serve() -> None:
     print(listening.getsockname()[1], flush=True)
     running: list[Any] = []
     threading.Thread(target=_end_with_parent, args=(running,), daemon=True).start()
+    # The socket listens from here on: whoever asks waits in its queue until the server has started.
     with importing():  # a fifth of the time
         import uvicorn
         from prefect.server.api.server import create_app

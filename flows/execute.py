@@ -15,18 +15,18 @@ from ccdflow.recipes.kernels.threads import cores
 from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.machine import job_queue
 from ccdflow.tasks.memory import keep_memory
-from ccdflow.tasks.reduce import ELSEWHERE, done_keys, failure, job_title, recipe_task, whereabouts
+from ccdflow.tasks.running import ELSEWHERE, done_keys, failure, job_title, recipe_task, whereabouts
 from ccdflow.tasks.workspace import open_workspace
 
 THREADS = cores()
 """Threads of a flow's task runner: one for each core, since recipes let go of the interpreter while they work."""
 
-LOOK = 0.3
+ELSEWHERE_LOOK_S = 0.3
 """Seconds between two looks at jobs that others do."""
 
 
 def task_runner() -> Any:
-    """A runner with a thread for each core."""
+    """Return a runner with a thread for each core."""
     return ThreadPoolTaskRunner(max_workers=THREADS)
 
 
@@ -48,11 +48,27 @@ def execute(
     order: Order | None = None,
     may_go_on: Callable[[], bool] | None = None,
 ) -> Outcome:
-    """Run `jobs`; each is submitted once the jobs are done whose products it takes, and there is room for it.
+    """Run jobs; each is submitted once the jobs are done whose products it takes, and there is room for it.
 
     A job whose parent failed is left undone: the next planning finds it another parent or says what is missing.
-    What another worker does meanwhile is left to it, and waited for behind all else. Once `may_go_on` says no, what
-    runs is ended and nothing begun; without it, a project that is on hold is waited for.
+    What another worker does meanwhile is left to it, and waited for behind all else.
+
+    Parameters
+    ----------
+    directory : str
+        Directory of the project.
+    jobs : iterable of Job
+        As a plan gives them.
+    order : Order, optional
+        Which come first; without it, as the project says.
+    may_go_on : callable, optional
+        Once it says no, what runs is finished and nothing is begun. Without it, a project that is on hold is waited
+        for.
+
+    Returns
+    -------
+    Outcome
+        What became of the jobs.
     """
     keep_memory()
     return _Execution(directory, list(jobs), order, may_go_on or Holding(directory).wait).run()
@@ -75,9 +91,11 @@ class _Execution:
     def run(self) -> Outcome:
         """Submit and wait until nothing runs, here or elsewhere, and nothing can."""
         self._submit()
+        # Jobs in hand are always waited for; those that others do only as long as there is a sense in going on. Without
+        # any of these it is waited for reports alone, without a look at the registry in between.
         while self.queue.running or (self.queue.aside and self.may_go_on()):
             try:
-                key, future = self.finished.get(timeout=LOOK if self.queue.aside else None)
+                key, future = self.finished.get(timeout=ELSEWHERE_LOOK_S if self.queue.aside else None)
             except Empty:
                 self._look_elsewhere()
             else:
@@ -89,27 +107,27 @@ class _Execution:
         """Keep some jobs waiting at the threads, not all: each takes memory from when it is submitted."""
         while self.may_go_on() and (job := self.queue.take()) is not None:
             if self.is_shared and self._is_taken(job.key):
-                continue
+                continue  # which has put it aside, or noted that it is done
+            # What the registry calls done Prefect has on record, and gives back; else its record does not count.
             task = recipe_task(job.recipe, self.store, anew=job.key not in self.done)
             future = task.submit(self.directory, job.key, job_title(job))
             future.add_done_callback(partial(self._report, job.key))
 
     def _report(self, key: str, future: PrefectFuture[Any]) -> None:
+        # Called in the thread of the task run: all else is done in the flow's own.
         self.finished.put((key, future))
 
     def _note(self, key: str, future: PrefectFuture[Any]) -> None:
         """Note what became of a job."""
         future.wait()  # until then `state` asks the server, which may not have heard yet
         if future.state.name == ELSEWHERE:
-            self.is_shared = (
-                True  # from now on it is asked before, so that others' jobs make no task runs here
-            )
+            # From now on it is asked before, so that others' jobs make no task runs here.
+            self.is_shared = True
             self.queue.set_aside(key)
         elif future.state.is_completed():
             self._finish(key)
-        elif not self._is_taken(
-            key
-        ):  # the registry knows better where only this worker, or Prefect's record, failed
+        elif not self._is_taken(key):
+            # The registry knows better where only this worker, or Prefect's record, failed.
             reason = failure(self.directory, key)
             self._finish(key, reason if reason is None else reason or str(future.state.message))
 

@@ -23,17 +23,38 @@ class Described:
 
 
 def form(function: Called) -> Called:
-    """The function, each parameter with what its numpydoc says of it; Prefect itself reads Google's style alone."""
-    told = descriptions(function.__doc__ or "")
-    for name, text in told.items():
+    """Give each parameter of a flow what its numpydoc says of it; Prefect itself reads Google's style alone.
+
+    Parameters
+    ----------
+    function : callable
+        The flow's function.
+
+    Returns
+    -------
+    callable
+        The same one, its annotations with descriptions.
+    """
+    for name, text in descriptions(function.__doc__ or "").items():
         function.__annotations__[name] = Annotated[function.__annotations__[name], Described(text)]
     return function
 
 
 def descriptions(docstring: str) -> dict[str, str]:
-    """What the section "Parameters" of a numpydoc says, by parameter."""
-    found: dict[str, str] = {}
+    """Return what the section "Parameters" of a numpydoc says.
+
+    Parameters
+    ----------
+    docstring : str
+        The docstring.
+
+    Returns
+    -------
+    dict of str to str
+        Sentences by parameter, each in one line.
+    """
+    texts: dict[str, str] = {}
     for section in parse(Docstring(docstring), Parser.numpy):
         if section.kind is DocstringSectionKind.parameters:
-            found |= {one.name: " ".join(one.description.split()) for one in section.value}
-    return found
+            texts |= {parameter.name: " ".join(parameter.description.split()) for parameter in section.value}
+    return texts

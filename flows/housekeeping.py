@@ -8,7 +8,6 @@ from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.housekeeping import throw_away, waste
-from ccdflow.tasks.planning import recover
 from ccdflow.tasks.workspace import open_workspace
 
 
@@ -33,15 +32,18 @@ def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: f
     """
     space = open_workspace(project)
     with without_heartbeat():
-        recover(project)
-        found = [one for one in space.store.verify(space.registry.read(find_products)) if one.state != "ok"]
-        for one in found:
-            get_run_logger().error(f"{one.path}: {one.reason}")
+        # Files that dead workers left half written go first: nobody will finish them.
+        space.recover()
+        verdicts = space.store.verify(space.registry.read(find_products))
+        damaged = [verdict for verdict in verdicts if verdict.state != "ok"]
+        for verdict in damaged:
+            get_run_logger().error(f"{verdict.path}: {verdict.reason}")
         freed = 0
         if keep_days is not None or most_gigabytes is not None:
             most = None if most_gigabytes is None else int(most_gigabytes * 1e9)
             freed = throw_away(space, waste(space, days=keep_days or 0.0, most_bytes=most))
-        lines = [f"- {one.path}: {one.reason}" for one in found] or ["All products are intact."]
+        lines = [f"- {verdict.path}: {verdict.reason}" for verdict in damaged]
+        lines = lines or ["All products are intact."]
         text = "\n".join(["# Housekeeping", "", *lines, "", f"{freed / 1e9:.2f} GB freed."])
         create_markdown_artifact(text, key="housekeeping", description=f"Housekeeping of {project}")
-    return len(found)
+    return len(damaged)

@@ -13,23 +13,34 @@ from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.server import wait_for_server
 from ccdflow.tasks.draining import Drain, only_drain
 from ccdflow.tasks.holding import Holding
-from ccdflow.tasks.nights import tonight
-from ccdflow.tasks.planning import recover
+from ccdflow.tasks.nightlog import tonight
+from ccdflow.tasks.rounds import Do
 from ccdflow.tasks.workspace import open_workspace
 
 
-def run_name(what: str) -> Callable[[], str]:
-    """What to call a flow run: what it does, for which camera, else which project, and the night of now."""
+def tonights_run_name(work: str) -> Callable[[], str]:
+    """Return what names a flow run: what it does, for which camera, else which project, and the night of now.
+
+    Parameters
+    ----------
+    work : str
+        What the flow does.
+
+    Returns
+    -------
+    callable
+        Asked by Prefect within the run, whose parameters it looks at.
+    """
 
     def name() -> str:
-        given = runtime.flow_run.parameters
-        where = given.get("camera") or Path(given["project"]).name
-        return f"{what} {where} {tonight(open_workspace(given['project']))}"
+        parameters = runtime.flow_run.parameters
+        where = parameters.get("camera") or Path(parameters["project"]).name
+        return f"{work} {where} {tonight(open_workspace(parameters['project']))}"
 
     return name
 
 
-@flow(name="live", flow_run_name=run_name("live"), task_runner=task_runner())
+@flow(name="live", flow_run_name=tonights_run_name("live"), task_runner=task_runner())
 @form
 def live(
     project: str, camera: str | None = None, linger: float = 120.0, max_age_days: float = 2.0
@@ -59,20 +70,20 @@ def live(
             if mine is None:
                 get_run_logger().info("another drain is at work")
                 return {}
-            recover(project)
+            space.recover()
+            # Asked before every job: on hold, or once the lease is lost, what runs is finished and nothing is begun.
             do = _doing(project, publisher, lambda: not mine.lost and not held())
             drain = Drain(space, do, camera, max_age_days, lambda: not held() and mine.is_held())
             drain.run(linger)
+        # Outside the lease: while this run waits for its server, another drain may work.
         wait_for_server()
         if ended := mine.lost or held():
             get_run_logger().warning(ended)
         return drain.problems
 
 
-def _doing(
-    project: str, publisher: Publisher | None, may_go_on: Callable[[], bool]
-) -> Callable[[list[Job]], dict[str, str]]:
-    """What does jobs, and lets the pages of their nights follow."""
+def _doing(project: str, publisher: Publisher | None, may_go_on: Callable[[], bool]) -> Do:
+    """Return what does jobs, and lets the pages of their nights follow."""
 
     def do(jobs: list[Job]) -> dict[str, str]:
         outcome = execute(project, jobs, may_go_on=may_go_on)
@@ -84,7 +95,7 @@ def _doing(
     return do
 
 
-@flow(name="sweep", flow_run_name=run_name("sweep"), task_runner=task_runner())
+@flow(name="sweep", flow_run_name=tonights_run_name("sweep"), task_runner=task_runner())
 @form
 def sweep(project: str, max_age_days: float = 2.0) -> dict[str, str]:
     """Do what is due though no event came, and end; nothing where a drain is at work.
@@ -96,4 +107,5 @@ def sweep(project: str, max_age_days: float = 2.0) -> dict[str, str]:
     max_age_days : float
         Older frames are left to `nightly`.
     """
+    # As a plain function: with a run of its own there would be two on the dashboard for one piece of work.
     return live.fn(project, None, 0.0, max_age_days)

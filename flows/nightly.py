@@ -12,14 +12,13 @@ from ccdflow.flows.dashboard import artifact_key, publishing
 from ccdflow.flows.forms import form
 from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack, timed
 from ccdflow.tasks.ingest import read_rows
-from ccdflow.tasks.nightlog import finished_since
-from ccdflow.tasks.planning import recover
-from ccdflow.tasks.summary import night_summaries
+from ccdflow.tasks.nightlog import finished_since, night_summaries
+from ccdflow.tasks.workspace import open_workspace
 
 
 @contextmanager
 def without_heartbeat() -> Iterator[None]:
-    """Flows end at once: with a heartbeat each waits a second for its thread at its end."""
+    """Let flows end at once: with a heartbeat each waits a second for its thread at its end."""
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
@@ -44,12 +43,14 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
         Key of each job that failed, and the sentence that says why.
     """
     wanted = timed(request)
+    # Not the request's clock, which may be of any night: what is made from now on gets its page.
     started = timed(None).now or ""
     with without_heartbeat(), publishing(project) as publisher:
-        recover(project)
+        open_workspace(project).recover()
         read_rows(project)
         if paths:
             ingest(project, paths)
+        # Each stage is a flow of its own for those who look at the dashboard; each also does what one before has left.
         failed = calibrate(project, wanted)
         failed |= science(project, wanted, failed)
         group(project, wanted)

@@ -56,4 +56,5 @@ def reduce(
         camera=camera,
         late=late,
     )
+    # A flow in a flow: the dashboard shows the stages below the request that asked for them.
     return nightly(project, paths, timed(request))

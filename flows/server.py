@@ -18,12 +18,14 @@ from prefect.settings import (
 from ccdflow.flows.embedded import embedded_server
 
 _EMBEDDED: ContextVar[bool] = ContextVar("embedded", default=False)
-PATIENCE = 120.0
-"""Seconds that a run waits at its end for a server that is gone."""
+SERVER_PATIENCE_S = 120.0
+"""Seconds that a run waits at its end for a server that is gone: systemd has started it again by then."""
+SERVER_LOOK_S = 1.0
+"""Seconds between two questions whether it is there again."""
 
 
 def is_embedded() -> bool:
-    """Whether flows are recorded by a server of the program's own, which nobody looks at."""
+    """Tell whether flows are recorded by a server of the program's own, which nobody looks at."""
     return _EMBEDDED.get()
 
 
@@ -32,20 +34,27 @@ def wait_for_server() -> None:
 
     Where it stays away, the run ends in an error and shows as crashed; what it made counts all the same.
     """
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + SERVER_PATIENCE_S
+    # Without a URL the server lives in this program or is started by Prefect itself: there is nothing to wait for.
     while PREFECT_API_URL.value() and time.monotonic() < end:
         with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
             client.request("GET", "/health").raise_for_status()
             return
-        time.sleep(1.0)
+        time.sleep(SERVER_LOOK_S)
 
 
 @contextmanager
 def prefect_server(scratch: Path) -> Iterator[None]:
-    """The configured Prefect server, or without one, a server of the project's own in `scratch`.
+    """Let flows in the block be recorded by the configured Prefect server, or without one, by the project's own.
 
     Two projects never share the embedded server, and what a user has set up for other work is left alone.
+
+    Parameters
+    ----------
+    scratch : Path
+        The project's scratch folder, in which the embedded server has its home.
     """
+    # Without a heartbeat flows end at once: each would wait a second for its thread at its end.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         if PREFECT_API_URL.value():
             yield

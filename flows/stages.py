@@ -2,35 +2,61 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from prefect import flow, runtime
 
 from ccdflow.cascade.planning.request import Request
+from ccdflow.cascade.records import JOB_STAGES, Stage
 from ccdflow.flows.execute import execute, task_runner
 from ccdflow.flows.forms import form
-from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_frames
 from ccdflow.tasks.ingest import ingest_paths
-from ccdflow.tasks.planning import make_plan, to_do
+from ccdflow.tasks.planning import planned_again
+from ccdflow.tasks.rounds import Round
 from ccdflow.tasks.workspace import open_workspace
 
 
 def run_name(stage: str) -> Callable[[], str]:
-    """What to call a flow run: its stage, the project, and the night and camera that it was asked for."""
+    """Return what names a flow run: its stage, the project, and the night and camera that it was asked for.
+
+    Parameters
+    ----------
+    stage : str
+        What the flow does.
+
+    Returns
+    -------
+    callable
+        Asked by Prefect within the run, whose parameters it looks at.
+    """
 
     def name() -> str:
-        given = runtime.flow_run.parameters
-        request = Request.model_validate(given.get("request") or {})
-        camera, night = (given.get(one) or getattr(request, one) for one in ("camera", "night"))
-        words = [stage, Path(given["project"]).name, camera, night]
+        parameters = runtime.flow_run.parameters
+        # Night and camera are parameters of their own, or stand in a request.
+        request = Request.model_validate(parameters.get("request") or {})
+        camera = parameters.get("camera") or request.camera
+        night = parameters.get("night") or request.night
+        words = [stage, Path(parameters["project"]).name, camera, night]
         return " ".join(word for word in words if word)
 
     return name
 
 
 def timed(request: Request | None) -> Request:
-    """The request, or one for everything, with the clock of now where it has none."""
+    """Return the request, or one for everything, with the clock of now where it has none.
+
+    Parameters
+    ----------
+    request : Request or None
+        What was asked for.
+
+    Returns
+    -------
+    Request
+        Its `now` is set: all stages of a night see the same sequences as closed.
+    """
     wanted = request or Request()
     now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     return wanted if wanted.now else wanted.model_copy(update={"now": now})
@@ -67,7 +93,7 @@ def calibrate(
     failed : dict, optional
         Jobs that have failed already, by key: they are not tried again.
     """
-    return _run(project, timed(request), ("calibrate",), failed or {})
+    return _run(project, timed(request), "calibrate", failed or {})
 
 
 @flow(name="science", flow_run_name=run_name("science"), task_runner=task_runner())
@@ -86,7 +112,7 @@ def science(
     failed : dict, optional
         Jobs that have failed already, by key: they are not tried again.
     """
-    return _run(project, timed(request), ("calibrate", "science"), failed or {})
+    return _run(project, timed(request), "science", failed or {})
 
 
 @flow(name="group", flow_run_name=run_name("group"))
@@ -120,21 +146,23 @@ def stack(
     failed : dict, optional
         Jobs that have failed already, by key: they are not tried again.
     """
-    return _run(project, timed(request), ("calibrate", "science", "stack"), failed or {})
+    return _run(project, timed(request), "stack", failed or {})
 
 
-def _run(project: str, request: Request, stages: tuple[str, ...], failed: dict[str, str]) -> dict[str, str]:
-    """Plan and run until nothing is left; gives the sentences of what failed, by job key.
-
-    A stage does what an earlier one has left: a calibration that fails is replaced by the next best, which may
-    still have to be made. Where nothing failed, nothing is left.
-    """
+def _run(project: str, request: Request, last: Stage, failed: dict[str, str]) -> dict[str, str]:
+    """Plan and run until nothing is left up to a stage; gives the sentences of what failed, by job key."""
     failed = dict(failed)
+    stages = JOB_STAGES[: JOB_STAGES.index(last) + 1]
+    # A stage does what an earlier one has left: a calibration that fails is replaced by the next best, which may still
+    # have to be made. Where nothing failed, nothing is left.
     while True:
-        found = make_plan(project, request, failed)
-        todo = [one for one in to_do(found, failed) if one.stage in stages]
-        just_failed = execute(project, todo, request.order).failed
-        failed |= just_failed
-        mark_superseded(open_workspace(project), [one for one in todo if one.key not in just_failed])
-        if not just_failed:
+        space = open_workspace(project)
+        work = Round(
+            space,
+            plan=partial(planned_again, space, request, failed),
+            do=lambda jobs: execute(project, jobs, request.order).failed,
+            choose=lambda jobs: [job for job in jobs if job.stage in stages],
+        ).run(failed)
+        failed |= work.failed
+        if not work.failed:
             return failed

@@ -24,10 +24,12 @@ def make_again(
     step: str | None = None,
     below: bool = False,
 ) -> list[str]:
-    """Let jobs be done again at the next run; gives their keys. Their files stay until they are replaced.
+    """Let jobs be done again at the next run. Their files stay until they are replaced.
 
     Parameters
     ----------
+    space : Workspace
+        The project.
     names : sequence of str
         A raw frame (``f12``: all that was made with it), a set (``s3``), a product (``p7``), or the key of a job or its
         beginning; without any, all jobs of `night`, `camera` and `step`.
@@ -35,6 +37,11 @@ def make_again(
         Only jobs of this night, camera (CAMERA or TELESCOPE/CAMERA) and task of the cascade.
     below : bool
         Also all that took their products.
+
+    Returns
+    -------
+    list of str
+        Keys of the jobs, sorted.
 
     Raises
     ------
@@ -48,19 +55,45 @@ def make_again(
     wanted = {job.key for job in space.registry.read(find_jobs, chosen)}
     if below or any(name[:1] == "f" and name[1:].isdigit() for name in names):
         wanted |= {job.key for job in space.registry.read(lineage, wanted, up=False)}
-    found = space.registry.read(find_products, ProductFilter(job_keys=wanted))
-    space.registry.write(lose_products, [one.id for one in found], "asked to be made again")
-    return sorted({one.job_key for one in found})
+    # A job is planned anew where its products are not there; jobs that were never done need no asking.
+    products = space.registry.read(find_products, ProductFilter(job_keys=wanted))
+    space.registry.write(lose_products, [product.id for product in products], "asked to be made again")
+    return sorted({product.job_key for product in products})
 
 
 def try_again(space: Workspace, *, night: str | None = None, camera: str | None = None) -> list[str]:
-    """Let jobs that have failed be tried again, however often that was; gives their keys."""
+    """Let jobs that have failed be tried again, however often that was.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    night, camera : str, optional
+        Only jobs of this night and camera (CAMERA or TELESCOPE/CAMERA).
+
+    Returns
+    -------
+    list of str
+        Their keys.
+    """
     failed = space.registry.read(find_jobs, JobFilter(states=("failed",), night=night, camera=camera))
     return space.registry.write(reopen_failed, [job.key for job in failed])
 
 
 def keys_of(space: Workspace, name: str) -> set[str]:
-    """Keys of the jobs that a name stands for.
+    """Return the jobs that a name stands for.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    name : str
+        A raw frame (``f12``), a set (``s3``), a product (``p7``), or the key of a job or its beginning.
+
+    Returns
+    -------
+    set of str
+        Keys of jobs, at least one.
 
     Raises
     ------
@@ -68,30 +101,28 @@ def keys_of(space: Workspace, name: str) -> set[str]:
         If nothing, or more than one job, is called so.
     """
     letter, number = name[:1], name[1:]
+    # A key may begin with f, too. It is taken for a frame only where nothing but digits follows: then name more of it.
     if letter not in "fsp" or not number.isdigit():
         return {_key(space, name)}
     identity = int(number)
     if letter == "f":
-        found = space.registry.read(keys_of_frames, [identity])
+        keys = space.registry.read(keys_of_frames, [identity])
     elif letter == "p":
         product = space.registry.read(find_product, identity)
-        found = {product.job_key} if product is not None else set()
+        keys = {product.job_key} if product is not None else set()
     else:
-        products = [
-            one.product_id for one in space.registry.read(find_sets, SetFilter(ids=[identity], status=None))
-        ]
-        made = space.registry.read(
-            find_products, ProductFilter(ids=[one for one in products if one is not None])
-        )
-        found = {one.job_key for one in made}
-    if not found:
+        sets = space.registry.read(find_sets, SetFilter(ids=[identity], status=None))
+        ids = [record.product_id for record in sets if record.product_id is not None]
+        keys = {product.job_key for product in space.registry.read(find_products, ProductFilter(ids=ids))}
+    if not keys:
         raise ValueError(f"nothing was made of {name!r}; wanted f12, s3, p7 or a job's key")
-    return found
+    return keys
 
 
 def _key(space: Workspace, beginning: str) -> str:
-    found = space.registry.read(keys_like, beginning)
-    if len(found) != 1:
-        told = "no job" if not found else f"{len(found)} jobs"
+    """The one key that begins so."""
+    keys = space.registry.read(keys_like, beginning)
+    if len(keys) != 1:
+        told = "no job" if not keys else f"{len(keys)} jobs"
         raise ValueError(f"{told} of the key {beginning!r}; wanted f12, s3, p7 or a job's key")
-    return found[0]
+    return keys[0]

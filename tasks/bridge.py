@@ -24,13 +24,13 @@ from ccdflow.tasks.workspace import Workspace
 Sender = Callable[[Sequence[dict[str, Any]]], None]
 """Hands events to the server; raises where that has not certainly taken them."""
 
-BATCH = 200
+EVENTS_PER_REQUEST = 200
 """Events that are sent together."""
-LOOK = 5.0
+IDLE_LOOK_S = 5.0
 """Seconds after which the outbox is looked at though nothing was heard."""
-SOON = 1.0
+BUSY_LOOK_S = 1.0
 """The same, where files or the end of a drain are waited for."""
-AGAIN = 10.0
+CALL_AGAIN_S = 10.0
 """Seconds between two calls for a drain, unless one is seen in between: one needs some to start."""
 WAKE = "ccdflow.work.waiting"
 """Event that asks for a drain; all others tell what happened."""
@@ -38,7 +38,18 @@ ALL = "all"
 
 
 def stream_name(camera: str | None) -> str:
-    """Name of a drain: of a camera (TELESCOPE/CAMERA), or of all."""
+    """Return the name of a drain.
+
+    Parameters
+    ----------
+    camera : str or None
+        CAMERA or TELESCOPE/CAMERA; None for all.
+
+    Returns
+    -------
+    str
+        ``live CAMERA`` or ``live all``.
+    """
     return f"live {camera or ALL}"
 
 
@@ -64,28 +75,41 @@ class Bridge:
     say: Callable[[str], None] = print
     sent: int = 0
     problem: str = ""
-    _called: float = -AGAIN
-    _came: tuple[float, int] | None = (
-        None  # when frames came that may need a call still, and their last event
-    )
+    _called: float = -CALL_AGAIN_S
+    # When frames came that may need a call still, and their last event.
+    _came: tuple[float, int] | None = None
+    # Size and time of change of files in watched folders, at the last look.
     _sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Listen until told to stop; what could not be sent is sent later, in order."""
+        """Listen until told to stop; what could not be sent is sent later, in order.
+
+        Parameters
+        ----------
+        should_stop : callable
+            Asked before each look.
+        """
         with self.space.registry.ear() as ear:
             while not should_stop():
                 self.look()
-                ear.wait(SOON if self.watch or self._came else LOOK)
+                ear.wait(BUSY_LOOK_S if self.watch or self._came else IDLE_LOOK_S)
 
     def look(self) -> int:
-        """Register what has come into the watched folders, send what is waiting; gives how many events were sent."""
+        """Register what has come into the watched folders, and send what is waiting.
+
+        Returns
+        -------
+        int
+            How many events were sent.
+        """
         count = 0
         try:
             self._look_into_folders()
-            while found := self.space.registry.read(find_events, undelivered=True, limit=BATCH):
-                self._send(found)
-                self.space.registry.write(deliver_events, [one.id for one in found])
-                count += len(found)
+            while events := self.space.registry.read(find_events, undelivered=True, limit=EVENTS_PER_REQUEST):
+                # Marked only once they are sent: whoever is killed in between sends them again, with the same ids.
+                self._send(events)
+                self.space.registry.write(deliver_events, [event.id for event in events])
+                count += len(events)
             self._send(())
             self._tell("")
         except (httpx.HTTPError, OSError, SQLAlchemyError) as error:  # what is not marked is sent again
@@ -99,21 +123,22 @@ class Bridge:
             self.say(f"events wait: {problem}" if problem else "events are sent again")
         self.problem = problem
 
-    def _event(self, one: EventRecord) -> dict[str, Any]:
+    def _event(self, record: EventRecord) -> dict[str, Any]:
         """An event of the server; the same one, sent twice, has the same id, and counts once."""
         return {
-            "id": self._id(f"{one.id} {one.created}"),
-            "occurred": f"{one.created}+00:00",
-            "event": f"ccdflow.{one.kind}",
+            "id": self._id(f"{record.id} {record.created}"),
+            "occurred": f"{record.created}+00:00",
+            "event": f"ccdflow.{record.kind}",
             "resource": {
-                "prefect.resource.id": self._resource(one.payload),
+                "prefect.resource.id": self._resource(record.payload),
                 "ccdflow.project": self._project,
             },
-            "payload": {**one.payload, "project": self._project, "subject": one.subject},
+            "payload": {**record.payload, "project": self._project, "subject": record.subject},
         }
 
-    def _id(self, what: str) -> str:
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.space.registry.url} {what}"))
+    def _id(self, subject: str) -> str:
+        """A UUID that every bridge of this project gives the same subject."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.space.registry.url} {subject}"))
 
     @property
     def _project(self) -> str:
@@ -123,32 +148,32 @@ class Bridge:
         words = [str(payload.get(name) or "-") for name in ("telescope", "camera")]
         return ".".join(["ccdflow.camera", *(word.replace(" ", "_") for word in words)])
 
-    def _send(self, found: Sequence[EventRecord]) -> None:
+    def _send(self, events: Sequence[EventRecord]) -> None:
         """Hand over what happened, and a call for a drain where frames wait for one."""
-        calls = [self._call(self._came[1])] if self._should_call(found) and self._came else []
-        if found or calls:
-            self.send([*map(self._event, found), *calls])
+        calls = [self._call(self._came[1])] if self._should_call(events) and self._came else []
+        if events or calls:
+            self.send([*map(self._event, events), *calls])
+        # Not before: where the sending failed, the call is made again.
         if calls:
             self._called, self._came = time.monotonic(), None
 
-    def _should_call(self, found: Sequence[EventRecord]) -> bool:
-        """Whether frames came and nobody drains; not again before the drain that was called can have started.
-
-        A drain that was about to end when they came is looked for a little longer.
-        """
+    def _should_call(self, events: Sequence[EventRecord]) -> bool:
+        """Whether frames came and nobody drains; not again before the drain that was called can have started."""
         now = time.monotonic()
-        news = [one for one in found if one.kind.startswith("frame.")]
-        if not news and self._came is None and now - self._called >= AGAIN:
+        news = [event for event in events if event.kind.startswith("frame.")]
+        if not news and self._came is None and now - self._called >= CALL_AGAIN_S:
             return False
         drained = stream_name(None) in self.space.registry.read(live_drains, self.space.project.keep_alive)
         if drained:
-            self._called = -AGAIN  # the last call was heard
-            news = [one for one in news if one.kind == "frame.registered"]  # it changes frames itself
+            self._called = -CALL_AGAIN_S  # the last call was heard
+            news = [event for event in news if event.kind == "frame.registered"]  # it changes frames itself
         if news:
             self._came = now, news[-1].id
-        if drained and self._came is not None and now - self._came[0] >= AGAIN:
+        # A drain that was about to end when frames came may not have seen them, so it is watched a little longer. One
+        # that is at work still has looked since: it needs no call.
+        if drained and self._came is not None and now - self._came[0] >= CALL_AGAIN_S:
             self._came = None
-        idle = not drained and now - self._called >= AGAIN
+        idle = not drained and now - self._called >= CALL_AGAIN_S
         return idle and self._came is not None and not self.space.registry.read(hold_in_words)
 
     def _call(self, number: int) -> dict[str, Any]:
@@ -172,16 +197,21 @@ class Bridge:
                 continue
             with suppress(OSError):
                 facts = path.stat()
-                found = facts.st_size, facts.st_mtime_ns
-                if self._sizes.get(path) == found:
+                size_and_time = facts.st_size, facts.st_mtime_ns
+                if self._sizes.get(path) == size_and_time:
                     ingest_file(self.space, path, report)
                     del self._sizes[path]
                 else:
-                    self._sizes[path] = found
+                    self._sizes[path] = size_and_time
 
 
 def to_server(events: Sequence[dict[str, Any]]) -> None:
     """Hand events to the Prefect server that is configured.
+
+    Parameters
+    ----------
+    events : sequence of dict
+        As the server's API takes them.
 
     Raises
     ------

@@ -18,63 +18,87 @@ from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.tasks.workspace import Workspace
 
 DEPTH = 4
-"""So many jobs upward an input's change is followed."""
+"""Jobs upward that an input's change is followed: bias, dark, flat and science lie behind a stack."""
 
 
-def mark_superseded(space: Workspace, made: Sequence[Job]) -> int:
+def mark_superseded(space: Workspace, jobs: Sequence[Job]) -> int:
     """Mark products of the same frames, by the same step and parameters, that were made with other inputs.
 
-    They stay. What was made last is marked no longer, if it ever was. Jobs of `made` that were not done after all,
-    as where what they take failed, make nothing give way. Gives how many were marked.
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    jobs : sequence of Job
+        What is current now. Jobs that were not done after all, as where what they take failed, make nothing give way.
+
+    Returns
+    -------
+    int
+        How many products were marked. They stay; what was made last is marked no longer, if it ever was.
     """
-    states = space.registry.read(find_whereabouts, [job.key for job in made], space.project.keep_alive)
-    made = [job for job in made if states.get(job.key) == "done"]
-    if not made:
+    states = space.registry.read(find_whereabouts, [job.key for job in jobs], space.project.keep_alive)
+    current = [job for job in jobs if states.get(job.key) == "done"]
+    if not current:
         return 0
-    frames = {frame.id for job in made for frame in job.group.frames}
+    frames = {frame.id for job in current for frame in job.group.frames}
     behind = space.registry.read(main_descendants, frames)
-    newer = {one.key: one for one in made}
-    done = space.registry.read(find_jobs, JobFilter(keys=behind.keys() - newer.keys(), states=("done",)))
-    by_frame = {(job.step, frame.id): job for job in made for frame in job.group.frames}
+    older = behind.keys() - {job.key for job in current}
+    done = space.registry.read(find_jobs, JobFilter(keys=older, states=("done",)))
+    by_frame = {(job.step, frame.id): job for job in current for frame in job.group.frames}
     successors = {}
     for old in done:
-        new = next((by_frame[old.step, one] for one in behind[old.key] if (old.step, one) in by_frame), None)
+        # One frame in common is enough: a set that was cut anew gives way to the first one that took a frame of it.
+        heirs = (by_frame[old.step, frame] for frame in behind[old.key] if (old.step, frame) in by_frame)
+        new = next(heirs, None)
+        # What other parameters made was asked for as such, and stands beside it.
         if new is not None and _values(old.parameters) == _resolved(new):
             successors[old.key] = new.key
     return space.registry.write(supersede_products, successors) if successors else 0
 
 
 def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: one["value"] for name, one in parameters.items()}
+    """Values of parameters as the registry keeps them."""
+    return {name: resolved["value"] for name, resolved in parameters.items()}
 
 
 def _resolved(job: Job) -> dict[str, Any]:
-    return {name: one.value for name, one in job.parameters.items()}
+    """Values of a planned job's parameters."""
+    return {name: resolved.value for name, resolved in job.parameters.items()}
 
 
 def differences(
     space: Workspace, old: JobRecord, new: Job, jobs: Mapping[str, Job], depth: int = 0
 ) -> list[str]:
-    """What is other in a planned job than in one that was done on the same frames, in sentences.
+    """Say what is other in a planned job than in one that was done on the same frames.
 
     Parameters
     ----------
+    space : Workspace
+        The project.
     old : JobRecord
         What was done.
     new : Job
         What is planned.
     jobs : mapping
         The plan's jobs by key, to follow what changed in the inputs.
+    depth : int
+        Jobs that were followed already, of `DEPTH`.
+
+    Returns
+    -------
+    list of str
+        Sentences, at least one.
     """
-    found = [*_of_recipe(old, new), *_of_parameters(old, new)]
-    roles = dict.fromkeys([*(one.role for one in old.inputs), *(one.role for one in new.inputs)])
+    sentences = [*_of_recipe(old, new), *_of_parameters(old, new)]
+    roles = dict.fromkeys([*(part.role for part in old.inputs), *(part.role for part in new.inputs)])
     for role in roles:
-        before = [one for one in old.inputs if one.role == role]
-        after = [one for one in new.inputs if one.role == role]
-        if [one.identity for one in before] != [one.identity for one in after]:
-            found += _of_role(space, role, before, after, jobs, depth)
-    found += [f"{one.input} is missing now: {one.reason}" for one in new.missing]
-    return found or ["what an instrument file says of its detector has changed"]
+        before = [part for part in old.inputs if part.role == role]
+        after = [part for part in new.inputs if part.role == role]
+        if [part.identity for part in before] != [part.identity for part in after]:
+            sentences += _of_role(space, role, before, after, jobs, depth)
+    sentences += [f"{missing.input} is missing now: {missing.reason}" for missing in new.missing]
+    # Of all that a job's key is made of, only the digests of detectors are left.
+    return sentences or ["what an instrument file says of its detector has changed"]
 
 
 def _of_recipe(old: JobRecord, new: Job) -> Iterator[str]:
@@ -102,11 +126,12 @@ def _of_role(
     depth: int,
 ) -> Iterator[str]:
     """What is other in the inputs of one role."""
-    known, wanted = {one.identity for one in before}, {one.identity for one in after}
-    gone = [one for one in before if one.identity not in wanted]
-    come = [one for one in after if one.identity not in known]
+    known, wanted = {part.identity for part in before}, {part.identity for part in after}
+    gone = [part for part in before if part.identity not in wanted]
+    come = [part for part in after if part.identity not in known]
     if not gone and not come:
         yield f"{role}: in another order"
+    # In pairs as long as both last: what came in the place of what. The rest has left, or came in addition.
     for old, new in zip(gone, come, strict=False):
         yield from _exchanged(space, role, old, new, jobs, depth)
     for old in gone[len(come) :]:
@@ -122,7 +147,7 @@ def _exchanged(
     record = space.registry.read(find_job, old.job) if old.job else None
     planned = jobs.get(new.job) if new.job else None
     if record is not None and planned is not None and depth < DEPTH and record.step == planned.step:
-        frames = {one.id for one in planned.group.frames}
+        frames = {frame.id for frame in planned.group.frames}
         if frames & set(space.registry.read(main_frames, record.key)):
             for sentence in differences(space, record, planned, jobs, depth + 1):
                 yield f"{role}: {sentence}"
@@ -130,19 +155,22 @@ def _exchanged(
     yield f"{role}: {_new_name(new, jobs)}, was {_old_name(space, old)}"
 
 
-def _new_name(one: JobInput, jobs: Mapping[str, Job]) -> str:
-    job = jobs.get(one.job) if one.job else None
-    level = f", level {one.level}" if one.level is not None else ""
+def _new_name(part: JobInput, jobs: Mapping[str, Job]) -> str:
+    """An input as the plan knows it."""
+    job = jobs.get(part.job) if part.job else None
+    level = f", level {part.level}" if part.level is not None else ""
     if job is None:
-        return f"f{one.frame}{level}" if one.frame is not None else f"{one.identity[:12]}{level}"
+        return f"f{part.frame}{level}" if part.frame is not None else f"{part.identity[:12]}{level}"
     return f"{job.name} of {job.group.text('night')} ({job.key[:12]}{level})"
 
 
-def _old_name(space: Workspace, one: JobInput) -> str:
-    level = f", level {one.level}" if one.level is not None else ""
-    if one.job is None:
-        (frame,) = space.registry.read(find_frames, FrameFilter(status=None, ids=[one.frame or 0])) or (None,)
+def _old_name(space: Workspace, part: JobInput) -> str:
+    """An input as the registry knows it, with the reason where its frame was refused since."""
+    level = f", level {part.level}" if part.level is not None else ""
+    if part.job is None:
+        wanted = FrameFilter(status=None, ids=[part.frame or 0])
+        (frame,) = space.registry.read(find_frames, wanted) or (None,)
         reason = f" ({frame.refused})" if frame is not None and frame.refused else ""
-        return f"f{one.frame}{level}{reason}"
-    job = space.registry.read(find_job, one.job)
-    return f"{job.step} of {job.night} ({job.key[:12]}{level})" if job else f"{one.job[:12]}{level}"
+        return f"f{part.frame}{level}{reason}"
+    job = space.registry.read(find_job, part.job)
+    return f"{job.step} of {job.night} ({job.key[:12]}{level})" if job else f"{part.job[:12]}{level}"

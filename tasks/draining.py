@@ -1,7 +1,7 @@
-"""What is due on a stream: rows that wait to be read, jobs that can be done."""
+"""Near-live: rounds of reading, planning and doing on a stream, by one process at a time."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
@@ -16,31 +16,45 @@ from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.reach import association_levels, is_sure
 from ccdflow.cascade.planning.request import Request
+from ccdflow.cascade.records import JOB_STAGES
 from ccdflow.tasks.bridge import stream_name
-from ccdflow.tasks.changes import mark_superseded
-from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, read_pending
-from ccdflow.tasks.planning import for_good, link_sets, planned, to_do, window, write_plan
+from ccdflow.tasks.leases import BEATS_PER_LEASE
+from ccdflow.tasks.planning import for_good, planned, window
+from ccdflow.tasks.rounds import Do, Round
 from ccdflow.tasks.workspace import Workspace
 
-WHOLE = 30.0
+WHOLE_LOOK_S = 30.0
 """Seconds after which all that is not too old is looked at again, though only what came last seems to matter."""
-BATCH = 40
-"""Jobs that are done before it is asked again what is due."""
-PATIENCE = 60.0
-"""Seconds after which a row is refused whose file is not there, or not whole."""
-BEATS = 4
-"""Signs of life within the length of a lease."""
+JOBS_PER_ROUND = 40
+"""Jobs that are done before it is asked again what is due: what comes meanwhile, and is urgent, waits for these."""
+ARRIVAL_PATIENCE_S = 60.0
+"""Seconds after which a row is refused whose file is not there, or not whole: copies over a network take a while."""
 MOST_ATTEMPTS = 3
 """So often a job is begun by drains before it is left to people, and to the night."""
-AGAIN = 10.0
+RETRY_S = 10.0
 """Seconds after which a job is tried again that the machine could not do, as on a full disk."""
-GAP_LOOK = 10.0
+GAP_LOOK_S = 10.0
 """Seconds after which sequences are looked at though nothing came: a gap may have passed."""
+TOGETHER_S = 0.05
+"""Seconds that are waited behind the first news, so that rows which are inserted together are done together."""
 
 
 def live_request(camera: str | None, max_age_days: float) -> Request:
-    """All of a stream that is not too old, with what was made kept as it is; the clock is now."""
+    """Return the request of a drain: all of a stream that is not too old, with what was made kept as it is.
+
+    Parameters
+    ----------
+    camera : str or None
+        CAMERA or TELESCOPE/CAMERA; None for all.
+    max_age_days : float
+        Older frames are left out.
+
+    Returns
+    -------
+    Request
+        Its clock is now.
+    """
     now = datetime.now(UTC).replace(tzinfo=None)
     return Request(
         camera=camera,
@@ -51,7 +65,17 @@ def live_request(camera: str | None, max_age_days: float) -> Request:
 
 
 class DrainLease:
-    """The right to drain a stream, which another gets where this process gives no sign of life for too long."""
+    """The right to drain a stream, which another gets where this process gives no sign of life for too long.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project; its `keep_alive` says how long is too long, in seconds.
+    name : str
+        Name of the drain.
+    owner : str
+        Who holds it, as `ccdflow.archive.registry.leases.this_owner` names it.
+    """
 
     def __init__(self, space: Workspace, name: str, owner: str) -> None:
         self.space, self.name, self.owner = space, name, owner
@@ -60,17 +84,29 @@ class DrainLease:
     def is_held(self) -> bool:
         """Give a sign of life; false once another has had the stream, even if that has left it since."""
         if not self.lost and not self.space.registry.write(stay_drain, self.name, self.owner):
-            now = self.space.registry.read(live_drains, self.space.project.keep_alive).get(
-                self.name, "nobody"
-            )
+            holders = self.space.registry.read(live_drains, self.space.project.keep_alive)
+            holder = holders.get(self.name, "nobody")
             silent = f"after more than {self.space.project.keep_alive:g} s without a sign of life"
-            self.lost = f"lost the drain {self.name!r} {silent}: {now} has it; this one ends"
+            self.lost = f"lost the drain {self.name!r} {silent}: {holder} has it; this one ends"
         return not self.lost
 
 
 @contextmanager
 def only_drain(space: Workspace, camera: str | None) -> Iterator[DrainLease | None]:
-    """Be the only one who drains a stream; None where another does."""
+    """Be the only one who drains a stream while the block runs.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    camera : str or None
+        CAMERA or TELESCOPE/CAMERA; None for all.
+
+    Yields
+    ------
+    DrainLease or None
+        None where another drains it.
+    """
     name, owner, lease = stream_name(camera), this_owner(), space.project.keep_alive
     if not space.registry.write(take_drain, name, owner, lease):
         yield None
@@ -78,10 +114,11 @@ def only_drain(space: Workspace, camera: str | None) -> Iterator[DrainLease | No
     stop, mine = Event(), DrainLease(space, name, owner)
 
     def beat() -> None:
-        while not stop.wait(lease / BEATS) and not mine.lost:
+        while not stop.wait(lease / BEATS_PER_LEASE) and not mine.lost:
             with suppress(SQLAlchemyError):  # the next one comes before the lease ends
                 mine.is_held()
 
+    # Signs of life come from a thread of their own: a round may take longer than the lease.
     thread = Thread(target=beat, name="drain", daemon=True)
     thread.start()
     try:
@@ -112,25 +149,32 @@ class Drain:
     def __init__(
         self,
         space: Workspace,
-        do: Callable[[list[Job]], dict[str, str]],
+        do: Do,
         camera: str | None = None,
         max_age_days: float = 2.0,
         may_go_on: Callable[[], bool] = lambda: True,
     ) -> None:
         self.may_go_on = may_go_on
         self.space, self.do, self.camera, self.max_age_days = space, do, camera, max_age_days
+        # What former drains have tried in vain often enough is left alone by this one.
         tried = space.registry.read(find_jobs, JobFilter(states=("failed",)))
         self.given_up = {job.key for job in tried if job.attempts >= MOST_ATTEMPTS}
         self.failed: dict[str, str] = {}
-        self.held: dict[str, tuple[float, str]] = {}
-        self.done = 0
-        self._looked = -WHOLE  # when all was looked at last
+        self.held: dict[str, tuple[float, str]] = {}  # until when, and why, by key of the job
+        self._looked = -WHOLE_LOOK_S  # when all was looked at last
         self._unsure = True  # whether anything has happened since
-        self._level = 0
+        self._level = 0  # place in the cascade's levels of the last one that was enough
 
     def run(self, linger: float) -> None:
-        """Do what is due until nothing has come for `linger` seconds, and nothing is left; or it may not go on."""
-        read_pending(self.space, IngestReport(), PATIENCE)  # on hold too
+        """Do what is due until nothing has come for a while, and nothing is left; or it may not go on.
+
+        Parameters
+        ----------
+        linger : float
+            Seconds that are waited for the next frame.
+        """
+        # On hold too frames are registered, before `may_go_on` is asked: a hold is for jobs.
+        read_pending(self.space, IngestReport(), ARRIVAL_PATIENCE_S)
         with self.space.registry.ear() as ear:
             last = time.monotonic()
             while self.may_go_on():
@@ -141,80 +185,92 @@ class Drain:
                 if left <= 0 and not self._unsure:
                     return
                 if left <= 0:
-                    self._looked = -WHOLE
-                elif ear.wait(min(left, GAP_LOOK)):
-                    time.sleep(0.05)  # rows that are inserted together are done together
+                    self._looked = -WHOLE_LOOK_S  # before the end, one round looks at everything
+                elif ear.wait(min(left, GAP_LOOK_S)):
+                    time.sleep(TOGETHER_S)
 
     @property
     def problems(self) -> dict[str, str]:
-        """Key of each job that could not be done, and the sentence that says why."""
+        """Sentences that say why jobs could not be done, by key."""
         return self.failed | {key: reason for key, (_, reason) in self.held.items()}
 
     def round(self) -> int:
-        """Read, plan and do once; gives how many rows there were, and jobs that came to an end."""
-        count = read_pending(self.space, IngestReport(), PATIENCE)
+        """Read, plan and do once.
+
+        Returns
+        -------
+        int
+            How many rows were read, and jobs came to an end; 0 where there was nothing to do.
+        """
+        count = read_pending(self.space, IngestReport(), ARRIVAL_PATIENCE_S)
         self._unsure = self._unsure or count > 0
         request = live_request(self.camera, self.max_age_days)
-        whole = self._unsure and time.monotonic() - self._looked >= WHOLE
+        # Mostly a plan from the oldest unfinished frame on is enough, and takes a fraction of the time. What it leaves
+        # out (frames that wait for a calibration, which may have come now) is found by a whole one now and then.
+        whole = self._unsure and time.monotonic() - self._looked >= WHOLE_LOOK_S
         if whole:
             self._looked, self._unsure = time.monotonic(), False
-        wanted = request if whole else self._of_the_last(request)
-        found = None if wanted is None else self._planned(wanted)
-        in_vain = self._in_vain()
-        todo = self._first(to_do(found, in_vain)) if found is not None else []
-        if found is not None and (todo or whole):
-            write_plan(self.space, found, in_vain, whole=whole)
-        if todo:
-            count += self._do(todo)
-        group_sets(self.space, request)
-        if found is not None and todo:
-            link_sets(self.space, found)
-        return count
+        work = Round(
+            self.space,
+            plan=lambda: self._planned(request if whole else self._of_the_last(request)),
+            do=self._do,
+            choose=self._first,
+            whole=whole,
+            grouping=request,
+        ).run(self._in_vain())
+        put_off = self.held.keys() & work.failed.keys()
+        return count + len(work.jobs) - len(put_off)
 
     def _first(self, jobs: list[Job]) -> list[Job]:
         """So many that what comes meanwhile, and is urgent, need not wait for long."""
-        return first_jobs(jobs, urgent_jobs(jobs, self.space.project.urgent), BATCH)
+        return first_jobs(jobs, urgent_jobs(jobs, self.space.project.urgent), JOBS_PER_ROUND)
 
     def _in_vain(self) -> set[str]:
         """Jobs that are not tried now: given up, failed, or put off for a while."""
         now = time.monotonic()
-        due = {key for key, (later, _) in self.held.items() if later <= now}
-        self.held = {key: one for key, one in self.held.items() if key not in due}
+        due = {key for key, (until, _) in self.held.items() if until <= now}
+        self.held = {key: entry for key, entry in self.held.items() if key not in due}
         self._unsure = self._unsure or bool(due)
         return self.given_up | self.problems.keys()
 
-    def _do(self, todo: Sequence[Job]) -> int:
-        """Do jobs; gives how many were done or have failed for good. The others are tried again in a while."""
+    def _do(self, jobs: list[Job]) -> dict[str, str]:
+        """Do jobs; those that have not failed for good are tried again in a while."""
+        if not jobs:
+            return {}
         self._unsure = True
-        failed = self.do(list(todo))
+        failed = self.do(jobs)
         lost = for_good(self.space, failed)
         self.failed |= {key: failed[key] for key in lost}
-        later = time.monotonic() + AGAIN
-        self.held |= {key: (later, reason) for key, reason in failed.items() if key not in lost}
-        made = [job for job in todo if job.key not in failed]
-        mark_superseded(self.space, made)
-        self.done += len(made)
-        return len(made) + len(lost)
+        until = time.monotonic() + RETRY_S
+        self.held |= {key: (until, reason) for key, reason in failed.items() if key not in lost}
+        return failed
 
     def _of_the_last(self, request: Request) -> Request | None:
         """The request, from the oldest frame on that has not come to its end; None where all have."""
-        cascade, stages = self.space.cascade, ("calibrate", "science", "stack")
+        cascade = self.space.cascade
         targets = sorted(
-            cascade.targets(request.targets), key=lambda one: stages.index(cascade.tasks[one].stage)
+            cascade.targets(request.targets), key=lambda task: JOB_STAGES.index(cascade.tasks[task].stage)
         )
+        # Of several targets that begin with the same frames the last stage counts, which stands last here.
         ends = {
-            cascade.sources[cascade.main_source(one)].frame_class: cascade.tasks[one].stage for one in targets
+            cascade.sources[cascade.main_source(task)].frame_class: cascade.tasks[task].stage
+            for task in targets
         }
         since = self.space.registry.read(unsettled_since, ends, request.since or "")
         return None if since is None else request.model_copy(update={"since": since})
 
-    def _planned(self, request: Request) -> Plan:
-        """The plan, on the fewest nights of the registry that give the same as all of them."""
-        known, failed = association_levels(self.space.cascade), self.given_up | self.failed.keys()
-        for level in known[self._level :]:
-            found = planned(self.space, request, failed, window(self.space.cascade, request, level))
-            self._level = known.index(level)
-            last = level == known[-1] and all(job.state != "incomplete" for job in found.jobs)
-            if last or all(is_sure(job, level) for job in found.jobs):
-                return found
-        return planned(self.space, request, failed)  # which tells more of what is missing
+    def _planned(self, request: Request | None) -> Plan | None:
+        """The plan, on the fewest nights of the registry that give the same as all of them; None of nothing."""
+        if request is None:
+            return None
+        # Good calibrations lie near in time. So the nights that rules of the best level reach are read first, and only
+        # where a job might find another calibration further away those of the next level. A drain stays at a level.
+        all_levels = association_levels(self.space.cascade)
+        failed = self.given_up | self.failed.keys()
+        for level in all_levels[self._level :]:
+            plan = planned(self.space, request, failed, window(self.space.cascade, request, level))
+            self._level = all_levels.index(level)
+            last = level == all_levels[-1] and all(job.state != "incomplete" for job in plan.jobs)
+            if last or all(is_sure(job, level) for job in plan.jobs):
+                return plan
+        return planned(self.space, request, failed)  # all nights tell more of what is missing

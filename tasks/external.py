@@ -22,6 +22,20 @@ def run_external(
     with an image in the primary HDU, and ``UNCERT``, ``MASK`` and ``DQ`` as products have them, or with a ``TABLE``;
     without ``UNCERT`` the variance is 0.
 
+    Parameters
+    ----------
+    own : OwnRecipe
+        What the cascade says of the recipe.
+    inputs : mapping of str to sequence of Path
+        Files by role.
+    parameters : mapping of str to object
+        Values that JSON can write, by name.
+
+    Returns
+    -------
+    Result
+        The outputs, in memory: the folder is gone when this returns.
+
     Raises
     ------
     ValueError
@@ -31,6 +45,7 @@ def run_external(
     with tempfile.TemporaryDirectory(prefix="ccdflow-recipe-") as name:
         folder = Path(name)
         outputs = {category: folder / f"{category}.fits" for category in own.outputs}
+        # All that the call says, for programs that would rather read a file than arguments.
         job = folder / "job.json"
         files = {role: [str(path) for path in paths] for role, paths in inputs.items()}
         named = {category: str(path) for category, path in outputs.items()}
@@ -51,22 +66,24 @@ def _arguments(
     values = {name: str(value) for name, value in parameters.items()} | {"job": str(job)}
     values |= {f"out.{category}": path for category, path in outputs.items()}
     values |= {role: " ".join(files.get(role, ())) for role in own.inputs}
-    made: list[str] = []
+    # A list of arguments and no shell: nothing in a file's name is taken for more than a name.
+    arguments: list[str] = []
     for argument in own.program:
         alone = PLACEHOLDER.fullmatch(argument)
         if alone and alone[1] in own.inputs:
-            made += files.get(alone[1], ())
+            arguments += files.get(alone[1], ())
         else:
-            made.append(PLACEHOLDER.sub(lambda found: values[found[1]], argument))
-    return made
+            arguments.append(PLACEHOLDER.sub(lambda holder: values[holder[1]], argument))
+    return arguments
 
 
 def _call(arguments: Sequence[str], folder: Path) -> None:
+    """Run a program to its end; where that is a bad one, its last line is what people read."""
     try:
         ran = subprocess.run(
             arguments,
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,  # a program that asks something would wait for ever
             capture_output=True,
             text=True,
             errors="replace",

@@ -30,7 +30,7 @@ from ccdflow.archive.registry.transactions import exposures_in_stream, settle_se
 from ccdflow.cascade.planning.jobs import digest
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import Status
-from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream
+from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream, order_key
 from ccdflow.cascade.sequences.regroup import difference, regroup
 from ccdflow.cascade.sequences.statemachine import FrameSet
 from ccdflow.cascade.specification.model import Cascade
@@ -40,22 +40,50 @@ from ccdflow.tasks.workspace import Workspace, open_workspace
 
 
 def group_frames(project: str, request: Request) -> dict[str, int]:
-    """Cut the streams of a project into sets; gives how many sets there are of each kind."""
+    """Cut the streams of a project into sets; see `group_sets`.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    request : Request
+        Its parameters say by which rules, its clock what time may have closed.
+
+    Returns
+    -------
+    dict of str to int
+        How many sets there are of each kind: ``stack``, ``pass`` and ``open``.
+    """
     return group_sets(open_workspace(project), request)
 
 
 def group_sets(space: Workspace, request: Request) -> dict[str, int]:
-    """Cut all streams into sets and settle those whose frames are; gives how many sets there are of each kind."""
-    found = chosen(space.cascade, request.parameters, request.parameter_set)
-    cascade = tuned(space.cascade, found)
+    """Cut all streams into sets, and settle those whose frames are settled.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    request : Request
+        Its parameters say by which rules, its clock what time may have closed.
+
+    Returns
+    -------
+    dict of str to int
+        How many sets there are of each kind: ``stack``, ``pass`` and ``open``.
+    """
+    choice = chosen(space.cascade, request.parameters, request.parameter_set)
+    cascade = tuned(space.cascade, choice)
     steps = {name: step for name, step in cascade.tasks.items() if step.groups}
-    rules = {name: grouping(name, step, found.tasks.get(name, ())) for name, step in steps.items()}
+    rules = {name: grouping(name, step, choice.tasks.get(name, ())) for name, step in steps.items()}
+    # Two ways: where sets follow from the frames in their order alone, a stream is read from its last boundary on, and
+    # the cost does not grow with the night. All other groupings are made as a plan of all frames makes them.
     by_rules = [
-        _sequence_task(cascade, task, one, request.clock)
-        for task, one in rules.items()
-        if isinstance(one, SequenceRules) and _counts_each_frame(cascade, task)
+        _sequence_task(cascade, task, its_rules, request.clock)
+        for task, its_rules in rules.items()
+        if isinstance(its_rules, SequenceRules) and _counts_each_frame(cascade, task)
     ]
-    at_once = [task for task in rules if task not in {one.task for one in by_rules}]
+    at_once = [task for task in rules if task not in {by.task for by in by_rules}]
     others = [_settling(space.cascade, task) for task in at_once]
     if by_rules:
         group_streams(space.registry, by_rules, others)
@@ -64,6 +92,7 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     for task in at_once:
         name = digest(rules[task].model_dump(mode="json"))
         _until_sure(partial(_keep_planned, space, task, request, name))
+    # Kinds of which there is no set are told, too.
     counts: Counter[str] = Counter({"stack": 0, "pass": 0, "open": 0})
     for task in rules:
         counts.update(space.registry.read(count_sets, task))
@@ -72,14 +101,15 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
 
 def _counts_each_frame(cascade: Cascade, task: str) -> bool:
     """Whether what a task puts together are products of single frames of a class, and of all of them."""
+    # Down from the task, by what each takes as its main input, to the raw frames.
     names = [cascade.tasks[task].main]
     while names[-1] in cascade.tasks:
         names.append(cascade.tasks[names[-1]].main)
     *tasks, source = names
-    made = [name for name in tasks if cascade.tasks[name].recipe is not None]
-    free = not any(cascade.tasks[name].condition for name in (task, *tasks))
-    plain = cascade.sources[source].group.how == "each" and not cascade.sources[source].condition
-    return len(made) == 1 and free and plain
+    with_recipe = [name for name in tasks if cascade.tasks[name].recipe is not None]
+    takes_all = not any(cascade.tasks[name].condition for name in (task, *tasks))
+    each_alone = cascade.sources[source].group.how == "each" and not cascade.sources[source].condition
+    return len(with_recipe) == 1 and takes_all and each_alone
 
 
 def _sequence_task(cascade: Cascade, task: str, rules: SequenceRules, clock: float) -> "SequenceTask":
@@ -121,6 +151,7 @@ class _Known:
     anew: bool
 
     def boundary_before(self, key: OrderKey) -> OrderKey | None:
+        # Keys end with the frame's id, a whole number: with one less it is the last key that comes before.
         return self._last_boundary((*key[:3], key[3] - 1))
 
     def is_boundary(self, key: OrderKey) -> bool:
@@ -140,8 +171,8 @@ T = TypeVar("T")
 ATTEMPTS = 10
 """How often a stream is grouped anew when other programs group it at the same time."""
 
-MANY = 10_000
-"""New frames at once after which the tables are not what the database thinks they are."""
+MANY_FRAMES = 10_000
+"""New frames at once after which the database's statistics no longer hold: its plans of queries would be slow ones."""
 
 BEGINNING: OrderKey = ("", 0, "", 0)
 """Before all frames of a stream."""
@@ -171,62 +202,75 @@ class Also:
 class _News:
     """What was found, and those of whose sets some may have become ready, since a frame has changed its state."""
 
-    found: News
+    news: News
     unsettled: Sequence[Settling]
 
     @classmethod
     def of(cls, registry: Registry, settling: Sequence[Settling]) -> "_News":
         """What the registry has."""
-        found = registry.read(read_news, [one.upstream for one in settling])
-        return cls(found, [one for one in settling if one.upstream in found.unsettled])
+        news = registry.read(read_news, [way.upstream for way in settling])
+        return cls(news, [way for way in settling if way.upstream in news.unsettled])
 
     def is_anew(self, stream: Stream, by: SequenceTask) -> bool:
         """Whether the sets of a stream are to be made anew, since it has none, or of other rules."""
-        return self.found.rules.get(stream, {}).get(by.task) != by.name
+        return self.news.rules.get(stream, {}).get(by.task) != by.name
 
     def streams(self, tasks: Sequence[SequenceTask]) -> list[Stream]:
         """Streams with something new, with sets that may not stay, or that other rules have grouped."""
         steps = {by.task for by in tasks}
-        unsure = {one.stream for one in self.found.unsure if one.step in steps}
-        others = {one for one in self.found.rules if any(self.is_anew(one, by) for by in tasks)}
-        return sorted(self.found.frames.keys() | unsure | others)
+        unsure = {record.stream for record in self.news.unsure if record.step in steps}
+        others = {stream for stream in self.news.rules if any(self.is_anew(stream, by) for by in tasks)}
+        return sorted(self.news.frames.keys() | unsure | others)
 
     def touched(self, stream: Stream, by: SequenceTask) -> list[OrderKey]:
         """Where a stream has to be looked at: at new frames, and where sets begin that may not stay."""
-        unsure = [one for one in self.found.unsure if one.step == by.task and one.stream == stream]
-        return [*self.found.frames.get(stream, ()), *(one.sequence_start or BEGINNING for one in unsure)]
+        unsure = [record for record in self.news.unsure if record.step == by.task and record.stream == stream]
+        return [*self.news.frames.get(stream, ()), *(record.sequence_start or BEGINNING for record in unsure)]
 
     def also(self, stream: Stream, tasks: Sequence[SequenceTask]) -> Also:
         """What is written with the sets of a stream: those of other streams that hold a frame of it lose it soon."""
         settling = [by.settling for by in tasks if by.settling is not None]
-        return Also(
-            settling=settling, looked_at=[one.id for one in self.found.unsure if one.stream != stream]
-        )
+        elsewhere = [record.id for record in self.news.unsure if record.stream != stream]
+        return Also(settling=settling, looked_at=elsewhere)
 
 
 @again
 def group_streams(registry: Registry, tasks: Sequence[SequenceTask], others: Sequence[Settling] = ()) -> None:
     """Group what is new in any stream, what has left it, and what time may have closed.
 
-    Sets of these tasks and of `others` are settled whose frames had changed their states before.
+    Parameters
+    ----------
+    registry : Registry
+        The registry, which remembers what grouping has not seen.
+    tasks : sequence of SequenceTask
+        The tasks whose sets follow from the frames in their order.
+    others : sequence of Settling, optional
+        How sets of other tasks become ready. Like those of `tasks` they are settled where frames had changed their
+        states before.
+
+    Notes
+    -----
+    Frames count as grouped only in the transaction that writes the last stream's sets: whoever is killed before leaves
+    them new, and grouping a stream twice changes nothing.
     """
     with registry.view():
-        new = _News.of(registry, [*others, *(by.settling for by in tasks if by.settling is not None)])
+        settling = [*others, *(by.settling for by in tasks if by.settling is not None)]
+        new = _News.of(registry, settling)
         work = [(stream, by) for stream in new.streams(tasks) for by in tasks]
         # One new frame is the common case: then all is read in this transaction.
         first = _stream_changes(registry, *work[0], new) if len(work) == 1 else None
     # Only with the last: a frame that moved to another stream is new in that one and missing in the other.
     last = work[-1][0] if work else ("", "", "")
-    ending = replace(
-        new.also(last, tasks), grouped=new.found.ids, settled=[one.id for one in new.found.unsure]
-    )
+    settled = [record.id for record in new.news.unsure]
+    ending = replace(new.also(last, tasks), grouped=new.news.ids, settled=settled)
     for stream, by in work[:-1]:
+        # Each stream in a transaction of its own, and anew where another program was faster.
         _until_sure(partial(_group_stream, registry, stream, by, new))
     if work and not (first and _applied(registry, *work[0], first, ending)):
         _until_sure(partial(_group_stream, registry, *work[-1], new, ending))
     elif ending.grouped and not work:
         registry.write(apply_set_changes, (), grouped=ending.grouped)
-    if len(ending.grouped) >= MANY:
+    if len(ending.grouped) >= MANY_FRAMES:
         registry.tidy_sets()
     if new.unsettled:
         settle_sets(registry, new.unsettled)
@@ -244,8 +288,9 @@ def _group_stream(
     _apply(registry, stream, by, _stream_changes(registry, stream, by, new), also)
 
 
-def _apply(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, also: Also) -> None:
-    changes, anew = found
+def _apply(registry: Registry, stream: Stream, by: SequenceTask, work: Changes, also: Also) -> None:
+    """Write what becomes of the sets of a stream, and what belongs to it, in one transaction."""
+    changes, anew = work
     if changes or anew or also.grouped:
         states = [GroupingState(stream, by.task, by.name, {})] if anew else []
         registry.write(
@@ -259,10 +304,10 @@ def _apply(registry: Registry, stream: Stream, by: SequenceTask, found: Changes,
         )
 
 
-def _applied(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, also: Also) -> bool:
+def _applied(registry: Registry, stream: Stream, by: SequenceTask, work: Changes, also: Also) -> bool:
     """Whether the changes could be made: not where another program has grouped the same frames meanwhile."""
     try:
-        _apply(registry, stream, by, found, also)
+        _apply(registry, stream, by, work, also)
     except SetConflictError:
         return False
     return True
@@ -275,50 +320,57 @@ def _stream_changes(registry: Registry, stream: Stream, by: SequenceTask, new: _
     with registry.view():
         known = _Known(registry, stream, by, anew)
         touched = [BEGINNING] if anew else new.touched(stream, by)
+        # From the last boundary before each touched frame until the new boundaries coincide with the old ones again.
         for region in regroup(stream, known, touched, by.rules, by.clock):
             part = SetFilter(by.task, stream=stream, since_sequence=region.start, until_sequence=region.until)
             before = registry.read(find_sets, part)
-            held = [one for one in before if anew or region.holds(one.sequence_start or BEGINNING)]
+            held = [record for record in before if anew or region.holds(record.sequence_start or BEGINNING)]
             changes += _changes(by.task, held, region.sets)
     return changes, anew
 
 
 def _changes(task: str, before: Sequence[SetRecord], now: Sequence[FrameSet]) -> Iterator[SetChange]:
     """What makes of the registry's sets those that there are now; superseded ones and their products stay."""
-    records = {one.id: one for one in before}
-    found = difference({one.id: _frame_set(one) for one in before}, now)
-    versions = {frame: records[name].version for name in found.gone for frame in records[name].frames}
-    for number, one in enumerate(found.made):
-        version = 1 + max((versions.get(frame, 0) for frame in one.frames), default=0)
+    records = {record.id: record for record in before}
+    changed = difference({record.id: _frame_set(record) for record in before}, now)
+    # A new set's version is one above those of the sets from which its frames come.
+    versions = {frame: records[name].version for name in changed.gone for frame in records[name].frames}
+    for number, new in enumerate(changed.made):
+        version = 1 + max((versions.get(frame, 0) for frame in new.frames), default=0)
         yield NewSet(
-            ref=f"{task} {one.stream} {one.frames[0]} {number}",
+            ref=_reference(task, new, number),
             step=task,
-            stream=one.stream,
-            frames=one.frames,
-            action=one.action,
-            status=_status(one),
-            reason=one.reason,
-            sequence_start=one.sequence_start,
+            stream=new.stream,
+            frames=new.frames,
+            action=new.action,
+            status=_status(new),
+            reason=new.reason,
+            sequence_start=new.sequence_start,
             version=version,
-            span=(one.first, one.last),
+            span=(new.first, new.last),
         )
-    for name, place in found.gone.items():
-        heir = None if place is None else found.made[place]
-        yield Supersede(name, None if heir is None else f"{task} {heir.stream} {heir.frames[0]} {place}")
-    for name, one in found.changed.items():
-        yield from _rewritten(records[name], one)
+    for name, place in changed.gone.items():
+        yield Supersede(name, None if place is None else _reference(task, changed.made[place], place))
+    for name, kept in changed.changed.items():
+        yield from _rewritten(records[name], kept)
 
 
-def _frame_set(one: SetRecord) -> FrameSet:
+def _reference(task: str, new: FrameSet, number: int) -> str:
+    """What a new set is called by the other changes that are written with it, before it has an id."""
+    return f"{task} {new.stream} {new.frames[0]} {number}"
+
+
+def _frame_set(record: SetRecord) -> FrameSet:
+    """A set of the registry as the sequence rules have it."""
     return FrameSet(
-        stream=one.stream,
-        frames=one.frames,
-        action=one.action,
-        closed=one.status == "closed",
-        reason=one.reason,
-        sequence_start=one.sequence_start or BEGINNING,
-        first=one.first_obsdate,
-        last=one.last_obsdate,
+        stream=record.stream,
+        frames=record.frames,
+        action=record.action,
+        closed=record.status == "closed",
+        reason=record.reason,
+        sequence_start=record.sequence_start or BEGINNING,
+        first=record.first_obsdate,
+        last=record.last_obsdate,
     )
 
 
@@ -331,8 +383,8 @@ def _rewritten(known: SetRecord, now: FrameSet) -> Iterator[SetChange]:
     yield Change(known.id, now.action, _status(now), ready, now.reason, sequence_start=now.sequence_start)
 
 
-def _status(found: FrameSet) -> Status:
-    return "closed" if found.closed else "open"
+def _status(frame_set: FrameSet) -> Status:
+    return "closed" if frame_set.closed else "open"
 
 
 # --- other ways --------------------------------------------------------------------------------------
@@ -340,14 +392,25 @@ def _status(found: FrameSet) -> Status:
 
 def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> None:
     """Sets of a grouping that looks at all frames at once: as the plan has them."""
-    frames = {one.id: one for one in space.registry.read(find_frames, FrameFilter(keywords=()))}
+    frames = {frame.id: frame for frame in space.registry.read(find_frames, FrameFilter(keywords=()))}
+    # The request may be for one night or camera; what is not planned would lose its sets.
     everything = {"targets": (task,), "night": None, "camera": None, "since": None, "until": None}
     sets = []
-    for one in planned(space, request.model_copy(update=everything)).sets:
-        members = [frames[number] for number in one.frames]
-        key = (members[0].obsdate, members[0].iobs or 0, members[0].sha256 or "", members[0].id)
-        span = members[0].obsdate, members[-1].obsdate
-        sets.append(FrameSet(members[0].stream, one.frames, one.action, one.closed, one.reason, key, *span))
+    for of_plan in planned(space, request.model_copy(update=everything)).sets:
+        members = [frames[number] for number in of_plan.frames]
+        first, last = members[0], members[-1]
+        sets.append(
+            FrameSet(
+                stream=first.stream,
+                frames=of_plan.frames,
+                action=of_plan.action,
+                closed=of_plan.closed,
+                reason=of_plan.reason,
+                sequence_start=order_key(first),
+                first=first.obsdate,
+                last=last.obsdate,
+            )
+        )
     states = [GroupingState(stream, task, name, {}) for stream in space.registry.read(find_streams)]
     changes = list(_changes(task, space.registry.read(find_sets, SetFilter(step=task)), sets))
     settling = [_settling(space.cascade, task)]

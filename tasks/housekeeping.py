@@ -1,4 +1,4 @@
-"""Products thrown away, or handed out."""
+"""Products are thrown away, or handed out."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ Mode = Literal["copy", "link", "symlink"]
 """Whether files are copied, or named once more, as hard links or as symbolic ones."""
 
 EXPORT = "{night}/{telescope}-{camera}/{filename}"
-"""Where a product is put that is handed out."""
+"""Path below the folder to which a product is handed out, as `export` fills it."""
 FIELDS = (
     "night",
     "telescope",
@@ -33,7 +33,9 @@ FIELDS = (
     "id",
     "key",
 )
-DAY = 86400.0
+"""What a path of `EXPORT`'s kind may be made of."""
+DAY_S = 86400.0
+"""Seconds of a day."""
 
 
 @dataclass(frozen=True)
@@ -45,47 +47,77 @@ class Waste:
 
 
 def waste(space: Workspace, *, days: float = 0.0, most_bytes: int | None = None) -> list[Waste]:
-    """Products that have given way to others, and that nothing which is still current was made with.
+    """Return the products that have given way to others, and that nothing which is still current was made with.
 
     Parameters
     ----------
+    space : Workspace
+        The project.
     days : float
         Only those whose files are older.
     most_bytes : int, optional
         Only as many, the oldest first, as must go until no more bytes of such products are left.
+
+    Returns
+    -------
+    list of Waste
+        The oldest first.
     """
-    made = space.registry.read(find_products)
-    by_key = {one.job_key: one for one in made}
-    current = [one.job_key for one in made if one.superseded_by is None]
-    pinned = {one.subject for one in space.registry.read(find_choices) if one.verdict == "pinned"}
+    products = space.registry.read(find_products)
+    current = [product.job_key for product in products if product.superseded_by is None]
+    pinned = {choice.subject for choice in space.registry.read(find_choices) if choice.verdict == "pinned"}
+    # A superseded master stays as long as anything that is current was made with it, however far down.
     needed = {job.key for job in space.registry.read(lineage, current, up=True)} | pinned
-    left = [one for one in made if one.superseded_by is not None and one.job_key not in needed]
-    left = [one for one in left if by_key[one.job_key].state == "done" and _age(space, one) >= days * DAY]
-    left.sort(key=lambda one: (-_age(space, one), one.id))
+    old = [
+        product
+        for product in products
+        if product.superseded_by is not None
+        and product.job_key not in needed
+        and _age(space, product) >= days * DAY_S
+    ]
+    old.sort(key=lambda product: (-_age(space, product), product.id))
     if most_bytes is not None:
-        kept = 0
-        for number, one in reversed(list(enumerate(left))):
-            kept += one.size or 0
-            if kept > most_bytes:
-                left = left[: number + 1]
-                break
-        else:
-            left = []
-    return [Waste(one, f"p{one.superseded_by} has taken its place") for one in left]
+        old = _beyond(old, most_bytes)
+    return [Waste(product, f"p{product.superseded_by} has taken its place") for product in old]
 
 
-def _age(space: Workspace, one: ProductRecord) -> float:
+def _beyond(oldest_first: list[ProductRecord], most_bytes: int) -> list[ProductRecord]:
+    """Those that do not fit when as many bytes as that are kept, the newest first."""
+    kept = 0
+    for number, product in reversed(list(enumerate(oldest_first))):
+        kept += product.size or 0
+        if kept > most_bytes:
+            return oldest_first[: number + 1]
+    return []
+
+
+def _age(space: Workspace, product: ProductRecord) -> float:
     """Seconds since the file was written; none for a file that is gone."""
-    changed = space.store.changed_ns(one.path)
+    changed = space.store.changed_ns(product.path)
     return 0.0 if changed is None else time.time() - changed / 1e9
 
 
-def throw_away(space: Workspace, some: Sequence[Waste]) -> int:
-    """Delete the files of products; the registry keeps what they were. Gives how many bytes that freed."""
-    space.registry.write(lose_products, [one.product.id for one in some], "thrown away, since superseded")
-    for one in some:
-        space.store.absolute(one.product.path).unlink(missing_ok=True)
-    return sum(one.product.size or 0 for one in some)
+def throw_away(space: Workspace, wastes: Sequence[Waste]) -> int:
+    """Delete the files of products; the registry keeps what they were.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    wastes : sequence of Waste
+        The products.
+
+    Returns
+    -------
+    int
+        How many bytes that freed.
+    """
+    products = [superseded.product for superseded in wastes]
+    # The registry first: a file without a row that counts is only a file too much, a row without its file is damage.
+    space.registry.write(lose_products, [product.id for product in products], "thrown away, since superseded")
+    for product in products:
+        space.store.absolute(product.path).unlink(missing_ok=True)
+    return sum(product.size or 0 for product in products)
 
 
 def export(
@@ -96,30 +128,42 @@ def export(
     template: str = EXPORT,
     mode: Mode = "copy",
 ) -> Iterator[tuple[ProductRecord, Path]]:
-    """Hand out files of products; gives where each was put. A file that is there and the same is left.
+    """Hand out files of products. A file that is there and the same is left.
 
     Parameters
     ----------
+    space : Workspace
+        The project.
+    products : sequence of ProductRecord
+        The products.
+    folder : Path
+        Where they go.
     template : str
         Path below `folder`; `FIELDS` in braces, and keywords of the header as ``{header.OBSERVER}``.
     mode : {'copy', 'link', 'symlink'}
-        How.
+        Whether files are copied, or named once more, as hard links or as symbolic ones.
+
+    Yields
+    ------
+    tuple of ProductRecord and Path
+        Each product, and where it was put.
 
     Raises
     ------
     ValueError
         If the template names what is not known, or leads out of the folder.
     """
-    put: dict[Path, str] = {}
-    for one in products:
-        target = folder / _filled(space, one, template)
-        target = _free(target, one, put)
-        put[target] = one.path
-        source = space.store.absolute(one.path)
+    taken: set[Path] = set()
+    for product in products:
+        target = folder / _filled(space, product, template)
+        if target in taken:  # by another product of this export: then its key tells it apart
+            target = target.with_stem(f"{target.stem}-{product.job_key[:8]}")
+        taken.add(target)
+        source = space.store.absolute(product.path)
         if not (target.exists() and _same(source, target)):
             target.parent.mkdir(parents=True, exist_ok=True)
-            _placed(source, target, _WAYS[mode])
-        yield one, target
+            _hand_out(source, target, _WAYS[mode])
+        yield product, target
 
 
 def _same(source: Path, target: Path) -> bool:
@@ -128,12 +172,9 @@ def _same(source: Path, target: Path) -> bool:
     )
 
 
-def _free(target: Path, one: ProductRecord, put: dict[Path, str]) -> Path:
-    """The place, or one beside it with the product's key where another product of this export lies there."""
-    return target if target not in put else target.with_stem(f"{target.stem}-{one.job_key[:8]}")
-
-
-def _placed(source: Path, target: Path, way: Callable[[Path, Path], object]) -> None:
+def _hand_out(source: Path, target: Path, way: Callable[[Path, Path], object]) -> None:
+    """Put a file in its place whole or not at all."""
+    # Under another name first: whoever watches the folder, as a transfer to an archive does, sees no half file.
     temporary = target.with_name(f".{target.name}.part")
     temporary.unlink(missing_ok=True)
     way(source, temporary)
@@ -147,21 +188,24 @@ _WAYS: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
-def _filled(space: Workspace, one: ProductRecord, template: str) -> PurePosixPath:
-    path = PurePosixPath(one.path)
-    known: dict[str, object] = {name: getattr(one, name) for name in FIELDS if hasattr(one, name)}
-    known |= {"filename": path.name, "stem": path.stem, "id": f"p{one.id}", "key": one.job_key[:8]}
+def _filled(space: Workspace, product: ProductRecord, template: str) -> PurePosixPath:
+    """The template with what is known of a product; blank values become ``unknown``."""
+    path = PurePosixPath(product.path)
+    known: dict[str, object] = {name: getattr(product, name) for name in FIELDS if hasattr(product, name)}
+    known |= {"filename": path.name, "stem": path.stem, "id": f"p{product.id}", "key": product.job_key[:8]}
     words = []
     for text, name, form, _ in Formatter().parse(template):
         words.append(text)
         if name is None:
             continue
         if name.startswith("header."):
-            known[name] = read_product(space.store.absolute(one.path)).header.get(name[7:].upper(), "")
+            header = read_product(space.store.absolute(product.path)).header
+            known[name] = header.get(name.removeprefix("header.").upper(), "")
         if name not in known:
             raise ValueError(f"template: unknown {name!r}; known: {', '.join(FIELDS)}, header.KEYWORD")
+        # A value makes no folders of its own, whatever an observer has written into a header.
         words.append(format(str(known[name]), form or "").replace("/", "_") or "unknown")
-    made = PurePosixPath("".join(words))
-    if made.is_absolute() or ".." in made.parts:
+    filled = PurePosixPath("".join(words))
+    if filled.is_absolute() or ".." in filled.parts:
         raise ValueError(f"template {template!r} leads out of the folder")
-    return made
+    return filled

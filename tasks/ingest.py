@@ -48,11 +48,12 @@ COLUMNS = (
 """What a catalogue must have; further columns become keywords."""
 
 Progress = Callable[[int, int], None]
+"""Takes how many files were looked at, and how many there are."""
 
 
 @dataclass
 class IngestReport:
-    """What became of the files or rows that were given; `asked` tells whether anybody gave any."""
+    """What became of the files or rows that were looked at; `asked` tells whether anybody named any."""
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -83,19 +84,47 @@ class IngestReport:
 
 
 def find_files(paths: Iterable[Path], report: IngestReport) -> Iterator[Path]:
-    """Files that are named, and those below named folders whose names end as FITS files' do."""
+    """Find the files that are named, and those below named folders whose names end as FITS files' do.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Files and folders.
+    report : IngestReport
+        Is told of folders that hold none.
+
+    Yields
+    ------
+    Path
+        Files; of a folder, in the order of their names.
+    """
     for path in paths:
         if isdir(path):
-            found = sorted(one for one in path.rglob("*") if looks_like_fits(one) and isfile(one))
-            if not found:
+            files = sorted(file for file in path.rglob("*") if looks_like_fits(file) and isfile(file))
+            if not files:
                 report.problems.append(f"{path} holds no FITS file")
-            yield from found
+            yield from files
         else:
             yield path
 
 
 def ingest_files(space: Workspace, paths: Sequence[Path], progress: Progress | None = None) -> IngestReport:
-    """Register all frames of files and folders; what can't be read is named, and nothing else is lost."""
+    """Register all frames of files and folders; what can't be read is named, and nothing else is lost.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project; files of its store are left out.
+    paths : sequence of Path
+        Files and folders.
+    progress : callable, optional
+        Told after each file.
+
+    Returns
+    -------
+    IngestReport
+        What became of them.
+    """
     report = IngestReport(asked=True)
     files = [path for path in find_files(paths, report) if not _in_store(space, path)]
     for done, path in enumerate(files, 1):
@@ -110,9 +139,20 @@ def _in_store(space: Workspace, path: Path) -> bool:
 
 
 def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
-    """Register one file; the frame's row is there once this returns."""
+    """Register one file; the frame's row is there once this returns.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    path : Path
+        The file.
+    report : IngestReport
+        Is told what became of it.
+    """
     path = path.absolute()
     try:
+        # Size and time from before the reading: of a file that grows meanwhile they tell later that it has changed.
         before = path.stat()
         file = open_raw(path)
         sha256 = file_digest(path)
@@ -128,6 +168,7 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
     described = describe(file.header, file.shape, space.instruments, facts)
     if calibration:
         described = _as_product(described, category)
+    # The time of change of the inode, which no program can set back, as it can the time of modification.
     new = _new_frame(
         described, path=str(path), sha256=sha256, size=before.st_size, changed_ns=before.st_ctime_ns
     )
@@ -142,15 +183,12 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
 
 def _as_product(described: Description, category: str) -> Description:
     """A calibration that was made elsewhere: its class is its category, and its shape that of trimmed frames."""
-    kept = {name: value for name, value in described.keywords.items() if name != "shape"}
-    return replace(described, frame_class=category, keywords=kept, reasons=())
+    keywords = {name: value for name, value in described.keywords.items() if name != "shape"}
+    return replace(described, frame_class=category, keywords=keywords, reasons=())
 
 
 def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestReport) -> None:
-    """A file that is no frame: a row that says so, if there is a file at all.
-
-    Of a truncated frame the header still tells where it belongs: it counts for the boundaries of sequences.
-    """
+    """A file that is no frame: a row that says so, if there is a file at all."""
     reason = str(error) if isinstance(error, UnreadableFrameError) else f"{path} can't be read: {error}"
     if isfile(path) and looks_like_fits(path):
         try:
@@ -166,30 +204,45 @@ def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestRe
 
 
 def _refused_frame(space: Workspace, error: Exception, **known: Any) -> NewFrame:
+    # Of a truncated frame the header still tells where it belongs: it counts for the boundaries of sequences.
     if isinstance(error, TruncatedError) and error.header is not None and PRODUCT_CARD not in error.header:
         return _new_frame(describe(error.header, error.shape, space.instruments), **known)
     return NewFrame(**known)
 
 
 def _new_frame(described: Description, **known: Any) -> NewFrame:
-    same = {
+    """A row with what the header tells, and what is known besides."""
+    columns = {
         name: getattr(described, name) for name in NewFrame.__dataclass_fields__ if hasattr(described, name)
     }
-    return NewFrame(**{**same, **known})
+    return NewFrame(**{**columns, **known})
 
 
 def read_pending(space: Workspace, report: IngestReport, patience: float = 0.0) -> int:
-    """Read the files of rows that other programs have inserted with a path alone; gives how many were read or refused.
+    """Read the files of rows that other programs have inserted with a path alone.
 
-    A file that is not there, or not whole, is waited for until its row is `patience` seconds old.
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    report : IngestReport
+        Is told what became of them.
+    patience : float
+        Seconds: a file that is not there, or not whole, is waited for until its row is so old.
+
+    Returns
+    -------
+    int
+        How many were read or refused.
     """
+    # In portions, each behind the last one: rows that have to wait are not looked at twice.
     count = last = 0
-    while found := space.registry.read(pending_frames, after=last):
-        for frame, name, registered in found:
+    while pending := space.registry.read(pending_frames, after=last):
+        for frame, name, registered in pending:
             if _age(registered) >= patience or _is_whole(Path(name)):
                 _read_row(space, frame, Path(name), report)
                 count += 1
-        last = found[-1][0]
+        last = pending[-1][0]
     return count
 
 
@@ -197,8 +250,9 @@ def _read_row(space: Workspace, frame: int, path: Path, report: IngestReport) ->
     """Read the file of a row; where nothing comes of it, the row says why."""
     if isfile(path):
         ingest_file(space, path, report)
+    # A row that still waits though its file was looked at would be read again in every round, for ever.
     first = space.registry.read(pending_frames, 1, after=frame - 1)
-    if not isfile(path) or any(one == frame for one, *_ in first):
+    if not isfile(path) or any(waiting == frame for waiting, *_ in first):
         reason = _why_unread(path)
         space.registry.write(refuse_frame, frame, reason)
         report.counts["unreadable"] += 1
@@ -226,7 +280,18 @@ def _is_whole(path: Path) -> bool:
 
 
 def read_rows(project: str) -> int:
-    """Read the files of rows that other programs have inserted; gives how many there were."""
+    """Read the files of rows that other programs have inserted; see `read_pending`.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+
+    Returns
+    -------
+    int
+        How many there were.
+    """
     return read_pending(open_workspace(project), IngestReport())
 
 
@@ -241,21 +306,40 @@ def _why_unread(path: Path) -> str:
     if not path.is_absolute():
         return "its path is relative, wanted an absolute one"
     try:
-        found = open_raw(path)
+        file = open_raw(path)
     except UnreadableFrameError as error:
         return str(error)
-    return "it is a product of ccdflow, no raw frame" if PRODUCT_CARD in found.header else "it can't be read"
+    return "it is a product of ccdflow, no raw frame" if PRODUCT_CARD in file.header else "it can't be read"
 
 
 def static_files(space: Workspace) -> list[Path]:
-    """Calibrations that stand beside the project's instrument files: masks and other products that hold for long."""
+    """Return the calibrations that stand beside the project's instrument files.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+
+    Returns
+    -------
+    list of Path
+        Files of masks and other products that hold for long.
+    """
     return list(find_files(space.project.instruments, IngestReport()))
 
 
 def recheck_files(space: Workspace) -> IngestReport:
     """Register anew the known files that have changed since, and calibrations beside the instrument files.
 
-    Others are not opened.
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+
+    Returns
+    -------
+    IngestReport
+        What became of them. Files that have not changed are not opened, and not told of.
     """
     report = IngestReport()
     read_pending(space, report)
@@ -263,28 +347,38 @@ def recheck_files(space: Workspace) -> IngestReport:
     for name, size, changed_ns in space.registry.read(registered_files):
         path = Path(name)
         try:
-            found = path.stat()
+            facts = path.stat()
         except OSError:
             gone.setdefault(path.parent, []).append(path.name)
             continue
-        if (found.st_size, found.st_ctime_ns) != (size, changed_ns):
+        if (facts.st_size, facts.st_ctime_ns) != (size, changed_ns):
             ingest_file(space, path, report)
-    known = (
-        {name for name, _, _ in space.registry.read(registered_files)}
-        if (static := static_files(space))
-        else set()
-    )
-    for path in static:
-        if str(path.absolute()) not in known:
-            ingest_file(space, path, report)
+    if static := static_files(space):
+        known = {name for name, _, _ in space.registry.read(registered_files)}
+        for path in static:
+            if str(path.absolute()) not in known:
+                ingest_file(space, path, report)
+    # A sentence for each folder: of an archive that is not mounted it is one, not thousands.
     for folder, names in gone.items():
-        what = f"{folder / names[0]} is" if len(names) == 1 else f"{len(names)} raw files of {folder} are"
-        report.problems.append(f"{what} gone; what was made from them stays")
+        files = f"{folder / names[0]} is" if len(names) == 1 else f"{len(names)} raw files of {folder} are"
+        report.problems.append(f"{files} gone; what was made from them stays")
     return report
 
 
 def ingest_catalog(space: Workspace, path: Path) -> IngestReport:
     """Register the rows of a catalogue; a bad row is named by its line and the others count.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    path : Path
+        A CSV file with `COLUMNS`.
+
+    Returns
+    -------
+    IngestReport
+        What became of the rows.
 
     Raises
     ------
@@ -292,25 +386,28 @@ def ingest_catalog(space: Workspace, path: Path) -> IngestReport:
         If it is no catalogue.
     """
     report = IngestReport()
+    # Spreadsheets put a byte order mark before the first column's name.
     with path.open(newline="", encoding="utf-8-sig") as stream:
         rows = csv.DictReader(stream)
         missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
         if missing:
             raise ValueError(f"{path} is no catalogue: it lacks the columns {', '.join(missing)}")
-        good = list(_good_rows(space, path, rows, report))
-    new = add_catalogue(space.registry, good)
-    report.counts.update({"new": new, "known": len(good) - new})
+        frames = list(_good_rows(space, path, rows, report))
+    new = add_catalogue(space.registry, frames)
+    report.counts.update({"new": new, "known": len(frames) - new})
     return report
 
 
 def _good_rows(
     space: Workspace, path: Path, rows: "csv.DictReader[str]", report: IngestReport
 ) -> Iterator[NewFrame]:
+    # A catalogue has no headers to tell the instrument by: it is the one that fits without any.
     by = find_instrument({}, space.instruments)
     for row in rows:
-        given = {name: (value or "").strip() for name, value in row.items() if name is not None}
+        # Cells beyond the last column come under the name None, missing ones as None.
+        texts = {name: (value or "").strip() for name, value in row.items() if name is not None}
         try:
-            yield _catalog_frame(given, by)
+            yield _catalog_frame(texts, by)
         except ValueError as error:
             report.counts["refused"] += 1
             report.problems.append(f"{path}, line {rows.line_num}: {error}")
@@ -351,6 +448,7 @@ def _number(row: dict[str, str], name: str) -> float | None:
         value = float(row[name])
     except ValueError:
         value = math.nan
+    # Python reads "nan" and "inf" as numbers; an exposure has none of them.
     if not math.isfinite(value):
         raise ValueError(f"{name} {row[name]!r} is no number")
     return value
@@ -371,6 +469,19 @@ def _count(row: dict[str, str], name: str) -> int | None:
 
 
 def ingest_paths(project: str, paths: Sequence[str]) -> dict[str, int]:
-    """Register all frames of files and folders; gives how many were new, known, duplicate, ..."""
+    """Register all frames of files and folders; see `ingest_files`.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    paths : sequence of str
+        Files and folders.
+
+    Returns
+    -------
+    dict of str to int
+        How many were new, known, duplicate, ...
+    """
     report = ingest_files(open_workspace(project), [Path(path) for path in paths])
     return dict(report.counts)

@@ -42,12 +42,18 @@ FROM_THE_FIRST = (
     "PC1_",
     "PC2_",
 )
-"""Cards that a combined product takes from its first input, since no two inputs have them alike."""
+"""Beginnings of the names of cards that a combined product takes from its first input: no two have them alike.
+
+The time, and where the telescope pointed: a stack's pixels lie as those of the frame on which the others were put.
+"""
 
 
 @dataclass
 class JobInputs:
-    """All inputs of a job, by role, and what its products' headers say of them."""
+    """All inputs of a job, by role, and what its products' headers say of them.
+
+    `trim` is columns and rows by which pixels of the main input's first image move when the detector is assembled.
+    """
 
     by_role: dict[str, list[Any]] = field(default_factory=dict)
     notes: list[InputNote] = field(default_factory=list)
@@ -58,6 +64,17 @@ class JobInputs:
 
     def add_raw(self, role: str, path: Path, instruments: Sequence[Instrument], note: InputNote) -> None:
         """Take a raw file; pixels are read when the recipe cuts them.
+
+        Parameters
+        ----------
+        role : str
+            What it is to the recipe: ``main``, ``bias``, ...
+        path : Path
+            The file.
+        instruments : sequence of Instrument
+            Of which one tells how its header is understood.
+        note : InputNote
+            What the products' headers say of it.
 
         Raises
         ------
@@ -70,19 +87,35 @@ class JobInputs:
         if PRODUCT_CARD in file.header:
             raise ValueError(f"{path} is a product, wanted a raw frame as {role!r}")
         instrument = find_instrument(cards_of(file.header), instruments)
-        made = detector(file.header, instrument, file.shape, file.extensions)
+        assembled = detector(file.header, instrument, file.shape, file.extensions)
         facts = FileFacts(file.comments, file.extensions)
         exptime = describe(file.header, file.shape, instruments, facts).exptime
-        self.by_role.setdefault(role, []).append(RawFrame(file.pixels, made, exptime or 0.0, path.name))
+        self.by_role.setdefault(role, []).append(RawFrame(file.pixels, assembled, exptime or 0.0, path.name))
         self.notes.append(note)
         self.paths.setdefault(role, []).append(path)
         if role == "main":
             self.headers.append(file.header)
             self.comments = self.comments or file.comments
-            self.trim = _trim(made, several=len(file.extensions) > 1)
+            self.trim = _trim(assembled, several=len(file.extensions) > 1)
 
     def add_product(self, role: str, path: Path, note: InputNote) -> None:
-        """Take a product: one of many to be combined is read row by row, one that many jobs take is kept in memory."""
+        """Take a product.
+
+        Parameters
+        ----------
+        role : str
+            What it is to the recipe: ``main``, ``bias``, ...
+        path : Path
+            The file.
+        note : InputNote
+            What the products' headers say of it.
+
+        Raises
+        ------
+        ProductFileError
+            If the file is no product, or a damaged one.
+        """
+        # One of many to be combined is read row by row; one that many jobs take is kept in memory.
         product = read_product(path) if role == "main" else MASTERS.product(path)
         self.by_role.setdefault(role, []).append(product)
         self.notes.append(note)
@@ -96,32 +129,58 @@ class JobInputs:
         return self.by_role
 
     def origin(self, key: str, recipe: str, version: str) -> Origin:
-        """What the headers of the products say of where they came from."""
+        """Return what the headers of the products say of where they came from.
+
+        Parameters
+        ----------
+        key : str
+            The job's key.
+        recipe, version : str
+            What was run.
+
+        Returns
+        -------
+        Origin
+            With the cards that all main inputs have in common.
+        """
         first = self.headers[0]
-        kept = {name: value for name, value in first.items() if name.startswith(FROM_THE_FIRST)}
+        own = {name: value for name, value in first.items() if name.startswith(FROM_THE_FIRST)}
         return Origin(
             key=key,
             recipe=recipe,
             version=version,
             inputs=self.notes,
-            level=max((one.level for one in self.notes if one.level is not None), default=0),
-            header=common_cards(self.headers) | kept,
+            level=max((note.level for note in self.notes if note.level is not None), default=0),
+            header=common_cards(self.headers) | own,
             comments=self.comments,
             trim=self.trim,
         )
 
 
-def _trim(made: Detector, *, several: bool) -> tuple[int, int]:
+def _trim(assembled: Detector, *, several: bool) -> tuple[int, int]:
     """Columns and rows by which pixels of the first image move when the detector is assembled."""
     if several:  # of which the first is the one whose header counts
-        first = made.amplifiers[0]
+        first = assembled.amplifiers[0]
         return first.data.x0 - first.target.x0, first.data.y0 - first.target.y0
-    first = min(made.amplifiers, key=lambda one: (one.target.y0, one.target.x0))
+    # In one image with several amplifiers, the one whose pixels come to lie in the lower left corner.
+    first = min(assembled.amplifiers, key=lambda amplifier: (amplifier.target.y0, amplifier.target.x0))
     return first.data.x0, first.data.y0
 
 
 def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
-    """The inputs of a job of the registry.
+    """Return the inputs of a job of the registry.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    job : JobRecord
+        The job.
+
+    Returns
+    -------
+    JobInputs
+        Opened; most pixels are yet to be read.
 
     Raises
     ------
@@ -129,33 +188,36 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
         If a raw file's content is no longer what was registered, or a product is not there.
     """
     sources, inputs = space.registry.read(find_sources, job), JobInputs()
-    for one in job.inputs:
-        if one.job is not None:
-            if one.identity not in sources.products:
-                raise ValueError(f"the product of job {one.job[:8]}, input {one.role!r}, is not in the store")
-            path = sources.products[one.identity]
-            note = InputNote(one.role, Path(path).name, one.identity, "product", one.level)
-            inputs.add_product(one.role, space.store.absolute(path), note)
-        elif one.frame is not None:
-            file = sources.frames[one.frame]
+    for part in job.inputs:
+        if part.job is not None:
+            if part.identity not in sources.products:
+                raise ValueError(
+                    f"the product of job {part.job[:8]}, input {part.role!r}, is not in the store"
+                )
+            path = sources.products[part.identity]
+            note = InputNote(part.role, Path(path).name, part.identity, "product", part.level)
+            inputs.add_product(part.role, space.store.absolute(path), note)
+        elif part.frame is not None:
+            file = sources.frames[part.frame]
             raw = Path(file.path)
-            _check_content(raw, file, one.identity)
-            note = InputNote(one.role, raw.name, one.identity, "raw", one.level)
+            _check_content(raw, file, part.identity)
+            note = InputNote(part.role, raw.name, part.identity, "raw", part.level)
             if file.frame_class in CLASSES:
-                inputs.add_raw(one.role, raw, space.instruments, note)
+                inputs.add_raw(part.role, raw, space.instruments, note)
             else:  # a product that was made elsewhere
-                inputs.add_product(one.role, raw, note)
+                inputs.add_product(part.role, raw, note)
     return inputs
 
 
 def _check_content(path: Path, registered: "FrameFile", identity: str) -> None:
-    """Refuse a raw file that is not the registered one; one that nobody has touched since need not be read for that."""
+    """Refuse a raw file that is not the registered one."""
+    # One that nobody has touched since need not be read twice: of many jobs that would be a good part of the time.
     if path.is_file():
         facts = path.stat()
         if (facts.st_size, facts.st_ctime_ns) == (registered.size, registered.changed_ns):
             return
-    found = file_digest(path)
-    if found != identity:
+    sha256 = file_digest(path)
+    if sha256 != identity:
         raise ValueError(
-            f"{path} has changed since it was registered: its sha256 is {found[:12]}..., was {identity[:12]}..."
+            f"{path} has changed since it was registered: its sha256 is {sha256[:12]}..., was {identity[:12]}..."
         )

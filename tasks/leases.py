@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.leases import beat_jobs
 
-BEATS = 4
+BEATS_PER_LEASE = 4
 """Signs of life within the length of a lease: some may be late, or fail."""
 
 
@@ -37,6 +37,7 @@ class _Pulse:
         with self._changed:
             self._held.add(lease)
             if self._thread is None or not self._thread.is_alive():
+                # A daemon, so that a program may end whatever becomes of its jobs.
                 self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
                 self._thread.start()
             self._changed.notify()
@@ -52,17 +53,19 @@ class _Pulse:
                 if not self._held:
                     self._changed.wait()
                     last = time.monotonic()
-                pause = min((one.seconds for one in self._held), default=0.0) / BEATS
+                # The shortest lease sets the pace for all: one transaction renews every lease of a registry.
+                pause = min((lease.seconds for lease in self._held), default=0.0) / BEATS_PER_LEASE
                 self._changed.wait(max(0.0, last + pause - time.monotonic()))
                 held = set(self._held)
+            # Woken earlier, by a lease that came, it only waits again: what was just claimed is fresh.
             if held and time.monotonic() >= last + pause:
                 _renew(held)
                 last = time.monotonic()
 
 
 def _renew(held: Collection[_Lease]) -> None:
-    for registry in {one.registry for one in held}:
-        mine = [(one.key, one.owner) for one in held if one.registry is registry]
+    for registry in {lease.registry for lease in held}:
+        mine = [(lease.key, lease.owner) for lease in held if lease.registry is registry]
         try:
             registry.write(beat_jobs, mine)
         except SQLAlchemyError:
@@ -74,7 +77,24 @@ _PULSE = _Pulse()
 
 @contextmanager
 def kept_alive(registry: Registry, key: str, owner: str, seconds: float) -> Iterator[None]:
-    """Renew the lease of a job while it is worked on."""
+    """Renew the lease of a job while the block works on it.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where the job stands.
+    key : str
+        The job.
+    owner : str
+        Who has claimed it.
+    seconds : float
+        Length of the lease; signs of life come `BEATS_PER_LEASE` times within it.
+
+    Yields
+    ------
+    None
+        Whether the lease was lost meanwhile is found when the job is finished.
+    """
     lease = _Lease(registry, key, owner, seconds)
     _PULSE.hold(lease)
     try:

@@ -12,7 +12,7 @@ from ccdflow.cascade.planning.jobs import Job
 from ccdflow.recipes.kernels.threads import cores
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
-AHEAD = 4
+JOBS_AHEAD = 4
 """Jobs that are submitted, for each core, where all need one: the next then wait at the threads already."""
 PASSING = frozenset(
     {
@@ -32,10 +32,11 @@ PASSING = frozenset(
 )
 """What the system says where a disk is full or gone, or it has too little of something: true now, not for good."""
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux (cgroup v2) says how many bytes a container may have; ``max`` where it has no limit."""
 
 
 def memory() -> int:
-    """Bytes of memory that this machine, or the container, has."""
+    """Return the bytes of memory that this machine, or the container, has."""
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         return min(installed, int(_CGROUP.read_text()))
@@ -44,22 +45,54 @@ def memory() -> int:
 
 
 def machine(space: Workspace) -> Needs:
-    """What jobs may take together."""
+    """Return what jobs may take together.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project, whose ``ccdflow.yaml`` may say less or more than the machine has.
+
+    Returns
+    -------
+    Needs
+        Cores, and bytes of memory.
+    """
     project = space.project
     return Needs(project.cores or cores(), project.memory or memory())
 
 
 def job_queue(directory: str, jobs: Sequence[Job], order: Order | None = None) -> JobQueue:
-    """The queue of a plan's jobs in a project; without `order`, as the project says."""
+    """Return the queue of a plan's jobs.
+
+    Parameters
+    ----------
+    directory : str
+        Directory of the project.
+    jobs : sequence of Job
+        Those that are to be done.
+    order : Order, optional
+        Which come first; without it, as the project says.
+
+    Returns
+    -------
+    JobQueue
+        Which gives them out as what they take is done, and as the machine has room.
+    """
     space = open_workspace(directory)
-    told = {name: step.needs for name, step in space.cascade.tasks.items()}
-    needs = {name: one for name, one in told.items() if one is not None}
+    needs = {name: step.needs for name, step in space.cascade.tasks.items() if step.needs is not None}
     urgent = urgent_jobs(jobs, space.project.urgent)
-    return JobQueue(jobs, order or space.project.order, machine(space), needs, AHEAD, urgent)
+    return JobQueue(jobs, order or space.project.order, machine(space), needs, JOBS_AHEAD, urgent)
 
 
 def refuse_too_large(space: Workspace, step: str) -> None:
-    """Say so of a job that this machine has not the memory for.
+    """Refuse a job that this machine has not the memory for.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    step : str
+        The job's step, whose needs the cascade may state.
 
     Raises
     ------
@@ -77,21 +110,39 @@ class FullStoreError(Exception):
 
 
 def is_the_machines(error: Exception) -> bool:
-    """Whether a job has failed because of what the machine lacks now, and not because of what it was made of."""
+    """Tell whether a job has failed because of what the machine lacks now, and not because of what it was made of.
+
+    Parameters
+    ----------
+    error : Exception
+        As which it failed.
+
+    Returns
+    -------
+    bool
+        True for a full disk, no memory, a database that is gone: the job then waits, and has not failed.
+    """
     if isinstance(error, OSError):
         return error.errno in PASSING
     return isinstance(error, FullStoreError | MemoryError) or is_passing(error)
 
 
 def refuse_full_store(space: Workspace) -> None:
-    """Say so where the store has too little space left to begin a job.
+    """Refuse to begin a job where the store has too little space left.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
 
     Raises
     ------
     FullStoreError
         If there is less than the project wants.
     """
-    folder = next(one for one in (space.project.store, *space.project.store.parents) if one.exists())
+    # The store's folder is made with the first product: until then its disk is that of the next folder above.
+    store = space.project.store
+    folder = next(folder for folder in (store, *store.parents) if folder.exists())
     free, wanted = shutil.disk_usage(folder).free, space.project.least_free
     if free < wanted:
         raise FullStoreError(
@@ -100,6 +151,7 @@ def refuse_full_store(space: Workspace) -> None:
 
 
 def _text(size: int) -> str:
+    """Bytes as people say them, in powers of ten as disks are sold."""
     for unit, factor in (("TB", 1e12), ("GB", 1e9)):
         if size >= factor:
             return f"{size / factor:.4g} {unit}"

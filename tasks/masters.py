@@ -14,6 +14,9 @@ from ccdflow.archive.fits.productfile import read_product
 from ccdflow.recipes.core.image import Image, ImageSource
 from ccdflow.recipes.core.recipe import InputProduct
 
+BYTES_PER_PIXEL = 10
+"""Data and variance are float32, DQ is uint16."""
+
 Identity = tuple[str, int, int, int]
 """Path, inode, size and time of the last change of a file: another content has another."""
 
@@ -37,9 +40,19 @@ class ProductCache:
         self._known: OrderedDict[Identity, Future[tuple[InputProduct, int]]] = OrderedDict()
 
     def product(self, path: Path) -> InputProduct:
-        """The product in a file: the same object, as long as the file is the same and the product is kept.
+        """Return the product in a file: the same object, as long as the file is the same and the product is kept.
 
         Threads that ask for the same product at the same time wait for one to load it.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        InputProduct
+            Its pixels are read-only, since many jobs share them.
 
         Raises
         ------
@@ -50,6 +63,8 @@ class ProductCache:
         if facts is None:
             return self._read(path)
         identity = str(path), facts.st_ino, facts.st_size, facts.st_ctime_ns
+        # The lock is held for looking only. Whoever puts the promise in loads; all others wait for the promise, not for
+        # the lock, so that other masters are loaded meanwhile.
         with self._lock:
             known = self._known.get(identity)
             mine = known is None
@@ -63,7 +78,7 @@ class ProductCache:
     def _load(self, path: Path, identity: Identity, wanted: Future[tuple[InputProduct, int]]) -> None:
         try:
             product, size = loaded(self._read(path), self.budget)
-        except BaseException as error:
+        except BaseException as error:  # those who wait must hear of an interrupt, too
             with self._lock:
                 del self._known[identity]
             wanted.set_exception(error)
@@ -73,32 +88,58 @@ class ProductCache:
 
     def _forget(self, newest: Identity) -> None:
         with self._lock:
-            sizes = {one: known.result()[1] for one, known in self._known.items() if known.done()}
+            # In the order in which they were asked for last: the first have rested longest.
+            sizes = {identity: known.result()[1] for identity, known in self._known.items() if known.done()}
             total = sum(sizes.values())
-            for one, size in sizes.items():
+            for identity, size in sizes.items():
                 if total <= self.budget:
                     break
-                if one != newest:
-                    del self._known[one]
+                if identity != newest:
+                    del self._known[identity]
                     total -= size
 
 
 def loaded(product: InputProduct, budget: int) -> tuple[InputProduct, int]:
-    """Product with its pixels in memory, read-only, and the bytes that they take; as it was, if beyond the budget."""
+    """Load the pixels of a product, unless they take more than a budget.
+
+    Parameters
+    ----------
+    product : InputProduct
+        Its image, if it has one, has the shape ``(ny, nx)``.
+    budget : int
+        Bytes.
+
+    Returns
+    -------
+    InputProduct, int
+        The product with its pixels in memory, read-only, and the bytes that they take; as it was, and 0, where it has
+        no image or that is larger than the budget.
+    """
     if product.image is None:
         return product, 0
     ny, nx = product.image.shape
-    size = ny * nx * 10
+    size = ny * nx * BYTES_PER_PIXEL
     if size > budget:
         return product, 0
-    image = whole(product.image)
+    image = in_memory(product.image)
     for plane in (image.data, image.variance, image.dq):
         plane.flags.writeable = False
     return replace(product, image=image), size
 
 
-def whole(source: ImageSource) -> Image:
-    """All pixels of an image source in native, contiguous arrays."""
+def in_memory(source: ImageSource) -> Image:
+    """Read all pixels of an image source.
+
+    Parameters
+    ----------
+    source : ImageSource
+        Of the shape ``(ny, nx)``.
+
+    Returns
+    -------
+    Image
+        Data and variance as float32, DQ as uint16, in the machine's byte order and contiguous, as kernels take them.
+    """
     image = source.rows(slice(0, source.shape[0]))
     return Image(
         np.ascontiguousarray(image.data, np.float32),
@@ -109,8 +150,9 @@ def whole(source: ImageSource) -> Image:
 
 
 def _quarter_of_memory() -> int:
+    """Bytes; the rest is for what jobs work on."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 
 
 MASTERS = ProductCache(_quarter_of_memory())
-"""The process's own."""
+"""The cache of this process, of all its jobs and threads."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-KEPT = 512_000_000
-"""Bytes of free memory that stay with the process."""
+KEPT_BYTES = 512_000_000
+"""Free memory that stays with the process: some planes of a large frame."""
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-"""Options of ``mallopt``."""
+"""Options of ``mallopt`` (mallopt(3), M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX)."""
 
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 """Read when numpy is imported."""
@@ -23,6 +23,7 @@ def importing() -> Iterator[None]:
 
     Nor does numpy start threads for linear algebra, of which there is next to none: they wait for it with a core each.
     """
+    # The collector looks through all objects again and again as they become more, and finds none to free.
     gc.disable()
     unset = _BLAS_THREADS not in os.environ
     os.environ.setdefault(_BLAS_THREADS, "1")
@@ -39,14 +40,15 @@ def importing() -> Iterator[None]:
 def keep_memory() -> None:
     """Let the C library keep what is freed for the next frame, and the collector pass over what is there.
 
-    Otherwise each plane is mapped, cleared page by page and given back, which takes a tenth of a night's processor
-    time. A C library without ``mallopt`` is left as it is.
+    A C library without ``mallopt`` is left as it is.
     """
+    # Otherwise each plane is mapped, cleared page by page and given back, which takes a tenth of a night's processor
+    # time. One arena, since memory that one thread has freed in its own would be of no use to the others.
     gc.collect()
     gc.freeze()
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return
-    for option, value in ((_TRIM_THRESHOLD, KEPT), (_MMAP_MAX, 0), (_ARENA_MAX, 1)):
+    for option, value in ((_TRIM_THRESHOLD, KEPT_BYTES), (_MMAP_MAX, 0), (_ARENA_MAX, 1)):
         mallopt(option, value)

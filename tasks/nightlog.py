@@ -1,91 +1,218 @@
 """What people see of a night: the observing log of each camera, what it came to, what is missing, pictures."""
 
 import statistics
+from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from ccdflow.archive.fits.productfile import read_image, read_product
 from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_jobs, main_frames
 from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
-from ccdflow.tasks.markdown import table
-from ccdflow.tasks.pictures import picture_of
+from ccdflow.cascade.headers.dates import night as night_of
+from ccdflow.cascade.planning.request import Request
+from ccdflow.config.instruments import load_instruments
+from ccdflow.recipes.core.preview import png, preview
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
-PICTURES = 4
+PICTURES_PER_PAGE = 4
 """Stacks, or else calibrated frames, whose pictures a night's page shows: the last ones."""
-LISTED = 100
-"""Refused frames that are named."""
+LISTED_REFUSED = 100
+"""Refused frames that are named: a dashboard shows no more at once, and a broken camera may send thousands."""
+PICTURE_SIZE = 480
+"""Rows and columns, in pixels, that a picture on a dashboard has at most: it is sent within the page's text."""
+LATENCY_SHARE = 0.95
+"""Share of a night's frames for which it is said how long they took: the slowest few tell of accidents alone."""
 NOT_DONE = ("failed", "incomplete", "refused")
+"""States of jobs that a night's page lists with their reasons."""
 
 Row = dict[str, Any]
+"""A row of a table on the dashboard: value by the head of its column."""
+
+
+# --- which night, which camera ---------------------------------------------------------------------------
+
+
+def site_longitude(space: Workspace) -> float:
+    """Return where the telescopes of a project stand.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+
+    Returns
+    -------
+    float
+        Degrees east, of the project's first own instrument file that states them; else 0.
+    """
+    own = load_instruments(space.project.instruments, space.project.directory)
+    longitudes = [instrument.site.longitude for instrument in own]
+    return next((longitude for longitude in longitudes if longitude is not None), 0.0)
+
+
+def tonight(space: Workspace) -> str:
+    """Return the night that it is at the site of a project.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+
+    Returns
+    -------
+    str
+        ISO date of the evening, noon to noon at the site.
+    """
+    return night_of(datetime.now(UTC).replace(tzinfo=None).isoformat(), site_longitude(space))
 
 
 def cameras_of(space: Workspace, night: str) -> list[tuple[str, str]]:
-    """Telescopes and cameras that took frames in a night."""
-    found = space.registry.read(find_frames, FrameFilter(night=night, keywords=()))
-    return sorted({(one.telescope, one.camera) for one in found})
+    """Return the cameras that took frames in a night.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    night : str
+        ISO date of the evening.
+
+    Returns
+    -------
+    list of tuple of str
+        Telescope and camera, in alphabetical order.
+    """
+    frames = space.registry.read(find_frames, FrameFilter(night=night, keywords=()))
+    return sorted({(frame.telescope, frame.camera) for frame in frames})
+
+
+def finished_since(project: str, moment: str) -> list[str]:
+    """Return the jobs that were done since a moment.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    moment : str
+        ISO time, UTC.
+
+    Returns
+    -------
+    list of str
+        Their keys.
+    """
+    jobs = open_workspace(project).registry.read(find_jobs, JobFilter(states=("done",)))
+    return [job.key for job in jobs if job.finished_at >= moment]
+
+
+# --- rows --------------------------------------------------------------------------------------------------
 
 
 def unreadable(space: Workspace) -> list[Row]:
-    """The last frames that were refused with so little known that they belong to no night."""
-    found = space.registry.read(list_frames, FrameFilter(night="", status=("refused",)))
-    found.sort(key=lambda one: one["id"], reverse=True)
+    """Return the last frames that were refused with so little known that they belong to no night.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+
+    Returns
+    -------
+    list of dict
+        `LISTED_REFUSED` rows at most, the newest first.
+    """
+    frames = space.registry.read(list_frames, FrameFilter(night="", status=("refused",)))
+    frames.sort(key=lambda frame: frame["id"], reverse=True)
     return [
         {
-            "frame": f"f{one['id']}",
-            "file": one["path"],
-            "since": one["registered_at"][:19],
-            "reason": one["reason"],
+            "frame": f"f{frame['id']}",
+            "file": frame["path"],
+            "since": frame["registered_at"][:19],
+            "reason": frame["reason"],
         }
-        for one in found[:LISTED]
+        for frame in frames[:LISTED_REFUSED]
     ]
 
 
 def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
-    """A row for each frame, in order of time: what it is, how far it has come, in which set, what was made, and why."""
+    """Return a row for each frame: what it is, how far it has come, in which set, what was made, and why.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    night : str
+        ISO date of the evening.
+    camera : str
+        CAMERA or TELESCOPE/CAMERA.
+
+    Returns
+    -------
+    list of dict
+        In order of time; exposures in seconds.
+    """
     frames = space.registry.read(list_frames, FrameFilter(night=night, camera=camera))
-    made = _products(space, night, camera)
+    names = _product_names(space, night, camera)
     return [
         {
-            "frame": f"f{one['id']}",
-            "start": one["obsdate"][11:19],
-            "class": one["class"],
-            "object": one["object"],
-            "filter": one["filter"],
-            "exposure": one["exptime"],
-            "state": f"{one['stage']} {one['status']}",
-            "set": f"s{one['set']}" if one["set"] else "",
-            "product": " ".join(made.get(one["id"], ())),
-            "reason": one["reason"],
+            "frame": f"f{frame['id']}",
+            "start": frame["obsdate"][11:19],
+            "class": frame["class"],
+            "object": frame["object"],
+            "filter": frame["filter"],
+            "exposure": frame["exptime"],
+            "state": f"{frame['stage']} {frame['status']}",
+            "set": f"s{frame['set']}" if frame["set"] else "",
+            "product": " ".join(names.get(frame["id"], ())),
+            "reason": frame["reason"],
         }
-        for one in frames
+        for frame in frames
     ]
 
 
-def _products(space: Workspace, night: str, camera: str) -> dict[int, list[str]]:
+def _product_names(space: Workspace, night: str, camera: str) -> dict[int, list[str]]:
     """Products that were made of each frame alone, or of its set, by frame."""
     products = space.registry.read(find_products, ProductFilter(night=night, camera=camera))
     by_key: dict[str, list[ProductRecord]] = {}
-    for one in products:
-        if one.superseded_by is None:
-            by_key.setdefault(one.job_key, []).append(one)
-    found: dict[int, list[str]] = {}
+    for product in products:
+        if product.superseded_by is None:
+            by_key.setdefault(product.job_key, []).append(product)
+    names: dict[int, list[str]] = {}
     for job in space.registry.read(find_jobs, JobFilter(keys=by_key)):
-        for frame in _frames_of(space, job):
-            found.setdefault(frame, []).extend(f"p{one.id}" for one in by_key[job.key])
-    return found
+        for frame in _frames_behind(space, job):
+            names.setdefault(frame, []).extend(f"p{product.id}" for product in by_key[job.key])
+    return names
 
 
-def _frames_of(space: Workspace, job: JobRecord) -> list[int]:
-    main = [one for one in job.inputs if one.role == "main"]
-    own = [one.frame for one in main if one.frame is not None]
-    return own if len(own) == len(main) else space.registry.read(main_frames, job.key)
+def _frames_behind(space: Workspace, job: JobRecord) -> list[int]:
+    """The raw frames that a job's main input comes from; asked for only where it is not raw frames itself."""
+    main = [part for part in job.inputs if part.role == "main"]
+    raw = [part.frame for part in main if part.frame is not None]
+    return raw if len(raw) == len(main) else space.registry.read(main_frames, job.key)
+
+
+# --- pages -------------------------------------------------------------------------------------------------
 
 
 def night_page(space: Workspace, night: str, camera: str) -> str:
-    """A camera's night as Markdown: the ledger, how long frames took, what is not done and why, the last pictures."""
+    """Return a camera's night: the ledger, how long frames took, what is not done and why, the last pictures.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    night : str
+        ISO date of the evening.
+    camera : str
+        CAMERA or TELESCOPE/CAMERA.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
     log = observing_log(space, night, camera)
     lines = [f"# {camera}, night {night}", "", *_ledger(log), *_latency(space, night, camera)]
     lines += [*_not_done(space, night, camera, log), *_pictures(space, night, camera)]
@@ -94,29 +221,30 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
 
 def _ledger(log: Sequence[Row]) -> list[str]:
     counts = Counter((row["class"], row["state"]) for row in log)
-    rows = [(*key, number) for key, number in sorted(counts.items())]
-    return [f"{len(log)} frames", "", *table("class | state | frames", rows)]
+    rows = [(*class_and_state, number) for class_and_state, number in sorted(counts.items())]
+    return [f"{len(log)} frames", "", *_table("class | state | frames", rows)]
 
 
 def _latency(space: Workspace, night: str, camera: str) -> list[str]:
     """How long calibrated frames took from the insert of their rows."""
-    frames = {
-        one["id"]: one for one in space.registry.read(list_frames, FrameFilter(night=night, camera=camera))
-    }
+    listed = space.registry.read(list_frames, FrameFilter(night=night, camera=camera))
+    frames = {frame["id"]: frame for frame in listed}
     took = []
     for job in space.registry.read(find_jobs, JobFilter(night=night, camera=camera, states=("done",))):
-        main = [one.frame for one in job.inputs if one.role == "main"]
+        main = [part.frame for part in job.inputs if part.role == "main"]
+        # A stack waits for its whole sequence: only jobs of one raw science frame tell how fast we are.
         if len(main) == 1 and main[0] in frames and frames[main[0]]["class"] == "science":
-            took.append(_seconds(frames[main[0]]["registered_at"], job.finished_at))
+            took.append(_seconds_between(frames[main[0]]["registered_at"], job.finished_at))
     if not took:
         return []
     took.sort()
-    worst = took[min(len(took) - 1, int(0.95 * len(took)))]
+    worst = took[min(len(took) - 1, int(LATENCY_SHARE * len(took)))]
     sentence = f"From insert to calibrated frame: half within {_lasting(statistics.median(took))}, "
     return [sentence + f"95 of 100 within {_lasting(worst)}, the slowest {_lasting(took[-1])}.", ""]
 
 
-def _seconds(start: str, end: str) -> float:
+def _seconds_between(start: str, end: str) -> float:
+    # Programs that state `registered_at` themselves may part date and time by a blank.
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start.replace(" ", "T"))).total_seconds()
 
 
@@ -138,45 +266,156 @@ def _not_done(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> 
         for row in log
         if row["state"] == "ingest refused"
     ]
-    return ["## Not done", "", *table("what | object | filter | state | reason", rows)] if rows else []
+    return ["## Not done", "", *_table("what | object | filter | state | reason", rows)] if rows else []
 
 
 def _pictures(space: Workspace, night: str, camera: str) -> Iterator[str]:
     """The last stacks, or where there are none, the last calibrated frames."""
     for category in ("stack", "science"):
         wanted = ProductFilter(category=category, night=night, camera=camera)
-        found = [one for one in space.registry.read(find_products, wanted) if one.superseded_by is None]
-        if found:
-            found.sort(key=lambda one: (one.obsdate, one.id))
-            for one in found[-PICTURES:]:
-                yield from ("", *_shown(space, one))
+        products = space.registry.read(find_products, wanted)
+        current = [product for product in products if product.superseded_by is None]
+        if current:
+            current.sort(key=lambda product: (product.obsdate, product.id))
+            for product in current[-PICTURES_PER_PAGE:]:
+                yield from ("", *_shown(space, product))
             return
 
 
-def _shown(space: Workspace, one: ProductRecord) -> list[str]:
-    name = _named(one)
-    address = picture_of(space, one)
-    return [f"**{name}**", "", f"![{name}]({address})"] if address else [f"**{name}**: no picture"]
+def stack_page(space: Workspace, product: ProductRecord) -> str:
+    """Return a product's picture and numbers.
 
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    product : ProductRecord
+        The product; lengths are in pixels, the background in its unit.
 
-def _named(one: ProductRecord) -> str:
-    words = (f"p{one.id}", one.category, one.object, one.filter, one.obsdate[11:19])
-    return " ".join(word for word in words if word)
-
-
-def stack_page(space: Workspace, one: ProductRecord) -> str:
-    """A product's picture and numbers as Markdown."""
+    Returns
+    -------
+    str
+        Markdown.
+    """
     numbers = [
-        (name, "not measured" if value is None else f"{value:.4g}") for name, value in one.quality.items()
+        (name, "not measured" if value is None else f"{value:.4g}") for name, value in product.quality.items()
     ]
-    frames = ", ".join(f"f{frame}" for frame in space.registry.read(main_frames, one.job_key))
-    lines = [f"# {_named(one)}", "", f"Night {one.night}, {one.telescope} {one.camera}; of {frames}", ""]
-    lines += [*_shown(space, one)[2:], "", *table("number | value", numbers)]
-    lines += ["Lengths in pixels, the background in the unit of the product.", "", f"`{one.path}`"]
+    frames = ", ".join(f"f{frame}" for frame in space.registry.read(main_frames, product.job_key))
+    place = f"Night {product.night}, {product.telescope} {product.camera}; of {frames}"
+    lines = [f"# {_name(product)}", "", place, ""]
+    # The name is the head of the page already.
+    lines += [*_shown(space, product)[2:], "", *_table("number | value", numbers)]
+    lines += ["Lengths in pixels, the background in the unit of the product.", "", f"`{product.path}`"]
     return "\n".join(lines)
 
 
-def finished_since(project: str, moment: str) -> list[str]:
-    """Keys of the stacks that were made since a moment, as `now` gives it."""
-    jobs = open_workspace(project).registry.read(find_jobs, JobFilter(states=("done",)))
-    return [job.key for job in jobs if job.finished_at >= moment]
+def _shown(space: Workspace, product: ProductRecord) -> list[str]:
+    """A product's name and below it, behind an empty line, its picture; one line where it has none."""
+    name = _name(product)
+    address = picture_of(space, product)
+    return [f"**{name}**", "", f"![{name}]({address})"] if address else [f"**{name}**: no picture"]
+
+
+def _name(product: ProductRecord) -> str:
+    words = (f"p{product.id}", product.category, product.object, product.filter, product.obsdate[11:19])
+    return " ".join(word for word in words if word)
+
+
+def night_summaries(project: str, request: Request) -> dict[str, str]:
+    """Return for each night that a request selects its frames, states, products and what failed or is missing.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    request : Request
+        Its night, camera and times count.
+
+    Returns
+    -------
+    dict of str to str
+        Markdown by night.
+    """
+    space = open_workspace(project)
+    wanted = FrameFilter(
+        night=request.night, camera=request.camera, since=request.since, until=request.until, keywords=()
+    )
+    frames = space.registry.read(find_frames, wanted)
+    nights = {frame.night for frame in frames if frame.night and request.selects(frame)}
+    return {night: _summary(space, night) for night in sorted(nights)}
+
+
+def _summary(space: Workspace, night: str) -> str:
+    frames = space.registry.read(list_frames, FrameFilter(night=night))
+    states = Counter((frame["stage"], frame["status"]) for frame in frames)
+    products = space.registry.read(find_products, ProductFilter(night=night))
+    categories = Counter(product.category for product in products)
+    lines = [f"# {space.project.directory.name}, night {night}", "", f"{len(frames)} frames", ""]
+    rows = [(*stage_and_state, number) for stage_and_state, number in sorted(states.items())]
+    lines += _table("stage | state | frames", rows)
+    lines += _table("product | number", [*sorted(categories.items())])
+    not_done: list[tuple[object, ...]] = [
+        (frame["id"], frame["object"], frame["status"], frame["reason"])
+        for frame in frames
+        if frame["status"] in ("failed", "refused", "waiting") and frame["reason"]
+    ]
+    if not_done:
+        lines += ["## Not done", "", *_table("frame | object | state | reason", not_done)]
+    return "\n".join(lines)
+
+
+def _table(heads: str, rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table in Markdown, an empty one behind it; `heads` are parted by ``|``."""
+    rule = " | ".join("---" for _ in heads.split("|"))
+    return [heads, rule, *(" | ".join(_cell(value) for value in row) for row in rows), ""]
+
+
+def _cell(value: object) -> str:
+    """What stands in a cell: nothing that would end it."""
+    return " ".join(str(value).split()).replace("|", "\\|") or " "
+
+
+# --- pictures ----------------------------------------------------------------------------------------------
+
+
+def picture_of(space: Workspace, product: ProductRecord, most: int = PICTURE_SIZE) -> str:
+    """Return the picture of a product's image, as pages show it without any other file.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    product : ProductRecord
+        The product.
+    most : int
+        Rows and columns of the picture, in pixels, at most.
+
+    Returns
+    -------
+    str
+        A ``data:`` address; empty where the product has no image, or its file is not there.
+    """
+    path = space.store.absolute(product.path)
+    if product.state != "done" or not path.is_file():
+        return ""
+    content = read_product(path)
+    if content.image is None:
+        return ""
+    image = read_image(content)
+    return data_uri(png(preview(image.data, image.dq, most=most)))
+
+
+def data_uri(picture: bytes) -> str:
+    """Return a PNG file as an address that holds it.
+
+    Parameters
+    ----------
+    picture : bytes
+        The file's content.
+
+    Returns
+    -------
+    str
+        ``data:image/png;base64,...``
+    """
+    return f"data:image/png;base64,{b64encode(picture).decode()}"

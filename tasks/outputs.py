@@ -21,9 +21,25 @@ def store_result(
     result: Result,
     paths: Mapping[str, str] | None = None,
 ) -> list[Made]:
-    """Write the outputs of a job; gives what the registry is to record of each.
+    """Write the outputs of a job.
 
-    `paths` are those of the outputs by category, where the caller has asked the registry for them.
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    job : JobRecord
+        The job, held by this worker.
+    inputs : JobInputs
+        What it was made of: the headers tell.
+    result : Result
+        What the recipe gave.
+    paths : mapping of str to str, optional
+        Paths in the store by category, where the caller has asked the registry for them.
+
+    Returns
+    -------
+    list of Made
+        What the registry is to record of each; until then none of it counts.
 
     Raises
     ------
@@ -31,13 +47,13 @@ def store_result(
         If the recipe gave a category that it does not declare.
     """
     if paths is None:
-        paths = {one.category: one.path for one in space.registry.read(outputs_of, job.key)}
-    made = []
+        paths = {product.category: product.path for product in space.registry.read(outputs_of, job.key)}
+    products = []
     for category, output in result.outputs.items():
         if category not in paths:
             raise ValueError(f"recipe {job.recipe!r} gave {category!r}; it declares {', '.join(paths)}")
-        made.append(_store(space, job, inputs, (category, paths[category], output)))
-    return made
+        products.append(_store(space, job, inputs, (category, paths[category], output)))
+    return products
 
 
 def _ensure_held(space: Workspace, job: JobRecord) -> None:
@@ -46,12 +62,15 @@ def _ensure_held(space: Workspace, job: JobRecord) -> None:
         space.registry.read(ensure_held, job.key, job.owner)
 
 
-def _store(space: Workspace, job: JobRecord, inputs: JobInputs, one: tuple[str, str, Output]) -> Made:
-    category, path, output = one
+def _store(space: Workspace, job: JobRecord, inputs: JobInputs, product: tuple[str, str, Output]) -> Made:
+    """Write one output, given as category, path and content."""
+    category, path, output = product
     origin = inputs.origin(job.key, job.recipe, job.version)
+    # By this card other projects know what a file is: masters may be handed on.
     cards = {**origin.cards, CATEGORY: (category, "what this product is")}
     origin = replace(origin, worst_level=job.worst_level, cards=cards)
     write = partial(write_product, output=output, origin=origin)
+    # Between the writing and the rename it is asked once more whether the job is still ours.
     stored = space.store.write(path, job.key, write, partial(_ensure_held, space, job))
     return Made(
         category=category,

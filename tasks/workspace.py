@@ -42,28 +42,39 @@ class Workspace:
     @cached_property
     def taken_categories(self) -> frozenset[str]:
         """Categories of products made elsewhere that the cascade takes as data sources."""
-        return frozenset({one.frame_class for one in self.cascade.sources.values()} - {*CLASSES})
+        return frozenset({source.frame_class for source in self.cascade.sources.values()} - {*CLASSES})
 
     @cached_property
     def _with_own(self) -> Mapping[str, Recipe]:
         return Recipes(RECIPES, self.cascade.recipes)
 
     def intact_keys(self, from_night: str | None = None) -> set[str]:
-        """Keys of the jobs, of all nights or from one on, whose products are all there, as they were written.
+        """Return the jobs whose products are all there, as they were written.
 
-        A file that has not been changed since it was written is not read again; a changed one is held against
-        its checksum. Jobs whose products are gone or damaged are to be done again: the registry then says so.
+        Jobs whose products are gone or damaged are to be done again: the registry then says so.
+
+        Parameters
+        ----------
+        from_night : str, optional
+            ISO date of the first night that is looked at; without it, all.
+
+        Returns
+        -------
+        set of str
+            Keys of jobs.
         """
+        # Asked for every plan. So a file that has not been changed since it was written is not read again; only a
+        # changed one is held against its checksum.
         lost: list[int] = []
         touched: dict[int, int] = {}
-        for one in self.registry.read(find_products, ProductFilter(from_night=from_night)):
-            found = self.store.changed_ns(one.path)
-            if found is not None and found == one.changed_ns:
+        for product in self.registry.read(find_products, ProductFilter(from_night=from_night)):
+            changed_ns = self.store.changed_ns(product.path)
+            if changed_ns is not None and changed_ns == product.changed_ns:
                 continue
-            if found is not None and self.store.intact(one.path, one.size, one.sha256):
-                touched[one.id] = found
+            if changed_ns is not None and self.store.intact(product.path, product.size, product.sha256):
+                touched[product.id] = changed_ns
             else:
-                lost.append(one.id)
+                lost.append(product.id)
         if touched:
             self.registry.write(touch_products, touched)
         if lost:
@@ -71,30 +82,37 @@ class Workspace:
         return self.registry.read(done_keys, from_night)
 
     def recover(self) -> None:
-        """Give back the jobs of dead workers, and delete the files that they left half written.
-
-        Files are listed before the jobs that run: whoever wrote one of them had claimed its job by then.
-        """
+        """Give back the jobs of dead workers, and delete the files that they left half written."""
         self.registry.write(sweep_jobs, self.project.keep_alive)
+        # Files are listed before the jobs that run: whoever wrote one of them had claimed its job by then.
         left = list(self.store.temporaries())
-        running = (
-            {job.key for job in self.registry.read(find_jobs, JobFilter(states=("running",)))}
-            if left
-            else set()
-        )
+        if not left:
+            return
+        running = {job.key for job in self.registry.read(find_jobs, JobFilter(states=("running",)))}
         for key, path in left:
             if key not in running:
                 self.store.absolute(path).unlink(missing_ok=True)
 
 
 def open_workspace(directory: str | Path) -> Workspace:
-    """The workspace of a project; changed YAML counts at the next call.
+    """Open the workspace of a project; changed YAML counts at the next call.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Directory of the project.
+
+    Returns
+    -------
+    Workspace
+        The same object, as long as nothing has changed.
 
     Raises
     ------
     ConfigError
         If there is no project, or one of its files is not understood.
     """
+    # The key of the cache is what was read and when that had been changed: with other YAML it is another workspace.
     project = _project(Path(directory))
     folders = (*project.instruments, shipped("instruments"))
     written = [project.directory / PROJECT_FILE]
@@ -103,6 +121,7 @@ def open_workspace(directory: str | Path) -> Workspace:
 
 
 Stamps = tuple[tuple[Path, int], ...]
+"""Files, and when they were changed, in nanoseconds."""
 _KNOWN: dict[Path, Stamps] = {}
 """The files that a cascade was made of when it was last read, and when they had been changed."""
 
@@ -116,7 +135,7 @@ def _cascade_stamps(project: Project) -> Stamps:
     path = project.cascade_path
     known = _KNOWN.get(path, ())
     try:
-        if known and _stamps(one for one, _ in known) == known:
+        if known and _stamps(file for file, _ in known) == known:
             return known
     except OSError:  # one of them is gone
         pass
@@ -127,6 +146,7 @@ def _cascade_stamps(project: Project) -> Stamps:
 def _project(directory: Path) -> Project:
     """The project of a directory, read again where its file or what lies beside it has changed."""
     try:
+        # The folder counts as well: instrument files and cascades may have come or gone beside the project's file.
         changed = [path.stat().st_mtime_ns for path in (directory, directory / PROJECT_FILE)]
     except OSError:
         return load_project(directory)  # which says what is wrong

@@ -26,11 +26,8 @@ from ccdflow.archive.registry.tables import (
     FrameStageRow,
     SetMemberRow,
 )
-from ccdflow.cascade.records import FrameRecord, Value
+from ccdflow.cascade.records import STAGES, FrameRecord, Value
 from ccdflow.cascade.sequences.statemachine import OrderKey, Stream, sequence_position
-
-STAGES = ("ingest", "calibrate", "science", "group", "stack")
-"""The stages of a frame's life, in order."""
 
 _BATCH = 10_000  # rows taken from the driver at once
 _MANY = 5000  # values in one statement; SQLite takes 32766

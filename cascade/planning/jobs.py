@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from ccdflow.cascade.records import FrameRecord, Value
+from ccdflow.cascade.records import FrameRecord, Stage, Value
 
 JobState = Literal["new", "reused", "incomplete"]
 """To be done; done already, with its products intact; or lacking a mandatory input."""
@@ -172,7 +172,7 @@ class Job:
 
     key: str
     step: str
-    stage: str
+    stage: Stage
     recipe: str
     version: str
     state: JobState

@@ -18,7 +18,7 @@ from pydantic import (
 
 from ccdflow.cascade.planning.associate import AssociationRule
 from ccdflow.cascade.planning.jobqueue import Needs, parse_memory
-from ccdflow.cascade.records import CLASSES
+from ccdflow.cascade.records import CLASSES, Stage
 from ccdflow.cascade.sequences.grouping import GroupSpec
 from ccdflow.cascade.sequences.statemachine import SequenceRules
 from ccdflow.cascade.specification import dotted, expressions
@@ -134,7 +134,7 @@ class Step(Model):
     """Data source, or task whose products are taken, one set for one job."""
     product: str = ""
     """Category of the products that are taken as main input, of a task that makes several."""
-    stage: Literal["calibrate", "science", "stack"]
+    stage: Stage
     """Stage of a frame's life that the task belongs to."""
     condition: dotted.FunctionText = ""
     """Expression or dotted path; where it is false there is no job."""

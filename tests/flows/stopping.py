@@ -15,7 +15,7 @@ from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.lifecycle import complete_job
 from ccdflow.archive.registry.listening import Ear
 from ccdflow.flows.live import live
-from ccdflow.tasks import reduce
+from ccdflow.tasks import running
 
 JOB_MOMENTS = (
     "before it reads",
@@ -52,7 +52,7 @@ def wrap(owner: Any, name: str, when: Callable[..., bool]) -> None:
 
 def arm(moment: str, category: str) -> None:
     if moment == "before it reads":
-        wrap(reduce, "read_inputs", lambda _space, job: job.step == category)
+        wrap(running, "read_inputs", lambda _space, job: job.step == category)
     elif moment == "before the commit":
         wrap(Registry, "write", lambda _self, statement, *rest: _completes(statement, rest, category))
     elif moment == LINGERING:

@@ -14,7 +14,8 @@ from ccdflow.archive.registry.products import find_products
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.queries import ledger, verify
 from ccdflow.tasks.ingest import ingest_files
-from ccdflow.tasks.planning import make_plan
+from ccdflow.tasks.planning import planned
+from ccdflow.tasks.rounds import write_plan
 
 PATIENCE = 120.0
 """Seconds after which a run that is to be killed counts as stuck."""
@@ -22,7 +23,8 @@ PATIENCE = 120.0
 WORKER = """
 import os, signal, sys
 from pathlib import Path
-from ccdflow.archive.registry.leases import this_owner
+from ccdflow.archive.registry.leases import claim, this_owner
+from ccdflow.archive.registry.products import outputs_of
 from ccdflow.tasks.workspace import open_workspace
 
 project, key, moment, content = sys.argv[1:]
@@ -74,7 +76,9 @@ def strays(bench: Bench) -> list[str]:
 @pytest.mark.parametrize("moment", ["while it writes", "after it wrote"])
 def test_the_work_of_a_worker_that_died_is_done_again(pattern: Bench, fresh: Bench, moment: str) -> None:
     ingest_files(fresh.space, [fresh.raw])
-    bias = make_plan(str(fresh.project), Request()).jobs[0]
+    plan = planned(fresh.space, Request())
+    write_plan(fresh.space, plan)
+    bias = plan.jobs[0]
     content = pattern.space.store.absolute(pattern.product("master_bias").path)
     arguments = [sys.executable, "-c", WORKER, str(fresh.project), bias.key, moment, str(content)]
     assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL

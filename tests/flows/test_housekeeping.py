@@ -143,7 +143,7 @@ def test_a_set_or_a_task_of_a_night_is_made_again(reduced: Bench) -> None:
 
 def test_what_has_failed_often_is_tried_again_when_somebody_says_so(fresh: Bench) -> None:
     fresh.run(fresh.raw, targets=("flat",))
-    gone = fresh.read(find_frames, "science")[0]
+    gone = fresh.frames("science")[0]
     kept = gone.read_bytes()
     gone.unlink()
     for _ in range(3):

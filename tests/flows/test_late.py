@@ -11,8 +11,8 @@ from tests.flows.conftest import Bench
 
 from ccdflow.archive.registry.choices import choose, withdraw
 from ccdflow.archive.registry.jobs import find_job, find_jobs, main_frames
-from ccdflow.archive.registry.products import ProductFilter, find_product, find_products
-from ccdflow.archive.registry.queries import find_frames, list_frames
+from ccdflow.archive.registry.products import ProductFilter, find_products
+from ccdflow.archive.registry.queries import list_frames
 from ccdflow.commands.queries import explain, subject
 
 
@@ -133,7 +133,7 @@ def test_a_product_is_explained_by_what_changed(late: Bench) -> None:
 
 def test_a_banned_frame_leaves_its_sets_and_comes_back(fresh: Bench) -> None:
     fresh.run(fresh.raw)
-    path = fresh.read(find_frames, "science")[1]
+    path = fresh.frames("science")[1]
     name = subject(fresh.space, str(path))
     fresh.space.registry.write(choose, [name], "banned", "a plane")
     report = fresh.run(fresh.raw)  # registering it again does not lift the ban
@@ -163,7 +163,7 @@ def test_a_banned_master_gives_way_and_a_pinned_one_comes_first(late: Bench) -> 
 
 def test_a_banned_calibrated_frame_leaves_its_stack(fresh: Bench) -> None:
     fresh.run(fresh.raw)
-    fresh.space.registry.write(choose, [fresh.read(find_product, "science").job_key], "banned", "trailed")
+    fresh.space.registry.write(choose, [fresh.product("science").job_key], "banned", "trailed")
     report = fresh.run()
     assert report.jobs["new"] == 1, report
     assert [by is None for _, by in states(fresh, "stack")] == [False, True]

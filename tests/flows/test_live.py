@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from tests.flows.conftest import NIGHT, Bench, ccdflow
 
 from ccdflow.archive.registry.events import find_events
-from ccdflow.archive.registry.frames import pending_frames, registered_files
+from ccdflow.archive.registry.frames import pending_frames
 from ccdflow.archive.registry.holds import put_hold
 from ccdflow.archive.registry.jobs import find_job, find_jobs
 from ccdflow.archive.registry.leases import leave_drain, take_drain
@@ -68,7 +68,7 @@ def eventually(bench: Bench, name: str, number: int) -> Counter[str]:
 def test_live_makes_the_same_bytes_as_a_run_at_the_desk(fresh: Bench, reduced: Bench) -> None:
     insert(fresh, *frames(fresh))
     assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {}
-    assert fresh.read(registered_files) == reduced.files()
+    assert fresh.files() == reduced.files()
     assert fresh.run().jobs == {"new": 0, "reused": 7, "failed": 0, "incomplete": 0}
 
 
@@ -89,7 +89,7 @@ def test_a_drain_goes_on_while_frames_come_and_ends_when_none_do(fresh: Bench, r
     assert live(str(fresh.project), linger=4.0, max_age_days=AGE) == {}
     thread.join()
     # To the clock of today the sequence ended long ago: a stack of what was there at first has given way.
-    made, wanted = fresh.read(registered_files), reduced.files()
+    made, wanted = fresh.files(), reduced.files()
     assert wanted.items() <= made.items()
     given_way = [
         one.path for one in fresh.space.registry.read(find_products) if one.superseded_by is not None
@@ -100,7 +100,7 @@ def test_a_drain_goes_on_while_frames_come_and_ends_when_none_do(fresh: Bench, r
 def test_old_frames_are_left_to_the_night(fresh: Bench) -> None:
     insert(fresh, *frames(fresh))
     assert sweep(str(fresh.project)) == {}
-    assert fresh.read(registered_files) == {}
+    assert fresh.files() == {}
     assert {one.frame_class for one in fresh.space.registry.read(find_frames)} == {
         "bias",
         "dark",
@@ -119,28 +119,25 @@ def test_one_drain_at_a_time(fresh: Bench) -> None:
         other.join()
     assert found == [False]
     fresh.space.registry.write(take_drain, "live all", "elsewhere:1:1", 60.0)
-    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.read(registered_files) == {}
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.files() == {}
     fresh.space.registry.write(leave_drain, "live all", "elsewhere:1:1")
-    assert (
-        live(str(fresh.project), linger=0.0, max_age_days=AGE) == {}
-        and len(fresh.read(registered_files)) == 7
-    )
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and len(fresh.files()) == 7
 
 
 def test_on_hold_nothing_is_begun_and_then_it_goes_on(server: str, fresh: Bench) -> None:
     insert(fresh, *frames(fresh))
     fresh.space.registry.write(put_hold, "clouds")
-    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.read(registered_files) == {}
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {} and fresh.files() == {}
     done = ccdflow(fresh, "run")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "on hold since" in done.stderr and "clouds; 'ccdflow resume' goes on" in done.stderr
     night = threading.Thread(target=copy_context().run, args=[nightly, str(fresh.project)])
     night.start()
     time.sleep(3)
-    assert night.is_alive() and fresh.read(registered_files) == {}
+    assert night.is_alive() and fresh.files() == {}
     assert ccdflow(fresh, "resume").stdout == "goes on\n"
     night.join(PATIENCE)
-    assert len(fresh.read(registered_files)) == 7
+    assert len(fresh.files()) == 7
 
 
 def _is_mine(bench: Bench) -> bool:
@@ -215,7 +212,7 @@ def test_a_drain_is_called_for_later_where_the_last_one_was_about_to_end(
     insert(fresh, *frames(fresh)[1:2])
     bridge.look()
     assert [one["event"] for one in calls].count(WAKE) == 1
-    monkeypatch.setattr("ccdflow.tasks.bridge.AGAIN", 0.0)  # the time has passed
+    monkeypatch.setattr("ccdflow.tasks.bridge.CALL_AGAIN_S", 0.0)  # the time has passed
     bridge.look()
     bridge.look()
     assert [one["event"] for one in calls].count(WAKE) == 2
@@ -296,7 +293,7 @@ def test_files_of_a_watched_folder_are_registered_once_they_are_complete(
 
 
 def test_a_row_may_come_before_its_file(server: str, fresh: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draining, "GAP_LOOK", 0.3)
+    monkeypatch.setattr(draining, "GAP_LOOK_S", 0.3)
     late, cut = frames(fresh)[-2:]
     content = {path: path.read_bytes() for path in (late, cut)}
     late.unlink()
@@ -351,7 +348,7 @@ def exposed_now(path: Path, seconds_ago: float) -> None:
 def test_a_set_closes_by_the_gap_though_no_frame_follows(
     server: str, fresh: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(draining, "GAP_LOOK", 0.5)
+    monkeypatch.setattr(draining, "GAP_LOOK_S", 0.5)
     (fresh.project / "closing.yaml").write_text(CLOSING)
     (fresh.project / PROJECT_FILE).write_text("cascade: closing.yaml\n")
     paths = frames(fresh)
@@ -369,7 +366,7 @@ def test_a_set_closes_by_the_gap_though_no_frame_follows(
 
 def test_drains_begin_a_job_that_fails_three_times_and_a_run_once_more(fresh: Bench) -> None:
     fresh.run(fresh.raw, targets=("flat",))
-    bad = fresh.read(find_frames, "science")[1]
+    bad = fresh.frames("science")[1]
     away = fresh.directory / bad.name
     bad.rename(away)
     failed = [sweep(str(fresh.project), max_age_days=AGE) for _ in range(5)]

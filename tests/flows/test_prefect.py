@@ -175,7 +175,7 @@ def test_a_stack_s_page_shows_its_picture_and_numbers(observed: Bench) -> None:
 
 def test_a_failed_job_is_a_failed_task_run_and_stands_in_the_summary(server: str, fresh: Bench) -> None:
     fresh.run(fresh.raw, targets=("flat",))
-    bad = fresh.read(find_frames, "science")[1]
+    bad = fresh.frames("science")[1]
     bad.unlink()
     (key,) = nightly(str(fresh.project))
     runs = [run for run in flow_runs() if run.parameters.get("project") == str(fresh.project)]

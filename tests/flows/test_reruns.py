@@ -7,17 +7,16 @@ import pytest
 from prefect import flow
 from tests.flows.conftest import FRAMES, NIGHT, STEPS, Bench, flip, flow_runs
 
-from ccdflow.archive.registry.frames import registered_files
 from ccdflow.archive.registry.jobs import find_job, find_jobs
 from ccdflow.archive.registry.lifecycle import job_record
 from ccdflow.archive.registry.products import find_products
-from ccdflow.archive.registry.queries import find_frames, list_frames
+from ccdflow.archive.registry.queries import list_frames
 from ccdflow.archive.registry.sets import find_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.nightly import nightly
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.planning import planned
-from ccdflow.tasks.reduce import job_title, recipe_task
+from ccdflow.tasks.running import job_title, recipe_task
 
 ALL = {"new": 0, "reused": 7, "failed": 0, "incomplete": 0}
 
@@ -219,7 +218,7 @@ def test_a_frame_that_fails_leaves_its_set_smaller_and_the_next_run_tries_again(
     server: str, pattern: Bench, fresh: Bench
 ) -> None:
     fresh.run(fresh.raw, targets=("flat",))
-    bad = fresh.read(find_frames, "science")[1]
+    bad = fresh.frames("science")[1]
     away = fresh.directory / bad.name
     bad.rename(away)
     report = fresh.run()
@@ -245,13 +244,13 @@ def test_a_frame_that_fails_leaves_its_set_smaller_and_the_next_run_tries_again(
     assert report.failed == {}
     assert report.jobs == counts(new=2, reused=5)
     assert sorted(stacked(fresh)) == [2, 3]
-    assert pattern.files().items() < fresh.read(registered_files).items()
+    assert pattern.files().items() < fresh.files().items()
     balanced(fresh)
 
 
 def test_a_frame_that_is_cut_short_after_registration_fails_alone(server: str, fresh: Bench) -> None:
     fresh.run(fresh.raw, targets=("flat",))
-    bad = fresh.read(find_frames, "science")[0]
+    bad = fresh.frames("science")[0]
     os.truncate(bad, bad.stat().st_size // 2)
     key = next(job.key for job in planned(fresh.space, Request()).jobs if job.step == "science")
     failed = nightly(str(fresh.project))
@@ -293,7 +292,7 @@ def test_a_calibration_that_fails_leaves_what_needs_it_incomplete_and_says_so(
     server: str, fresh: Bench
 ) -> None:
     fresh.run(fresh.raw, targets=("dark",))
-    bad = fresh.read(find_frames, "flat")[0]
+    bad = fresh.frames("flat")[0]
     bad.rename(fresh.directory / bad.name)
     report = fresh.run()
     assert report.exit_code == 1

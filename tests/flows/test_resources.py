@@ -7,7 +7,6 @@ import numpy as np
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
-from ccdflow.archive.registry.products import find_product
 from ccdflow.archive.registry.queries import find_frames
 from ccdflow.config.project import PROJECT_FILE
 
@@ -100,7 +99,7 @@ def test_a_mask_beside_the_instrument_files_is_used_without_being_named(fresh: B
     )
     report = fresh.run(fresh.raw, targets=("science",))
     assert report.exit_code == 0, report.problems
-    path = fresh.space.store.absolute(fresh.read(find_product, "science").path)
+    path = fresh.space.store.absolute(fresh.product("science").path)
     with fits.open(path) as file:
         assert file["DQ"].data[3, 4] & 1 or file["DQ"].data[3, 4]
     assert fresh.run(targets=("science",)).jobs["new"] == 0

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from threading import Event
 
-from ccdflow.tasks.nights import site_longitude
+from ccdflow.tasks.nightlog import site_longitude
 from ccdflow.tasks.workspace import Workspace
 
 POOL = "ccdflow"

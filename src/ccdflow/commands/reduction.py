@@ -18,9 +18,9 @@ from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
-from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files, static_files
-from ccdflow.tasks.planning import adopt_frames, for_good, link_sets, planned, write_plan
+from ccdflow.tasks.planning import planned, planned_again
+from ccdflow.tasks.rounds import Round
 from ccdflow.tasks.workspace import Workspace
 from ccdflow.warmup import compile_kernels
 
@@ -133,11 +133,8 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
     if new:
         with _watching(space, new, quiet=quiet):
             failed = _run_flow(space, request)
-    after = planned(space, request, for_good(space, failed)) if new else before
-    write_plan(space, after, failed)
-    adopt_frames(space, after)
-    group_sets(space, request)
-    link_sets(space, after)
+    after = planned_again(space, request, failed) if new else before
+    Round(space, plan=lambda: after, grouping=request).run(failed)
     products = space.registry.read(list_products, ProductFilter(job_keys=[job.key for job in after.jobs]))
     return RunReport(ingested, before, after, failed, products)
 

@@ -13,7 +13,7 @@ from ccdflow.archive.registry.jobs import find_job, main_frames
 from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.queries import FrameFilter, find_frames
 from ccdflow.recipes.core.preview import png, preview
-from ccdflow.tasks.pictures import data_uri
+from ccdflow.tasks.nightlog import data_uri
 from ccdflow.tasks.workspace import Workspace
 
 MOST_RAW = 12

@@ -34,26 +34,33 @@ from ccdflow.tasks.outputs import store_result
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 Record = dict[str, Any]
-"""What a job's task gives back: its key, and id, path and sha256 of each product."""
+"""What a job's task gives back: its key, its state, and id, category, path and sha256 of each product."""
 
 RESULTS = ".results"
 """Folder in the store where Prefect keeps the records, so that all workers share them."""
-
-
-def job_key_of(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
-    """The cache key of a task run *is* the key of its job."""
-    return str(parameters["key"])
 
 
 ELSEWHERE = "Elsewhere"
 """Name of the state of a task run that has left its job to another worker."""
 
 
-def reduce_job(project: str, key: str, title: str = "") -> Record | State[Any]:
+def run_job(project: str, key: str, title: str = "") -> Record | State[Any]:
     """Do one job, unless it is done: claim it, read its inputs, call its recipe, write its products, finish.
 
-    `title` is what the task run is called.
-    Where another worker does it, or has taken it over, the run ends at once in the state `ELSEWHERE`.
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    key : str
+        The job's key.
+    title : str
+        What the task run is called.
+
+    Returns
+    -------
+    dict or State
+        The registry's record of the job and its products. Where another worker does it, or has taken it over, the
+        run ends at once in the state `ELSEWHERE`.
 
     Raises
     ------
@@ -74,26 +81,30 @@ def reduce_job(project: str, key: str, title: str = "") -> Record | State[Any]:
 
 def _do_or_find_done(space: Workspace, key: str) -> Record | None:
     """Do the job if nobody else does; None where another works on it or has taken it over."""
-    owner, stages = this_owner(), _stages(space)
+    owner = this_owner()
+    stages = {name: step.stage for name, step in space.cascade.tasks.items()}
     begun = space.registry.write(begin_job, key, owner, space.project.keep_alive, stages)
+    # Done, in the hands of another, or not to be done at all: the row says which.
     if begun is None:
         return _done_by_another(space, key)
     _tag(begun.job)
     try:
         with kept_alive(space.registry, key, owner, space.project.keep_alive):
-            made = _do(space, begun)
-        ids = space.registry.write(complete_job, begun, owner, made, stages)
+            products = _do(space, begun)
+        # The files are in the store; they count from when this transaction is committed, all of them or none.
+        ids = space.registry.write(complete_job, begun, owner, products, stages)
     except LeaseLostError:
         _tell_lost(space, begun)
         return None
     except Exception as error:
         reason = sentence(error)
+        # A full disk says nothing about the job: its frames wait, and no other calibration takes its place.
         end = put_back_job if is_the_machines(error) else give_up_job
         if space.registry.write(end, begun, owner, reason, stages):
             raise
         _tell_lost(space, begun, reason)
         return None
-    return _record(key, ids, made)
+    return _record(key, ids, products)
 
 
 def _tell_lost(space: Workspace, begun: Begun, reason: str = "") -> None:
@@ -108,11 +119,9 @@ def _tell_lost(space: Workspace, begun: Begun, reason: str = "") -> None:
 
 
 def _tag(job: JobRecord) -> None:
-    """Tag the task run with night, camera, object and step.
-
-    Tags that a run begins with are asked for at the server, one request for each run, since they may be limited in
-    number; these only describe.
-    """
+    """Tag the task run with night, camera, object and step."""
+    # Tags that a run begins with are asked for at the server, one request for each run, since they may limit how many
+    # run at once. These only describe, and go along with the run's next state.
     context = TaskRunContext.get()
     if context is not None:
         words = (job.night, job.camera, job.object, job.step)
@@ -120,7 +129,7 @@ def _tag(job: JobRecord) -> None:
 
 
 def _done_by_another(space: Workspace, key: str) -> Record | None:
-    """What a job that can't be claimed has made; None while another works on it."""
+    """The record of a job that can't be claimed; None while another works on it."""
     job = space.registry.read(find_job, key)
     if job is not None and job.state in ("incomplete", "refused"):
         raise ValueError(f"job {key[:8]} is {job.state}: {job.reason}")
@@ -134,9 +143,10 @@ def _do(space: Workspace, begun: Begun) -> list[Made]:
     refuse_too_large(space, job.step)
     refuse_full_store(space)
     inputs = read_inputs(space, job)
-    values = {name: one["value"] for name, one in job.parameters.items()}
+    values = {name: resolved["value"] for name, resolved in job.parameters.items()}
     own = space.cascade.recipes.get(job.recipe)
     step = space.cascade.tasks.get(job.step)
+    # The queue lets other jobs run on the cores that the cascade does not give to this step.
     with at_most(step.cores if step is not None else None):
         if own is not None and own.is_external and space.project.executor == "recipes":
             result = run_external(own, inputs.paths, values)
@@ -145,45 +155,70 @@ def _do(space: Workspace, begun: Begun) -> list[Made]:
     for warning in result.warnings:
         get_run_logger().warning(warning)
     paths = dict(begun.outputs)
-    if job.attempts > 1:  # a worker that was killed may have left what it was writing
+    # A worker that was killed may have left what it was writing.
+    if job.attempts > 1:
         space.store.clean_job(job.key, paths.values())
     return store_result(space, job, inputs, result, paths)
 
 
-def _record(key: str, ids: Sequence[int], made: Sequence[Made]) -> Record:
-    """What the registry says of a job that was just finished."""
+def _record(key: str, ids: Sequence[int], products: Sequence[Made]) -> Record:
+    """What the registry says of a job that was just finished, without asking it."""
     rows = [
-        {"id": identity, "category": one.category, "path": one.path, "sha256": one.sha256}
-        for identity, one in sorted(zip(ids, made, strict=True), key=lambda pair: pair[0])
+        {"id": identity, "category": product.category, "path": product.path, "sha256": product.sha256}
+        for identity, product in sorted(zip(ids, products, strict=True), key=lambda pair: pair[0])
     ]
     return {"key": key, "state": "done", "reason": "", "products": rows}
 
 
-def _stages(space: Workspace) -> dict[str, str]:
-    """The stage of each step."""
-    return {name: step.stage for name, step in space.cascade.tasks.items()}
-
-
 @cache
 def recipe_task(recipe: str, store: Path, *, anew: bool) -> Task[[str, str, str], Any]:
-    """The task that runs the jobs of a recipe, with the record of each kept in the store.
+    """Return the Prefect task that runs the jobs of a recipe, with the record of each kept in the store.
 
-    A record of work whose product is gone or damaged does not count: with `anew` the work is done again.
+    Parameters
+    ----------
+    recipe : str
+        Name of the recipe, which is also that of the task.
+    store : Path
+        Root of the store.
+    anew : bool
+        Whether records that Prefect has kept do not count, as of work whose product is gone or damaged.
+
+    Returns
+    -------
+    Task
+        Takes directory of the project, key and title of the job.
     """
     return Task(
-        reduce_job,
+        run_job,
         name=recipe,
         task_run_name="{title}",
         persist_result=True,
         result_serializer="json",
         result_storage=store / RESULTS,
-        cache_policy=CacheKeyFnPolicy(cache_key_fn=job_key_of),
+        cache_policy=CacheKeyFnPolicy(cache_key_fn=_job_key),
         refresh_cache=anew,
     )
 
 
+def _job_key(_context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """The cache key of a task run *is* the key of its job."""
+    # Prefect's own keys digest the task's code and arguments: another version of us would then do all work again.
+    return str(parameters["key"])
+
+
 def job_title(job: Job) -> str:
-    """A job in the dashboard, like a line of an observing log."""
+    """Return the name of a job in the dashboard, like a line of an observing log.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+
+    Returns
+    -------
+    str
+        Camera, step, object, filter, start of the first exposure, and the beginning of the key.
+    """
     frame = job.group.frames[0]
     object_ = frame.object if job.stage != "calibrate" else ""
     words = [frame.camera, job.step, object_, frame.filter, frame.obsdate[:19], job.key[:8]]
@@ -191,18 +226,57 @@ def job_title(job: Job) -> str:
 
 
 def done_keys(project: str, keys: Collection[str]) -> set[str]:
-    """Those of the keys whose jobs are done."""
+    """Return which jobs are done.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    keys : collection of str
+        Keys of jobs.
+
+    Returns
+    -------
+    set of str
+        Those of the keys whose jobs are done.
+    """
     return open_workspace(project).registry.read(done_among, keys)
 
 
 def whereabouts(project: str, keys: Collection[str]) -> dict[str, Whereabouts]:
-    """Which of these jobs are free, in the hands of another worker, done or failed."""
+    """Return which of these jobs are free, in the hands of another worker, done or failed.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    keys : collection of str
+        Keys of jobs.
+
+    Returns
+    -------
+    dict of str to str
+        By key; jobs that the registry does not know are left out.
+    """
     space = open_workspace(project)
     return space.registry.read(find_whereabouts, keys, space.project.keep_alive)
 
 
 def failure(project: str, key: str) -> str | None:
-    """The sentence that says why a job failed, empty where the registry has none; None where it is done after all."""
+    """Return the sentence that says why a job failed.
+
+    Parameters
+    ----------
+    project : str
+        Directory of the project.
+    key : str
+        The job's key.
+
+    Returns
+    -------
+    str or None
+        Empty where the registry has none; None where the job is done after all.
+    """
     job = open_workspace(project).registry.read(find_job, key)
     if job is not None and job.state == "done":
         return None
