@@ -10,21 +10,18 @@ from ccdflow.archive.registry.database import again
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.news import News, read_news
 from ccdflow.archive.registry.queries import FrameFilter, find_frames, find_streams
-from ccdflow.archive.registry.setcounts import count_sets
-from ccdflow.archive.registry.sets import (
+from ccdflow.archive.registry.setchanges import (
     Change,
     GroupingState,
     NewSet,
     Replace,
     SetChange,
     SetConflictError,
-    SetFilter,
-    SetRecord,
     Supersede,
     apply_set_changes,
-    find_sets,
-    last_boundary,
 )
+from ccdflow.archive.registry.setcounts import count_sets
+from ccdflow.archive.registry.sets import SetFilter, SetRecord, find_sets, last_boundary
 from ccdflow.archive.registry.settling import Settling
 from ccdflow.archive.registry.transactions import exposures_in_stream, settle_sets
 from ccdflow.cascade.planning.jobs import digest
@@ -247,7 +244,7 @@ def _group_stream(
 def _apply(registry: Registry, stream: Stream, by: SequenceTask, found: Changes, also: Also) -> None:
     changes, anew = found
     if changes or anew or also.grouped:
-        states = [GroupingState(stream, by.task, by.name, {})] if anew else []
+        states = [GroupingState(stream, by.task, by.name)] if anew else []
         registry.write(
             apply_set_changes,
             changes,
@@ -348,7 +345,7 @@ def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> N
         key = (members[0].obsdate, members[0].iobs or 0, members[0].sha256 or "", members[0].id)
         span = members[0].obsdate, members[-1].obsdate
         sets.append(FrameSet(members[0].stream, one.frames, one.action, one.closed, one.reason, key, *span))
-    states = [GroupingState(stream, task, name, {}) for stream in space.registry.read(find_streams)]
+    states = [GroupingState(stream, task, name) for stream in space.registry.read(find_streams)]
     changes = list(_changes(task, space.registry.read(find_sets, SetFilter(step=task)), sets))
     settling = [_settling(space.cascade, task)]
     space.registry.write(apply_set_changes, changes, states=states, settling=settling)

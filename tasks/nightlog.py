@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_jobs, main_frames
+from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_jobs
+from ccdflow.archive.registry.lineage import main_frames
 from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
 from ccdflow.tasks.markdown import table

@@ -7,18 +7,13 @@ from typing import Any
 
 from ccdflow.archive.registry.choices import ChoiceKind, ChoiceRecord, find_choices
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
-from ccdflow.archive.registry.jobs import (
-    JobFilter,
-    JobRecord,
-    PlannedJob,
-    drop_incomplete,
-    find_jobs,
-    repoint_inputs,
-)
+from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_jobs
 from ccdflow.archive.registry.lifecycle import plan_jobs
+from ccdflow.archive.registry.plannedjobs import PlannedJob, drop_incomplete, repoint_inputs
 from ccdflow.archive.registry.products import ProductFilter, find_products, superseded_keys
 from ccdflow.archive.registry.queries import FrameFilter, find_frames
-from ccdflow.archive.registry.sets import Change, SetFilter, apply_set_changes, find_sets
+from ccdflow.archive.registry.setchanges import Change, apply_set_changes
+from ccdflow.archive.registry.sets import SetFilter, find_sets
 from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
 from ccdflow.archive.store import ProductLocation
 from ccdflow.cascade.headers.amplifiers import detector_digest

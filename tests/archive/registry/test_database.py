@@ -20,13 +20,14 @@ from ccdflow.archive.registry.instrumentevents import (
     add_instrument_event,
     find_instrument_events,
 )
-from ccdflow.archive.registry.jobs import PlannedJob
 from ccdflow.archive.registry.leases import claim
 from ccdflow.archive.registry.lifecycle import plan_jobs
 from ccdflow.archive.registry.news import read_news
-from ccdflow.archive.registry.products import Made, finish_job
+from ccdflow.archive.registry.plannedjobs import PlannedJob
+from ccdflow.archive.registry.productchanges import Made, finish_job
 from ccdflow.archive.registry.queries import find_frames
-from ccdflow.archive.registry.sets import Change, NewSet, apply_set_changes, find_sets
+from ccdflow.archive.registry.setchanges import Change, NewSet, apply_set_changes
+from ccdflow.archive.registry.sets import find_sets
 from ccdflow.archive.registry.tables import Base
 from ccdflow.archive.registry.transactions import add_catalogue
 
@@ -234,7 +235,7 @@ def test_delivered_events_do_not_come_again(registry: Registry) -> None:
     events = registry.read(find_events)
     registry.write(deliver_events, [events[0].id, events[3].id])
     assert registry.read(find_events, undelivered=True) == [events[1], events[2], events[4]]
-    assert registry.read(find_events, undelivered=True, after=events[1].id, limit=1) == [events[2]]
+    assert registry.read(find_events, undelivered=True, limit=2) == [events[1], events[2]]
     assert registry.read(find_events)[0].delivered is not None
 
 

@@ -8,23 +8,21 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from ccdflow.archive.registry import frames
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames import NewFrame, add_frame, registered_files
+from ccdflow.archive.registry.frames import _LOOK_UP, NewFrame, add_frame, registered_files
 from ccdflow.archive.registry.news import read_news
 from ccdflow.archive.registry.queries import (
     FrameFilter,
     find_frames,
     find_streams,
     list_frames,
-    order_of,
     show_frame,
 )
-from ccdflow.archive.registry.sets import Change, NewSet, apply_set_changes
+from ccdflow.archive.registry.setchanges import Change, NewSet, apply_set_changes
 from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
 from ccdflow.archive.registry.tables import CURRENT
 from ccdflow.archive.registry.transactions import add_catalogue, exposures_in_stream
-from ccdflow.cascade.sequences.exposures import SequenceRules
+from ccdflow.cascade.sequences.exposures import SequenceRules, order_key
 
 START = datetime(2026, 3, 1, 20)
 ALL = FrameFilter(status=None)
@@ -105,14 +103,14 @@ def test_what_is_said_of_a_known_file_is_brought_up_to_date(registry: Registry) 
     registry.write(add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.3}))
     (found,) = registry.read(find_frames)
     assert (found.frame_class, found.refused, found.keywords) == ("science", "", {"gain": 1.3})
-    assert registry.read(find_streams, ungrouped=True) == [("T", "C1", "I")]
+    assert list(registry.read(read_news, ()).frames) == [("T", "C1", "I")]
 
 
 def test_a_known_file_that_is_the_same_is_not_grouped_again(registry: Registry) -> None:
     first = registry.write(add_frame, frame(path="/raw/a.fits", content="a"))
     registry.write(apply_set_changes, [], grouped=[first.id])
     registry.write(add_frame, frame(path="/raw/a.fits", content="a", changed_ns=99))
-    assert registry.read(find_streams, ungrouped=True) == []
+    assert registry.read(read_news, ()).ids == []
 
 
 def test_same_content_elsewhere_is_a_duplicate(registry: Registry, tmp_path: Path) -> None:
@@ -220,7 +218,7 @@ def test_stream_comes_in_order_whatever_the_order_of_arrival(registry: Registry)
     keys = [exposure.key for exposure in found]
     assert len(keys) == 35
     records = registry.read(find_frames, FrameFilter(camera="C1"))
-    assert keys == [order_of(record) for record in records] == sorted(keys)
+    assert keys == [order_key(record) for record in records] == sorted(keys)
     assert [record.iobs for record in records[-2:]] == [5, 2]  # 5 of 3 is no place in a sequence
     for at in (0, 6, 7, 31, 34):
         after = exposures_in_stream(registry, stream, rules, ("science",), keys[at], batch=7)
@@ -234,7 +232,7 @@ def test_grouped_frames_are_no_longer_asked_for(registry: Registry) -> None:
     registry.write(apply_set_changes, [], grouped=ids[:2])
     assert registry.read(read_news, ()).ids == ids[2:]
     registry.write(apply_set_changes, [], grouped=ids)
-    assert registry.read(find_streams, ungrouped=True) == []
+    assert registry.read(read_news, ()).ids == []
     assert registry.read(find_streams) == [("T", "C1", "I")]
 
 
@@ -260,7 +258,7 @@ def test_rows_for_people_tell_furthest_stage_and_current_set(registry: Registry)
         second: ("science", "failed", "no bias", None),
         third: ("ingest", "done", "", None),
     }
-    assert [row["id"] for row in registry.read(list_frames, limit=2)] == [first, second]
+    assert [row["id"] for row in registry.read(list_frames)] == [first, second, third]
 
 
 def test_an_earlier_stage_that_is_not_done_counts_before_a_later_one(registry: Registry) -> None:
@@ -322,7 +320,7 @@ def test_many_threads_register_the_same_files_once(registry: Registry) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        frames._FOUND.text,
+        _LOOK_UP.text,
         f"SELECT id FROM frame WHERE path = :path AND size = 1 AND {CURRENT}",
     ],
 )

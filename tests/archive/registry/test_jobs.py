@@ -9,22 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ccdflow.archive.registry import jobs
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames import NewFrame, add_frame
-from ccdflow.archive.registry.jobs import (
-    JobFilter,
-    PlannedJob,
-    count_finished,
-    done_keys,
-    find_job,
-    find_jobs,
-    keys_like,
-    keys_of_frames,
-    lineage,
-    main_frames,
-    repoint_inputs,
-)
+from ccdflow.archive.registry.jobs import JobFilter, count_finished, done_keys, find_job, find_jobs, keys_like
 from ccdflow.archive.registry.leases import (
     LeaseLostError,
     beat_jobs,
@@ -43,19 +30,19 @@ from ccdflow.archive.registry.leases import (
     this_owner,
 )
 from ccdflow.archive.registry.lifecycle import begin_job, complete_job, job_record, plan_jobs, put_back_job
+from ccdflow.archive.registry.lineage import keys_of_frames, lineage, main_frames
+from ccdflow.archive.registry.plannedjobs import PlannedJob, repoint_inputs, unbegun
+from ccdflow.archive.registry.productchanges import Made, finish_job, lose_products, touch_products
 from ccdflow.archive.registry.products import (
-    Made,
     ProductFilter,
     find_product,
     find_products,
-    finish_job,
     list_products,
-    lose_products,
     outputs_of,
-    touch_products,
 )
 from ccdflow.archive.registry.queries import find_frames
-from ccdflow.archive.registry.sets import NewSet, apply_set_changes, find_sets
+from ccdflow.archive.registry.setchanges import NewSet, apply_set_changes
+from ccdflow.archive.registry.sets import find_sets
 from ccdflow.archive.registry.sources import FrameFile, Sources, find_sources
 from ccdflow.archive.registry.stages import StageState, stage_states
 from ccdflow.archive.registry.transactions import add_catalogue
@@ -207,7 +194,7 @@ def test_nobody_begins_a_job_while_it_is_written_that_frames_wait_for_it(
     registry.write(plan_jobs, planned(frames))
     with ThreadPoolExecutor(1) as pool:
         with registry.database.write() as connection:
-            assert jobs.unbegun(connection, [BIAS]) == {BIAS}
+            assert unbegun(connection, [BIAS]) == {BIAS}
             begun = pool.submit(registry.write, begin_job, BIAS, "worker", LEASE, STAGES)
             with pytest.raises(TimeoutError):
                 begun.result(0.5)

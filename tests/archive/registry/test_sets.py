@@ -4,22 +4,17 @@ from sqlalchemy.exc import IntegrityError
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames import NewFrame
 from ccdflow.archive.registry.news import read_news
+from ccdflow.archive.registry.orderkeys import read_order_key, write_order_key
 from ccdflow.archive.registry.queries import find_frames
-from ccdflow.archive.registry.sets import (
-    Append,
+from ccdflow.archive.registry.setchanges import (
     Change,
     GroupingState,
     NewSet,
     Replace,
-    SetFilter,
     Supersede,
     apply_set_changes,
-    find_sets,
-    key_text,
-    last_boundary,
-    list_sets,
-    text_key,
 )
+from ccdflow.archive.registry.sets import SetFilter, find_sets, last_boundary, list_sets
 from ccdflow.archive.registry.settling import Settling
 from ccdflow.archive.registry.stages import StageState, set_stages
 from ccdflow.archive.registry.transactions import add_catalogue, settle_sets
@@ -37,9 +32,9 @@ def frames(registry: Registry) -> list[int]:
 def test_set_grows_and_closes(registry: Registry, frames: list[int]) -> None:
     start = ("2026-03-01T20:00:00", 1, "", frames[0])
     new = NewSet("a", "stack", STREAM, frames[:2], sequence_start=start, reason="sequence of 4")
-    ids = registry.write(apply_set_changes, [new, Append("a", frames[2:3])])
+    ids = registry.write(apply_set_changes, [new])
     registry.write(
-        apply_set_changes, [Append(ids["a"], frames[3:4]), Change(ids["a"], status="closed", ready=True)]
+        apply_set_changes, [Replace(ids["a"], frames[:4]), Change(ids["a"], status="closed", ready=True)]
     )
     (found,) = registry.read(find_sets)
     assert found.frames == tuple(frames[:4])
@@ -85,11 +80,11 @@ def test_frames_of_a_set_are_replaced(registry: Registry, frames: list[int]) -> 
 
 
 def test_changes_count_together_or_not_at_all(registry: Registry, frames: list[int]) -> None:
-    state = GroupingState(STREAM, "stack", "rules", {"at": 1})
+    state = GroupingState(STREAM, "stack", "rules")
     with pytest.raises(ValueError, match="no new set is called 'b'; known: a"):
         registry.write(
             apply_set_changes,
-            [NewSet("a", "stack", STREAM, frames[:1]), Append("b", frames[1:2])],
+            [NewSet("a", "stack", STREAM, frames[:1]), Supersede(1, by="b")],
             states=[state],
             grouped=frames,
         )
@@ -120,7 +115,7 @@ def test_no_frame_is_twice_in_a_set(registry: Registry, frames: list[int]) -> No
 
 def test_the_rules_that_a_stream_was_grouped_by_are_kept(registry: Registry) -> None:
     for rules in ("rules", "other rules"):
-        state = GroupingState(STREAM, "stack", rules, {})
+        state = GroupingState(STREAM, "stack", rules)
         registry.write(apply_set_changes, [], states=[state])
         assert registry.read(read_news, ()).rules == {STREAM: {"stack": rules}}
 
@@ -129,7 +124,7 @@ def test_sets_are_selected(registry: Registry, frames: list[int]) -> None:
     ids = registry.write(
         apply_set_changes,
         [
-            NewSet("a", "stack", STREAM, frames[:2], status="closed", ready=True),
+            NewSet("a", "stack", STREAM, frames[:2], status="closed"),
             NewSet("b", "stack", STREAM, frames[2:3], action="pass", reason="single frame"),
             NewSet("c", "mosaic", ("T", "C2", ""), frames[2:4]),
         ],
@@ -139,7 +134,7 @@ def test_sets_are_selected(registry: Registry, frames: list[int]) -> None:
         return [one.id for one in registry.read(find_sets, SetFilter(**wanted))]
 
     assert selected(step="mosaic") == [ids["c"]]
-    assert selected(status=["closed"]) == selected(ready=True) == [ids["a"]]
+    assert selected(status=["closed"]) == [ids["a"]]
     assert selected(stream=STREAM) == [ids["a"], ids["b"]]
     assert selected(frames=[frames[2]]) == [ids["b"], ids["c"]]
     assert selected(ids=[ids["b"]]) == [ids["b"]]
@@ -175,5 +170,5 @@ def test_order_keys_sort_as_text() -> None:
         ("2026-03-01T20:00:01", 0, "", 1),
     ]
     assert sorted(keys) == keys
-    assert sorted(map(key_text, keys)) == [key_text(one) for one in keys]
-    assert [text_key(key_text(one)) for one in keys] == keys
+    assert sorted(map(write_order_key, keys)) == [write_order_key(key) for key in keys]
+    assert [read_order_key(write_order_key(key)) for key in keys] == keys
