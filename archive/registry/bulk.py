@@ -46,6 +46,7 @@ def batches(rows: Iterable[_T], size: int = VALUES_PER_STATEMENT) -> Iterator[li
     list
         The next rows; nothing where there are none.
     """
+    # Rows may come from a generator, of which no more than one list is held.
     source = iter(rows)
     while batch := list(islice(source, size)):
         yield batch

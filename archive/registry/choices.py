@@ -87,6 +87,8 @@ def withdraw(connection: Connection, subjects: Collection[str]) -> int:
 
 def _readmit(connection: Connection, frames: Collection[int]) -> None:
     """Frames that were banned may be used again."""
+    # The reason tells a ban from a frame that ingest refused, which stays refused. Without its colon, since a ban
+    # without words has none.
     banned = update(FrameRow).where(
         FrameRow.id.in_(frames), FrameRow.status == "refused", FrameRow.reason.startswith(BANNED.rstrip(": "))
     )

@@ -131,6 +131,7 @@ def _is_known(connection: Connection, keyword: str) -> bool:
     return bool(connection.execute(_KNOWN, {"name": keyword}).scalar_one())
 
 
+# One look into the index of names: keywords are the user's, and what no frame has costs a search for each frame.
 _KNOWN = select(exists().where(_KEYWORD.name == bindparam("name")))
 _AFTER = ("after_obsdate", "after_place", "after_content", "after_id")
 

@@ -20,6 +20,7 @@ def put_hold(connection: Connection, reason: str = "") -> None:
     reason : str
         Why; of several holds the last counts.
     """
+    # A row, not a file: workers of other machines have to see it too.
     row = {"name": ALL, "reason": reason, "since": now()}
     replace_rows(connection, table(HoldRow), [row])
 

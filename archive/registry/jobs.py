@@ -197,6 +197,7 @@ def done_keys(connection: Connection, from_night: str | None = None) -> set[str]
     set of str
         The keys; with `from_night` also those of jobs of frames of several nights.
     """
+    # A drain asks again and again, and of all nights there may be very many keys.
     keys = select(JobRow.key).where(JobRow.state == "done")
     if from_night is not None:
         keys = keys.where(since_night(JobRow, from_night))
@@ -260,6 +261,7 @@ def reopen_failed(connection: Connection, keys: Collection[str]) -> list[str]:
     list of str
         Keys of those that had failed.
     """
+    # As new: the count of attempts too, or a drain that gives up after some would not try even once.
     reopened: list[str] = []
     for part in batches(sorted(keys)):
         failed = update(JobRow).where(JobRow.key.in_(part), JobRow.state == "failed").returning(JobRow.key)

@@ -49,6 +49,7 @@ def write_value(value: Value) -> tuple[str, float | None]:
     float or None
         The number; 1 and 0 for a truth value.
     """
+    # A bool is an int to Python, so it comes first. repr gives the shortest text that reads back as the same number.
     if isinstance(value, bool):
         return "T" if value else "F", float(value)
     if isinstance(value, str):

@@ -42,12 +42,14 @@ class LeaseLostError(Exception):
 
 def this_owner() -> str:
     """Return the name of this thread: host, process id, when the process started, thread id."""
+    # The thread too, since threads of a process do not share their jobs.
     pid = os.getpid()
     return f"{this_host()}:{pid}:{started(pid)}:{threading.get_ident()}"
 
 
 def this_host() -> str:
     """Return the name of this machine, with a mark of what its process ids belong to."""
+    # Colons separate the parts of an owner's name.
     name = os.environ.get(HOST) or socket.gethostname()
     return f"{name.replace(':', '_')}/{_mark()}"
 
@@ -172,6 +174,8 @@ _HOLDER = select(_JOB.state, _JOB.owner).where(_JOB.key == bindparam("its_key"))
 @lru_cache
 def _taking(columns: tuple[str, ...], *, dead: bool = False) -> ReturningUpdate[Any]:
     """The statement that gives a job to an owner: one that nobody works on, or that a dead one has held."""
+    # "failed" is free too: whether a job is tried again is the decision of whoever claims it. "incomplete" and
+    # "refused" can't be done, and "done" is done.
     silent = or_(_JOB.heartbeat.is_(None), _JOB.heartbeat < bindparam("silent"))
     free = or_(_JOB.state.in_(("planned", "failed")), and_(_JOB.state == "running", silent))
     test = and_(_JOB.state == "running", _JOB.owner == bindparam("dead")) if dead else free
@@ -274,6 +278,7 @@ def beat_jobs(connection: Connection, held: Collection[tuple[str, str]]) -> None
     held : collection of tuple of str and str
         Key and owner of each. A job that is no longer its owner's stays as it is.
     """
+    # A job each, not all at once: those that were lost are to stay as they are.
     moment = clock()
     for key, owner in held:
         change_held(connection, key, owner, {"heartbeat": moment})
@@ -391,6 +396,7 @@ def take_drain(connection: Connection, name: str, owner: str, lease: float) -> b
     bool
         False while another one is alive.
     """
+    # A stream that nobody has ever drained has no row: then the insert decides between two who want it.
     moment = clock()
     first = connection.execute(
         inserting_new(connection, table(DrainRow)).returning(table(DrainRow).c.name),
@@ -457,6 +463,7 @@ def live_drains(connection: Connection, lease: float) -> dict[str, str]:
     dict of str to str
         The owner by stream.
     """
+    # Without the dead of this machine, though nobody has taken their place yet.
     heard = DrainRow.heartbeat >= clock() - lease
     rows = connection.execute(select(DrainRow.name, DrainRow.owner).where(heard))
     return {name: owner for name, owner in rows if not is_dead(owner)}

@@ -107,6 +107,7 @@ def begin_job(
         row = connection.execute(_HELD, {"its_key": key, "taker": owner}).one_or_none()
     if row is None:
         return None
+    # All that the worker has to know, in the same transaction: one way to the database before a job, one behind it.
     inputs = tuple(JobInput(*values) for values in connection.execute(_INPUTS_OF, {"its_key": key}))
     job = JobRecord(*[*row, inputs])
     outputs = tuple((category, path) for category, path in connection.execute(_OUTPUTS_OF, {"its_key": key}))
@@ -139,7 +140,7 @@ def _frames_behind(connection: Connection, job: JobRecord) -> list[int]:
 
 
 def complete_job(
-    connection: Connection, begun: Begun, owner: str, made: Sequence[Made], stages: Mapping[str, str]
+    connection: Connection, begun: Begun, owner: str, files: Sequence[Made], stages: Mapping[str, str]
 ) -> list[int]:
     """Record what a job has made, that it is done, and that its raw frames are done in its stage.
 
@@ -151,7 +152,7 @@ def complete_job(
         The job, as it was begun.
     owner : str
         Who has done it.
-    made : sequence of Made
+    files : sequence of Made
         The products' files.
     stages : mapping of str to str
         As in `begin_job`.
@@ -159,14 +160,15 @@ def complete_job(
     Returns
     -------
     list of int
-        Ids of the products, in the order of `made`.
+        Ids of the products, in the order of `files`.
 
     Raises
     ------
     LeaseLostError
         If the job is no longer this owner's; then nothing is recorded.
     """
-    ids = finish_job(connection, begun.job.key, owner, made)
+    # First the job: where its lease is lost, this raises, and the frames stay as its new owner has marked them.
+    ids = finish_job(connection, begun.job.key, owner, files)
     _mark_frames(connection, begun, stages, "done")
     return ids
 
@@ -235,6 +237,7 @@ def _mark_frames(
     connection: Connection, begun: Begun, stages: Mapping[str, str], state: str, reason: str = ""
 ) -> None:
     """Write the state of a job's frames in the stage of its step."""
+    # The main input's frames alone: of a calibration that a job takes, the state is not this job's to tell.
     stage = stages.get(begun.job.step, begun.job.step)
     set_stages(connection, [StageState(frame, stage, state, reason) for frame in begun.frames])
 
@@ -259,6 +262,7 @@ def job_record(connection: Connection, key: str) -> dict[str, Any]:
     KeyError
         If there is no such job.
     """
+    # Read back, not made of what the worker knows: a task that is run twice has the same result.
     jobs = find_jobs(connection, JobFilter(keys=[key]))
     if not jobs:
         raise KeyError(f"no job {key!r} in the registry")

@@ -90,6 +90,7 @@ def main_descendants(connection: Connection, frames: Collection[int]) -> dict[st
     dict of str to set of int
         By key of each job, those of the frames that are behind it.
     """
+    # Downwards, generation by generation; each job hands its frames on to those that take its products.
     behind: dict[str, set[int]] = {}
     of_frames = select(JobInputRow.job_key, JobInputRow.frame_id).where(JobInputRow.role == "main")
     for part in batches(sorted(set(frames))):

@@ -61,6 +61,7 @@ class Ear:
             return self._asked(seconds) if self._sqlite else self._told(seconds)
         except _errors(sqlite=self._sqlite):
             self._close()
+            # Not at once again: the database may be away for a while.
             time.sleep(min(seconds, 1.0))
             return False
 

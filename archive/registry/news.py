@@ -109,6 +109,7 @@ _EMPTY: Any = literal_column("''")
 _NOUGHT: Any = literal_column("0")
 
 # Conditions are written as the indexes have them: SQLite does not use one for "ungrouped IS 1", nor for a bound value.
+# Sets that hold a frame which has changed: it may have left them, or belong elsewhere in their order.
 _UNSEEN = select(_MEMBER.set_id).where(_MEMBER.frame_id.in_(select(_FRAME.id).where(text("ungrouped"))))
 
 

@@ -73,6 +73,7 @@ def write_jobs(connection: Connection, jobs: Sequence[PlannedJob]) -> int:
     new: set[str] = set()
     job_table = table(JobRow)
     for part in batches(jobs, _JOBS_PER_STATEMENT):
+        # The statement gives back the keys of rows that were new; known jobs have their inputs already.
         rows = {job.key: _job_row(job) for job in part}
         statement = inserting_new(connection, job_table).returning(job_table.c.key)
         new |= set(connection.execute(statement, list(rows.values())).scalars())
@@ -147,6 +148,7 @@ def drop_incomplete(
     incomplete = connection.execute(columns.where(JobRow.state == "incomplete"))
     planned_anew = {row.key for row in incomplete if (row.step, row.night, row.camera) in places}
     stale = sorted(planned_anew - set(keep))
+    # Inputs and products first, which point to the job.
     for part in batches(stale):
         for model, column in (
             (JobInputRow, JobInputRow.job_key),

@@ -35,7 +35,7 @@ class Made:
     obsdate: str | None = None
 
 
-def finish_job(connection: Connection, key: str, owner: str, made: Sequence[Made]) -> list[int]:
+def finish_job(connection: Connection, key: str, owner: str, files: Sequence[Made]) -> list[int]:
     """Record that a job is done, and what it has made.
 
     Planned products that it has left out are deleted; products that were not planned are added.
@@ -48,13 +48,13 @@ def finish_job(connection: Connection, key: str, owner: str, made: Sequence[Made
         The job.
     owner : str
         Who has done it.
-    made : sequence of Made
+    files : sequence of Made
         The products' files. The first is that of the job's set, where it has one.
 
     Returns
     -------
     list of int
-        Ids of the products, in the order of `made`.
+        Ids of the products, in the order of `files`.
 
     Raises
     ------
@@ -68,7 +68,8 @@ def finish_job(connection: Connection, key: str, owner: str, made: Sequence[Made
     planned = connection.execute(_PRODUCTS_OF, {"its_key": key}).all()
     by_category = {category: identity for category, identity, _ in planned}
     shared = dict(zip(SHARED_WITH_PRODUCTS, job[:-1], strict=True)) | {"job_key": key}
-    ids = [_finish_product(connection, by_category.get(file.category), shared, file) for file in made]
+    ids = [_finish_product(connection, by_category.get(file.category), shared, file) for file in files]
+    # Only planned rows: one that is there from an earlier time may be the input of another job.
     left_out = [identity for _, identity, state in planned if state == "planned" and identity not in ids]
     if left_out:
         connection.execute(delete(ProductRow).where(ProductRow.id.in_(left_out)))
@@ -92,29 +93,29 @@ def _updating(*names: str) -> Update:
 
 
 def _finish_product(
-    connection: Connection, identity: int | None, shared: Mapping[str, str], made: Made
+    connection: Connection, identity: int | None, shared: Mapping[str, str], file: Made
 ) -> int:
     """Write a product that is there now: over its planned row, or as a new one where none was planned."""
     if identity is None:
-        row = {**shared, "category": made.category, "path": made.path}
+        row = {**shared, "category": file.category, "path": file.path}
         inserting = table(ProductRow).insert().values(row).returning(_PRODUCT.id)
         identity = connection.execute(inserting).scalar_one()
     values = {
-        "path": made.path,
-        "sha256": made.sha256,
-        "size": made.size,
-        "changed_ns": made.changed_ns,
+        "path": file.path,
+        "sha256": file.sha256,
+        "size": file.size,
+        "changed_ns": file.changed_ns,
         "state": "done",
-        "cards": dict(made.cards),
+        "cards": dict(file.cards),
     }
-    values |= {} if made.exptime is None else {"exptime": made.exptime}
-    values |= {} if made.obsdate is None else {"obsdate": made.obsdate}
+    values |= {} if file.exptime is None else {"exptime": file.exptime}
+    values |= {} if file.obsdate is None else {"obsdate": file.obsdate}
     connection.execute(_updating(*values), {"its_id": identity, **values})
     # A product that is made a second time keeps its id, and nothing of what was measured on the first.
     connection.execute(_FORGET_QUALITY, {"its_id": identity})
     rows = [
         {"product_id": identity, "name": name, "value": float(value) if math.isfinite(value) else None}
-        for name, value in made.quality.items()
+        for name, value in file.quality.items()
     ]
     replace_rows(connection, table(ProductQualityRow), rows)
     return int(identity)
@@ -142,6 +143,7 @@ def lose_products(connection: Connection, ids: Collection[int], reason: str) -> 
         lost_ones = ProductRow.id.in_(part), ProductRow.state == "done"
         keys = connection.execute(select(ProductRow.job_key).where(*lost_ones).distinct()).scalars().all()
         connection.execute(update(ProductRow).where(*lost_ones).values(state="missing"))
+        # Only jobs that are done: one that runs makes its products anyhow.
         jobs = update(JobRow).where(JobRow.key.in_(keys), JobRow.state == "done")
         connection.execute(jobs.values(state="planned", reason=reason, owner=""))
         reopened += len(keys)
@@ -186,6 +188,8 @@ def supersede_products(connection: Connection, successors: Mapping[str, str]) ->
     for keys in batches(sorted({*successors, *successors.values()})):
         rows = connection.execute(columns.where(ProductRow.job_key.in_(keys)))
         known |= {(key, category): identity for key, category, identity in rows}
+    # Both sides in one go. Products of the new jobs get no successor, as if they had never been superseded; those of
+    # the old ones get the product of the same category, where the new job has one.
     new = set(successors.values())
     marks = {
         identity: known.get((successors.get(key, ""), category))

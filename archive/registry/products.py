@@ -152,6 +152,7 @@ def _narrowed(wanted: ProductFilter) -> list[list[ColumnElement[bool]]]:
 
 
 def _read(connection: Connection, tests: Sequence[ColumnElement[bool]]) -> list[ProductRecord]:
+    # Quality numbers in a statement of their own, as the inputs of jobs.
     quality: dict[int, dict[str, float | None]] = {}
     columns = select(ProductQualityRow.product_id, ProductQualityRow.name, ProductQualityRow.value)
     of_products = ProductQualityRow.product_id.in_(select(ProductRow.id).where(*tests))
@@ -178,6 +179,7 @@ def list_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
     list of dict of str to object
         A row for each product, by id.
     """
+    # Two questions for all, not two for each product.
     products = find_products(connection, wanted)
     jobs = find_jobs(connection, JobFilter(keys={product.job_key for product in products}))
     by_key = {job.key: job for job in jobs}

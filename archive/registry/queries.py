@@ -94,6 +94,7 @@ def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
     if wanted.camera is not None:
         tests.append(is_of_camera(FrameRow, wanted.camera))
     if wanted.nights:
+        # A class that is not named is not limited: calibrations may be wanted however old they are.
         recent = [
             and_(FrameRow.frame_class == name, FrameRow.night >= night)
             for name, night in wanted.nights.items()
@@ -242,6 +243,7 @@ def show_frame(connection: Connection, identity: int) -> dict[str, Any] | None:
         Its row as in `list_frames`, with its ``keywords`` and ``stages``; None where there is no such frame.
     """
     wanted = FrameFilter(status=None, ids=[identity])
+    # In whatever state: who names a frame wants to see a duplicate or an old version too.
     rows = list_frames(connection, wanted)
     if not rows:
         return None

@@ -135,6 +135,7 @@ def apply_set_changes(
     ValueError
         If a set, a frame or a `ref` is named that there is not, or two new sets have one `ref`.
     """
+    # First of all, and before anything is read here: what is counted and compared below must not change meanwhile.
     free = iter(setcounts.alone(connection, sum(isinstance(change, NewSet) for change in changes)))
     tally = _tally(connection, changes)
     ids: dict[str, int] = {}
@@ -145,6 +146,7 @@ def apply_set_changes(
         else:
             for change in alike:
                 _apply(connection, change, ids)
+    # When all is written, so that a frame which goes from one set to another in these changes is no conflict.
     _refuse_conflicts(connection, changes, looked_at)
     setcounts.add(connection, tally)
     for state in states:
@@ -197,6 +199,7 @@ def _apply(connection: Connection, change: SetChange, ids: Mapping[str, int]) ->
             _change(connection, change)
         case Supersede():
             successor = None if change.by is None else _id(change.by, ids)
+            # Not ready any more, so that nobody makes a job of it.
             values = {"status": "superseded", "superseded_by": successor, "ready": False}
             _update(connection, change.set, values)
 
@@ -312,6 +315,7 @@ def _span(connection: Connection, frames: Sequence[int]) -> tuple[str, str]:
 
 
 def _replace(connection: Connection, change: Replace) -> None:
+    # All anew: positions are part of the key, and frames that move up would meet each other there.
     connection.execute(table(SetMemberRow).delete().where(_MEMBER.set_id == change.set))
     if change.frames:
         connection.execute(_INSERT_MEMBERS, _member_rows(change.set, change.frames))

@@ -86,6 +86,7 @@ def settle(connection: Connection, by: Settling, sets: Collection[int]) -> None:
         members = [
             row for row in rows if row.step == by.step and row.status != "superseded" and not row.ready
         ]
+        # Refused frames count as settled, since they never will be calibrated; their set is smaller then.
         by_set = {number: list(group) for number, group in groupby(members, attrgetter("id"))}
         ready = [number for number, group in by_set.items() if all(map(_is_settled, group))]
         if ready:

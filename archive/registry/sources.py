@@ -53,6 +53,7 @@ def find_sources(connection: Connection, job: JobRecord) -> Sources:
     products: dict[str, str] = {}
     for keys in batches(sorted({taken.job for taken in job.inputs if taken.job is not None})):
         for key, category, path in connection.execute(_PRODUCTS, {"jobs": keys}):
+            # In the order of ids, which is that of the recipe's outputs: the first stands for the job itself.
             products.setdefault(key, path)
             products[f"{key}:{category}"] = path
     return Sources(files, products)

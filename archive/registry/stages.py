@@ -104,6 +104,7 @@ def unsettled_since(connection: Connection, ends: Mapping[str, str], since: str)
 def _oldest(connection: Connection, frame_class: str, end: str, since: str) -> str | None:
     # Over is a frame that is through its last stage, and one that is stuck in an earlier one: failed, or waiting for
     # what the reason names.
+    # NOT EXISTS, which the primary key of frame_stage answers for each frame.
     stage: Select[Any] = select(literal_column("1")).where(FrameStageRow.frame_id == FrameRow.id)
     through = and_(FrameStageRow.stage == end, FrameStageRow.state.in_((*SETTLED, "passed")))
     stuck = or_(

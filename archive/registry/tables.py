@@ -68,10 +68,13 @@ def table(model: type[Base]) -> Table:
     return cast(Table, model.__table__)
 
 
+# Ids are never given out twice, also not those of rows that were deleted (sqlite_autoincrement below, a sequence on
+# PostgreSQL): people and logs name frames, sets and products by them.
 def _id() -> Mapped[int]:
     return mapped_column(BIG, primary_key=True, autoincrement=True)
 
 
+# Unknown text is blank, never NULL, so that it is compared and sorted like any other; unknown numbers are NULL.
 def _blank() -> Mapped[str]:
     return mapped_column(Text, server_default="")
 
@@ -126,6 +129,7 @@ class FrameRow(Base):
         Index(
             "uq_frame_path", "path", unique=True, sqlite_where=text(CURRENT), postgresql_where=text(CURRENT)
         ),
+        # One frame is reduced once, however many files hold its content.
         Index(
             "uq_frame_content",
             "sha256",
@@ -133,6 +137,7 @@ class FrameRow(Base):
             sqlite_where=text(ORIGINAL),
             postgresql_where=text(ORIGINAL),
         ),
+        # Rows without files have no content to be told apart by. coalesce, since each NULL differs from all others.
         Index(
             "uq_frame_catalogue",
             "telescope",
@@ -157,6 +162,7 @@ class FrameRow(Base):
         ),
         Index("ix_frame_class_night", "class", "night"),
         _where(PENDING, "ix_frame_pending", "id"),
+        # The calibration nearest in time: of a stream, of a stream and filter, of a night.
         _where(CALIBRATION, "ix_frame_calibration", "class", *STREAM, "obsdate", "id"),
         _where(CALIBRATION, "ix_frame_calibration_filter", "class", *STREAM, "filter", "obsdate", "id"),
         _where(CALIBRATION, "ix_frame_calibration_night", "class", "night", *STREAM, "obsdate", "id"),
@@ -213,6 +219,7 @@ class FrameStageRow(Base):
             name="ck_frame_stage_state",
         ),
         Index("ix_frame_stage_state", "stage", "state"),
+        # Empty nearly always, as long as somebody settles.
         _where("unsettled", "ix_frame_stage_unsettled", "stage", "frame_id"),
     )
 
@@ -246,6 +253,7 @@ class FrameSetRow(Base):
         CheckConstraint("status IN ('open', 'closed', 'superseded')", name="ck_frame_set_status"),
         Index("ix_frame_set_stream", "telescope", "camera", "instrument", "step", "sequence_start"),
         Index("ix_frame_set_status", "step", "status", "ready"),
+        # Few of all: time may close them, so that each round of grouping looks at them.
         _where("status = 'open'", "ix_frame_set_open", *STREAM, "step"),
         {"sqlite_autoincrement": True},
     )
@@ -259,6 +267,7 @@ class SetMemberRow(Base):
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     frame_id: Mapped[int] = mapped_column(ForeignKey("frame.id"))
     __table_args__ = (
+        # That a frame is in one set of a step only is seen to by `setchanges`: superseded sets keep their frames.
         UniqueConstraint("set_id", "frame_id", name="uq_set_member_frame"),
         Index("ix_set_member_frame", "frame_id"),
     )
@@ -328,6 +337,7 @@ class JobInputRow(Base):
     """Inputs of jobs: each a raw frame, or what another job makes."""
 
     __tablename__ = "job_input"
+    # `position` counts from 0 for each role. Of frame_id and parent_job_key one is given.
     job_key: Mapped[str] = mapped_column(ForeignKey("job.key", ondelete="CASCADE"), primary_key=True)
     role: Mapped[str] = mapped_column(Text, primary_key=True)
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
@@ -366,11 +376,13 @@ class ProductRow(Base):
     # No foreign key: rows of products are deleted with their jobs.
     superseded_by: Mapped[int | None] = mapped_column(BIG)
     __table_args__ = (
+        # So a product that is made a second time is the same row, with the same id.
         UniqueConstraint("job_key", "category", name="uq_product_job_category"),
         CheckConstraint("state IN ('planned', 'done', 'missing')", name="ck_product_state"),
         Index("ix_product_category_night", "category", "night"),
         Index("ix_product_night", "night"),
         Index("ix_product_path", "path"),
+        # As those of calibration frames.
         _where(MADE, "ix_product_made", "category", *STREAM, "obsdate", "id"),
         _where(MADE, "ix_product_made_filter", "category", *STREAM, "filter", "obsdate", "id"),
         _where(MADE, "ix_product_made_night", "category", "night", *STREAM, "obsdate", "id"),

@@ -65,6 +65,8 @@ def exposures_in_stream(
     Exposure
         The next frame.
     """
+    # Each page is a transaction, so that reading a long stream holds up nobody. Pages grow by four: who stops early has
+    # read little too much, and who reads all soon reads in large pages.
     size = min(FIRST_PAGE, batch)
     while True:
         page = registry.read(exposure_page, stream, (rules, classes), after, size)

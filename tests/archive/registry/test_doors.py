@@ -30,12 +30,12 @@ def insert(connection: Connection, *new: str) -> int:
 
 
 def test_doors_hand_on_arguments_and_give_back_what_the_statement_gives(registry: Registry) -> None:
-    given = registry.write(add_frame, FILE, moves=False)
-    assert given == Registered(given.id, "new")
-    (frame,) = registry.read(find_frames, FrameFilter(ids=[given.id]))
+    registered = registry.write(add_frame, FILE, moves=False)
+    assert registered == Registered(registered.id, "new")
+    (frame,) = registry.read(find_frames, FrameFilter(ids=[registered.id]))
     assert frame.path == FILE.path
     assert registry.read(find_frames, wanted=FrameFilter(night="2026-03-02")) == []
-    assert registry.write(refuse_frame, given.id, reason="the dome was closed") is None
+    assert registry.write(refuse_frame, registered.id, reason="the dome was closed") is None
     assert registry.read(find_frames)[0].refused == "the dome was closed"
 
 

@@ -24,9 +24,11 @@ STREAM = ("T", "C1", "")
 
 @pytest.fixture
 def frames(registry: Registry) -> list[int]:
-    rows = [NewFrame(telescope="T", camera="C1", obsdate=f"2026-03-01T20:0{one}:00") for one in range(8)]
+    rows = [
+        NewFrame(telescope="T", camera="C1", obsdate=f"2026-03-01T20:0{minute}:00") for minute in range(8)
+    ]
     add_catalogue(registry, rows)
-    return [one.id for one in registry.read(find_frames)]
+    return [record.id for record in registry.read(find_frames)]
 
 
 def test_set_grows_and_closes(registry: Registry, frames: list[int]) -> None:
@@ -36,16 +38,21 @@ def test_set_grows_and_closes(registry: Registry, frames: list[int]) -> None:
     registry.write(
         apply_set_changes, [Replace(ids["a"], frames[:4]), Change(ids["a"], status="closed", ready=True)]
     )
-    (found,) = registry.read(find_sets)
-    assert found.frames == tuple(frames[:4])
-    assert (found.stream, found.status, found.ready, found.action) == (STREAM, "closed", True, "stack")
-    assert (found.first_obsdate, found.last_obsdate) == ("2026-03-01T20:00:00", "2026-03-01T20:03:00")
-    assert (found.sequence_start, found.reason) == (start, "sequence of 4")
+    (frame_set,) = registry.read(find_sets)
+    assert frame_set.frames == tuple(frames[:4])
+    assert (frame_set.stream, frame_set.status, frame_set.ready, frame_set.action) == (
+        STREAM,
+        "closed",
+        True,
+        "stack",
+    )
+    assert (frame_set.first_obsdate, frame_set.last_obsdate) == ("2026-03-01T20:00:00", "2026-03-01T20:03:00")
+    assert (frame_set.sequence_start, frame_set.reason) == (start, "sequence of 4")
     (row,) = registry.read(list_sets)
     assert (row["id"], row["frames"], row["first"], row["product"]) == (
         ids["a"],
         frames[:4],
-        found.first_obsdate,
+        frame_set.first_obsdate,
         None,
     )
 
@@ -56,7 +63,7 @@ def test_superseded_set_keeps_its_id_and_product(registry: Registry, frames: lis
     new = registry.write(
         apply_set_changes, [NewSet("new", "stack", STREAM, frames[:3], version=2), Supersede(old, by="new")]
     )["new"]
-    assert [one.id for one in registry.read(find_sets)] == [new]
+    assert [frame_set.id for frame_set in registry.read(find_sets)] == [new]
     (gone,) = registry.read(find_sets, SetFilter(status=["superseded"]))
     assert (gone.id, gone.superseded_by, gone.product_id, gone.frames) == (old, new, 7, tuple(frames[:2]))
 
@@ -69,13 +76,13 @@ def test_set_ids_are_never_used_again(registry: Registry, frames: list[int]) -> 
 
 
 def test_frames_of_a_set_are_replaced(registry: Registry, frames: list[int]) -> None:
-    made = registry.write(apply_set_changes, [NewSet("a", "stack", STREAM, frames[:3])])["a"]
+    identity = registry.write(apply_set_changes, [NewSet("a", "stack", STREAM, frames[:3])])["a"]
     registry.write(
-        apply_set_changes, [Replace(made, [frames[0], frames[2]]), Change(made, reason="one failed")]
+        apply_set_changes, [Replace(identity, [frames[0], frames[2]]), Change(identity, reason="one failed")]
     )
-    (found,) = registry.read(find_sets)
-    assert (found.frames, found.reason) == ((frames[0], frames[2]), "one failed")
-    registry.write(apply_set_changes, [Replace(made, [])])
+    (frame_set,) = registry.read(find_sets)
+    assert (frame_set.frames, frame_set.reason) == ((frames[0], frames[2]), "one failed")
+    registry.write(apply_set_changes, [Replace(identity, [])])
     assert registry.read(find_sets)[0].frames == ()
 
 
@@ -99,13 +106,13 @@ def test_changes_count_together_or_not_at_all(registry: Registry, frames: list[i
 
 def test_all_steps_that_look_at_a_stage_are_settled(registry: Registry, frames: list[int]) -> None:
     steps = [Settling(name, "science", "stack") for name in ("stack", "deep")]
-    new = [NewSet(one.step, one.step, STREAM, frames[:2], status="closed") for one in steps]
+    new = [NewSet(step.step, step.step, STREAM, frames[:2], status="closed") for step in steps]
     registry.write(apply_set_changes, new)
     settle_sets(registry, steps)
-    assert not any(one.ready for one in registry.read(find_sets))
+    assert not any(frame_set.ready for frame_set in registry.read(find_sets))
     registry.write(set_stages, [StageState(frame, "science", "done") for frame in frames[:2]])
     settle_sets(registry, steps)
-    assert [one.ready for one in registry.read(find_sets)] == [True, True]
+    assert [frame_set.ready for frame_set in registry.read(find_sets)] == [True, True]
 
 
 def test_no_frame_is_twice_in_a_set(registry: Registry, frames: list[int]) -> None:
@@ -131,7 +138,7 @@ def test_sets_are_selected(registry: Registry, frames: list[int]) -> None:
     )
 
     def selected(**wanted: object) -> list[int]:
-        return [one.id for one in registry.read(find_sets, SetFilter(**wanted))]
+        return [frame_set.id for frame_set in registry.read(find_sets, SetFilter(**wanted))]
 
     assert selected(step="mosaic") == [ids["c"]]
     assert selected(status=["closed"]) == [ids["a"]]
@@ -155,7 +162,7 @@ def test_last_boundary_before_a_frame_is_found(registry: Registry, frames: list[
     assert registry.read(last_boundary, STREAM, "stack", ("2026-02-01T00:00:00", 1, "", 0)) is None
     assert registry.read(last_boundary, ("T", "C2", ""), "stack", keys[3]) is None
     since = registry.read(find_sets, SetFilter(stream=STREAM, since_sequence=keys[2]))
-    assert [one.sequence_start for one in since] == [keys[2], keys[4]]
+    assert [frame_set.sequence_start for frame_set in since] == [keys[2], keys[4]]
 
 
 def test_order_keys_sort_as_text() -> None:
