@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import func, literal_column
 
-from ccdflow.archive.registry.tables import PLACE_IN_SEQUENCE, FrameRow, table
+from ccdflow.archive.registry.tables import SEQUENCE_POSITION, FrameRow, table
 from ccdflow.cascade.sequences.exposures import OrderKey
 
 _FRAME = table(FrameRow).c
@@ -13,7 +13,7 @@ _FRAME = table(FrameRow).c
 # SQLite does not see its index. Plain columns, of whose rows SQLAlchemy makes no objects.
 ORDER: tuple[Any, ...] = (
     _FRAME.obsdate,
-    literal_column(PLACE_IN_SEQUENCE),
+    literal_column(SEQUENCE_POSITION),
     func.coalesce(_FRAME.sha256, literal_column("''")),
     _FRAME.id,
 )

@@ -41,8 +41,8 @@ CALIBRATION = "status = 'registered' AND class NOT IN ('science', 'unclassified'
 """A raw frame that calibrations may be made of."""
 MADE = "state = 'done'"
 """A product that is there."""
-PLACE_IN_SEQUENCE = "(CASE WHEN iobs BETWEEN 1 AND nobs THEN iobs ELSE 0 END)"
-"""A frame's place in its sequence, 0 where unknown, as `ccdflow.cascade.sequences.exposures.place` has it."""
+SEQUENCE_POSITION = "(CASE WHEN iobs BETWEEN 1 AND nobs THEN iobs ELSE 0 END)"
+"""A frame's position in its sequence, 0 where unknown, as `exposures.sequence_position` in the cascade has it."""
 
 STREAM = ("telescope", "camera", "instrument")
 """The columns that name a stream, in the order of the tuple `Stream`."""
@@ -156,7 +156,7 @@ class FrameRow(Base):
             "camera",
             "instrument",
             "obsdate",
-            text(PLACE_IN_SEQUENCE),
+            text(SEQUENCE_POSITION),
             text("coalesce(sha256, '')"),
             "id",
         ),
@@ -176,7 +176,7 @@ class FrameRow(Base):
             "camera",
             "instrument",
             "obsdate",
-            text(PLACE_IN_SEQUENCE),
+            text(SEQUENCE_POSITION),
             text("coalesce(sha256, '')"),
             "id",
             sqlite_where=text("ungrouped"),
