@@ -2,15 +2,10 @@
 
 from collections.abc import Sequence
 
-from ccdflow.archive.registry.jobs import (
-    JobFilter,
-    find_jobs,
-    keys_like,
-    keys_of_frames,
-    lineage,
-    reopen_failed,
-)
-from ccdflow.archive.registry.products import ProductFilter, find_product, find_products, lose_products
+from ccdflow.archive.registry.jobs import JobFilter, find_jobs, keys_like, reopen_failed
+from ccdflow.archive.registry.lineage import keys_of_frames, lineage
+from ccdflow.archive.registry.productchanges import lose_products
+from ccdflow.archive.registry.products import ProductFilter, find_product, find_products
 from ccdflow.archive.registry.sets import SetFilter, find_sets
 from ccdflow.tasks.workspace import Workspace
 

@@ -10,21 +10,18 @@ from ccdflow.archive.registry.database import again
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.news import News, read_news
 from ccdflow.archive.registry.queries import FrameFilter, find_frames, find_streams
-from ccdflow.archive.registry.setcounts import count_sets
-from ccdflow.archive.registry.sets import (
+from ccdflow.archive.registry.setchanges import (
     Change,
     GroupingState,
     NewSet,
     Replace,
     SetChange,
     SetConflictError,
-    SetFilter,
-    SetRecord,
     Supersede,
     apply_set_changes,
-    find_sets,
-    last_boundary,
 )
+from ccdflow.archive.registry.setcounts import count_sets
+from ccdflow.archive.registry.sets import SetFilter, SetRecord, find_sets, last_boundary
 from ccdflow.archive.registry.settling import Settling
 from ccdflow.archive.registry.transactions import exposures_in_stream, settle_sets
 from ccdflow.cascade.planning.jobs import digest
@@ -292,7 +289,7 @@ def _apply(registry: Registry, stream: Stream, by: SequenceTask, work: Changes, 
     """Write what becomes of the sets of a stream, and what belongs to it, in one transaction."""
     changes, anew = work
     if changes or anew or also.grouped:
-        states = [GroupingState(stream, by.task, by.name, {})] if anew else []
+        states = [GroupingState(stream, by.task, by.name)] if anew else []
         registry.write(
             apply_set_changes,
             changes,
@@ -411,7 +408,7 @@ def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> N
                 last=last.obsdate,
             )
         )
-    states = [GroupingState(stream, task, name, {}) for stream in space.registry.read(find_streams)]
+    states = [GroupingState(stream, task, name) for stream in space.registry.read(find_streams)]
     changes = list(_changes(task, space.registry.read(find_sets, SetFilter(step=task)), sets))
     settling = [_settling(space.cascade, task)]
     space.registry.write(apply_set_changes, changes, states=states, settling=settling)

@@ -23,7 +23,7 @@ from ccdflow.archive.registry.lifecycle import (
     job_record,
     put_back_job,
 )
-from ccdflow.archive.registry.products import Made
+from ccdflow.archive.registry.productchanges import Made
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.recipes.kernels.threads import at_most
 from ccdflow.tasks.external import run_external

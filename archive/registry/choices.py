@@ -1,4 +1,4 @@
-"""What people have chosen: frames and products that are to be taken first, or never."""
+"""Choices of people: frames and products that are to be taken first, or never."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from typing import Literal
 
 from sqlalchemy import Connection, delete, select, update
 
+from ccdflow.archive.registry.bulk import replace_rows
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.frames import BANNED, replace_rows
+from ccdflow.archive.registry.frames import BANNED
 from ccdflow.archive.registry.tables import ChoiceRow, FrameRow, table
 
 ChoiceKind = Literal["pinned", "banned"]
@@ -24,41 +25,70 @@ class ChoiceRecord:
 
 
 def choose(connection: Connection, subjects: Collection[str], verdict: ChoiceKind, reason: str = "") -> None:
-    """Pin or ban; a frame that is banned is refused from then on, and leaves the sets it is in.
+    """Pin or ban frames and products.
+
+    A frame that is banned is refused from then on, and leaves the sets that it is in.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    subjects : collection of str
+        Frames (``f12``), and keys of jobs for their products.
+    verdict : str
+        ``pinned`` or ``banned``; of several for one subject the last counts.
+    reason : str
+        Why, for those who ask later.
 
     Raises
     ------
     ValueError
         If a frame is not there, or can't be used anyway.
     """
-    frames = [int(one[1:]) for one in subjects if _is_frame(one)]
+    frames = _frames(subjects)
     rows = connection.execute(select(FrameRow.id, FrameRow.status).where(FrameRow.id.in_(frames)))
-    found = {frame: status for frame, status in rows}
+    statuses = {frame: status for frame, status in rows}
     for frame in frames:
-        if found.get(frame) not in ("registered", "refused"):
+        if statuses.get(frame) not in ("registered", "refused"):
             raise ValueError(
-                f"f{frame} is {found.get(frame, 'not there')}, wanted a frame that is registered"
+                f"f{frame} is {statuses.get(frame, 'not there')}, wanted a frame that is registered"
             )
-    moment = now()
-    chosen = [{"subject": one, "verdict": verdict, "reason": reason, "created": moment} for one in subjects]
-    replace_rows(connection, table(ChoiceRow), chosen)
+    row = {"verdict": verdict, "reason": reason, "created": now()}
+    replace_rows(connection, table(ChoiceRow), [{"subject": subject, **row} for subject in subjects])
+    # First as if nothing had been chosen: a frame that is banned once more gets its new reason, one that is pinned
+    # instead may be used again. A frame that is unusable anyway keeps its own reason in both.
     _readmit(connection, frames)
     if verdict == "banned":
-        wanted = update(FrameRow).where(FrameRow.id.in_(frames), FrameRow.status == "registered")
+        usable = update(FrameRow).where(FrameRow.id.in_(frames), FrameRow.status == "registered")
         refused = {"status": "refused", "reason": f"{BANNED}{reason}".rstrip(": "), "ungrouped": True}
-        connection.execute(wanted.values(**refused))
+        connection.execute(usable.values(**refused))
 
 
 def withdraw(connection: Connection, subjects: Collection[str]) -> int:
-    """Take choices back; gives how many there were."""
-    gone = delete(ChoiceRow).where(ChoiceRow.subject.in_(subjects)).returning(ChoiceRow.subject)
-    number = len(connection.execute(gone).all())
-    _readmit(connection, [int(one[1:]) for one in subjects if _is_frame(one)])
+    """Take choices back.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    subjects : collection of str
+        As in `choose`.
+
+    Returns
+    -------
+    int
+        How many choices there were.
+    """
+    choices = delete(ChoiceRow).where(ChoiceRow.subject.in_(subjects)).returning(ChoiceRow.subject)
+    number = len(connection.execute(choices).all())
+    _readmit(connection, _frames(subjects))
     return number
 
 
 def _readmit(connection: Connection, frames: Collection[int]) -> None:
     """Frames that were banned may be used again."""
+    # The reason tells a ban from a frame that ingest refused, which stays refused. Without its colon, since a ban
+    # without words has none.
     banned = update(FrameRow).where(
         FrameRow.id.in_(frames), FrameRow.status == "refused", FrameRow.reason.startswith(BANNED.rstrip(": "))
     )
@@ -66,11 +96,28 @@ def _readmit(connection: Connection, frames: Collection[int]) -> None:
 
 
 def find_choices(connection: Connection) -> list[ChoiceRecord]:
-    """All choices, in the order in which they were made."""
+    """Return all choices.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+
+    Returns
+    -------
+    list of ChoiceRecord
+        The choices, in the order in which they were made.
+    """
     columns = [getattr(ChoiceRow, name) for name in ChoiceRecord.__annotations__]
     rows = connection.execute(select(*columns).order_by(ChoiceRow.created, ChoiceRow.subject))
     return [ChoiceRecord(*row) for row in rows]
 
 
+def _frames(subjects: Collection[str]) -> list[int]:
+    """Ids of the frames among them."""
+    return [int(subject[1:]) for subject in subjects if _is_frame(subject)]
+
+
 def _is_frame(subject: str) -> bool:
+    # A key of a job may begin with f and hold digits alone, but is longer than any id.
     return subject[:1] == "f" and subject[1:].isdigit() and len(subject) < 20

@@ -19,22 +19,24 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_MS = 60_000
-"""How long a program waits for another that writes to the same SQLite file."""
 
-PATIENCE = 120.0
-"""Seconds for which a database may be gone that did answer before: longer than it takes to start again."""
-PAUSES = (0.0, 0.1, 0.3, 1.0)
-"""Seconds before the next tries; the last counts for all further ones. At first only the connection may be stale."""
-IDLE_S = 60
+DATABASE_PATIENCE_S = 120.0
+"""How long a database that has answered before may be gone, in seconds: longer than a server takes to start again."""
+DATABASE_PAUSES_S = (0.0, 0.1, 0.3, 1.0)
+"""Pauses before the next tries, in seconds; the last counts for all further ones. The first is none, since mostly it is
+only a connection of the pool that is stale."""
+SQLITE_BUSY_MS = 60_000
+"""How long a program waits for another that writes to the same SQLite file, in milliseconds."""
+POSTGRESQL_IDLE_S = 60
 """Seconds after which PostgreSQL ends a transaction whose program is stopped or cut off, and holds up the others."""
 
-_UPGRADE_LOCK = 0x63636466
+_UPGRADE_LOCK = 0x63636466  # any number that no other lock of this package has
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
+"""What SQLite says of a file that is taken, on a disk that is full, or on one that is away for a while."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
-_inside = threading.local()
+_this_thread = threading.local()
 
 
 class DatabaseVersionError(RuntimeError):
@@ -42,12 +44,23 @@ class DatabaseVersionError(RuntimeError):
 
 
 def now() -> str:
-    """The time: ISO UTC without zone, with microseconds."""
+    """Return the time: ISO UTC without zone, with microseconds."""
     return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether a database has raised this because it is gone, full or taken, and not because of what was asked."""
+    """Return whether a database has raised an error because it is gone, full or taken, not because of the statement.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any error.
+
+    Returns
+    -------
+    bool
+        True where it may go well later.
+    """
     if not isinstance(error, DBAPIError):
         return False
     if isinstance(error.orig, sqlite3.Error):
@@ -56,54 +69,86 @@ def is_passing(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """What went wrong, in one line; of a database's errors what it said itself."""
-    told = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return " ".join(str(told).split()) or type(told).__name__
+    """Return what went wrong, in one line.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any error.
+
+    Returns
+    -------
+    str
+        Its text; of a database's error what the database said itself, without SQLAlchemy's words around it.
+    """
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return " ".join(str(cause).split()) or type(cause).__name__
 
 
 def again(work: Callable[_P, _T]) -> Callable[_P, _T]:
-    """`work`, done again where the database was lost meanwhile, until that has been gone for `PATIENCE` seconds.
+    """Let work be done again where the database is lost meanwhile.
 
-    It must come to the same when it is done twice: whether a commit counted whose answer was lost, nobody knows. Inside
-    of other such work it is not done again by itself.
+    Parameters
+    ----------
+    work : callable
+        What asks or changes the database, in whole transactions. It must come to the same when it is done twice:
+        whether a commit counted whose answer was lost, nobody knows.
+
+    Returns
+    -------
+    callable
+        The same, which does it again until the database has been gone for `DATABASE_PATIENCE_S`. Then, and where the
+        database was not lost, the error is raised.
+
+    Notes
+    -----
+    Inside of other such work, work is not done again by itself: the outer one begins anew, and so sees one state.
     """
 
     @wraps(work)
-    def waiting(*arguments: _P.args, **named: _P.kwargs) -> _T:
-        if getattr(_inside, "patient", False):
+    def patient(*arguments: _P.args, **named: _P.kwargs) -> _T:
+        if getattr(_this_thread, "is_patient", False):
             return work(*arguments, **named)
-        _inside.patient = True
+        _this_thread.is_patient = True
         try:
             return _until_it_answers(lambda: work(*arguments, **named))
         finally:
-            _inside.patient = False
+            _this_thread.is_patient = False
 
-    return waiting
+    return patient
 
 
 def _until_it_answers(work: Callable[[], _T]) -> _T:
-    begun, tries = time.monotonic(), 0
+    start, tries = time.monotonic(), 0
     while True:
         try:
-            found = work()
+            result = work()
         except DBAPIError as error:
-            if not is_passing(error) or time.monotonic() - begun > PATIENCE:
+            if not is_passing(error) or time.monotonic() - start > DATABASE_PATIENCE_S:
                 raise
+            # Not at the first error: a stale connection is replaced in silence.
             if tries == 1:
                 _log.warning("the database does not answer, waiting for it: %s", sentence(error))
-            time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+            time.sleep(DATABASE_PAUSES_S[min(tries, len(DATABASE_PAUSES_S) - 1)])
             tries += 1
         else:
             if tries > 1:
-                _log.warning("the database answers again after %.1f s", time.monotonic() - begun)
-            return found
+                _log.warning("the database answers again after %.1f s", time.monotonic() - start)
+            return result
 
 
 class Database:
-    """Transactions that read or write; may be used by many threads at once.
+    """An SQLite file or a PostgreSQL database, and its transactions; may be used by many threads at once.
 
-    On SQLite a transaction that writes begins with the right to write: one that began by reading could not
-    wait for another writer, but would fail at once.
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///FILE`` or ``postgresql://USER@HOST/NAME``.
+
+    Raises
+    ------
+    ValueError
+        If the URL is neither, or can't be read.
     """
 
     def __init__(self, url: str) -> None:
@@ -112,15 +157,24 @@ class Database:
         self.engine = _engine(self.url)
         if self.sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
-        # As SQLite does: by default PostgreSQL lets each statement see what was committed before it.
+        # A question takes several statements (a frame, its keywords), which must see one state. On SQLite all those of
+        # a transaction do; PostgreSQL's default, READ COMMITTED, lets each see what was committed before it. Whoever
+        # writes keeps that default: with REPEATABLE READ each row that another has changed meanwhile would be an error.
         one_state = {} if self.sqlite else {"isolation_level": "REPEATABLE READ"}
         self._reader = self.engine.execution_options(**one_state)
+        # Threads of one program wait for each other here; SQLite would let each try again and again, with pauses.
         self._turn = threading.Lock() if self.sqlite else nullcontext()
         self._view = threading.local()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads: it sees one state of the database."""
+        """Open a transaction that only reads, and sees one state of the database.
+
+        Yields
+        ------
+        Connection
+            That of the transaction; inside of `view` of the same thread, the one that all its reading shares.
+        """
         if (shared := getattr(self._view, "connection", None)) is not None:
             yield shared
             return
@@ -130,6 +184,7 @@ class Database:
     @contextmanager
     def view(self) -> Iterator[None]:
         """Make all that this thread reads in the block one transaction: it sees one state, and takes less time."""
+        # Views may lie in each other: the outermost one is the transaction.
         with self.read() as connection:
             before = getattr(self._view, "connection", None)
             self._view.connection = connection
@@ -140,24 +195,37 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes: all of it counts, or nothing."""
+        """Open a transaction that writes: all of it counts, or nothing.
+
+        Yields
+        ------
+        Connection
+            That of the transaction. It is committed at the end of the block, and rolled back where that raises.
+        """
+        # IMMEDIATE: it begins with the right to write, and waits for that up to SQLITE_BUSY_MS. One that began by
+        # reading could not wait: where another has written since, what it has read is old, and SQLite refuses at once.
         with self._turn, self._transaction(self.engine, "BEGIN IMMEDIATE") as connection:
             yield connection
 
     @contextmanager
     def _transaction(self, engine: Engine, begin: str) -> Iterator[Connection]:
-        """A transaction; on SQLite it begins with these words, of which SQLAlchemy knows nothing."""
+        """A transaction; on SQLite it begins with the words `begin`, of which SQLAlchemy knows nothing."""
         with engine.connect() as connection:
             if self.sqlite:
                 connection.exec_driver_sql(begin)
             yield connection
-            # Of reading too: with a rollback the driver of PostgreSQL would forget the statements that it has prepared.
+            # Of reading too: with a rollback the driver of PostgreSQL would forget which statements it has prepared.
             connection.commit()
 
     def tidy(self, *tables: str) -> None:
         """Let PostgreSQL look at tables of which many rows have changed, before it does so by itself.
 
         Until then it takes an index that is nearly empty now for full, and reads whole tables.
+
+        Parameters
+        ----------
+        *tables : str
+            Names of the tables. On SQLite nothing is to be done.
         """
         if not self.sqlite:
             # This statement may not stand in a transaction.
@@ -165,7 +233,7 @@ class Database:
                 connection.execute(text(f"VACUUM (ANALYZE) {', '.join(tables)}"))
 
     def upgrade(self) -> None:
-        """Bring the tables up to date; makes them where there are none. Many programs may do so at once.
+        """Make the tables, or bring them up to date. Many programs may do so at once.
 
         Raises
         ------
@@ -181,6 +249,7 @@ class Database:
             if _revision(connection) == scripts.get_current_head():
                 return
         with self.write() as connection:
+            # The lock ends with the transaction. On SQLite only one can write anyhow.
             if not self.sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
             self._refuse_unknown(connection, scripts)
@@ -188,11 +257,11 @@ class Database:
             command.upgrade(config, "head")
 
     def _refuse_unknown(self, connection: Connection, scripts: ScriptDirectory) -> None:
-        found = _revision(connection)
-        known = [script.revision for script in scripts.walk_revisions()]
-        if found is not None and found not in known:
+        revision = _revision(connection)
+        known = [script.revision for script in scripts.walk_revisions()]  # the newest first
+        if revision is not None and revision not in known:
             raise DatabaseVersionError(
-                f"{self.url} is at version {found}, this ccdflow knows up to {known[0]}: update ccdflow"
+                f"{self.url} is at version {revision}, this ccdflow knows up to {known[0]}: update ccdflow"
             )
 
     def close(self) -> None:
@@ -200,39 +269,38 @@ class Database:
         self.engine.dispose()
 
 
-def _checked(url: str) -> URL:
+def _checked(text_of_url: str) -> URL:
     """The URL as it is connected to; a password in it stands where it is not shown."""
     try:
-        found = make_url(url)
+        url = make_url(text_of_url)
     except (ArgumentError, ValueError):
         # The error would quote parts of the URL, and thereby of a password.
         raise ValueError(
             "the database's URL can't be read; wanted sqlite:///FILE or postgresql://USER@HOST/NAME, with / : @ in a "
             "password as %2F %3A %40"
         ) from None
-    if (password := found.query.get("password")) is not None:
-        found = found.set(password=str(password)).difference_update_query(["password"])
-    if found.get_backend_name() not in ("sqlite", "postgresql"):
-        raise ValueError(f"database {found} is neither sqlite:///FILE nor postgresql://USER@HOST/NAME")
-    if found.get_backend_name() == "sqlite" and found.database in (None, "", ":memory:"):
-        raise ValueError(f"database {found} has no file; wanted sqlite:///FILE")
-    if found.drivername == "postgresql":
-        return found.set(drivername="postgresql+psycopg")
-    return found
+    # As ?password=... it would be shown: SQLAlchemy hides only the one before the @.
+    if (password := url.query.get("password")) is not None:
+        url = url.set(password=str(password)).difference_update_query(["password"])
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError(f"database {url} is neither sqlite:///FILE nor postgresql://USER@HOST/NAME")
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ValueError(f"database {url} has no file; wanted sqlite:///FILE")
+    if url.drivername == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    return url
 
 
 def _engine(url: URL) -> Engine:
-    """An engine; its connections to PostgreSQL end transactions of stopped programs.
-
-    What the URL says itself comes later, and so counts. hide_parameters: a message must not spell out the thousand
-    rows of a statement.
-    """
-    found: dict[str, str] = {}
+    """An engine; its connections to PostgreSQL end transactions of stopped programs."""
+    arguments: dict[str, str] = {}
     if url.get_backend_name() != "sqlite":
-        given = url.query.get("options", "")
-        own = f"-c idle_in_transaction_session_timeout={IDLE_S}s"
-        found["options"] = " ".join([own, *([given] if isinstance(given, str) else given)]).strip()
-    return create_engine(url, pool_size=16, max_overflow=48, hide_parameters=True, connect_args=found)
+        own = f"-c idle_in_transaction_session_timeout={POSTGRESQL_IDLE_S}s"
+        # What the URL says itself comes later, and so counts.
+        users = url.query.get("options", "")
+        arguments["options"] = " ".join([own, *([users] if isinstance(users, str) else users)]).strip()
+    # hide_parameters: a message must not spell out the thousand rows of a statement.
+    return create_engine(url, pool_size=16, max_overflow=48, hide_parameters=True, connect_args=arguments)
 
 
 def _revision(connection: Connection) -> str | None:
@@ -242,7 +310,7 @@ def _revision(connection: Connection) -> str | None:
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # else the driver decides where transactions begin
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_MS}")
     _write_ahead(cursor)
     # A power cut may undo the last transactions, a killed program none; nothing is ever half written.
     cursor.execute("PRAGMA synchronous = NORMAL")
@@ -251,8 +319,9 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _write_ahead(cursor: Any) -> None:
-    """Let readers and a writer not wait for each other; while another does so too, SQLite refuses at once."""
-    end = time.monotonic() + BUSY_MS / 1000
+    """Let readers and a writer not wait for each other, by a log that is written ahead (WAL)."""
+    # While another program switches to it too, SQLite refuses at once, whatever the timeout says.
+    end = time.monotonic() + SQLITE_BUSY_MS / 1000
     while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")

@@ -1,4 +1,8 @@
-"""The two doors to a registry: what reads, and what writes, each in one transaction that waits for a lost database."""
+"""The two doors to a registry, for what reads and what writes: each a transaction that waits for a lost database.
+
+Statements are functions of this package that take a connection first. So one that is called by another takes part in
+that one's transaction, and through a door it is a transaction of its own.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,6 +24,16 @@ class Registry:
     What can be asked or written are functions of this package that take a connection: ``find_frames``,
     ``claim``, ``finish_job``, ... They give plain records back. May be used by many threads and programs at once.
 
+    Parameters
+    ----------
+    url : str
+        Where the database is. Nothing connects to it yet; call `upgrade` before anything else is asked.
+
+    Raises
+    ------
+    ValueError
+        If the URL names no such database.
+
     Examples
     --------
     >>> registry = Registry("sqlite:////data/project/registry.sqlite")  # doctest: +SKIP
@@ -32,15 +46,20 @@ class Registry:
 
     @property
     def url(self) -> str:
-        """Where the registry is, without password."""
+        """Address of the registry, without password."""
         return self.database.url.render_as_string(hide_password=True)
 
-    # Whoever opens a registry is told at once that there is none; who has one waits where it goes away.
     def upgrade(self) -> None:
-        """Make the tables, or bring them up to date."""
-        self.database.upgrade()
+        """Make the tables, or bring them up to date.
 
-    create = upgrade
+        Raises
+        ------
+        DatabaseVersionError
+            If a newer version of ccdflow has written the registry.
+        """
+        # Without `again`: whoever opens a registry is told at once that there is none, and does not wait for one that
+        # has never answered.
+        self.database.upgrade()
 
     def close(self) -> None:
         """Close all connections."""
@@ -66,6 +85,11 @@ class Registry:
         -------
         object
             What the function gives back. Where the database is lost meanwhile, it is asked again.
+
+        Raises
+        ------
+        DBAPIError
+            If the database stays lost, or does not take the statement.
         """
 
         def ask() -> _T:
@@ -92,6 +116,13 @@ class Registry:
         object
             What the function gives back. Where the database is lost meanwhile, or another program has written the
             same row at this moment, it is done again.
+
+        Raises
+        ------
+        IntegrityError
+            If the second time too, what is written does not fit what is there.
+        DBAPIError
+            If the database stays lost, or does not take the statement.
         """
 
         def change() -> _T:
@@ -102,7 +133,9 @@ class Registry:
             try:
                 return change()
             except IntegrityError:
-                # On PostgreSQL another program may have registered the same file just now: then it is known.
+                # On PostgreSQL another program may have registered the same file since this transaction looked for it:
+                # the second time it is seen, and known. Once is enough: what has been committed stays visible. What was
+                # wrong by itself fails again, and is told then.
                 return change()
 
         return again(change_or_see)()

@@ -6,11 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.frames import batches
 from ccdflow.archive.registry.tables import EventRow
-
-_MANY = 5000
 
 
 @dataclass(frozen=True)
@@ -30,18 +28,43 @@ class EventRecord:
 
 
 def find_events(
-    connection: Connection, *, undelivered: bool = False, after: int = 0, limit: int | None = None
+    connection: Connection, *, undelivered: bool = False, limit: int | None = None
 ) -> list[EventRecord]:
-    """Events behind the id `after`, in order."""
+    """Return what has happened, in order.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    undelivered : bool
+        Whether only events are wanted that have not been delivered.
+    limit : int, optional
+        The most events.
+
+    Returns
+    -------
+    list of EventRecord
+        The events, by id. Ids are given out when rows are written, not when they are committed: an event may come
+        behind one with a higher id.
+    """
+    # Undelivered ones by their own index (ix_event_undelivered): few, however long the outbox has grown.
     columns = [getattr(EventRow, name) for name in EventRecord.__annotations__]
-    statement = select(*columns).where(EventRow.id > after).order_by(EventRow.id).limit(limit)
+    statement = select(*columns).order_by(EventRow.id).limit(limit)
     if undelivered:
         statement = statement.where(EventRow.delivered.is_(None))
     return [EventRecord(*row) for row in connection.execute(statement)]
 
 
 def deliver_events(connection: Connection, ids: Collection[int]) -> None:
-    """Mark events as delivered."""
-    for some in batches(ids, _MANY):
-        done = update(EventRow).where(EventRow.id.in_(some), EventRow.delivered.is_(None))
-        connection.execute(done.values(delivered=now()))
+    """Mark events as delivered.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    ids : collection of int
+        Ids of the events; of those that are delivered already the time stays.
+    """
+    for part in batches(ids):
+        undelivered = update(EventRow).where(EventRow.id.in_(part), EventRow.delivered.is_(None))
+        connection.execute(undelivered.values(delivered=now()))

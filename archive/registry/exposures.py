@@ -19,36 +19,32 @@ from sqlalchemy import (
     and_,
     bindparam,
     exists,
-    func,
-    literal_column,
     null,
     select,
     tuple_,
 )
 
-from ccdflow.archive.registry.frames import read_value
-from ccdflow.archive.registry.tables import PLACE, FrameKeywordRow, FrameRow, table
+from ccdflow.archive.registry.keywords import read_value
+from ccdflow.archive.registry.orderkeys import ORDER
+from ccdflow.archive.registry.tables import STREAM, FrameKeywordRow, FrameRow, table
 from ccdflow.cascade.records import EPOCH
 from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream, known_time, number
 
 _FRAME = table(FrameRow).c
 _KEYWORD = table(FrameKeywordRow).c
-_CONTENT = func.coalesce(_FRAME.sha256, literal_column("''"))
-ORDER: tuple[Any, ...] = (_FRAME.obsdate, literal_column(PLACE), _CONTENT, _FRAME.id)
-"""As `models.order_key`; plain columns, whose rows SQLAlchemy does not make objects of."""
 
-FEW = 16
+FIRST_PAGE = 16
 """Frames of the first page: whoever regroups a late frame needs no more."""
 
 _FIXED = 7
-"""Columns that each rule looks at: the order key, nobs, exptime, class."""
+"""How many columns are read whatever the rules are: the four of the order key, nobs, exptime, class."""
 
 _exposure = cast(Callable[[Any], Exposure], partial(tuple.__new__, Exposure))
-"""What `Exposure._make` does, without its check."""
+"""Makes an exposure of its fields as `Exposure._make` does, without that one's check of their number."""
 
 
 class Page(NamedTuple):
-    """Some frames of a stream in order, to be taken once; how many, and the key of the last of them.
+    """A part of a stream: its frames in order, to be taken once, how many, and the key of the last of them.
 
     They are made one by one, as they are taken: thousands held at a time keep the garbage collector busy for longer
     than all the rest takes.
@@ -60,9 +56,9 @@ class Page(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """What the rules look at besides the fixed columns: columns, keywords, and the numeric ones of both kinds.
+    """Names that the rules look at besides the fixed columns: columns, keywords, and the numeric ones of both kinds.
 
-    `absent` are the numeric keywords that no frame at all has.
+    `absent` are the numeric keywords that no frame at all has. They are not looked for frame by frame.
     """
 
     columns: tuple[str, ...]
@@ -74,36 +70,54 @@ class _Names(NamedTuple):
 def exposure_page(
     connection: Connection,
     stream: Stream,
-    by: tuple[SequenceRules, Collection[str]],
+    grouping: tuple[SequenceRules, Collection[str]],
     after: OrderKey | None,
     size: int,
 ) -> Page:
-    """The next frames of a stream, in order, from those behind the key `after`; `by` are rules and wanted classes.
+    """Read the next frames of a stream, in order.
 
     The same as `ccdflow.cascade.sequences.exposures.exposures` makes of the frames' records.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    stream : tuple of str
+        Telescope, camera, instrument.
+    grouping : tuple of SequenceRules and collection of str
+        The rules, which name the columns and keywords that are read, and the classes that sets are made of.
+    after : OrderKey or None
+        The frames begin behind the one with this key; None for the beginning.
+    size : int
+        The most frames.
+
+    Returns
+    -------
+    Page
+        The frames.
     """
-    rules, classes = by
-    names = _names(connection if size > FEW else None, rules)
-    values: dict[str, Any] = dict(zip(_STREAM, stream, strict=True))
+    rules, classes = grouping
+    # A look for absent keywords takes as long as a small page.
+    names = _names(connection if size > FIRST_PAGE else None, rules)
+    values: dict[str, Any] = dict(zip(STREAM, stream, strict=True))
     if after is not None:
         values |= dict(zip(_AFTER, after, strict=True))
-    found = connection.execute(_page(names, after is not None), values | {"size": size})
+    result = connection.execute(_page(names, after is not None), values | {"size": size})
     # Texts and numbers as the driver gives them: a million `Row`s would take as long as the reading.
-    rows = found.cursor.fetchall() if found.cursor is not None else []
-    found.close()
+    rows = result.cursor.fetchall() if result.cursor is not None else []
+    result.close()
     if not rows:
         return Page(iter(()), 0, None)
     return Page(_exposures(rows, rules, names, frozenset(classes)), len(rows), tuple(rows[-1][:4]))
 
 
-_STREAM = ("telescope", "camera", "instrument")
 _OF_STREAM = and_(
-    *[_FRAME[name] == bindparam(name) for name in _STREAM], _FRAME.status.in_(("registered", "refused"))
+    *[_FRAME[name] == bindparam(name) for name in STREAM], _FRAME.status.in_(("registered", "refused"))
 )
 
 
 def _names(connection: Connection | None, rules: SequenceRules) -> _Names:
-    """What the rules look at; without a connection no absent keyword is looked for, which pays for many."""
+    """Names that the rules look at; without a connection no absent keyword is looked for."""
     same = [name for name in rules.same if name != "exptime"]
     keywords = tuple(name for name in same if _column(name) is None)
     near = tuple(rules.tolerance)
@@ -117,6 +131,7 @@ def _is_known(connection: Connection, keyword: str) -> bool:
     return bool(connection.execute(_KNOWN, {"name": keyword}).scalar_one())
 
 
+# One look into the index of names: keywords are the user's, and what no frame has costs a search for each frame.
 _KNOWN = select(exists().where(_KEYWORD.name == bindparam("name")))
 _AFTER = ("after_obsdate", "after_place", "after_content", "after_id")
 
@@ -126,12 +141,15 @@ def _page(names: _Names, goes_on: bool) -> Select[Any]:
     """The statement that reads a page; remembered, since making it takes longer than reading a few frames."""
     tests: list[ColumnElement[bool]] = [_OF_STREAM]
     if goes_on:
-        after = [bindparam(name, type_=one.type) for name, one in zip(_AFTER, ORDER, strict=True)]
-        # The bare comparison lets the database start at the right place of its index.
+        after = [bindparam(name, type_=column.type) for name, column in zip(_AFTER, ORDER, strict=True)]
+        # Keys are compared as rows, (a, b, c, d) > (...). The bare comparison of the first part beside it lets the
+        # database start at the right place of its index.
         tests += [_FRAME.obsdate >= after[0], tuple_(*ORDER) > tuple_(*after)]
     columns = [*ORDER, _FRAME.nobs, _FRAME.exptime, _FRAME["class"]]
     columns += [_column(name) for name in names.columns]
-    columns += [_keyword(name, one) for name in names.keywords for one in (_KEYWORD.value, _KEYWORD.number)]
+    columns += [
+        _keyword(name, column) for name in names.keywords for column in (_KEYWORD.value, _KEYWORD.number)
+    ]
     columns += [null() if name in names.absent else _number(name) for name in names.near]
     return select(*columns).where(and_(*tests)).order_by(*ORDER).limit(bindparam("size"))
 
@@ -147,18 +165,20 @@ def _number(name: str) -> Any:
 
 
 def _keyword(name: str, column: Any) -> Any:
-    wanted = and_(_KEYWORD.frame_id == _FRAME.id, _KEYWORD.name == name)
-    return select(column).where(wanted).scalar_subquery()
+    of_frame = and_(_KEYWORD.frame_id == _FRAME.id, _KEYWORD.name == name)
+    return select(column).where(of_frame).scalar_subquery()
 
 
 def _exposures(
     rows: Sequence[Any], rules: SequenceRules, names: _Names, classes: frozenset[str]
 ) -> Iterator[Exposure]:
+    """Rows of `_page` as exposures: cut into columns, each worked on as a whole, and put together again."""
     columns = list(zip(*rows, strict=True))
     obsdates, places, contents, ids, nobs, exptimes, kinds = columns[:_FIXED]
+    # Behind the fixed columns: those that must be the same, two for each keyword, and then the numeric ones.
     near = _FIXED + len(names.columns) + 2 * len(names.keywords)
     iobs: Sequence[int | None] = places
-    if 0 in places:
+    if 0 in places:  # unknown to the database; then the length of the sequence is unknown too
         iobs = [place or None for place in places]
         nobs = tuple([planned if place else None for place, planned in zip(places, nobs, strict=True)])
     fields = (
@@ -175,40 +195,41 @@ def _exposures(
 
 
 def _times(obsdates: Sequence[str]) -> list[float]:
-    """As `known_time`."""
+    """As `known_time` of each."""
     try:
         since = map(sub, map(datetime.fromisoformat, obsdates), repeat(EPOCH))
         return list(map(timedelta.total_seconds, since))
     except (ValueError, TypeError):  # one is no time, or has a zone
-        return [known_time(one) for one in obsdates]
+        return [known_time(obsdate) for obsdate in obsdates]
 
 
 def _numbers(values: Sequence[Any]) -> Sequence[float | None]:
-    """As `number`."""
+    """As `number` of each."""
+    # Mostly nothing is to be done: all blank, or all finite. A sum is finite only if all its terms are.
     if values.count(None) == len(values):
         return values
     if set(map(type, values)) == {float} and isfinite(sum(values)):
         return values
-    return [number(one) for one in values]
+    return [number(value) for value in values]
 
 
 def _exptimes(values: Sequence[Any], kinds: Sequence[str], rules: SequenceRules) -> Iterable[float | None]:
     if "exptime" not in rules.same:
         return repeat(None)
-    found = _numbers(values)
+    exptimes = _numbers(values)
     if "flat" not in kinds:
-        return found
-    return [None if kind == "flat" else one for one, kind in zip(found, kinds, strict=True)]
+        return exptimes
+    return [None if kind == "flat" else exptime for exptime, kind in zip(exptimes, kinds, strict=True)]
 
 
 def _same(columns: Sequence[Sequence[Any]], names: _Names, count: int) -> Iterable[tuple[Any, ...]]:
     """Values of columns as they are; text and number of a keyword as one value, None for a blank."""
-    found = list(columns[: len(names.columns)])
-    rest = columns[len(names.columns) :]
-    for texts, values in zip(rest[::2], rest[1::2], strict=True):
-        found.append([_value(one, value) for one, value in zip(texts, values, strict=True)])
-    return zip(*found, strict=True) if found else repeat((), count)
+    same = list(columns[: len(names.columns)])
+    of_keywords = columns[len(names.columns) :]
+    for texts, numbers in zip(of_keywords[::2], of_keywords[1::2], strict=True):
+        same.append([_value(*pair) for pair in zip(texts, numbers, strict=True)])
+    return zip(*same, strict=True) if same else repeat((), count)
 
 
 def _value(text: str | None, value: float | None) -> Any:
-    return None if text is None or text == "" else read_value(text, value)
+    return read_value(text, value) if text else None

@@ -1,6 +1,6 @@
-"""What happened to instruments: mirrors coated, detectors swapped; calibrations do not cross it."""
+"""Changes of instruments: mirrors coated, detectors swapped; calibrations do not cross them."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, delete, select
 
@@ -9,7 +9,7 @@ from ccdflow.archive.registry.tables import InstrumentEventRow, table
 
 @dataclass(frozen=True)
 class InstrumentChange:
-    """What happened to an instrument, and when (ISO UTC); a blank matches any."""
+    """A change of an instrument: what happened, and when (ISO UTC); a blank name stands for any."""
 
     happened: str
     what: str
@@ -19,24 +19,51 @@ class InstrumentChange:
 
 
 def add_instrument_event(connection: Connection, change: InstrumentChange) -> None:
-    """Record what happened to an instrument."""
-    names = InstrumentChange.__annotations__
-    connection.execute(table(InstrumentEventRow).insert(), [{name: getattr(change, name) for name in names}])
+    """Record what happened to an instrument.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    change : InstrumentChange
+        What happened.
+    """
+    connection.execute(table(InstrumentEventRow).insert(), [asdict(change)])
 
 
 def remove_instrument_event(connection: Connection, change: InstrumentChange) -> int:
-    """Take back what was recorded of an instrument; gives how many records there were."""
-    tests = [
-        getattr(InstrumentEventRow, name) == getattr(change, name)
-        for name in InstrumentChange.__annotations__
-    ]
-    return len(
-        connection.execute(delete(InstrumentEventRow).where(*tests).returning(InstrumentEventRow.id)).all()
-    )
+    """Take back what was recorded of an instrument.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    change : InstrumentChange
+        The record, all of it.
+
+    Returns
+    -------
+    int
+        How many such records there were.
+    """
+    same = [getattr(InstrumentEventRow, name) == value for name, value in asdict(change).items()]
+    removed = delete(InstrumentEventRow).where(*same).returning(InstrumentEventRow.id)
+    return len(connection.execute(removed).all())
 
 
 def find_instrument_events(connection: Connection) -> list[InstrumentChange]:
-    """What happened to instruments, in order."""
+    """Return what happened to instruments.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+
+    Returns
+    -------
+    list of InstrumentChange
+        All that is recorded, by time.
+    """
     columns = [getattr(InstrumentEventRow, name) for name in InstrumentChange.__annotations__]
     rows = connection.execute(select(*columns).order_by(InstrumentEventRow.happened, InstrumentEventRow.id))
     return [InstrumentChange(*row) for row in rows]

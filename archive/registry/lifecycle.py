@@ -1,23 +1,29 @@
-"""Steps in the life of a job: its row, its products and how far its frames have come change in one transaction."""
+"""Steps in the life of a job: its row, its products and how far its frames have come change in one transaction.
+
+planned -> running -> done, or failed, or planned again where the machine could not do it. Whoever looks sees all of a
+step or nothing of it, and what a worker does that has lost its lease does not count.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, select
+from sqlalchemy import Connection, bindparam, select
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.jobs import (
+    INPUT_COLUMNS,
+    INPUT_ORDER,
+    JOB_COLUMNS,
     JobFilter,
     JobRecord,
-    PlannedJob,
     find_jobs,
-    main_frames,
-    unbegun,
-    write_jobs,
 )
 from ccdflow.archive.registry.leases import change_held, claim
-from ccdflow.archive.registry.products import Made, ProductFilter, find_products, finish_job
+from ccdflow.archive.registry.lineage import main_frames
+from ccdflow.archive.registry.plannedjobs import PlannedJob, unbegun, write_jobs
+from ccdflow.archive.registry.productchanges import Made, finish_job
+from ccdflow.archive.registry.products import ProductFilter, find_products
 from ccdflow.archive.registry.stages import StageState, set_stages
 from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
 from ccdflow.cascade.planning.jobs import JobInput
@@ -27,7 +33,7 @@ _NOTHING: Mapping[str, Sequence[StageState]] = {}
 
 @dataclass(frozen=True)
 class Begun:
-    """A job that was claimed, and what its worker has to know.
+    """A job that was claimed, with all that its worker has to know.
 
     `frames` are the ids of the raw frames behind its main input, `outputs` pairs of category and path in the
     store.
@@ -61,6 +67,7 @@ def plan_jobs(
         How many jobs were new.
     """
     new = write_jobs(connection, planned)
+    # From this look on nobody can begin one of the jobs: what is written here can't come behind "running" or "done".
     free = unbegun(connection, waiting)
     set_stages(connection, [state for key, states in waiting.items() if key in free for state in states])
     return new
@@ -94,12 +101,13 @@ def begin_job(
     KeyError
         If there is no such job.
     """
-    row = claim(connection, key, owner, lease_seconds, _NAMES)
+    row = claim(connection, key, owner, lease_seconds, JOB_COLUMNS)
     if row is None:
         # Who begins a job that it holds has not heard the answer to its first claim: that is the same attempt.
         row = connection.execute(_HELD, {"its_key": key, "taker": owner}).one_or_none()
     if row is None:
         return None
+    # All that the worker has to know, in the same transaction: one way to the database before a job, one behind it.
     inputs = tuple(JobInput(*values) for values in connection.execute(_INPUTS_OF, {"its_key": key}))
     job = JobRecord(*[*row, inputs])
     outputs = tuple((category, path) for category, path in connection.execute(_OUTPUTS_OF, {"its_key": key}))
@@ -108,16 +116,11 @@ def begin_job(
     return begun
 
 
-_NAMES = tuple(name for name in JobRecord.__annotations__ if name != "inputs")
 _JOB, _INPUT, _PRODUCT = table(JobRow).c, table(JobInputRow).c, table(ProductRow).c
-_HELD = select(*(_JOB[name] for name in _NAMES)).where(
+_HELD = select(*(_JOB[name] for name in JOB_COLUMNS)).where(
     _JOB.key == bindparam("its_key"), _JOB.owner == bindparam("taker"), _JOB.state == "running"
 )
-_INPUTS_OF = (
-    select(_INPUT.role, _INPUT.identity, _INPUT.frame_id, _INPUT.parent_job_key, _INPUT.level)
-    .where(_INPUT.job_key == bindparam("its_key"))
-    .order_by(case((_INPUT.role == "main", 0), else_=1), _INPUT.role, _INPUT.position)
-)
+_INPUTS_OF = select(*INPUT_COLUMNS).where(_INPUT.job_key == bindparam("its_key")).order_by(*INPUT_ORDER)
 _OUTPUTS_OF = (
     select(_PRODUCT.category, _PRODUCT.path)
     .where(_PRODUCT.job_key == bindparam("its_key"))
@@ -126,7 +129,7 @@ _OUTPUTS_OF = (
 
 
 def _frames_behind(connection: Connection, job: JobRecord) -> list[int]:
-    """Return the raw frames behind a job's main input, as `main_frames` does without its inputs at hand."""
+    """The raw frames behind a job's main input, as `main_frames` reads them; here its inputs are at hand already."""
     frames: list[int] = []
     for taken in job.inputs:
         if taken.role == "main" and taken.frame is not None:
@@ -137,7 +140,7 @@ def _frames_behind(connection: Connection, job: JobRecord) -> list[int]:
 
 
 def complete_job(
-    connection: Connection, begun: Begun, owner: str, made: Sequence[Made], stages: Mapping[str, str]
+    connection: Connection, begun: Begun, owner: str, files: Sequence[Made], stages: Mapping[str, str]
 ) -> list[int]:
     """Record what a job has made, that it is done, and that its raw frames are done in its stage.
 
@@ -149,7 +152,7 @@ def complete_job(
         The job, as it was begun.
     owner : str
         Who has done it.
-    made : sequence of Made
+    files : sequence of Made
         The products' files.
     stages : mapping of str to str
         As in `begin_job`.
@@ -157,14 +160,15 @@ def complete_job(
     Returns
     -------
     list of int
-        Ids of the products, in the order of `made`.
+        Ids of the products, in the order of `files`.
 
     Raises
     ------
     LeaseLostError
         If the job is no longer this owner's; then nothing is recorded.
     """
-    ids = finish_job(connection, begun.job.key, owner, made)
+    # First the job: where its lease is lost, this raises, and the frames stay as its new owner has marked them.
+    ids = finish_job(connection, begun.job.key, owner, files)
     _mark_frames(connection, begun, stages, "done")
     return ids
 
@@ -233,6 +237,7 @@ def _mark_frames(
     connection: Connection, begun: Begun, stages: Mapping[str, str], state: str, reason: str = ""
 ) -> None:
     """Write the state of a job's frames in the stage of its step."""
+    # The main input's frames alone: of a calibration that a job takes, the state is not this job's to tell.
     stage = stages.get(begun.job.step, begun.job.step)
     set_stages(connection, [StageState(frame, stage, state, reason) for frame in begun.frames])
 
@@ -243,7 +248,7 @@ def job_record(connection: Connection, key: str) -> dict[str, Any]:
     Parameters
     ----------
     connection : Connection
-        A transaction.
+        A transaction that reads.
     key : str
         The job.
 
@@ -257,6 +262,7 @@ def job_record(connection: Connection, key: str) -> dict[str, Any]:
     KeyError
         If there is no such job.
     """
+    # Read back, not made of what the worker knows: a task that is run twice has the same result.
     jobs = find_jobs(connection, JobFilter(keys=[key]))
     if not jobs:
         raise KeyError(f"no job {key!r} in the registry")

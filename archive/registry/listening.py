@@ -1,4 +1,4 @@
-"""Waiting for others to write to the registry: PostgreSQL says so, SQLite is asked."""
+"""Waiting until others have written to the registry: PostgreSQL says so, SQLite is asked."""
 
 import sqlite3
 import time
@@ -8,15 +8,21 @@ from typing import Any, Self
 
 from sqlalchemy import URL
 
-POLL = 0.1
+SQLITE_LOOK_S = 0.1
 """Seconds between two looks at an SQLite file; a look reads one number."""
 CHANNEL = "ccdflow"
+"""The name under which PostgreSQL's trigger on the table ``event`` notifies."""
 
 
 class Ear:
-    """Hears that another connection has committed something.
+    """An ear for what other connections commit; open it with ``with``.
 
     It may hear too much, and after a lost connection it does: whoever listens asks the registry what is to be done.
+
+    Parameters
+    ----------
+    url : URL
+        Where the registry is.
     """
 
     def __init__(self, url: URL) -> None:
@@ -36,14 +42,26 @@ class Ear:
         self._close()
 
     def wait(self, seconds: float) -> bool:
-        """Whether something was committed, or might have been, since the last call; waits for it so long."""
+        """Wait until something is committed, or might have been, since the last call.
+
+        Parameters
+        ----------
+        seconds : float
+            How long to wait at most.
+
+        Returns
+        -------
+        bool
+            False where nothing was committed in that time, or the database could not be asked.
+        """
         try:
             if self._connection is None:
                 self._connect()
-                return True
+                return True  # nobody has listened for a while
             return self._asked(seconds) if self._sqlite else self._told(seconds)
         except _errors(sqlite=self._sqlite):
             self._close()
+            # Not at once again: the database may be away for a while.
             time.sleep(min(seconds, 1.0))
             return False
 
@@ -70,12 +88,13 @@ class Ear:
 
     def _asked(self, seconds: float) -> bool:
         end = time.monotonic() + seconds
-        while (found := self._seen()) == self._version:
+        # The number counts commits of other connections to the file, not those of this one.
+        while (version := self._seen()) == self._version:
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            time.sleep(min(POLL, left))
-        self._version = found
+            time.sleep(min(SQLITE_LOOK_S, left))
+        self._version = version
         return True
 
     def _told(self, seconds: float) -> bool:
@@ -86,7 +105,7 @@ class Ear:
 
 
 def _errors(*, sqlite: bool) -> type[Exception]:
-    """What a lost connection raises."""
+    """The error that a lost connection raises."""
     if sqlite:
         return sqlite3.Error
     import psycopg

@@ -1,4 +1,8 @@
-"""What has happened since frames were grouped last, read by one statement."""
+"""News for grouping: all that has happened since frames were grouped last, read by one statement.
+
+One new frame is the common case, and then this is most of what is read. So all questions are one statement (UNION ALL),
+and indexes that are nearly empty where little is new answer its parts.
+"""
 
 from collections.abc import Collection
 from functools import lru_cache
@@ -6,9 +10,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, exists, literal_column, select, text, union_all
 
-from ccdflow.archive.registry.exposures import ORDER
-from ccdflow.archive.registry.sets import text_key
+from ccdflow.archive.registry.orderkeys import ORDER, read_order_key
 from ccdflow.archive.registry.tables import (
+    STREAM,
     FrameRow,
     FrameSetRow,
     FrameStageRow,
@@ -19,9 +23,10 @@ from ccdflow.archive.registry.tables import (
 from ccdflow.cascade.sequences.exposures import OrderKey, Stream
 
 FRAME, SET, RULES, STAGE = range(4)
-"""What a row tells of."""
+"""Kinds of rows: the number that each begins with."""
 
 _GROUPED = ("registered", "refused")
+"""The states of rows that grouping looks at; others are old versions and duplicates."""
 
 
 class Unsure(NamedTuple):
@@ -34,7 +39,7 @@ class Unsure(NamedTuple):
 
 
 class News(NamedTuple):
-    """What grouping has not seen.
+    """All that grouping has not seen.
 
     `frames` are keys of new frames in order, by stream, and `versions` ids of old versions and duplicates; `unsure`
     are sets of all streams and steps that may not stay, `rules` digests of the rules that streams were grouped by, by
@@ -54,30 +59,46 @@ class News(NamedTuple):
 
 
 def read_news(connection: Connection, stages: Collection[str]) -> News:
-    """What grouping has not seen; of these `stages` it is found out whether they are settled."""
-    asked = sorted(set(stages))
-    found = connection.execute(_statement(len(asked)), {_stage(at): one for at, one in enumerate(asked)})
+    """Return all that grouping has not seen.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    stages : collection of str
+        The stages that are looked at, whether the states of frames have changed there.
+
+    Returns
+    -------
+    News
+        The news of all streams and steps.
+    """
+    names = sorted(set(stages))
+    result = connection.execute(
+        _statement(len(names)), {_stage(place): name for place, name in enumerate(names)}
+    )
     # As the driver gives them: a million `Row`s would take as long as the reading.
-    rows = found.cursor.fetchall() if found.cursor is not None else []
-    found.close()
-    new = News({}, [], [], {}, set())
+    rows = result.cursor.fetchall() if result.cursor is not None else []
+    result.close()
+    news = News({}, [], [], {}, set())
+    # By id, since a set may be both open and one of a frame that has not been seen.
     unsure: dict[int, Unsure] = {}
-    for what, telescope, camera, instrument, name, *key in rows:
+    for kind, telescope, camera, instrument, name, *key in rows:
         stream = telescope, camera, instrument
-        if what == FRAME and name in _GROUPED:
-            new.frames.setdefault(stream, []).append(tuple(key))
-        elif what == FRAME:
-            new.versions.append(key[3])
-        elif what == SET:
-            unsure[key[3]] = Unsure(key[3], stream, name, text_key(key[0]))
-        elif what == RULES:
-            new.rules.setdefault(stream, {})[name] = key[0]
+        if kind == FRAME and name in _GROUPED:
+            news.frames.setdefault(stream, []).append(tuple(key))
+        elif kind == FRAME:
+            news.versions.append(key[3])
+        elif kind == SET:
+            unsure[key[3]] = Unsure(key[3], stream, name, read_order_key(key[0]))
+        elif kind == RULES:
+            news.rules.setdefault(stream, {})[name] = key[0]
         else:
-            new.unsettled.add(name)
-    for some in new.frames.values():
-        some.sort()
-    new.unsure.extend(unsure.values())
-    return new
+            news.unsettled.add(name)
+    for keys in news.frames.values():
+        keys.sort()
+    news.unsure.extend(unsure.values())
+    return news
 
 
 _FRAME = table(FrameRow).c
@@ -87,14 +108,14 @@ _STATE = table(StreamStateRow).c
 _EMPTY: Any = literal_column("''")
 _NOUGHT: Any = literal_column("0")
 
-# Conditions written as the indexes have them: SQLite does not use one for "ungrouped IS 1", nor for a bound value.
+# Conditions are written as the indexes have them: SQLite does not use one for "ungrouped IS 1", nor for a bound value.
+# Sets that hold a frame which has changed: it may have left them, or belong elsewhere in their order.
 _UNSEEN = select(_MEMBER.set_id).where(_MEMBER.frame_id.in_(select(_FRAME.id).where(text("ungrouped"))))
 
 
-def _rows(what: int, of: Any, name: Any, *key: Any) -> Select[Any]:
-    """Rows that say of what they tell, in which stream, a name, and an order key or less."""
-    place = [of.telescope, of.camera, of.instrument]
-    return select(literal_column(str(what)), *place, name, *key)
+def _rows(kind: int, columns: Any, name: Any, *key: Any) -> Select[Any]:
+    """Rows of a kind: the kind, the stream, a name, and four columns for an order key or less."""
+    return select(literal_column(str(kind)), *[columns[part] for part in STREAM], name, *key)
 
 
 _FRAMES = _rows(FRAME, _FRAME, _FRAME.status, *ORDER).where(text("ungrouped"))
@@ -102,23 +123,23 @@ _SETS = _rows(SET, _SET, _SET.step, _SET.sequence_start, _NOUGHT, _EMPTY, _SET.i
 _RULES = _rows(RULES, _STATE, _STATE.step, _STATE.rules, _NOUGHT, _EMPTY, _NOUGHT)
 
 
-def _stage(at: int) -> str:
-    return f"stage_{at}"
+def _stage(place: int) -> str:
+    return f"stage_{place}"
 
 
 @lru_cache
 def _statement(stages: int) -> Any:
-    """The statement, for so many stages: one statement takes less time than one for each."""
+    """The statement, for so many stages."""
     parts = [
         _FRAMES,
         _SETS.where(literal_column("status") == literal_column("'open'")),
         _SETS.where(_SET.id.in_(_UNSEEN), _SET.status != "superseded"),
         _RULES,
     ]
-    for at in range(stages):
-        stage = table(FrameStageRow).c
-        changed = exists().where(stage.stage == bindparam(_stage(at)), text("unsettled"))
-        name = bindparam(_stage(at), type_=stage.stage.type)
+    stage = table(FrameStageRow).c
+    for place in range(stages):
+        changed = exists().where(stage.stage == bindparam(_stage(place)), text("unsettled"))
+        name = bindparam(_stage(place), type_=stage.stage.type)
         nothing = [_EMPTY, _NOUGHT, _EMPTY, _NOUGHT]
         parts.append(
             select(literal_column(str(STAGE)), _EMPTY, _EMPTY, _EMPTY, name, *nothing).where(changed)

@@ -1,4 +1,4 @@
-"""Frames are read from the registry: by filter, in the order of a stream, as rows for people."""
+"""Frames are read from the registry: by filter as records, and as rows for people."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,10 +14,11 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    text,
 )
 
-from ccdflow.archive.registry.frames import batches, read_value
+from ccdflow.archive.registry.bulk import batches
+from ccdflow.archive.registry.conditions import is_of_camera
+from ccdflow.archive.registry.keywords import read_value
 from ccdflow.archive.registry.stages import stages_of
 from ccdflow.archive.registry.tables import (
     FrameKeywordRow,
@@ -27,10 +28,10 @@ from ccdflow.archive.registry.tables import (
     SetMemberRow,
 )
 from ccdflow.cascade.records import STAGES, FrameRecord, Value
-from ccdflow.cascade.sequences.statemachine import OrderKey, Stream, sequence_position
+from ccdflow.cascade.sequences.exposures import Stream, order_key
 
-_BATCH = 10_000  # rows taken from the driver at once
-_MANY = 5000  # values in one statement; SQLite takes 32766
+_ROWS_AT_ONCE = 10_000
+"""Rows taken from the driver at once: a million at a time would all lie in memory beside what is made of them."""
 
 _COLUMNS = (
     FrameRow.id,
@@ -52,7 +53,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class FrameFilter:
-    """Which frames; what is None does not matter.
+    """Which frames are asked for; what is None does not matter.
 
     `status` is by default what grouping sees: duplicates and superseded versions are left out. `camera` is
     CAMERA or TELESCOPE/CAMERA; `since` and `until` are ISO times that belong to the range. `keywords` names
@@ -88,8 +89,9 @@ def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
     if wanted.until is not None:
         tests.append(FrameRow.obsdate <= wanted.until)
     if wanted.camera is not None:
-        tests.append(is_camera(wanted.camera))
+        tests.append(is_of_camera(FrameRow, wanted.camera))
     if wanted.nights:
+        # A class that is not named is not limited: calibrations may be wanted however old they are.
         recent = [
             and_(FrameRow.frame_class == name, FrameRow.night >= night)
             for name, night in wanted.nights.items()
@@ -98,107 +100,109 @@ def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
     return tests
 
 
-def is_camera(name: str) -> ColumnElement[bool]:
-    """Whether a frame is of a camera, written CAMERA or TELESCOPE/CAMERA."""
-    telescope, _, camera = name.rpartition("/")
-    return or_(FrameRow.camera == name, and_(FrameRow.telescope == telescope, FrameRow.camera == camera))
-
-
 def _selections(wanted: FrameFilter) -> Iterator[list[ColumnElement[bool]]]:
     """The conditions of one statement or, for many ids, of several."""
     if wanted.ids is None:
         yield _conditions(wanted)
         return
-    for some in batches(sorted(set(wanted.ids)), _MANY):
-        yield [*_conditions(wanted), FrameRow.id.in_(some)]
+    for ids in batches(sorted(set(wanted.ids))):
+        yield [*_conditions(wanted), FrameRow.id.in_(ids)]
 
 
 def find_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> list[FrameRecord]:
-    """The frames that `wanted` selects, by time, each with its keywords or those that are wanted."""
-    found: list[FrameRecord] = []
+    """Return the frames that a filter selects, each with its keywords or those that are wanted.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    wanted : FrameFilter
+        Which frames, with which keywords.
+
+    Returns
+    -------
+    list of FrameRecord
+        The frames, by time, as `ccdflow.cascade.sequences.exposures.order_key` orders those of a stream.
+    """
+    frames: list[FrameRecord] = []
     for tests in _selections(wanted):
-        kept: dict[int, dict[str, Value]] = {}
+        keywords: dict[int, dict[str, Value]] = {}
         if wanted.keywords is None or wanted.keywords:
-            kept = _keywords(connection, select(FrameRow.id).where(*tests), wanted.keywords)
-        found += _records(connection, select(*_COLUMNS, FrameRow.status, FrameRow.reason).where(*tests), kept)
-    return sorted(found, key=order_of)
+            keywords = _keywords(connection, select(FrameRow.id).where(*tests), wanted.keywords)
+        statement = select(*_COLUMNS, FrameRow.status, FrameRow.reason).where(*tests)
+        frames += [_record(row, keywords) for row in _tuples(connection, statement)]
+    return sorted(frames, key=order_key)
 
 
 def _tuples(connection: Connection, statement: Executable) -> Iterator[tuple[Any, ...]]:
     """Rows as the driver gives them: of many, SQLAlchemy's own take longer to make than the driver's to read."""
     with connection.execute(statement) as result:
-        while some := result.cursor.fetchmany(_BATCH):
-            yield from some
+        while rows := result.cursor.fetchmany(_ROWS_AT_ONCE):
+            yield from rows
 
 
 def _keywords(
-    connection: Connection, of: Select[Any], names: Collection[str] | None = None
+    connection: Connection, frames: Select[Any], names: Collection[str] | None
 ) -> dict[int, dict[str, Value]]:
+    """Keywords of the frames that a statement selects: all, or those with these names."""
     columns = select(
         FrameKeywordRow.frame_id, FrameKeywordRow.name, FrameKeywordRow.value, FrameKeywordRow.number
     )
-    columns = columns.where(FrameKeywordRow.frame_id.in_(of))
+    columns = columns.where(FrameKeywordRow.frame_id.in_(frames))
     if names is not None:
         columns = columns.where(FrameKeywordRow.name.in_(names))
-    kept: dict[int, dict[str, Value]] = defaultdict(dict)
+    keywords: dict[int, dict[str, Value]] = defaultdict(dict)
     shared: dict[str, str] = {}  # one text for what thousands of frames have in common
     for frame, name, value, number in _tuples(connection, columns):
         name = shared.setdefault(name, name)
         if number is None:
-            kept[frame][name] = shared.setdefault(value, value)
+            keywords[frame][name] = shared.setdefault(value, value)
         else:
-            kept[frame][name] = read_value(value, number)
-    return kept
+            keywords[frame][name] = read_value(value, number)
+    return keywords
 
 
-def keywords_of(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Value]]:
-    """All keywords of frames, by id."""
-    kept: dict[int, dict[str, Value]] = {}
-    for some in batches(ids, _MANY):
-        kept |= _keywords(connection, select(FrameRow.id).where(FrameRow.id.in_(some)))
-    return kept
+def _record(row: Sequence[Any], keywords: Mapping[int, Mapping[str, Value]]) -> FrameRecord:
+    *columns, status, reason = row
+    refused = reason or "refused" if status == "refused" else ""
+    return FrameRecord(*[*columns, keywords.get(columns[0], {}), refused])
 
 
-def _records(
-    connection: Connection, statement: Executable, kept: dict[int, dict[str, Value]]
-) -> Iterator[FrameRecord]:
-    for row in _tuples(connection, statement):
-        yield _record(row, kept)
+def find_streams(connection: Connection) -> list[Stream]:
+    """Return all streams.
 
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
 
-def _record(row: Sequence[Any], kept: dict[int, dict[str, Value]]) -> FrameRecord:
-    refused = row[-1] or "refused" if row[-2] == "refused" else ""
-    return FrameRecord(*[*row[:-2], kept.get(row[0], {}), refused])
-
-
-def stream_is(stream: Stream) -> ColumnElement[bool]:
-    """Whether a frame belongs to a stream."""
-    telescope, camera, instrument = stream
-    return and_(FrameRow.telescope == telescope, FrameRow.camera == camera, FrameRow.instrument == instrument)
-
-
-def order_of(frame: FrameRecord) -> OrderKey:
-    """What orders the frames of a stream."""
-    return frame.obsdate, sequence_position(frame.iobs, frame.nobs)[0] or 0, frame.sha256 or "", frame.id
-
-
-def find_streams(connection: Connection, *, ungrouped: bool = False) -> list[Stream]:
-    """All streams, or those with frames that have not been grouped."""
+    Returns
+    -------
+    list of tuple of str
+        Telescope, camera and instrument of each, in the order of the alphabet.
+    """
     statement = select(FrameRow.telescope, FrameRow.camera, FrameRow.instrument).distinct()
-    if ungrouped:
-        statement = statement.where(_ungrouped())
     return sorted((row[0], row[1], row[2]) for row in connection.execute(statement))
 
 
-def _ungrouped() -> ColumnElement[bool]:
-    # Written as the index has it: SQLite does not use that for "ungrouped IS 1".
-    return and_(text("ungrouped"), FrameRow.status.in_(("registered", "refused")))
+# --- rows for people ----------------------------------------------------------------------------------------------
 
 
-def list_frames(
-    connection: Connection, wanted: FrameFilter = ALL_FRAMES, limit: int | None = None
-) -> list[dict[str, Any]]:
-    """Frames as rows for people: with furthest stage, state there, and current set."""
+def list_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> list[dict[str, Any]]:
+    """Return frames as rows for people: with furthest stage, state there, and current set.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    wanted : FrameFilter
+        Which frames.
+
+    Returns
+    -------
+    list of dict of str to object
+        A row for each frame, by time.
+    """
     listed: list[dict[str, Any]] = []
     columns = select(
         *_COLUMNS,
@@ -215,55 +219,72 @@ def list_frames(
         sets = _current_sets(connection, select(FrameRow.id).where(*tests))
         listed += [_frame_row(row._mapping, stages, sets) for row in rows]
     listed.sort(
-        key=lambda one: (one["obsdate"], one["telescope"], one["camera"], one["iobs"] or 0, one["id"])
+        key=lambda row: (row["obsdate"], row["telescope"], row["camera"], row["iobs"] or 0, row["id"])
     )
-    return listed[:limit]
+    return listed
 
 
 def show_frame(connection: Connection, identity: int) -> dict[str, Any] | None:
-    """All that is known of one frame; None where there is none."""
+    """Return all that is known of one frame.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    identity : int
+        Its id.
+
+    Returns
+    -------
+    dict of str to object or None
+        Its row as in `list_frames`, with its ``keywords`` and ``stages``; None where there is no such frame.
+    """
     wanted = FrameFilter(status=None, ids=[identity])
-    rows = list_frames(connection, wanted, 1)
+    # In whatever state: who names a frame wants to see a duplicate or an old version too.
+    rows = list_frames(connection, wanted)
     if not rows:
         return None
     (record,) = find_frames(connection, wanted)
     return rows[0] | {"keywords": dict(record.keywords), "stages": stages_of(connection, identity)}
 
 
-def _frame_row(row: Any, stages: dict[int, tuple[str, str, str]], sets: dict[int, int]) -> dict[str, Any]:
-    made = dict(row)
-    stage, status, reason = stages.get(made["id"], ("ingest", "done", ""))
-    if made["status"] != "registered":  # whatever had become of it before
-        stage, status, reason = "ingest", made["status"], made["reason"]
-    made |= {"stage": stage, "status": status, "set": sets.get(made["id"])}
-    made["reason"] = reason or made["reason"]
-    return made
+def _frame_row(
+    columns: Any, stages: Mapping[int, tuple[str, str, str]], sets: Mapping[int, int]
+) -> dict[str, Any]:
+    row = dict(columns)
+    stage, status, reason = stages.get(row["id"], ("ingest", "done", ""))
+    if row["status"] != "registered":  # whatever had become of it before
+        stage, status, reason = "ingest", row["status"], row["reason"]
+    row |= {"stage": stage, "status": status, "set": sets.get(row["id"])}
+    row["reason"] = reason or row["reason"]
+    return row
 
 
-def _furthest(connection: Connection, of: Select[Any]) -> dict[int, tuple[str, str, str]]:
+def _furthest(connection: Connection, frames: Select[Any]) -> dict[int, tuple[str, str, str]]:
     """Stage, state and reason by frame: of the first stage that is not done, or of the last where all are."""
     columns = select(FrameStageRow.frame_id, FrameStageRow.stage, FrameStageRow.state, FrameStageRow.reason)
     reached: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
-    for frame, *there in connection.execute(columns.where(FrameStageRow.frame_id.in_(of))):
-        stage, state, reason = there
+    for frame, stage, state, reason in connection.execute(columns.where(FrameStageRow.frame_id.in_(frames))):
         reached[frame].append((stage, state, reason))
-    found: dict[int, tuple[str, str, str]] = {}
-    for frame, stages in reached.items():
-        stages.sort(key=lambda one: stage_order(one[0]))
-        found[frame] = next((one for one in stages if one[1] not in ("done", "passed")), stages[-1])
-    return found
+    furthest: dict[int, tuple[str, str, str]] = {}
+    for frame, states in reached.items():
+        # A frame that was stacked once and can't be calibrated any more has failed: an earlier stage counts first.
+        states.sort(key=lambda reached_stage: _place_of_stage(reached_stage[0]))
+        furthest[frame] = next((state for state in states if state[1] not in ("done", "passed")), states[-1])
+    return furthest
 
 
-def stage_order(stage: str) -> int:
+def _place_of_stage(stage: str) -> int:
     """Place of a stage in a frame's life; one of a cascade of its own comes last."""
     return STAGES.index(stage) if stage in STAGES else len(STAGES)
 
 
-def _current_sets(connection: Connection, of: Select[Any]) -> dict[int, int]:
+def _current_sets(connection: Connection, frames: Select[Any]) -> dict[int, int]:
+    """The newest set that counts, by frame."""
     statement = (
         select(SetMemberRow.frame_id, func.max(SetMemberRow.set_id))
         .join(FrameSetRow, FrameSetRow.id == SetMemberRow.set_id)
-        .where(FrameSetRow.status != "superseded", SetMemberRow.frame_id.in_(of))
+        .where(FrameSetRow.status != "superseded", SetMemberRow.frame_id.in_(frames))
         .group_by(SetMemberRow.frame_id)
     )
-    return {frame: found for frame, found in connection.execute(statement)}
+    return {frame: number for frame, number in connection.execute(statement)}

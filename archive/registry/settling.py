@@ -1,4 +1,8 @@
-"""Sets whose frames are calibrated or have failed become ready, and frames of sets that pass then pass."""
+"""Sets whose frames are calibrated or have failed become ready, and frames of sets that pass then pass.
+
+Whoever writes that the calibration of a frame has come to an end leaves it `unsettled` (`stages.set_stages`), and
+whoever groups settles the sets of such frames later. So a worker need not wait for those who change sets.
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,11 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, false, literal_column, select, text, true
 
-from ccdflow.archive.registry.frames import batches
+from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.stages import SETTLED, StageState, set_stages
 from ccdflow.archive.registry.tables import FrameRow, FrameSetRow, FrameStageRow, SetMemberRow, table
-
-_MANY = 5000
 
 
 @dataclass(frozen=True)
@@ -28,33 +30,68 @@ class Settling:
 
 
 def is_unsettled(connection: Connection, by: Settling) -> bool:
-    """Whether the state of a frame has changed since the sets were settled."""
+    """Return whether the state of a frame has changed since the sets of a step were settled.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    by : Settling
+        The step, and the stage whose states count.
+
+    Returns
+    -------
+    bool
+        True where `settle_changed` has something to do.
+    """
     return connection.execute(_ANY, {"stage": by.upstream}).first() is not None
 
 
 def settle_changed(connection: Connection, steps: Sequence[Settling]) -> None:
-    """Settle the sets of those frames whose states have changed since that was done last, of all these steps."""
+    """Settle the sets of those frames whose states have changed since that was done last.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    steps : sequence of Settling
+        How the sets of each step become ready. The change counts as settled afterwards, so all steps that look at one
+        stage have to be named together.
+    """
     for upstream in sorted({by.upstream for by in steps}):
         # What changes behind this statement waits for it on PostgreSQL, and is seen the next time.
         frames = connection.execute(_TAKEN, {"upstream": upstream}).scalars().all()
-        for some in batches(frames, _MANY):
-            sets = connection.execute(_SETS_OF, {"frames": some}).scalars().all()
+        for part in batches(frames):
+            sets = connection.execute(_SETS_OF, {"frames": part}).scalars().all()
             for by in steps:
                 if by.upstream == upstream:
                     settle(connection, by, sets)
 
 
 def settle(connection: Connection, by: Settling, sets: Collection[int]) -> None:
-    """Settle these sets: closed ones are ready once each frame is calibrated or has failed for good."""
-    for some in batches(sorted(set(sets)), _MANY):
-        values = {"sets": some, "upstream": by.upstream, "stage": by.stage}
+    """Settle sets: closed ones are ready once each of their frames is calibrated or has failed for good.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    by : Settling
+        How sets become ready.
+    sets : collection of int
+        Ids of sets; those of other steps, superseded ones and those that are ready already stay as they are.
+    """
+    for part in batches(sorted(set(sets))):
+        values = {"sets": part, "upstream": by.upstream, "stage": by.stage}
         rows = connection.execute(_MEMBERS, values)
-        found = [one for one in rows if one.step == by.step and one.status != "superseded" and not one.ready]
-        by_set = {number: list(members) for number, members in groupby(found, attrgetter("id"))}
-        ready = [number for number, members in by_set.items() if all(map(_is_settled, members))]
+        members = [
+            row for row in rows if row.step == by.step and row.status != "superseded" and not row.ready
+        ]
+        # Refused frames count as settled, since they never will be calibrated; their set is smaller then.
+        by_set = {number: list(group) for number, group in groupby(members, attrgetter("id"))}
+        ready = [number for number, group in by_set.items() if all(map(_is_settled, group))]
         if ready:
             connection.execute(_READY, {"sets": ready})
-        set_stages(connection, [StageState(*mark) for mark in _marks(found, by.stage)])
+        set_stages(connection, [StageState(*mark) for mark in _marks(members, by.stage)])
 
 
 def _is_settled(member: Any) -> bool:
@@ -62,13 +99,15 @@ def _is_settled(member: Any) -> bool:
 
 
 def _marks(members: Iterable[Any], stage: str) -> Iterator[tuple[int, str, str, str]]:
-    """What is new of frames in the stage that their set belongs to, where no job decides it."""
-    for one in members:
-        if one.refused or one.reached != "done":
+    """States that are new of frames in the stage that their set belongs to, where no job decides it."""
+    for member in members:
+        if member.refused or member.reached != "done":
             continue
-        mark = "passed" if one.action == "pass" else "waiting" if one.status == "open" else one.marked
-        if mark is not None and mark != one.marked:
-            yield one.frame_id, stage, mark, one.reason
+        # A closed set that is stacked has a job, which marks its frames.
+        is_open = member.status == "open"
+        mark = "passed" if member.action == "pass" else "waiting" if is_open else member.marked
+        if mark is not None and mark != member.marked:
+            yield member.frame_id, stage, mark, member.reason
 
 
 _SET = table(FrameSetRow).c

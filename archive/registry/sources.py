@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
 
-from ccdflow.archive.registry.frames import batches
+from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.jobs import JobRecord
 from ccdflow.archive.registry.tables import FrameRow, ProductRow, table
 
@@ -32,20 +32,33 @@ class Sources:
 
 
 def find_sources(connection: Connection, job: JobRecord) -> Sources:
-    """Where the inputs lie that the job was read with; products that are not there are left out."""
+    """Return where the inputs of a job lie.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    job : JobRecord
+        The job, as its worker began it: its inputs may have been pointed to other rows since.
+
+    Returns
+    -------
+    Sources
+        The files; products that are not there are left out.
+    """
     files: dict[int, FrameFile] = {}
-    for some in batches(sorted({one.frame for one in job.inputs if one.frame is not None}), _MANY):
-        for number, path, kind, status, size, changed_ns in connection.execute(_FRAMES, {"frames": some}):
+    for ids in batches(sorted({taken.frame for taken in job.inputs if taken.frame is not None})):
+        for number, path, kind, status, size, changed_ns in connection.execute(_FRAMES, {"frames": ids}):
             files[number] = FrameFile(path or "", kind, None if status == "superseded" else size, changed_ns)
-    found: dict[str, str] = {}
-    for keys in batches(sorted({one.job for one in job.inputs if one.job is not None}), _MANY):
+    products: dict[str, str] = {}
+    for keys in batches(sorted({taken.job for taken in job.inputs if taken.job is not None})):
         for key, category, path in connection.execute(_PRODUCTS, {"jobs": keys}):
-            found.setdefault(key, path)
-            found[f"{key}:{category}"] = path
-    return Sources(files, found)
+            # In the order of ids, which is that of the recipe's outputs: the first stands for the job itself.
+            products.setdefault(key, path)
+            products[f"{key}:{category}"] = path
+    return Sources(files, products)
 
 
-_MANY = 5000
 _FRAME, _PRODUCT = table(FrameRow).c, table(ProductRow).c
 _FRAMES = select(
     _FRAME.id, _FRAME.path, _FRAME["class"], _FRAME.status, _FRAME.size, _FRAME.changed_ns

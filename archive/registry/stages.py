@@ -6,11 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, literal_column, or_, select
 
+from ccdflow.archive.registry.bulk import batches, replace_rows
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.frames import batches, replace_rows
 from ccdflow.archive.registry.tables import FrameRow, FrameStageRow, table
-
-_MANY = 5000
 
 SETTLED = ("done", "failed", "refused")
 """States in which a frame's calibration will not change any more."""
@@ -27,45 +25,86 @@ class StageState:
 
 
 def set_stages(connection: Connection, states: Sequence[StageState]) -> None:
-    """Write how far frames have come; of several for one frame and stage, the last counts."""
+    """Write how far frames have come.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    states : sequence of StageState
+        The states; of several for one frame and stage, the last counts.
+    """
     moment = now()
     rows = {
-        (one.frame, one.stage): {
-            "frame_id": one.frame,
-            "stage": one.stage,
-            "state": one.state,
-            "reason": one.reason,
+        (state.frame, state.stage): {
+            "frame_id": state.frame,
+            "stage": state.stage,
+            "state": state.state,
+            "reason": state.reason,
             "updated": moment,
-            "unsettled": one.state in SETTLED,
+            "unsettled": state.state in SETTLED,
         }
-        for one in states
+        for state in states
     }
-    # In one order, so that two that write the same ones wait for each other, and never both.
-    replace_rows(connection, table(FrameStageRow), [rows[place] for place in sorted(rows)])
+    # In one order for all: of two transactions that write the same rows one waits for the other. In different orders
+    # each could hold a row that the other waits for (a deadlock, which PostgreSQL ends by failing one of them).
+    replace_rows(connection, table(FrameStageRow), [rows[key] for key in sorted(rows)])
 
 
 def stage_states(connection: Connection, stage: str, frames: Collection[int]) -> dict[int, str]:
-    """States of frames in one stage."""
-    found: dict[int, str] = {}
-    for some in batches(sorted(set(frames)), _MANY):
-        wanted = select(FrameStageRow.frame_id, FrameStageRow.state).where(
-            FrameStageRow.stage == stage, FrameStageRow.frame_id.in_(some)
+    """Return the states of frames in one stage.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    stage : str
+        The stage.
+    frames : collection of int
+        Ids of the frames.
+
+    Returns
+    -------
+    dict of int to str
+        The state by id; frames that have not come to the stage are left out.
+    """
+    states: dict[int, str] = {}
+    for part in batches(sorted(set(frames))):
+        statement = select(FrameStageRow.frame_id, FrameStageRow.state).where(
+            FrameStageRow.stage == stage, FrameStageRow.frame_id.in_(part)
         )
-        found |= {frame: state for frame, state in connection.execute(wanted)}
-    return found
+        states |= {frame: state for frame, state in connection.execute(statement)}
+    return states
 
 
 def unsettled_since(connection: Connection, ends: Mapping[str, str], since: str) -> str | None:
-    """Time of the oldest frame, from `since` on, of which something may have to be made; None where there is none.
+    """Return the time of the oldest frame of which something may have to be made.
 
-    `ends` names by class of frame the last stage that it goes through. Frames have come to an end if they were
-    refused, failed, or have come through that stage; what waits for a calibration is looked for elsewhere.
+    Frames have come to an end if they were refused, failed, or have come through their last stage. What waits for a
+    calibration is looked for elsewhere.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    ends : mapping of str to str
+        By class of frames, the last stage that they go through; frames of other classes are not looked at.
+    since : str
+        ISO time (UTC) before which no frame is looked at.
+
+    Returns
+    -------
+    str or None
+        Its obsdate; None where all frames have come to an end.
     """
-    found = [_oldest(connection, frame_class, end, since) for frame_class, end in ends.items()]
-    return min((one for one in found if one is not None), default=None)
+    times = [_oldest(connection, frame_class, end, since) for frame_class, end in ends.items()]
+    return min((time for time in times if time is not None), default=None)
 
 
 def _oldest(connection: Connection, frame_class: str, end: str, since: str) -> str | None:
+    # Over is a frame that is through its last stage, and one that is stuck in an earlier one: failed, or waiting for
+    # what the reason names.
+    # NOT EXISTS, which the primary key of frame_stage answers for each frame.
     stage: Select[Any] = select(literal_column("1")).where(FrameStageRow.frame_id == FrameRow.id)
     through = and_(FrameStageRow.stage == end, FrameStageRow.state.in_((*SETTLED, "passed")))
     stuck = or_(
@@ -73,12 +112,25 @@ def _oldest(connection: Connection, frame_class: str, end: str, since: str) -> s
     )
     over = or_(through, and_(FrameStageRow.stage != end, stuck))
     tests = FrameRow.frame_class == frame_class, FrameRow.obsdate >= since, FrameRow.status == "registered"
-    wanted = select(func.min(FrameRow.obsdate)).where(*tests, ~stage.where(over).exists())
-    return connection.execute(wanted).scalar_one()
+    earliest = select(func.min(FrameRow.obsdate)).where(*tests, ~stage.where(over).exists())
+    return connection.execute(earliest).scalar_one()
 
 
 def stages_of(connection: Connection, frame: int) -> list[dict[str, str]]:
-    """State and reason of a frame in each stage."""
+    """Return state and reason of a frame in each stage.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    frame : int
+        Its id.
+
+    Returns
+    -------
+    list of dict of str to str
+        ``stage``, ``state``, ``reason`` and ``updated`` (ISO UTC) of each, the one written last at the end.
+    """
     columns = select(FrameStageRow.stage, FrameStageRow.state, FrameStageRow.reason, FrameStageRow.updated)
     rows = connection.execute(columns.where(FrameStageRow.frame_id == frame).order_by(FrameStageRow.updated))
     return [dict(row._mapping) for row in rows]

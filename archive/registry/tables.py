@@ -1,4 +1,9 @@
-"""The tables of the registry."""
+"""The tables of the registry.
+
+The migrations make them; what stands here is compared with that by a test. Conditions of partial indexes are constants,
+since a statement has to spell a condition as the index does: neither database would else see that the index holds what
+is asked for.
+"""
 
 from typing import Any, cast
 
@@ -14,42 +19,62 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
-    func,
-    literal_column,
     text,
     true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 BIG = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite counts ids up by itself for INTEGER alone."""
+"""Ids. SQLite counts them up by itself for the type INTEGER alone."""
 
 SORTED = Text().with_variant(Text(collation="C"), "postgresql")
-"""Text that sorts byte by byte: times, paths and keys of order."""
+"""Text that sorts byte by byte, as Python and SQLite do: times, paths and order keys. PostgreSQL's own order would go
+by the language of its machine."""
 
 CURRENT = "path IS NOT NULL AND status <> 'superseded'"
-PLACE = "(CASE WHEN iobs BETWEEN 1 AND nobs THEN iobs ELSE 0 END)"
-"""A frame's position in its sequence, 0 where unknown, as `exposures.sequence_position` has it."""
-CALIBRATION = "status = 'registered' AND class NOT IN ('science', 'unclassified')"
+"""The newest version of a file: one row for each path."""
+ORIGINAL = "sha256 IS NOT NULL AND status IN ('registered', 'refused')"
+"""The frame that holds a content: one row for each, neither a duplicate nor an old version."""
 PENDING = "path IS NOT NULL AND sha256 IS NULL AND status = 'registered'"
 """A row that another program has inserted, whose file has not been read yet."""
+CALIBRATION = "status = 'registered' AND class NOT IN ('science', 'unclassified')"
+"""A raw frame that calibrations may be made of."""
 MADE = "state = 'done'"
-ORIGINAL = "sha256 IS NOT NULL AND status IN ('registered', 'refused')"
+"""A product that is there."""
+SEQUENCE_POSITION = "(CASE WHEN iobs BETWEEN 1 AND nobs THEN iobs ELSE 0 END)"
+"""A frame's position in its sequence, 0 where unknown, as `exposures.sequence_position` in the cascade has it."""
+
+STREAM = ("telescope", "camera", "instrument")
+"""The columns that name a stream, in the order of the tuple `Stream`."""
 
 
 class Base(DeclarativeBase):
-    """What all tables have in common."""
+    """The base of all tables."""
 
 
 def table(model: type[Base]) -> Table:
-    """The table of a model, for statements that take many rows."""
+    """Return the table of a class of rows, for statements that take many rows or give plain tuples.
+
+    Parameters
+    ----------
+    model : type
+        The class, as `FrameRow`.
+
+    Returns
+    -------
+    Table
+        Its table; the columns are in ``.c``, under their names in the database.
+    """
     return cast(Table, model.__table__)
 
 
+# Ids are never given out twice, also not those of rows that were deleted (sqlite_autoincrement below, a sequence on
+# PostgreSQL): people and logs name frames, sets and products by them.
 def _id() -> Mapped[int]:
     return mapped_column(BIG, primary_key=True, autoincrement=True)
 
 
+# Unknown text is blank, never NULL, so that it is compared and sorted like any other; unknown numbers are NULL.
 def _blank() -> Mapped[str]:
     return mapped_column(Text, server_default="")
 
@@ -58,16 +83,18 @@ def _time() -> Mapped[str]:
     return mapped_column(SORTED, server_default="")
 
 
-_PLACE = ("telescope", "camera", "instrument")
-
-
 def _where(condition: str, name: str, *columns: str) -> Index:
     """An index of the rows for which a condition holds."""
     return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
 class FrameRow(Base):
-    """Raw frames: the columns that every frame has."""
+    """Raw frames: the columns that every frame has.
+
+    `status` is ``registered``, ``refused`` (can't be used, but still bounds sequences), ``duplicate`` (same content as
+    the frame `duplicate_of`) or ``superseded`` (the file has another content now, in the row `superseded_by`).
+    `version` counts the contents that a path has had. `ungrouped` is true until grouping has seen the row as it is.
+    """
 
     __tablename__ = "frame"
     id: Mapped[int] = _id()
@@ -98,9 +125,11 @@ class FrameRow(Base):
         CheckConstraint(
             "status IN ('registered', 'duplicate', 'superseded', 'refused')", name="ck_frame_status"
         ),
+        # Of two programs that register the same file at once, the second fails here and then sees the first's row.
         Index(
             "uq_frame_path", "path", unique=True, sqlite_where=text(CURRENT), postgresql_where=text(CURRENT)
         ),
+        # One frame is reduced once, however many files hold its content.
         Index(
             "uq_frame_content",
             "sha256",
@@ -108,6 +137,7 @@ class FrameRow(Base):
             sqlite_where=text(ORIGINAL),
             postgresql_where=text(ORIGINAL),
         ),
+        # Rows without files have no content to be told apart by. coalesce, since each NULL differs from all others.
         Index(
             "uq_frame_catalogue",
             "telescope",
@@ -119,31 +149,34 @@ class FrameRow(Base):
             sqlite_where=text("path IS NULL"),
             postgresql_where=text("path IS NULL"),
         ),
+        # A whole order key, so that a stream is read in order, from any frame on, without sorting.
         Index(
             "ix_frame_stream",
             "telescope",
             "camera",
             "instrument",
             "obsdate",
-            text(PLACE),
+            text(SEQUENCE_POSITION),
             text("coalesce(sha256, '')"),
             "id",
         ),
         Index("ix_frame_class_night", "class", "night"),
         _where(PENDING, "ix_frame_pending", "id"),
-        _where(CALIBRATION, "ix_frame_calibration", "class", *_PLACE, "obsdate", "id"),
-        _where(CALIBRATION, "ix_frame_calibration_filter", "class", *_PLACE, "filter", "obsdate", "id"),
-        _where(CALIBRATION, "ix_frame_calibration_night", "class", "night", *_PLACE, "obsdate", "id"),
+        # The calibration nearest in time: of a stream, of a stream and filter, of a night.
+        _where(CALIBRATION, "ix_frame_calibration", "class", *STREAM, "obsdate", "id"),
+        _where(CALIBRATION, "ix_frame_calibration_filter", "class", *STREAM, "filter", "obsdate", "id"),
+        _where(CALIBRATION, "ix_frame_calibration_night", "class", "night", *STREAM, "obsdate", "id"),
         Index("ix_frame_night", "night"),
         Index("ix_frame_obsdate", "obsdate"),
         Index("ix_frame_duplicate_of", "duplicate_of"),
+        # What grouping has not seen: empty nearly always, however many frames there are.
         Index(
             "ix_frame_ungrouped",
             "telescope",
             "camera",
             "instrument",
             "obsdate",
-            text(PLACE),
+            text(SEQUENCE_POSITION),
             text("coalesce(sha256, '')"),
             "id",
             sqlite_where=text("ungrouped"),
@@ -154,7 +187,7 @@ class FrameRow(Base):
 
 
 class FrameKeywordRow(Base):
-    """Everything else that an instrument keeps of a frame; the user's table.
+    """Everything else that an instrument keeps of a frame: which keywords, users decide.
 
     `number` is the value as a number, where it is one (1 and 0 for a truth value, whose text is T or F).
     """
@@ -168,7 +201,10 @@ class FrameKeywordRow(Base):
 
 
 class FrameStageRow(Base):
-    """How far each frame has come in each stage, and why; `unsettled` until its sets have been looked at."""
+    """How far each frame has come in each stage, and why; `unsettled` until its sets have been looked at.
+
+    Set where a frame's calibration has come to an end: then a set that was waiting for it may be ready.
+    """
 
     __tablename__ = "frame_stage"
     frame_id: Mapped[int] = mapped_column(ForeignKey("frame.id", ondelete="CASCADE"), primary_key=True)
@@ -183,12 +219,17 @@ class FrameStageRow(Base):
             name="ck_frame_stage_state",
         ),
         Index("ix_frame_stage_state", "stage", "state"),
+        # Empty nearly always, as long as somebody settles.
         _where("unsettled", "ix_frame_stage_unsettled", "stage", "frame_id"),
     )
 
 
 class FrameSetRow(Base):
-    """Frames that one job takes together, or that pass through as they are."""
+    """Frames that one job takes together, or that pass through as they are.
+
+    `sequence_start` is the order key of the first frame of the sequence that the set was cut from, as
+    `orderkeys.write_order_key` writes it. `ready` once each frame is calibrated or has failed for good.
+    """
 
     __tablename__ = "frame_set"
     id: Mapped[int] = _id()
@@ -212,26 +253,28 @@ class FrameSetRow(Base):
         CheckConstraint("status IN ('open', 'closed', 'superseded')", name="ck_frame_set_status"),
         Index("ix_frame_set_stream", "telescope", "camera", "instrument", "step", "sequence_start"),
         Index("ix_frame_set_status", "step", "status", "ready"),
-        _where("status = 'open'", "ix_frame_set_open", *_PLACE, "step"),
+        # Few of all: time may close them, so that each round of grouping looks at them.
+        _where("status = 'open'", "ix_frame_set_open", *STREAM, "step"),
         {"sqlite_autoincrement": True},
     )
 
 
 class SetMemberRow(Base):
-    """The frames of a set, in order."""
+    """The frames of a set, in order. Sets that were superseded keep theirs."""
 
     __tablename__ = "set_member"
     set_id: Mapped[int] = mapped_column(ForeignKey("frame_set.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     frame_id: Mapped[int] = mapped_column(ForeignKey("frame.id"))
     __table_args__ = (
+        # That a frame is in one set of a step only is seen to by `setchanges`: superseded sets keep their frames.
         UniqueConstraint("set_id", "frame_id", name="uq_set_member_frame"),
         Index("ix_set_member_frame", "frame_id"),
     )
 
 
 class SetCountRow(Base):
-    """How many sets of a step there are of each kind, so that nobody has to count them."""
+    """Numbers of sets by step and kind, so that nobody has to count them."""
 
     __tablename__ = "set_count"
     step: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -240,7 +283,10 @@ class SetCountRow(Base):
 
 
 class StreamStateRow(Base):
-    """Where the grouping of a stream stands, so that it goes on from there."""
+    """Digests of the rules that each stream was grouped by; with others it is grouped anew.
+
+    `state` is left blank: where grouping goes on is read from the sets.
+    """
 
     __tablename__ = "stream_state"
     telescope: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -252,7 +298,7 @@ class StreamStateRow(Base):
 
 
 class JobRow(Base):
-    """Jobs, with the lease of the one that works on each; `heartbeat` is in seconds since 1970."""
+    """Jobs, with the lease of the one that works on each: `owner`, and `heartbeat` in seconds since 1970-01-01 UTC."""
 
     __tablename__ = "job"
     key: Mapped[str] = mapped_column(SORTED, primary_key=True)
@@ -288,13 +334,15 @@ class JobRow(Base):
 
 
 class JobInputRow(Base):
-    """What a job takes: a raw frame, or what another job makes."""
+    """Inputs of jobs: each a raw frame, or what another job makes."""
 
     __tablename__ = "job_input"
+    # `position` counts from 0 for each role. Of frame_id and parent_job_key one is given.
     job_key: Mapped[str] = mapped_column(ForeignKey("job.key", ondelete="CASCADE"), primary_key=True)
     role: Mapped[str] = mapped_column(Text, primary_key=True)
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     frame_id: Mapped[int | None] = mapped_column(ForeignKey("frame.id"))
+    # No foreign key: incomplete jobs are deleted, in whatever order.
     parent_job_key: Mapped[str | None] = mapped_column(SORTED)
     identity: Mapped[str] = mapped_column(Text)
     level: Mapped[int | None] = mapped_column(Integer)
@@ -305,7 +353,7 @@ class JobInputRow(Base):
 
 
 class ProductRow(Base):
-    """What jobs make; the row is there before the file is."""
+    """Products of jobs: the row is there, as ``planned``, before the file is."""
 
     __tablename__ = "product"
     id: Mapped[int] = _id()
@@ -328,14 +376,16 @@ class ProductRow(Base):
     # No foreign key: rows of products are deleted with their jobs.
     superseded_by: Mapped[int | None] = mapped_column(BIG)
     __table_args__ = (
+        # So a product that is made a second time is the same row, with the same id.
         UniqueConstraint("job_key", "category", name="uq_product_job_category"),
         CheckConstraint("state IN ('planned', 'done', 'missing')", name="ck_product_state"),
         Index("ix_product_category_night", "category", "night"),
         Index("ix_product_night", "night"),
         Index("ix_product_path", "path"),
-        _where(MADE, "ix_product_made", "category", *_PLACE, "obsdate", "id"),
-        _where(MADE, "ix_product_made_filter", "category", *_PLACE, "filter", "obsdate", "id"),
-        _where(MADE, "ix_product_made_night", "category", "night", *_PLACE, "obsdate", "id"),
+        # As those of calibration frames.
+        _where(MADE, "ix_product_made", "category", *STREAM, "obsdate", "id"),
+        _where(MADE, "ix_product_made_filter", "category", *STREAM, "filter", "obsdate", "id"),
+        _where(MADE, "ix_product_made_night", "category", "night", *STREAM, "obsdate", "id"),
         {"sqlite_autoincrement": True},
     )
 
@@ -372,7 +422,7 @@ class CollectionMemberRow(Base):
 
 
 class InstrumentEventRow(Base):
-    """What happened to an instrument: calibrations from before don't fit frames from after."""
+    """Changes of an instrument: calibrations from before don't fit frames from after."""
 
     __tablename__ = "instrument_event"
     id: Mapped[int] = _id()
@@ -385,7 +435,7 @@ class InstrumentEventRow(Base):
 
 
 class HoldRow(Base):
-    """While there is a row, no job is begun."""
+    """The hold of a project: while there is a row, no job is begun."""
 
     __tablename__ = "hold"
     name: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -394,7 +444,7 @@ class HoldRow(Base):
 
 
 class ChoiceRow(Base):
-    """What people pin or ban: a frame (``f12``), or the product of a job (its key)."""
+    """Choices of people, who pin or ban a frame (``f12``) or the product of a job (its key)."""
 
     __tablename__ = "choice"
     subject: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -405,7 +455,7 @@ class ChoiceRow(Base):
 
 
 class DrainRow(Base):
-    """Who does what is due on a stream; `heartbeat` is in seconds since 1970."""
+    """Drains: who does what is due on a stream; `heartbeat` is in seconds since 1970-01-01 UTC."""
 
     __tablename__ = "drain"
     name: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -414,7 +464,13 @@ class DrainRow(Base):
 
 
 class EventRow(Base):
-    """The outbox: what happened, written by triggers together with the row that it happened to."""
+    """The outbox: what happened, and when the bridge has told Prefect of it.
+
+    Triggers of the database write it, in the transaction of the row that it happened to. So there is an event exactly
+    where the row was committed, also for rows that other programs insert with SQL of their own. The triggers stand in
+    the migrations 0001 (frame registered, product made, set closed) and 0006 (frame changed); on PostgreSQL another one
+    on this table notifies who listens (`listening.Ear`). An event only wakes: that it is lost or doubled does no harm.
+    """
 
     __tablename__ = "event"
     id: Mapped[int] = _id()
@@ -432,10 +488,3 @@ class EventRow(Base):
         ),
         {"sqlite_autoincrement": True},
     )
-
-
-def order_key() -> tuple[Any, ...]:
-    """Columns that order the frames of a stream: obsdate, iobs (0 where unknown), content, id."""
-    # Literals, since SQLite does not see its index behind bound values.
-    content = func.coalesce(FrameRow.sha256, literal_column("''"))
-    return FrameRow.obsdate, literal_column(PLACE, Integer), content, FrameRow.id

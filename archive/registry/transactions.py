@@ -1,13 +1,15 @@
-"""What takes several transactions: many rows in batches, streams page by page, and a look before a write."""
+"""Work that takes several transactions: many rows in batches, streams page by page, and a look before a write."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from sqlalchemy import Connection
 
 from ccdflow.archive.registry import setcounts
+from ccdflow.archive.registry.bulk import batches
+from ccdflow.archive.registry.catalogue import add_catalogue_rows
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.exposures import FEW, exposure_page
-from ccdflow.archive.registry.frames import NewFrame, add_catalogue_rows, batches
+from ccdflow.archive.registry.exposures import FIRST_PAGE, exposure_page
+from ccdflow.archive.registry.frames import NewFrame
 from ccdflow.archive.registry.settling import Settling, is_unsettled, settle_changed
 from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream
 
@@ -63,7 +65,9 @@ def exposures_in_stream(
     Exposure
         The next frame.
     """
-    size = min(FEW, batch)
+    # Each page is a transaction, so that reading a long stream holds up nobody. Pages grow by four: who stops early has
+    # read little too much, and who reads all soon reads in large pages.
+    size = min(FIRST_PAGE, batch)
     while True:
         page = registry.read(exposure_page, stream, (rules, classes), after, size)
         yield from page.frames

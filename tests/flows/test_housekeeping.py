@@ -8,7 +8,8 @@ import pytest
 from tests.flows.conftest import Bench, ccdflow
 
 from ccdflow.archive.registry.choices import choose
-from ccdflow.archive.registry.jobs import JobFilter, find_job, find_jobs, main_frames
+from ccdflow.archive.registry.jobs import JobFilter, find_job, find_jobs
+from ccdflow.archive.registry.lineage import main_frames
 from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.queries import find_frames
 from ccdflow.archive.registry.sets import find_sets

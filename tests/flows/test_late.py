@@ -10,7 +10,8 @@ from astropy.io import fits
 from tests.flows.conftest import Bench
 
 from ccdflow.archive.registry.choices import choose, withdraw
-from ccdflow.archive.registry.jobs import find_job, find_jobs, main_frames
+from ccdflow.archive.registry.jobs import find_job, find_jobs
+from ccdflow.archive.registry.lineage import main_frames
 from ccdflow.archive.registry.products import ProductFilter, find_products
 from ccdflow.archive.registry.queries import list_frames
 from ccdflow.commands.queries import explain, subject

@@ -11,15 +11,8 @@ from typing import Any
 from ccdflow.archive.registry.choices import find_choices
 from ccdflow.archive.registry.events import find_events
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
-from ccdflow.archive.registry.jobs import (
-    JobFilter,
-    JobRecord,
-    find_job,
-    find_jobs,
-    keys_like,
-    keys_of_frames,
-    main_frames,
-)
+from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_job, find_jobs, keys_like
+from ccdflow.archive.registry.lineage import keys_of_frames, main_frames
 from ccdflow.archive.registry.products import ProductFilter, find_products, list_products
 from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames, show_frame
 from ccdflow.archive.registry.sets import SetFilter, list_sets

@@ -6,30 +6,25 @@ from tests.archive.registry.test_frames import frame
 from ccdflow.archive.registry.choices import ChoiceRecord, choose, find_choices, withdraw
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames import add_frame
-from ccdflow.archive.registry.jobs import PlannedJob
 from ccdflow.archive.registry.leases import claim
 from ccdflow.archive.registry.lifecycle import plan_jobs
-from ccdflow.archive.registry.products import (
-    Made,
-    find_products,
-    finish_job,
-    supersede_products,
-    superseded_keys,
-)
+from ccdflow.archive.registry.plannedjobs import PlannedJob
+from ccdflow.archive.registry.productchanges import Made, finish_job, supersede_products
+from ccdflow.archive.registry.products import find_products, superseded_keys
 from ccdflow.archive.registry.queries import find_frames
 
 
 def add(registry: Registry, letter: str, **more: object) -> str:
-    made = registry.write(add_frame, frame(path=f"/raw/{letter}.fits", content=letter, **more))
-    return f"f{made.id}"
+    registered = registry.write(add_frame, frame(path=f"/raw/{letter}.fits", content=letter, **more))
+    return f"f{registered.id}"
 
 
 def chosen(registry: Registry) -> dict[str, tuple[str, str]]:
-    return {one.subject: (one.verdict, one.reason) for one in registry.read(find_choices)}
+    return {choice.subject: (choice.verdict, choice.reason) for choice in registry.read(find_choices)}
 
 
 def refused(registry: Registry) -> dict[str, str]:
-    return {f"f{one.id}": one.refused for one in registry.read(find_frames)}
+    return {f"f{record.id}": record.refused for record in registry.read(find_frames)}
 
 
 def test_a_ban_refuses_a_frame_until_it_is_withdrawn(registry: Registry) -> None:
@@ -80,12 +75,12 @@ def test_products_give_way_category_by_category(registry: Registry) -> None:
         registry.write(
             finish_job, letter * 64, "me", [Made(category, path, "0", 1) for category, path in outputs]
         )
-    old, mask, new = (one.id for one in registry.read(find_products))
+    old, mask, new = (product.id for product in registry.read(find_products))
     assert registry.write(supersede_products, {"a" * 64: "b" * 64}) == 1
-    assert [one.superseded_by for one in registry.read(find_products)] == [new, None, None]
+    assert [product.superseded_by for product in registry.read(find_products)] == [new, None, None]
     assert registry.read(superseded_keys) == {"a" * 64}
     assert registry.write(supersede_products, {"b" * 64: "a" * 64}) == 1
-    assert {one.id: one.superseded_by for one in registry.read(find_products)} == {
+    assert {product.id: product.superseded_by for product in registry.read(find_products)} == {
         old: None,
         mask: None,
         new: old,

@@ -20,13 +20,14 @@ from ccdflow.archive.registry.instrumentevents import (
     add_instrument_event,
     find_instrument_events,
 )
-from ccdflow.archive.registry.jobs import PlannedJob
 from ccdflow.archive.registry.leases import claim
 from ccdflow.archive.registry.lifecycle import plan_jobs
 from ccdflow.archive.registry.news import read_news
-from ccdflow.archive.registry.products import Made, finish_job
+from ccdflow.archive.registry.plannedjobs import PlannedJob
+from ccdflow.archive.registry.productchanges import Made, finish_job
 from ccdflow.archive.registry.queries import find_frames
-from ccdflow.archive.registry.sets import Change, NewSet, apply_set_changes, find_sets
+from ccdflow.archive.registry.setchanges import Change, NewSet, apply_set_changes
+from ccdflow.archive.registry.sets import find_sets
 from ccdflow.archive.registry.tables import Base
 from ccdflow.archive.registry.transactions import add_catalogue
 
@@ -50,8 +51,8 @@ def test_migration_makes_the_indexes_on_expressions(registry: Registry) -> None:
     catalogue = "sqlite_master" if registry.database.sqlite else "pg_indexes"
     column = "name" if registry.database.sqlite else "indexname"
     with registry.database.read() as connection:
-        found = set(connection.execute(text(f"SELECT {column} FROM {catalogue}")).scalars())
-    assert found >= ON_EXPRESSIONS
+        indexes = set(connection.execute(text(f"SELECT {column} FROM {catalogue}")).scalars())
+    assert indexes >= ON_EXPRESSIONS
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -75,10 +76,10 @@ def test_upgrade_is_harmless_when_many_do_it_at_once(empty: str) -> None:
             database.close()
 
     threads = [threading.Thread(target=upgrade) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert errors == []
     database = Database(empty)
     with database.read() as connection:
@@ -98,14 +99,14 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_with_its_rows(reg
     add_catalogue(registry, [NewFrame(telescope="T", frame_class="flat", obsdate="2026-03-01T18:00:00")])
     registry.upgrade()
     assert indexes(registry) >= {"ix_frame_calibration", "ix_frame_calibration_night", "ix_product_made"}
-    assert [one.telescope for one in registry.read(find_frames)] == ["T"]
+    assert [record.telescope for record in registry.read(find_frames)] == ["T"]
 
 
 def indexes(registry: Registry) -> set[str | None]:
     with registry.database.engine.connect() as connection, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*expression-based index.*")
-        found = inspect(connection)
-        return {one["name"] for table in ("frame", "product") for one in found.get_indexes(table)}
+        inspector = inspect(connection)
+        return {index["name"] for table in ("frame", "product") for index in inspector.get_indexes(table)}
 
 
 def test_database_of_a_newer_version_is_left_alone(empty: str) -> None:
@@ -188,11 +189,11 @@ def test_frame_inserted_with_plain_sql_is_a_frame_and_an_event(registry: Registr
                 "VALUES ('T', 'C1', 'science', '2026-03-01T20:00:00', '2026-03-01')"
             )
         )
-    (found,) = registry.read(find_frames)
-    assert (found.frame_class, found.object) == ("science", "")
-    assert registry.read(read_news, ()).ids == [found.id]
+    (record,) = registry.read(find_frames)
+    assert (record.frame_class, record.object) == ("science", "")
+    assert registry.read(read_news, ()).ids == [record.id]
     (event,) = registry.read(find_events, undelivered=True)
-    assert (event.kind, event.subject) == ("frame.registered", f"frame/{found.id}")
+    assert (event.kind, event.subject) == ("frame.registered", f"frame/{record.id}")
     assert event.payload["obsdate"] == "2026-03-01T20:00:00"
     assert len(event.created) == len("2026-03-01T20:00:00.000000")
     with registry.database.read() as connection:
@@ -218,10 +219,10 @@ def test_each_thing_that_happens_is_one_event(registry: Registry) -> None:
         ],
     )
     registry.write(apply_set_changes, [Change(sets["a"], status="closed"), Change(sets["a"], ready=True)])
-    kinds = [one.kind for one in registry.read(find_events)]
+    kinds = [event.kind for event in registry.read(find_events)]
     assert kinds.count("frame.registered") == 1
     assert kinds.count("product.made") == 2
-    assert [one.subject for one in registry.read(find_events) if one.kind == "set.closed"] == [
+    assert [event.subject for event in registry.read(find_events) if event.kind == "set.closed"] == [
         f"set/{sets['b']}",
         f"set/{sets['a']}",
     ]
@@ -234,7 +235,7 @@ def test_delivered_events_do_not_come_again(registry: Registry) -> None:
     events = registry.read(find_events)
     registry.write(deliver_events, [events[0].id, events[3].id])
     assert registry.read(find_events, undelivered=True) == [events[1], events[2], events[4]]
-    assert registry.read(find_events, undelivered=True, after=events[1].id, limit=1) == [events[2]]
+    assert registry.read(find_events, undelivered=True, limit=2) == [events[1], events[2]]
     assert registry.read(find_events)[0].delivered is not None
 
 
@@ -243,8 +244,8 @@ def test_instrument_events_are_kept_in_order(registry: Registry) -> None:
         InstrumentChange("2026-03-02", "mirror coated", "T"),
         InstrumentChange("2026-01-01", "CCD new", "T", "C1"),
     ]
-    for one in changes:
-        registry.write(add_instrument_event, one)
+    for change in changes:
+        registry.write(add_instrument_event, change)
     assert registry.read(find_instrument_events) == changes[::-1]
 
 

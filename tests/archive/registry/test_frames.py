@@ -8,23 +8,15 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from ccdflow.archive.registry import frames
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames import NewFrame, add_frame, registered_files
+from ccdflow.archive.registry.frames import _LOOK_UP, NewFrame, add_frame, registered_files
 from ccdflow.archive.registry.news import read_news
-from ccdflow.archive.registry.queries import (
-    FrameFilter,
-    find_frames,
-    find_streams,
-    list_frames,
-    order_of,
-    show_frame,
-)
-from ccdflow.archive.registry.sets import Change, NewSet, apply_set_changes
+from ccdflow.archive.registry.queries import FrameFilter, find_frames, find_streams, list_frames, show_frame
+from ccdflow.archive.registry.setchanges import Change, NewSet, apply_set_changes
 from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
 from ccdflow.archive.registry.tables import CURRENT
 from ccdflow.archive.registry.transactions import add_catalogue, exposures_in_stream
-from ccdflow.cascade.sequences.exposures import SequenceRules
+from ccdflow.cascade.sequences.exposures import SequenceRules, order_key
 
 START = datetime(2026, 3, 1, 20)
 ALL = FrameFilter(status=None)
@@ -65,12 +57,12 @@ def test_frame_comes_back_as_it_was_given(registry: Registry) -> None:
         "note": "T",
         "nul": "a\0b",
     }
-    given = frame(path="/raw/a.fits", content="a", iobs=1, nobs=3, keywords=keywords)
-    made = registry.write(add_frame, given)
-    (found,) = registry.read(find_frames)
-    assert (made.outcome, made.id) == ("new", found.id)
-    assert found.keywords == {**keywords, "nul": "ab"}
-    assert {name: type(value) for name, value in found.keywords.items()} == {
+    new = frame(path="/raw/a.fits", content="a", iobs=1, nobs=3, keywords=keywords)
+    registered = registry.write(add_frame, new)
+    (record,) = registry.read(find_frames)
+    assert (registered.outcome, registered.id) == ("new", record.id)
+    assert record.keywords == {**keywords, "nul": "ab"}
+    assert {name: type(value) for name, value in record.keywords.items()} == {
         name: type(value) for name, value in keywords.items()
     }
     for name in (
@@ -85,8 +77,8 @@ def test_frame_comes_back_as_it_was_given(registry: Registry) -> None:
         "path",
         "sha256",
     ):
-        assert getattr(found, name) == getattr(given, name)
-    assert found.refused == ""
+        assert getattr(record, name) == getattr(new, name)
+    assert record.refused == ""
 
 
 def test_same_file_again_is_known_and_its_time_kept(registry: Registry) -> None:
@@ -103,16 +95,16 @@ def test_what_is_said_of_a_known_file_is_brought_up_to_date(registry: Registry) 
     )
     registry.write(apply_set_changes, [], grouped=[first.id])
     registry.write(add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.3}))
-    (found,) = registry.read(find_frames)
-    assert (found.frame_class, found.refused, found.keywords) == ("science", "", {"gain": 1.3})
-    assert registry.read(find_streams, ungrouped=True) == [("T", "C1", "I")]
+    (record,) = registry.read(find_frames)
+    assert (record.frame_class, record.refused, record.keywords) == ("science", "", {"gain": 1.3})
+    assert list(registry.read(read_news, ()).frames) == [("T", "C1", "I")]
 
 
 def test_a_known_file_that_is_the_same_is_not_grouped_again(registry: Registry) -> None:
     first = registry.write(add_frame, frame(path="/raw/a.fits", content="a"))
     registry.write(apply_set_changes, [], grouped=[first.id])
     registry.write(add_frame, frame(path="/raw/a.fits", content="a", changed_ns=99))
-    assert registry.read(find_streams, ungrouped=True) == []
+    assert registry.read(read_news, ()).ids == []
 
 
 def test_same_content_elsewhere_is_a_duplicate(registry: Registry, tmp_path: Path) -> None:
@@ -122,7 +114,7 @@ def test_same_content_elsewhere_is_a_duplicate(registry: Registry, tmp_path: Pat
     assert (second.outcome, second.of) == ("duplicate", first.id)
     assert (third.outcome, third.id, third.of) == ("known", second.id, first.id)
     assert status(registry) == {first.id: "done", second.id: "duplicate"}
-    assert [one.id for one in registry.read(find_frames)] == [first.id]
+    assert [record.id for record in registry.read(find_frames)] == [first.id]
     assert [len(keys) for keys in registry.read(read_news, ()).frames.values()] == [1]
 
 
@@ -132,8 +124,8 @@ def test_moved_file_is_known_at_its_new_path(registry: Registry, tmp_path: Path)
     assert registry.write(add_frame, new, moves=False).outcome == "duplicate"
     moved = registry.write(add_frame, replace(new, path=str(on_disk(tmp_path / "c.fits"))))
     assert (moved.outcome, moved.id) == ("known", first.id)
-    (found,) = registry.read(find_frames)
-    assert found.path == str(tmp_path / "c.fits")
+    (record,) = registry.read(find_frames)
+    assert record.path == str(tmp_path / "c.fits")
 
 
 def test_new_content_at_a_known_path_is_a_new_version(registry: Registry) -> None:
@@ -142,28 +134,30 @@ def test_new_content_at_a_known_path_is_a_new_version(registry: Registry) -> Non
     back = registry.write(add_frame, frame(path="/raw/a.fits", content="a"))
     assert (second.outcome, second.of, back.outcome, back.of) == ("version", first.id, "version", second.id)
     rows = {row["id"]: row for row in registry.read(list_frames, ALL)}
-    assert [rows[one]["version"] for one in (first.id, second.id, back.id)] == [1, 2, 3]
-    assert [rows[one]["superseded_by"] for one in (first.id, second.id, back.id)] == [
+    assert [rows[identity]["version"] for identity in (first.id, second.id, back.id)] == [1, 2, 3]
+    assert [rows[identity]["superseded_by"] for identity in (first.id, second.id, back.id)] == [
         second.id,
         back.id,
         None,
     ]
-    assert [one.id for one in registry.read(find_frames)] == [back.id]
+    assert [record.id for record in registry.read(find_frames)] == [back.id]
 
 
 def test_copy_takes_the_place_of_an_original_that_was_overwritten(registry: Registry, tmp_path: Path) -> None:
-    path, copies = on_disk(tmp_path / "a.fits"), [on_disk(tmp_path / f"{one}.fits") for one in "bc"]
+    path, copies = on_disk(tmp_path / "a.fits"), [on_disk(tmp_path / f"{letter}.fits") for letter in "bc"]
     registry.write(add_frame, frame(path=path, content="a"))
-    second, third = (registry.write(add_frame, frame(path=one, content="a")) for one in copies)
+    second, third = (
+        registry.write(add_frame, frame(path=path_of_copy, content="a")) for path_of_copy in copies
+    )
     version = registry.write(add_frame, frame(path=path, content="d"))
-    assert {one.id for one in registry.read(find_frames)} == {second.id, version.id}
+    assert {record.id for record in registry.read(find_frames)} == {second.id, version.id}
     assert registry.read(show_frame, third.id)["duplicate_of"] == second.id
 
 
 def test_refused_frames_say_why_and_still_count(registry: Registry) -> None:
     registry.write(add_frame, frame(path="/raw/a.fits", content="a", obsdate="", refused="no date"))
-    (found,) = registry.read(find_frames)
-    assert found.refused == "no date"
+    (record,) = registry.read(find_frames)
+    assert record.refused == "no date"
     assert registry.read(find_frames, FrameFilter(status=["registered"])) == []
     assert registry.read(list_frames)[0]["reason"] == "no date"
 
@@ -179,10 +173,10 @@ def test_catalogue_rows_are_taken_once(registry: Registry) -> None:
     ]
     assert add_catalogue(registry, rows, batch=20) == 50
     assert add_catalogue(registry, [*rows, frame(99), frame(99)], batch=100) == 1
-    found = registry.read(find_frames)
-    assert len(found) == 51
-    assert [one.keywords.get("seeing") for one in found[:50]] == [number / 10 for number in range(50)]
-    assert all(one.path is None and one.sha256 is None for one in found)
+    records = registry.read(find_frames)
+    assert len(records) == 51
+    assert [record.keywords.get("seeing") for record in records[:50]] == [number / 10 for number in range(50)]
+    assert all(record.path is None and record.sha256 is None for record in records)
 
 
 def test_catalogue_rows_of_one_moment_differ_by_iobs(registry: Registry) -> None:
@@ -192,10 +186,10 @@ def test_catalogue_rows_of_one_moment_differ_by_iobs(registry: Registry) -> None
 def test_filters_select(registry: Registry) -> None:
     rows = [frame(0), frame(10, camera="C2"), frame(20, frame_class="flat"), frame(30, night="2026-03-02")]
     add_catalogue(registry, rows)
-    ids = [one.id for one in registry.read(find_frames)]
+    ids = [record.id for record in registry.read(find_frames)]
 
     def selected(**wanted: object) -> list[int]:
-        return [ids.index(one.id) for one in registry.read(find_frames, FrameFilter(**wanted))]
+        return [ids.index(record.id) for record in registry.read(find_frames, FrameFilter(**wanted))]
 
     assert selected(camera="C2") == [1]
     assert selected(camera="T/C2") == [1]
@@ -209,38 +203,38 @@ def test_filters_select(registry: Registry) -> None:
 
 def test_stream_comes_in_order_whatever_the_order_of_arrival(registry: Registry) -> None:
     rows = [frame(number // 2, iobs=number % 2 + 1, nobs=2) for number in range(30)]
-    rows += [frame(40, path=f"/raw/{one}.fits", content=one) for one in "cab"]
+    rows += [frame(40, path=f"/raw/{letter}.fits", content=letter) for letter in "cab"]
     rows += [frame(41, iobs=5, nobs=3), frame(41, iobs=2, nobs=3)]
     random.Random(4).shuffle(rows)
     for row in rows:
         registry.write(add_frame, row) if row.path else add_catalogue(registry, [row])
     add_catalogue(registry, [frame(1, camera="C2")])
     stream, rules = ("T", "C1", "I"), SequenceRules()
-    found = list(exposures_in_stream(registry, stream, rules, ("science",), batch=7))
-    keys = [exposure.key for exposure in found]
+    exposures = list(exposures_in_stream(registry, stream, rules, ("science",), batch=7))
+    keys = [exposure.key for exposure in exposures]
     assert len(keys) == 35
     records = registry.read(find_frames, FrameFilter(camera="C1"))
-    assert keys == [order_of(record) for record in records] == sorted(keys)
+    assert keys == [order_key(record) for record in records] == sorted(keys)
     assert [record.iobs for record in records[-2:]] == [5, 2]  # 5 of 3 is no place in a sequence
     for at in (0, 6, 7, 31, 34):
         after = exposures_in_stream(registry, stream, rules, ("science",), keys[at], batch=7)
-        assert list(after) == found[at + 1 :]
+        assert list(after) == exposures[at + 1 :]
     assert registry.read(read_news, ()).frames[stream] == keys
 
 
 def test_grouped_frames_are_no_longer_asked_for(registry: Registry) -> None:
     add_catalogue(registry, [frame(number) for number in range(3)])
-    ids = [one.id for one in registry.read(find_frames)]
+    ids = [record.id for record in registry.read(find_frames)]
     registry.write(apply_set_changes, [], grouped=ids[:2])
     assert registry.read(read_news, ()).ids == ids[2:]
     registry.write(apply_set_changes, [], grouped=ids)
-    assert registry.read(find_streams, ungrouped=True) == []
+    assert registry.read(read_news, ()).ids == []
     assert registry.read(find_streams) == [("T", "C1", "I")]
 
 
 def test_rows_for_people_tell_furthest_stage_and_current_set(registry: Registry) -> None:
     add_catalogue(registry, [frame(number) for number in range(3)])
-    first, second, third = (one.id for one in registry.read(find_frames))
+    first, second, third = (record.id for record in registry.read(find_frames))
     states = [
         StageState(first, "science", "running"),
         StageState(first, "stack", "waiting", "set 1 is open"),
@@ -260,15 +254,17 @@ def test_rows_for_people_tell_furthest_stage_and_current_set(registry: Registry)
         second: ("science", "failed", "no bias", None),
         third: ("ingest", "done", "", None),
     }
-    assert [row["id"] for row in registry.read(list_frames, limit=2)] == [first, second]
+    assert [row["id"] for row in registry.read(list_frames)] == [first, second, third]
 
 
 def test_an_earlier_stage_that_is_not_done_counts_before_a_later_one(registry: Registry) -> None:
     """A frame that was stacked once and then can't be calibrated any more has failed, whatever it was."""
     add_catalogue(registry, [frame(0), frame(1)])
-    first, second = (one.id for one in registry.read(find_frames))
-    for one in (first, second):
-        registry.write(set_stages, [StageState(one, "science", "done"), StageState(one, "stack", "done")])
+    first, second = (record.id for record in registry.read(find_frames))
+    for identity in (first, second):
+        registry.write(
+            set_stages, [StageState(identity, "science", "done"), StageState(identity, "stack", "done")]
+        )
     registry.write(set_stages, [StageState(first, "science", "failed", "the raw file is gone")])
     rows = [(row["stage"], row["status"], row["reason"]) for row in registry.read(list_frames)]
     assert rows == [("science", "failed", "the raw file is gone"), ("stack", "done", "")]
@@ -285,22 +281,22 @@ def test_states_are_told_by_stage(registry: Registry) -> None:
 
 def test_unknown_states_are_not_taken(registry: Registry) -> None:
     add_catalogue(registry, [frame()])
-    (found,) = registry.read(find_frames)
+    (record,) = registry.read(find_frames)
     with pytest.raises(IntegrityError):
-        registry.write(set_stages, [StageState(found.id, "science", "perhaps")])
+        registry.write(set_stages, [StageState(record.id, "science", "perhaps")])
 
 
 def test_show_frame_tells_everything(registry: Registry) -> None:
-    made = registry.write(add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5}))
-    registry.write(set_stages, [StageState(made.id, "science", "done")])
-    shown = registry.read(show_frame, made.id)
+    registered = registry.write(add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5}))
+    registry.write(set_stages, [StageState(registered.id, "science", "done")])
+    shown = registry.read(show_frame, registered.id)
     assert shown is not None
     assert (shown["path"], shown["keywords"], shown["stages"][0]["state"]) == (
         "/raw/a.fits",
         {"gain": 1.5},
         "done",
     )
-    assert registry.read(show_frame, made.id + 1) is None
+    assert registry.read(show_frame, registered.id + 1) is None
 
 
 def test_many_threads_register_the_same_files_once(registry: Registry) -> None:
@@ -308,13 +304,13 @@ def test_many_threads_register_the_same_files_once(registry: Registry) -> None:
     outcomes: list[str] = []
 
     def ingest() -> None:
-        outcomes.extend(registry.write(add_frame, one).outcome for one in files)
+        outcomes.extend(registry.write(add_frame, file).outcome for file in files)
 
     threads = [threading.Thread(target=ingest) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert (outcomes.count("new"), outcomes.count("known")) == (12, 36)
     assert len(registry.read(find_frames)) == 12
 
@@ -322,7 +318,7 @@ def test_many_threads_register_the_same_files_once(registry: Registry) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        frames._FOUND.text,
+        _LOOK_UP.text,
         f"SELECT id FROM frame WHERE path = :path AND size = 1 AND {CURRENT}",
     ],
 )
@@ -342,9 +338,9 @@ def test_frames_come_with_the_keywords_that_are_asked_for(registry: Registry) ->
     registry.write(
         add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "binning": "1x1", "x": 1})
     )
-    (found,) = registry.read(find_frames, FrameFilter(keywords=("gain", "x", "y")))
-    assert found.keywords == {"gain": 1.5, "x": 1}
-    assert [one.keywords for one in registry.read(find_frames, FrameFilter(keywords=()))] == [{}]
+    (record,) = registry.read(find_frames, FrameFilter(keywords=("gain", "x", "y")))
+    assert record.keywords == {"gain": 1.5, "x": 1}
+    assert [record.keywords for record in registry.read(find_frames, FrameFilter(keywords=()))] == [{}]
 
 
 def test_changed_keywords_of_a_known_file_are_taken_over(registry: Registry) -> None:
@@ -354,8 +350,8 @@ def test_changed_keywords_of_a_known_file_are_taken_over(registry: Registry) -> 
     registry.write(
         add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "n": 7.0, "t": 7})
     )
-    (found,) = registry.read(find_frames)
-    assert {name: repr(value) for name, value in found.keywords.items()} == {
+    (record,) = registry.read(find_frames)
+    assert {name: repr(value) for name, value in record.keywords.items()} == {
         "gain": "1.5",
         "n": "7.0",
         "t": "7",
@@ -364,16 +360,16 @@ def test_changed_keywords_of_a_known_file_are_taken_over(registry: Registry) -> 
 
 def test_keywords_that_differ_by_nul_alone_are_one(registry: Registry) -> None:
     registry.write(add_frame, frame(path="/raw/a.fits", content="a", keywords={"gain": 1.5, "gain\0": 2.5}))
-    assert [one.keywords for one in registry.read(find_frames)] == [{"gain": 2.5}]
+    assert [record.keywords for record in registry.read(find_frames)] == [{"gain": 2.5}]
 
 
 def test_a_number_that_someone_else_wrote_counts_before_its_text(registry: Registry) -> None:
-    made = registry.write(add_frame, frame(path="/raw/a.fits", content="a"))
+    registered = registry.write(add_frame, frame(path="/raw/a.fits", content="a"))
     rows = [("a", "7 mm", 7.25), ("b", "7", 7.0), ("c", "T", 1.0), ("d", "7.0", 7.0), ("e", "much", None)]
     with registry.database.write() as connection:
         for name, value, number in rows:
-            row = {"frame": made.id, "name": name, "value": value, "number": number}
+            row = {"frame": registered.id, "name": name, "value": value, "number": number}
             connection.execute(text("INSERT INTO frame_keyword VALUES (:frame, :name, :value, :number)"), row)
-    (found,) = registry.read(find_frames)
-    assert found.keywords == {"a": 7.25, "b": 7, "c": True, "d": 7.0, "e": "much"}
-    assert [type(found.keywords[name]) for name in "abcd"] == [float, int, bool, float]
+    (record,) = registry.read(find_frames)
+    assert record.keywords == {"a": 7.25, "b": 7, "c": True, "d": 7.0, "e": "much"}
+    assert [type(record.keywords[name]) for name in "abcd"] == [float, int, bool, float]

@@ -9,22 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ccdflow.archive.registry import jobs
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames import NewFrame, add_frame
-from ccdflow.archive.registry.jobs import (
-    JobFilter,
-    PlannedJob,
-    count_finished,
-    done_keys,
-    find_job,
-    find_jobs,
-    keys_like,
-    keys_of_frames,
-    lineage,
-    main_frames,
-    repoint_inputs,
-)
+from ccdflow.archive.registry.jobs import JobFilter, count_finished, done_keys, find_job, find_jobs, keys_like
 from ccdflow.archive.registry.leases import (
     LeaseLostError,
     beat_jobs,
@@ -43,19 +30,19 @@ from ccdflow.archive.registry.leases import (
     this_owner,
 )
 from ccdflow.archive.registry.lifecycle import begin_job, complete_job, job_record, plan_jobs, put_back_job
+from ccdflow.archive.registry.lineage import keys_of_frames, lineage, main_frames
+from ccdflow.archive.registry.plannedjobs import PlannedJob, repoint_inputs, unbegun
+from ccdflow.archive.registry.productchanges import Made, finish_job, lose_products, touch_products
 from ccdflow.archive.registry.products import (
-    Made,
     ProductFilter,
     find_product,
     find_products,
-    finish_job,
     list_products,
-    lose_products,
     outputs_of,
-    touch_products,
 )
 from ccdflow.archive.registry.queries import find_frames
-from ccdflow.archive.registry.sets import NewSet, apply_set_changes, find_sets
+from ccdflow.archive.registry.setchanges import NewSet, apply_set_changes
+from ccdflow.archive.registry.sets import find_sets
 from ccdflow.archive.registry.sources import FrameFile, Sources, find_sources
 from ccdflow.archive.registry.stages import StageState, stage_states
 from ccdflow.archive.registry.transactions import add_catalogue
@@ -67,13 +54,15 @@ BIAS, SCIENCE, STACK = "b" * 64, "c" * 64, "d" * 64
 
 @pytest.fixture
 def frames(registry: Registry) -> list[int]:
-    add_catalogue(registry, (NewFrame(telescope="T", obsdate=f"2026-03-01T20:0{one}:00") for one in range(3)))
-    return [one.id for one in registry.read(find_frames)]
+    add_catalogue(
+        registry, (NewFrame(telescope="T", obsdate=f"2026-03-01T20:0{minute}:00") for minute in range(3))
+    )
+    return [record.id for record in registry.read(find_frames)]
 
 
 def planned(frames: Sequence[int]) -> list[PlannedJob]:
     """A master bias of two frames, a science frame that takes it, a stack that takes that."""
-    raw = [JobInput("main", f"sha-{one}", frame=one) for one in frames]
+    raw = [JobInput("main", f"sha-{frame_id}", frame=frame_id) for frame_id in frames]
     place = {"night": "2026-03-01", "telescope": "T", "camera": "C1"}
     bias = JobInput("master_bias", BIAS, job=BIAS, level=1)
     parameters = {"clip": {"value": 3.0, "origin": "recipe"}}
@@ -108,13 +97,13 @@ def test_planned_jobs_come_back_with_inputs_and_planned_products(
     assert science is not None
     assert (bias.state, bias.night, bias.camera, bias.attempts) == ("planned", "2026-03-01", "C1", 0)
     assert bias.parameters == {"clip": {"value": 3.0, "origin": "recipe"}}
-    assert [one.frame for one in bias.inputs] == frames[:2]
-    assert [(one.role, one.job, one.level) for one in science.inputs] == [
+    assert [taken.frame for taken in bias.inputs] == frames[:2]
+    assert [(taken.role, taken.job, taken.level) for taken in science.inputs] == [
         ("main", None, None),
         ("master_bias", BIAS, 1),
     ]
     rows = registry.read(find_products, ProductFilter(states=["planned"]))
-    assert [(one.job_key, one.category, one.path) for one in rows] == [
+    assert [(product.job_key, product.category, product.path) for product in rows] == [
         (BIAS, "master_bias", "a/b.fits"),
         (SCIENCE, "science", "s.fits"),
         (SCIENCE, "mask", "m.fits"),
@@ -139,9 +128,9 @@ def test_incomplete_job_has_no_products_and_takes_the_newest_reason(registry: Re
     registry.write(
         plan_jobs, [PlannedJob("a" * 64, "flat", "flat", "1", state="incomplete", reason="no dark")]
     )
-    found = registry.read(find_job, "a" * 64)
-    assert found is not None
-    assert (found.state, found.reason) == ("incomplete", "no dark")
+    record = registry.read(find_job, "a" * 64)
+    assert record is not None
+    assert (record.state, record.reason) == ("incomplete", "no dark")
     assert registry.read(find_products, ProductFilter(states=None)) == []
     assert registry.write(claim, "a" * 64, "worker", LEASE) is None
 
@@ -152,8 +141,8 @@ def test_where_the_inputs_of_a_job_lie(registry: Registry, frames: list[int]) ->
         {}, {}
     )  # planned is not there
     done(registry, SCIENCE, Made("science", "s.fits", "e" * 64, 10), Made("mask", "m.fits", "f" * 64, 10))
-    made = {SCIENCE: "s.fits", f"{SCIENCE}:science": "s.fits", f"{SCIENCE}:mask": "m.fits"}
-    assert registry.read(find_sources, registry.read(find_job, STACK)) == Sources({}, made)
+    paths = {SCIENCE: "s.fits", f"{SCIENCE}:science": "s.fits", f"{SCIENCE}:mask": "m.fits"}
+    assert registry.read(find_sources, registry.read(find_job, STACK)) == Sources({}, paths)
     assert (
         registry.read(find_sources, registry.read(find_job, SCIENCE)).products == {}
     )  # the bias is not there
@@ -184,7 +173,7 @@ STAGES = {"bias": "calibrate"}
 
 
 def waiting(frames: list[int]) -> dict[str, list[StageState]]:
-    return {BIAS: [StageState(one, "calibrate", "waiting", "no reason") for one in frames[:2]]}
+    return {BIAS: [StageState(frame_id, "calibrate", "waiting", "no reason") for frame_id in frames[:2]]}
 
 
 def test_frames_wait_for_a_job_only_where_nobody_has_begun_it(registry: Registry, frames: list[int]) -> None:
@@ -207,7 +196,7 @@ def test_nobody_begins_a_job_while_it_is_written_that_frames_wait_for_it(
     registry.write(plan_jobs, planned(frames))
     with ThreadPoolExecutor(1) as pool:
         with registry.database.write() as connection:
-            assert jobs.unbegun(connection, [BIAS]) == {BIAS}
+            assert unbegun(connection, [BIAS]) == {BIAS}
             begun = pool.submit(registry.write, begin_job, BIAS, "worker", LEASE, STAGES)
             with pytest.raises(TimeoutError):
                 begun.result(0.5)
@@ -255,7 +244,7 @@ def test_silent_owner_loses_its_job_and_can_not_finish_it(registry: Registry, fr
         registry.write(finish_job, BIAS, "slow", [Made("master_bias", "late.fits", "f" * 64, 1)])
     assert registry.read(find_products) == []
     registry.write(finish_job, BIAS, "quick", [Made("master_bias", "a/b.fits", "e" * 64, 10)])
-    assert [one.path for one in registry.read(find_products)] == ["a/b.fits"]
+    assert [product.path for product in registry.read(find_products)] == ["a/b.fits"]
 
 
 def test_heartbeat_keeps_a_job(registry: Registry, frames: list[int]) -> None:
@@ -299,7 +288,7 @@ def test_sweep_gives_back_jobs_of_the_dead_and_the_silent(registry: Registry, fr
     time.sleep(0.3)
     registry.write(claim, STACK, this_owner(), LEASE)
     assert sorted(registry.write(sweep_jobs, 0.25)) == [BIAS, SCIENCE]
-    assert [one.key for one in registry.read(find_jobs, JobFilter(states=["running"]))] == [STACK]
+    assert [job.key for job in registry.read(find_jobs, JobFilter(states=["running"]))] == [STACK]
     assert "gave no sign of life" in registry.read(find_job, SCIENCE).reason
     assert registry.write(sweep_jobs, LEASE) == []
 
@@ -360,10 +349,10 @@ def test_of_four_threads_one_gets_each_job(registry: Registry) -> None:
         won.extend(key for key in keys if registry.write(claim, key, owner, LEASE))
 
     threads = [threading.Thread(target=work, args=(f"thread-{number}",)) for number in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert sorted(won) == keys
 
 
@@ -374,7 +363,7 @@ from ccdflow.archive.registry.jobs import find_jobs
 from ccdflow.archive.registry.leases import claim, this_owner
 
 registry = Registry(sys.argv[1])
-keys = [one.key for one in registry.read(find_jobs)]
+keys = [job.key for job in registry.read(find_jobs)]
 print("ready", flush=True)
 sys.stdin.readline()
 print(*[key for key in keys if registry.write(claim, key, this_owner(), 60.0)], flush=True)
@@ -388,8 +377,8 @@ def test_of_two_processes_one_gets_each_job(registry: Registry) -> None:
     url = registry.database.url.render_as_string(hide_password=False)
     command = [sys.executable, "-c", CLAIM_ALL, url]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as one, subprocess.Popen(command, **pipes) as two:
-        both = one, two
+    with subprocess.Popen(command, **pipes) as first, subprocess.Popen(command, **pipes) as second:
+        both = first, second
         assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
         for process in both:
             print("go", file=process.stdin, flush=True)
@@ -401,7 +390,7 @@ def test_of_two_processes_one_gets_each_job(registry: Registry) -> None:
 
 def test_finished_job_has_its_products_with_quality(registry: Registry, frames: list[int]) -> None:
     registry.write(plan_jobs, planned(frames))
-    made = Made(
+    file = Made(
         "master_bias",
         "a/b.fits",
         "e" * 64,
@@ -409,18 +398,25 @@ def test_finished_job_has_its_products_with_quality(registry: Registry, frames: 
         quality={"noise": 5.5, "fwhm": float("nan")},
         cards={"CLIPFALL": False},
     )
-    (identity,) = done(registry, BIAS, made)
-    found = registry.read(find_product, identity)
-    assert found is not None
-    assert (found.state, found.sha256, found.size, found.night) == ("done", "e" * 64, 10, "2026-03-01")
-    assert (found.quality, found.cards) == ({"noise": 5.5, "fwhm": None}, {"CLIPFALL": False})
+    (identity,) = done(registry, BIAS, file)
+    product = registry.read(find_product, identity)
+    assert product is not None
+    assert (product.state, product.sha256, product.size, product.night) == (
+        "done",
+        "e" * 64,
+        10,
+        "2026-03-01",
+    )
+    assert (product.quality, product.cards) == ({"noise": 5.5, "fwhm": None}, {"CLIPFALL": False})
     assert registry.read(done_keys) == {BIAS}
     (row,) = registry.read(list_products, ProductFilter(job_keys=[BIAS]))
     assert (row["id"], row["job"], row["quality"]["noise"]) == (identity, BIAS, 5.5)
-    assert row["inputs"] == [{"role": "main", "identity": f"sha-{one}", "frame": one} for one in frames[:2]]
+    assert row["inputs"] == [
+        {"role": "main", "identity": f"sha-{frame_id}", "frame": frame_id} for frame_id in frames[:2]
+    ]
     record = registry.read(job_record, BIAS)
     assert record["state"] == "done"
-    assert [one["sha256"] for one in record["products"]] == ["e" * 64]
+    assert [row["sha256"] for row in record["products"]] == ["e" * 64]
 
 
 def test_outputs_that_a_recipe_left_out_or_added_are_as_it_made_them(
@@ -429,7 +425,10 @@ def test_outputs_that_a_recipe_left_out_or_added_are_as_it_made_them(
     registry.write(plan_jobs, planned(frames))
     done(registry, SCIENCE, Made("science", "s.fits", "e" * 64, 10), Made("extra", "x.fits", "f" * 64, 1))
     rows = registry.read(find_products, ProductFilter(states=None, job_keys=[SCIENCE]))
-    assert sorted((one.category, one.state) for one in rows) == [("extra", "done"), ("science", "done")]
+    assert sorted((product.category, product.state) for product in rows) == [
+        ("extra", "done"),
+        ("science", "done"),
+    ]
 
 
 def test_lost_product_is_made_again_under_its_id(registry: Registry, frames: list[int]) -> None:
@@ -449,13 +448,13 @@ def test_product_of_a_set_is_noted_with_the_set(registry: Registry, frames: list
     sets = registry.write(apply_set_changes, [NewSet("s", "stack", ("T", "", ""), frames)])
     registry.write(plan_jobs, [PlannedJob(STACK, "stack", "stack", "1", set_id=sets["s"])])
     ids = done(registry, STACK, Made("stack", "t.fits", "e" * 64, 10))
-    assert [one.product_id for one in registry.read(find_sets)] == ids
+    assert [frame_set.product_id for frame_set in registry.read(find_sets)] == ids
 
 
 def test_lineage_goes_up_and_down(registry: Registry, frames: list[int]) -> None:
     registry.write(plan_jobs, planned(frames))
-    assert [one.key for one in registry.read(lineage, [STACK], up=True)] == [SCIENCE, BIAS]
-    assert [one.key for one in registry.read(lineage, [BIAS], up=False)] == [SCIENCE, STACK]
+    assert [job.key for job in registry.read(lineage, [STACK], up=True)] == [SCIENCE, BIAS]
+    assert [job.key for job in registry.read(lineage, [BIAS], up=False)] == [SCIENCE, STACK]
     assert registry.read(lineage, [BIAS], up=True) == []
     assert registry.read(keys_of_frames, frames[:1]) == {BIAS}
     assert registry.read(keys_of_frames, frames) == {BIAS, SCIENCE}
@@ -470,18 +469,18 @@ def test_frames_behind_a_job_are_found_through_products(registry: Registry, fram
 def test_time_of_a_products_file_is_kept_and_renewed(registry: Registry, frames: list[int]) -> None:
     registry.write(plan_jobs, planned(frames))
     (identity,) = done(registry, BIAS, Made("master_bias", "a/b.fits", "e" * 64, 10, changed_ns=5))
-    assert [one.changed_ns for one in registry.read(outputs_of, BIAS)] == [5]
+    assert [product.changed_ns for product in registry.read(outputs_of, BIAS)] == [5]
     registry.write(touch_products, {identity: 9})
-    assert [one.changed_ns for one in registry.read(outputs_of, BIAS)] == [9]
-    assert [one.state for one in registry.read(outputs_of, STACK)] == ["planned"]
+    assert [product.changed_ns for product in registry.read(outputs_of, BIAS)] == [9]
+    assert [product.state for product in registry.read(outputs_of, STACK)] == ["planned"]
 
 
 def test_jobs_are_selected(registry: Registry, frames: list[int]) -> None:
     registry.write(plan_jobs, planned(frames))
     registry.write(claim, STACK, "one", LEASE)
-    assert [one.key for one in registry.read(find_jobs, JobFilter(states=["running"]))] == [STACK]
+    assert [job.key for job in registry.read(find_jobs, JobFilter(states=["running"]))] == [STACK]
     assert [
-        one.key for one in registry.read(find_jobs, JobFilter(night="2026-03-01", camera="T/C1", step="bias"))
+        job.key for job in registry.read(find_jobs, JobFilter(night="2026-03-01", camera="T/C1", step="bias"))
     ] == [BIAS]
     assert registry.read(find_jobs, JobFilter(camera="C2")) == []
     assert registry.read(keys_like, "b") == [BIAS]

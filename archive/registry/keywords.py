@@ -1,0 +1,138 @@
+"""Keywords of frames as rows: each value as text and, where it is one, as a number."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, select
+
+from ccdflow.archive.registry.bulk import is_postgresql, replace_rows, replacing_json
+from ccdflow.archive.registry.tables import FrameKeywordRow, table
+from ccdflow.cascade.records import Value
+
+_T = TypeVar("_T")
+
+
+def storable(value: _T) -> _T | str | None:
+    """Return a value that every database takes.
+
+    Parameters
+    ----------
+    value : object
+        Text, a number or None.
+
+    Returns
+    -------
+    object
+        The value; a text without NUL, which PostgreSQL can't hold; None for NaN and infinity, which SQLite can't.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_value(value: Value) -> tuple[str, float | None]:
+    """Return the value of a keyword as text and, where it is one, as a number.
+
+    Parameters
+    ----------
+    value : str, int, float or bool
+        The value.
+
+    Returns
+    -------
+    str
+        The text, from which `read_value` makes the same value again; T or F for a truth value.
+    float or None
+        The number; 1 and 0 for a truth value.
+    """
+    # A bool is an int to Python, so it comes first. repr gives the shortest text that reads back as the same number.
+    if isinstance(value, bool):
+        return "T" if value else "F", float(value)
+    if isinstance(value, str):
+        return value.replace("\0", ""), None
+    return repr(value), float(value) if math.isfinite(value) else None
+
+
+def read_value(written: str, number: float | None) -> Value:
+    """Return the value that `write_value` wrote; of a row that someone else wrote, the number if it has one.
+
+    Parameters
+    ----------
+    written : str
+        The text of the row.
+    number : float or None
+        Its number.
+
+    Returns
+    -------
+    str, int, float or bool
+        The value.
+    """
+    if number is None:
+        return written
+    if not number.is_integer():
+        return number
+    # 1.0 may have been True, 1 or 1.0: the text tells which.
+    if written in ("T", "F"):
+        return written == "T"
+    try:
+        return int(written)
+    except ValueError:
+        return number
+
+
+def keep_keywords(connection: Connection, frames: Iterable[tuple[int, Mapping[str, Value]]]) -> None:
+    """Write keywords of frames, also over those of the same name.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    frames : iterable of tuple of int and mapping
+        Ids of frames, each with its keywords. Others that a frame has stay.
+    """
+    rows = [row for frame, keywords in frames for row in _rows(frame, keywords)]
+    if not rows:
+        return
+    keyword_table = table(FrameKeywordRow)
+    if not is_postgresql(connection):
+        replace_rows(connection, keyword_table, rows)
+        return
+    # One statement may not write a row twice: of names that differ by NUL alone, the last counts, as on SQLite.
+    unique = list({(row["frame_id"], row["name"]): row for row in rows}.values())
+    connection.execute(
+        replacing_json(connection.dialect, keyword_table, tuple(rows[0])), {"rows": json.dumps(unique)}
+    )
+
+
+def _rows(frame: int, keywords: Mapping[str, Value]) -> Iterator[dict[str, Any]]:
+    for name, value in keywords.items():
+        written, number = write_value(value)
+        yield {"frame_id": frame, "name": storable(name), "value": written, "number": number}
+
+
+def changed_keywords(connection: Connection, frame: int, keywords: Mapping[str, Value]) -> dict[str, Value]:
+    """Return those keywords that a frame does not have, or not with these values.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    frame : int
+        Id of the frame.
+    keywords : mapping of str to value
+        What is said of it now.
+
+    Returns
+    -------
+    dict of str to value
+        The part of `keywords` that is to be written.
+    """
+    columns = select(FrameKeywordRow.name, FrameKeywordRow.value, FrameKeywordRow.number)
+    rows = connection.execute(columns.where(FrameKeywordRow.frame_id == frame))
+    known = {name: (value, number) for name, value, number in rows}
+    return {name: value for name, value in keywords.items() if known.get(name) != write_value(value)}

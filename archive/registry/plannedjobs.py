@@ -1,0 +1,200 @@
+"""Jobs are planned: written with their inputs and the products that they will make, and taken back or changed."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select, update
+
+from ccdflow.archive.registry.bulk import batches, inserting_new
+from ccdflow.archive.registry.database import now
+from ccdflow.archive.registry.jobs import SHARED_WITH_PRODUCTS
+from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
+from ccdflow.cascade.planning.jobs import JobInput
+
+_JOBS_PER_STATEMENT = 500
+"""Each job is a row of about twenty values, and has many more rows of inputs."""
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job as it is planned.
+
+    `outputs` are pairs of category and path in the store. `parameters` is what JSON can write: name to value
+    and origin.
+    """
+
+    key: str
+    step: str
+    recipe: str
+    version: str
+    inputs: Sequence[JobInput] = ()
+    outputs: Sequence[tuple[str, str]] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    state: Literal["planned", "incomplete", "refused"] = "planned"
+    reason: str = ""
+    night: str = ""
+    telescope: str = ""
+    camera: str = ""
+    instrument: str = ""
+    filter: str = ""
+    object: str = ""
+    exptime: float | None = None
+    obsdate: str = ""
+    set_id: int | None = None
+    level: int = 0
+    worst_level: int = 0
+
+
+_SAME = (
+    *("key", "step", "recipe", "version", "state", "reason", "parameters", "set_id", "level", "worst_level"),
+    *SHARED_WITH_PRODUCTS,
+)
+"""Columns that have the same name in `PlannedJob` and in the table."""
+
+
+def write_jobs(connection: Connection, jobs: Sequence[PlannedJob]) -> int:
+    """Write jobs with their inputs and the products that they will make.
+
+    Of a job that is known, nothing changes but the reason why it is incomplete.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    jobs : sequence of PlannedJob
+        The jobs.
+
+    Returns
+    -------
+    int
+        How many were new.
+    """
+    new: set[str] = set()
+    job_table = table(JobRow)
+    for part in batches(jobs, _JOBS_PER_STATEMENT):
+        # The statement gives back the keys of rows that were new; known jobs have their inputs already.
+        rows = {job.key: _job_row(job) for job in part}
+        statement = inserting_new(connection, job_table).returning(job_table.c.key)
+        new |= set(connection.execute(statement, list(rows.values())).scalars())
+        _write_inputs(connection, [job for job in part if job.key in new])
+        _write_outputs(connection, part)
+        for job in part:
+            if job.state == "incomplete" and job.key not in new:
+                _say_why(connection, job)
+    return len(new)
+
+
+def _say_why(connection: Connection, job: PlannedJob) -> None:
+    known = JobRow.key == job.key, JobRow.state == "incomplete", JobRow.reason != job.reason
+    connection.execute(update(JobRow).where(*known).values(reason=job.reason))
+
+
+def _job_row(job: PlannedJob) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in _SAME} | {"planned_at": now()}
+
+
+def _write_inputs(connection: Connection, jobs: Sequence[PlannedJob]) -> None:
+    rows = []
+    for job in jobs:
+        # Positions count anew for each role.
+        positions: dict[str, int] = {}
+        for taken in job.inputs:
+            position = positions[taken.role] = positions.get(taken.role, -1) + 1
+            row = {"job_key": job.key, "role": taken.role, "position": position, "identity": taken.identity}
+            rows.append(row | {"frame_id": taken.frame, "parent_job_key": taken.job, "level": taken.level})
+    if rows:
+        connection.execute(inserting_new(connection, table(JobInputRow)), rows)
+
+
+def _write_outputs(connection: Connection, jobs: Sequence[PlannedJob]) -> None:
+    """Also of jobs that are known: one whose product was lost may make this time what it left out before."""
+    rows = [
+        {name: getattr(job, name) for name in (*SHARED_WITH_PRODUCTS, "exptime", "obsdate")}
+        | {"job_key": job.key, "category": category, "path": path, "state": "planned"}
+        for job in jobs
+        if job.state == "planned"
+        for category, path in job.outputs
+    ]
+    # A job that is done has what it made: an output that it left out must not come back as planned.
+    keys = list(dict.fromkeys(row["job_key"] for row in rows))
+    statement = select(JobRow.key).where(JobRow.state == "done", JobRow.key.in_(keys))
+    done = set(connection.execute(statement).scalars())
+    rows = [row for row in rows if row["job_key"] not in done]
+    if rows:
+        connection.execute(inserting_new(connection, table(ProductRow)), rows)
+
+
+def drop_incomplete(
+    connection: Connection, keep: Collection[str], places: Collection[tuple[str, str, str]]
+) -> int:
+    """Delete incomplete jobs that a plan does not name any more.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    keep : collection of str
+        Keys of the jobs that stay.
+    places : collection of tuple of str
+        Step, night and camera of what the plan has looked at; jobs of others stay.
+
+    Returns
+    -------
+    int
+        How many were deleted.
+    """
+    columns = select(JobRow.key, JobRow.step, JobRow.night, JobRow.camera)
+    incomplete = connection.execute(columns.where(JobRow.state == "incomplete"))
+    planned_anew = {row.key for row in incomplete if (row.step, row.night, row.camera) in places}
+    stale = sorted(planned_anew - set(keep))
+    # Inputs and products first, which point to the job.
+    for part in batches(stale):
+        for model, column in (
+            (JobInputRow, JobInputRow.job_key),
+            (ProductRow, ProductRow.job_key),
+            (JobRow, JobRow.key),
+        ):
+            connection.execute(table(model).delete().where(column.in_(part)))
+    return len(stale)
+
+
+def unbegun(connection: Connection, keys: Collection[str]) -> set[str]:
+    """Return those of some jobs that nobody does or has done, and let nobody begin one until the transaction ends.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    keys : collection of str
+        Keys of jobs.
+
+    Returns
+    -------
+    set of str
+        Keys of those that are neither running nor done.
+    """
+    free: set[str] = set()
+    for part in batches(keys):
+        statement = select(JobRow.key).where(JobRow.key.in_(part), JobRow.state.not_in(("running", "done")))
+        # FOR SHARE: who claims one of them waits. On SQLite, which does not know it, nobody else writes anyhow.
+        free |= set(connection.execute(statement.with_for_update(read=True)).scalars())
+    return free
+
+
+def repoint_inputs(connection: Connection, frames: Mapping[str, Sequence[int]]) -> None:
+    """Change the ids of the raw frames that jobs take as main inputs.
+
+    A job's key names contents: where another row holds a content now, the job is the same and takes that row.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    frames : mapping of str to sequence of int
+        By key of a job, the ids of its main inputs in order.
+    """
+    for key, ids in frames.items():
+        for position, frame in enumerate(ids):
+            place = JobInputRow.job_key == key, JobInputRow.role == "main", JobInputRow.position == position
+            connection.execute(update(JobInputRow).where(*place).values(frame_id=frame))
