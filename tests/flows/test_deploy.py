@@ -9,14 +9,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from sqlalchemy import make_url
 from tests.flows.conftest import NIGHT, Bench
 
 from ccdflow.archive.registry.holds import put_hold, release_hold
@@ -39,12 +43,20 @@ FLOWS = (
     "group",
     "stack",
 )
+SCHEDULED = ("sweep", "nightly", "housekeeping")
+"""Deployments that a clock starts."""
 
 
 @pytest.fixture(scope="module")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server as an observatory runs it: that of the other tests schedules nothing."""
-    home = tmp_path_factory.mktemp("server")
+    with running_server(tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@contextmanager
+def running_server(home: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A server with these settings, to which Prefect talks in the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -53,6 +65,7 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        **(settings or {}),
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
     with (
@@ -126,7 +139,32 @@ def test_deploying_twice_makes_everything_once(real_server: str, fresh: Bench) -
     assert len(first["automations"]) == 1
     assert deploy(fresh, real_server).returncode == 0
     assert state(fresh) == first
-    assert scheduled("sweep") > 1  # with some versions of its libraries Prefect's scheduler only logs errors
+    # With some versions of its libraries Prefect's scheduler only logs errors.
+    assert all(scheduled(name) > 1 for name in SCHEDULED)
+
+
+@pytest.fixture
+def database_with_trigrams() -> Iterator[str]:
+    """URL of an empty database in which Prefect's tables can be made; the server of the other tests lacks `pg_trgm`."""
+    if not (url := os.environ.get("CCDFLOW_POSTGRESQL")):
+        pytest.skip("CCDFLOW_POSTGRESQL names no PostgreSQL server that has pg_trgm, which Prefect needs")
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield make_url(url).set(database=name).render_as_string(hide_password=False)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_server_on_postgresql_schedules_runs_too(
+    tmp_path: Path, fresh: Bench, database_with_trigrams: str
+) -> None:
+    # Other statements than on SQLite insert the runs, so that the one says nothing about the other.
+    database = make_url(database_with_trigrams).set(drivername="postgresql+asyncpg")
+    settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database.render_as_string(hide_password=False)}
+    with running_server(tmp_path, settings) as url:
+        done = deploy(fresh, url)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert all(scheduled(name) > 1 for name in SCHEDULED)
 
 
 @pytest.fixture(scope="module")

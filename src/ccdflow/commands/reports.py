@@ -1,7 +1,7 @@
 """`ccdflow report`: what a product is, on one page: picture, quality and its trend, inputs, parameters."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,120 +9,198 @@ import numpy as np
 
 from ccdflow.archive.fits.productfile import read_image, read_product
 from ccdflow.archive.fits.rawfile import UnreadableFrameError, open_raw
-from ccdflow.archive.registry.jobs import find_job
+from ccdflow.archive.registry.jobs import JobRecord, find_job
 from ccdflow.archive.registry.lineage import main_frames
 from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.queries import FrameFilter, find_frames
+from ccdflow.cascade.records import FrameRecord
+from ccdflow.commands.pages import render
 from ccdflow.recipes.core.preview import png, preview
+from ccdflow.recipes.core.recipe import InputProduct
 from ccdflow.tasks.nightlog import data_uri
 from ccdflow.tasks.workspace import Workspace
 
+TEMPLATE = "report.html.j2"
 MOST_RAW = 12
 """Raw frames that are shown of one product."""
-WIDTH, HEIGHT = 180, 36
-"""Pixels of a trend."""
-STYLE = """
-body { font: 14px/1.5 system-ui, sans-serif; color: #222; margin: 2em auto; max-width: 60em; padding: 0 1em; }
-h2 { border-top: 1px solid #ddd; padding-top: 1em; margin-top: 2em; }
-table { border-collapse: collapse; margin: 0.6em 0 1.2em; } td, th { padding: 0.1em 1.2em 0.1em 0; text-align: left; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; } .pale { color: #888; }
-svg { vertical-align: middle; }
-img { max-width: 100%; background: #000; } .raw { display: flex; flex-wrap: wrap; gap: 0.6em; }
-.raw figure { margin: 0; width: 13em; } figcaption { font-size: 12px; color: #666; overflow-wrap: anywhere; }
-"""
+MOST_PRODUCT, MOST_FRAME = 900, 300
+"""Rows and columns of the picture of a product, and of a raw frame."""
+WIDTH, HEIGHT, MARGIN = 180, 36, 4
+"""Pixels of a trend; the mark of this product needs a margin."""
+
+
+# --- what the page shows ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under their names."""
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A line through the values of all products of a kind: points in pixels of its drawing, this product's marked."""
+
+    points: Sequence[tuple[float, float]]
+    mark: tuple[float, float] | None
+    low: float
+    high: float
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A quality number of the product."""
+
+    name: str
+    value: float | None
+    trend: Trend | None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The job that made the product."""
+
+    job: JobRecord
+    inputs: Table
+    parameters: Table
+
+
+@dataclass(frozen=True)
+class RawPicture:
+    """A raw frame: its picture, or the sentence that says why there is none."""
+
+    id: int
+    name: str
+    picture: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class RawFrames:
+    """The first raw frames behind the main input, and how many there are in all."""
+
+    shown: Sequence[RawPicture]
+    number: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that the page says of one product."""
+
+    product: ProductRecord
+    subject: str
+    is_there: bool
+    picture: str
+    table: Table | None
+    quality: Sequence[Quantity]
+    kin: int
+    origin: Origin | None
+    raw: RawFrames | None
 
 
 def report(space: Workspace, ids: Sequence[int], *, raw: bool = False) -> str:
-    """A page of HTML that needs no other file.
+    """Return a page of HTML that needs no other file.
 
     Parameters
     ----------
+    space : Workspace
+        The project.
     ids : sequence of int
-        Products.
+        Products, in the order of the page; those that are not in the registry are left out.
     raw : bool
         Whether the raw frames of the main input are shown too.
     """
     by_id = {one.id: one for one in space.registry.read(find_products, ProductFilter(ids=ids, states=None))}
-    found = [by_id[one] for one in ids if one in by_id]
-    title = ", ".join(f"p{one.id}" for one in found)
-    body = "\n".join(part for one in found for part in _section(space, one, raw=raw))
-    head = f'<!doctype html><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-    return f"{head}\n<h1>{escape(space.project.directory.name)}</h1>\n{body}\n"
+    products = [by_id[product] for product in ids if product in by_id]
+    return render(
+        TEMPLATE,
+        title=", ".join(f"p{product.id}" for product in products),
+        project=space.project.directory.name,
+        sections=[_section(space, product, raw=raw) for product in products],
+    )
 
 
-def _section(space: Workspace, one: ProductRecord, *, raw: bool) -> Iterator[str]:
-    where = " ".join(word for word in (one.telescope, one.camera, one.object, one.filter, one.night) if word)
-    yield f"<h2>p{one.id} {escape(one.category)}</h2><p>{escape(where)} <span class=pale>{escape(one.path)}</span></p>"
-    path = space.store.absolute(one.path)
-    if one.state != "done" or not path.is_file():
-        yield f"<p>Its file is not there ({one.state}).</p>"
-    else:
-        yield from _picture(path)
-    if one.superseded_by is not None:
-        yield f"<p>p{one.superseded_by} has taken its place.</p>"
-    yield from _quality(space, one)
-    yield from _made_by(space, one)
-    if raw:
-        yield from _raw_frames(space, one)
+# --- how it is gathered -----------------------------------------------------------------------------------
 
 
-def _picture(path: Path) -> Iterator[str]:
-    product = read_product(path)
-    if product.image is not None:
-        image = read_image(product)
-        yield _img(png(preview(image.data, image.dq, most=900)))
-    elif product.table is not None:
-        yield _table(list(product.table), list(zip(*product.table.values(), strict=True)))
+def _section(space: Workspace, product: ProductRecord, *, raw: bool) -> Section:
+    place = (product.telescope, product.camera, product.object, product.filter, product.night)
+    path = space.store.absolute(product.path)
+    file = read_product(path) if product.state == "done" and path.is_file() else None
+    kin = _kin(space, product) if product.quality else []
+    return Section(
+        product=product,
+        subject=" ".join(word for word in place if word),
+        is_there=file is not None,
+        picture=_picture(file) if file else "",
+        table=_content(file) if file else None,
+        quality=_quality(product, kin),
+        kin=len(kin),
+        origin=_origin(space, product),
+        raw=_raw_frames(space, product) if raw else None,
+    )
 
 
-def _img(picture: bytes) -> str:
-    return f'<img alt="" src="{data_uri(picture)}">'
+def _picture(file: InputProduct) -> str:
+    if file.image is None:
+        return ""
+    image = read_image(file)
+    return data_uri(png(preview(image.data, image.dq, most=MOST_PRODUCT)))
 
 
-def _quality(space: Workspace, one: ProductRecord) -> Iterator[str]:
-    """Quality numbers, each with those of the products of its kind, in order of time."""
-    if not one.quality:
-        return
+def _content(file: InputProduct) -> Table | None:
+    if file.image is not None or file.table is None:
+        return None
+    return Table(list(file.table), list(zip(*file.table.values(), strict=True)))
+
+
+def _kin(space: Workspace, one: ProductRecord) -> list[ProductRecord]:
+    """The products of the same kind, this one among them, in order of time."""
     kin = [
         other
         for other in space.registry.read(find_products, ProductFilter(category=one.category))
         if (other.telescope, other.camera, other.filter) == (one.telescope, one.camera, one.filter)
     ]
-    kin.sort(key=lambda other: (other.obsdate, other.id))
-    rows = []
-    for name, value in one.quality.items():
-        values = [other.quality.get(name) for other in kin]
-        place = next((number for number, other in enumerate(kin) if other.id == one.id), None)
-        rows.append(f"<tr><td>{escape(name)}<td class=number>{_number(value)}<td>{_trend(values, place)}")
-    among = f"among {len(kin)} of its kind" if len(kin) > 1 else ""
-    head = f"<tr><th>number<th>value<th>{among}"
-    yield f"<h3>Quality</h3><table>{head}{''.join(rows)}</table>"
+    return sorted(kin, key=lambda other: (other.obsdate, other.id))
 
 
-def _trend(values: Sequence[float | None], place: int | None) -> str:
-    """A line through the values of all products of a kind, this one marked."""
-    known = [(number, value) for number, value in enumerate(values) if value is not None]
+def _quality(product: ProductRecord, kin: Sequence[ProductRecord]) -> list[Quantity]:
+    """Quality numbers, each with those of the products of its kind."""
+    place = next((number for number, other in enumerate(kin) if other.id == product.id), None)
+    return [
+        Quantity(name, value, _trend([other.quality.get(name) for other in kin], place))
+        for name, value in product.quality.items()
+    ]
+
+
+def _trend(values: Sequence[float | None], place: int | None) -> Trend | None:
+    """A line through those values that are known, the one at `place` marked; none through less than two."""
+    known = {number: value for number, value in enumerate(values) if value is not None}
     if len(known) < 2:
-        return ""
-    low, high = min(value for _, value in known), max(value for _, value in known)
+        return None
+    low, high = min(known.values()), max(known.values())
+    # Values that are all the same make a line at the upper edge.
     span, last = (high - low) or 1.0, max(len(values) - 1, 1)
     points = {
-        number: (4 + number / last * (WIDTH - 8), 4 + (high - value) / span * (HEIGHT - 8))
-        for number, value in known
+        number: (
+            MARGIN + number / last * (WIDTH - 2 * MARGIN),
+            MARGIN + (high - value) / span * (HEIGHT - 2 * MARGIN),
+        )
+        for number, value in known.items()
     }
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points.values())
-    mark = ""
-    if place in points:
-        x, y = points[place]
-        mark = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#c33"/>'
-    svg = f'<svg width="{WIDTH}" height="{HEIGHT}"><polyline points="{line}" fill="none" stroke="#789"/>{mark}</svg>'
-    return f"{svg} <span class=pale>{_number(low)} to {_number(high)}</span>"
+    mark = None if place is None else points.get(place)
+    return Trend(list(points.values()), mark, low, high)
 
 
-def _made_by(space: Workspace, one: ProductRecord) -> Iterator[str]:
+def _origin(space: Workspace, one: ProductRecord) -> Origin | None:
     job = space.registry.read(find_job, one.job_key)
     if job is None:
-        return
+        return None
     ids = [each.frame for each in job.inputs if each.frame is not None]
     paths = {
         frame.id: frame.path or ""
@@ -134,43 +212,33 @@ def _made_by(space: Workspace, one: ProductRecord) -> Iterator[str]:
         for each in space.registry.read(find_products, ProductFilter(job_keys=keys, states=None))
     }
     rows: list[tuple[Any, ...]] = []
-    for each in job.inputs:
-        product = made.get(each.job or "")
+    for taken in job.inputs:
+        product = made.get(taken.job or "")
         name = (
             f"p{product.id} {product.path}"
             if product
-            else f"f{each.frame} {Path(paths.get(each.frame or 0, '')).name}"
+            else f"f{taken.frame} {Path(paths.get(taken.frame or 0, '')).name}"
         )
-        rows.append((each.role, name, "" if each.level is None else each.level))
-    yield f"<h3>Made by</h3><p>{escape(job.step)}, recipe {escape(job.recipe)} {escape(job.version)}, "
-    yield f"{escape(job.finished_at[:19])}, worst level {job.worst_level}</p>"
-    yield _table(("input", "what", "level"), rows)
-    yield _table(("parameter", "value", "origin"), _parameters(job.parameters))
+        rows.append((taken.role, name, "" if taken.level is None else taken.level))
+    return Origin(job, Table(("input", "what", "level"), rows), _parameters(job.parameters))
 
 
-def _parameters(found: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    return [(name, one["value"], one["origin"]) for name, one in found.items()]
+def _parameters(parameters: Mapping[str, Any]) -> Table:
+    rows = [(name, resolved["value"], resolved["origin"]) for name, resolved in parameters.items()]
+    return Table(("parameter", "value", "origin"), rows)
 
 
-def _raw_frames(space: Workspace, one: ProductRecord) -> Iterator[str]:
+def _raw_frames(space: Workspace, one: ProductRecord) -> RawFrames:
     ids = space.registry.read(main_frames, one.job_key)
     frames = space.registry.read(find_frames, FrameFilter(status=None, ids=ids))
-    yield f"<h3>Raw frames</h3><p>{min(len(frames), MOST_RAW)} of {len(frames)}</p><div class=raw>"
-    for frame in frames[:MOST_RAW]:
-        try:
-            pixels = np.asarray(open_raw(Path(frame.path or "")).pixels)
-            shown = _img(png(preview(pixels.astype(np.float32), most=300)))
-        except (UnreadableFrameError, OSError) as error:
-            shown = escape(str(error))
-        yield f"<figure>{shown}<figcaption>f{frame.id} {escape(Path(frame.path or '').name)}</figcaption></figure>"
-    yield "</div>"
+    return RawFrames([_raw_picture(frame) for frame in frames[:MOST_RAW]], len(frames))
 
 
-def _number(value: Any) -> str:
-    return "" if value is None else f"{value:.6g}"
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{escape(name)}" for name in names)
-    cells = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}" for cell in row) for row in rows)
-    return f"<table><tr>{head}{cells}</table>"
+def _raw_picture(frame: FrameRecord) -> RawPicture:
+    path = Path(frame.path or "")
+    try:
+        pixels = np.asarray(open_raw(path).pixels)
+        picture = data_uri(png(preview(pixels.astype(np.float32), most=MOST_FRAME)))
+    except (UnreadableFrameError, OSError) as error:
+        return RawPicture(frame.id, path.name, problem=str(error))
+    return RawPicture(frame.id, path.name, picture)
