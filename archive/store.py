@@ -18,7 +18,7 @@ from typing import Literal
 
 from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fits.writer import HashingFile
-from ccdflow.archive.registry.products import ProductRecord
+from ccdflow.archive.registry.jobs.products import ProductRecord
 
 TEMPLATE = "{category}/{night}/{telescope}-{camera}/{name}-{key8}.fits"
 """Where a product lies below the store's root."""

@@ -30,9 +30,9 @@ from sqlalchemy import text
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.queries import find_streams
-from ccdflow.archive.registry.setcounts import count_sets
-from ccdflow.archive.registry.settling import Settling
+from ccdflow.archive.registry.frames.queries import find_streams
+from ccdflow.archive.registry.sets.counts import count_sets
+from ccdflow.archive.registry.sets.settling import Settling
 from ccdflow.archive.registry.transactions import exposures_in_stream
 from ccdflow.cascade.sequences.exposures import SequenceRules
 from ccdflow.cascade.sequences.statemachine import assemble, cut

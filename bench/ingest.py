@@ -21,7 +21,7 @@ from bench.harness import Figure, alternate
 from ccdflow.archive.fits.cards import forget_cards
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames import NewFrame
+from ccdflow.archive.registry.frames.files import NewFrame
 from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.config.instruments import load_instruments

@@ -21,9 +21,9 @@ from bench.harness import Figure
 from bench.observatory import PATIENCE, Observatory, Telescope, ccdflow, insert, observatory, stretch
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.events import find_events
-from ccdflow.archive.registry.jobs import JobFilter, find_jobs
-from ccdflow.archive.registry.leases import live_drains
-from ccdflow.archive.registry.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.jobs.leases import live_drains
+from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.config.project import init_project
 
 SHAPE = (1024, 1024)

@@ -25,9 +25,9 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 
 from bench.harness import Figure, scratch
-from ccdflow.archive.registry.jobs import JobFilter, find_jobs
-from ccdflow.archive.registry.leases import claim
-from ccdflow.archive.registry.productchanges import finish_job
+from ccdflow.archive.registry.jobs.leases import claim
+from ccdflow.archive.registry.jobs.productchanges import finish_job
+from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.cascade.planning.request import Request
 from ccdflow.config.project import init_project
 from ccdflow.flows.embedded import embedded_server

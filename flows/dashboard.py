@@ -11,7 +11,7 @@ from time import monotonic
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from ccdflow.archive.registry.products import ProductFilter, find_products
+from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
 from ccdflow.flows.server import is_embedded
 from ccdflow.tasks.nightlog import cameras_of, night_page, observing_log, stack_page, unreadable
 from ccdflow.tasks.workspace import open_workspace

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from ccdflow.archive.registry.jobs import JobFilter, find_jobs, keys_like, reopen_failed
-from ccdflow.archive.registry.lineage import keys_of_frames, lineage
-from ccdflow.archive.registry.productchanges import lose_products
-from ccdflow.archive.registry.products import ProductFilter, find_product, find_products
-from ccdflow.archive.registry.sets import SetFilter, find_sets
+from ccdflow.archive.registry.jobs.lineage import keys_of_frames, lineage
+from ccdflow.archive.registry.jobs.productchanges import lose_products
+from ccdflow.archive.registry.jobs.products import ProductFilter, find_product, find_products
+from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs, keys_like, reopen_failed
+from ccdflow.archive.registry.sets.records import SetFilter, find_sets
 from ccdflow.tasks.workspace import Workspace
 
 

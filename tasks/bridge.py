@@ -15,9 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow.archive.registry.database import sentence
 from ccdflow.archive.registry.events import EventRecord, deliver_events, find_events
-from ccdflow.archive.registry.frames import registered_files
+from ccdflow.archive.registry.frames.files import registered_files
 from ccdflow.archive.registry.holds import hold_in_words
-from ccdflow.archive.registry.leases import live_drains
+from ccdflow.archive.registry.jobs.leases import live_drains
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_file
 from ccdflow.tasks.workspace import Workspace
 

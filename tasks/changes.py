@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_job, find_jobs
-from ccdflow.archive.registry.leases import find_whereabouts
-from ccdflow.archive.registry.lineage import main_descendants, main_frames
-from ccdflow.archive.registry.productchanges import supersede_products
-from ccdflow.archive.registry.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.jobs.leases import find_whereabouts
+from ccdflow.archive.registry.jobs.lineage import main_descendants, main_frames
+from ccdflow.archive.registry.jobs.productchanges import supersede_products
+from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_job, find_jobs
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.tasks.workspace import Workspace
 

@@ -8,9 +8,9 @@ from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ccdflow.archive.registry.jobs import JobFilter, find_jobs
-from ccdflow.archive.registry.leases import leave_drain, live_drains, stay_drain, take_drain, this_owner
-from ccdflow.archive.registry.stages import unsettled_since
+from ccdflow.archive.registry.frames.stages import unsettled_since
+from ccdflow.archive.registry.jobs.leases import leave_drain, live_drains, stay_drain, take_drain, this_owner
+from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.cascade.planning.jobqueue import first_jobs, urgent_jobs
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan
@@ -74,7 +74,7 @@ class DrainLease:
     name : str
         Name of the drain.
     owner : str
-        Who holds it, as `ccdflow.archive.registry.leases.this_owner` names it.
+        Who holds it, as `ccdflow.archive.registry.jobs.leases.this_owner` names it.
     """
 
     def __init__(self, space: Workspace, name: str, owner: str) -> None:

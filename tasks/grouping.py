@@ -8,9 +8,8 @@ from typing import TypeVar
 
 from ccdflow.archive.registry.database import again
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.news import News, read_news
-from ccdflow.archive.registry.queries import FrameFilter, find_frames, find_streams
-from ccdflow.archive.registry.setchanges import (
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, find_streams
+from ccdflow.archive.registry.sets.changes import (
     Change,
     GroupingState,
     NewSet,
@@ -20,9 +19,10 @@ from ccdflow.archive.registry.setchanges import (
     Supersede,
     apply_set_changes,
 )
-from ccdflow.archive.registry.setcounts import count_sets
-from ccdflow.archive.registry.sets import SetFilter, SetRecord, find_sets, last_boundary
-from ccdflow.archive.registry.settling import Settling
+from ccdflow.archive.registry.sets.counts import count_sets
+from ccdflow.archive.registry.sets.news import News, read_news
+from ccdflow.archive.registry.sets.records import SetFilter, SetRecord, find_sets, last_boundary
+from ccdflow.archive.registry.sets.settling import Settling
 from ccdflow.archive.registry.transactions import exposures_in_stream, settle_sets
 from ccdflow.cascade.planning.jobs import digest
 from ccdflow.cascade.planning.request import Request

@@ -11,9 +11,9 @@ from typing import Literal
 
 from ccdflow.archive.fits.productfile import read_product
 from ccdflow.archive.registry.choices import find_choices
-from ccdflow.archive.registry.lineage import lineage
-from ccdflow.archive.registry.productchanges import lose_products
-from ccdflow.archive.registry.products import ProductRecord, find_products
+from ccdflow.archive.registry.jobs.lineage import lineage
+from ccdflow.archive.registry.jobs.productchanges import lose_products
+from ccdflow.archive.registry.jobs.products import ProductRecord, find_products
 from ccdflow.tasks.workspace import Workspace
 
 Mode = Literal["copy", "link", "symlink"]

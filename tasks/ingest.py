@@ -18,7 +18,7 @@ from ccdflow.archive.fits.rawfile import (
     looks_like_fits,
     open_raw,
 )
-from ccdflow.archive.registry.frames import (
+from ccdflow.archive.registry.frames.files import (
     NewFrame,
     add_frame,
     pending_frames,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fits.productfile import InputNote, Origin, common_cards, read_product
 from ccdflow.archive.fits.rawfile import open_raw
-from ccdflow.archive.registry.sources import find_sources
+from ccdflow.archive.registry.jobs.inputs import find_sources
 from ccdflow.cascade.headers.amplifiers import detector
 from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
@@ -20,8 +20,8 @@ from ccdflow.tasks.masters import MASTERS
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
 if TYPE_CHECKING:
-    from ccdflow.archive.registry.jobs import JobRecord
-    from ccdflow.archive.registry.sources import FrameFile
+    from ccdflow.archive.registry.jobs.inputs import FrameFile
+    from ccdflow.archive.registry.jobs.records import JobRecord
     from ccdflow.tasks.workspace import Workspace
 
 PRODUCT_CARD = "JOBKEY"

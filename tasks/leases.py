@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.leases import beat_jobs
+from ccdflow.archive.registry.jobs.leases import beat_jobs
 
 BEATS_PER_LEASE = 4
 """Signs of life within the length of a lease: some may be late, or fail."""

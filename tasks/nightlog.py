@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ccdflow.archive.fits.productfile import read_image, read_product
-from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_jobs
-from ccdflow.archive.registry.lineage import main_frames
-from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
-from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
+from ccdflow.archive.registry.jobs.lineage import main_frames
+from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
+from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_jobs
 from ccdflow.cascade.headers.dates import night as night_of
 from ccdflow.cascade.planning.request import Request
 from ccdflow.config.instruments import load_instruments

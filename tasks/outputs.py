@@ -5,10 +5,10 @@ from dataclasses import replace
 from functools import partial
 
 from ccdflow.archive.fits.productfile import write_product
-from ccdflow.archive.registry.jobs import JobRecord
-from ccdflow.archive.registry.leases import ensure_held
-from ccdflow.archive.registry.productchanges import Made
-from ccdflow.archive.registry.products import outputs_of
+from ccdflow.archive.registry.jobs.leases import ensure_held
+from ccdflow.archive.registry.jobs.productchanges import Made
+from ccdflow.archive.registry.jobs.products import outputs_of
+from ccdflow.archive.registry.jobs.records import JobRecord
 from ccdflow.cascade.records import CATEGORY
 from ccdflow.recipes.core.recipe import Output, Result
 from ccdflow.tasks.inputs import JobInputs

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from ccdflow.archive.registry.choices import ChoiceKind, ChoiceRecord, find_choices
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
-from ccdflow.archive.registry.jobs import JobFilter, find_jobs
-from ccdflow.archive.registry.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.planning.associate import Barrier
 from ccdflow.cascade.planning.jobs import DoneJob, Job

@@ -4,12 +4,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ccdflow.archive.registry.lifecycle import plan_jobs
-from ccdflow.archive.registry.plannedjobs import PlannedJob, drop_incomplete, repoint_inputs
-from ccdflow.archive.registry.products import ProductFilter, find_products, superseded_keys
-from ccdflow.archive.registry.setchanges import Change, apply_set_changes
-from ccdflow.archive.registry.sets import SetFilter, find_sets
-from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
+from ccdflow.archive.registry.frames.stages import StageState, set_stages, stage_states
+from ccdflow.archive.registry.jobs.lifecycle import plan_jobs
+from ccdflow.archive.registry.jobs.planned import PlannedJob, drop_incomplete, repoint_inputs
+from ccdflow.archive.registry.jobs.products import ProductFilter, find_products, superseded_keys
+from ccdflow.archive.registry.sets.changes import Change, apply_set_changes
+from ccdflow.archive.registry.sets.records import SetFilter, find_sets
 from ccdflow.archive.store import ProductLocation
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan

@@ -13,9 +13,8 @@ from prefect.states import Completed
 from prefect.tasks import Task
 
 from ccdflow.archive.registry.database import sentence
-from ccdflow.archive.registry.jobs import JobRecord, done_among, find_job
-from ccdflow.archive.registry.leases import LeaseLostError, Whereabouts, find_whereabouts, this_owner
-from ccdflow.archive.registry.lifecycle import (
+from ccdflow.archive.registry.jobs.leases import LeaseLostError, Whereabouts, find_whereabouts, this_owner
+from ccdflow.archive.registry.jobs.lifecycle import (
     Begun,
     begin_job,
     complete_job,
@@ -23,7 +22,8 @@ from ccdflow.archive.registry.lifecycle import (
     job_record,
     put_back_job,
 )
-from ccdflow.archive.registry.productchanges import Made
+from ccdflow.archive.registry.jobs.productchanges import Made
+from ccdflow.archive.registry.jobs.records import JobRecord, done_among, find_job
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.recipes.kernels.threads import at_most
 from ccdflow.tasks.external import run_external

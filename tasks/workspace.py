@@ -6,10 +6,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.jobs import JobFilter, done_keys, find_jobs
-from ccdflow.archive.registry.leases import sweep_jobs
-from ccdflow.archive.registry.productchanges import lose_products, touch_products
-from ccdflow.archive.registry.products import ProductFilter, find_products
+from ccdflow.archive.registry.jobs.leases import sweep_jobs
+from ccdflow.archive.registry.jobs.productchanges import lose_products, touch_products
+from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
+from ccdflow.archive.registry.jobs.records import JobFilter, done_keys, find_jobs
 from ccdflow.archive.store import Store
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.records import CLASSES

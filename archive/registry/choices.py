@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from ccdflow.archive.registry.bulk import replace_rows
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.frames import BANNED
+from ccdflow.archive.registry.frames.files import BANNED
 from ccdflow.archive.registry.tables import ChoiceRow, FrameRow, table
 
 ChoiceKind = Literal["pinned", "banned"]

@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from sqlalchemy import Connection
 
-from ccdflow.archive.registry import setcounts
 from ccdflow.archive.registry.bulk import batches
-from ccdflow.archive.registry.catalogue import add_catalogue_rows
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.exposures import FIRST_PAGE, exposure_page
-from ccdflow.archive.registry.frames import NewFrame
-from ccdflow.archive.registry.settling import Settling, is_unsettled, settle_changed
+from ccdflow.archive.registry.frames.catalogue import add_catalogue_rows
+from ccdflow.archive.registry.frames.exposures import FIRST_PAGE, exposure_page
+from ccdflow.archive.registry.frames.files import NewFrame
+from ccdflow.archive.registry.sets import counts as setcounts
+from ccdflow.archive.registry.sets.settling import Settling, is_unsettled, settle_changed
 from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream
 
 

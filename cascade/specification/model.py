@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -221,8 +221,8 @@ class Cascade(Model):
     @model_validator(mode="wrap")
     @classmethod
     def _with_values(
-        cls, content: Any, handler: ModelWrapValidatorHandler["Cascade"], info: ValidationInfo
-    ) -> "Cascade":
+        cls, content: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
         """Put values in for ``$name``; top-level keys ``x-...`` only hold YAML anchors."""
         if not isinstance(content, Mapping):
             return handler(content)

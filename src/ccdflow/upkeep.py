@@ -11,7 +11,7 @@ from ccdflow.options import Camera, Json, Night, Param, Set, Target, moment, nig
 
 if TYPE_CHECKING:
     from ccdflow.archive.registry.choices import ChoiceKind
-    from ccdflow.archive.registry.products import ProductRecord
+    from ccdflow.archive.registry.jobs.products import ProductRecord
     from ccdflow.tasks.workspace import Workspace
 
 upkeep = typer.Typer()
@@ -318,7 +318,7 @@ def export(
     """Hand out products under names of your own; twice changes nothing."""
     from typing import get_args
 
-    from ccdflow.archive.registry.products import ProductFilter, find_products
+    from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
     from ccdflow.cascade.wording import unknown
     from ccdflow.tasks import housekeeping
 
@@ -384,7 +384,7 @@ def clean(
 
 def _named_products(space: "Workspace", ids: Sequence[str]) -> "list[ProductRecord]":
     """Return the products that are named, or that the named jobs make, each once."""
-    from ccdflow.archive.registry.products import ProductFilter, find_products
+    from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
     from ccdflow.commands import queries
 
     products: dict[int, ProductRecord] = {}

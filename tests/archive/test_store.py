@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
-from ccdflow.archive.registry.products import ProductRecord
+from ccdflow.archive.registry.jobs.products import ProductRecord
 from ccdflow.archive.store import ProductLocation, Store
 
 KEY, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4

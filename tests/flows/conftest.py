@@ -30,8 +30,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from ccdflow.archive.registry.jobs import find_jobs
-from ccdflow.archive.registry.products import ProductRecord, find_products
+from ccdflow.archive.registry.jobs.products import ProductRecord, find_products
+from ccdflow.archive.registry.jobs.records import find_jobs
 from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.reduction import RunReport, reduce_now

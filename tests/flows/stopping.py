@@ -12,7 +12,7 @@ from typing import Any
 
 from ccdflow.archive import store
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.lifecycle import complete_job
+from ccdflow.archive.registry.jobs.lifecycle import complete_job
 from ccdflow.archive.registry.listening import Ear
 from ccdflow.flows.live import live
 from ccdflow.tasks import running

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.flows.conftest import FRAMES, STEPS, Bench
 
-from ccdflow.archive.registry.jobs import done_keys, find_job, find_jobs
-from ccdflow.archive.registry.products import find_products
+from ccdflow.archive.registry.jobs.products import find_products
+from ccdflow.archive.registry.jobs.records import done_keys, find_job, find_jobs
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.queries import ledger, verify
 from ccdflow.tasks.ingest import ingest_files
@@ -23,8 +23,8 @@ PATIENCE = 120.0
 WORKER = """
 import os, signal, sys
 from pathlib import Path
-from ccdflow.archive.registry.leases import claim, this_owner
-from ccdflow.archive.registry.products import outputs_of
+from ccdflow.archive.registry.jobs.leases import claim, this_owner
+from ccdflow.archive.registry.jobs.products import outputs_of
 from ccdflow.tasks.workspace import open_workspace
 
 project, key, moment, content = sys.argv[1:]

@@ -24,7 +24,7 @@ from sqlalchemy import make_url
 from tests.flows.conftest import NIGHT, Bench
 
 from ccdflow.archive.registry.holds import put_hold, release_hold
-from ccdflow.archive.registry.products import find_products
+from ccdflow.archive.registry.jobs.products import find_products
 
 PATIENCE = 90.0
 FLOWS = (

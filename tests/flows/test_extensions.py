@@ -6,7 +6,7 @@ import numpy as np
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
-from ccdflow.archive.registry.products import find_products
+from ccdflow.archive.registry.jobs.products import find_products
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.reduction import reduce_now
 from ccdflow.config.project import PROJECT_FILE

@@ -8,11 +8,11 @@ import pytest
 from tests.flows.conftest import Bench, ccdflow
 
 from ccdflow.archive.registry.choices import choose
-from ccdflow.archive.registry.jobs import JobFilter, find_job, find_jobs
-from ccdflow.archive.registry.lineage import main_frames
-from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
-from ccdflow.archive.registry.queries import find_frames
-from ccdflow.archive.registry.sets import find_sets
+from ccdflow.archive.registry.frames.queries import find_frames
+from ccdflow.archive.registry.jobs.lineage import main_frames
+from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
+from ccdflow.archive.registry.jobs.records import JobFilter, find_job, find_jobs
+from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.queries import missing_calibrations
 from ccdflow.commands.reports import report

@@ -10,10 +10,10 @@ from astropy.io import fits
 from tests.flows.conftest import Bench
 
 from ccdflow.archive.registry.choices import choose, withdraw
-from ccdflow.archive.registry.jobs import find_job, find_jobs
-from ccdflow.archive.registry.lineage import main_frames
-from ccdflow.archive.registry.products import ProductFilter, find_products
-from ccdflow.archive.registry.queries import list_frames
+from ccdflow.archive.registry.frames.queries import list_frames
+from ccdflow.archive.registry.jobs.lineage import main_frames
+from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
+from ccdflow.archive.registry.jobs.records import find_job, find_jobs
 from ccdflow.commands.queries import explain, subject
 
 

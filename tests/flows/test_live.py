@@ -16,13 +16,13 @@ from sqlalchemy import make_url
 from tests.flows.conftest import NIGHT, Bench, ccdflow
 
 from ccdflow.archive.registry.events import find_events
-from ccdflow.archive.registry.frames import pending_frames
+from ccdflow.archive.registry.frames.files import pending_frames
+from ccdflow.archive.registry.frames.queries import find_frames
 from ccdflow.archive.registry.holds import put_hold
-from ccdflow.archive.registry.jobs import find_job, find_jobs
-from ccdflow.archive.registry.leases import leave_drain, take_drain
-from ccdflow.archive.registry.products import find_products
-from ccdflow.archive.registry.queries import find_frames
-from ccdflow.archive.registry.sets import find_sets
+from ccdflow.archive.registry.jobs.leases import leave_drain, take_drain
+from ccdflow.archive.registry.jobs.products import find_products
+from ccdflow.archive.registry.jobs.records import find_job, find_jobs
+from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.config.project import PROJECT_FILE
 from ccdflow.flows.live import live, sweep
 from ccdflow.flows.nightly import nightly

@@ -10,7 +10,7 @@ import yaml
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
-from ccdflow.archive.registry.products import find_products
+from ccdflow.archive.registry.jobs.products import find_products
 from ccdflow.commands.reduction import RunReport
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.core.image import Image

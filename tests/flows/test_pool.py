@@ -6,8 +6,8 @@ from pathlib import Path
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
-from ccdflow.archive.registry.products import find_products
-from ccdflow.archive.registry.queries import find_frames
+from ccdflow.archive.registry.frames.queries import find_frames
+from ccdflow.archive.registry.jobs.products import find_products
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.reduction import reduce_now
 from ccdflow.config.project import init_project

@@ -20,9 +20,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 from tests.flows.conftest import FRAMES, NIGHT, STEPS, Bench, flow_runs
 
-from ccdflow.archive.registry.jobs import find_jobs
-from ccdflow.archive.registry.products import find_products
-from ccdflow.archive.registry.queries import find_frames
+from ccdflow.archive.registry.frames.queries import find_frames
+from ccdflow.archive.registry.jobs.products import find_products
+from ccdflow.archive.registry.jobs.records import find_jobs
 from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.nightly import nightly
 

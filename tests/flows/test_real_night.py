@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ccdflow.archive.fits.productfile import read_image, read_product
-from ccdflow.archive.registry.products import ProductFilter, find_products
-from ccdflow.archive.registry.sets import find_sets
+from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
+from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.reduction import RunReport, reduce_now
 from ccdflow.config.project import init_project

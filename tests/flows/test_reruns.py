@@ -7,11 +7,11 @@ import pytest
 from prefect import flow
 from tests.flows.conftest import FRAMES, NIGHT, STEPS, Bench, flip, flow_runs
 
-from ccdflow.archive.registry.jobs import find_job, find_jobs
-from ccdflow.archive.registry.lifecycle import job_record
-from ccdflow.archive.registry.products import find_products
-from ccdflow.archive.registry.queries import list_frames
-from ccdflow.archive.registry.sets import find_sets
+from ccdflow.archive.registry.frames.queries import list_frames
+from ccdflow.archive.registry.jobs.lifecycle import job_record
+from ccdflow.archive.registry.jobs.products import find_products
+from ccdflow.archive.registry.jobs.records import find_job, find_jobs
+from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.nightly import nightly
 from ccdflow.recipes.catalogue import RECIPES

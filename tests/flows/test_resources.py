@@ -7,7 +7,7 @@ import numpy as np
 from astropy.io import fits
 from tests.flows.conftest import Bench
 
-from ccdflow.archive.registry.queries import find_frames
+from ccdflow.archive.registry.frames.queries import find_frames
 from ccdflow.config.project import PROJECT_FILE
 
 LOG = "began.txt"

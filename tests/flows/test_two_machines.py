@@ -24,8 +24,8 @@ from tests.flows.conftest import NIGHT, Bench
 from tests.flows.stopping import JOB_MOMENTS, LINGERING
 from tests.flows.test_live import AGE, frames
 
-from ccdflow.archive.registry.jobs import find_jobs
-from ccdflow.archive.registry.leases import HOST, live_drains
+from ccdflow.archive.registry.jobs.leases import HOST, live_drains
+from ccdflow.archive.registry.jobs.records import find_jobs
 from ccdflow.archive.registry.tables import Base
 from ccdflow.commands.queries import ledger, verify
 from ccdflow.config.project import PROJECT_FILE

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from ccdflow.archive.registry.frames import NewFrame, add_frame
-from ccdflow.archive.registry.queries import find_frames, find_streams
-from ccdflow.archive.registry.setchanges import Change, apply_set_changes
-from ccdflow.archive.registry.sets import SetFilter, SetRecord, find_sets
-from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
+from ccdflow.archive.registry.frames.files import NewFrame, add_frame
+from ccdflow.archive.registry.frames.queries import find_frames, find_streams
+from ccdflow.archive.registry.frames.stages import StageState, set_stages, stage_states
+from ccdflow.archive.registry.sets.changes import Change, apply_set_changes
+from ccdflow.archive.registry.sets.records import SetFilter, SetRecord, find_sets
 from ccdflow.archive.registry.transactions import add_catalogue, exposures_in_stream
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.sequences.exposures import Exposure, SequenceRules, exposures

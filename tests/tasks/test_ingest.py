@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
-from ccdflow.archive.registry.sets import find_sets
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
+from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.tasks.grouping import group_sets

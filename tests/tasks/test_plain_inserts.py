@@ -13,7 +13,7 @@ from astropy.io import fits
 from sqlalchemy import make_url
 
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.queries import find_frames, list_frames
+from ccdflow.archive.registry.frames.queries import find_frames, list_frames
 from ccdflow.config.project import PROJECT_FILE, init_project
 from ccdflow.tasks.ingest import IngestReport, read_pending, recheck_files
 from ccdflow.tasks.workspace import Workspace, open_workspace

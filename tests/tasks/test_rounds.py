@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ccdflow.archive.registry.jobs import JobFilter, find_jobs
-from ccdflow.archive.registry.sets import find_sets
-from ccdflow.archive.registry.stages import stage_states
+from ccdflow.archive.registry.frames.stages import stage_states
+from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
+from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.request import Request

@@ -6,9 +6,9 @@ import numpy as np
 
 from ccdflow.archive.fits.productfile import read_image, read_product
 from ccdflow.archive.fits.rawfile import open_raw
-from ccdflow.archive.registry.lineage import keys_of_frames, main_frames
-from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
-from ccdflow.archive.registry.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.jobs.lineage import keys_of_frames, main_frames
+from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
 from ccdflow.recipes.core.preview import png, preview
 from ccdflow.tasks.workspace import open_workspace
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from ccdflow.archive.registry.choices import find_choices
 from ccdflow.archive.registry.events import find_events
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames, show_frame
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
-from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_job, find_jobs, keys_like
-from ccdflow.archive.registry.lineage import keys_of_frames, main_frames
-from ccdflow.archive.registry.products import ProductFilter, find_products, list_products
-from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames, show_frame
-from ccdflow.archive.registry.sets import SetFilter, list_sets
+from ccdflow.archive.registry.jobs.lineage import keys_of_frames, main_frames
+from ccdflow.archive.registry.jobs.products import ProductFilter, find_products, list_products
+from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_job, find_jobs, keys_like
+from ccdflow.archive.registry.sets.records import SetFilter, list_sets
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
 from ccdflow.cascade.planning.request import Request

@@ -9,9 +9,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from ccdflow.archive.registry.frames import registered_files
-from ccdflow.archive.registry.jobs import count_finished
-from ccdflow.archive.registry.products import ProductFilter, list_products
+from ccdflow.archive.registry.frames.files import registered_files
+from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
+from ccdflow.archive.registry.jobs.records import count_finished
 from ccdflow.cascade.planning.jobmaker import WAITS
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan

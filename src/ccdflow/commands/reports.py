@@ -9,10 +9,10 @@ import numpy as np
 
 from ccdflow.archive.fits.productfile import read_image, read_product
 from ccdflow.archive.fits.rawfile import UnreadableFrameError, open_raw
-from ccdflow.archive.registry.jobs import JobRecord, find_job
-from ccdflow.archive.registry.lineage import main_frames
-from ccdflow.archive.registry.products import ProductFilter, ProductRecord, find_products
-from ccdflow.archive.registry.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.jobs.lineage import main_frames
+from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
+from ccdflow.archive.registry.jobs.records import JobRecord, find_job
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.commands.pages import render
 from ccdflow.recipes.core.preview import png, preview

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from astropy.io import fits
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from ccdflow.archive.registry.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.request import Request

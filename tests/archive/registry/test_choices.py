@@ -5,13 +5,13 @@ from tests.archive.registry.test_frames import frame
 
 from ccdflow.archive.registry.choices import ChoiceRecord, choose, find_choices, withdraw
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames import add_frame
-from ccdflow.archive.registry.leases import claim
-from ccdflow.archive.registry.lifecycle import plan_jobs
-from ccdflow.archive.registry.plannedjobs import PlannedJob
-from ccdflow.archive.registry.productchanges import Made, finish_job, supersede_products
-from ccdflow.archive.registry.products import find_products, superseded_keys
-from ccdflow.archive.registry.queries import find_frames
+from ccdflow.archive.registry.frames.files import add_frame
+from ccdflow.archive.registry.frames.queries import find_frames
+from ccdflow.archive.registry.jobs.leases import claim
+from ccdflow.archive.registry.jobs.lifecycle import plan_jobs
+from ccdflow.archive.registry.jobs.planned import PlannedJob
+from ccdflow.archive.registry.jobs.productchanges import Made, finish_job, supersede_products
+from ccdflow.archive.registry.jobs.products import find_products, superseded_keys
 
 
 def add(registry: Registry, letter: str, **more: object) -> str:

@@ -14,20 +14,20 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from ccdflow.archive.registry.database import MIGRATIONS, Database, DatabaseVersionError, again
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.events import deliver_events, find_events
-from ccdflow.archive.registry.frames import NewFrame, add_frame
+from ccdflow.archive.registry.frames.files import NewFrame, add_frame
+from ccdflow.archive.registry.frames.queries import find_frames
 from ccdflow.archive.registry.instrumentevents import (
     InstrumentChange,
     add_instrument_event,
     find_instrument_events,
 )
-from ccdflow.archive.registry.leases import claim
-from ccdflow.archive.registry.lifecycle import plan_jobs
-from ccdflow.archive.registry.news import read_news
-from ccdflow.archive.registry.plannedjobs import PlannedJob
-from ccdflow.archive.registry.productchanges import Made, finish_job
-from ccdflow.archive.registry.queries import find_frames
-from ccdflow.archive.registry.setchanges import Change, NewSet, apply_set_changes
-from ccdflow.archive.registry.sets import find_sets
+from ccdflow.archive.registry.jobs.leases import claim
+from ccdflow.archive.registry.jobs.lifecycle import plan_jobs
+from ccdflow.archive.registry.jobs.planned import PlannedJob
+from ccdflow.archive.registry.jobs.productchanges import Made, finish_job
+from ccdflow.archive.registry.sets.changes import Change, NewSet, apply_set_changes
+from ccdflow.archive.registry.sets.news import read_news
+from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.archive.registry.tables import Base
 from ccdflow.archive.registry.transactions import add_catalogue
 

@@ -11,8 +11,8 @@ from tests.archive.registry.test_database import end_connections
 
 from ccdflow.archive.registry import database
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames import NewFrame, Registered, add_frame, refuse_frame
-from ccdflow.archive.registry.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.frames.files import NewFrame, Registered, add_frame, refuse_frame
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
 
 FILE = NewFrame(path="/raw/a.fits", sha256="a" * 64, obsdate="2026-03-01T20:00:00")
 INSERT = text("INSERT INTO collection (name, created) VALUES (:name, '')")

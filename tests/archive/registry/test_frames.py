@@ -9,11 +9,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames import _LOOK_UP, NewFrame, add_frame, registered_files
-from ccdflow.archive.registry.news import read_news
-from ccdflow.archive.registry.queries import FrameFilter, find_frames, find_streams, list_frames, show_frame
-from ccdflow.archive.registry.setchanges import Change, NewSet, apply_set_changes
-from ccdflow.archive.registry.stages import StageState, set_stages, stage_states
+from ccdflow.archive.registry.frames.files import _LOOK_UP, NewFrame, add_frame, registered_files
+from ccdflow.archive.registry.frames.queries import (
+    FrameFilter,
+    find_frames,
+    find_streams,
+    list_frames,
+    show_frame,
+)
+from ccdflow.archive.registry.frames.stages import StageState, set_stages, stage_states
+from ccdflow.archive.registry.sets.changes import Change, NewSet, apply_set_changes
+from ccdflow.archive.registry.sets.news import read_news
 from ccdflow.archive.registry.tables import CURRENT
 from ccdflow.archive.registry.transactions import add_catalogue, exposures_in_stream
 from ccdflow.cascade.sequences.exposures import SequenceRules, order_key

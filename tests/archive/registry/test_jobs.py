@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames import NewFrame, add_frame
-from ccdflow.archive.registry.jobs import JobFilter, count_finished, done_keys, find_job, find_jobs, keys_like
-from ccdflow.archive.registry.leases import (
+from ccdflow.archive.registry.frames.files import NewFrame, add_frame
+from ccdflow.archive.registry.frames.queries import find_frames
+from ccdflow.archive.registry.frames.stages import StageState, stage_states
+from ccdflow.archive.registry.jobs.inputs import FrameFile, Sources, find_sources
+from ccdflow.archive.registry.jobs.leases import (
     LeaseLostError,
     beat_jobs,
     change_held,
@@ -29,22 +31,33 @@ from ccdflow.archive.registry.leases import (
     this_host,
     this_owner,
 )
-from ccdflow.archive.registry.lifecycle import begin_job, complete_job, job_record, plan_jobs, put_back_job
-from ccdflow.archive.registry.lineage import keys_of_frames, lineage, main_frames
-from ccdflow.archive.registry.plannedjobs import PlannedJob, repoint_inputs, unbegun
-from ccdflow.archive.registry.productchanges import Made, finish_job, lose_products, touch_products
-from ccdflow.archive.registry.products import (
+from ccdflow.archive.registry.jobs.lifecycle import (
+    begin_job,
+    complete_job,
+    job_record,
+    plan_jobs,
+    put_back_job,
+)
+from ccdflow.archive.registry.jobs.lineage import keys_of_frames, lineage, main_frames
+from ccdflow.archive.registry.jobs.planned import PlannedJob, repoint_inputs, unbegun
+from ccdflow.archive.registry.jobs.productchanges import Made, finish_job, lose_products, touch_products
+from ccdflow.archive.registry.jobs.products import (
     ProductFilter,
     find_product,
     find_products,
     list_products,
     outputs_of,
 )
-from ccdflow.archive.registry.queries import find_frames
-from ccdflow.archive.registry.setchanges import NewSet, apply_set_changes
-from ccdflow.archive.registry.sets import find_sets
-from ccdflow.archive.registry.sources import FrameFile, Sources, find_sources
-from ccdflow.archive.registry.stages import StageState, stage_states
+from ccdflow.archive.registry.jobs.records import (
+    JobFilter,
+    count_finished,
+    done_keys,
+    find_job,
+    find_jobs,
+    keys_like,
+)
+from ccdflow.archive.registry.sets.changes import NewSet, apply_set_changes
+from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.planning.jobs import JobInput
 
@@ -359,8 +372,8 @@ def test_of_four_threads_one_gets_each_job(registry: Registry) -> None:
 CLAIM_ALL = """
 import sys
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.jobs import find_jobs
-from ccdflow.archive.registry.leases import claim, this_owner
+from ccdflow.archive.registry.jobs.records import find_jobs
+from ccdflow.archive.registry.jobs.leases import claim, this_owner
 
 registry = Registry(sys.argv[1])
 keys = [job.key for job in registry.read(find_jobs)]

@@ -2,11 +2,11 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames import NewFrame
-from ccdflow.archive.registry.news import read_news
-from ccdflow.archive.registry.orderkeys import read_order_key, write_order_key
-from ccdflow.archive.registry.queries import find_frames
-from ccdflow.archive.registry.setchanges import (
+from ccdflow.archive.registry.frames.files import NewFrame
+from ccdflow.archive.registry.frames.orderkeys import read_order_key, write_order_key
+from ccdflow.archive.registry.frames.queries import find_frames
+from ccdflow.archive.registry.frames.stages import StageState, set_stages
+from ccdflow.archive.registry.sets.changes import (
     Change,
     GroupingState,
     NewSet,
@@ -14,9 +14,9 @@ from ccdflow.archive.registry.setchanges import (
     Supersede,
     apply_set_changes,
 )
-from ccdflow.archive.registry.sets import SetFilter, find_sets, last_boundary, list_sets
-from ccdflow.archive.registry.settling import Settling
-from ccdflow.archive.registry.stages import StageState, set_stages
+from ccdflow.archive.registry.sets.news import read_news
+from ccdflow.archive.registry.sets.records import SetFilter, find_sets, last_boundary, list_sets
+from ccdflow.archive.registry.sets.settling import Settling
 from ccdflow.archive.registry.transactions import add_catalogue, settle_sets
 
 STREAM = ("T", "C1", "")

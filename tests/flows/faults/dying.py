@@ -18,9 +18,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from ccdflow.archive import store
-from ccdflow.archive.registry import lifecycle
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.productchanges import Made
+from ccdflow.archive.registry.jobs import lifecycle
+from ccdflow.archive.registry.jobs.productchanges import Made
 from ccdflow.flows.live import live
 from ccdflow.tasks.bridge import Bridge, to_server
 from ccdflow.tasks.workspace import open_workspace

@@ -25,9 +25,9 @@ from sqlalchemy import make_url
 from tests.flows.conftest import Bench
 
 from ccdflow.archive.registry.events import find_events
-from ccdflow.archive.registry.jobs import find_jobs
-from ccdflow.archive.registry.products import find_products
-from ccdflow.archive.registry.queries import FrameFilter, find_frames, list_frames
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
+from ccdflow.archive.registry.jobs.products import find_products
+from ccdflow.archive.registry.jobs.records import find_jobs
 from ccdflow.commands.queries import ledger, verify
 
 AGE = 100_000.0

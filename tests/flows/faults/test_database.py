@@ -23,9 +23,9 @@ from tests.flows.faults.machinery import (
     whole,
 )
 
-from ccdflow.archive.registry.frames import NewFrame
-from ccdflow.archive.registry.news import read_news
-from ccdflow.archive.registry.sets import find_sets
+from ccdflow.archive.registry.frames.files import NewFrame
+from ccdflow.archive.registry.sets.news import read_news
+from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.grouping import group_sets

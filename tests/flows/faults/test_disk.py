@@ -21,8 +21,8 @@ from tests.flows.faults.machinery import (
     whole,
 )
 
-from ccdflow.archive.registry.jobs import find_jobs
-from ccdflow.archive.registry.queries import list_frames
+from ccdflow.archive.registry.frames.queries import list_frames
+from ccdflow.archive.registry.jobs.records import find_jobs
 from ccdflow.config.project import PROJECT_FILE
 
 LINGER = 15.0

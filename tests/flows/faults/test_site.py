@@ -36,7 +36,7 @@ from tests.flows.faults.machinery import (
     whole,
 )
 
-from ccdflow.archive.registry.jobs import find_jobs
+from ccdflow.archive.registry.jobs.records import find_jobs
 
 pytestmark = pytest.mark.torture
 

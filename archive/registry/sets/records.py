@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_column, select
 
 from ccdflow.archive.registry.bulk import batches
-from ccdflow.archive.registry.orderkeys import read_order_key, write_order_key
+from ccdflow.archive.registry.frames.orderkeys import read_order_key, write_order_key
 from ccdflow.archive.registry.tables import STREAM, FrameSetRow, SetMemberRow, table
 from ccdflow.cascade.records import Action, Status
 from ccdflow.cascade.sequences.exposures import OrderKey, Stream

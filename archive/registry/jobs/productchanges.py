@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Update, bindparam, delete, select, update
 
 from ccdflow.archive.registry.bulk import batches, replace_rows
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.jobs import SHARED_WITH_PRODUCTS
-from ccdflow.archive.registry.leases import change_and_read_held, lost
+from ccdflow.archive.registry.jobs.leases import change_and_read_held, lost
+from ccdflow.archive.registry.jobs.records import SHARED_WITH_PRODUCTS
 from ccdflow.archive.registry.tables import FrameSetRow, JobRow, ProductQualityRow, ProductRow, table
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera, since_night
-from ccdflow.archive.registry.jobs import JobFilter, find_jobs
+from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.archive.registry.tables import ProductQualityRow, ProductRow
 from ccdflow.cascade.planning.jobs import JobInput
 

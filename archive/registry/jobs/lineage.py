@@ -5,7 +5,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, bindparam, select
 
 from ccdflow.archive.registry.bulk import batches
-from ccdflow.archive.registry.jobs import JobFilter, JobRecord, find_jobs
+from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_jobs
 from ccdflow.archive.registry.tables import JobInputRow, table
 
 _INPUT = table(JobInputRow).c

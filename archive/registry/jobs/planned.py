@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, update
 
 from ccdflow.archive.registry.bulk import batches, inserting_new
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.jobs import SHARED_WITH_PRODUCTS
+from ccdflow.archive.registry.jobs.records import SHARED_WITH_PRODUCTS
 from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
 from ccdflow.cascade.planning.jobs import JobInput
 

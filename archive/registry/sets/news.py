@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, exists, literal_column, select, text, union_all
 
-from ccdflow.archive.registry.orderkeys import ORDER, read_order_key
+from ccdflow.archive.registry.frames.orderkeys import ORDER, read_order_key
 from ccdflow.archive.registry.tables import (
     STREAM,
     FrameRow,

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ccdflow.archive.registry.bulk import inserting_json, inserting_new, is_postgresql
-from ccdflow.archive.registry.frames import NewFrame, frame_row
-from ccdflow.archive.registry.keywords import keep_keywords
+from ccdflow.archive.registry.frames.files import NewFrame, frame_row
+from ccdflow.archive.registry.frames.keywords import keep_keywords
 from ccdflow.archive.registry.tables import STREAM, FrameRow, table
 
 _IDENTITY = (*STREAM, "obsdate", "iobs")

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, bindparam, false, literal_column, select, text, true
 
 from ccdflow.archive.registry.bulk import batches
-from ccdflow.archive.registry.stages import SETTLED, StageState, set_stages
+from ccdflow.archive.registry.frames.stages import SETTLED, StageState, set_stages
 from ccdflow.archive.registry.tables import FrameRow, FrameSetRow, FrameStageRow, SetMemberRow, table
 
 

@@ -14,11 +14,11 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from ccdflow.archive.registry import setcounts
 from ccdflow.archive.registry.bulk import batches, replace_rows
-from ccdflow.archive.registry.orderkeys import write_order_key
-from ccdflow.archive.registry.sets import stream_values
-from ccdflow.archive.registry.settling import Settling, settle
+from ccdflow.archive.registry.frames.orderkeys import write_order_key
+from ccdflow.archive.registry.sets import counts as setcounts
+from ccdflow.archive.registry.sets.records import stream_values
+from ccdflow.archive.registry.sets.settling import Settling, settle
 from ccdflow.archive.registry.tables import FrameRow, FrameSetRow, SetMemberRow, StreamStateRow, table
 from ccdflow.cascade.records import Action, Status
 from ccdflow.cascade.sequences.exposures import OrderKey, Stream

@@ -24,8 +24,8 @@ from sqlalchemy import (
     tuple_,
 )
 
-from ccdflow.archive.registry.keywords import read_value
-from ccdflow.archive.registry.orderkeys import ORDER
+from ccdflow.archive.registry.frames.keywords import read_value
+from ccdflow.archive.registry.frames.orderkeys import ORDER
 from ccdflow.archive.registry.tables import STREAM, FrameKeywordRow, FrameRow, table
 from ccdflow.cascade.records import EPOCH
 from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream, known_time, number

@@ -11,7 +11,13 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.jobs import (
+from ccdflow.archive.registry.frames.stages import StageState, set_stages
+from ccdflow.archive.registry.jobs.leases import change_held, claim
+from ccdflow.archive.registry.jobs.lineage import main_frames
+from ccdflow.archive.registry.jobs.planned import PlannedJob, unbegun, write_jobs
+from ccdflow.archive.registry.jobs.productchanges import Made, finish_job
+from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
+from ccdflow.archive.registry.jobs.records import (
     INPUT_COLUMNS,
     INPUT_ORDER,
     JOB_COLUMNS,
@@ -19,12 +25,6 @@ from ccdflow.archive.registry.jobs import (
     JobRecord,
     find_jobs,
 )
-from ccdflow.archive.registry.leases import change_held, claim
-from ccdflow.archive.registry.lineage import main_frames
-from ccdflow.archive.registry.plannedjobs import PlannedJob, unbegun, write_jobs
-from ccdflow.archive.registry.productchanges import Made, finish_job
-from ccdflow.archive.registry.products import ProductFilter, find_products
-from ccdflow.archive.registry.stages import StageState, set_stages
 from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
 from ccdflow.cascade.planning.jobs import JobInput
 
@@ -85,7 +85,7 @@ def begin_job(
     key : str
         The job.
     owner : str
-        Who begins it, as `ccdflow.archive.registry.leases.this_owner` names it.
+        Who begins it, as `ccdflow.archive.registry.jobs.leases.this_owner` names it.
     lease_seconds : float
         How long an owner may be silent before its job is free, in seconds.
     stages : mapping of str to str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, select
 
 from ccdflow.archive.registry.bulk import batches
-from ccdflow.archive.registry.jobs import JobRecord
+from ccdflow.archive.registry.jobs.records import JobRecord
 from ccdflow.archive.registry.tables import FrameRow, ProductRow, table
 
 

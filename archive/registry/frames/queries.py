@@ -18,8 +18,8 @@ from sqlalchemy import (
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera
-from ccdflow.archive.registry.keywords import read_value
-from ccdflow.archive.registry.stages import stages_of
+from ccdflow.archive.registry.frames.keywords import read_value
+from ccdflow.archive.registry.frames.stages import stages_of
 from ccdflow.archive.registry.tables import (
     FrameKeywordRow,
     FrameRow,

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, insert, select, text, update
 
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.keywords import changed_keywords, keep_keywords, storable
+from ccdflow.archive.registry.frames.keywords import changed_keywords, keep_keywords, storable
 from ccdflow.archive.registry.tables import CURRENT, ORIGINAL, PENDING, FrameRow, table
 from ccdflow.cascade.records import Value
 
