@@ -50,6 +50,7 @@ def publish_nights(project: str, nights: Collection[str]) -> None:
         ISO dates of the evenings.
     """
     space = open_workspace(project)
+    # Frames without a night stand on no night's page, so they have one of their own.
     if refused := unreadable(space):
         told = "Frames of which not even the night is known"
         create_table_artifact(refused, key=artifact_key(project, "unreadable"), description=told)

@@ -35,6 +35,7 @@ def form(function: Called) -> Called:
     callable
         The same one, its annotations with descriptions.
     """
+    # Prefect makes a flow's form of the JSON schema that pydantic makes of the annotations.
     for name, text in descriptions(function.__doc__ or "").items():
         function.__annotations__[name] = Annotated[function.__annotations__[name], Described(text)]
     return function

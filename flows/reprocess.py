@@ -43,6 +43,7 @@ def reprocess(
     dict
         Key of each job that failed, and the sentence that says why.
     """
+    # What is asked for again counts as not done from here on; the night that follows does all that is not done.
     space = open_workspace(project)
     keys = make_again(space, names or (), night=night, camera=camera, step=step, below=below)
     get_run_logger().info(f"{len(keys)} jobs are done again")

@@ -214,6 +214,7 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
     str
         Markdown.
     """
+    # Every frame stands in the ledger once, in the state that it has reached: so its numbers add up to all frames.
     log = observing_log(space, night, camera)
     lines = [f"# {camera}, night {night}", "", *_ledger(log), *_latency(space, night, camera)]
     lines += [*_not_done(space, night, camera, log), *_pictures(space, night, camera)]
@@ -238,6 +239,7 @@ def _latency(space: Workspace, night: str, camera: str) -> list[str]:
             took.append(_seconds_between(frames[main[0]]["registered_at"], job.finished_at))
     if not took:
         return []
+    # The share's place in the sorted list, without interpolation: a frame took exactly so long.
     took.sort()
     worst = took[min(len(took) - 1, int(LATENCY_SHARE * len(took)))]
     sentence = f"From insert to calibrated frame: half within {_lasting(statistics.median(took))}, "
