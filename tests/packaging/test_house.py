@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = ("recipes", "cascade", "archive", "tasks")
 """Folders whose public functions are documented in full."""
-MOST_FILES = 20
+MOST_FILES = 21
 """Modules in one folder, at most: more are not seen at a glance."""
 DOCUMENTED = 0.8
 """Share of public functions with arguments whose docstring has a section Parameters, at least."""
@@ -50,7 +50,7 @@ def test_public_functions_say_what_they_take(folder: str) -> None:
 def test_no_room_is_crowded_and_no_file_bears_its_folders_name() -> None:
     for folder in {path.parent for room in ROOMS for path in modules(room)}:
         files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-        assert len(files) <= MOST_FILES or folder.name == "tasks", f"{folder}: {len(files)} files"
+        assert len(files) <= MOST_FILES, f"{folder}: {len(files)} files"
         assert not [path for path in files if path.stem == folder.name]
 
 
@@ -77,5 +77,11 @@ def test_files_and_folders_that_a_document_names_are_there(document: str) -> Non
     assert missing - NOT_YET == set()
 
 
-NOT_YET = {"recipes/sky_level.py", "tests/recipes/test_sky_level.py"}
-"""What a newcomer makes by following CONTRIBUTING."""
+NOT_YET = {
+    "recipes/sky_level.py",
+    "tests/recipes/test_sky_level.py",
+    "archive/registry/migrations/versions/v0010_NAME.py",
+    "findings/NAME.sh",
+    "archive/candidates.py",
+}
+"""What a newcomer makes by following CONTRIBUTING, and what is named as gone."""
