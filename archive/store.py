@@ -200,24 +200,6 @@ class Store:
             if match:
                 yield match["key"], path.relative_to(self.root).as_posix()
 
-    def clean_temporaries(self, running: Collection[str] = ()) -> list[str]:
-        """Delete what killed workers have left behind.
-
-        Parameters
-        ----------
-        running : collection of str
-            Keys of jobs that are running, whose temporary files are spared.
-
-        Returns
-        -------
-        list of str
-            Relative paths of what was deleted.
-        """
-        leftovers = [path for key, path in self.temporaries() if key not in running]
-        for path in leftovers:
-            self.absolute(path).unlink(missing_ok=True)
-        return leftovers
-
     def clean_job(self, key: str, paths: Iterable[str]) -> None:
         """Delete what killed workers have left of one job, before it is done again.
 

@@ -18,7 +18,7 @@ from astropy.io import fits
 
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure, alternate
-from ccdflow.archive.fits.cards import forget_cards
+from ccdflow.archive.fits.cards import _card as parsed_card
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames.files import NewFrame
@@ -94,7 +94,7 @@ def headers(folder: Path, repeats: int) -> Iterator[Figure]:
         describe(file.header, file.shape, instruments, facts)
 
     def anew(path: Path) -> None:
-        forget_cards()
+        parsed_card.cache_clear()  # as a new process, which has not read any
         open_raw(path)
 
     works = {"open": open_raw, "describe": described, "anew": anew, "astropy": by_astropy}

@@ -111,11 +111,6 @@ def read_cards(block: bytes) -> tuple[dict[str, Value], dict[str, str]]:
     return values, comments
 
 
-def forget_cards() -> None:
-    """Forget the cards that were read, as a new process has not read any."""
-    _card.cache_clear()
-
-
 def _decoded(block: bytes | bytearray) -> str:
     # Latin-1 gives each byte a character, so that no header is refused and columns keep their numbers. Some
     # programs fill up with zero bytes instead of blanks.

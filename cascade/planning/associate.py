@@ -307,70 +307,8 @@ def _shown(value: Value | None) -> str:
     return "blank" if value is None else str(value)
 
 
-def nearest_first(reference: Candidate, candidates: Iterable[C]) -> list[C]:
-    """Sort candidates by distance in time.
-
-    Parameters
-    ----------
-    reference : Candidate
-        What a calibration is looked for.
-    candidates : iterable of Candidate
-        In any order.
-
-    Returns
-    -------
-    list of Candidate
-        Of two at equal distance the earlier one first, then the one of the smaller identity: a total order, so that
-        the same candidates in any order give the same plan.
-    """
-
-    def key(candidate: C) -> tuple[float, bool, str]:
-        distance = candidate.time - reference.time
-        return abs(distance), distance > 0, candidate.identity
-
-    return sorted(candidates, key=key)
-
-
-def fitting(
-    rules: Sequence[AssociationRule],
-    reference: Candidate,
-    candidates: Sequence[C],
-    barriers: Sequence[Barrier] = (),
-) -> Iterable[Match[C]]:
-    """Find the candidates that fit `reference` by looking at each of them.
-
-    It is the plain statement of what `Candidates.fitting` gives with less work.
-
-    Parameters
-    ----------
-    rules : sequence of AssociationRule
-        Tried in order.
-    reference : Candidate
-        What a calibration is looked for.
-    candidates : sequence of Candidate
-        In any order.
-    barriers : sequence of Barrier, optional
-        What happened to the instruments.
-
-    Yields
-    ------
-    Match
-        Best first: by rule in order, then by distance in time. Each candidate once, with the level of the first rule
-        that it passes.
-    """
-    left = list(candidates)
-    for rule in rules:
-        passed: list[C] = []
-        rest: list[C] = []
-        for candidate in left:
-            (passed if refusal(rule, reference, candidate, barriers) is None else rest).append(candidate)
-        for candidate in nearest_first(reference, passed):
-            yield Match(candidate, rule.level)
-        left = rest
-
-
 class Candidates(Generic[C]):
-    """Candidates of one kind for many references: gives what `fitting` gives for all of them.
+    """Candidates of one kind for many references: found by their values and times, not by a look at each.
 
     They are kept by the values that a rule wants to be equal and by time, so that few are looked at for one
     reference. That only preselects: whether a candidate fits, `refusal` alone decides.
@@ -530,7 +468,7 @@ class _Row(Generic[C]):
         self.times = [candidate.time for candidate in self.candidates]
 
     def nearest(self, time: float, *, earlier_only: bool = False) -> Iterator[tuple[float, C]]:
-        """Give the order of `nearest_first`, sorted only as far as it is taken.
+        """Give the nearest in time first, the earlier of two, sorted only as far as it is taken.
 
         Each comes with its distance in days, above 0 for later ones. Two places start at `time` and move outwards,
         ``earlier`` to the left and ``later`` to the right; the closer one is given next.

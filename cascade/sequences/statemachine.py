@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ccdflow.cascade.records import Action, FrameRecord
 from ccdflow.cascade.sequences.exposures import (
@@ -12,10 +12,7 @@ from ccdflow.cascade.sequences.exposures import (
     OrderKey,
     SequenceRules,
     Stream,
-    exposure_state,
     exposures,
-    restored_exposure,
-    restored_key,
     sequence_position,
 )
 
@@ -325,47 +322,6 @@ class SequenceMachine:
             return None
         members, start = tuple(self.sequence.pending), self.sequence.first.key
         return Cut(members, "stack", "the sequence may go on", start, closed=False)
-
-    def state(self) -> list[Any]:
-        """Return where the machine stands, as JSON has it.
-
-        Returns
-        -------
-        list
-            Small, however long the stream; what follows from the rules is left out.
-        """
-        sequence = self.sequence
-        if sequence is None:
-            return []
-        ends = [exposure_state(sequence.first), exposure_state(sequence.last)]
-        pending = [list(key) for key in sequence.pending]
-        return [*ends, sequence.length, sequence.unbroken, sequence.long, pending, sequence.said]
-
-    @classmethod
-    def restored(cls, rules: SequenceRules, state: Sequence[Any]) -> "SequenceMachine":
-        """Return the machine that stood where `state` says.
-
-        Parameters
-        ----------
-        rules : SequenceRules
-            The same rules as when the state was written; others would go on from a place that they never reach.
-        state : sequence
-            What `SequenceMachine.state` returned, which may have been through JSON.
-
-        Returns
-        -------
-        SequenceMachine
-            It says of all further frames what the one before it would have said.
-        """
-        machine = cls(rules)
-        if state:
-            first, last, length, unbroken, long, pending, said = state
-            sequence = machine.sequence = OpenSequence(restored_exposure(first), rules, machine.planned)
-            sequence.last = restored_exposure(last)
-            sequence.ended = is_last(sequence.last)
-            sequence.length, sequence.unbroken, sequence.long, sequence.said = length, unbroken, long, said
-            sequence.pending = [restored_key(key) for key in pending]
-        return machine
 
     def _differs(self, frame: Exposure, sequence: OpenSequence) -> bool:
         # The commonest and cheapest questions come first: this is asked of every frame.

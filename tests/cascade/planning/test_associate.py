@@ -4,8 +4,9 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from tests.cascade.planning.oracle_associate import fitting, nearest_first
 
-from ccdflow.cascade.planning.associate import AssociationRule, Candidates, fitting, nearest_first, refusal
+from ccdflow.cascade.planning.associate import AssociationRule, Candidates, refusal
 from ccdflow.cascade.planning.jobs import Group
 from ccdflow.cascade.records import FrameRecord
 
