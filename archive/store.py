@@ -213,6 +213,7 @@ class Store:
         list of str
             Relative paths of what was deleted.
         """
+        # Listed before the first is deleted: a folder that changes while it is walked through may skip entries.
         leftovers = [path for key, path in self.temporaries() if key not in running]
         for path in leftovers:
             self.absolute(path).unlink(missing_ok=True)
@@ -289,6 +290,7 @@ class Store:
             if not file.is_file():
                 yield FileCheck(product.id, product.path, "missing", "there is no such file")
                 continue
+            # Size first: it costs nothing, and tells of a file that was cut short without reading it.
             size = file.stat().st_size
             if size != product.size:
                 reason = f"it has {size} bytes, was written with {product.size}"
@@ -333,6 +335,7 @@ def _clean(text: str) -> str:
 
     Accents are dropped. No part begins with a point, so that none can be ``..`` or hide the file.
     """
+    # NFKD takes letters and accents apart, so that dropping what is not ASCII drops the accents alone: é becomes e.
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9.+_-]", "_", plain.strip())).strip("._")[:_LONGEST]
 

@@ -181,6 +181,8 @@ class Drain:
                 if self.round():
                     last = time.monotonic()
                     continue
+                # Nothing was due. The end comes in two steps: when nothing has come for `linger` seconds, a round that
+                # looks at everything, and after it, if it found nothing either, the return.
                 left = last + linger - time.monotonic()
                 if left <= 0 and not self._unsure:
                     return
@@ -218,6 +220,7 @@ class Drain:
             whole=whole,
             grouping=request,
         ).run(self._in_vain())
+        # Jobs that were put off do not count: otherwise a full disk would keep the drain going round without a pause.
         put_off = self.held.keys() & work.failed.keys()
         return count + len(work.jobs) - len(put_off)
 
@@ -228,6 +231,8 @@ class Drain:
     def _in_vain(self) -> set[str]:
         """Jobs that are not tried now: given up, failed, or put off for a while."""
         now = time.monotonic()
+        # What was put off is not seen by a plan of the last frames alone: once it is due again, everything is looked
+        # at.
         due = {key for key, (until, _) in self.held.items() if until <= now}
         self.held = {key: entry for key, entry in self.held.items() if key not in due}
         self._unsure = self._unsure or bool(due)
@@ -241,6 +246,7 @@ class Drain:
         failed = self.do(jobs)
         lost = for_good(self.space, failed)
         self.failed |= {key: failed[key] for key in lost}
+        # The rest could not be done just now (a full disk, a lost connection) and stays due.
         until = time.monotonic() + RETRY_S
         self.held |= {key: (until, reason) for key, reason in failed.items() if key not in lost}
         return failed

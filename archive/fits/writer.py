@@ -104,8 +104,10 @@ class HashingFile:
         if len(view) < CHUNK // 8 and self._pool is None:
             self._hash.update(view)
         else:
+            # hashlib lets go of the interpreter while it works on more than 2 kB, so that it runs beside writing.
             self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="sha256")
             self._pending.append(self._pool.submit(self._hash.update, view))
+        # An unbuffered file may take less than it is offered: Linux takes 2 GB at most in one call.
         done = 0
         while done < len(view):
             done += self._write(view[done:]) or 0
@@ -219,6 +221,7 @@ class Plane:
             return _bytes_sum(self.encoded(spare).tobytes())
         even = self.values.size // 2 * 2
         total = int(encode(1, self.values[:even].view(np.uint32), _NO_WORDS))
+        # In the file an odd number at the end stands in the upper half of a word, the lower half being padding.
         last = int(self.values[-1] ^ np.uint16(_SIGN_BIT)) << 16 if even < self.values.size else 0
         return total + last
 
@@ -323,6 +326,8 @@ def table_hdu(name: str, columns: Mapping[str, NDArray[Any]]) -> Hdu:
     """
     arrays = {column: _stored_column(np.asarray(values)) for column, values in columns.items()}
     kinds = [(column, stored.dtype, stored.shape[1:]) for column, (stored, _) in arrays.items()]
+    # A table is stored row by row, the fields of a row without gaps between them: just as numpy lays out a structured
+    # array that is not aligned.
     rows = np.zeros(len(next(iter(arrays.values()))[0]) if arrays else 0, dtype=kinds)
     for column, (stored, _) in arrays.items():
         rows[column] = stored
@@ -361,6 +366,7 @@ def _stored_column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
         values = np.char.encode(values, "utf-8")
     if values.dtype.kind == "S" and values.ndim == 1:
         return values.astype(f"S{max(values.dtype.itemsize, 1)}"), "A"
+    # Whatever its byte order: `dtype.str` has that in front of kind and size, ">f4".
     code = _CODES.get(values.dtype.str[1:])
     if code is None:
         raise ValueError(f"a column of {values.dtype} with shape {values.shape} can't be written to FITS")
@@ -399,6 +405,7 @@ def read_columns(hdu: HduHeader, stream: BinaryIO) -> dict[str, NDArray[Any]]:
         kind = f"S{repeat}" if form[2] == "A" else f">{kinds[form[2]]}"
         fields.append((name, kind, () if form[2] == "A" or repeat == 1 else (repeat,)))
         truths |= {name} if form[2] == "L" else set()
+    # Products have no heap and no scaled columns, so the bytes are the numbers.
     stream.seek(hdu.offset)
     rows = np.frombuffer(stream.read(hdu.length), dtype=fields, count=hdu.size("NAXIS2", stored=True))
     return {name: _read_column(rows[name], truth=name in truths) for name, _, _ in fields}
@@ -475,6 +482,7 @@ def _data_sums(data: Sequence[Plane | bytes | None]) -> list[int]:
 
 def _bytes_sum(data: bytes) -> int:
     """Add up bytes as words of 32 bits, filled up with zeros at the end."""
+    # Summed in 64 bits: words of 32 bits can't overflow that below 16 GB of them.
     words = np.frombuffer(data + bytes(-len(data) % 4), ">u4")
     return int(words.sum(dtype=np.uint64))
 

@@ -138,6 +138,7 @@ def parse_moment(written: str) -> tuple[date, time | None, tzinfo | None]:
     ValueError
         With the rest of a sentence that begins with the text: "is no date", "has no such time of day", ...
     """
+    # The shortest beginning that leaves T, _ or blanks and something behind them; without those all of it is the day.
     parts = re.fullmatch(r"(\S+?)(?:(?:\s*[T_]\s*|\s+)(.*))?", written.strip(), re.IGNORECASE)
     if parts is None:
         raise ValueError("is no date")
@@ -207,6 +208,7 @@ def _moment(cards: Cards, keyword: str, times: Sequence[str], time_zone: str) ->
             raise ValueError(f"has no time of day, and none of {', '.join(times)} stands beside it")
         written = text(cards[clocks[0]])
         try:
+            # Some cameras write date and time of day into this card too.
             clock, zone = _clock(written.split("T")[-1])
         except ValueError as doubt:
             raise ValueError(f"has no time of day, and {clocks[0]}={written!r} {doubt}") from None
@@ -278,6 +280,7 @@ def _from_mjd(days: float | None, offset: float) -> datetime:
 
 def _scaled(moment: datetime, cards: Cards, keywords: DateKeywords) -> str:
     """Return the moment in UTC, where the header's time scale is another."""
+    # UTC is the default (FITS 4.0, section 9.2.1). Scales that are not listed are taken as it: UT1 is within 0.9 s.
     scale = next((text(cards[name]).casefold() for name in _present(cards, keywords.system)), "utc")
     if scale not in _BEHIND_TAI:
         return canonical(moment)

@@ -103,6 +103,7 @@ def register_stars(reference: Stars, frame: Stars, model: Model, max_residual: f
         If no guess stands up to that.
     """
     bright, faint = reference.positions(_BRIGHTEST), frame.positions(_BRIGHTEST)
+    # The frame with fewer stars sets the measure: behind clouds only the brightest are left.
     needed = max(_FEWEST["shift"], int(np.ceil(_LEAST_MATCHED * min(len(bright), len(faint)))))
     most = 0
     for guess in guesses(bright, faint):
@@ -125,11 +126,13 @@ def _refine(reference: Floats, frame: Floats, guess: Transform, model: Model) ->
     transform, radius, used = guess, SEARCH_RADIUS, model
     pairs = match(reference, frame, transform, radius)
     for _ in range(_REFINEMENTS):
+        # The most general model that the matches can check, and never one below a shift.
         used = next(m for m in _simpler(model) if len(pairs) >= _FEWEST[m] or m == "shift")
         transform = FITS[used](reference[pairs[:, 0]], frame[pairs[:, 1]])
         typical = float(np.median(_distances(reference, frame, pairs, transform)))
         radius = float(np.clip(_MATCH_SCATTER * typical, _LEAST_RADIUS, SEARCH_RADIUS))
         closer = match(reference, frame, transform, radius)
+        # Too few within the new radius: the matches that this transform was fitted to are kept.
         if len(closer) < _FEWEST["shift"]:
             break
         pairs = closer
@@ -200,6 +203,9 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
         fft.next_fast_len(a + b - 1, real=True) for a, b in zip(reference.shape, frame.shape, strict=True)
     ]
     a, b = (np.clip(image, _CLIP_LOW * sigma, _CLIP_HIGH * sigma) for image in (reference, frame))
+    # Correlation theorem: the inverse transform of conj(A) B holds, at the shift s, the sum over x of a(x) b(x + s).
+    # Its peak is where the frame shows what the reference shows at x. Means are subtracted, since two constants would
+    # correlate best where the frames overlap most, at no shift.
     product = np.conj(fft.rfft2(a - a.mean(), shape)) * fft.rfft2(b - b.mean(), shape)
     shifts = [np.arange(size) for size in shape]
     # A transform of so many values is periodic: its second half stands for negative shifts.
@@ -225,6 +231,7 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
 
 def _overlap(reference: int, frame: int, shift: NDArray[np.int_]) -> NDArray[np.int_]:
     """Return how many of the reference's rows (or columns) lie in the frame, for each shift."""
+    # Place i of the reference is i + shift in the frame: both ends are cut off by whichever image ends first.
     common: NDArray[np.int_] = np.minimum(frame, reference + shift) - np.maximum(0, shift)
     return np.maximum(common, 0)
 
@@ -260,10 +267,13 @@ def register_wcs(
         for grid in np.meshgrid(np.linspace(0, nx - 1, _WCS_POINTS), np.linspace(0, ny - 1, _WCS_POINTS))
     )
     sky = _celestial(reference, "reference").pixel_to_world(x, y)
+    # Both may hold distortions. What matters is the map from one frame to the other, since an affine transform is all
+    # that resampling knows.
     at = np.column_stack(_celestial(frame, "frame").world_to_pixel(sky))
     grid = np.column_stack([x, y])
     transform = fit_affine(grid, at)
     worst = float(np.abs(transform(grid) - at).max())
+    # Written so that NaN, from places that the frame's WCS can't give, is refused as well.
     if not worst <= max_residual:
         raise NoMatchError(
             f"the two WCS differ from an affine transform by up to {worst:.2f} pixels, "
@@ -276,6 +286,7 @@ def _celestial(header: Mapping[str, Any], whose: str) -> "WCS":
     from astropy.io.fits import Header
     from astropy.wcs import WCS, FITSFixedWarning  # seldom needed, and takes long to import
 
+    # Free text says nothing about coordinates.
     cards = [(key, value) for key, value in header.items() if key not in ("COMMENT", "HISTORY", "")]
     with warnings.catch_warnings():
         # astropy mends old spellings such as RADECSYS, and says so.

@@ -189,6 +189,8 @@ def strips(shape: tuple[int, int], n: int, height: int | None = None) -> Iterato
     """
     ny, nx = shape
     pixel = n * BYTES_PER_VALUE
+    # Three regimes: up to some 70 frames the cache decides; beyond that each frame's piece keeps its least size; from
+    # some 280 frames on memory decides, and pieces get smaller.
     pixels = max(STRIP_BYTES // pixel, min(LEAST_STRIP_PIXELS, MOST_STRIP_BYTES // pixel))
     # Whole rows, since a source gives rows; a frame wider than the memory allows has strips of one row.
     height = height or max(1, pixels // nx)
@@ -211,6 +213,7 @@ class StripReader:
 
     def __init__(self, frames: Frames, rows: int, *, uniform: bool = False) -> None:
         self.frames = frames
+        # A master's part of the variance is another one in each pixel, so that no single number can stand for it.
         self.uniform = uniform and not any(frames.identities)
         self.pixels = rows * frames.shape[1]
         self.shape = shape = len(frames.sources), memory.whole_lines(self.pixels)
@@ -248,6 +251,8 @@ class StripReader:
         for source, values in zip(self.frames.sources, self._values, strict=True):
             data = values[: self.pixels].reshape(-1, self.frames.shape[1])
             variance = source.fill_uniform(rows, data) if fills_uniformly(source) else None
+            # One such frame is enough, since the combination takes all frames in one way: `_read` then fills all of
+            # them anew.
             if variance is None:
                 return []
             variances.append(variance)
@@ -287,6 +292,8 @@ def survey(frames: Frames) -> Survey:
     """
     ny, nx = frames.shape
     pixels = max(SURVEY_VALUES // len(frames.sources), LEAST_SURVEYED)
+    # Bands as high as the number of pixels allows, and no higher than that all of them cover the frame; a small frame
+    # is covered by fewer. Of what they hold every `step`-th pixel is taken.
     height = max(1, min(-(-ny // SURVEY_BANDS), pixels // nx // SURVEY_BANDS))
     starts = np.linspace(0, ny - height, min(SURVEY_BANDS, -(-ny // height))).astype(int).tolist()
     step = max(height * nx * len(starts) // pixels, 1) | 1  # odd, so that it does not keep to some columns
@@ -300,11 +307,13 @@ def survey(frames: Frames) -> Survey:
 
 
 def _surveyed(strip: Strip, frames: Frames, chosen: slice) -> tuple[NDArray[Any], ...]:
+    # Frames are surveyed as they are combined, and there data are scaled by s, variances by s².
     scale = frames.scales[:, None]
     dq = strip.dq[:, chosen]
     # What stands in excluded pixels may be anything, numbers that overflow included.
     with np.errstate(invalid="ignore", over="ignore"):
         values, variance = strip.values[:, chosen] * scale, strip.variance[:, chosen] * scale**2
+        # Without masters `shared` has no rows, and then takes no scales either.
         shared = strip.shared[:, chosen] * scale[: len(strip.shared)] ** 2
     used = ~excluded(dq) & np.isfinite(values) & np.isfinite(variance)
     if len(shared):
