@@ -75,7 +75,7 @@ class FileCheck:
     state : {"ok", "missing", "damaged"}
         Damaged is a file of other size or content than was written.
     reason : str
-        What is wrong, in words; empty for a file that is whole.
+        What is wrong; empty for a file that is whole.
     """
 
     product: int
@@ -213,7 +213,6 @@ class Store:
         list of str
             Relative paths of what was deleted.
         """
-        # Listed before the first is deleted: a folder that changes while it is walked through may skip entries.
         leftovers = [path for key, path in self.temporaries() if key not in running]
         for path in leftovers:
             self.absolute(path).unlink(missing_ok=True)
@@ -260,12 +259,12 @@ class Store:
         size : int or None
             Bytes that it must have.
         sha256 : str or None
-            Digest of the content that it must have; without it the file is not read.
+            Digest that its content must have; without one the file is not read.
 
         Returns
         -------
         bool
-            True for a file of this size and, where it is asked for, this content.
+            True for a file of this size and, where `sha256` is stated, this content.
         """
         file = self.absolute(path)
         if not file.is_file() or file.stat().st_size != size:

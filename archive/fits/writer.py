@@ -311,7 +311,7 @@ def table_hdu(name: str, columns: Mapping[str, NDArray[Any]]) -> Hdu:
     name : str
         Its EXTNAME.
     columns : mapping of arrays
-        Name to values, one for each row: numbers, texts or truths. Numbers may have further axes, whose values stand
+        Name to values, one for each row: numbers, texts or booleans. Numbers may have further axes, whose values stand
         together in a row.
 
     Returns
@@ -322,7 +322,7 @@ def table_hdu(name: str, columns: Mapping[str, NDArray[Any]]) -> Hdu:
     Raises
     ------
     ValueError
-        If FITS has no such kind of number.
+        If FITS has no type of column for the values.
     """
     arrays = {column: _stored_column(np.asarray(values)) for column, values in columns.items()}
     kinds = [(column, stored.dtype, stored.shape[1:]) for column, (stored, _) in arrays.items()]
@@ -352,12 +352,12 @@ _CODES = {"f8": "D", "f4": "E", "i8": "K", "i4": "J", "i2": "I", "u1": "B"}
 
 
 def _stored_column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
-    """Return a column as it stands in a file, and the FITS code of its kind.
+    """Return a column as it stands in a file, and the FITS code of its type.
 
     Raises
     ------
     ValueError
-        If FITS has no such kind of number, or texts stand several in a row.
+        If FITS has no type of column for the values, or if a row holds several texts.
     """
     if values.dtype.kind == "b":
         return np.where(values, np.uint8(ord("T")), np.uint8(ord("F"))), "L"
@@ -374,7 +374,7 @@ def _stored_column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
 
 
 def read_columns(hdu: HduHeader, stream: BinaryIO) -> dict[str, NDArray[Any]]:
-    """Read the columns of a table that `table_hdu` has made.
+    """Read the columns of a table that `table_hdu` made.
 
     Parameters
     ----------
@@ -386,7 +386,7 @@ def read_columns(hdu: HduHeader, stream: BinaryIO) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict of arrays
-        Name to values, in native byte order; texts as unicode, truths as bool.
+        Name to values, in native byte order; texts as unicode, logical values as bool.
 
     Raises
     ------
@@ -395,7 +395,7 @@ def read_columns(hdu: HduHeader, stream: BinaryIO) -> dict[str, NDArray[Any]]:
     """
     kinds = {code: kind for kind, code in _CODES.items()} | {"L": "u1"}
     fields: list[tuple[str, str, tuple[int, ...]]] = []
-    truths: set[str] = set()
+    logical: set[str] = set()
     for number in range(1, hdu.size("TFIELDS") + 1):
         name = str(hdu.values[f"TTYPE{number}"])
         form = re.fullmatch(r"(\d+)([A-Z])", str(hdu.values[f"TFORM{number}"]))
@@ -404,15 +404,15 @@ def read_columns(hdu: HduHeader, stream: BinaryIO) -> dict[str, NDArray[Any]]:
         repeat = int(form[1])
         kind = f"S{repeat}" if form[2] == "A" else f">{kinds[form[2]]}"
         fields.append((name, kind, () if form[2] == "A" or repeat == 1 else (repeat,)))
-        truths |= {name} if form[2] == "L" else set()
+        logical |= {name} if form[2] == "L" else set()
     # Products have no heap and no scaled columns, so the bytes are the numbers.
     stream.seek(hdu.offset)
     rows = np.frombuffer(stream.read(hdu.length), dtype=fields, count=hdu.size("NAXIS2", stored=True))
-    return {name: _read_column(rows[name], truth=name in truths) for name, _, _ in fields}
+    return {name: _read_column(rows[name], logical=name in logical) for name, _, _ in fields}
 
 
-def _read_column(values: NDArray[Any], *, truth: bool) -> NDArray[Any]:
-    if truth:
+def _read_column(values: NDArray[Any], *, logical: bool) -> NDArray[Any]:
+    if logical:
         return np.asarray(values == ord("T"))
     if values.dtype.kind == "S":
         return np.char.decode(values, "utf-8")
@@ -581,7 +581,8 @@ def render(keyword: str, value: CardValue, comment: str) -> str:
         return str(fits.Card(keyword, value, comment).image)
     long = len(keyword) > 8
     written = _rendered(value)
-    # Fixed format (FITS 4.0, section 4.2): numbers and truths end in column 30, texts have 8 characters at least.
+    # Fixed format (FITS 4.0, section 4.2): numbers and logical values end in column 30, texts have 8 characters at
+    # least.
     head = f"{keyword} = {written}" if long else f"{keyword:8}= {written:20}"
     room = CARD - len(head) - len(" / ")
     return f"{head} / {comment[:room]}".ljust(CARD) if comment and room > 0 else head.ljust(CARD)
@@ -600,7 +601,7 @@ def _rendered(value: CardValue) -> str:
 
 
 def _real(value: float) -> str:
-    """Return the shortest decimal number that is `value` again, with a point."""
+    """Return the shortest decimal that reads back as `value`, with a point: without one it would be an integer."""
     mantissa, _, exponent = repr(value).upper().partition("E")
     point = mantissa if "." in mantissa else f"{mantissa}.0"
     return f"{point}E{exponent}" if exponent else point

@@ -28,7 +28,7 @@ from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, Section
 # image is assembled.
 
 _NUMBERS = ("gain", "read_noise", "saturation")
-"""Numbers of a detector that decide about its pixels."""
+"""Numbers of a detector that affect its pixels."""
 _NOTHING = FixedAmplifier()
 """Stands for an amplifier of which the instrument file says nothing."""
 _ANY = FixedDetector()
@@ -38,7 +38,7 @@ _parsed = lru_cache(2048)(Section.parse)  # the frames of a camera have the same
 
 @dataclass(frozen=True)
 class _Source:
-    """What there is to ask about one detector, and the amplifier asked about ("" for the only one).
+    """Header and instrument file of one detector, and the amplifier that is asked about ("" for the only one).
 
     `shape` is that of the image that the sections speak of, `first_row` where it begins in the raw array, `alone`
     whether the amplifier has the image to itself.
@@ -219,7 +219,7 @@ def believable(cards: Cards, alternatives: Sequence[str], field: str, instrument
 
 
 def detector_digest(instrument: Instrument) -> str:
-    """Return a digest of all in an instrument file that decides about pixels.
+    """Return a digest of everything in an instrument file that affects pixels.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def detector_digest(instrument: Instrument) -> str:
     Returns
     -------
     str
-        The same text means the same detectors, so that jobs need not be done again.
+        As long as it stays the same, so do the detectors, and no job need be done again.
     """
     # Not the whole file: another keyword for the object's name must not make all frames be reduced again.
     keywords = instrument.keywords.model_dump(include={*_NUMBERS, "trim_section", "bias_section", "binning"})

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from ccdflow.cascade.headers.keywords import Cards, keyword_name, number, text
 
+# The standard's form, YYYY-MM-DD, and the one of headers written before 2000, DD/MM/YY; each with either separator.
 _DATE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})")
 _OLD_DATE = re.compile(r"(\d{1,2})[-/](\d{1,2})[-/](\d{4}|\d{2})")
 _TIME = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?")
@@ -280,7 +281,8 @@ def _from_mjd(days: float | None, offset: float) -> datetime:
 
 def _scaled(moment: datetime, cards: Cards, keywords: DateKeywords) -> str:
     """Return the moment in UTC, where the header's time scale is another."""
-    # UTC is the default (FITS 4.0, section 9.2.1). Scales that are not listed are taken as it: UT1 is within 0.9 s.
+    # UTC is the default (FITS 4.0, section 9.2.1). Scales that are not listed count as UTC, from
+    # which UT1 is never more than 0.9 s away.
     scale = next((text(cards[name]).casefold() for name in _present(cards, keywords.system)), "utc")
     if scale not in _BEHIND_TAI:
         return canonical(moment)

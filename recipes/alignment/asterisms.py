@@ -83,7 +83,7 @@ def _near(points: Floats, others: Floats, radius: float) -> tuple[Indices, Indic
     one of the eight around, three of which have consecutive numbers.
     """
     squares = [np.floor(positions / radius).astype(np.int64) for positions in (points, others)]
-    # Numbers must not be negative, nor may a row be so long that it runs into the next.
+    # Columns are counted from the leftmost one of both lists, so that `width` numbers are enough for a row.
     low = np.minimum(*(square.min(axis=0, initial=0) for square in squares))
     # Two columns more than there are, so that the square left of the first is not the last one of the row before.
     width = max(int(square[:, 0].max(initial=0)) for square in squares) - low[0] + 3
@@ -134,7 +134,7 @@ def _voted_shift(reference: Floats, frame: Floats) -> Transform:
     """Return the shift that most pairs of stars agree upon; of equal ones the first, in order of brightness."""
     # Each shift counts how many others lie within the search radius of it: no bins, whose edges might divide a crowd.
     # A pair of wrong stars can state any shift, pairs of right ones state the same: of 100 stars on either side, 10,000
-    # shifts, a crowd of a few dozen stands out. A rotation spreads the crowd, by its angle times the distance.
+    # shifts, a few dozen that agree stand out. A rotation spreads them, by its angle times the distance of the stars.
     shifts = (frame[None, :, :] - reference[:, None, :]).reshape(-1, 2)
     first, second, _ = _near(shifts, shifts, SEARCH_RADIUS)
     best = np.argmax(np.bincount(first))

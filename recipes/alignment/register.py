@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 _BRIGHTEST = 100
-"""So many stars find the transform."""
+"""Stars of each frame that the transform is searched with."""
 _REFINING = 5 * _BRIGHTEST
-"""So many refine it: faint ones are well measured together, but would only confuse the search."""
+"""Stars of each frame that refine it: together faint ones help, but they would only confuse the search."""
 _LEAST_MATCHED = 0.2
 """Part of the brightest stars that must match, or it may be by chance: clouds and edges may take the others."""
 _REFINEMENTS = 6
@@ -38,7 +38,7 @@ _CLIP_LOW, _CLIP_HIGH = -5, 30
 _WCS_POINTS = 20
 """Points along each axis at which two WCS are compared."""
 _FEWEST = {"shift": 3, "similarity": 4, "affine": 12}
-"""Matches that a model needs so that it is checked by more stars than it has freedom for."""
+"""Matches that a model needs, at least twice as many as fix it: the others check it."""
 _SIGNIFICANT_PEAK = 8.0
 """The highest of a million values of noise lies near 5 standard deviations."""
 _LEAST_COMMON = 0.1
@@ -60,11 +60,11 @@ class Registration:
     method : str
         ``reference``, ``none``, ``shift``, ``similarity``, ``affine``, ``correlation`` or ``wcs``.
     matches : int
-        Stars that took part.
+        Number of matched stars.
     rms : float
-        Of their distances from where `transform` puts them, in pixels; 0 without stars.
+        Root mean square of their distances from where `transform` puts them, in pixels; 0 without stars.
     pairs : int array, shape (n, 2)
-        Which usable star of the reference is which of the frame.
+        Of each match, the index among the usable stars of the reference, and that among those of the frame.
     """
 
     transform: Transform
@@ -183,8 +183,8 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
     reference, frame : float32 arrays, shape (ny, nx)
         Background subtracted, excluded pixels 0.
     sigma : float
-        Noise of the background: what is brighter than 30 times that counts as just so bright, so that no
-        single star decides.
+        Noise of the background. Brighter pixels than 30 times that are cut to this level, so that no single
+        star decides.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
     Raises
     ------
     NoMatchError
-        If the highest value is below 8 standard deviations of all.
+        If the highest correlation is below 8 standard deviations of all of them.
     """
     from scipy import fft  # a fallback, that takes long to import
 

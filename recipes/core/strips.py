@@ -17,20 +17,20 @@ from ccdflow.recipes.core.dq import BoolArray, DQArray, excluded
 from ccdflow.recipes.core.image import FloatArray, ImageSource, Planes, fill, fills_uniformly
 
 STRIP_BYTES = 16_000_000
-"""Bytes of one strip of all frames, where a row of each does not take more: larger ones leave the cache, of smaller
-ones more pieces are to be read."""
+"""Bytes of one strip of all frames, unless a row of each takes more: larger strips do not stay in the cache, smaller
+ones mean more pieces to read."""
 LEAST_STRIP_PIXELS = 16_384
-"""Pixels that a strip of many frames has at least, within `MOST_STRIP_BYTES`: each piece takes its time to be read."""
+"""Pixels that a strip of many frames has at least, within `MOST_STRIP_BYTES`: reading a piece has a cost of its own."""
 MOST_STRIP_BYTES = 64_000_000
-"""Bytes of one strip of all frames at most, however many there are (but a strip has a whole row)."""
+"""Bytes of one strip of all frames at most, however many there are; but never less than a whole row."""
 BYTES_PER_VALUE = 14
 """Bytes of a pixel of one frame in a strip: data 4, variance 4, masters' part 4, DQ 2."""
 SURVEY_BANDS = 16
-"""Bands of rows that are surveyed, from top to bottom: flats and skies differ over the frame."""
+"""Bands of rows that are surveyed, from the first row to the last: flats and skies differ over the frame."""
 SURVEY_VALUES = 200_000
-"""Values of all frames together that tell how true the stated noise is: its scatter is then known to some 0.4 %."""
+"""Values of all frames together that tell how true the stated noise is; the scatter is then known to some 0.4 %."""
 LEAST_SURVEYED = 4_000
-"""Values of each frame that are surveyed at least, for its typical variance."""
+"""Fewest values of each frame that are surveyed, for its typical variance."""
 
 Calibration = tuple[str, ImageSource | None]
 """Identity of a frame's masters, and as data the part of its variance that they brought; or the frame itself, where

@@ -26,7 +26,7 @@ _BYTES_OF_INTEGERS = 2
 """Bytes of a value that tell the two kinds of `StoredNumbers` apart; reals have 4."""
 
 OVERSCAN_CLIP = 4.0
-"""Overscan pixels further from the level, in standard deviations, were hit by something."""
+"""Standard deviations from the level beyond which an overscan pixel is left out: something hit it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OverscanLevel:
     values : float32 array, shape (1, 1), (ny, 1) or (1, nx)
         adu; ny and nx are those of the amplifier's data section.
     pixels : int
-        How many pixels each value is the mean of: its own error is read noise / √pixels.
+        Number of pixels that each value is the mean of; its own error is read noise / √pixels.
     """
 
     values: FloatArray
@@ -223,7 +223,7 @@ class PreparedFrame:
         float or None
             Variance of each pixel in electron²; None where there is no such number.
         """
-        # Amplifiers without read noise in common (or with overscans of other widths) have no variance in common.
+        # Amplifiers of different read noise, or with overscans of different size, have no variance in common.
         start, stop, _ = rows.indices(self.shape[0])
         first = self._amplifiers[0].numbers[1]
         if not self._covered or any(amplifier.numbers[1] != first for amplifier in self._amplifiers):
