@@ -281,8 +281,8 @@ def _from_mjd(days: float | None, offset: float) -> datetime:
 
 def _scaled(moment: datetime, cards: Cards, keywords: DateKeywords) -> str:
     """Return the moment in UTC, where the header's time scale is another."""
-    # UTC is the default (FITS 4.0, section 9.2.1). Scales that are not listed count as UTC, from
-    # which UT1 is never more than 0.9 s away.
+    # UTC is the default (FITS 4.0, section 9.2.1). Scales that are not listed count as UTC, from which UT1 is never
+    # more than 0.9 s away.
     scale = next((text(cards[name]).casefold() for name in _present(cards, keywords.system)), "utc")
     if scale not in _BEHIND_TAI:
         return canonical(moment)

@@ -68,8 +68,8 @@ def match(reference: Floats, frame: Floats, transform: Transform, radius: float)
 
 def _nearest(whose: Indices, distance: Floats) -> NDArray[np.bool_]:
     """Mark the pairs that are the closest ones of the star that they belong to; of equal ones the first."""
-    # By star, and by distance within a star: the first entry of each star is the one. Indices start at 0, so -1 before
-    # them makes the very first entry a change too.
+    # By star, and by distance within a star: the first entry of each star is its closest. Indices start at 0, so -1
+    # before them makes the very first entry a change too.
     order = np.lexsort([distance, whose])
     closest = np.zeros(len(whose), np.bool_)
     closest[order[np.flatnonzero(np.diff(whose[order], prepend=-1))]] = True
