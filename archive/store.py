@@ -75,7 +75,7 @@ class FileCheck:
     state : {"ok", "missing", "damaged"}
         Damaged is a file of other size or content than was written.
     reason : str
-        What is wrong, in words; empty for a file that is whole.
+        What is wrong; empty for a file that is whole.
     """
 
     product: int
@@ -241,12 +241,12 @@ class Store:
         size : int or None
             Bytes that it must have.
         sha256 : str or None
-            Digest of the content that it must have; without it the file is not read.
+            Digest that its content must have; without one the file is not read.
 
         Returns
         -------
         bool
-            True for a file of this size and, where it is asked for, this content.
+            True for a file of this size and, where `sha256` is stated, this content.
         """
         file = self.absolute(path)
         if not file.is_file() or file.stat().st_size != size:
@@ -271,6 +271,7 @@ class Store:
             if not file.is_file():
                 yield FileCheck(product.id, product.path, "missing", "there is no such file")
                 continue
+            # Size first: it costs nothing, and tells of a file that was cut short without reading it.
             size = file.stat().st_size
             if size != product.size:
                 reason = f"it has {size} bytes, was written with {product.size}"
@@ -315,6 +316,7 @@ def _clean(text: str) -> str:
 
     Accents are dropped. No part begins with a point, so that none can be ``..`` or hide the file.
     """
+    # NFKD takes letters and accents apart, so that dropping what is not ASCII drops the accents alone: é becomes e.
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9.+_-]", "_", plain.strip())).strip("._")[:_LONGEST]
 

@@ -25,23 +25,23 @@ from ccdflow.tasks.rounds import Do, Round
 from ccdflow.tasks.workspace import Workspace
 
 WHOLE_LOOK_S = 30.0
-"""Seconds after which all that is not too old is looked at again, though only what came last seems to matter."""
+"""Seconds after which everything that is not too old is looked at again, and not only what came last."""
 JOBS_PER_ROUND = 40
-"""Jobs that are done before it is asked again what is due: what comes meanwhile, and is urgent, waits for these."""
+"""Jobs that are done between two plans: an urgent job that comes meanwhile waits for these."""
 ARRIVAL_PATIENCE_S = 60.0
-"""Seconds after which a row is refused whose file is not there, or not whole: copies over a network take a while."""
+"""Seconds after which a row whose file is missing or incomplete is refused: copies over a network take a while."""
 MOST_ATTEMPTS = 3
-"""So often a job is begun by drains before it is left to people, and to the night."""
+"""Attempts of drains at a job before it is left to people, and to the nightly run."""
 RETRY_S = 10.0
-"""Seconds after which a job is tried again that the machine could not do, as on a full disk."""
+"""Seconds until a job is tried again that could not be done just then, as on a full disk."""
 GAP_LOOK_S = 10.0
-"""Seconds after which sequences are looked at though nothing came: a gap may have passed."""
+"""Seconds after which sequences are looked at even if nothing came: a gap may have passed."""
 TOGETHER_S = 0.05
-"""Seconds that are waited behind the first news, so that rows which are inserted together are done together."""
+"""Seconds of waiting after the first news, so that rows which are inserted together are processed together."""
 
 
 def live_request(camera: str | None, max_age_days: float) -> Request:
-    """Return the request of a drain: all of a stream that is not too old, with what was made kept as it is.
+    """Return the request of a drain: all of a stream that is not too old, with existing products kept as they are.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def live_request(camera: str | None, max_age_days: float) -> Request:
 
 
 class DrainLease:
-    """The right to drain a stream, which another gets where this process gives no sign of life for too long.
+    """The right to drain a stream; another process gets it if this one gives no sign of life for too long.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class DrainLease:
         self.lost = ""
 
     def is_held(self) -> bool:
-        """Give a sign of life; false once another has had the stream, even if that has left it since."""
+        """Give a sign of life; return False once another has had the stream, even if it has left it since."""
         if not self.lost and not self.space.registry.write(stay_drain, self.name, self.owner):
             holders = self.space.registry.read(live_drains, self.space.project.keep_alive)
             holder = holders.get(self.name, "nobody")
@@ -93,7 +93,7 @@ class DrainLease:
 
 @contextmanager
 def only_drain(space: Workspace, camera: str | None) -> Iterator[DrainLease | None]:
-    """Be the only one who drains a stream while the block runs.
+    """Hold the right to drain a stream while the block runs.
 
     Parameters
     ----------
@@ -137,13 +137,13 @@ class Drain:
     space : Workspace
         The project.
     do : callable
-        Does jobs; gives the sentences of what failed, by key.
+        Does jobs; returns the sentence of each that failed, by key.
     camera : str or None
         CAMERA or TELESCOPE/CAMERA; None for all.
     max_age_days : float
         Older frames are left to ``nightly``.
     may_go_on : callable
-        Asked before each round; once it says no, the drain ends.
+        Called before each round; once it returns False, the drain ends.
     """
 
     def __init__(
@@ -166,12 +166,12 @@ class Drain:
         self._level = 0  # place in the cascade's levels of the last one that was enough
 
     def run(self, linger: float) -> None:
-        """Do what is due until nothing has come for a while, and nothing is left; or it may not go on.
+        """Do what is due, until nothing is left and nothing has come for a while, or until it may not go on.
 
         Parameters
         ----------
         linger : float
-            Seconds that are waited for the next frame.
+            Seconds to wait for the next frame.
         """
         # On hold too frames are registered, before `may_go_on` is asked: a hold is for jobs.
         read_pending(self.space, IngestReport(), ARRIVAL_PATIENCE_S)
@@ -181,11 +181,13 @@ class Drain:
                 if self.round():
                     last = time.monotonic()
                     continue
+                # Nothing was due. When nothing has come for `linger` seconds the drain ends, but not before a round has
+                # looked at everything since the last thing happened.
                 left = last + linger - time.monotonic()
                 if left <= 0 and not self._unsure:
                     return
                 if left <= 0:
-                    self._looked = -WHOLE_LOOK_S  # before the end, one round looks at everything
+                    self._looked = -WHOLE_LOOK_S  # the next round is due to look at everything
                 elif ear.wait(min(left, GAP_LOOK_S)):
                     time.sleep(TOGETHER_S)
 
@@ -200,7 +202,7 @@ class Drain:
         Returns
         -------
         int
-            How many rows were read, and jobs came to an end; 0 where there was nothing to do.
+            Number of rows read and of jobs that came to an end; 0 where there was nothing to do.
         """
         count = read_pending(self.space, IngestReport(), ARRIVAL_PATIENCE_S)
         self._unsure = self._unsure or count > 0
@@ -218,16 +220,19 @@ class Drain:
             whole=whole,
             grouping=request,
         ).run(self._in_vain())
+        # Jobs that were put off do not count: while the disk is full they are tried every `RETRY_S`, and a drain that
+        # took this for progress would never end.
         put_off = self.held.keys() & work.failed.keys()
         return count + len(work.jobs) - len(put_off)
 
     def _first(self, jobs: list[Job]) -> list[Job]:
-        """So many that what comes meanwhile, and is urgent, need not wait for long."""
+        """Return so few jobs that an urgent one which comes meanwhile need not wait for long."""
         return first_jobs(jobs, urgent_jobs(jobs, self.space.project.urgent), JOBS_PER_ROUND)
 
     def _in_vain(self) -> set[str]:
-        """Jobs that are not tried now: given up, failed, or put off for a while."""
+        """Return the keys of jobs that are not tried now: given up, failed, or put off for a while."""
         now = time.monotonic()
+        # A plan of the last frames may not reach back to what was put off: once it is due, all is to be looked at.
         due = {key for key, (until, _) in self.held.items() if until <= now}
         self.held = {key: entry for key, entry in self.held.items() if key not in due}
         self._unsure = self._unsure or bool(due)
@@ -241,12 +246,13 @@ class Drain:
         failed = self.do(jobs)
         lost = for_good(self.space, failed)
         self.failed |= {key: failed[key] for key in lost}
+        # The others could not be done just now, as on a full disk, and stay due.
         until = time.monotonic() + RETRY_S
         self.held |= {key: (until, reason) for key, reason in failed.items() if key not in lost}
         return failed
 
     def _of_the_last(self, request: Request) -> Request | None:
-        """The request, from the oldest frame on that has not come to its end; None where all have."""
+        """Return the request, narrowed to the oldest unfinished frame and later ones; None where all are finished."""
         cascade = self.space.cascade
         targets = sorted(
             cascade.targets(request.targets), key=lambda task: JOB_STAGES.index(cascade.tasks[task].stage)
@@ -260,7 +266,7 @@ class Drain:
         return None if since is None else request.model_copy(update={"since": since})
 
     def _planned(self, request: Request | None) -> Plan | None:
-        """The plan, on the fewest nights of the registry that give the same as all of them; None of nothing."""
+        """Return the plan, made from the fewest nights that give the same as all nights; None for no request."""
         if request is None:
             return None
         # Good calibrations lie near in time. So the nights that rules of the best level reach are read first, and only

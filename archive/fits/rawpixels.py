@@ -83,6 +83,7 @@ class ImageLayout:
             A view of `content` as numbers of 16 bits or reals of 32, highest byte first; None for other kinds of
             numbers, and for those that are scaled or may be blank.
         """
+        # An integer that means "no value" would need a look at each number; `values` does that.
         plain = self.scale == 1 and self.blank is None
         if self.bitpix == 16 and plain and self.zero in (0, _SIGN_16):
             return StoredNumbers(content.view(np.uint16), self.zero - _SIGN_16)
@@ -184,6 +185,7 @@ class PlainPixels:
         y0, y1, step = rows.indices(ny)
         if step != 1:
             raise ValueError(f"rows are read in order, one by one; found a step of {step}")
+        # A gzipped file can't be read at any place: its rows come out of the bands that were unpacked last.
         if self._bands is not None:
             return self._bands.rows(y0, max(y0, y1))
         width = nx * self.layout.stored.itemsize
@@ -267,6 +269,7 @@ class JoinedPixels:
         StoredNumbers or None
             None also where the rows are of two images, or of a compressed one.
         """
+        # Two amplifiers may be stored differently, and would have to be copied together: that is not "as they stand".
         touched = list(self._touched(rows))
         part, inside = touched[0]
         return part.stored(inside) if len(touched) == 1 and isinstance(part, PlainPixels) else None
@@ -274,6 +277,7 @@ class JoinedPixels:
     def _touched(self, rows: slice) -> Iterator[tuple[PlainPixels | TiledPixels, slice]]:
         """Yield the images that rows belong to, each with its own rows; at least one, even for no rows."""
         y0, y1, _ = rows.indices(self.shape[0])
+        # The part whose start is the last one not above y0.
         first = max(bisect_right(self._starts, y0) - 1, 0)
         for number in range(min(first, len(self._parts) - 1), len(self._parts)):
             start, stop = self._starts[number], self._starts[number + 1]
@@ -360,6 +364,8 @@ class _Bands:
     def rows(self, y0: int, y1: int) -> Pixels:
         """Return rows `y0` to `y1`, C-contiguous."""
         first, last = y0 // BAND_ROWS, max(y1 - 1, y0) // BAND_ROWS
+        # Held while a band is decompressed: other threads mostly want that very band, and should not make it as well.
+        # So the readers below are never called twice at once, and may keep one handle.
         with self._lock:
             # More than may be kept: who asks for that reads the image once, from the bottom up.
             if last - first >= KEPT_BANDS:
@@ -389,6 +395,7 @@ def _gzip_reader(path: Path, layout: ImageLayout) -> Callable[[int, int], Pixels
         if handle is None:
             handle = gzip.GzipFile(path, "rb")
             weakref.finalize(read, handle.close)
+        # Forwards gzip unpacks and drops what lies between; backwards it begins again at the start of the file.
         handle.seek(layout.offset + y0 * width)
         content = handle.read((y1 - y0) * width)
         if len(content) < (y1 - y0) * width:

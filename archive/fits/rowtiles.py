@@ -69,6 +69,7 @@ class RowTiles:
         OSError
             If the file has got shorter since it was opened.
         """
+        # Whole tiles, since a tile can be decompressed from its beginning only; rows at both ends are then cut off.
         first, last = y0 // self.height, -(-y1 // self.height)
         parts = [self._tile(number, content) for number, content in self._contents(first, last)]
         if not parts:
@@ -99,6 +100,7 @@ class RowTiles:
         # images. test_rowtiles holds it against them, so that a change there is noticed.
         from astropy.io.fits.hdu.compressed._compression import decompress_rice_1_c
 
+        # The standard lets the last tile be lower, where tiles do not divide the image evenly.
         rows = min(self.height, self.shape[0] - number * self.height)
         numbers = decompress_rice_1_c(content, self.block, self.bytes_of_pixel, rows * self.shape[1])
         return np.frombuffer(numbers, f"i{self.bytes_of_pixel}")
@@ -126,6 +128,7 @@ def row_tiles(path: Path, index: int) -> RowTiles | None:
     """
     from astropy.io import fits
 
+    # The table as it stands, not the image that astropy would show in its place.
     with fits.open(path, disable_image_compression=True) as file:
         header = dict(file[index].header)
         start = file[index].fileinfo()["datLoc"]
@@ -137,6 +140,7 @@ def row_tiles(path: Path, index: int) -> RowTiles | None:
     # Wider rows have further columns: tiles that are stored in other ways, or scales of their own.
     if header["NAXIS1"] != 2 * kind.itemsize:
         return None
+    # Only the table is read here, 8 or 16 bytes for each tile; the heap, which holds the pixels, is not.
     tiles = np.fromfile(path, kind, 2 * header["NAXIS2"], offset=start).reshape(-1, 2).astype(np.int64)
     if not (tiles[:, 0] > 0).all():
         return None  # tiles that did not get smaller are stored elsewhere

@@ -104,8 +104,10 @@ class HashingFile:
         if len(view) < CHUNK // 8 and self._pool is None:
             self._hash.update(view)
         else:
+            # hashlib lets go of the interpreter while it works on more than 2 kB, so that it runs beside writing.
             self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="sha256")
             self._pending.append(self._pool.submit(self._hash.update, view))
+        # An unbuffered file may take less than it is offered: Linux takes 2 GB at most in one call.
         done = 0
         while done < len(view):
             done += self._write(view[done:]) or 0
@@ -219,6 +221,7 @@ class Plane:
             return _bytes_sum(self.encoded(spare).tobytes())
         even = self.values.size // 2 * 2
         total = int(encode(1, self.values[:even].view(np.uint32), _NO_WORDS))
+        # In the file an odd number at the end stands in the upper half of a word, the lower half being padding.
         last = int(self.values[-1] ^ np.uint16(_SIGN_BIT)) << 16 if even < self.values.size else 0
         return total + last
 
@@ -308,7 +311,7 @@ def table_hdu(name: str, columns: Mapping[str, NDArray[Any]]) -> Hdu:
     name : str
         Its EXTNAME.
     columns : mapping of arrays
-        Name to values, one for each row: numbers, texts or truths. Numbers may have further axes, whose values stand
+        Name to values, one for each row: numbers, texts or booleans. Numbers may have further axes, whose values stand
         together in a row.
 
     Returns
@@ -319,10 +322,12 @@ def table_hdu(name: str, columns: Mapping[str, NDArray[Any]]) -> Hdu:
     Raises
     ------
     ValueError
-        If FITS has no such kind of number.
+        If FITS has no type of column for the values.
     """
     arrays = {column: _stored_column(np.asarray(values)) for column, values in columns.items()}
     kinds = [(column, stored.dtype, stored.shape[1:]) for column, (stored, _) in arrays.items()]
+    # A table is stored row by row, the fields of a row without gaps between them: just as numpy lays out a structured
+    # array that is not aligned.
     rows = np.zeros(len(next(iter(arrays.values()))[0]) if arrays else 0, dtype=kinds)
     for column, (stored, _) in arrays.items():
         rows[column] = stored
@@ -347,12 +352,12 @@ _CODES = {"f8": "D", "f4": "E", "i8": "K", "i4": "J", "i2": "I", "u1": "B"}
 
 
 def _stored_column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
-    """Return a column as it stands in a file, and the FITS code of its kind.
+    """Return a column as it stands in a file, and the FITS code of its type.
 
     Raises
     ------
     ValueError
-        If FITS has no such kind of number, or texts stand several in a row.
+        If FITS has no type of column for the values, or if a row holds several texts.
     """
     if values.dtype.kind == "b":
         return np.where(values, np.uint8(ord("T")), np.uint8(ord("F"))), "L"
@@ -361,6 +366,7 @@ def _stored_column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
         values = np.char.encode(values, "utf-8")
     if values.dtype.kind == "S" and values.ndim == 1:
         return values.astype(f"S{max(values.dtype.itemsize, 1)}"), "A"
+    # Whatever its byte order: `dtype.str` has that in front of kind and size, ">f4".
     code = _CODES.get(values.dtype.str[1:])
     if code is None:
         raise ValueError(f"a column of {values.dtype} with shape {values.shape} can't be written to FITS")
@@ -368,7 +374,7 @@ def _stored_column(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
 
 
 def read_columns(hdu: HduHeader, stream: BinaryIO) -> dict[str, NDArray[Any]]:
-    """Read the columns of a table that `table_hdu` has made.
+    """Read the columns of a table that `table_hdu` made.
 
     Parameters
     ----------
@@ -380,7 +386,7 @@ def read_columns(hdu: HduHeader, stream: BinaryIO) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict of arrays
-        Name to values, in native byte order; texts as unicode, truths as bool.
+        Name to values, in native byte order; texts as unicode, logical values as bool.
 
     Raises
     ------
@@ -389,7 +395,7 @@ def read_columns(hdu: HduHeader, stream: BinaryIO) -> dict[str, NDArray[Any]]:
     """
     kinds = {code: kind for kind, code in _CODES.items()} | {"L": "u1"}
     fields: list[tuple[str, str, tuple[int, ...]]] = []
-    truths: set[str] = set()
+    logical: set[str] = set()
     for number in range(1, hdu.size("TFIELDS") + 1):
         name = str(hdu.values[f"TTYPE{number}"])
         form = re.fullmatch(r"(\d+)([A-Z])", str(hdu.values[f"TFORM{number}"]))
@@ -398,14 +404,15 @@ def read_columns(hdu: HduHeader, stream: BinaryIO) -> dict[str, NDArray[Any]]:
         repeat = int(form[1])
         kind = f"S{repeat}" if form[2] == "A" else f">{kinds[form[2]]}"
         fields.append((name, kind, () if form[2] == "A" or repeat == 1 else (repeat,)))
-        truths |= {name} if form[2] == "L" else set()
+        logical |= {name} if form[2] == "L" else set()
+    # Products have no heap and no scaled columns, so the bytes are the numbers.
     stream.seek(hdu.offset)
     rows = np.frombuffer(stream.read(hdu.length), dtype=fields, count=hdu.size("NAXIS2", stored=True))
-    return {name: _read_column(rows[name], truth=name in truths) for name, _, _ in fields}
+    return {name: _read_column(rows[name], logical=name in logical) for name, _, _ in fields}
 
 
-def _read_column(values: NDArray[Any], *, truth: bool) -> NDArray[Any]:
-    if truth:
+def _read_column(values: NDArray[Any], *, logical: bool) -> NDArray[Any]:
+    if logical:
         return np.asarray(values == ord("T"))
     if values.dtype.kind == "S":
         return np.char.decode(values, "utf-8")
@@ -475,6 +482,7 @@ def _data_sums(data: Sequence[Plane | bytes | None]) -> list[int]:
 
 def _bytes_sum(data: bytes) -> int:
     """Add up bytes as words of 32 bits, filled up with zeros at the end."""
+    # Summed in 64 bits: words of 32 bits can't overflow that below 16 GB of them.
     words = np.frombuffer(data + bytes(-len(data) % 4), ">u4")
     return int(words.sum(dtype=np.uint64))
 
@@ -573,7 +581,8 @@ def render(keyword: str, value: CardValue, comment: str) -> str:
         return str(fits.Card(keyword, value, comment).image)
     long = len(keyword) > 8
     written = _rendered(value)
-    # Fixed format (FITS 4.0, section 4.2): numbers and truths end in column 30, texts have 8 characters at least.
+    # Fixed format (FITS 4.0, section 4.2): numbers and logical values end in column 30, texts have 8 characters at
+    # least.
     head = f"{keyword} = {written}" if long else f"{keyword:8}= {written:20}"
     room = CARD - len(head) - len(" / ")
     return f"{head} / {comment[:room]}".ljust(CARD) if comment and room > 0 else head.ljust(CARD)
@@ -592,7 +601,7 @@ def _rendered(value: CardValue) -> str:
 
 
 def _real(value: float) -> str:
-    """Return the shortest decimal number that is `value` again, with a point."""
+    """Return the shortest decimal that reads back as `value`, with a point: without one it would be an integer."""
     mantissa, _, exponent = repr(value).upper().partition("E")
     point = mantissa if "." in mantissa else f"{mantissa}.0"
     return f"{point}E{exponent}" if exponent else point

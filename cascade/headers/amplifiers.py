@@ -28,7 +28,7 @@ from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, Section
 # image is assembled.
 
 _NUMBERS = ("gain", "read_noise", "saturation")
-"""Numbers of a detector that decide about its pixels."""
+"""Numbers of a detector that affect its pixels."""
 _NOTHING = FixedAmplifier()
 """Stands for an amplifier of which the instrument file says nothing."""
 _ANY = FixedDetector()
@@ -38,7 +38,7 @@ _parsed = lru_cache(2048)(Section.parse)  # the frames of a camera have the same
 
 @dataclass(frozen=True)
 class _Source:
-    """What there is to ask about one detector, and the amplifier asked about ("" for the only one).
+    """Header and instrument file of one detector, and the amplifier that is asked about ("" for the only one).
 
     `shape` is that of the image that the sections speak of, `first_row` where it begins in the raw array, `alone`
     whether the amplifier has the image to itself.
@@ -60,6 +60,7 @@ class _Source:
 
     def section(self, kind: str) -> Section | None:
         """Return the data, sensitive, overscan or target section of the amplifier, where one is told."""
+        # The instrument file goes first: somebody wrote it because the headers of this camera are wrong or silent.
         told = getattr(self.own, kind, None)
         if told is not None:
             return self._inside(kind, _parsed(told), f"{kind} of the instrument file", told)
@@ -80,6 +81,8 @@ class _Source:
         return {"data": keywords.trim_section, "overscan": keywords.bias_section}.get(kind, ())
 
     def _inside(self, kind: str, section: Section, keyword: str, written: str) -> Section:
+        # Only a target speaks of the detector, which may be larger than the array; all others are cut from the array,
+        # in which an image of several begins at `first_row`.
         ny, nx = self.shape
         if kind != "target" and (section.y1 > ny or section.x1 > nx):
             raise ValueError(
@@ -91,6 +94,7 @@ class _Source:
 
     def number(self, field: str) -> float | None:
         """Gain, read noise or saturation, by the order that the instrument file asks for."""
+        # Within either, the amplifier's own number goes before that of the whole detector.
         mine = getattr(self.own, field), getattr(self.fixed, field)
         told = [*mine, *self._header(field)] if self.fixed.beats_header else [*self._header(field), *mine]
         return next((value for value in told if value is not None), None)
@@ -180,6 +184,7 @@ def detector_of(
     data_sections = [_required(amplifier) for amplifier in sources]
     targets = _targets(sources, data_sections)
     amplifiers = [_amplifier(*parts) for parts in zip(sources, data_sections, targets, strict=True)]
+    # The lowest target begins at 0, so the ends are the size. What no amplifier covers stays without data.
     ny, nx = max(target.y1 for target in targets), max(target.x1 for target in targets)
     return Detector((ny, nx), tuple(amplifiers))
 
@@ -214,7 +219,7 @@ def believable(cards: Cards, alternatives: Sequence[str], field: str, instrument
 
 
 def detector_digest(instrument: Instrument) -> str:
-    """Return a digest of all in an instrument file that decides about pixels.
+    """Return a digest of everything in an instrument file that affects pixels.
 
     Parameters
     ----------
@@ -224,8 +229,9 @@ def detector_digest(instrument: Instrument) -> str:
     Returns
     -------
     str
-        The same text means the same detectors, so that jobs need not be done again.
+        As long as it stays the same, so do the detectors, and no job need be done again.
     """
+    # Not the whole file: another keyword for the object's name must not make all frames be reduced again.
     keywords = instrument.keywords.model_dump(include={*_NUMBERS, "trim_section", "bias_section", "binning"})
     limits = {name: instrument.limits[name] for name in _NUMBERS if name in instrument.limits}
     said = {
@@ -387,6 +393,8 @@ def _starts(spans: set[tuple[int, int]]) -> dict[tuple[int, int], int]:
     """Return where each span begins once the gaps between them are closed."""
     starts: dict[tuple[int, int], int] = {}
     position, end = 0, 0
+    # Equal spans are one (amplifiers side by side share their rows), different ones must not overlap: then each begins
+    # where the one before has ended, and what lay between them, overscan mostly, is gone.
     for low, high in sorted(spans):
         if low < end:
             raise ValueError(
@@ -401,6 +409,7 @@ def _fitted(source: _Source, data: Section, target: Section) -> Section:
     """Return `target` in binned pixels, and cut as the data are cut from the sensitive area that it speaks of."""
     # Headers don't say whether a target is in binned or unbinned pixels, nor whether it is that of the data to keep or
     # of the whole sensitive area. Its shape tells: whichever reading has the shape of one of the two is meant.
+    # Unbinned is tried first; without binning both readings are the same.
     sensitive = source.section("sensitive") or data
     for reading in (target, _binned(source, target)):
         if reading.shape == data.shape:
@@ -419,6 +428,7 @@ def _binned(source: _Source, section: Section) -> Section:
     x, y = (int(factor) for factor in factors) if is_known else (1, 1)
     if not (x and y):
         return section
+    # Sizes are divided, not ends: both ends rounded down could give a size that is off by one.
     ny, nx = section.shape
     y0, x0 = section.y0 // y, section.x0 // x
     return replace(section, y0=y0, y1=y0 + ny // y, x0=x0, x1=x0 + nx // x)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from ccdflow.cascade.headers.keywords import Cards, keyword_name, number, text
 
+# The standard's form, YYYY-MM-DD, and the one of headers written before 2000, DD/MM/YY; each with either separator.
 _DATE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})")
 _OLD_DATE = re.compile(r"(\d{1,2})[-/](\d{1,2})[-/](\d{4}|\d{2})")
 _TIME = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?")
@@ -138,6 +139,7 @@ def parse_moment(written: str) -> tuple[date, time | None, tzinfo | None]:
     ValueError
         With the rest of a sentence that begins with the text: "is no date", "has no such time of day", ...
     """
+    # The shortest beginning that leaves T, _ or blanks and something behind them; without those all of it is the day.
     parts = re.fullmatch(r"(\S+?)(?:(?:\s*[T_]\s*|\s+)(.*))?", written.strip(), re.IGNORECASE)
     if parts is None:
         raise ValueError("is no date")
@@ -207,6 +209,7 @@ def _moment(cards: Cards, keyword: str, times: Sequence[str], time_zone: str) ->
             raise ValueError(f"has no time of day, and none of {', '.join(times)} stands beside it")
         written = text(cards[clocks[0]])
         try:
+            # Some cameras write date and time of day into this card too.
             clock, zone = _clock(written.split("T")[-1])
         except ValueError as doubt:
             raise ValueError(f"has no time of day, and {clocks[0]}={written!r} {doubt}") from None
@@ -278,6 +281,8 @@ def _from_mjd(days: float | None, offset: float) -> datetime:
 
 def _scaled(moment: datetime, cards: Cards, keywords: DateKeywords) -> str:
     """Return the moment in UTC, where the header's time scale is another."""
+    # UTC is the default (FITS 4.0, section 9.2.1). Scales that are not listed count as UTC, from which UT1 is never
+    # more than 0.9 s away.
     scale = next((text(cards[name]).casefold() for name in _present(cards, keywords.system)), "utc")
     if scale not in _BEHIND_TAI:
         return canonical(moment)

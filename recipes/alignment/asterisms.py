@@ -1,7 +1,7 @@
 """Which star is which: first guesses of a transform from two lists of stars, and matches under a guess.
 
-Two frames show mostly the same stars, but some only one of them does, and the order of brightness differs. Nothing says
-which star of the one is which of the other. There are two ways to a first guess, the likelier first:
+Two frames show mostly the same stars. Some stars are in one of them only, and the order of brightness differs. Nothing
+says which star of one frame is which of the other. There are two ways to a first guess, the likelier first:
 
 1. A vote. Frames of one night are mostly shifted only. Each pair of a star here and a star there states a shift; those
    of true pairs agree, those of others are spread over the field.
@@ -27,17 +27,17 @@ Indices = NDArray[np.intp]
 SEARCH_RADIUS = 3.0
 """Pixels within which a star must lie of where a first guess puts it."""
 _TRIANGLE_STARS = 60
-"""So many of the brightest stars make triangles: up to 15 each, and both frames show most of them."""
+"""Stars that make triangles, the brightest ones: up to 15 triangles each, and both frames show most of them."""
 _NEIGHBOURS = 6
-"""A star makes triangles with two of so many nearest ones."""
+"""Nearest neighbours of a star, with any two of which it makes a triangle."""
 _CANDIDATES = 3
-"""So many triangles of the frame are compared with each of the reference: the nearest in shape may be a chance."""
+"""Triangles of the frame that are compared with each of the reference: the nearest in shape may be so by chance."""
 _SHAPE_TOLERANCE = 0.05
 """Triangles are alike if the logarithms of their sides' ratios differ by less: 5 % of a ratio."""
 _MOST_TRIALS = 1000
 """Pairs of triangles that are tried, the most alike first; true ones come early."""
 _CLEAR_MAJORITY = 0.5
-"""A transform that puts so great a part of the stars upon stars is right, and no other is tried."""
+"""Part of the stars that a transform must put upon stars to be taken at once, without trying others."""
 _MOST_SCALE = 1.05
 """Frames of one stream have one plate scale: triangles of other sizes are not the same stars."""
 
@@ -61,12 +61,15 @@ def match(reference: Floats, frame: Floats, transform: Transform, radius: float)
     """
     first, second, distance = _near(transform(reference), frame, radius)
     forth, back = (_nearest(star, distance) for star in (first, second))
+    # Mutual, so that no star is in two pairs: where one frame has a blend, the other's two stars both lie near to it.
     mutual = np.flatnonzero(forth & back)
     return np.column_stack([first[mutual], second[mutual]])
 
 
 def _nearest(whose: Indices, distance: Floats) -> NDArray[np.bool_]:
     """Mark the pairs that are the closest ones of the star that they belong to; of equal ones the first."""
+    # By star, and by distance within a star: the first entry of each star is its closest. Indices start at 0, so -1
+    # before them makes the very first entry a change too.
     order = np.lexsort([distance, whose])
     closest = np.zeros(len(whose), np.bool_)
     closest[order[np.flatnonzero(np.diff(whose[order], prepend=-1))]] = True
@@ -80,13 +83,16 @@ def _near(points: Floats, others: Floats, radius: float) -> tuple[Indices, Indic
     one of the eight around, three of which have consecutive numbers.
     """
     squares = [np.floor(positions / radius).astype(np.int64) for positions in (points, others)]
+    # Columns are counted from the leftmost one of both lists, so that `width` numbers are enough for a row.
     low = np.minimum(*(square.min(axis=0, initial=0) for square in squares))
     # Two columns more than there are, so that the square left of the first is not the last one of the row before.
     width = max(int(square[:, 0].max(initial=0)) for square in squares) - low[0] + 3
     here, there = ((square - low) @ [1, width] for square in squares)
+    # Sorted by number, the points of three squares in a row are one run: two binary searches find it.
     order = np.argsort(there, kind="stable")
     pairs = [_between(there[order], here + row * width, order) for row in (-1, 0, 1)]
     first, second = (np.concatenate(indices) for indices in zip(*pairs, strict=True))
+    # Squares only narrow the choice: what lies in a corner of one of them may still be too far away.
     distance = np.hypot(*(points[first] - others[second]).T)
     close = np.flatnonzero(distance <= radius)
     close = close[np.lexsort([second[close], first[close]])]
@@ -97,6 +103,8 @@ def _between(numbers: Indices, middle: Indices, order: Indices) -> tuple[Indices
     """Return pairs of those whose sorted numbers differ by at most 1 from `middle`."""
     begin = np.searchsorted(numbers, middle - 1, "left")
     count = np.searchsorted(numbers, middle + 1, "right") - begin
+    # Runs of different lengths without a loop: `first` repeats each place as often as it has partners, and `steps`
+    # counts 0, 1, 2, ... anew in each run.
     first = np.repeat(np.arange(len(middle)), count)
     steps = np.arange(len(first)) - np.repeat(np.cumsum(count) - count, count)
     return first, order[np.repeat(begin, count) + steps]
@@ -125,6 +133,8 @@ def guesses(reference: Floats, frame: Floats) -> Iterator[Transform]:
 def _voted_shift(reference: Floats, frame: Floats) -> Transform:
     """Return the shift that most pairs of stars agree upon; of equal ones the first, in order of brightness."""
     # Each shift counts how many others lie within the search radius of it: no bins, whose edges might divide a crowd.
+    # A pair of wrong stars can state any shift, pairs of right ones state the same: of 100 stars on either side, 10,000
+    # shifts, a few dozen that agree stand out. A rotation spreads them, by its angle times the distance of the stars.
     shifts = (frame[None, :, :] - reference[:, None, :]).reshape(-1, 2)
     first, second, _ = _near(shifts, shifts, SEARCH_RADIUS)
     best = np.argmax(np.bincount(first))
@@ -138,6 +148,7 @@ def _best_triangle(reference: Floats, frame: Floats) -> Transform | None:
     other_corners, other_shapes, other_sizes = _triangles(frame[:_TRIANGLE_STARS])
     if not len(corners) or not len(other_corners):
         return None
+    # Shapes are compared all with all: that is 900 by 900 at most.
     distance, similar = _closest(shapes, other_shapes, _CANDIDATES)
     # All pairs in one list, the most alike first.
     order = np.argsort(distance, axis=None, kind="stable")
@@ -146,6 +157,8 @@ def _best_triangle(reference: Floats, frame: Floats) -> Transform | None:
     alike = (distance.ravel()[order] < _SHAPE_TOLERANCE) & (ratio < _MOST_SCALE) & (ratio > 1 / _MOST_SCALE)
     best, most = None, 0
     for i, j in zip(first[alike][:_MOST_TRIALS], second[alike][:_MOST_TRIALS], strict=True):
+        # Three corners fix the transform of a small part of the field only; how many stars of all of it then meet is
+        # what tells right from wrong.
         transform = fit_similarity(reference[corners[i]], frame[other_corners[j]])
         count = len(match(reference, frame, transform, SEARCH_RADIUS))
         if count > most:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 _BRIGHTEST = 100
-"""So many stars find the transform."""
+"""Stars of each frame that the transform is searched with."""
 _REFINING = 5 * _BRIGHTEST
-"""So many refine it: faint ones are well measured together, but would only confuse the search."""
+"""Stars of each frame that refine it: together faint ones help, but they would only confuse the search."""
 _LEAST_MATCHED = 0.2
 """Part of the brightest stars that must match, or it may be by chance: clouds and edges may take the others."""
 _REFINEMENTS = 6
@@ -38,7 +38,7 @@ _CLIP_LOW, _CLIP_HIGH = -5, 30
 _WCS_POINTS = 20
 """Points along each axis at which two WCS are compared."""
 _FEWEST = {"shift": 3, "similarity": 4, "affine": 12}
-"""Matches that a model needs so that it is checked by more stars than it has freedom for."""
+"""Matches that a model needs, at least twice as many as fix it: the others check it."""
 _SIGNIFICANT_PEAK = 8.0
 """The highest of a million values of noise lies near 5 standard deviations."""
 _LEAST_COMMON = 0.1
@@ -60,11 +60,11 @@ class Registration:
     method : str
         ``reference``, ``none``, ``shift``, ``similarity``, ``affine``, ``correlation`` or ``wcs``.
     matches : int
-        Stars that took part.
+        Number of matched stars.
     rms : float
-        Of their distances from where `transform` puts them, in pixels; 0 without stars.
+        Root mean square of their distances from where `transform` puts them, in pixels; 0 without stars.
     pairs : int array, shape (n, 2)
-        Which usable star of the reference is which of the frame.
+        Of each match, the index among the usable stars of the reference, and that among those of the frame.
     """
 
     transform: Transform
@@ -103,6 +103,7 @@ def register_stars(reference: Stars, frame: Stars, model: Model, max_residual: f
         If no guess stands up to that.
     """
     bright, faint = reference.positions(_BRIGHTEST), frame.positions(_BRIGHTEST)
+    # The frame with fewer stars sets the measure: behind clouds only the brightest are left.
     needed = max(_FEWEST["shift"], int(np.ceil(_LEAST_MATCHED * min(len(bright), len(faint)))))
     most = 0
     for guess in guesses(bright, faint):
@@ -125,11 +126,13 @@ def _refine(reference: Floats, frame: Floats, guess: Transform, model: Model) ->
     transform, radius, used = guess, SEARCH_RADIUS, model
     pairs = match(reference, frame, transform, radius)
     for _ in range(_REFINEMENTS):
+        # The most general model that the matches can check, and never one below a shift.
         used = next(m for m in _simpler(model) if len(pairs) >= _FEWEST[m] or m == "shift")
         transform = FITS[used](reference[pairs[:, 0]], frame[pairs[:, 1]])
         typical = float(np.median(_distances(reference, frame, pairs, transform)))
         radius = float(np.clip(_MATCH_SCATTER * typical, _LEAST_RADIUS, SEARCH_RADIUS))
         closer = match(reference, frame, transform, radius)
+        # Too few within the new radius: the matches that this transform was fitted to are kept.
         if len(closer) < _FEWEST["shift"]:
             break
         pairs = closer
@@ -180,8 +183,8 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
     reference, frame : float32 arrays, shape (ny, nx)
         Background subtracted, excluded pixels 0.
     sigma : float
-        Noise of the background: what is brighter than 30 times that counts as just so bright, so that no
-        single star decides.
+        Noise of the background. Brighter pixels than 30 times that are cut to this level, so that no single
+        star decides.
 
     Returns
     -------
@@ -191,7 +194,7 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
     Raises
     ------
     NoMatchError
-        If the highest value is below 8 standard deviations of all.
+        If the highest correlation is below 8 standard deviations of all of them.
     """
     from scipy import fft  # a fallback, that takes long to import
 
@@ -200,6 +203,9 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
         fft.next_fast_len(a + b - 1, real=True) for a, b in zip(reference.shape, frame.shape, strict=True)
     ]
     a, b = (np.clip(image, _CLIP_LOW * sigma, _CLIP_HIGH * sigma) for image in (reference, frame))
+    # Correlation theorem: the inverse transform of conj(A) B holds, at the shift s, the sum over x of a(x) b(x + s).
+    # Its peak is where the frame shows what the reference shows at x. Means are subtracted, since two constants would
+    # correlate best where the frames overlap most, at no shift.
     product = np.conj(fft.rfft2(a - a.mean(), shape)) * fft.rfft2(b - b.mean(), shape)
     shifts = [np.arange(size) for size in shape]
     # A transform of so many values is periodic: its second half stands for negative shifts.
@@ -225,6 +231,7 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
 
 def _overlap(reference: int, frame: int, shift: NDArray[np.int_]) -> NDArray[np.int_]:
     """Return how many of the reference's rows (or columns) lie in the frame, for each shift."""
+    # Place i of the reference is i + shift in the frame: both ends are cut off by whichever image ends first.
     common: NDArray[np.int_] = np.minimum(frame, reference + shift) - np.maximum(0, shift)
     return np.maximum(common, 0)
 
@@ -260,10 +267,13 @@ def register_wcs(
         for grid in np.meshgrid(np.linspace(0, nx - 1, _WCS_POINTS), np.linspace(0, ny - 1, _WCS_POINTS))
     )
     sky = _celestial(reference, "reference").pixel_to_world(x, y)
+    # Both may hold distortions. What matters is the map from one frame to the other, since an affine transform is all
+    # that resampling knows.
     at = np.column_stack(_celestial(frame, "frame").world_to_pixel(sky))
     grid = np.column_stack([x, y])
     transform = fit_affine(grid, at)
     worst = float(np.abs(transform(grid) - at).max())
+    # Written so that NaN, from places that the frame's WCS can't give, is refused as well.
     if not worst <= max_residual:
         raise NoMatchError(
             f"the two WCS differ from an affine transform by up to {worst:.2f} pixels, "
@@ -276,6 +286,7 @@ def _celestial(header: Mapping[str, Any], whose: str) -> "WCS":
     from astropy.io.fits import Header
     from astropy.wcs import WCS, FITSFixedWarning  # seldom needed, and takes long to import
 
+    # Free text says nothing about coordinates.
     cards = [(key, value) for key, value in header.items() if key not in ("COMMENT", "HISTORY", "")]
     with warnings.catch_warnings():
         # astropy mends old spellings such as RADECSYS, and says so.

@@ -93,6 +93,7 @@ class Shifted:
             fill(self.source, needed, planes)
             return
         first, last, _ = rows.indices(self.shape[0])
+        # First all as if nothing were there, then whatever the source has of it.
         planes.data[:], planes.variance[:], planes.dq[:] = 0, 0, int(DQ.NO_DATA)
         to_y, from_y = _common(first, last, self.dy, self.source.shape[0])
         to_x, from_x = _common(0, self.shape[1], self.dx, self.source.shape[1])
@@ -214,6 +215,7 @@ class Resampled:
         first, last, _ = rows.indices(self.shape[0])
         at, taps = self.transform, _INTERPOLATIONS[self.interpolation][0]
         needed = self._needed(first, last, taps)
+        # Rows that two strips need are read twice: nothing is kept, so that strips may come in any order and thread.
         strip = _native(self.source.rows(needed))
         affine = tuple(map(float, (at.a, at.b, at.c, at.d, at.dx, at.dy)))
         outputs = planes.data, planes.variance, planes.dq
@@ -262,6 +264,7 @@ def correlation(transform: Transform, interpolation: Interpolation, shape: tuple
     ny, nx = shape
     x, y = np.meshgrid(np.linspace(0, nx - 1, 100), np.linspace(0, ny - 1, 100))
     at = transform(np.column_stack([x.ravel(), y.ravel()]))
+    # Weights are products of one along x and one along y, and so are the sums of their squares.
     squares = [sum(w.astype(np.float64) ** 2 for w in weigh(p - np.floor(p))) for p in (at[:, 0], at[:, 1])]
     return float(1 / np.sqrt(np.mean(squares[0] * squares[1])))
 
@@ -281,8 +284,13 @@ def _native(image: Image) -> Image:
 
 def _common(first: int, last: int, shift: int, size: int) -> tuple[slice, slice]:
     """Return where what the source has of places `first` to `last` goes, and where it stands in the source."""
+    # Place p of the result is place p + shift of the source; bounds are held within the source, and moved back.
     start, stop = (min(max(place + shift, 0), size) for place in (first, last))
     return slice(start - shift - first, stop - shift - first), slice(start, stop)
+
+
+# The weights of the kernel once more, by their formulae, for `correlation`: each takes the fraction f of a pixel by
+# which a place lies above a whole one, and gives the weights of its taps from the lowest to the highest.
 
 
 def _bilinear(f: Floats) -> list[FloatArray]:

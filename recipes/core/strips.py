@@ -17,20 +17,20 @@ from ccdflow.recipes.core.dq import BoolArray, DQArray, excluded
 from ccdflow.recipes.core.image import FloatArray, ImageSource, Planes, fill, fills_uniformly
 
 STRIP_BYTES = 16_000_000
-"""Bytes of one strip of all frames, where a row of each does not take more: larger ones leave the cache, of smaller
-ones more pieces are to be read."""
+"""Bytes of one strip of all frames, unless a row of each takes more: larger strips do not stay in the cache, smaller
+ones mean more pieces to read."""
 LEAST_STRIP_PIXELS = 16_384
-"""Pixels that a strip of many frames has at least, within `MOST_STRIP_BYTES`: each piece takes its time to be read."""
+"""Pixels that a strip of many frames has at least, within `MOST_STRIP_BYTES`: reading a piece has a cost of its own."""
 MOST_STRIP_BYTES = 64_000_000
-"""Bytes of one strip of all frames at most, however many there are (but a strip has a whole row)."""
+"""Bytes of one strip of all frames at most, however many there are; but never less than a whole row."""
 BYTES_PER_VALUE = 14
 """Bytes of a pixel of one frame in a strip: data 4, variance 4, masters' part 4, DQ 2."""
 SURVEY_BANDS = 16
-"""Bands of rows that are surveyed, from top to bottom: flats and skies differ over the frame."""
+"""Bands of rows that are surveyed, from the first row to the last: flats and skies differ over the frame."""
 SURVEY_VALUES = 200_000
-"""Values of all frames together that tell how true the stated noise is: its scatter is then known to some 0.4 %."""
+"""Values of all frames together that tell how true the stated noise is; the scatter is then known to some 0.4 %."""
 LEAST_SURVEYED = 4_000
-"""Values of each frame that are surveyed at least, for its typical variance."""
+"""Fewest values of each frame that are surveyed, for its typical variance."""
 
 Calibration = tuple[str, ImageSource | None]
 """Identity of a frame's masters, and as data the part of its variance that they brought; or the frame itself, where
@@ -189,6 +189,8 @@ def strips(shape: tuple[int, int], n: int, height: int | None = None) -> Iterato
     """
     ny, nx = shape
     pixel = n * BYTES_PER_VALUE
+    # Three regimes: up to some 70 frames the cache decides; beyond that each frame's piece keeps its least size; from
+    # some 280 frames on memory decides, and pieces get smaller.
     pixels = max(STRIP_BYTES // pixel, min(LEAST_STRIP_PIXELS, MOST_STRIP_BYTES // pixel))
     # Whole rows, since a source gives rows; a frame wider than the memory allows has strips of one row.
     height = height or max(1, pixels // nx)
@@ -211,6 +213,7 @@ class StripReader:
 
     def __init__(self, frames: Frames, rows: int, *, uniform: bool = False) -> None:
         self.frames = frames
+        # A master's part of the variance is another one in each pixel, so that no single number can stand for it.
         self.uniform = uniform and not any(frames.identities)
         self.pixels = rows * frames.shape[1]
         self.shape = shape = len(frames.sources), memory.whole_lines(self.pixels)
@@ -248,6 +251,8 @@ class StripReader:
         for source, values in zip(self.frames.sources, self._values, strict=True):
             data = values[: self.pixels].reshape(-1, self.frames.shape[1])
             variance = source.fill_uniform(rows, data) if fills_uniformly(source) else None
+            # One such frame is enough, since the combination takes all frames in one way: `_read` then fills all of
+            # them anew.
             if variance is None:
                 return []
             variances.append(variance)
@@ -287,6 +292,8 @@ def survey(frames: Frames) -> Survey:
     """
     ny, nx = frames.shape
     pixels = max(SURVEY_VALUES // len(frames.sources), LEAST_SURVEYED)
+    # Bands as high as the number of pixels allows, and no higher than that all of them cover the frame; a small frame
+    # is covered by fewer. Of what they hold every `step`-th pixel is taken.
     height = max(1, min(-(-ny // SURVEY_BANDS), pixels // nx // SURVEY_BANDS))
     starts = np.linspace(0, ny - height, min(SURVEY_BANDS, -(-ny // height))).astype(int).tolist()
     step = max(height * nx * len(starts) // pixels, 1) | 1  # odd, so that it does not keep to some columns
@@ -300,11 +307,13 @@ def survey(frames: Frames) -> Survey:
 
 
 def _surveyed(strip: Strip, frames: Frames, chosen: slice) -> tuple[NDArray[Any], ...]:
+    # Frames are surveyed as they are combined, and there data are scaled by s, variances by s².
     scale = frames.scales[:, None]
     dq = strip.dq[:, chosen]
     # What stands in excluded pixels may be anything, numbers that overflow included.
     with np.errstate(invalid="ignore", over="ignore"):
         values, variance = strip.values[:, chosen] * scale, strip.variance[:, chosen] * scale**2
+        # Without masters `shared` has no rows, and then takes no scales either.
         shared = strip.shared[:, chosen] * scale[: len(strip.shared)] ** 2
     used = ~excluded(dq) & np.isfinite(values) & np.isfinite(variance)
     if len(shared):

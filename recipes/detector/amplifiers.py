@@ -72,6 +72,7 @@ class Section:
         xa, xb, ya, yb = (int(group) for group in match.groups())
         if min(xa, xb, ya, yb) < 1:
             raise ValueError(f"section {text!r} starts below pixel 1")
+        # From 1 with both ends to 0 without the last: the lower bound loses one, the upper bound stays.
         return cls(min(ya, yb) - 1, max(ya, yb), min(xa, xb) - 1, max(xa, xb), ya > yb, xa > xb)
 
     @classmethod

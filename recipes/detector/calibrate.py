@@ -284,6 +284,7 @@ class CalibratedFrame:
             return bias, Applied(), flat
         # The shape was checked for the whole master; these are the same rows of both.
         factor = dark_factor((dark.shape, dark.unit), (dark.shape, self.unit), self.exptime, product.exptime)
+        # A dark in electron still holds its bias, so there is nothing that both have lost.
         if bias is None or not self.masters.same_bias or dark.unit == self.unit:
             return bias, Applied(dark=dark, dark_factor=factor), flat
         # The frame lost the bias that the dark's exposures lost: see the notes of `subtract_dark`.

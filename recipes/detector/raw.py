@@ -26,7 +26,7 @@ _BYTES_OF_INTEGERS = 2
 """Bytes of a value that tell the two kinds of `StoredNumbers` apart; reals have 4."""
 
 OVERSCAN_CLIP = 4.0
-"""Overscan pixels further from the level, in standard deviations, were hit by something."""
+"""Standard deviations from the level beyond which an overscan pixel is left out: something hit it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OverscanLevel:
     values : float32 array, shape (1, 1), (ny, 1) or (1, nx)
         adu; ny and nx are those of the amplifier's data section.
     pixels : int
-        How many pixels each value is the mean of: its own error is read noise / √pixels.
+        Number of pixels that each value is the mean of; its own error is read noise / √pixels.
     """
 
     values: FloatArray
@@ -83,6 +83,7 @@ def overscan_level(frame: RawFrame, amplifier: Amplifier, method: Overscan) -> O
     finite = stored if stored.dtype.kind in "ui" else stored[np.isfinite(stored)]
     if not finite.size:
         raise ValueError(f"overscan of {frame.name} amplifier {amplifier.name!r} holds no finite pixel")
+    # Both methods count the pixels of the section, clipped ones too: without hits 4 sigma leave out 1 in 16,000.
     if method == "level":
         level = clipped_mean(finite, sigma=OVERSCAN_CLIP)
         return OverscanLevel(np.full((1, 1), level, np.float32), stored.size)
@@ -105,6 +106,7 @@ def _line_means(lines: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Flo
     filled = np.where(finite, lines, median(lines[finite]))
     residual = filled - median(filled)[:, None]
     good = finite & (np.abs(residual) <= OVERSCAN_CLIP * robust_sigma(residual[finite]))
+    # Sums over a mask, not `numpy.nanmean`, which warns of rows without any good pixel.
     count = good.sum(axis=1)
     means = np.where(good, filled, 0).sum(axis=1) / np.maximum(count, 1)
     return np.where(count > 0, means, clipped_mean(filled)).astype(np.float32)
@@ -199,6 +201,7 @@ class PreparedFrame:
         start, stop, _ = rows.indices(self.shape[0])
         if not self._covered:
             planes.data[:], planes.variance[:], planes.dq[:] = 0, 0, DQ.NO_DATA
+        # No master has been applied yet: all of the variance is the frame's own.
         if planes.masters is not None:
             planes.masters[:] = 0
         self._fill_amplifiers(start, stop, planes)
@@ -220,6 +223,7 @@ class PreparedFrame:
         float or None
             Variance of each pixel in electron²; None where there is no such number.
         """
+        # Amplifiers of different read noise, or with overscans of different size, have no variance in common.
         start, stop, _ = rows.indices(self.shape[0])
         first = self._amplifiers[0].numbers[1]
         if not self._covered or any(amplifier.numbers[1] != first for amplifier in self._amplifiers):
@@ -258,6 +262,7 @@ class PreparedFrame:
         # From rows of the assembled image to those of the raw array, and to those of the overscan's levels.
         rows = _data_rows(amplifier, first, last)
         first, last = rows.start - amplifier.data.y0, rows.stop - amplifier.data.y0
+        # Levels are those of raw rows, in the order of the raw array: the kernel turns rows around when it writes them.
         levels = known.row_levels[first:last], known.column_levels
         out = planes.data, planes.variance, planes.dq
         pixels = self.frame.pixels
@@ -425,6 +430,7 @@ def correct_linearity(planes: Planes, detector: Detector, *, first_row: int = 0)
         if amplifier.nonlinear is not None:
             planes.dq[place] |= np.where(signal > amplifier.nonlinear, np.uint16(DQ.NONLINEAR), np.uint16(0))
         if amplifier.linearity:
+            # 0 + 1 s + c1 s² + c2 s³ + ...: a coefficient ci belongs to the power i + 1.
             polynomial = np.polynomial.Polynomial([0.0, 1.0, *amplifier.linearity])
             planes.data[place] = polynomial(signal)
             slope = polynomial.deriv()(signal)
@@ -435,6 +441,7 @@ def correct_linearity(planes: Planes, detector: Detector, *, first_row: int = 0)
 
 def _data_rows(amplifier: Amplifier, first: int, last: int) -> slice:
     """Rows of the raw array that become the rows `first` to `last` of the assembled detector."""
+    # Row k of a target that runs the other way is the raw row k from the end, so first and last change places.
     data, target = amplifier.data, amplifier.target
     if data.flip_y != target.flip_y:
         return slice(data.y1 - (last - target.y0), data.y1 - (first - target.y0))

@@ -28,7 +28,10 @@ STANDS = 0.05
 CLIPPINGS = 20
 """At most so often are values clipped."""
 ENOUGH_ROWS = 32
-"""Of so high a box every second row tells the level, to 3 % of a pixel's noise."""
+"""In boxes of so many rows or more, every second row tells the level.
+
+Boxes of 64 x 64 pixels then know it to 5 % of a pixel's noise, the smoothed mesh to 2 %.
+"""
 CLIP = 3.0
 """Standard deviations from the median within which values make a level."""
 CROWDED = 0.3
@@ -72,6 +75,7 @@ def _clean_row(data, variance, dq, clean, bad):
     """One row of `clean`; gives the number of good pixels."""
     good = 0
     for x in range(clean.size):
+        # Comparing with infinity leaves out NaN as well: it compares as false.
         fine = ((dq[x] & EXCLUDING) == 0) & (abs(data[x]) < INF) & (abs(variance[x]) < INF)
         clean[x] = data[x] if fine else ZERO
         bad[x] = not fine
@@ -125,6 +129,7 @@ def clean(data, variance, dq, out, bad):
 def _start(values):
     """Give mean and standard deviation of some of the values, clipped until they stand."""
     low, high = -np.inf, np.inf
+    # The first round takes all values, bright stars included; each later one those near the mean of the round before.
     mean = deviation = 0.0
     for _ in range(CLIPPINGS):
         # Sums are about one of the values: of a bright sky with little noise the squares would leave no digits.
@@ -167,6 +172,7 @@ def _of_histogram(counts):
             i += 1
         # The median lies within bin i, where as much is below it as above, if the bin is filled evenly.
         middle = i + (0.5 * n - below) / counts[i] if i < last and counts[i] > 0 else mean
+        # Limits are whole bins, so that they soon stand; once neither moves, another round would give the same.
         left = max(int(middle - CLIP * deviation), 0)
         right = min(int(middle + CLIP * deviation) + 1, BINS)
         if left == first and right == last:
@@ -371,6 +377,9 @@ def significant(data, variance, bad, flat, threshold, places, heights, lines):
     """
     rows, columns = data.shape
     weight, weighted, signal, noise = lines[:3], lines[3:6], lines[6], lines[7]
+    # The best fit of a profile A k to the data, weighted by 1/v, has A = sum(k d/v) / sum(k^2/v) with the variance
+    # 1 / sum(k^2/v). Their ratio, A over its error, is what is compared with the threshold. k is near a Gaussian of
+    # 1.7 pixels FWHM, and a product of 1 2 1 along x and along y, so that each axis is done by itself.
     out, n = lines[8, :columns], 0
     # Three rows of d/v and of 1/v are kept, in turn: `here` is row y, `before` row y - 1, and `last` row y - 2. Row
     # y - 1 is filtered when row y has come. There is a pixel of 0 at each end, and a row of 0 before the first and
@@ -482,6 +491,7 @@ def gather(data, places, heights, prominence, turns, owners, parents, table):
                     if neighbour < first:
                         nearest, first = root, neighbour
         if main == 0:
+            # No higher neighbour: a summit, which the water has just uncovered.
             main = nearest = used
             parents[used] = used
             used += 1
@@ -494,6 +504,8 @@ def gather(data, places, heights, prominence, turns, owners, parents, table):
                         _absorb(table, parents, root, main)
                     elif root != main:
                         table[root, TOUCHES] = table[main, TOUCHES] = 1.0
+        # It may have become part of `main` a moment ago. The pixel goes to the star of its highest neighbour, not to
+        # the highest star: so the border of two stars runs along the valley between them.
         nearest = _root(parents, nearest)
         owners[turn], turns[y, x] = nearest, turn + 1
         edge = y == 0 or x == 0 or y == rows - 1 or x == columns - 1
@@ -567,6 +579,7 @@ def centroids(data, bad, sigma, x, y, weights):
 @compiled()
 def _core(data, x, y, column, row):
     """Give the highest value at less than 1.4 pixels from a star's centre, or 0."""
+    # The centre lies up to half a pixel beside the middle of its pixel: two pixels around that hold the whole circle.
     core = 0.0
     for v in range(max(row - 2, 0), min(row + 3, data.shape[0])):
         for u in range(max(column - 2, 0), min(column + 3, data.shape[1])):
@@ -590,6 +603,7 @@ def _gaussian_fwhm(r2, value, logarithm, reach):
             mean_log += w * logarithm[i]
     if not total > 0.0:
         return np.nan
+    # The slope of a weighted line, about the means: with sums about 0 digits would be lost in their differences.
     mean_r2, mean_log = mean_r2 / total, mean_log / total
     slope = spread = 0.0
     for i in range(r2.size):
@@ -597,6 +611,7 @@ def _gaussian_fwhm(r2, value, logarithm, reach):
             w = value[i] * value[i]
             slope += w * (r2[i] - mean_r2) * (logarithm[i] - mean_log)
             spread += w * (r2[i] - mean_r2) ** 2
+    # One pixel alone, or a ring of them at one distance, has no spread; a saturated top or a plateau does not fall.
     if not (slope < 0.0 and spread > 0.0):
         return np.nan
     return 2.0 * np.sqrt(2.0 * np.log(2.0)) * np.sqrt(-spread / (2.0 * slope))
@@ -630,6 +645,7 @@ def widths(data, x, y, out, spare):
         n = 0
         for v in range(max(row - HALF_STAMP, 0), min(row + HALF_STAMP + 1, data.shape[0])):
             for u in range(max(column - HALF_STAMP, 0), min(column + HALF_STAMP + 1, data.shape[1])):
+                # Pixels that do not count are 0, and no logarithm is taken of them.
                 if data[v, u] > PROFILE * core and core > 0.0:
                     r2[n] = (u - x[i]) ** 2 + (v - y[i]) ** 2
                     value[n] = data[v, u]
@@ -682,6 +698,7 @@ def cores(bad, dq, bit, x, y, half, out):
 def _covered(u, v, radius):
     """Give the part of the pixel at the distances u and v that lies in a circle."""
     distance = np.sqrt(u * u + v * v)
+    # Only pixels that the circle may cut are looked at in parts: a few dozen of an aperture.
     if abs(distance - radius) > DIAGONAL:
         return 1.0 if distance < radius else 0.0
     inside = 0

@@ -13,20 +13,20 @@ from ccdflow.recipes.core.image import FloatArray, Image
 Floats = NDArray[np.float64]
 
 _PROMINENCE = 5.0
-"""In sigma: a peak that stands less above the way to a higher one is no star of its own."""
+"""In sigma: a peak that rises less above the saddle towards a higher one is no star of its own."""
 _PIXELS_PER_BRIGHT = 8
-"""Pixels of the image for each that may lie above the threshold.
+"""One in so many pixels of the image may lie above the threshold.
 
-If more than an eighth does, the threshold rises: a crowded field has enough bright stars, and memory is bounded.
+Where more do, the threshold rises: a crowded field has enough bright stars, and memory is bounded.
 """
 _LEAST_ROOM = 65536
-"""Pixels above the threshold for which there is room in a small image too, which may hold nothing but a star."""
+"""Pixels above the threshold for which there is room even in a small image, which one star may fill."""
 _NARROW = 0.00694
 """Determinant of the second moments (1/144) below which a star is as narrow as a pixel, whose own is 1/12."""
 _MOST_PROFILES = 2000
-"""So many of the brightest stars are measured one by one; fainter ones are never usable."""
+"""Stars whose widths are measured, the brightest ones; fainter ones are never usable."""
 _MOST_TYPICAL = 200
-"""The median width of so many is known to a per cent."""
+"""Stars whose median width is taken, the ones with the highest peaks; it is then known to a per cent."""
 _CLEAR_PEAK = 20.0
 """In sigma of the sky: neighbours and noise widen fainter stars."""
 _FEW_CLEAR = 10
@@ -49,16 +49,16 @@ _CORE = 2, 15
 
 @dataclass(frozen=True)
 class Detection:
-    """How stars are found.
+    """Settings by which stars are found.
 
     Parameters
     ----------
     threshold : float
-        In standard deviations of a pixel, from its stated variance.
+        Signal over noise, in standard deviations, that a pixel of a star must exceed.
     mesh : int
         Side in pixels of the boxes in which the background is measured.
     min_area : int
-        A star has at least so many pixels above the threshold.
+        Number of pixels above the threshold that a star has at least.
     """
 
     threshold: float = 5.0
@@ -225,16 +225,22 @@ def _without_sky(image: Image, detection: Detection) -> tuple[Clean, Background]
     good, known = kernels.clean(*planes, dq, data, bad)
     if not good:
         raise ValueError(f"none of the {bad.size} pixels is good; a background needs some")
+    # Boxes of about the side that is asked for, as many as divide the image evenly: a narrow strip left over at the
+    # edge would have too few pixels for a level of its own.
     boxes = [max(round(size / detection.mesh), 1) for size in image.shape]
     level, sigma = np.empty(boxes), np.empty(boxes)
+    # Boxes of one image differ by one pixel at most: this is the highest times the widest.
     largest = (bad.shape[0] // boxes[0] + 1) * (bad.shape[1] // boxes[1] + 1)
     kernels.mesh(data, bad, level, sigma, np.empty(largest, np.float32), np.empty(kernels.BINS + 2))
     background = _background(level, sigma, data[bad == 0] if np.isnan(level).all() else None)
     kernels.subtract(background.mesh, *map(_centres, image.shape, boxes), bad, data)
+    # One stated variance is enough for all to be believed: a pixel that states none then has weight 0. Images from
+    # elsewhere, which state nothing at all, get the scatter of their sky.
     return Clean(data, planes[1], dq, bad, 0.0 if known else background.sigma**2), background
 
 
 def _centres(size: int, boxes: int) -> Floats:
+    # The same division as in the kernel `mesh`. A box ends one pixel before the next begins: hence -1.
     edges = np.arange(boxes + 1) * size // boxes
     return np.asarray((edges[1:] + edges[:-1] - 1) / 2)
 
@@ -258,6 +264,8 @@ def _median_of_neighbours(level: Floats) -> Floats:
 
     Beyond the edge a slope goes on as it is, so that the median does not bend it.
     """
+    # "odd" continues the slope, value = 2 edge - mirror image; a single box has no slope, and gets neighbours that do
+    # not count.
     padded = level
     for axis, size in enumerate(level.shape):
         width = [(1, 1) if axis == padded_axis else (0, 0) for padded_axis in (0, 1)]
@@ -265,7 +273,8 @@ def _median_of_neighbours(level: Floats) -> Floats:
             padded = np.pad(padded, width, mode="reflect", reflect_type="odd")
         else:
             padded = np.pad(padded, width, constant_values=np.nan)
-    # NaN sorts behind all numbers: the median is that of the first `count`.
+    # Not `numpy.nanmedian`, which warns where all nine are NaN. NaN sorts behind all numbers: the median is that of the
+    # first `count`, the middle one or the mean of both middle ones. Of none, both ranks are 0, where a NaN stands.
     ordered = np.sort(sliding_window_view(padded, (3, 3)).reshape(*level.shape, 9), axis=2)
     count = np.isfinite(ordered).sum(axis=2)
     lower, upper = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, 8)
@@ -286,12 +295,14 @@ def _detected(clean: Clean, detection: Detection) -> Floats:
         count := kernels.significant(*planes, threshold, places, heights, np.zeros((9, width), np.float32))
     ) > room:
         threshold *= 2
+    # Equal heights keep their order in the image: which of two equal peaks is the higher one must not be chance.
     order = np.argsort(-heights[:count], kind="stable")
     places, heights = places[order], heights[order]
     turns, owners = np.zeros(clean.data.shape, np.int32), np.empty(count, np.int64)
     parents, table = np.zeros(count + 1, np.int64), np.zeros((count + 1, kernels.COLUMNS))
     used = kernels.gather(clean.data, places, heights, _PROMINENCE, turns, owners, parents, table)
     table = table[:used]
+    # Row 0, and rows of peaks that became part of another star, have no pixels and go with the small ones.
     table = table[(table[:, kernels.COUNT] >= detection.min_area) & (table[:, kernels.FLUX] > 0)]
     return table[np.argsort(-table[:, kernels.FLUX], kind="stable")]
 
@@ -299,9 +310,10 @@ def _detected(clean: Clean, detection: Detection) -> Floats:
 def _measured(clean: Clean, background: Background, table: Floats) -> Stars:
     from ccdflow.recipes.kernels import sources_kernels as kernels
 
-    x, y, major, minor, whole = _moments(table)
+    x, y, major, minor, uncut = _moments(table)
     # Positions first, since all else is measured around them; then which stars are clear of defects; then widths of
-    # these, from which the typical width follows, and with it the aperture and who is usable.
+    # these, from which the typical width follows, and with it the aperture and which stars are usable.
+    # The window is round: its sigma is that of a circle of the same area as the ellipse.
     kernels.centroids(
         clean.data,
         clean.bad,
@@ -315,13 +327,16 @@ def _measured(clean: Clean, background: Background, table: Floats) -> Stars:
     marks = np.zeros((2, len(x)), np.uint8)
     kernels.cores(clean.bad, clean.dq, DQ.SATURATED, x, y, half, marks)
     excluded_core, saturated = marks.astype(np.bool_)
-    clear = whole & ~excluded_core & (ellipticity < _ROUND)
+    clear = uncut & ~excluded_core & (ellipticity < _ROUND)
     width = _widths(clean.data, x, y, np.flatnonzero(clear)[:_MOST_PROFILES])
     isolated = np.isfinite(width) & (table[:, kernels.TOUCHES] == 0)
+    # An image without noise, as tests and simulations make them, has a sky of scatter 0.
     peak = table[isolated, kernels.PEAK] / max(background.sigma, 1e-30)
     typical = _typical_width(width[isolated], peak)
+    # A width of NaN, not measured, compares as false; so does a typical width of NaN, where no star tells one.
     usable = (width > _NARROWEST * typical) & (width < _WIDEST * typical)
     flux = np.empty(len(x))
+    # One radius for all stars: of a fixed profile it then holds the same part of each, and fluxes of a frame compare.
     radius = _APERTURE * typical if np.isfinite(typical) else _APERTURE_WITHOUT_FWHM
     kernels.apertures(clean.data, clean.bad, x, y, radius, flux)
     order = np.argsort(-flux, kind="stable")
@@ -342,6 +357,7 @@ def _moments(table: Floats) -> tuple[Floats, Floats, Floats, Floats, BoolArray]:
     """Return barycentres, rms along both axes of the ellipse, and which stars are neither cut off nor too narrow."""
     from ccdflow.recipes.kernels import sources_kernels as kernels
 
+    # <x²> - <x>²: coordinates of 10⁴ pixels have squares of 10⁸, of which float64 keeps seven decimals.
     total = table[:, kernels.FLUX]
     x, y = table[:, kernels.X] / total, table[:, kernels.Y] / total
     xx = table[:, kernels.XX] / total - x * x
@@ -350,6 +366,7 @@ def _moments(table: Floats) -> tuple[Floats, Floats, Floats, Floats, BoolArray]:
     # As Source Extractor does it: where all light lies in a line of pixels the ellipse would have no width.
     narrow = xx * yy - xy * xy < _NARROW
     xx, yy = np.where(narrow, xx + _PIXEL_MOMENT, xx), np.where(narrow, yy + _PIXEL_MOMENT, yy)
+    # Squares of the semi-axes are the eigenvalues of the matrix of second moments, middle ± away.
     middle, away = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
     major, minor = np.sqrt(middle + away), np.sqrt(np.maximum(middle - away, 0))
     return x, y, major, minor, ~narrow & (table[:, kernels.EDGE] == 0)
@@ -359,7 +376,7 @@ def _widths(data: FloatArray, x: Floats, y: Floats, chosen: NDArray[np.intp]) ->
     """Return the full width at half maximum of the chosen stars, in pixels; NaN for a hot pixel, and for others.
 
     A straight line through ln I against r² gives a Gaussian's σ (slope −1/2σ²). Pixels above 30 % of the peak
-    take part, weighted by I², so that it is the half maximum that counts, in a Moffat profile too. The radius
+    take part, weighted by I²: so the half maximum is what counts, for a Moffat profile too. The radius
     follows the width, so that a neighbour stays outside.
     """
     from ccdflow.recipes.kernels import sources_kernels as kernels
