@@ -125,28 +125,28 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     products = [product for product in inputs["main"] if isinstance(product, InputProduct)]
     # What can't be stacked is refused before any star is sought.
     _check(products, parameters)
-    placing = RegistrationOptions(
+    options = RegistrationOptions(
         parameters.register,
         parameters.reference,
         parameters.max_residual,
         Detection(threshold=parameters.threshold),
     )
-    frames = measure_all(products, placing.detection)
-    reference = frames[choose_reference(frames, placing)]
-    placed, doubts = [], []
+    frames = measure_all(products, options.detection)
+    reference = frames[choose_reference(frames, options)]
+    members, doubts = [], []
     for frame in frames:
-        registration, doubt = register_frame(frame, reference, placing)
-        placed.append(_levelled(frame, reference, registration, parameters))
+        registration, doubt = register_frame(frame, reference, options)
+        members.append(_levelled(frame, reference, registration, parameters))
         doubts.extend([doubt] if doubt else [])
-    combined = _combine(placed, reference, parameters)
+    combined = _combine(members, reference, parameters)
     if combined.fell_back:
         doubts.append(_scatter_doubt(combined, parameters))
     output = Output(
         image=combined.image,
         ngood=combined.ngood,
         calibration_variance=combined.calibration_variance,
-        cards=cards(combined, placed, reference, parameters.model_dump()),
-        quality=quality(combined, placed, placing.detection),
+        cards=cards(combined, members, reference, parameters.model_dump()),
+        quality=quality(combined, members, options.detection),
     )
     return Result({"stack": output}, tuple(doubts))
 
@@ -230,13 +230,13 @@ def _scale(
 
 
 def _combine(
-    placed: Sequence[RegisteredFrame], reference: MeasuredFrame, parameters: StackParameters
+    members: Sequence[RegisteredFrame], reference: MeasuredFrame, parameters: StackParameters
 ) -> Combined:
     """Average of the frames at sky 0, brought back to their weighted mean sky."""
     sources: list[ImageSource] = []
     calibrations: list[tuple[str, ImageSource | None]] = []
     shape = reference.source.shape
-    for member in placed:
+    for member in members:
         aligned = align(member.frame.source, member.registration.transform, shape, parameters.kernel)
         sources.append(Offset(aligned, member.level))
         calibrations.append(_shared(member, shape, parameters))
@@ -249,14 +249,14 @@ def _combine(
     combined = combine(
         sources,
         options,
-        scales=[member.scale for member in placed],
-        weights=[member.weight for member in placed],
+        scales=[member.scale for member in members],
+        weights=[member.weight for member in members],
         calibrations=calibrations,
         strip_rows=max(1, min(STRIP_ROWS, STRIP_BYTES // (len(sources) * shape[1] * BYTES_PER_VALUE))),
     )
     # Of all common levels the frames' weighted mean is the one whose error is that of the mean itself.
-    levels = [-member.level * member.scale for member in placed]
-    level = np.average(levels, weights=[member.weight for member in placed])
+    levels = [-member.level * member.scale for member in members]
+    level = np.average(levels, weights=[member.weight for member in members])
     # Where nothing was measured, data and variance are 0 and stay so.
     image = combined.image
     measured = (combined.ngood != 0) | (image.variance != 0)

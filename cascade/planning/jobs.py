@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ccdflow.cascade.records import FrameRecord, Stage, Value
 
-JobState = Literal["new", "reused", "incomplete"]
+PlanState = Literal["new", "reused", "incomplete"]
 """To be done; done already, with its products intact; or lacking a mandatory input."""
 
 
@@ -175,7 +175,7 @@ class Job:
     stage: Stage
     recipe: str
     version: str
-    state: JobState
+    state: PlanState
     group: Group
     inputs: tuple[JobInput, ...]
     missing: tuple[Missing, ...] = ()

@@ -22,7 +22,7 @@ _WCS_KEY = re.compile(
 
 def cards(
     combined: Combined,
-    placed: Sequence[RegisteredFrame],
+    members: Sequence[RegisteredFrame],
     reference: MeasuredFrame,
     choices: Mapping[str, Any],
 ) -> dict[str, Card]:
@@ -32,7 +32,7 @@ def cards(
     ----------
     combined : Combined
         The stack.
-    placed : sequence of RegisteredFrame
+    members : sequence of RegisteredFrame
         Its frames, in the order of the inputs.
     reference : MeasuredFrame
         The one that the others were placed on.
@@ -46,27 +46,27 @@ def cards(
         first frame.
     """
     return {
-        **_stack_cards(combined, placed, reference, choices),
-        **_frame_cards(placed, reference.source.shape),
-        **(_wcs_cards(reference.product.header) if placed[0].frame is not reference else {}),
+        **_stack_cards(combined, members, reference, choices),
+        **_frame_cards(members, reference.source.shape),
+        **(_wcs_cards(reference.product.header) if members[0].frame is not reference else {}),
     }
 
 
 def _stack_cards(
     combined: Combined,
-    placed: Sequence[RegisteredFrame],
+    members: Sequence[RegisteredFrame],
     reference: MeasuredFrame,
     choices: Mapping[str, Any],
 ) -> dict[str, Card]:
-    exptimes = [member.frame.product.exptime for member in placed]
+    exptimes = [member.frame.product.exptime for member in members]
     # Without scaling the data are a mean of frames of different times, as their weights have it.
     exptime = reference.product.exptime
     if choices["scale"] == "none":
-        exptime = float(np.average(exptimes, weights=[member.weight for member in placed]))
+        exptime = float(np.average(exptimes, weights=[member.weight for member in members]))
     shape = reference.source.shape
-    noise = [correlation(member.registration.transform, choices["kernel"], shape) for member in placed]
+    noise = [correlation(member.registration.transform, choices["kernel"], shape) for member in members]
     return {
-        "NCOMBINE": (len(placed), "number of frames combined"),
+        "NCOMBINE": (len(members), "number of frames combined"),
         "EXPTIME": (exptime, "[s] exposure time that the data are scaled to"),
         "TOTEXP": (float(sum(exptimes)), "[s] sum of the exposure times"),
         "REGISTER": (choices["register"], "how frames were registered"),
@@ -74,21 +74,21 @@ def _stack_cards(
         "KERNEL": (choices["kernel"], "interpolation, where pixels are not whole"),
         "SCALEBY": (choices["scale"], "what frames are scaled by"),
         "ZEROBY": (choices["zero"], "how skies are brought to one level"),
-        "REGRMS": (_worst_rms(placed), "[pixel] largest rms residual of matched stars"),
+        "REGRMS": (_worst_rms(members), "[pixel] largest rms residual of matched stars"),
         "NOISCORR": (float(np.mean(noise)), "noise in wide apertures / sum of variances"),
         "CLIPUSED": (combined.clip, "clip that was used"),
         "CLIPFALL": (combined.fell_back, "scatter contradicts the stated noise"),
     }
 
 
-def _frame_cards(placed: Sequence[RegisteredFrame], shape: tuple[int, int]) -> dict[str, Card]:
+def _frame_cards(members: Sequence[RegisteredFrame], shape: tuple[int, int]) -> dict[str, Card]:
     """Where each frame lay, seen from the middle of the reference, its factor and its weight."""
     cards: dict[str, Card] = {}
     # Pixels are counted from 0, at their centres, x first.
     middle = np.array([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]])
-    total = sum(member.weight for member in placed)
+    total = sum(member.weight for member in members)
     # Three digits: eight characters is all that a FITS keyword has.
-    for number, member in enumerate(placed, start=1):
+    for number, member in enumerate(members, start=1):
         transform = member.registration.transform
         dx, dy = (transform(middle) - middle)[0].tolist()
         cards |= {
@@ -107,14 +107,14 @@ def _wcs_cards(header: Mapping[str, Any]) -> dict[str, Card]:
     return {key: (value, "") for key, value in header.items() if _WCS_KEY.fullmatch(key)}
 
 
-def quality(combined: Combined, placed: Sequence[RegisteredFrame], detection: Detection) -> dict[str, float]:
+def quality(combined: Combined, members: Sequence[RegisteredFrame], detection: Detection) -> dict[str, float]:
     """Return the quality numbers of a stack.
 
     Parameters
     ----------
     combined : Combined
         The stack.
-    placed : sequence of RegisteredFrame
+    members : sequence of RegisteredFrame
         Its frames.
     detection : Detection
         How stars are found in it.
@@ -133,12 +133,12 @@ def quality(combined: Combined, placed: Sequence[RegisteredFrame], detection: De
         "n_stars": float(len(stars)),
         "background": stars.background,
         "background_sigma": stars.background_sigma,
-        "registration_rms": _worst_rms(placed),
+        "registration_rms": _worst_rms(members),
         "rejected_fraction": combined.rejected,
         "scatter_ratio": np.nan if combined.scatter_ratio is None else combined.scatter_ratio,
     }
     return {name: float(value) for name, value in numbers.items() if np.isfinite(value)}
 
 
-def _worst_rms(placed: Sequence[RegisteredFrame]) -> float:
-    return max(member.registration.rms for member in placed)
+def _worst_rms(members: Sequence[RegisteredFrame]) -> float:
+    return max(member.registration.rms for member in members)

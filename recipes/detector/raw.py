@@ -269,9 +269,9 @@ class PreparedFrame:
         # Integers of 16 bits, as nearly all cameras write them, go from the file's bytes to electron in one pass.
         stored = pixels.stored(rows) if are_stored(pixels) else None
         if stored is None or stored.numbers.dtype.itemsize != _BYTES_OF_INTEGERS:
-            return int(electrons(_adu(pixels, rows, stored), known.place, levels, known.numbers, out))
+            return int(electrons(_adu(pixels, rows, stored), known.geometry, levels, known.numbers, out))
         numbers, row = (stored.numbers, stored.zero), np.empty(amplifier.data.shape[1], np.float32)
-        return int(electrons_of_integers(*numbers, known.place, levels, known.numbers, out, row))
+        return int(electrons_of_integers(*numbers, known.geometry, levels, known.numbers, out, row))
 
     @cached_property
     def _amplifiers(self) -> list["_AmplifierNumbers"]:
@@ -291,7 +291,7 @@ class _AmplifierNumbers:
     `numbers` are the gain [electron/adu], the variance [electron²] and the saturation level [adu].
     """
 
-    place: tuple[int, int, int, bool, bool]
+    geometry: tuple[int, int, int, bool, bool]
     row_levels: FloatArray
     column_levels: FloatArray
     numbers: tuple[float, float, float]
@@ -311,8 +311,8 @@ class _AmplifierNumbers:
             variance *= 1 + 1 / level.pixels
         # Two turns cancel: what is read backwards and belongs in the image backwards is copied as it is.
         turned = data.flip_y != target.flip_y, data.flip_x != target.flip_x
-        place = data.x0, data.x1, target.x0, *turned
-        return cls(place, row_levels, column_levels, (gain, variance, amplifier.saturation))
+        geometry = data.x0, data.x1, target.x0, *turned
+        return cls(geometry, row_levels, column_levels, (gain, variance, amplifier.saturation))
 
 
 def read_adu(pixels: Pixels, rows: slice) -> FloatArray:
@@ -424,19 +424,19 @@ def correct_linearity(planes: Planes, detector: Detector, *, first_row: int = 0)
     """
     for amplifier in detector.amplifiers:
         rows, columns = amplifier_region(amplifier)
-        place = slice(max(rows.start - first_row, 0), max(rows.stop - first_row, 0)), columns
+        part = slice(max(rows.start - first_row, 0), max(rows.stop - first_row, 0)), columns
         # A copy: what is flagged, and the slope, are those of the signal as measured.
-        signal = planes.data[place].copy()
+        signal = planes.data[part].copy()
         if amplifier.nonlinear is not None:
-            planes.dq[place] |= np.where(signal > amplifier.nonlinear, np.uint16(DQ.NONLINEAR), np.uint16(0))
+            planes.dq[part] |= np.where(signal > amplifier.nonlinear, np.uint16(DQ.NONLINEAR), np.uint16(0))
         if amplifier.linearity:
             # 0 + 1 s + c1 s² + c2 s³ + ...: a coefficient ci belongs to the power i + 1.
             polynomial = np.polynomial.Polynomial([0.0, 1.0, *amplifier.linearity])
-            planes.data[place] = polynomial(signal)
+            planes.data[part] = polynomial(signal)
             slope = polynomial.deriv()(signal)
-            planes.variance[place] *= slope**2
+            planes.variance[part] *= slope**2
             if planes.masters is not None:
-                planes.masters[place] *= slope**2
+                planes.masters[part] *= slope**2
 
 
 def _data_rows(amplifier: Amplifier, first: int, last: int) -> slice:

@@ -22,7 +22,7 @@ from ccdflow.archive.registry.frames.keywords import changed_keywords, keep_keyw
 from ccdflow.archive.registry.tables import CURRENT, ORIGINAL, PENDING, FrameRow, table
 from ccdflow.cascade.records import Value
 
-Outcome = Literal["new", "known", "duplicate", "version"]
+Registration = Literal["new", "known", "duplicate", "version"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Registered:
     """
 
     id: int
-    outcome: Outcome
+    outcome: Registration
     of: int | None = None
 
 

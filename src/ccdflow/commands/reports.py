@@ -62,7 +62,7 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Origin:
+class MadeBy:
     """The job that made the product."""
 
     job: JobRecord
@@ -89,7 +89,7 @@ class RawFrames:
 
 
 @dataclass(frozen=True)
-class Section:
+class ProductSection:
     """All that the page says of one product."""
 
     product: ProductRecord
@@ -99,7 +99,7 @@ class Section:
     table: Table | None
     quality: Sequence[Quantity]
     kin: int
-    origin: Origin | None
+    origin: MadeBy | None
     raw: RawFrames | None
 
 
@@ -128,12 +128,12 @@ def report(space: Workspace, ids: Sequence[int], *, raw: bool = False) -> str:
 # --- how it is gathered -----------------------------------------------------------------------------------
 
 
-def _section(space: Workspace, product: ProductRecord, *, raw: bool) -> Section:
+def _section(space: Workspace, product: ProductRecord, *, raw: bool) -> ProductSection:
     place = (product.telescope, product.camera, product.object, product.filter, product.night)
     path = space.store.absolute(product.path)
     file = read_product(path) if product.state == "done" and path.is_file() else None
     kin = _kin(space, product) if product.quality else []
-    return Section(
+    return ProductSection(
         product=product,
         subject=" ".join(word for word in place if word),
         is_there=file is not None,
@@ -197,7 +197,7 @@ def _trend(values: Sequence[float | None], place: int | None) -> Trend | None:
     return Trend(list(points.values()), mark, low, high)
 
 
-def _origin(space: Workspace, one: ProductRecord) -> Origin | None:
+def _origin(space: Workspace, one: ProductRecord) -> MadeBy | None:
     job = space.registry.read(find_job, one.job_key)
     if job is None:
         return None
@@ -220,7 +220,7 @@ def _origin(space: Workspace, one: ProductRecord) -> Origin | None:
             else f"f{taken.frame} {Path(paths.get(taken.frame or 0, '')).name}"
         )
         rows.append((taken.role, name, "" if taken.level is None else taken.level))
-    return Origin(job, Table(("input", "what", "level"), rows), _parameters(job.parameters))
+    return MadeBy(job, Table(("input", "what", "level"), rows), _parameters(job.parameters))
 
 
 def _parameters(parameters: Mapping[str, Any]) -> Table:
