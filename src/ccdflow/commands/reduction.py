@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -153,7 +153,13 @@ def _prepare(space: Workspace) -> None:
         # What the server keeps of a run is its states and warnings; there is nobody who reads more.
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
         embedded_server(space.project.scratch).start()
-    Thread(target=compile_kernels, daemon=True).start()
+    Thread(target=_compile_beforehand, daemon=True).start()
+
+
+def _compile_beforehand() -> None:
+    # A program that has nothing to do may end before this has begun, and then takes no new threads.
+    with suppress(RuntimeError):
+        compile_kernels()
 
 
 def _run_flow(space: Workspace, request: Request) -> dict[str, str]:
