@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fits.productfile import InputNote, Origin, common_cards, read_product
 from ccdflow.archive.fits.rawfile import open_raw
-from ccdflow.archive.registry.jobs.inputs import find_sources
 from ccdflow.cascade.headers.amplifiers import detector
 from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
@@ -187,6 +186,8 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
     ValueError
         If a raw file's content is no longer what was registered, or a product is not there.
     """
+    from ccdflow.archive.registry.jobs.inputs import find_sources
+
     sources, inputs = space.registry.read(find_sources, job), JobInputs()
     for part in job.inputs:
         if part.job is not None:

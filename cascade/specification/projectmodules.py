@@ -44,11 +44,11 @@ def module_of(folder: Path, name: str) -> ModuleType | None:
     Exception
         Whatever the module raises while it is loaded.
     """
-    if not _lies_in(folder, name):
-        return None
     unique = f"{_package(folder)}.{name}"
     if unique not in sys.modules:
         invalidate_caches()  # Python remembers what a folder holds, and may not see a file that was written just now
+        if not _lies_in(folder, name):
+            return None
     return import_module(unique)
 
 
@@ -81,13 +81,25 @@ def _package(folder: Path) -> str:
     return name
 
 
+_NEVER_A_PROJECTS = {"ccdflow", *sys.stdlib_module_names}
+"""Modules that a folder's files never stand for: a clone of ccdflow may lie there, and Python's own come first."""
+
+
 def _lies_in(folder: Path, name: str) -> bool:
     """Return whether a folder holds a module, or a folder of modules; one that holds only data is none."""
     parts = name.split(".")
-    if not all(part.isidentifier() for part in parts):
+    if parts[0] in _NEVER_A_PROJECTS or not all(part.isidentifier() for part in parts):
         return False
-    path = folder.joinpath(*parts)
-    return path.with_suffix(".py").is_file() or (path.is_dir() and any(path.glob("*.py")))
+    places = [str(folder)]
+    for part in parts:
+        spec = PathFinder.find_spec(part, places)
+        if spec is None:
+            return False
+        places = list(spec.submodule_search_locations or ())
+        # Of a folder without __init__.py Python makes a package whatever it holds, raw frames too.
+        if spec.loader is None and not any(any(Path(place).rglob("*.py")) for place in places):
+            return False
+    return True
 
 
 class _Finder:

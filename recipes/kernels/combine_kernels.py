@@ -32,7 +32,7 @@ from ccdflow.recipes.core.statistics import NORMAL_MAD
 from ccdflow.recipes.kernels.compiled import array, compiled, constant, stretch
 
 NONE, MINMAX, SIGMA, MAD, VARIANCE = range(5)
-"""Clips, as the kernel knows them: in the order of `ccdflow.recipes.combine.clip.CLIPS`."""
+"""Clips, as the kernel knows them: in the order of `ccdflow.recipes.combine.average.CLIPS`."""
 SCALE, WEIGHT, INVERSE_RATIO, WIDTH, UNIT = range(5)
 """Rows of the table of the frames: factor that scales its values, weight, 1 over its typical variance relative to the
 others', factor of its limit of clipping, and 1 (the scale in the second pass, where all is scaled already)."""
@@ -249,7 +249,7 @@ def _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, o
     """Write to the limits at what distance from the centre a value of a frame of width 1 is clipped.
 
     Where blocks are `complete`, all values of the pixels that matter count, and stand sorted in `ordered`. The clips
-    are those of `ccdflow.recipes.combine.clip.Rule`.
+    are those of `ccdflow.recipes.combine.clip.ClipRule`.
     """
     n = v.shape[0]
     sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]

@@ -10,6 +10,7 @@ import pytest
 from ccdflow.cascade.specification.dotted import ProjectText, called, function, named, validation_context
 from ccdflow.cascade.specification.expressions import check
 from ccdflow.cascade.specification.model import DataSource
+from ccdflow.cascade.specification.projectmodules import module_of
 
 
 def folder(path: Path, **files: str) -> Path:
@@ -121,3 +122,20 @@ def test_a_text_keeps_its_folder_when_it_is_validated_and_copied(tmp_path: Path)
         )
     with pytest.raises(ValueError, match="No module named 'hooks'"):
         DataSource.model_validate(written)
+
+
+def test_a_projects_files_never_stand_for_python_or_ccdflow_itself(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("")
+    (tmp_path / "ccdflow" / "recipes").mkdir(parents=True)  # a clone of the repository beside ccdflow.yaml
+    (tmp_path / "ccdflow" / "recipes" / "catalogue.py").write_text("RECIPES = {}")
+    (tmp_path / "shapes").mkdir()
+    (tmp_path / "shapes" / "deep").mkdir()
+    (tmp_path / "shapes" / "deep" / "round.py").write_text("SIZE = 3")
+    (tmp_path / "mine.py").write_text(
+        "import random\nfrom ccdflow.recipes.catalogue import RECIPES\nfrom shapes import deep\n"
+        "from shapes.deep.round import SIZE\n\n\n"
+        "def numbers():\n    return random.Random(1).random() > 0, 'bias' in RECIPES, SIZE\n"
+    )
+    module = module_of(tmp_path, "mine")
+    assert module is not None
+    assert module.numbers() == (True, True, 3)
