@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from ccdflow.archive import rawfile
 from ccdflow.archive.digest import digests_of, file_digest
 from ccdflow.archive.fits.rawfile import (
     NoImageError,
@@ -343,3 +344,7 @@ def test_a_file_cut_off_within_a_long_header_is_truncated(tmp_path, pixels, kept
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(TruncatedError, match="it ends within a header"):
         open_raw(path)
+
+
+def test_programs_from_outside_find_it_under_its_old_name() -> None:
+    assert rawfile.open_raw is open_raw
