@@ -160,7 +160,10 @@ def figures_of(name: str, pace: int, night: Night, known: Registry) -> Iterator[
     yield Figure(on, f"insert to product, 95 of 100 of {many}", percentile(took, 95), limit=WARM)
     half = len(night.waiting) // 2
     for part, looks in (("first", night.waiting[:half]), ("second", night.waiting[half:])):
-        yield Figure(on, f"frames that wait at once, {part} half, mean", statistics.fmean(looks), "frames")
+        if looks:  # a quick run looks once
+            yield Figure(
+                on, f"frames that wait at once, {part} half, mean", statistics.fmean(looks), "frames"
+            )
     yield Figure(on, "cores busy, telescope included", night.busy, "%")
 
 
