@@ -73,6 +73,25 @@ def seconds(obsdate: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """One thing about a frame or a product that is not as it should be, though it can be used.
+
+    Parameters
+    ----------
+    kind : str
+        Which kind it is, one word: ``exptime_conflict``; `ccdflow.cascade.headers.doubts.KINDS` has those of headers.
+    text : str
+        One sentence with what was found: ``EXPTIME says 60 s, EXPOSURE 41.7 s``.
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
 class FrameRecord:
     """One raw frame: a row of the registry's table ``frame`` and the keywords kept with it.
 

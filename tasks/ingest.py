@@ -5,7 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from os.path import isdir, isfile  # which know no error: what may not be looked at is not there
 from pathlib import Path
@@ -18,6 +18,7 @@ from ccdflow.archive.fits.rawfile import (
     looks_like_fits,
     open_raw,
 )
+from ccdflow.archive.registry.frames.doubts import sum_up
 from ccdflow.archive.registry.frames.files import (
     NewFrame,
     add_frame,
@@ -29,7 +30,7 @@ from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.headers.classify import Description, FileFacts, describe
 from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
-from ccdflow.cascade.records import CATEGORY, Value, is_calibration
+from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -53,11 +54,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class IngestReport:
-    """What became of the files or rows that were looked at; `asked` tells whether anybody named any."""
+    """What became of the files or rows that were looked at; `asked` tells whether anybody named any.
+
+    `doubts` has those of all frames that were registered or known, each with the frame it is about.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     asked: bool = False
+    doubts: list[tuple[str, Doubt]] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -75,7 +80,14 @@ class IngestReport:
     def document(self) -> dict[str, Any]:
         """The report for ``--json``."""
         names = ("new", "known", "duplicate", "version", "refused", "unreadable", "product")
-        return {name: self.counts[name] for name in names} | {"problems": self.problems}
+        return {name: self.counts[name] for name in names} | {
+            "problems": self.problems,
+            "doubts": [asdict(count) for count in sum_up(self.doubts)],
+        }
+
+    def doubt_lines(self) -> list[str]:
+        """Doubts by kind, a line for each; a class that is not known stands among the problems already."""
+        return [count.line("frame") for count in sum_up(self.doubts) if count.kind != "class"]
 
     def sentence(self) -> str:
         """The report for people."""
@@ -172,19 +184,21 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
     new = _new_frame(
         described, path=str(path), sha256=sha256, size=before.st_size, changed_ns=before.st_ctime_ns
     )
-    outcome = space.registry.write(add_frame, new).outcome
+    registered = space.registry.write(add_frame, new)
+    outcome = registered.outcome
+    report.doubts += [(f"f{registered.id}", doubt) for doubt in new.doubts if outcome != "duplicate"]
     refused = described.refused and outcome != "duplicate"
     report.counts["refused" if refused else outcome] += 1
     if refused:
         report.problems.append(f"{path}: {described.refused}")
     elif described.frame_class == "unclassified" and outcome in ("new", "version"):
-        report.problems.append(f"{path}: unclassified: {'; '.join(described.reasons)}")
+        report.problems.append(f"{path}: unclassified: {'; '.join(doubt.text for doubt in described.doubts)}")
 
 
 def _as_product(described: Description, category: str) -> Description:
     """A calibration that was made elsewhere: its class is its category, and its shape that of trimmed frames."""
     keywords = {name: value for name, value in described.keywords.items() if name != "shape"}
-    return replace(described, frame_class=category, keywords=keywords, reasons=())
+    return replace(described, frame_class=category, keywords=keywords, doubts=())
 
 
 def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestReport) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ccdflow.archive.fits.productfile import read_image, read_product
+from ccdflow.archive.registry.frames.doubts import find_doubts, sum_up
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.jobs.lineage import main_frames
 from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
@@ -168,6 +169,7 @@ def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
             "set": f"s{frame['set']}" if frame["set"] else "",
             "product": " ".join(names.get(frame["id"], ())),
             "reason": frame["reason"],
+            "doubts": "; ".join(frame["doubts"]),
         }
         for frame in frames
     ]
@@ -217,7 +219,7 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
     # Every frame stands in the ledger once, in the state that it has reached: so its numbers add up to all frames.
     log = observing_log(space, night, camera)
     lines = [f"# {camera}, night {night}", "", *_ledger(log), *_latency(space, night, camera)]
-    lines += [*_not_done(space, night, camera, log), *_pictures(space, night, camera)]
+    lines += [*_not_done(space, night, camera, log), *_doubts(space, log), *_pictures(space, night, camera)]
     return "\n".join(lines)
 
 
@@ -270,6 +272,14 @@ def _not_done(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> 
         if row["state"] == "ingest refused"
     ]
     return ["## Not done", "", *_table("what | object | filter | state | reason", rows)] if rows else []
+
+
+def _doubts(space: Workspace, log: Sequence[Row]) -> list[str]:
+    """What is doubtful about the frames of the night, by kind: a broken clock is one line, not a thousand."""
+    doubts = space.registry.read(find_doubts, [int(row["frame"][1:]) for row in log])
+    told = [(f"f{frame}", doubt) for frame, own in doubts.items() for doubt in own]
+    rows = [(count.kind, count.number, count.subject, count.example) for count in sum_up(told)]
+    return ["## Doubts", "", *_table("kind | frames | for instance | what", rows)] if rows else []
 
 
 def _pictures(space: Workspace, night: str, camera: str) -> Iterator[str]:

@@ -200,6 +200,21 @@ class FrameKeywordRow(Base):
     __table_args__ = (Index("ix_frame_keyword_name", "name", "value"),)
 
 
+class FrameDoubtRow(Base):
+    """What is doubtful about a frame, in one sentence each.
+
+    `source` says who found it: ``header`` for what reading its header tells, and is told anew whenever it is read.
+    """
+
+    __tablename__ = "frame_doubt"
+    frame_id: Mapped[int] = mapped_column(ForeignKey("frame.id", ondelete="CASCADE"), primary_key=True)
+    source: Mapped[str] = mapped_column(Text, primary_key=True, server_default="header")
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, server_default="0")
+    kind: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = _blank()
+    __table_args__ = (Index("ix_frame_doubt_kind", "kind", "frame_id"),)
+
+
 class FrameStageRow(Base):
     """How far each frame has come in each stage, and why; `unsettled` until its sets have been looked at.
 
@@ -398,6 +413,17 @@ class ProductQualityRow(Base):
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     value: Mapped[float | None] = mapped_column(Double)
     __table_args__ = (Index("ix_product_quality_name", "name", "value"),)
+
+
+class ProductDoubtRow(Base):
+    """What is doubtful about a product: its recipe's warnings, in order."""
+
+    __tablename__ = "product_doubt"
+    product_id: Mapped[int] = mapped_column(ForeignKey("product.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, server_default="0")
+    kind: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = _blank()
+    __table_args__ = (Index("ix_product_doubt_kind", "kind", "product_id"),)
 
 
 class CollectionRow(Base):

@@ -7,9 +7,10 @@ from typing import Any
 
 from ccdflow.cascade.headers.amplifiers import believable, detector_of
 from ccdflow.cascade.headers.dates import night, observation_date
+from ccdflow.cascade.headers.doubts import policy_of
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.headers.keywords import Cards, angle, binning, cards_of, duration, first, number, text
-from ccdflow.cascade.records import VALIDITY, Extension, FrameRecord, Value
+from ccdflow.cascade.records import VALIDITY, Doubt, Extension, FrameRecord, Value
 from ccdflow.recipes.detector.amplifiers import Amplifier
 
 _NAMES = ("telescope", "camera", "instrument", "filter", "object")
@@ -42,10 +43,11 @@ class Description:
 
     Parameters
     ----------
-    reasons : tuple of str
-        One sentence for each thing that could not be told, or is odd.
+    doubts : tuple of Doubt
+        One for each thing that could not be told, or is odd.
     refused : str
-        Why the frame can't be used at all (no date, contradictory sections); empty where it can.
+        Why the frame can't be used at all (no date, contradictory sections, a doubt that the instrument file refuses);
+        empty where it can.
     """
 
     frame_class: str
@@ -60,7 +62,7 @@ class Description:
     nobs: int | None
     night: str
     keywords: Mapping[str, Value]
-    reasons: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     refused: str = ""
 
     def record(self, id: int, sha256: str | None = None, path: str | None = None) -> FrameRecord:
@@ -81,12 +83,22 @@ class Description:
 
 @dataclass
 class _Reader:
-    """A header being read: what it says, how it says it, and the doubts so far."""
+    """A header being read: what it says, how it says it, the doubts so far, and what makes it unusable."""
 
     cards: Cards
     by: Instrument
     facts: FileFacts
-    reasons: list[str] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def doubt(self, kind: str, sentence: str) -> None:
+        """Note a doubt, refuse the frame for it, or pass over it, as the instrument file says."""
+        policy = policy_of(kind, self.by.doubts)
+        if policy == "ignore":
+            return
+        self.doubts.append(Doubt(kind, sentence))
+        if policy == "refuse":
+            self.refused.append(f"{sentence} (doubts: {kind}: refuse)")
 
     def card(self, name: str) -> tuple[str, Value] | None:
         """Return the keyword and the value of a field."""
@@ -111,7 +123,7 @@ class _Reader:
         result = read(value)
         if result is None or not low <= result <= high:
             why = "is not understood" if result is None else f"is outside {low:g} to {high:g}"
-            self.reasons.append(f"{keyword}={text(value)!r} {why}")
+            self.doubt("exptime" if name == "exptime" else "value", f"{keyword}={text(value)!r} {why}")
             return None
         return result
 
@@ -190,7 +202,7 @@ def describe(
     """Return what a header says, read by the first of `instruments` that claims it.
 
     A header that is merely odd never raises: what it does not tell is blank or None, with a sentence in
-    `reasons`.
+    `doubts`.
 
     Parameters
     ----------
@@ -216,16 +228,15 @@ def describe(
     # Cards are made twice: which words are blanks is known only once the instrument is.
     by = find_instrument(cards_of(header), instruments)
     reader = _Reader(cards_of(header, by.blanks), by, facts or FileFacts())
-    frame_class, doubt = classify(reader.cards, by)
-    reader.reasons += [doubt] if doubt else []
-    obsdate, doubt = observation_date(reader.cards, by.keywords.dates, by.site.time_zone)
-    reader.reasons += [doubt] if doubt and obsdate else []
-    refused = [] if obsdate else [f"when it was taken is not known: {doubt}"]
+    frame_class, sentence = classify(reader.cards, by)
+    if sentence:
+        reader.doubt("class", sentence)
+    obsdate = _obsdate(reader)
     longitude = reader.longitude()
     iobs, nobs = _sequence(reader)
     exptime = reader.exptime()
-    keywords = _keywords(reader, shape, refused)
-    refused += [doubt for name in VALIDITY if (doubt := _no_time(name, keywords.get(name)))]
+    keywords = _keywords(reader, shape)
+    reader.refused += [sentence for name in VALIDITY if (sentence := _no_time(name, keywords.get(name)))]
     return Description(
         frame_class=frame_class,
         **{name: reader.text(name) for name in _NAMES},
@@ -235,9 +246,19 @@ def describe(
         nobs=nobs,
         night=night(obsdate, longitude) if obsdate else "",
         keywords=keywords,
-        reasons=(*reader.reasons, *refused),
-        refused="; ".join(refused),
+        doubts=tuple(reader.doubts),
+        refused="; ".join(reader.refused),
     )
+
+
+def _obsdate(reader: _Reader) -> str:
+    """Return when the exposure began; a frame without date is refused."""
+    obsdate, sentence = observation_date(reader.cards, reader.by.keywords.dates, reader.by.site.time_zone)
+    if not obsdate:
+        reader.refused.append(f"when it was taken is not known: {sentence}")
+    elif sentence:
+        reader.doubt("date", sentence)
+    return obsdate
 
 
 def _no_time(name: str, value: Value | None) -> str:
@@ -255,7 +276,7 @@ def _sequence(reader: _Reader) -> tuple[int | None, int | None]:
     """Return number of the exposure and length of its sequence; missing, 0 or beyond the end is unknown."""
     iobs, nobs = (_count(reader.measure(name)) for name in ("iobs", "nobs"))
     if iobs and nobs and iobs > nobs:
-        reader.reasons.append(f"exposure {iobs} of {nobs} can't be: its place in the sequence is unknown")
+        reader.doubt("sequence", f"exposure {iobs} of {nobs} can't be: its place in the sequence is unknown")
         return None, None
     return iobs, nobs
 
@@ -264,7 +285,7 @@ def _count(value: float | None) -> int | None:
     return int(value) if value is not None and value >= 1 and value.is_integer() else None
 
 
-def _keywords(reader: _Reader, shape: tuple[int, int] | None, refused: list[str]) -> dict[str, Value]:
+def _keywords(reader: _Reader, shape: tuple[int, int] | None) -> dict[str, Value]:
     kept: dict[str, Value | None] = {"profile": reader.by.name}
     card = reader.card("binning")
     kept["binning"] = binning(card[1]) if card else None
@@ -280,7 +301,7 @@ def _keywords(reader: _Reader, shape: tuple[int, int] | None, refused: list[str]
             kept[name] = believable(reader.cards, getattr(reader.by.keywords, name), name, reader.by)
     else:
         kept["shape"] = _shape_text(shape, reader.facts.extensions)
-        kept |= _detector_numbers(reader, shape, refused)
+        kept |= _detector_numbers(reader, shape)
     return {name: value for name, value in kept.items() if value is not None}
 
 
@@ -293,12 +314,12 @@ def _shape_text(shape: tuple[int, int], extensions: Sequence[Extension]) -> str:
     return f"{shape[0]}x{shape[1]}"
 
 
-def _detector_numbers(reader: _Reader, shape: tuple[int, int], refused: list[str]) -> dict[str, Value | None]:
+def _detector_numbers(reader: _Reader, shape: tuple[int, int]) -> dict[str, Value | None]:
     """Return mean gain and read noise of the amplifiers, None where one of them is not known."""
     try:
         detector = detector_of(reader.cards, reader.by, shape, reader.facts.extensions)
-    except ValueError as doubt:
-        refused.append(str(doubt))
+    except ValueError as error:
+        reader.refused.append(str(error))
         return {}
     numbers: dict[str, Value | None] = {}
     for name in ("gain", "read_noise"):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ccdflow.cascade.headers.dates import DateKeywords, zone_of
+from ccdflow.cascade.headers.doubts import KINDS, Policy, unknown_kind
 from ccdflow.cascade.headers.keywords import Cards, keyword_name, text
 from ccdflow.cascade.specification import dotted
 
@@ -261,6 +262,8 @@ class Instrument(Model):
     """Field to lowest and highest believable value; a number outside is unknown."""
     keep: Annotated[dict[str, Strings], BeforeValidator(_named)] = Field(default_factory=dict)
     """Further keywords to keep with each frame: a list, or name to alternatives."""
+    doubts: dict[str, Policy] = Field(default_factory=dict)
+    """Kind of doubt to what is done about it: note, refuse or ignore."""
     amplifiers: AmplifierKeywords = AmplifierKeywords()
     """Where a detector with several amplifiers describes them."""
     detectors: tuple[FixedDetector, ...] = ()
@@ -273,6 +276,14 @@ class Instrument(Model):
             if name not in Keywords.model_fields or name == "frame_class":
                 known = ", ".join(field for field in Keywords.model_fields if field != "frame_class")
                 raise ValueError(f"unknown field {name!r}; known: {known}")
+        return value
+
+    @field_validator("doubts", mode="before")
+    @classmethod
+    def _kinds_are_known(cls, value: Any) -> Any:
+        for kind in value if isinstance(value, Mapping) else ():
+            if kind not in KINDS:
+                raise ValueError(unknown_kind(kind))
         return value
 
     @cached_property

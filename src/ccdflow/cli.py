@@ -180,7 +180,7 @@ def ingest(
         print_json(report.document())
     else:
         typer.echo(report.sentence())
-    for problem in report.problems:
+    for problem in [*report.problems, *report.doubt_lines()]:
         warn(problem)
     raise typer.Exit(report.exit_code)
 
@@ -356,7 +356,7 @@ def list_(
     if json:
         print_json(rows)
     elif rows:
-        print_table(rows, queries.COLUMNS[what])
+        print_table([queries.brief(row) for row in rows], queries.COLUMNS[what])
     else:
         typer.echo(f"no {what}")
 

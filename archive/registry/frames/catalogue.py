@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ccdflow.archive.registry.bulk import inserting_json, inserting_new, is_postgresql
+from ccdflow.archive.registry.frames.doubts import add_doubts
 from ccdflow.archive.registry.frames.files import NewFrame, frame_row
 from ccdflow.archive.registry.frames.keywords import keep_keywords
 from ccdflow.archive.registry.tables import STREAM, FrameRow, table
@@ -38,8 +39,9 @@ def add_catalogue_rows(connection: Connection, rows: Sequence[NewFrame]) -> int:
     # The ids come back together with what tells the rows apart, since a database need not answer in the order of the
     # rows, nor for those that it passed over.
     inserted = connection.execute(*_inserting(connection, unique)).all()
-    keywords = ((frame, by_identity[_identity(parts)][1].keywords) for frame, *parts in inserted)
-    keep_keywords(connection, keywords)
+    new_frames = [(frame, by_identity[_identity(parts)][1]) for frame, *parts in inserted]
+    keep_keywords(connection, ((frame, new.keywords) for frame, new in new_frames))
+    add_doubts(connection, ((frame, new.doubts) for frame, new in new_frames))
     return len(inserted)
 
 

@@ -18,9 +18,10 @@ from typing import Any, Literal
 from sqlalchemy import Connection, insert, select, text, update
 
 from ccdflow.archive.registry.database import now
+from ccdflow.archive.registry.frames.doubts import add_doubts, replace_doubts
 from ccdflow.archive.registry.frames.keywords import changed_keywords, keep_keywords, storable
 from ccdflow.archive.registry.tables import CURRENT, ORIGINAL, PENDING, FrameRow, table
-from ccdflow.cascade.records import Value
+from ccdflow.cascade.records import Doubt, Value
 
 Registration = Literal["new", "known", "duplicate", "version"]
 
@@ -31,7 +32,7 @@ class NewFrame:
 
     `path` is None for a row of a catalogue. `changed_ns` is when the file was last changed, in nanoseconds
     since 1970-01-01 UTC (best its ctime, which nobody can set back). `refused` says why the frame can't be
-    used; empty where it can. The other columns are as in `FrameRecord`.
+    used; empty where it can; `doubts` what is odd about it. The other columns are as in `FrameRecord`.
     """
 
     path: str | None = None
@@ -51,6 +52,7 @@ class NewFrame:
     night: str = ""
     keywords: Mapping[str, Value] = field(default_factory=dict)
     refused: str = ""
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def _describe(connection: Connection, frame: int, new: NewFrame, original: int |
         values |= {"status": "duplicate", "duplicate_of": original, "ungrouped": False}
     connection.execute(update(table(FrameRow)).where(FrameRow.id == frame).values(values))
     keep_keywords(connection, [(frame, new.keywords)])
+    replace_doubts(connection, frame, new.doubts)
     return Registered(frame, "new" if original is None else "duplicate", original)
 
 
@@ -218,6 +221,7 @@ def _insert(connection: Connection, new: NewFrame, version: int, duplicate_of: i
         row |= {"status": "duplicate", "ungrouped": False}
     frame = connection.execute(_INSERT, row).scalar_one()
     keep_keywords(connection, [(frame, new.keywords)])
+    add_doubts(connection, [(frame, new.doubts)])
     return int(frame)
 
 
@@ -240,6 +244,7 @@ def _refresh(connection: Connection, frame: int, new: NewFrame) -> None:
     if changed:
         connection.execute(update(table(FrameRow)).where(FrameRow.id == frame).values(changed))
     keep_keywords(connection, [(frame, changed_keywords(connection, frame, new.keywords))])
+    replace_doubts(connection, frame, new.doubts)
 
 
 def frame_row(new: NewFrame) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera
+from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.keywords import read_value
 from ccdflow.archive.registry.frames.stages import stages_of
 from ccdflow.archive.registry.tables import (
@@ -189,7 +190,7 @@ def find_streams(connection: Connection) -> list[Stream]:
 
 
 def list_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> list[dict[str, Any]]:
-    """Return frames as rows for people: with furthest stage, state there, and current set.
+    """Return frames as rows for people: with furthest stage, state there, current set, and doubts.
 
     Parameters
     ----------
@@ -217,7 +218,10 @@ def list_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> lis
         rows = connection.execute(columns.where(*tests)).all()
         stages = _furthest(connection, select(FrameRow.id).where(*tests))
         sets = _current_sets(connection, select(FrameRow.id).where(*tests))
-        listed += [_frame_row(row._mapping, stages, sets) for row in rows]
+        doubts = find_doubts(connection, select(FrameRow.id).where(*tests))
+        for row in rows:
+            own = [str(doubt) for doubt in doubts.get(row.id, ())]
+            listed.append(_frame_row(row._mapping, stages, sets) | {"doubts": own})
     listed.sort(
         key=lambda row: (row["obsdate"], row["telescope"], row["camera"], row["iobs"] or 0, row["id"])
     )

@@ -32,7 +32,7 @@ def described(path: Path, instruments: Sequence[Instrument]) -> dict[str, Any]:
         layout = detector(raw.header, instrument, raw.shape, raw.extensions)
         row["detector"] = f"{layout.shape[0]}x{layout.shape[1]}"
         row["amplifiers"] = [_amplifier(amplifier) for amplifier in layout.amplifiers]
-    return row | {"doubts": list(description.reasons), "refused": description.refused}
+    return row | {"doubts": [str(doubt) for doubt in description.doubts], "refused": description.refused}
 
 
 def _amplifier(amplifier: Amplifier) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ccdflow.archive.registry.choices import find_choices
 from ccdflow.archive.registry.events import find_events
+from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames, show_frame
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
 from ccdflow.archive.registry.jobs.lineage import keys_of_frames, main_frames
@@ -28,7 +29,7 @@ Row = dict[str, Any]
 COLUMNS = {
     "frames": (
         *("id", "class", "telescope", "camera", "filter", "object", "exptime", "obsdate", "iobs", "nobs"),
-        *("stage", "status", "set", "reason"),
+        *("stage", "status", "set", "reason", "doubts"),
     ),
     "sets": (
         *("id", "step", "status", "action", "ready", "telescope", "camera", "object", "filter", "first"),
@@ -56,6 +57,12 @@ SHOWN = 12
 """Digits of a job's key that are shown to people."""
 
 STATES = ("done", "passed", "running", "waiting", "failed", "refused")
+
+
+def brief(row: Row) -> Row:
+    """A row as a table has room for it: of doubts the kinds, whose sentences `show` tells."""
+    kinds = dict.fromkeys(doubt.partition(":")[0] for doubt in row.get("doubts") or ())
+    return {**row, "doubts": list(kinds)}
 
 
 def frames(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
@@ -312,6 +319,7 @@ def _explain_frame(space: Workspace, frame: Row, request: Request) -> Row:
     jobs_of = space.registry.read(find_jobs, JobFilter(keys=space.registry.read(keys_of_frames, [number])))
     row: Row = {"id": frame["id"], "what": f"{frame['class']} {frame['path'] or 'row of a catalogue'}"}
     row |= {"state": f"{frame['stage']} {frame['status']}", "reason": frame["reason"]}
+    row["doubts"] = frame["doubts"]
     row["used_by"] = [{"id": job.key[:12], "what": job.step, "state": job.state} for job in jobs_of]
     plan = planned(space, request.model_copy(update={"night": frame["night"] or None}))
     row["missing"] = [
@@ -330,6 +338,7 @@ def _frame_line(space: Workspace, name: str) -> Row:
         "what": row["path"],
         "state": f"{row['stage']} {row['status']}",
         "reason": row["reason"],
+        "doubts": row["doubts"],
     }
 
 
@@ -342,14 +351,19 @@ def _tree(space: Workspace, key: str) -> Row:
         frame.id: frame.path
         for frame in space.registry.read(find_frames, FrameFilter(status=None, ids=_frame_ids(job)))
     }
+    doubts = space.registry.read(find_doubts, _frame_ids(job))
     inputs = []
     for job_input in job.inputs:
         if job_input.job is not None:
             inputs.append({"role": job_input.role, "level": job_input.level, **_tree(space, job_input.job)})
         elif job_input.frame is not None:
-            inputs.append(
-                {"role": job_input.role, "id": f"f{job_input.frame}", "what": paths.get(job_input.frame)}
-            )
+            raw: Row = {
+                "role": job_input.role,
+                "id": f"f{job_input.frame}",
+                "what": paths.get(job_input.frame),
+            }
+            raw["doubts"] = [str(doubt) for doubt in doubts.get(job_input.frame, ())]
+            inputs.append(raw)
     parameters = {name: f"{value['value']} ({value['origin']})" for name, value in job.parameters.items()}
     # A recipe's own defaults go without saying.
     changed = {name: text for name, text in parameters.items() if not text.endswith("(recipe)")}
@@ -378,6 +392,8 @@ def tree_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
     yield "  " * depth + "  ".join(str(word) for word in words if word)
     for name, value in (row.get("parameters") or {}).items():
         yield "  " * (depth + 1) + f"{name} = {value}"
+    for doubt in row.get("doubts") or ():
+        yield "  " * (depth + 1) + f"doubt {doubt}"
     for change in row.get("changes") or ():
         yield "  " * (depth + 1) + f"changed: {change}"
     for missing in row.get("missing") or ():

@@ -4,11 +4,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from ccdflow.archive.registry.frames.doubts import DoubtCount, find_doubts, sum_up
 from ccdflow.archive.registry.frames.files import registered_files
 from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
 from ccdflow.archive.registry.jobs.records import count_finished
@@ -39,6 +40,7 @@ class RunReport:
     after: Plan
     failed: dict[str, str]
     products: list[dict[str, Any]]
+    doubts: Sequence[DoubtCount] = ()
 
     @property
     def jobs(self) -> dict[str, int]:
@@ -62,6 +64,7 @@ class RunReport:
         if self.failed and waiting:
             lines.append(f"{len(waiting)} jobs wait for those that failed; the next run does them all")
         lines += _why_incomplete([job for job in self.after.jobs if job.state == "incomplete"])
+        lines += [count.line("frame") for count in self.doubts]
         if not self.after.jobs:
             lines.append("nothing to do: no frame of the registry belongs to the target")
         return lines
@@ -83,6 +86,7 @@ class RunReport:
             "frames": self.ingested.document(),
             "failed": [{"key": key, "reason": reason} for key, reason in self.failed.items()],
             "notes": self.problems,
+            "doubts": [asdict(count) for count in self.doubts],
         }
 
     def show(self) -> None:
@@ -136,7 +140,18 @@ def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, qui
     after = planned_again(space, request, failed) if new else before
     Round(space, plan=lambda: after, grouping=request).run(failed)
     products = space.registry.read(list_products, ProductFilter(job_keys=[job.key for job in after.jobs]))
-    return RunReport(ingested, before, after, failed, products)
+    return RunReport(ingested, before, after, failed, products, _doubts(space, ingested, after))
+
+
+def _doubts(space: Workspace, ingested: IngestReport, plan: Plan) -> list[DoubtCount]:
+    """Sum up the doubts of all frames that a run has registered or that its jobs are made of."""
+    frames = {taken.frame for job in plan.jobs for taken in job.main if taken.frame is not None}
+    told = [
+        (f"f{frame}", doubt)
+        for frame, own in space.registry.read(find_doubts, frames).items()
+        for doubt in own
+    ]
+    return sum_up(dict.fromkeys([*told, *(pair for pair in ingested.doubts if pair[1].kind != "class")]))
 
 
 def _brings_new_files(space: Workspace, paths: Sequence[Path]) -> bool:

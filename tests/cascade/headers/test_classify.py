@@ -9,7 +9,7 @@ from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.cascade.headers.classify import FileFacts, classify, describe
 from ccdflow.cascade.headers.dates import night
 from ccdflow.cascade.headers.instrument import Instrument
-from ccdflow.cascade.records import Extension
+from ccdflow.cascade.records import Doubt, Extension
 from ccdflow.config.instruments import load_instruments
 
 SHIPPED = Path(str(files("ccdflow.config"))) / "instruments"
@@ -84,7 +84,7 @@ def test_maxim_light(instruments):
         "dec": pytest.approx(41.268888889),
         "airmass": pytest.approx(1.0843),
     }
-    assert (found.reasons, found.refused) == ((), "")
+    assert (found.doubts, found.refused) == ((), "")
 
 
 def test_the_gain_of_nina_is_a_setting_and_its_egain_the_gain(instruments):
@@ -105,7 +105,7 @@ def test_the_gain_of_nina_is_a_setting_and_its_egain_the_gain(instruments):
     assert found.keywords["readout_mode"] == "Default gain 100 offset 50"
     assert found.keywords["ra"] == pytest.approx(83.8220833)
     assert found.keywords["FOCPOS"] == 12345
-    assert found.reasons == ()
+    assert found.doubts == ()
 
 
 def test_without_egain_a_setting_is_never_taken_for_a_gain(instruments):
@@ -129,7 +129,7 @@ def test_sbig_dark(instruments):
     assert found.night == "2004-07-15"
     assert found.keywords["gain"] == 2.3
     assert found.keywords["ccd_temperature"] == -10.23
-    assert found.reasons == ()
+    assert found.doubts == ()
 
 
 def test_acp_flat(instruments):
@@ -147,7 +147,7 @@ def test_acp_flat(instruments):
     assert found.night == "2019-11-28"
     assert found.keywords["readout_mode"] == "Normal"
     assert "gain" not in found.keywords
-    assert found.reasons == ()
+    assert found.doubts == ()
 
 
 def test_noao_zero(instruments):
@@ -164,7 +164,7 @@ def test_noao_zero(instruments):
     }
     assert found.keywords["binning"] == "1x1"
     assert (found.keywords["gain"], found.keywords["read_noise"]) == (3.6, 4.0)
-    assert found.reasons == ()
+    assert found.doubts == ()
 
 
 def test_arcon_object_of_two_amplifiers(instruments):
@@ -181,7 +181,7 @@ def test_arcon_object_of_two_amplifiers(instruments):
     }
     assert found.keywords["gain"] == pytest.approx(3.15)
     assert found.keywords["read_noise"] == pytest.approx(5.0)
-    assert found.reasons == ()
+    assert found.doubts == ()
 
 
 def test_lco_extension_filled_from_the_primary(instruments):
@@ -199,7 +199,7 @@ def test_lco_extension_filled_from_the_primary(instruments):
     assert (found.iobs, found.nobs, found.night) == (3, 10, "2017-07-11")
     assert found.keywords["saturation"] == 46000.0
     assert found.keywords["readout_mode"] == "default"
-    assert found.reasons == ()
+    assert found.doubts == ()
 
 
 def test_odd_values_are_read_or_unknown_with_a_sentence_each(instruments):
@@ -214,7 +214,9 @@ def test_odd_values_are_read_or_unknown_with_a_sentence_each(instruments):
     assert found.keywords["ccd_temperature"] == -25.0
     assert found.keywords["binning"] == "one"
     assert not {"gain", "read_noise", "airmass"} & set(found.keywords)
-    assert found.reasons == ("exposure 5 of 3 can't be: its place in the sequence is unknown",)
+    assert found.doubts == (
+        Doubt("sequence", "exposure 5 of 3 can't be: its place in the sequence is unknown"),
+    )
     assert found.refused == ""
 
 
@@ -266,7 +268,7 @@ def test_unclassified_names_the_keywords_seen(generic):
 def test_nothing_is_guessed_from_an_exposure_time_of_zero(instruments):
     found = describe({"EXPTIME": 0.0, "DATE-OBS": "2020-01-01T00:00:00", "IMAGETYP": " "}, SHAPE, instruments)
     assert found.frame_class == "unclassified"
-    assert "none of IMAGETYP" in found.reasons[0]
+    assert found.doubts[0].kind == "class" and "none of IMAGETYP" in found.doubts[0].text
     assert found.refused == ""
 
 
@@ -281,7 +283,6 @@ def test_a_frame_without_date_has_its_class_and_is_refused(instruments):
     found = describe({"IMAGETYP": "bias", "DATE-OBS": "2020-02-31"}, SHAPE, instruments)
     assert (found.frame_class, found.obsdate, found.night) == ("bias", "", "")
     assert found.refused == "when it was taken is not known: DATE-OBS='2020-02-31' is no date of the calendar"
-    assert found.refused in found.reasons
 
 
 def test_contradictory_sections_refuse_a_frame_and_say_so(instruments):
@@ -319,7 +320,7 @@ def test_a_number_that_can_not_be_is_unknown_with_a_sentence(instruments, cards,
     found = describe({"DATE-OBS": "2020-01-01T00:00:00", "IMAGETYP": "dark", **cards}, SHAPE, instruments)
     assert found.exptime is None
     assert "ccd_temperature" not in found.keywords
-    assert found.reasons == (said,)
+    assert [doubt.text for doubt in found.doubts] == [said]
 
 
 def test_the_sites_longitude_counts_before_the_headers(instruments, generic):
@@ -372,7 +373,7 @@ def test_every_frame_of_a_real_night(instruments, real_night):
     assert {one.night for one in found} == {"2019-05-02"}
     assert Counter(one.filter for one in found) == {"": 6, "sdss_r": 6, "sdss_i": 6}
     assert {one.object for one in found if one.frame_class == "science"} == {"M13"}
-    assert all(one.reasons == () and one.refused == "" for one in found)
+    assert all(one.doubts == () and one.refused == "" for one in found)
     assert not any("gain" in one.keywords for one in found)
 
 
