@@ -1,15 +1,16 @@
 """Write products as FITS, the only place that does, and read them again strip by strip.
 
-A product of ours is recognised by its headers and then read without astropy: its planes are never compressed, scaled
-or blank, so that the general reader's care would only cost time. What others have made is opened by astropy. Both ways
-end in the same `InputProduct`, whose pixels are read when a recipe asks for their rows.
+A product of ours is recognised by its headers: its planes are never compressed, scaled or blank, so that the general
+reader's care would only cost time. What others have made, or have compressed since, is opened as raw frames are. Both
+ways end in the same `InputProduct`, whose pixels are read when a recipe asks for their rows.
 """
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,14 @@ from numpy.typing import NDArray
 from ccdflow.archive.digest import UnreadableFrameError
 from ccdflow.archive.fits.hduheaders import HduHeader, hdu_headers
 from ccdflow.archive.fits.productheader import InputNote, Origin, common_cards, header_cards
-from ccdflow.archive.fits.rawpixels import ImageLayout, PlainPixels
+from ccdflow.archive.fits.rawfile import (
+    FileContents,
+    file_contents,
+    frame_images,
+    image_pixels,
+    merged_header,
+)
+from ccdflow.archive.fits.rawpixels import ImageLayout, PlainPixels, TiledPixels
 from ccdflow.archive.fits.writer import (
     Hdu,
     Plane,
@@ -33,9 +41,6 @@ from ccdflow.recipes.core.image import Image, ImageSource
 from ccdflow.recipes.core.recipe import InputProduct, Output
 from ccdflow.recipes.detector.raw import read_adu
 
-if TYPE_CHECKING:
-    from astropy.io import fits
-
 __all__ = [
     "InputNote",
     "Origin",
@@ -48,6 +53,10 @@ __all__ = [
 
 _UNCERTAINTIES = {"VarianceUncertainty": 1, "StdDevUncertainty": 2}
 """Power that makes a variance of the uncertainty, by ``UTYPE``."""
+_UNCERTAINTY_OF: Mapping[str, int | None] = {"UNCERT": None, "VAR": 1, "VARIANCE": 1, "ERR": 2, "ERROR": 2}
+"""The same by the extension's name: astropy's, whose ``UTYPE`` says it, DRAGONS' and BANZAI's."""
+_MASKS = ("MASK", "BPM")
+"""Names of extensions that are not 0 where a pixel is bad."""
 
 
 class ProductFileError(Exception):
@@ -157,7 +166,7 @@ class _Planes:
         Rows and columns.
     unit : str
         Of the data; the variance is in its square.
-    data, variance, dq, mask : PlainPixels or None
+    data, variance, dq, mask : PlainPixels, TiledPixels or None
         Without `variance` it is 0; without `dq` what `mask` marks is a bad pixel.
     power : int
         Power of the stored uncertainty that is the variance: 2 for a standard deviation.
@@ -165,10 +174,10 @@ class _Planes:
 
     shape: tuple[int, int]
     unit: str
-    data: PlainPixels
-    variance: PlainPixels | None
-    dq: PlainPixels | None
-    mask: PlainPixels | None = None
+    data: PlainPixels | TiledPixels
+    variance: PlainPixels | TiledPixels | None
+    dq: PlainPixels | TiledPixels | None
+    mask: PlainPixels | TiledPixels | None = None
     power: int = 1
 
     def rows(self, rows: slice) -> Image:
@@ -193,9 +202,9 @@ class _Planes:
 def read_product(path: Path) -> InputProduct:
     """Return a product from its file; its pixels are read when a recipe asks for their rows.
 
-    Any FITS file with an image in its primary HDU will do, such as another program's master: without
-    ``UNCERT`` its variance is 0, a standard deviation there is squared, and without ``DQ`` what its ``MASK``
-    marks are bad pixels.
+    Any FITS file with an image will do, such as another program's master, gzipped or tile-compressed (``.fz``)
+    too: without ``UNCERT`` (or ``VAR``, ``ERR``) its variance is 0, a standard deviation there is squared, and
+    without ``DQ`` what its ``MASK`` (or ``BPM``) marks are bad pixels. A file that is but a mask is that image.
 
     Parameters
     ----------
@@ -222,14 +231,11 @@ def read_product(path: Path) -> InputProduct:
     product = _own_product(path)
     if product is not None:
         return product
-    # astropy takes a third of a second to import, and is asked only for what others have written, or is damaged.
-    from astropy.io import fits
-
     try:
-        with fits.open(path, do_not_scale_image_data=True) as hdus:
-            return _product(path, hdus)
-    except (OSError, fits.VerifyError, KeyError, TypeError) as error:
-        raise ProductFileError(f"{path} is no product: {error}") from None
+        return _any_product(path, file_contents(path, every=True))
+    except (UnreadableFrameError, OSError, KeyError, TypeError, ValueError) as error:
+        told = str(error)
+        raise ProductFileError(told if str(path) in told else f"{path} is no product: {told}") from None
 
 
 def read_image(product: InputProduct) -> Image:
@@ -258,11 +264,12 @@ def read_image(product: InputProduct) -> Image:
 def _own_product(path: Path) -> InputProduct | None:
     """Read a product of ours by its headers alone; None for anything else, or one that is not whole.
 
-    What goes wrong here is no error yet: astropy then has a look at the file, and says what is wrong with it.
+    What goes wrong here is no error yet: the general way then has a look at the file, and says what is wrong with it.
     """
     try:
         with path.open("rb") as stream:
-            hdus = {hdu.name or "PRIMARY": hdu for hdu in hdu_headers(path, stream, ahead=3, every=True)}
+            headers = hdu_headers(path, stream, ahead=3, every=True)
+            hdus = {hdu.name if hdu.index else "PRIMARY": hdu for hdu in headers}
             size = os.fstat(stream.fileno()).st_size
             header = hdus["PRIMARY"].values
             # PROVENANCE is written last: where it is missing the file was cut off.
@@ -301,102 +308,101 @@ def _plane(path: Path, hdu: HduHeader) -> PlainPixels:
     return PlainPixels(path, ImageLayout(hdu.offset, hdu.size("BITPIX"), hdu.shape, zero=zero))
 
 
-def _product(path: Path, hdus: "fits.HDUList") -> InputProduct:
-    """Read a product of anybody, opened by astropy."""
-    header = {
-        name: value
-        for name, value in _values(hdus[0].header).items()
-        if name not in ("COMMENT", "HISTORY", "")
-    }
-    if "JOBKEY" in header and "PROVENANCE" not in hdus:
+def _any_product(path: Path, contents: FileContents) -> InputProduct:
+    """Read a product of anybody, of any form that a raw frame may have."""
+    hdus = contents.hdus
+    if contents.short:
+        raise ProductFileError(contents.short)
+    named = {hdu.name: hdu for hdu in reversed(hdus) if hdu.name}  # of several alike the first counts
+    main = _main_image(hdus)
+    header = hdus[0].values if main in (None, hdus[0]) else merged_header(hdus[0], [main])[0]
+    if "JOBKEY" in header and "PROVENANCE" not in named:
         raise ProductFileError(f"{path} is truncated: it has no PROVENANCE, with which every product ends")
-    image = _image_source(path, hdus)
-    table = _columns(hdus["TABLE"]) if "TABLE" in hdus else None
-    if image is None and table is None:
-        raise ProductFileError(
-            f"{path} is no product: it holds neither an image in its primary HDU nor a table"
-        )
+    table = _columns(path, named["TABLE"].index) if "TABLE" in named else None
+    if main is None and table is None:
+        raise ProductFileError(f"{path} is no product: it holds neither an image nor a table")
     exptime = header.get("EXPTIME", header.get("EXPOSURE"))
+    image = masters = None
+    if main is not None:
+        image = _image_source(path, contents, main, named, str(header.get("BUNIT", "")).strip())
+    if "CALVAR" in named:
+        plane = _plane_of(path, contents, named["CALVAR"])
+        masters = _Planes(plane.shape, str(named["CALVAR"].values.get("BUNIT", "")), plane, None, None)
     return InputProduct(
         image=image,
         exptime=float(exptime) if isinstance(exptime, int | float) else 0.0,
         name=path.name,
         header=header,
         calibration=str(header.get("CALIBID", "")),
-        calibration_variance=_calibration_variance(path, hdus),
+        calibration_variance=masters,
         table=table,
     )
 
 
-def _values(header: "fits.Header") -> dict[str, Any]:
-    return {card.keyword: card.value for card in header.cards if card.value is not None}
+def _main_image(hdus: Sequence[HduHeader]) -> HduHeader | None:
+    """Return the image that a product is: as of a raw frame, or of a file that is but a mask, that."""
+    if hdus[0].axes:
+        return hdus[0]
+    images = frame_images(hdus) or [hdu for hdu in hdus if hdu.axes]
+    return images[0] if images else None
 
 
-def _columns(hdu: "fits.BinTableHDU") -> dict[str, NDArray[Any]]:
-    # Copies in native byte order: the file is closed when they are used.
-    names = [] if hdu.data is None else hdu.data.names
-    return {name: _native(np.array(hdu.data[name])) for name in names}
+def _image_source(
+    path: Path, contents: FileContents, main: HduHeader, named: Mapping[str, HduHeader], unit: str
+) -> ImageSource:
+    """Return the pixels of a product with what goes with them."""
+    data = _plane_of(path, contents, main)
+    planes: dict[str, PlainPixels | TiledPixels] = {}
+    uncertainty = next((named[name] for name in _UNCERTAINTY_OF if name in named), None)
+    mask = next((named[name] for name in _MASKS if name in named and named[name] is not main), None)
+    dq = named.get("DQ") if main.name != "DQ" else None
+    for role, hdu in (("variance", uncertainty), ("mask", mask), ("dq", dq)):
+        if hdu is None or not hdu.axes or hdu is main:
+            continue
+        planes[role] = _plane_of(path, contents, hdu)
+        if planes[role].shape != data.shape:
+            raise ProductFileError(
+                f"{path}: {hdu.name} has shape {planes[role].shape}, the data have {data.shape}"
+            )
+    return _Planes(
+        shape=data.shape,
+        unit=unit,
+        data=data,
+        variance=planes.get("variance"),
+        dq=planes.get("dq"),
+        mask=planes.get("mask"),
+        power=_power(path, uncertainty) if "variance" in planes and uncertainty else 1,
+    )
+
+
+def _power(path: Path, uncertainty: HduHeader) -> int:
+    """Return the power of a stored uncertainty that is a variance."""
+    stated = _UNCERTAINTY_OF[uncertainty.name]
+    if stated is not None:
+        return stated
+    # astropy.nddata takes an uncertainty that does not say what it is for a standard deviation.
+    kind = str(uncertainty.values.get("UTYPE", "StdDevUncertainty"))
+    if kind not in _UNCERTAINTIES:
+        known = ", ".join(_UNCERTAINTIES)
+        raise ProductFileError(f"{path} states its uncertainty as {kind!r}; known: {known}")
+    return _UNCERTAINTIES[kind]
+
+
+def _plane_of(path: Path, contents: FileContents, hdu: HduHeader) -> PlainPixels | TiledPixels:
+    if len(hdu.axes) != 2:
+        raise ProductFileError(f"{path}: {hdu.label} has {len(hdu.axes)} axes, wanted 2")
+    return image_pixels(path, hdu, gzipped=contents.gzipped)
+
+
+def _columns(path: Path, index: int) -> dict[str, NDArray[Any]]:
+    # astropy takes a third of a second to import, and is asked only for tables that others have written.
+    from astropy.io import fits
+
+    with fits.open(path) as hdus:
+        data = hdus[index].data
+        # Copies in native byte order: the file is closed when they are used.
+        return {name: _native(np.array(data[name])) for name in ([] if data is None else data.names)}
 
 
 def _native(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _image_source(path: Path, hdus: "fits.HDUList") -> ImageSource | None:
-    """Return the pixels of the primary HDU with what goes with them; None for a product without an image."""
-    data = _pixels(path, hdus[0])
-    if data is None:
-        return None
-    extra = {name: _pixels(path, hdus[name]) for name in ("UNCERT", "DQ", "MASK") if name in hdus}
-    for name, plane in extra.items():
-        if plane is not None and plane.shape != data.shape:
-            raise ProductFileError(f"{path}: {name} has shape {plane.shape}, the data have {data.shape}")
-    # astropy.nddata takes an uncertainty that does not say what it is for a standard deviation.
-    kind = (
-        hdus["UNCERT"].header.get("UTYPE", "StdDevUncertainty") if "UNCERT" in hdus else "VarianceUncertainty"
-    )
-    if kind not in _UNCERTAINTIES:
-        known = ", ".join(_UNCERTAINTIES)
-        raise ProductFileError(f"{path} states its uncertainty as {kind!r}; known: {known}")
-    return _Planes(
-        shape=data.shape,
-        unit=str(hdus[0].header.get("BUNIT", "")).strip(),
-        data=data,
-        variance=extra.get("UNCERT"),
-        dq=extra.get("DQ"),
-        mask=extra.get("MASK"),
-        power=_UNCERTAINTIES[kind],
-    )
-
-
-def _calibration_variance(path: Path, hdus: "fits.HDUList") -> ImageSource | None:
-    plane = _pixels(path, hdus["CALVAR"]) if "CALVAR" in hdus else None
-    if plane is None:
-        return None
-    return _Planes(plane.shape, str(hdus["CALVAR"].header.get("BUNIT", "")), plane, None, None)
-
-
-def _pixels(path: Path, hdu: Any) -> PlainPixels | None:
-    """Return the pixels of an image HDU; None for one without.
-
-    astropy only tells where they lie. Its own arrays would need the whole plane in memory, or a mapping of the file.
-    """
-    header = hdu.header
-    if header.get("NAXIS", 0) == 0:
-        return None
-    if header["NAXIS"] != 2:
-        raise ProductFileError(f"{path}: {hdu.name} has {header['NAXIS']} axes, wanted 2")
-    offset = hdu.fileinfo()["datLoc"]
-    layout = ImageLayout(
-        offset=offset,
-        bitpix=header["BITPIX"],
-        shape=(header["NAXIS2"], header["NAXIS1"]),
-        scale=header.get("BSCALE", 1.0),
-        zero=header.get("BZERO", 0.0),
-        blank=header.get("BLANK"),
-    )
-    gzipped = path.suffix == ".gz"
-    size = layout.shape[0] * layout.shape[1] * layout.stored.itemsize
-    if not gzipped and offset + size > path.stat().st_size:
-        raise ProductFileError(f"{path} is truncated: it ends before the last pixel of {hdu.name}")
-    return PlainPixels(path, layout, gzipped=gzipped)

@@ -43,12 +43,15 @@ FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".fits.gz", ".fit.gz", ".fts.gz
 
 _AHEAD = 4  # blocks read at once, 11 kB: the header of most raw frames
 _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
+_KNOWN_COMPRESSIONS = frozenset(
+    {"RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS"}
+)
 _KNOWN_BITPIX = (8, 16, 32, 64, -32, -64)  # FITS 4.0, section 4.4.1.1
 
 # fmt: off
 _NO_FRAME = frozenset({
     "BPM", "MASK", "DQ", "ERR", "ERROR", "VAR", "VARIANCE",
-    "UNCERT", "WEIGHT", "WGT", "CAT",
+    "UNCERT", "WEIGHT", "WGT", "CAT", "CALVAR", "NGOOD",
 })
 """Names of extensions that go with an image and are none of their own."""
 
@@ -157,34 +160,16 @@ def open_raw(path: Path) -> RawFile:
     (60.0, (4096, 4112))
     >>> strip = raw.pixels[0:100, :]  # doctest: +SKIP
     """
-    try:
-        with path.open("rb", buffering=_AHEAD * BLOCK) as plain:
-            gzipped = plain.read(2) == _GZIP_MAGIC
-            plain.seek(0)
-            if not gzipped:
-                hdus = list(hdu_headers(path, plain, ahead=_AHEAD))
-                return _raw(path, hdus, _too_short(path, hdus[-1].end, os.fstat(plain.fileno()).st_size))
-            with gzip.GzipFile(fileobj=plain) as stream:
-                hdus = list(hdu_headers(path, stream))
-                size = _unpacked_size(path, hdus[-1].end, stream)
-                return _raw(path, hdus, _too_short(path, hdus[-1].end, size), gzipped=True)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise TruncatedError(f"{path} is a damaged gzip file, or ends before it should") from None
-    except OSError as error:
-        kind = NotFitsError if isinstance(error, IsADirectoryError) else UnreadableFrameError
-        raise kind(why_unread(path, error)) from None
-
-
-def _raw(path: Path, hdus: list[HduHeader], short: str, *, gzipped: bool = False) -> RawFile:
-    """Put a raw file together from its headers; `short` says what is missing of it."""
-    images = _images(path, hdus)
+    contents = file_contents(path)
+    images = _images(path, contents.hdus)
     first = images[0]
-    header, comments = _merged(hdus[0], images)
-    if short:
+    header, comments = merged_header(contents.hdus[0], images)
+    if contents.short:
         # Raised as late as this, so that the error can carry what the headers say of the lost frame.
-        raise TruncatedError(short, header, first.shape)
+        raise TruncatedError(contents.short, header, first.shape)
+    gzipped = contents.gzipped
     joinable = len(images) > 1 and len({image.shape[1] for image in images}) == 1
-    parts = [_pixels(path, image, gzipped=gzipped) for image in images]
+    parts = [image_pixels(path, image, gzipped=gzipped) for image in images]
     pixels = JoinedPixels(parts) if joinable else parts[0]
     rows = accumulate((image.shape[0] for image in images), initial=0)
     extensions = tuple(
@@ -194,10 +179,87 @@ def _raw(path: Path, hdus: list[HduHeader], short: str, *, gzipped: bool = False
     return RawFile(path, header, comments, extensions, pixels)
 
 
-def _pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels | TiledPixels:
-    """Return the pixels of one image of a file."""
-    # BLANK has a meaning for integers only (FITS 4.0, section 4.4.2.5); `ImageLayout` looks at that.
-    blank = image.values.get("BLANK")
+@dataclass(frozen=True)
+class FileContents:
+    """The headers of a FITS file, whether it is gzipped, and what is missing at its end: "" where it is whole."""
+
+    hdus: list[HduHeader]
+    gzipped: bool
+    short: str
+
+
+def file_contents(path: Path, *, every: bool = False) -> FileContents:
+    """Return the headers of a FITS file, which may be gzipped, whatever its name.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    every : bool
+        Also those behind an image in the primary HDU.
+
+    Returns
+    -------
+    FileContents
+        At least one header; a file that ends before its last image does is no error yet.
+
+    Raises
+    ------
+    NotFitsError
+        If it is no FITS file, is empty, or is a folder.
+    TruncatedError
+        If it ends within a header.
+    UnreadableFrameError
+        If it can't be read.
+    """
+    try:
+        with path.open("rb", buffering=_AHEAD * BLOCK) as plain:
+            gzipped = plain.read(2) == _GZIP_MAGIC
+            plain.seek(0)
+            if not gzipped:
+                hdus = list(hdu_headers(path, plain, ahead=_AHEAD, every=every))
+                size = os.fstat(plain.fileno()).st_size
+                return FileContents(hdus, False, _too_short(path, hdus[-1].end, size))
+            with gzip.GzipFile(fileobj=plain) as stream:
+                hdus = list(hdu_headers(path, stream, every=every))
+                size = _unpacked_size(path, hdus[-1].end, stream)
+                return FileContents(hdus, True, _too_short(path, hdus[-1].end, size))
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise TruncatedError(f"{path} is a damaged gzip file, or ends before it should") from None
+    except OSError as error:
+        kind = NotFitsError if isinstance(error, IsADirectoryError) else UnreadableFrameError
+        raise kind(why_unread(path, error)) from None
+
+
+def image_pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels | TiledPixels:
+    """Return the pixels of one image of a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    image : HduHeader
+        An image with two axes.
+    gzipped : bool
+        The file as a whole is gzipped.
+
+    Returns
+    -------
+    PlainPixels or TiledPixels
+        Read when cut.
+
+    Raises
+    ------
+    NotFitsError
+        If numbers of this kind are unknown to FITS.
+    UnreadableFrameError
+        If it is compressed in a way that nobody here understands.
+    """
+    # BLANK has a meaning for integers only (FITS 4.0, section 4.4.2.5); `ImageLayout` looks at that. Of a compressed
+    # image the number stands under ZBLANK, or under the name that it had before (section 10.1.3).
+    blank = (
+        image.values.get("ZBLANK", image.values.get("BLANK")) if image.tiled else image.values.get("BLANK")
+    )
     layout = ImageLayout(
         offset=image.offset,
         bitpix=image.size("BITPIX"),
@@ -208,9 +270,23 @@ def _pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels | Til
     )
     if layout.bitpix not in _KNOWN_BITPIX:
         raise NotFitsError(f"{path} has BITPIX = {layout.bitpix}, which FITS does not know")
-    return (
-        TiledPixels(path, image.index, layout) if image.tiled else PlainPixels(path, layout, gzipped=gzipped)
-    )
+    if not image.tiled:
+        return PlainPixels(path, layout, gzipped=gzipped)
+    _check_tiles(path, image)
+    return TiledPixels(path, image.index, layout, gzipped=gzipped)
+
+
+def _check_tiles(path: Path, image: HduHeader) -> None:
+    """Refuse what would be decompressed wrong, or fail in the middle of a job."""
+    algorithm = str(image.values.get("ZCMPTYPE", ""))
+    if algorithm not in _KNOWN_COMPRESSIONS:
+        known = ", ".join(sorted(_KNOWN_COMPRESSIONS))
+        raise UnreadableFrameError(f"{path}: {image.label} is compressed by {algorithm!r}; known: {known}")
+    # One scale for all tiles may stand in the header (FITS 4.0, section 10.2.1); astropy takes the numbers as they are.
+    if image.values.keys() & {"ZSCALE", "ZZERO"}:
+        raise UnreadableFrameError(
+            f"{path}: {image.label} states ZSCALE in its header for all tiles, wanted a column; funpack makes it plain"
+        )
 
 
 def _too_short(path: Path, wanted: int, size: int) -> str:
@@ -235,8 +311,7 @@ def _unpacked_size(path: Path, wanted: int, stream: gzip.GzipFile) -> int:
 
 def _images(path: Path, hdus: list[HduHeader]) -> list[HduHeader]:
     """Return the images of the file, the one to read first; extensions called SCI before others."""
-    images = [hdu for hdu in hdus if hdu.axes and hdu.name not in _NO_FRAME]
-    images = [image for image in images if image.name == "SCI"] or images
+    images = frame_images(hdus)
     if not images:
         raise NoImageError(f"{path} holds no image")
     for image in images:
@@ -246,10 +321,44 @@ def _images(path: Path, hdus: list[HduHeader]) -> list[HduHeader]:
     return images
 
 
-def _merged(primary: HduHeader, images: Sequence[HduHeader]) -> tuple[dict[str, Value], dict[str, str]]:
+def frame_images(hdus: Sequence[HduHeader]) -> list[HduHeader]:
+    """Return those images of a file that are the frame, and nothing that goes with it, as masks and variances do.
+
+    Parameters
+    ----------
+    hdus : sequence of HduHeader
+        All headers that were read.
+
+    Returns
+    -------
+    list of HduHeader
+        The image of the primary HDU alone, where there is one; else extensions called SCI before others.
+    """
+    images = [hdu for hdu in hdus if hdu.axes and hdu.name not in _NO_FRAME]
+    # ZSIMPLE stands where the compressed image was in the primary HDU (FITS 4.0, section 10.1.2): it goes alone, as
+    # it did before. Programs that write it in each extension mean nothing by it.
+    first = [image for image in images if image.tiled and image.values.get("ZSIMPLE") is True]
+    if len(first) == 1 and first[0] is images[0]:
+        return first
+    return [image for image in images if image.name == "SCI"] or images
+
+
+def merged_header(primary: HduHeader, images: Sequence[HduHeader]) -> tuple[dict[str, Value], dict[str, str]]:
     """Return values and comments of all headers; what the image's leaves blank is filled from the primary's.
 
     Of several images the first speaks, of its coordinates, and of what all of them say alike.
+
+    Parameters
+    ----------
+    primary : HduHeader
+        The first of the file.
+    images : sequence of HduHeader
+        The images that are read, at least one.
+
+    Returns
+    -------
+    values, comments : dict
+        By keyword, without those that describe the file's structure.
     """
     values: dict[str, Value] = {}
     comments: dict[str, str] = {}

@@ -205,28 +205,28 @@ class TiledPixels:
         Number of the HDU that holds the image.
     layout : ImageLayout
         Shape of the image, and what its numbers mean once they are decompressed.
+    gzipped : bool
+        The file as a whole is gzipped besides.
     """
 
-    def __init__(self, path: Path, index: int, layout: ImageLayout) -> None:
+    def __init__(self, path: Path, index: int, layout: ImageLayout, *, gzipped: bool = False) -> None:
         self.path = path
         self.layout = layout
         self.shape = layout.shape
         self._index = index
-        self._bands = _Bands(layout.shape[0], _tile_reader(path, index))
+        self._gzipped = gzipped
+        self._bands = _Bands(layout.shape[0], _tile_reader(path, index, layout))
 
     @cached_property
     def _tiles(self) -> RowTiles | None:
-        """Tiles that are decompressed one by one; None where astropy is left to do it.
-
-        astropy then applies BSCALE, BZERO and BLANK itself.
-        """
-        return row_tiles(self.path, self._index) if self.layout.blank is None else None
+        """Tiles that are decompressed one by one; None where astropy is left to do it."""
+        # Tiles are read from their places in the file, which a gzipped one has not.
+        return None if self._gzipped else row_tiles(self.path, self._index)
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
         y0, y1, _ = key[0].indices(self.shape[0])
-        if self._tiles is not None:
-            return self.layout.values(self._tiles.rows(y0, max(y0, y1)))[:, key[1]]
-        return self._bands.rows(y0, max(y0, y1))[:, key[1]]
+        source = self._bands if self._tiles is None else self._tiles
+        return self.layout.values(source.rows(y0, max(y0, y1))[:, key[1]])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         """Whole image, for `numpy.asarray`."""
@@ -405,18 +405,34 @@ def _gzip_reader(path: Path, layout: ImageLayout) -> Callable[[int, int], Pixels
     return read
 
 
-def _tile_reader(path: Path, index: int) -> Callable[[int, int], Pixels]:
-    """Return a reader of rows as numbers; decompresses the tiles that they touch."""
+def _tile_reader(path: Path, index: int, layout: ImageLayout) -> Callable[[int, int], Pixels]:
+    """Return a reader of rows as numbers before BSCALE, BZERO and BLANK; decompresses the tiles that they touch."""
 
     def read(y0: int, y1: int) -> Pixels:
         # astropy takes a third of a second to import, and only compressed files need it.
         from astropy.io import fits
 
-        with fits.open(path) as file:
-            strip = np.asarray(file[index].section[y0:y1, :])
-        return strip.astype(strip.dtype.newbyteorder("="), copy=False)
+        # astropy is not to scale: it takes no BLANK of unsigned numbers, nor one of 0, for "no value".
+        with fits.open(path, do_not_scale_image_data=True) as file:
+            hdu = file[index]
+            planes = (0,) * (len(hdu.shape) - 2)  # leading axes of length 1, see `HduHeader.axes`
+            strip = np.asarray(hdu.section[(*planes, slice(y0, y1), slice(None))])
+            numbers = strip.astype(strip.dtype.newbyteorder("="), copy=False)
+            return _signed(numbers) if hdu.compression_type == "PLIO_1" and _is_uint16(layout) else numbers
 
     return read
+
+
+def _is_uint16(layout: ImageLayout) -> bool:
+    return layout.bitpix == 16 and layout.zero == _SIGN_16
+
+
+def _signed(numbers: Pixels) -> Pixels:
+    """Return the signed numbers that FITS would have stored for unsigned ones that PLIO has stored as they are."""
+    # PLIO knows no negative numbers. CFITSIO, the only writer of unsigned ones, therefore leaves them as they are, but
+    # states BZERO = 32768 all the same, and does not add it when it reads (imcomp_decompress_tile).
+    signed: Pixels = (numbers.view(np.uint16) ^ np.uint16(_SIGN_16)).view(np.int16)
+    return signed
 
 
 def as_array(pixels: _StripSource, dtype: Any = None) -> Pixels:

@@ -170,6 +170,6 @@ def _is_plain(header: Mapping[str, Any], options: Mapping[str, int]) -> bool:
         and options["BYTEPIX"] * 8 == header["ZBITPIX"]
         and header.get("ZNAXIS") == 2
         and header.get("ZTILE1", header["ZNAXIS1"]) == header["ZNAXIS1"]
-        # ZBLANK marks pixels without value; the others belong to real numbers that were quantized (section 10.2).
-        and not header.keys() & {"ZSCALE", "ZZERO", "ZQUANTIZ", "ZBLANK"}
+        # These belong to real numbers that were quantized (section 10.2).
+        and not header.keys() & {"ZSCALE", "ZZERO", "ZQUANTIZ"}
     )

@@ -1,7 +1,9 @@
+import gzip
 import io
 import warnings
 from pathlib import Path
 
+import fitsio
 import numpy as np
 import pytest
 from astropy import units as u
@@ -18,6 +20,7 @@ from ccdflow.archive.fits.productfile import (
     read_product,
     write_product,
 )
+from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import Output
@@ -267,6 +270,48 @@ def test_product_is_read_back_strip_by_strip(tmp_path: Path) -> None:
     )
     np.testing.assert_array_equal(read_image(product).data, truth.data)
     assert (product.exptime, product.name, product.header["JOBKEY"]) == (90.0, "a.fits", by.key)
+
+
+def packed(path: Path, kept: Path, dq: str) -> Path:
+    """A product compressed as `fpack` does it: images one by one, with their cards, tables as they are."""
+    with fitsio.FITS(str(path), "rw", clobber=True) as packed_file, fits.open(kept) as hdus:
+        for hdu in hdus:
+            cards = [
+                {"name": card.keyword, "value": card.value, "comment": card.comment}
+                for card in hdu.header.cards
+                if not isinstance(card.value, fits.card.Undefined)
+            ]
+            if isinstance(hdu, fits.BinTableHDU):
+                packed_file.write_table(hdu.data.view(np.ndarray), header=cards, extname=hdu.name)
+                continue
+            name = {} if hdu.name == "PRIMARY" else {"extname": hdu.name}
+            kind = "GZIP_2" if hdu.data.dtype.kind == "f" else dq
+            pixels = hdu.data.astype(hdu.data.dtype.newbyteorder("="))
+            packed_file.write_image(pixels, header=cards, compress=kind, qlevel=0, **name)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["PLIO", "RICE", "GZIP"])
+def test_a_compressed_product_is_the_same_product(tmp_path: Path, kind: str) -> None:
+    kept = written(tmp_path / "a.fits", by=origin(header={"EXPTIME": 90.0, "CATEGORY": "science"}))
+    path = packed(tmp_path / "a.fits.fz", kept, kind)
+    product, raw = read_product(path), open_raw(path)
+    assert (raw.header["JOBKEY"], raw.shape, len(raw.extensions)) == (origin().key, SHAPE, 1)
+    assert (product.exptime, product.header["JOBKEY"]) == (90.0, origin().key)
+    assert product.calibration == read_product(kept).calibration != ""
+    again, truth = read_image(product), image()
+    for name in ("data", "variance", "dq"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(truth, name))
+    assert again.unit == "electron"
+    assert product.calibration_variance is not None
+    variance = product.calibration_variance.rows(slice(0, 12)).data
+    np.testing.assert_array_equal(variance, output().calibration_variance)
+
+
+def test_a_gzipped_product_is_the_same_product_whatever_its_name(tmp_path: Path) -> None:
+    kept = written(tmp_path / "a.fits")
+    (tmp_path / "b.fits").write_bytes(gzip.compress(kept.read_bytes()))
+    np.testing.assert_array_equal(read_image(read_product(tmp_path / "b.fits")).data, image().data)
 
 
 def test_products_calibrated_alike_have_one_calibration_identity(tmp_path: Path) -> None:
