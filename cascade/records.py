@@ -1,6 +1,6 @@
 """Plain records of what exists: what the pure functions of the cascade look at."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, get_args
@@ -18,20 +18,18 @@ STATIC = ("bad_pixel_mask",)
 """Products that no recipe makes: they come from elsewhere and hold for long."""
 
 DESCRIBED = (
-    *(
-        "binning",
-        "readout_mode",
-        "ccd_temperature",
-        "set_temperature",
-        "airmass",
-        "ra",
-        "dec",
-        "shape",
-        "profile",
-    ),
+    *("binning", "readout_mode", "readout_speed", "gain_setting", "offset", "amplifiers"),
+    *("ccd_temperature", "set_temperature", "cooler", "sensor_temperature", "rotator"),
+    *("airmass", "ra", "dec", "shape", "size", "window", "profile"),
     *("gain", "read_noise", "saturation"),
 )
-"""Keywords that are looked for in every header."""
+"""Keywords that are looked for in every header, or worked out of those that are."""
+PERIODS = {"rotator": 360.0}
+"""Keywords that lie on a circle, to its length: 359.9 and 0.1 degrees are close."""
+SAME_EXPTIME = 0.001
+"""Largest relative difference of exposure times that count as one."""
+SETTLED = 1.5
+"""Kelvin between reading and set point within which a sensor is at its set point, and the reading merely noisy."""
 VALIDITY = ("valid_from", "valid_until")
 """Keywords of a calibration that say from when and until when it holds, ISO, UTC."""
 CATEGORY = "CATEGORY"
@@ -144,8 +142,46 @@ class FrameRecord:
         """
         name = _COLUMNS.get(keyword)
         value = self.keywords.get(keyword) if name is None else getattr(self, name)
+        if value is None and keyword in _WORKED_OUT:
+            return _WORKED_OUT[keyword](self.keywords)
         return None if value == "" else value
 
+
+def sensor_temperature(keywords: Mapping[str, Value]) -> float | None:
+    """Return the temperature by which darks are told apart, in degrees Celsius.
+
+    Parameters
+    ----------
+    keywords : mapping
+        Of a frame: ``ccd_temperature``, ``set_temperature``, ``cooler``.
+
+    Returns
+    -------
+    float or None
+        The set point where the sensor is at it, since readings scatter; the reading where it is not (the cooler is
+        off, or too weak, or not yet done). None where neither is known.
+    """
+    reading, target = (_number(keywords.get(name)) for name in ("ccd_temperature", "set_temperature"))
+    if target is None or keywords.get("cooler") == "off":
+        return reading
+    return target if reading is None or abs(reading - target) <= SETTLED else reading
+
+
+def _number(value: Value | None) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _size(keywords: Mapping[str, Value]) -> Value | None:
+    """Return the size of the assembled image, which is that of the raw array where nothing is trimmed."""
+    return keywords.get("shape")
+
+
+# Worked out when it is asked for, not when the frame is registered: who corrects a temperature corrects this too.
+_WORKED_OUT: dict[str, Callable[[Mapping[str, Value]], Value | None]] = {
+    "sensor_temperature": sensor_temperature,
+    "size": _size,
+}
+"""Keywords that follow from others."""
 
 _COLUMNS = {**{name: name for name in FrameRecord.__slots__}, "class": "frame_class"}
 """Columns by the names that keywords have."""

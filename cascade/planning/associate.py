@@ -11,12 +11,19 @@ from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ccdflow.cascade.records import VALIDITY, Value, seconds
+from ccdflow.cascade.planning.areas import Area, area_disagreements
+from ccdflow.cascade.records import PERIODS, SAME_EXPTIME, VALIDITY, Value, seconds
+from ccdflow.cascade.sequences.exposures import ROUNDING
+from ccdflow.cascade.sequences.intervals import circular_difference
 from ccdflow.cascade.specification.dotted import FunctionText, called
+from ccdflow.cascade.specification.names import Names
 
 SECONDS_PER_DAY = 86400.0
 SHOWN_NEAREST = 3
 """Candidates that did not fit and are named with a reason: enough to see a pattern, few enough to be read."""
+
+LOOKED_AT_NEAREST = 30
+"""Candidates that did not fit and are compared in how much stands in their way: those of some nights."""
 
 RANGES: dict[str, tuple[float, float]] = {
     "unlimited": (-inf, inf),
@@ -112,14 +119,20 @@ class AssociationRule(BaseModel):
 
     level: int = 0
     """Quality of the match: 0 as planned, 1 certifiable, 2 probably fine, 3 risky; below 0 better than planned."""
-    match: tuple[str, ...] = ()
+    match: Names = ()
     """Keywords that must agree; a blank on either side matches any value."""
-    equal: tuple[str, ...] = ()
-    """Keywords that must be equal; a blank equals only a blank."""
+    equal: Names = ()
+    """Keywords that must be equal; a blank equals only a blank. Exposure times within 0.1 % are equal."""
     tolerance: dict[str, float] = Field(default_factory=dict)
-    """Largest difference allowed for numeric keywords, in the keyword's unit; a blank matches any."""
+    """Largest difference allowed for numeric keywords, in the keyword's unit."""
     ratio: dict[str, float] = Field(default_factory=dict)
     """Largest relative difference allowed for numeric keywords."""
+    area: Area | None = None
+    """Pixels that were read out: the ``same``, or by the calibration all of the frame's (``covers``), which is then cut
+    to it; without, they are not compared."""
+    blanks: bool = True
+    """Whether a blank agrees with any number, and a place of the read-out area that is not told with any; else a blank
+    agrees only with a blank."""
     within: Within = (-inf, inf)
     """``same_night``, a name of `RANGES`, so many days before or after, or ``[from, to]`` in days, before below 0."""
     function: FunctionText = ""
@@ -161,6 +174,21 @@ class Candidate(Protocol):
         """
         ...
 
+    def number(self, keyword: str) -> Value | None:
+        """Return the value of a numeric keyword, of several frames their middle.
+
+        Parameters
+        ----------
+        keyword : str
+            Column or kept keyword.
+
+        Returns
+        -------
+        str, int, float, bool or None
+            None for a blank.
+        """
+        ...
+
 
 C = TypeVar("C", bound=Candidate)
 
@@ -171,6 +199,29 @@ class Match(Generic[C]):
 
     candidate: C
     level: int
+
+
+def shortfall(rules: Sequence[AssociationRule], reference: Candidate, match: Match[C]) -> str:
+    """Say in what a match is worse than planned.
+
+    Parameters
+    ----------
+    rules : sequence of AssociationRule
+        All rules of the input.
+    reference : Candidate
+        What the calibration is for.
+    match : Match
+        What was found.
+
+    Returns
+    -------
+    str
+        Keywords and both values; empty for a match as planned, or one that is only further away in time.
+    """
+    planned = [rule for rule in rules if rule.level <= 0] or list(rules[:1])
+    if match.level <= 0 or not planned:
+        return ""
+    return "; ".join(disagreements(planned[-1], reference, match.candidate))
 
 
 @dataclass(frozen=True)
@@ -203,18 +254,46 @@ def refusal(
         The first test that it fails, in a few words; None where it passes all.
     """
     # The cheap tests first: this runs for every pair of reference and candidate that the index lets through.
-    for keyword in rule.match + rule.equal:
-        wanted, value = reference.value(keyword), candidate.value(keyword)
-        blank = wanted is None or value is None
-        if wanted != value and not (blank and keyword in rule.match):
-            return f"{keyword} is {_shown(value)}, wanted {_shown(wanted)}"
-    return (
-        _number_refusal(rule, reference, candidate)
-        or _time_refusal(rule, reference, candidate)
+    return next(disagreements(rule, reference, candidate), None) or (
+        _time_refusal(rule, reference, candidate)
         or _validity_refusal(reference, candidate)
         or _barrier_refusal(rule, reference, candidate, barriers)
         or (_function_refusal(rule, reference, candidate) if rule.function else None)
     )
+
+
+def disagreements(rule: AssociationRule, reference: Candidate, candidate: Candidate) -> Iterator[str]:
+    """Say in what a candidate differs from what a rule wants, whenever it was taken.
+
+    Parameters
+    ----------
+    rule : AssociationRule
+        What must agree.
+    reference : Candidate
+        What a calibration is looked for.
+    candidate : Candidate
+        The calibration.
+
+    Yields
+    ------
+    str
+        Keyword and both values: ``offset is blank, wanted 50``.
+    """
+    for keyword in rule.match + rule.equal:
+        wanted, value = reference.value(keyword), candidate.value(keyword)
+        blank = wanted is None or value is None
+        if wanted != value and not (blank and keyword in rule.match) and not _alike(keyword, wanted, value):
+            yield f"{keyword} is {_shown(value)}, wanted {_shown(wanted)}"
+    yield from _number_disagreements(rule, reference, candidate)
+    if rule.area is not None:
+        yield from area_disagreements(rule.area, reference, candidate, blanks=rule.blanks)
+
+
+def _alike(keyword: str, wanted: Value | None, value: Value | None) -> bool:
+    """Tell whether two values are one though they differ: exposure times as they were measured."""
+    if keyword != "exptime" or not isinstance(wanted, int | float) or not isinstance(value, int | float):
+        return False
+    return abs(value - wanted) <= SAME_EXPTIME * abs(wanted) * (1 + ROUNDING)
 
 
 _Test = Callable[[Candidate, Candidate], str | None]
@@ -229,7 +308,9 @@ def _tests(rule: AssociationRule, barriers: Sequence[Barrier]) -> Iterator[tuple
     for keyword in {**rule.tolerance, **rule.ratio}:
         allowed = {"tolerance": rule.tolerance.get(keyword), "ratio": rule.ratio.get(keyword)}
         alone = {name: {keyword: value} for name, value in allowed.items() if value is not None}
-        yield keyword, partial(refusal, AssociationRule.model_validate(alone))
+        yield keyword, partial(refusal, AssociationRule.model_validate({"blanks": rule.blanks, **alone}))
+    if rule.area is not None:
+        yield "window", partial(refusal, AssociationRule(area=rule.area, blanks=rule.blanks))
     yield "time", partial(_time_refusal, rule)
     yield "validity", _validity_refusal
     if barriers:
@@ -238,20 +319,24 @@ def _tests(rule: AssociationRule, barriers: Sequence[Barrier]) -> Iterator[tuple
         yield rule.function, partial(_function_refusal, rule)
 
 
-def _number_refusal(rule: AssociationRule, reference: Candidate, candidate: Candidate) -> str | None:
+def _number_disagreements(
+    rule: AssociationRule, reference: Candidate, candidate: Candidate
+) -> Iterator[str]:
     # A keyword with both limits is judged by its ratio: of two mappings put together the second has the last word.
     for keyword, allowed in (rule.tolerance | rule.ratio).items():
-        wanted, value = reference.value(keyword), candidate.value(keyword)
+        wanted, value = reference.number(keyword), candidate.number(keyword)
         if wanted is None or value is None:
+            if wanted is not value and not rule.blanks:
+                yield f"{keyword} is {_shown(value)}, wanted {_shown(wanted)}"
             continue
         try:
             here, there = float(wanted), float(value)
         except ValueError:
-            return f"{keyword} is {_shown(value)}, and of {_shown(wanted)}: a tolerance is for numbers"
+            yield f"{keyword} is {_shown(value)}, and of {_shown(wanted)}: a tolerance is for numbers"
+            continue
         limit = allowed * abs(here) if keyword in rule.ratio else allowed
-        if abs(there - here) > limit:
-            return f"{keyword} is {_shown(value)}, wanted {_shown(wanted)} within {limit:g}"
-    return None
+        if circular_difference(there, here, PERIODS.get(keyword)) > limit * (1 + ROUNDING):
+            yield f"{keyword} is {_shown(value)}, wanted {_shown(wanted)} within {limit:g}"
 
 
 def _time_refusal(rule: AssociationRule, reference: Candidate, candidate: Candidate) -> str | None:
@@ -304,7 +389,8 @@ def _function_refusal(rule: AssociationRule, reference: Candidate, candidate: Ca
 
 
 def _shown(value: Value | None) -> str:
-    return "blank" if value is None else str(value)
+    # Numbers as they stand in most headers: a mean of readings has more digits than it knows.
+    return "blank" if value is None else f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 class Candidates(Generic[C]):
@@ -372,18 +458,30 @@ class Candidates(Generic[C]):
         Returns
         -------
         list of Refusal
-            At most `SHOWN_NEAREST`, each with the test of the last rule that it failed. The last rule is the most
-            generous one, so its test is what stands between the candidate and a match.
+            At most `SHOWN_NEAREST`, each with the tests of the last rule that it failed. The last rule is the most
+            generous one, so its tests are what stands between the candidate and a match.
         """
-        # From the closest outwards, until enough were refused; those that some rule lets pass are no example.
-        refused: list[Refusal[C]] = []
+        # From the closest outwards, until enough were refused; those that some rule lets pass are no example. Among
+        # them those with the least in their way come first: what to change, or to take, is seen at once.
+        refused: list[tuple[int, Refusal[C]]] = []
         for _, candidate in self._every.nearest(reference.time):
-            reasons = [refusal(rule, reference, candidate, self.barriers) for rule in rules]
-            if rules and all(reasons):
-                refused.append(Refusal(candidate, str(reasons[-1])))
-            if len(refused) == SHOWN_NEAREST:
+            if rules and all(refusal(rule, reference, candidate, self.barriers) for rule in rules):
+                reasons = self._obstacles(rules[-1], reference, candidate)
+                refused.append((len(reasons), Refusal(candidate, "; ".join(reasons))))
+            if len(refused) == LOOKED_AT_NEAREST:
                 break
-        return refused
+        refused.sort(key=lambda counted: counted[0])
+        return [answer for _, answer in refused[:SHOWN_NEAREST]]
+
+    def _obstacles(self, rule: AssociationRule, reference: Candidate, candidate: C) -> list[str]:
+        """Return everything that stands between a candidate that fails a rule and a match."""
+        others = (
+            _time_refusal(rule, reference, candidate),
+            _validity_refusal(reference, candidate),
+            _barrier_refusal(rule, reference, candidate, self.barriers),
+        )
+        reasons = [*disagreements(rule, reference, candidate), *filter(None, others)]
+        return reasons or [str(refusal(rule, reference, candidate, self.barriers))]
 
     def survivors(self, rules: Sequence[AssociationRule], reference: Candidate) -> list[tuple[str, int]]:
         """Count the candidates that are left after each test of the last rule, the most generous one.
@@ -451,8 +549,10 @@ _ByValues = dict[_Values, dict[_Values, list[C]]]
 
 
 def _names(rule: AssociationRule) -> _RuleNames:
+    # Exposure times are equal within a limit, so that they can't be looked up.
     night = ("night",) if rule.within == "same_night" else ()
-    return tuple(name for name in rule.equal if name not in rule.match) + night, rule.match
+    exact = tuple(name for name in rule.equal if name not in rule.match and name != "exptime")
+    return exact + night, tuple(name for name in rule.match if name != "exptime")
 
 
 def _agree(wanted: Sequence[Value | None], values: Sequence[Value | None]) -> bool:

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import median
 from typing import Any, Literal
 
-from ccdflow.cascade.records import FrameRecord, Stage, Value
+from ccdflow.cascade.records import PERIODS, FrameRecord, Stage, Value
 
 PlanState = Literal["new", "reused", "incomplete"]
 """To be done; done already, with its products intact; or lacking a mandatory input."""
@@ -60,6 +61,31 @@ class Group:
     def _values(self) -> dict[str, Value | None]:
         return {}
 
+    def number(self, keyword: str) -> Value | None:
+        """Return the middle of the frames' values for a numeric keyword.
+
+        Parameters
+        ----------
+        keyword : str
+            As for `value`.
+
+        Returns
+        -------
+        str, int, float, bool or None
+            Their median, on a circle counted from the first; of values that are no numbers the first, None where all
+            frames have a blank.
+        """
+        first = self.value(keyword)
+        if len(self.frames) == 1 or not isinstance(first, int | float):
+            return first
+        if keyword not in self._middles:
+            self._middles[keyword] = _middle(self.frames, keyword, first)
+        return self._middles[keyword]
+
+    @cached_property
+    def _middles(self) -> dict[str, Value | None]:
+        return {}
+
     def text(self, keyword: str) -> str:
         """Return the value of a keyword as text.
 
@@ -75,6 +101,16 @@ class Group:
         """
         value = self.value(keyword)
         return "" if value is None else str(value)
+
+
+def _middle(frames: Sequence[FrameRecord], keyword: str, first: float) -> float:
+    """Return the median of the numbers that frames have for a keyword, of which `first` is one."""
+    numbers = [value for frame in frames if isinstance(value := frame.value(keyword), int | float)]
+    period = PERIODS.get(keyword)
+    if period is None:
+        return float(median(numbers))
+    # On a circle, as distances from the first one, by the shorter way round.
+    return (first + median([(value - first + period / 2) % period - period / 2 for value in numbers])) % period
 
 
 @dataclass(frozen=True)
@@ -93,6 +129,8 @@ class JobInput:
         Key of the job that makes it.
     level : int, optional
         Level of the rule by which it was associated.
+    note : str, optional
+        Where that is worse than planned, in what it does not agree: ``offset is blank, wanted 50``.
     """
 
     role: str
@@ -100,6 +138,7 @@ class JobInput:
     frame: int | None = None
     job: str | None = None
     level: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ccdflow.cascade.planning.associate import SHOWN_NEAREST, AssociationRule, Candidates, Match
+from ccdflow.cascade.planning.associate import SHOWN_NEAREST, AssociationRule, Candidates, Match, shortfall
 from ccdflow.cascade.planning.jobs import Group, JobInput, Missing, Nearest, frame_identity
 from ccdflow.cascade.planning.keys import work_name
 from ccdflow.cascade.specification.expressions import Context, evaluate
@@ -94,6 +94,9 @@ class RoleInputs:
     without: tuple[Missing, ...] = ()
 
 
+_DETECTOR = ("telescope", "camera", "instrument")
+"""Keywords of one detector, whatever it was set to."""
+
 _Choice = tuple[Match[Group], bool]
 """A candidate that fits, and whether it is a finished master."""
 
@@ -154,6 +157,7 @@ class Search:
             input, `without` has them.
         """
         tried: list[Missing] = []
+        unfit = False
         for way in association.ways:
             if way.condition and not evaluate(way.condition, context):
                 continue
@@ -162,7 +166,9 @@ class Search:
                 inputs = filled.inputs if association.handed and way.handed else ()
                 return replace(filled, inputs=inputs)
             tried += filled.missing
-        if association.optional:
+            # A way that may go without, and does not: there are some of this detector, and none fits.
+            unfit |= way.min == 0
+        if association.optional and not unfit:
             return RoleInputs(without=tuple(tried))
         if not tried:
             conditions = "; ".join(way.condition for way in association.ways)
@@ -183,14 +189,15 @@ class Search:
                 continue
             candidate_inputs, _ = self._as_inputs(role, way, match, is_master)
             if candidate_inputs:
-                inputs += candidate_inputs
+                note = shortfall(self._rules(way), group, match)
+                inputs += [replace(item, note=note) for item in candidate_inputs] if note else candidate_inputs
                 groups.append(match.candidate)
                 taken[later] += 1
         # With nothing taken and a minimum of 0 the role stays empty, and that is enough.
         enough = min(taken.values()) >= way.min if way.side == "both" else len(groups) >= way.min
         if enough and groups:
             return RoleInputs(tuple(inputs), tuple(groups))
-        if enough and way.min == 0:
+        if enough and way.min == 0 and not (way.unfit == "incomplete" and self._has_of_detector(way, group)):
             return RoleInputs(without=(self._lack(role, way),))
         return RoleInputs(missing=(self._missing(role, way, group, len(groups)),))
 
@@ -252,6 +259,14 @@ class Search:
         main = [JobInput("main", frame_identity(frame), frame=frame.id) for frame in frames]
         names.add(work_name(self.cascade.relayed(way.source), main))
         return bool(names & {*self.pinned}) or any(f"f{frame.id}" in self.pinned for frame in frames)
+
+    def _has_of_detector(self, way: Association, group: Group) -> bool:
+        """Tell whether there is anything of the frame's own detector, in the time that the rules reach, fitting or not."""
+        days = [rule.days for rule in self._rules(way)] or [(0.0, 0.0)]
+        reach = min(low for low, _ in days), max(high for _, high in days)
+        own = (AssociationRule(match=_DETECTOR, within=reach),)
+        shelves = self.supply.sets_of(way.source), self.supply.masters_of(way.source, way.product)
+        return any(next(shelf.fitting(own, group), None) is not None for shelf in shelves)
 
     def _lack(self, role: str, way: Association) -> Missing:
         """Say that an optional input was not found; why in detail takes long, and most jobs are asked for no more."""

@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from ccdflow.cascade.records import FrameRecord
+from ccdflow.cascade.records import PERIODS, SAME_EXPTIME, FrameRecord
 from ccdflow.cascade.sequences.clusters import Cluster, clusters
-from ccdflow.cascade.sequences.exposures import ROUNDING, number, order_key
+from ccdflow.cascade.sequences.exposures import number, order_key
+from ccdflow.cascade.sequences.intervals import Widest, intervals
 from ccdflow.cascade.specification import dotted
+from ccdflow.cascade.specification.names import Names
 
 
 class GroupSpec(BaseModel):
@@ -20,10 +22,12 @@ class GroupSpec(BaseModel):
 
     how: Literal["all", "each"] = "all"
     """All frames together, or each alone; `by`, `cluster` and `function` then part what is together."""
-    by: tuple[str, ...] = ()
-    """Keywords whose values are equal within a set; a blank equals a blank."""
+    by: Names = ()
+    """Keywords whose values are equal within a set; a blank equals a blank. Lists in the list are taken apart."""
     tolerance: dict[str, PositiveFloat] = Field(default_factory=dict)
     """For numeric keywords of `by`: largest difference of two values within a set, in the keyword's unit."""
+    ratio: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """The same as a part of the lower value; ``exptime`` has 0.001 unless it is said otherwise."""
     cluster: Cluster | None = None
     """Closeness, within each set that `by` gives."""
     function: dotted.FunctionText = ""
@@ -40,12 +44,31 @@ class GroupSpec(BaseModel):
 
     @model_validator(mode="after")
     def _tolerances_are_of_keywords(self) -> "GroupSpec":
-        for name in self.tolerance:
-            if name not in self.by:
-                raise ValueError(
-                    f"tolerance of {name!r}, which is not in by: {', '.join(self.by) or 'nothing'}"
-                )
+        for kind, limits in {"tolerance": self.tolerance, "ratio": self.ratio}.items():
+            for name in limits:
+                if name not in self.by:
+                    raise ValueError(
+                        f"{kind} of {name!r}, which is not in by: {', '.join(self.by) or 'nothing'}"
+                    )
+        if both := ", ".join(name for name in self.tolerance if name in self.ratio):
+            raise ValueError(f"{both}: wanted either a tolerance or a ratio, found both")
         return self
+
+    @property
+    def widths(self) -> dict[str, Widest]:
+        """Numeric keyword to the largest width of a set, by the lowest value in it."""
+        # A camera that writes the exposure time as it was measured would make each dark a set of its own.
+        ratio = {"exptime": SAME_EXPTIME} if "exptime" in self.by and "exptime" not in self.tolerance else {}
+        absolute = {name: _constant(width) for name, width in self.tolerance.items()}
+        return absolute | {name: _proportional(part) for name, part in (ratio | self.ratio).items()}
+
+
+def _constant(width: float) -> Widest:
+    return lambda _: width
+
+
+def _proportional(part: float) -> Widest:
+    return lambda start: part * abs(start)
 
 
 @dataclass(frozen=True)
@@ -109,13 +132,14 @@ def _too_few(part: Sequence[FrameRecord], spec: GroupSpec) -> str:
 
 
 def _by_keywords(frames: Sequence[FrameRecord], spec: GroupSpec) -> list[list[FrameRecord]]:
-    exact = [name for name in spec.by if name not in spec.tolerance]
+    widths = spec.widths
+    exact = [name for name in spec.by if name not in widths]
     parts: dict[tuple[Any, ...], list[FrameRecord]] = {}
     for frame in frames:
         parts.setdefault(tuple(_value(frame, name) for name in exact), []).append(frame)
     pieces = list(parts.values())
-    for name, tolerance in spec.tolerance.items():
-        pieces = [piece for part in pieces for piece in _near(part, name, tolerance)]
+    for name, widest in widths.items():
+        pieces = [piece for part in pieces for piece in _near(part, name, widest)]
     return pieces
 
 
@@ -125,22 +149,18 @@ def _value(frame: FrameRecord, keyword: str) -> Any:
     return value if value == value else None
 
 
-def _near(frames: Sequence[FrameRecord], keyword: str, tolerance: float) -> Iterator[list[FrameRecord]]:
-    """Part frames so that no two values within a part differ by more than the tolerance, from the lowest up."""
-    # A part is measured from its lowest value, so that a slow drift is cut instead of followed.
+def _near(frames: Sequence[FrameRecord], keyword: str, widest: Widest) -> Iterator[list[FrameRecord]]:
+    """Part frames so that no two values within a part differ by more than they may; blanks are a part of their own."""
     numbers = [(number(frame.value(keyword)), frame) for frame in frames]
     if blank := [frame for value, frame in numbers if value is None]:
         yield blank
-    part: list[tuple[float, FrameRecord]] = []
-    for value, frame in sorted(
-        ((value, frame) for value, frame in numbers if value is not None), key=lambda pair: pair[0]
-    ):
-        if part and value - part[0][0] > tolerance * (1 + ROUNDING):
-            yield _in_order(frame for _, frame in part)
-            part = []
-        part.append((value, frame))
-    if part:
-        yield _in_order(frame for _, frame in part)
+    known = [(value, frame) for value, frame in numbers if value is not None]
+    places = intervals([value for value, _ in known], widest, PERIODS.get(keyword))
+    parts: dict[int, list[FrameRecord]] = {}
+    for place, (_, frame) in zip(places, known, strict=True):
+        parts.setdefault(place, []).append(frame)
+    for place in sorted(parts):
+        yield _in_order(parts[place])
 
 
 def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:

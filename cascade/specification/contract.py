@@ -123,6 +123,7 @@ def _named(text: str) -> list[str]:
 def _group_names(group: GroupSpec | SequenceRules) -> Iterator[str]:
     yield from group.by if isinstance(group, GroupSpec) else group.same
     yield from group.tolerance
+    yield from group.ratio if isinstance(group, GroupSpec) else ()
 
 
 def _of_rules(where: str, rules: Sequence[AssociationRule], known: Collection[str]) -> Iterator[str]:

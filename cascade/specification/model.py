@@ -85,6 +85,9 @@ class Association(Model):
     """Category of the product that is taken, of a task that makes several; else its only or first one."""
     min: int = Field(1, ge=0)
     """How many sets or products there must be; 0 makes the input optional."""
+    unfit: Literal["without", "incomplete"] = "without"
+    """What becomes of a job whose optional input has candidates of the same detector, none of which fits: it is done
+    without, as where there are none at all; or it is incomplete, since a calibration was meant to be there."""
     max: PositiveInt | None = 1
     """How many are taken at the most; null: all that fit."""
     side: Literal["either", "before", "after", "both"] = "either"

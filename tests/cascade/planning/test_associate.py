@@ -1,12 +1,13 @@
 """Which calibration fits which frame: many candidates, found by their values and times."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
 import pytest
 from tests.cascade.planning.oracle_associate import fitting, nearest_first
 
-from ccdflow.cascade.planning.associate import AssociationRule, Candidates, refusal
+from ccdflow.cascade.planning.associate import AssociationRule, Candidates, disagreements, refusal
 from ccdflow.cascade.planning.jobs import Group
 from ccdflow.cascade.records import FrameRecord
 
@@ -84,8 +85,17 @@ def test_the_nearest_that_no_rule_lets_pass_are_named(rules: tuple[AssociationRu
             if rules and all(refusal(by, asked, one) for by in rules)
         ]
         found = kept.nearest_refused(rules, asked)
-        assert [one.candidate for one in found] == refused[:3]
-        assert [one.reason for one in found] == [refusal(rules[-1], asked, one) for one in refused[:3]]
+        # Of the nearest ones, those with the least in their way; of these the nearest.
+        least = sorted(refused[:30], key=lambda one: len(list(_obstacles(rules[-1], asked, one))))
+        assert [one.candidate for one in found] == least[:3]
+        assert [one.reason for one in found] == ["; ".join(_obstacles(rules[-1], asked, one)) for one in least[:3]]
+
+
+def _obstacles(rule: AssociationRule, asked: Group, candidate: Group) -> Iterator[str]:
+    yield from disagreements(rule, asked, candidate)
+    time = refusal(AssociationRule(within=rule.within), asked, candidate)
+    if time is not None:
+        yield time
 
 
 def test_of_two_at_the_same_distance_the_earlier_is_taken_and_of_two_at_once_the_smaller_identity() -> None:
