@@ -319,9 +319,7 @@ def _tests(rule: AssociationRule, barriers: Sequence[Barrier]) -> Iterator[tuple
         yield rule.function, partial(_function_refusal, rule)
 
 
-def _number_disagreements(
-    rule: AssociationRule, reference: Candidate, candidate: Candidate
-) -> Iterator[str]:
+def _number_disagreements(rule: AssociationRule, reference: Candidate, candidate: Candidate) -> Iterator[str]:
     # A keyword with both limits is judged by its ratio: of two mappings put together the second has the last word.
     for keyword, allowed in (rule.tolerance | rule.ratio).items():
         wanted, value = reference.number(keyword), candidate.number(keyword)

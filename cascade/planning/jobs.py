@@ -110,7 +110,9 @@ def _middle(frames: Sequence[FrameRecord], keyword: str, first: float) -> float:
     if period is None:
         return float(median(numbers))
     # On a circle, as distances from the first one, by the shorter way round.
-    return (first + median([(value - first + period / 2) % period - period / 2 for value in numbers])) % period
+    return (
+        first + median([(value - first + period / 2) % period - period / 2 for value in numbers])
+    ) % period
 
 
 @dataclass(frozen=True)

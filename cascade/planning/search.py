@@ -190,7 +190,9 @@ class Search:
             candidate_inputs, _ = self._as_inputs(role, way, match, is_master)
             if candidate_inputs:
                 note = shortfall(self._rules(way), group, match)
-                inputs += [replace(item, note=note) for item in candidate_inputs] if note else candidate_inputs
+                inputs += (
+                    [replace(item, note=note) for item in candidate_inputs] if note else candidate_inputs
+                )
                 groups.append(match.candidate)
                 taken[later] += 1
         # With nothing taken and a minimum of 0 the role stays empty, and that is enough.

@@ -88,7 +88,9 @@ def test_the_nearest_that_no_rule_lets_pass_are_named(rules: tuple[AssociationRu
         # Of the nearest ones, those with the least in their way; of these the nearest.
         least = sorted(refused[:30], key=lambda one: len(list(_obstacles(rules[-1], asked, one))))
         assert [one.candidate for one in found] == least[:3]
-        assert [one.reason for one in found] == ["; ".join(_obstacles(rules[-1], asked, one)) for one in least[:3]]
+        assert [one.reason for one in found] == [
+            "; ".join(_obstacles(rules[-1], asked, one)) for one in least[:3]
+        ]
 
 
 def _obstacles(rule: AssociationRule, asked: Group, candidate: Group) -> Iterator[str]:
