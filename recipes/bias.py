@@ -13,6 +13,7 @@ import numpy as np
 from ccdflow.recipes.combine.average import combine
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Recipe, Result
+from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import clipped_mean, good_sample, robust_sigma
 from ccdflow.recipes.detector.calibrate import one_product, raw_frames
 from ccdflow.recipes.detector.masters import (
@@ -23,6 +24,7 @@ from ccdflow.recipes.detector.masters import (
 )
 from ccdflow.recipes.detector.raw import PreparedFrame
 from ccdflow.recipes.detector.readout import Readout, readouts
+from ccdflow.recipes.detector.response import master_response, prepared_response
 from ccdflow.recipes.gain import read_noise_of_amplifiers
 
 NOISE_BIASES = 4
@@ -64,13 +66,11 @@ def run(inputs: Inputs, parameters: BiasParameters) -> Result:
     # Measured in any case: beside the stated read noise it is the quality number that tells of a noisy night.
     measured = read_noise_of_amplifiers(frames[:NOISE_BIASES], known[0].gains, parameters.overscan)
     known = [_with_measured_noise(readout, measured) for readout in known]
-    combined = combine(
-        [
-            PreparedFrame(frame, readout, overscan=parameters.overscan)
-            for frame, readout in zip(frames, known, strict=True)
-        ],
-        parameters.combination,
-    )
+    prepared = [
+        PreparedFrame(frame, readout, overscan=parameters.overscan)
+        for frame, readout in zip(frames, known, strict=True)
+    ]
+    combined = combine(prepared, parameters.combination)
     # The level should be near 0 where the overscan was subtracted: a level of some electron tells of a wrong section.
     level, spread = _level(combined.image)
     quality = {
@@ -79,7 +79,11 @@ def run(inputs: Inputs, parameters: BiasParameters) -> Result:
         **_noise_quality(known[0], measured),
         **combined_quality(combined),
     }
-    cards: dict[str, Card] = {"BIASLVL": (level, "[electron] level of the master bias")}
+    response = master_response(list(map(prepared_response, prepared)), method=parameters.method)
+    cards: dict[str, Card] = {
+        "BIASLVL": (level, "[electron] level of the master bias"),
+        **response_cards(response, combined.image.unit),
+    }
     output = Output(
         combined.image,
         ngood=combined.ngood,
@@ -112,7 +116,7 @@ def _noise_quality(readout: Readout, measured: Sequence[float]) -> dict[str, flo
 
 RECIPE = Recipe(
     name="bias",
-    version="2",
+    version="3",
     inputs={"main": Input("raw", 1, None), "gain": Input("product", 0, 1)},
     outputs=("master_bias",),
     parameters=BiasParameters,

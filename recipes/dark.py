@@ -14,6 +14,7 @@ from ccdflow.recipes.core.arithmetic import SAME_EXPTIME
 from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.core.image import FloatArray, Image
 from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Recipe, Result
+from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import good_sample, median, robust_sigma
 from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
@@ -30,6 +31,7 @@ from ccdflow.recipes.detector.masters import (
     combined_quality,
     combined_warnings,
 )
+from ccdflow.recipes.detector.response import calibrated_response, master_response
 
 NEIGHBOURHOOD = 32
 """Side in pixels of the blocks whose median stands for a pixel's neighbours: small against the glow of an amplifier,
@@ -89,7 +91,7 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
         image,
         ngood=combined.ngood,
         calibration_variance=combined.calibration_variance,
-        cards=_cards(combined, frames, masters.bias),
+        cards={**_cards(combined, frames, masters.bias), **_response(frames, masters.bias, parameters)},
         quality=_quality(image, hot, combined),
     )
     return Result({"master_dark": output}, tuple(doubts + combined_warnings(combined)))
@@ -174,6 +176,17 @@ def _cards(combined: Combined, frames: list[CalibratedFrame], bias: InputProduct
     }
 
 
+def _response(
+    frames: list[CalibratedFrame], bias: InputProduct | None, parameters: DarkParameters
+) -> dict[str, Card]:
+    """Gain, read noise and saturation in the master's unit."""
+    times = None if bias is None else [frame.exptime for frame in frames]
+    factors = times and [1 / time for time in times]
+    responses = list(map(calibrated_response, frames))
+    response = master_response(responses, factors, times, method=parameters.method)
+    return response_cards(response, "electron" if bias is None else "electron / s")
+
+
 def _quality(image: Image, hot: BoolArray, combined: Combined) -> dict[str, float]:
     """Level and rms in the image's unit, and fractions."""
     good = good_sample(image)
@@ -200,7 +213,7 @@ def _bias_cards(bias: InputProduct | None) -> dict[str, Card]:
 
 RECIPE = Recipe(
     name="dark",
-    version="2",
+    version="3",
     inputs={"main": Input("raw", 1, None), "bias": Input("product", 0, 1), "gain": Input("product", 0, 1)},
     outputs=("master_dark",),
     parameters=DarkParameters,

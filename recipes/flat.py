@@ -5,7 +5,7 @@ compared; what is averaged is the pattern alone. The mean over all good pixels o
 number for the whole detector, which keeps the ratio of its amplifiers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import Field
@@ -14,7 +14,9 @@ from ccdflow.recipes.combine.average import Combined, combine
 from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.core.image import FloatArray, Image
 from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Recipe, Result
+from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import clipped_mean, median, robust_sigma
+from ccdflow.recipes.core.times import time_cards
 from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
     calibrated_frames,
@@ -28,6 +30,7 @@ from ccdflow.recipes.detector.masters import (
     combined_quality,
     combined_warnings,
 )
+from ccdflow.recipes.detector.response import calibrated_response, master_response
 
 
 class FlatParameters(MasterParameters):
@@ -140,9 +143,22 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
         calibrations=[("masters", frame) for frame, _ in usable],
     )
     image, norm = normalised(combined.image, low=parameters.low)
-    return Result(
-        {"master_flat": _output(image, norm, combined, usable)}, tuple(doubts + combined_warnings(combined))
+    output = _output(image, norm, combined, usable)
+    cards = {**output.cards, **_of_the_usable(usable, norm, parameters)}
+    return Result({"master_flat": replace(output, cards=cards)}, tuple(doubts + combined_warnings(combined)))
+
+
+def _of_the_usable(
+    usable: list[tuple[CalibratedFrame, Illumination]], norm: float, parameters: FlatParameters
+) -> dict[str, Card]:
+    """Times and response of the flats that were not left out; a level of 1 is the light of them all."""
+    responses = [calibrated_response(frame) for frame, _ in usable]
+    factors = [1 / (light.level * norm) for _, light in usable]
+    response = master_response(
+        responses, factors, [light.snr**2 for _, light in usable], method=parameters.method
     )
+    times = time_cards([frame.prepared.frame.span for frame, _ in usable])
+    return {**times, **response_cards(response, "")}
 
 
 def illumination(frame: CalibratedFrame) -> Illumination:
@@ -252,7 +268,7 @@ def _output(
 
 RECIPE = Recipe(
     name="flat",
-    version="2",
+    version="3",
     inputs={
         "main": Input("raw", 1, None),
         "bias": Input("product", 0, 1),

@@ -11,6 +11,7 @@ from ccdflow.recipes.core.arithmetic import flag_bad_pixels, flag_cosmic_rays
 from ccdflow.recipes.core.dq import DQ, EXCLUDED
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
+from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import good_sample, median, without_outliers
 from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
@@ -23,6 +24,7 @@ from ccdflow.recipes.detector.calibrate import (
     raw_frames,
 )
 from ccdflow.recipes.detector.raw import Overscan
+from ccdflow.recipes.detector.response import calibrated_response
 
 ALL_ROWS = slice(None)
 SKY_CLIP = 3.0
@@ -81,7 +83,11 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
     output = Output(
         image,
         calibration_variance=planes.masters,
-        cards={**frame.prepared.readout.cards, **_cards(frame, masters)},
+        cards={
+            **frame.prepared.readout.cards,
+            **_cards(frame, masters),
+            **response_cards(calibrated_response(frame), frame.unit),
+        },
         quality=_quality(image),
     )
     return Result({"science": output}, tuple(doubts))
@@ -129,7 +135,7 @@ def _quality(image: Image) -> dict[str, float]:
 
 RECIPE = Recipe(
     name="science",
-    version="2",
+    version="3",
     inputs={
         "main": Input("raw", 1, 1),
         "bias": Input("product", 0, 1),

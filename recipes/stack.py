@@ -24,6 +24,7 @@ from ccdflow.recipes.combine.average import Combination, Combined, combine
 from ccdflow.recipes.combine.report import cards, quality
 from ccdflow.recipes.core.image import ImageSource
 from ccdflow.recipes.core.recipe import Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
+from ccdflow.recipes.core.response import Response, combined_response, response_cards, response_of
 from ccdflow.recipes.core.statistics import NORMAL_MAD
 from ccdflow.recipes.core.strips import BYTES_PER_VALUE
 from ccdflow.recipes.stars.sources import Detection
@@ -108,8 +109,10 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     -------
     Result
         Category ``stack``, on the grid of the reference, scaled to its exposure time; with ``additive``
-        zeros its sky is the weighted mean of the frames' skies. EXPTIME is the reference's (without scaling,
-        the weighted mean), TOTEXP the sum. Variance and DQ are those of `combine`.
+        zeros its sky is the weighted mean of the frames' skies. EXPTIME is the time that the data are scaled to, the
+        reference's (without scaling, the weighted mean); TOTEXP and XPOSURE are the sum. GAIN and RDNOISE are those of
+        the average, SATURATE the level above which a frame is missing, see `ccdflow.recipes.core.response`. Variance
+        and DQ are those of `combine`.
 
     Raises
     ------
@@ -145,10 +148,35 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
         image=combined.image,
         ngood=combined.ngood,
         calibration_variance=combined.calibration_variance,
-        cards=cards(combined, members, reference, parameters.model_dump()),
+        cards={
+            **cards(combined, members, reference, parameters.model_dump()),
+            **response_cards(_response(members, reference, parameters), combined.image.unit),
+        },
         quality=quality(combined, members, options.detection),
     )
     return Result({"stack": output}, tuple(doubts))
+
+
+def _response(
+    members: Sequence[RegisteredFrame], reference: MeasuredFrame, parameters: StackParameters
+) -> Response:
+    """Gain, read noise and saturation of the stack: each frame's, with its scale, sky and weight."""
+    responses = [response_of(member.frame.product.header, member.frame.source.unit) for member in members]
+    # Interpolation onto larger pixels gathers the light of several, as a factor does.
+    factors = [member.scale * member.registration.transform.area for member in members]
+    sky = _mean_sky(members)
+    levels = [
+        None if known.saturation is None else factor * known.saturation + member.scale * member.level + sky
+        for known, factor, member in zip(responses, factors, members, strict=True)
+    ]
+    weights = [member.weight for member in members]
+    return combined_response(responses, factors, weights, levels, median=parameters.method == "median")
+
+
+def _mean_sky(members: Sequence[RegisteredFrame]) -> float:
+    """The level to which the average at sky 0 is brought back: the frames' weighted mean."""
+    levels = [-member.level * member.scale for member in members]
+    return float(np.average(levels, weights=[member.weight for member in members]))
 
 
 def _scatter_doubt(combined: Combined, parameters: StackParameters) -> str:
@@ -177,7 +205,8 @@ def _check(products: Sequence[InputProduct], parameters: StackParameters) -> Non
             )
         if _by_exposure(product, parameters) and not product.exptime > 0:
             raise ValueError(
-                f"{product.name} has an exposure time of {product.exptime} s, and cannot be scaled by it"
+                f"the exposure time of {product.name} is not known, so that it can't be scaled by it "
+                "(scale: stars, or none, needs none)"
             )
 
 
@@ -255,8 +284,7 @@ def _combine(
         strip_rows=max(1, min(STRIP_ROWS, STRIP_BYTES // (len(sources) * shape[1] * BYTES_PER_VALUE))),
     )
     # Of all common levels the frames' weighted mean is the one whose error is that of the mean itself.
-    levels = [-member.level * member.scale for member in members]
-    level = np.average(levels, weights=[member.weight for member in members])
+    level = _mean_sky(members)
     # Where nothing was measured, data and variance are 0 and stay so.
     image = combined.image
     measured = (combined.ngood != 0) | (image.variance != 0)
@@ -278,7 +306,7 @@ def _shared(
 
 RECIPE = Recipe(
     name="stack",
-    version="2",
+    version="3",
     inputs={"main": Input("product", minimum=2, maximum=None)},
     outputs=("stack",),
     parameters=StackParameters,

@@ -13,9 +13,11 @@ from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
 from ccdflow.cascade.headers.keywords import cards_of
 from ccdflow.cascade.records import CLASSES
-from ccdflow.recipes.core.recipe import Inputs
+from ccdflow.recipes.core.recipe import Card, Inputs
+from ccdflow.recipes.core.times import Span, moment, span_of, time_cards
 from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
 from ccdflow.tasks.masters import MASTERS
+from ccdflow.tasks.rawheaders import Registered, holding_cards, raw_span
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
 if TYPE_CHECKING:
@@ -60,8 +62,16 @@ class JobInputs:
     comments: Mapping[str, str] = field(default_factory=dict)
     trim: tuple[int, int] = (0, 0)
     paths: dict[str, list[Path]] = field(default_factory=dict)
+    spans: list[Span] = field(default_factory=list)
 
-    def add_raw(self, role: str, path: Path, instruments: Sequence[Instrument], note: InputNote) -> None:
+    def add_raw(
+        self,
+        role: str,
+        path: Path,
+        instruments: Sequence[Instrument],
+        note: InputNote,
+        registered: Registered | None = None,
+    ) -> None:
         """Take a raw file; pixels are read when the recipe cuts them.
 
         Parameters
@@ -74,6 +84,8 @@ class JobInputs:
             Of which one tells how its header is understood.
         note : InputNote
             What the products' headers say of it.
+        registered : Registered, optional
+            Start and exposure time as the registry has them, which go before the header's.
 
         Raises
         ------
@@ -88,12 +100,15 @@ class JobInputs:
         instrument = find_instrument(cards_of(file.header), instruments)
         assembled = detector(file.header, instrument, file.shape, file.extensions)
         facts = FileFacts(file.comments, file.extensions)
-        exptime = describe(file.header, file.shape, instruments, facts).exptime
-        self.by_role.setdefault(role, []).append(RawFrame(file.pixels, assembled, exptime or 0.0, path.name))
+        said = describe(file.header, file.shape, instruments, facts)
+        span = raw_span(file.header, said, instrument, registered)
+        frame = RawFrame(file.pixels, assembled, span.exptime or 0.0, path.name, span)
+        self.by_role.setdefault(role, []).append(frame)
         self.notes.append(note)
         self.paths.setdefault(role, []).append(path)
         if role == "main":
-            self.headers.append(file.header)
+            self.spans.append(span)
+            self.headers.append(holding_cards(file.header, span, said, instrument))
             self.comments = self.comments or file.comments
             self.trim = _trim(assembled, several=len(file.extensions) > 1)
 
@@ -120,6 +135,7 @@ class JobInputs:
         self.notes.append(note)
         self.paths.setdefault(role, []).append(path)
         if role == "main":
+            self.spans.append(span_of(product.header))
             self.headers.append(product.header)
 
     @property
@@ -153,7 +169,17 @@ class JobInputs:
             header=common_cards(self.headers) | own,
             comments=self.comments,
             trim=self.trim,
+            cards=self._times(first),
         )
+
+    def _times(self, first: Mapping[str, Any]) -> dict[str, Card]:
+        """When the frames were taken; a recipe that leaves frames out says it of those that are left."""
+        cards = time_cards(self.spans)
+        # One frame's own text stays where it says the same, with as many digits as its camera writes.
+        begin = cards.get("DATE-OBS")
+        if begin and len(self.spans) == 1 and moment(first.get("DATE-OBS")) == moment(begin[0]):
+            del cards["DATE-OBS"]
+        return cards
 
 
 def _trim(assembled: Detector, *, several: bool) -> tuple[int, int]:
@@ -204,7 +230,8 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
             _check_content(raw, file, part.identity)
             note = InputNote(part.role, raw.name, part.identity, "raw", part.level)
             if file.frame_class in CLASSES:
-                inputs.add_raw(part.role, raw, space.instruments, note)
+                known = Registered(file.obsdate, file.exptime)
+                inputs.add_raw(part.role, raw, space.instruments, note, known)
             else:  # a product that was made elsewhere
                 inputs.add_product(part.role, raw, note)
     return inputs

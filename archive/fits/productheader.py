@@ -35,16 +35,27 @@ _AMPLIFIERS = """
     LTV1 LTV2
 """
 # Levels and factors in adu, which a product in electron no longer has.
-_IN_ADU = "GAIN EGAIN SATURATE SATLEVEL MAXLIN DATAMIN DATAMAX CBLACK CWHITE PEDESTAL"
+_IN_ADU = """
+    SATLEVEL SATLEV SATUR SATADU MAXADU CCDSAT MAXLIN DATAMIN DATAMAX CBLACK CWHITE PEDESTAL
+    EPADU EPERADU EPERDN E-ADU CONAD CCDRON RON RONOISE ENOISE RNOISE READNOIS READNOI READNOISE READNSE
+"""
+# What a product says anew, of itself: times of all its frames, numbers in the unit of its data.
+_OF_ITSELF = """
+    GAIN RDNOISE RDNDATA SATURATE TELAPSE XPOSURE
+    DATE-BEG DATE-AVG DATE-END MJD-BEG MJD-AVG MJD-END
+"""
 _OF_ANOTHER_JOB = "JOBKEY RECIPE RECIPEV NCOMBINE NINPUTS ASSOLVL CALIBID"
 
-_DROPPED = frozenset(f"{_STRUCTURE} {_AMPLIFIERS} {_IN_ADU} {_OF_ANOTHER_JOB}".split())
+_DROPPED = frozenset(f"{_STRUCTURE} {_AMPLIFIERS} {_IN_ADU} {_OF_ITSELF} {_OF_ANOTHER_JOB}".split())
 """Cards of an input that don't hold for the product."""
 
-# The same with numbers: axes; sections, gain and read noise of single amplifiers (as Arcon controllers and IRAF's
-# quadproc name them); inputs and quality of another job; columns and tiles of tables and compressed images.
+# The same with numbers: axes; sections, gain, read noise and saturation of single amplifiers (as Arcon controllers,
+# IRAF's quadproc, DECam, HST and ESO name them); inputs and quality of another job; columns and tiles of tables and
+# compressed images.
 _DROPPED_PATTERN = re.compile(
-    r"Z?NAXIS\d*|[ABCDT]SEC\d+|GT(GAIN|RON)\d+|E?GAIN\d+|RDNOIS\d+|I[NHR]\d{3}|QC .*"
+    r"Z?NAXIS\d*|[ABCDT]SEC\d+|GT(GAIN|RON)\d*|(E|CCD|PH|ATOD|AMP|CMD)?GAIN([A-D]|\d+)?|ATODGN[A-D]|READNSE[A-D]"
+    r"|RDNOIS\d*|RDNOISE[A-D]|SATURAT[A-D]?|(HIERARCH )?ESO DET (OUT|CHIP)\d* ?(CONAD|GAIN|RON)"
+    r"|I[NHR]\d{3}|QC .*"
     r"|T(TYPE|FORM|UNIT|SCAL|ZERO|DIM)\d+|Z(TILE|NAME|VAL)\d+"
     r"|Z(IMAGE|TENSION|BITPIX|PCOUNT|GCOUNT|CMPTYPE|SIMPLE|EXTEND)"
 )

@@ -10,6 +10,7 @@ from ccdflow.recipes.alignment.placement import MeasuredFrame, RegisteredFrame
 from ccdflow.recipes.alignment.resample import correlation
 from ccdflow.recipes.combine.average import Combined
 from ccdflow.recipes.core.recipe import Card
+from ccdflow.recipes.core.times import span_of, time_cards
 from ccdflow.recipes.stars.sources import Detection, find_stars
 
 # World coordinates as the FITS standard 4.0 has them (section 8, table 22), the older CROTA among them, and the
@@ -47,6 +48,7 @@ def cards(
     """
     return {
         **_stack_cards(combined, members, reference, choices),
+        **time_cards([span_of(member.frame.product.header) for member in members]),
         **_frame_cards(members, reference.source.shape),
         **(_wcs_cards(reference.product.header) if members[0].frame is not reference else {}),
     }
@@ -58,17 +60,11 @@ def _stack_cards(
     reference: MeasuredFrame,
     choices: Mapping[str, Any],
 ) -> dict[str, Card]:
-    exptimes = [member.frame.product.exptime for member in members]
-    # Without scaling the data are a mean of frames of different times, as their weights have it.
-    exptime = reference.product.exptime
-    if choices["scale"] == "none":
-        exptime = float(np.average(exptimes, weights=[member.weight for member in members]))
     shape = reference.source.shape
     noise = [correlation(member.registration.transform, choices["kernel"], shape) for member in members]
     return {
         "NCOMBINE": (len(members), "number of frames combined"),
-        "EXPTIME": (exptime, "[s] exposure time that the data are scaled to"),
-        "TOTEXP": (float(sum(exptimes)), "[s] sum of the exposure times"),
+        **_exposure_cards(members, reference, choices),
         "REGISTER": (choices["register"], "how frames were registered"),
         "STACKREF": (reference.name, "frame that the others are placed on"),
         "KERNEL": (choices["kernel"], "interpolation, where pixels are not whole"),
@@ -78,6 +74,23 @@ def _stack_cards(
         "NOISCORR": (float(np.mean(noise)), "noise in wide apertures / sum of variances"),
         "CLIPUSED": (combined.clip, "clip that was used"),
         "CLIPFALL": (combined.fell_back, "scatter contradicts the stated noise"),
+    }
+
+
+def _exposure_cards(
+    members: Sequence[RegisteredFrame], reference: MeasuredFrame, choices: Mapping[str, Any]
+) -> dict[str, Card]:
+    """Time that the data are scaled to, and time in which light was taken in; nothing where a time is not known."""
+    exptimes = [member.frame.product.exptime for member in members]
+    if not all(exptime > 0 for exptime in exptimes):
+        return {}
+    # Without scaling the data are a mean of frames of different times, as their weights have it.
+    exptime = reference.product.exptime
+    if choices["scale"] == "none":
+        exptime = float(np.average(exptimes, weights=[member.weight for member in members]))
+    return {
+        "EXPTIME": (exptime, "[s] exposure time that the data are scaled to"),
+        "TOTEXP": (float(sum(exptimes)), "[s] sum of the exposure times"),
     }
 
 

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeGuard
 
 from numpy.typing import NDArray
+
+from ccdflow.recipes.core.times import Span
 
 # Headers count from 1, x first, both ends included (IRAF's notation of sections); numpy counts from 0, y first, without
 # the last. `Section.parse` is the only place that knows both.
@@ -233,9 +235,12 @@ class RawFrame:
         Exposure time in seconds.
     name : str
         File name or id, for messages.
+    span : Span
+        When it was exposed, as far as that is known.
     """
 
     pixels: Pixels
     detector: Detector
     exptime: float = 0.0
     name: str = ""
+    span: Span = field(default_factory=Span)

@@ -14,13 +14,16 @@ from ccdflow.archive.registry.tables import FrameRow, ProductRow, table
 class FrameFile:
     """The file of a frame; `size` and `changed_ns`, as they were registered, tell whether it was touched since.
 
-    Of a frame that is superseded, whose place another one has taken, `size` is None.
+    Of a frame that is superseded, whose place another one has taken, `size` is None. `obsdate` (ISO, UTC) and `exptime`
+    (seconds, None where unknown) are those that count, whatever the header says.
     """
 
     path: str
     frame_class: str
     size: int | None
     changed_ns: int | None
+    obsdate: str = ""
+    exptime: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ def find_sources(connection: Connection, job: JobRecord) -> Sources:
     """
     files: dict[int, FrameFile] = {}
     for ids in batches(sorted({taken.frame for taken in job.inputs if taken.frame is not None})):
-        for number, path, kind, status, size, changed_ns in connection.execute(_FRAMES, {"frames": ids}):
-            files[number] = FrameFile(path or "", kind, None if status == "superseded" else size, changed_ns)
+        for number, path, kind, status, size, *rest in connection.execute(_FRAMES, {"frames": ids}):
+            files[number] = FrameFile(path or "", kind, None if status == "superseded" else size, *rest)
     products: dict[str, str] = {}
     for keys in batches(sorted({taken.job for taken in job.inputs if taken.job is not None})):
         for key, category, path in connection.execute(_PRODUCTS, {"jobs": keys}):
@@ -61,7 +64,8 @@ def find_sources(connection: Connection, job: JobRecord) -> Sources:
 
 _FRAME, _PRODUCT = table(FrameRow).c, table(ProductRow).c
 _FRAMES = select(
-    _FRAME.id, _FRAME.path, _FRAME["class"], _FRAME.status, _FRAME.size, _FRAME.changed_ns
+    *(_FRAME.id, _FRAME.path, _FRAME["class"], _FRAME.status, _FRAME.size, _FRAME.changed_ns),
+    *(_FRAME.obsdate, _FRAME.exptime),
 ).where(_FRAME.id.in_(bindparam("frames", expanding=True)))
 _PRODUCTS = (
     select(_PRODUCT.job_key, _PRODUCT.category, _PRODUCT.path)

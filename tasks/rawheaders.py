@@ -1,0 +1,138 @@
+"""What of a raw frame's header still holds for what is made of it: its times as they are known now, no adu.
+
+An instrument file says in which cards a camera writes its gain, read noise, saturation and times. Those cards speak of
+the raw numbers, or may have been corrected since, and give way to the FITS standard's own keywords.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from ccdflow.cascade.headers.classify import Description
+from ccdflow.cascade.headers.dates import DateKeywords, observation_date
+from ccdflow.cascade.headers.instrument import Instrument
+from ccdflow.cascade.headers.keywords import cards_of, keyword_name
+from ccdflow.recipes.core.times import Span, moment
+
+ENDS = DateKeywords(date=("DATE-END", "DATE_END"), mjd=("MJD-END", "MJD_END"))
+"""Where a header may say when the exposure ended."""
+MIDDLES = DateKeywords(
+    date=("DATE-AVG", "DATE-MID", "DATE_AVG"), mjd=("MJD-AVG", "MJD-MID", "MJD_MID", "MJDMID")
+)
+"""Where a header may say when the middle of the exposure was."""
+EARLY_END_S = 1.0
+"""Seconds by which a stated end may lie before start + exposure time: many clocks write whole seconds."""
+LATE_END_S = 60.0
+"""Seconds, besides once more the exposure time, by which it may lie behind: the shutter, pauses, a slow readout. What
+is later is the time at which something else ended."""
+SAME_EXPTIME = 1e-6
+"""Exposure times that differ by less, relatively, are written alike."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Start (ISO, UTC) and exposure time (seconds) as the registry has them: a person may have corrected the header."""
+
+    obsdate: str = ""
+    exptime: float | None = None
+
+
+def raw_span(
+    header: Mapping[str, Any], said: Description, by: Instrument, registered: Registered | None = None
+) -> Span:
+    """Return the time that a raw frame took.
+
+    Parameters
+    ----------
+    header : mapping
+        Keyword to value.
+    said : Description
+        What the header says, read by the instrument file.
+    by : Instrument
+        The instrument file.
+    registered : Registered or None
+        What goes before the header.
+
+    Returns
+    -------
+    Span
+        In UTC. The header's own end and middle count where they can be true and the start was not corrected.
+    """
+    exptime = said.exptime if registered is None or registered.exptime is None else registered.exptime
+    begin = moment((registered.obsdate if registered else "") or said.obsdate)
+    airmass = said.keywords.get("airmass")
+    span = Span(begin, exptime=exptime, airmass=airmass if isinstance(airmass, float) else None)
+    if begin is None or begin != moment(said.obsdate) or exptime != said.exptime:
+        return span
+    end, middle = (_stated(header, by, cards) for cards in (ENDS, MIDDLES))
+    end = end if end is not None and _can_end(end, begin, exptime) else None
+    last = end or span.last
+    in_it = middle is not None and last is not None and begin <= middle <= last
+    # Without an end of its own the middle is that of the exposure, however long the readout took afterwards.
+    halfway = begin + timedelta(seconds=exptime / 2) if exptime is not None else None
+    return Span(begin, end, middle if in_it else halfway, exptime, span.airmass)
+
+
+def _stated(header: Mapping[str, Any], by: Instrument, keywords: DateKeywords) -> datetime | None:
+    """The moment in one of these cards, in UTC."""
+    where = DateKeywords(keywords.date, (), keywords.mjd, (), by.keywords.time_system)
+    return moment(observation_date(cards_of(header, by.blanks), where, by.site.time_zone)[0])
+
+
+def _can_end(end: datetime, begin: datetime, exptime: float | None) -> bool:
+    elapsed = (end - begin).total_seconds()
+    if exptime is None:
+        return elapsed > 0
+    return exptime - EARLY_END_S <= elapsed <= 2 * exptime + LATE_END_S
+
+
+def holding_cards(header: Mapping[str, Any], span: Span, said: Description, by: Instrument) -> dict[str, Any]:
+    """Return the cards of a raw header that hold for products.
+
+    Parameters
+    ----------
+    header : mapping
+        Keyword to value, as the file has them.
+    span : Span
+        The time that the frame took, see `raw_span`.
+    said : Description
+        What the header says.
+    by : Instrument
+        The instrument file: the cards that it reads gain, read noise and saturation from are left out, and those of
+        times and exposure times where they do not say what is known.
+
+    Returns
+    -------
+    dict
+        Keyword to value. ``EXPTIME`` is in seconds, and not there where nobody knows it.
+    """
+    keywords = by.keywords
+    gone = {*keywords.gain, *keywords.read_noise, *keywords.saturation}
+    dates = keywords.dates
+    in_utc = str(header.get("TIMESYS") or "UTC").strip().upper() == "UTC"
+    if not in_utc or span.begin != moment(said.obsdate) or by.site.time_zone != "UTC":
+        gone |= {*dates.date, *dates.time, *dates.mjd, *dates.jd, *dates.system}
+        gone |= {*ENDS.date, *ENDS.mjd, *MIDDLES.date, *MIDDLES.mjd}
+    names = {keyword_name(name) for name in gone}
+    times = {keyword_name(name) for name in keywords.exptime}
+    kept = {
+        name: value
+        for name, value in header.items()
+        if keyword_name(name) not in names
+        and (keyword_name(name) not in times or _is_time(value, span.exptime))
+    }
+    if span.exptime is not None and "EXPTIME" not in kept:
+        kept["EXPTIME"] = span.exptime
+    # Mostly a setting of the camera (100), often electron/adu; never what GAIN says of the product.
+    if "GAIN" in header:
+        kept["RAWGAIN"] = header["GAIN"]
+    kept.pop("GAIN", None)
+    return kept
+
+
+def _is_time(value: Any, exptime: float | None) -> bool:
+    """Whether a card says the exposure time as it is known, as a number of seconds."""
+    if exptime is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value - exptime) <= SAME_EXPTIME * abs(exptime)

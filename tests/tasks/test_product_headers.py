@@ -1,0 +1,154 @@
+"""Headers of products of single raw frames: what of the camera's own cards is left, and what is said anew."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData
+
+from ccdflow.archive.fits.productfile import InputNote, write_product
+from ccdflow.archive.fits.writer import HashingFile
+from ccdflow.config.instruments import load_instruments
+from ccdflow.config.shipped import shipped
+from ccdflow.recipes.catalogue import RECIPES
+from ccdflow.tasks.inputs import JobInputs
+from ccdflow.tasks.rawheaders import Registered
+
+INSTRUMENTS = load_instruments([shipped("instruments")])
+BIAS, SIGNAL = 1000, 400
+PLAIN = {"IMAGETYP": "Light Frame", "INSTRUME": "CAM", "DATE-OBS": "2026-03-01T21:00:00", "EXPTIME": 60.0}
+
+
+def raw(path: Path, **cards: Any) -> Path:
+    hdu = fits.PrimaryHDU(np.full((24, 30), BIAS + SIGNAL, np.uint16))
+    for name, value in (PLAIN | cards).items():
+        if value is not None:
+            hdu.header[name.replace("__", "-")] = value
+    hdu.writeto(path)
+    return path
+
+
+def product(
+    folder: Path, files: list[Path], recipe: str = "science", known: Registered | None = None
+) -> fits.Header:
+    """The header of what a recipe makes of raw files."""
+    inputs = JobInputs()
+    for file in files:
+        inputs.add_raw("main", file, INSTRUMENTS, InputNote("main", file.name, "0" * 64), known)
+    declared = RECIPES[recipe]
+    (output,) = declared.run(inputs.recipe_inputs, declared.parameters()).outputs.values()
+    path = folder / f"{recipe}.fits"
+    with path.open("wb", buffering=0) as file, HashingFile(file.write) as stream:
+        write_product(stream, output, inputs.origin("0" * 64, recipe, declared.version))
+    header: fits.Header = CCDData.read(path).header
+    return header
+
+
+def science(folder: Path, known: Registered | None = None, **cards: Any) -> fits.Header:
+    return product(folder, [raw(folder / "raw.fits", **cards)], known=known)
+
+
+@pytest.mark.parametrize(
+    ("cards", "gain", "noise", "saturation"),
+    [
+        ({"EGAIN": 1.5, "RDNOISE": 7.5}, 1.5, 7.5, 65535.0),
+        ({"EGAIN": 0.4, "GAIN": 100, "OFFSET": 10, "READOUTM": "Fast"}, 0.4, None, 65535.0),
+        ({"CCDGAIN": 2.0, "READNOIS": 4.0, "SATLEVEL": 50000}, 2.0, 4.0, 50000.0),
+        ({"HIERARCH ESO DET OUT1 CONAD": 0.6, "HIERARCH ESO DET OUT1 RON": 3.0}, 0.6, 3.0, 65535.0),
+        ({"GAIN": 1.3, "RDNOISE": 3.2, "SATURATE": 40000.0, "MAXLIN": 39000.0}, 1.3, 3.2, 40000.0),
+    ],
+    ids=["maxim", "nina", "iraf", "eso", "banzai"],
+)
+def test_no_gain_is_left_that_would_be_applied_again(
+    tmp_path: Path, cards: dict[str, Any], gain: float, noise: float | None, saturation: float
+) -> None:
+    header = science(tmp_path, **cards)
+    assert header["GAIN"] == 1
+    assert header.get("RDNOISE") == noise
+    assert header["SATURATE"] == pytest.approx(gain * saturation)
+    others = cards.keys() - {"GAIN", "RDNOISE", "SATURATE", "OFFSET", "READOUTM"}
+    assert not {name.removeprefix("HIERARCH ") for name in others} & set(header)
+    assert header.get("RAWGAIN") == cards.get("GAIN")
+    assert header["GAIN01"] == pytest.approx(gain)
+
+
+def test_a_single_frame_tells_begin_middle_and_end(tmp_path: Path) -> None:
+    header = science(tmp_path, DATE__OBS="2026-03-01T21:00:00.250", AIRMASS=1.2)
+    assert header["DATE-OBS"] == "2026-03-01T21:00:00.250"
+    assert (header["DATE-BEG"], header["DATE-AVG"], header["DATE-END"]) == (
+        "2026-03-01T21:00:00.25",
+        "2026-03-01T21:00:30.25",
+        "2026-03-01T21:01:00.25",
+    )
+    assert (header["TELAPSE"], header["XPOSURE"], header["AIRMASS"]) == (60.0, 60.0, 1.2)
+
+
+@pytest.mark.parametrize(
+    ("cards", "begin", "end", "middle"),
+    [
+        # The end that a camera states counts, but not one that is that of something else.
+        ({"DATE-END": "2026-03-01T21:01:02"}, "21:00:00", "21:01:02", "21:00:30"),
+        ({"DATE-END": "2026-03-01T23:00:00"}, "21:00:00", "21:01:00", "21:00:30"),
+        ({"DATE-END": "2026-03-01T20:59:00"}, "21:00:00", "21:01:00", "21:00:30"),
+        (
+            {"DATE-END": "2026-03-01T21:02:05", "DATE-AVG": "2026-03-01T21:01:02"},
+            "21:00:00",
+            "21:02:05",
+            "21:01:02",
+        ),
+        # Date and time apart, as IRAF has them; days; another time scale.
+        ({"DATE-OBS": "2026-03-01", "TIME-OBS": "21:00:00"}, "21:00:00", "21:01:00", "21:00:30"),
+        ({"DATE-OBS": None, "MJD-OBS": 61100.875}, "21:00:00", "21:01:00", "21:00:30"),
+        ({"DATE-OBS": "2026-03-01T21:00:37", "TIMESYS": "TAI"}, "21:00:00", "21:01:00", "21:00:30"),
+    ],
+)
+def test_times_as_cameras_write_them(
+    tmp_path: Path, cards: dict[str, Any], begin: str, end: str, middle: str
+) -> None:
+    header = science(tmp_path, **cards)
+    names = ("DATE-BEG", "DATE-END", "DATE-AVG")
+    assert [header[name] for name in names] == [f"2026-03-01T{time}" for time in (begin, end, middle)]
+    assert header["TIMESYS"] == "UTC"
+    assert header["DATE-OBS"].startswith("2026-03-01")
+    if "T" in header["DATE-OBS"]:
+        assert header["DATE-OBS"] == header["DATE-BEG"]
+    assert header["MJD-OBS"] == pytest.approx(61100.875, abs=1e-8)
+
+
+def test_an_unknown_exposure_time_is_no_time_of_0(tmp_path: Path) -> None:
+    header = science(tmp_path, EXPTIME=None)
+    assert header["DATE-BEG"] == "2026-03-01T21:00:00"
+    assert not {"EXPTIME", "XPOSURE", "TELAPSE", "DATE-END", "MJD-AVG"} & set(header)
+
+
+def test_milliseconds_become_seconds(tmp_path: Path) -> None:
+    header = science(tmp_path, EXPTIME=None, EXPOSURE="500 ms")
+    assert (header["EXPTIME"], header["XPOSURE"]) == (0.5, 0.5)
+    assert "EXPOSURE" not in header
+
+
+def test_what_a_person_has_corrected_goes_before_the_header(tmp_path: Path) -> None:
+    known = Registered("2026-03-01T20:00:00", 30.0)
+    header = science(tmp_path, known, MJD__OBS=61100.875, DATE__END="2026-03-01T21:01:00", EXPOSURE=60.0)
+    assert header["DATE-OBS"] == header["DATE-BEG"] == "2026-03-01T20:00:00"
+    assert (header["DATE-END"], header["DATE-AVG"]) == ("2026-03-01T20:00:30", "2026-03-01T20:00:15")
+    assert (header["EXPTIME"], header["XPOSURE"]) == (30.0, 30.0)
+    assert header["MJD-OBS"] == pytest.approx(61100.875 - 1 / 24, abs=1e-8)
+    assert "EXPOSURE" not in header
+
+
+def test_masters_state_what_their_own_numbers_mean(tmp_path: Path) -> None:
+    files = [
+        raw(tmp_path / f"{number}.fits", IMAGETYP="Bias", DATE__OBS=f"2026-03-01T21:0{number}:00", EXPTIME=0.0,
+            EGAIN=2.0, RDNOISE=6.0)
+        for number in range(4)
+    ]  # fmt: skip
+    header = product(tmp_path, files, "bias")
+    # A mean of four: half the noise of one, in electron.
+    assert (header["GAIN"], header["RDNOISE"], header["RDNDATA"]) == (4.0, 12.0, 3.0)
+    assert header["SATURATE"] == 2 * 65535
+    assert (header["DATE-BEG"], header["DATE-END"]) == ("2026-03-01T21:00:00", "2026-03-01T21:03:00")
+    assert (header["DATE-AVG"], header["XPOSURE"]) == ("2026-03-01T21:01:30", 0.0)
+    assert "EGAIN" not in header
