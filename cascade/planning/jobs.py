@@ -9,6 +9,10 @@ from statistics import median
 from typing import Any, Literal
 
 from ccdflow.cascade.records import PERIODS, FrameRecord, Stage, Value
+from ccdflow.cascade.wording import exposures
+
+LONGEST_WORD = 30
+"""Characters of an object or a filter in a product's name: what comes behind them, frames and time, is to be seen."""
 
 PlanState = Literal["new", "reused", "incomplete"]
 """To be done; done already, with its products intact; or lacking a mandatory input."""
@@ -259,10 +263,14 @@ class Job:
             # Not the last dot: a compressed file is called ``image.fits.fz`` or ``image.fts.gz``.
             return stem.split(".fit")[0].split(".fts")[0] or f"frame-{first.id}"
         # Enough for a person to tell sets of one night apart; the key in the path tells all others.
-        value = self.group.value("exptime")
-        exposure = f"{float(value):g}s" if value is not None and self.step != "bias" else ""
-        words = {"dark": [exposure], "flat": [first.filter], "stack": [first.object, first.filter, exposure]}
-        return "-".join(word for word in [self.step, *words.get(self.step, [])] if word)
+        if self.stage == "stack":
+            of = exposures([frame.exptime for frame in self.group.frames])
+            words = [first.object[:LONGEST_WORD], first.filter[:LONGEST_WORD], of]
+        else:
+            value = self.group.value("exptime")
+            exposure = f"{float(value):g}s" if value is not None else ""
+            words = {"dark": [exposure], "flat": [first.filter]}.get(self.step, [])
+        return "-".join(word for word in [self.step, *words] if word)
 
 
 @dataclass(frozen=True)

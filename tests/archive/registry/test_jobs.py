@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -131,6 +132,17 @@ def test_planning_twice_changes_nothing(registry: Registry, frames: list[int]) -
     before = registry.read(find_jobs), registry.read(find_products, ProductFilter(states=None))
     assert registry.write(plan_jobs, planned(frames)) == 0
     assert (registry.read(find_jobs), registry.read(find_products, ProductFilter(states=None))) == before
+
+
+def test_a_product_that_is_planned_stays_where_it_was_planned(registry: Registry, frames: list[int]) -> None:
+    registry.write(plan_jobs, planned(frames))
+    done(registry, SCIENCE, Made("science", "s.fits", "e" * 64, 10))
+    moved = [
+        replace(job, outputs=[(kind, f"new/{path}") for kind, path in job.outputs]) for job in planned(frames)
+    ]
+    registry.write(plan_jobs, moved)
+    rows = registry.read(find_products, ProductFilter(states=None))
+    assert not [product.path for product in rows if product.path.startswith("new/")]
 
 
 def test_incomplete_job_has_no_products_and_takes_the_newest_reason(registry: Registry) -> None:

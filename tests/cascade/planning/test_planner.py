@@ -209,6 +209,19 @@ def test_grouping_by_object_stacks_what_no_sequence_joins() -> None:
     assert len(only(found, "stack").main) == 2
 
 
+def test_the_name_of_a_stack_tells_its_frames_and_their_times() -> None:
+    frames = night()
+    assert only(planned(frames, "stack"), "stack").name == "stack-M13-R-3x60s"
+    frames[9:] = [
+        replace(one, exptime=120.0 if one.id > 10 else 60.0, iobs=None, nobs=None) for one in frames[9:]
+    ]
+    found = planned(frames, "stack", parameters={"stack.group": "object"})
+    assert only(found, "stack").name == "stack-M13-R-60+2x120s"
+    endless = [replace(one, object="C/2023 A3 " * 20) for one in frames]
+    name = only(planned(endless, "stack", parameters={"stack.group": "object"}), "stack").name
+    assert len(name) < 60 and name.endswith("-R-60+2x120s")
+
+
 def test_sequence_rules_can_be_changed_by_request() -> None:
     found = planned(night(), "stack", parameters={"stack.max_stack": 2})
     assert len(only(found, "stack").main) == 2
