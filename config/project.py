@@ -1,9 +1,10 @@
 """The project file `ccdflow.yaml`: where registry and store are, which cascade and instruments apply."""
 
 from pathlib import Path
+from string import Formatter
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
 from ccdflow.cascade.planning.jobqueue import Order
 from ccdflow.cascade.specification.model import Memory
@@ -12,6 +13,9 @@ from ccdflow.config.yamlfile import ConfigError, load_model
 
 PROJECT_FILE = "ccdflow.yaml"
 """Name of the file that makes a folder a project."""
+
+TEMPLATE_PARTS = frozenset(("category", "night", "telescope", "camera", "name", "key8"))
+"""What the path of a product in the store can be made of."""
 
 TEMPLATE = """\
 # A ccdflow project. Paths are relative to this file.
@@ -25,6 +29,7 @@ cascade: imaging                      # name of a cascade that comes with ccdflo
 # memory: 16 GB                       # what jobs may take together (default: the machine's); also cores: 4
 # late_calibrations: keep             # keep what was made when better calibrations come in; '--late redo' asks for it
 # urgent: [GRB*]                      # objects whose frames go before all others
+# template: "{category}/{night}/{telescope}-{camera}/{name}-{key8}.fits"   # where products lie in the store
 # executor: stub                      # recipes that make products of 2 x 2 pixels, to try a cascade
 """
 
@@ -58,6 +63,28 @@ class ProjectFile(BaseModel):
     """Memory that jobs may take together; without, the machine's."""
     keep_alive: float = 60.0
     """Seconds without a sign of life after which a job is given to another worker."""
+    template: str | None = None
+    """Path of a product in the store, of category, night, telescope, camera, name and key8 in braces."""
+
+    @field_validator("template")
+    @classmethod
+    def _tells_products_apart(cls, template: str | None) -> str | None:
+        if template is None:
+            return None
+        try:
+            named = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"template {template!r}: {error}") from None
+        if strange := sorted(named - TEMPLATE_PARTS):
+            raise ValueError(
+                f"template {template!r} names {', '.join(strange)}; known: {', '.join(sorted(TEMPLATE_PARTS))}"
+            )
+        # The key tells jobs apart, the category what one of them makes.
+        if not {"category", "key8"} <= named or not template.endswith(".fits"):
+            raise ValueError(f"template {template!r} must hold {{category}} and {{key8}}, and end in .fits")
+        if template.startswith("/") or ".." in template.split("/"):
+            raise ValueError(f"template {template!r} leads out of the store")
+        return template
 
 
 class Project(BaseModel):
@@ -78,6 +105,7 @@ class Project(BaseModel):
     order: Order = "depth"
     cores: int | None = None
     memory: int | None = None
+    template: str | None = None
 
     @property
     def scratch(self) -> Path:
@@ -125,6 +153,7 @@ def load_project(directory: Path) -> Project:
         least_free=written.least_free,
         cores=written.cores,
         memory=written.memory,
+        template=written.template,
     )
 
 

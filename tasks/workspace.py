@@ -10,6 +10,7 @@ from ccdflow.archive.registry.jobs.leases import sweep_jobs
 from ccdflow.archive.registry.jobs.productchanges import lose_products, touch_products
 from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
 from ccdflow.archive.registry.jobs.records import JobFilter, done_keys, find_jobs
+from ccdflow.archive.store import TEMPLATE as PRODUCT_TEMPLATE
 from ccdflow.archive.store import Store
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.records import CLASSES
@@ -164,7 +165,7 @@ def _opened(project: Project, _written: tuple[tuple[Path, int], ...]) -> Workspa
     return Workspace(
         project=project,
         registry=_registry(project.registry),
-        store=Store(project.store),
+        store=Store(project.store, project.template or PRODUCT_TEMPLATE),
         cascade=load_cascade(project.cascade_path, project.directory),
         instruments=load_instruments([*project.instruments, shipped("instruments")], project.directory),
     )
