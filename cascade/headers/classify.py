@@ -3,18 +3,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ccdflow.cascade.headers.amplifiers import believable, detector_of
-from ccdflow.cascade.headers.dates import night, observation_date
+from ccdflow.cascade.headers.contradictions import Told, contradictions
+from ccdflow.cascade.headers.dates import DateReading, night, read_date
 from ccdflow.cascade.headers.doubts import policy_of
+from ccdflow.cascade.headers.exposuretime import exposure_time
+from ccdflow.cascade.headers.filterwheels import filter_name
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
-from ccdflow.cascade.headers.keywords import Cards, angle, binning, cards_of, duration, first, number, text
+from ccdflow.cascade.headers.keywords import Cards, angle, binning, cards_of, first, number, text
 from ccdflow.cascade.records import VALIDITY, Doubt, Extension, FrameRecord, Value
 from ccdflow.recipes.detector.amplifiers import Amplifier
 
-_NAMES = ("telescope", "camera", "instrument", "filter", "object")
-"""Fields that are text and columns of the registry."""
+_NAMES = ("telescope", "camera", "instrument", "object")
+"""Fields that are text and columns of the registry; so is the filter, which may be of several wheels."""
 _MEASURES = ("ccd_temperature", "set_temperature", "airmass")
 """Fields that are numbers and are kept as keywords: degrees Celsius, and airmass without a unit."""
 _HALF_TURN, _TURN = 180, 360
@@ -107,11 +111,21 @@ class _Reader:
     def text(self, name: str) -> str:
         """Return a field that is text, in the spelling that the instrument file prefers."""
         card = self.card(name)
-        written = text(card[1]) if card else ""
+        return self.respelt(name, text(card[1]) if card else "") or self.by.defaults.get(name, "")
+
+    def respelt(self, name: str, written: str) -> str:
+        """Return the spelling of a field's value that the instrument file prefers."""
         for preferred, spellings in self.by.values.get(name, {}).items():
             if written and plain(written) in map(plain, spellings):
                 return preferred
-        return written or self.by.defaults.get(name, "")
+        return written
+
+    def filter(self) -> str:
+        """Return the filter, of all wheels; see `ccdflow.cascade.headers.filterwheels`."""
+        name, sentence = filter_name(self.cards, self.by, partial(self.respelt, "filter"))
+        if sentence:
+            self.doubt("filter_conflict", sentence)
+        return name or self.by.defaults.get("filter", "")
 
     def measure(self, name: str, read: Callable[[Value], float | None] = number) -> float | None:
         """Return a field that is a number within the instrument's limits; a doubt where it is neither."""
@@ -123,19 +137,16 @@ class _Reader:
         result = read(value)
         if result is None or not low <= result <= high:
             why = "is not understood" if result is None else f"is outside {low:g} to {high:g}"
-            self.doubt("exptime" if name == "exptime" else "value", f"{keyword}={text(value)!r} {why}")
+            self.doubt("value", f"{keyword}={text(value)!r} {why}")
             return None
         return result
 
-    def exptime(self) -> float | None:
-        """Return the exposure time in seconds."""
-        keyword, _ = self.card("exptime") or ("", "")
-        comment = next(
-            (said for name, said in self.facts.comments.items() if name.upper() == keyword.upper()), ""
-        )
-        return self.measure(
-            "exptime", lambda value: duration(value, self.by.units.get("exptime", ""), comment)
-        )
+    def exptime(self, frame_class: str, begun: str) -> float | None:
+        """Return the exposure time in seconds; see `ccdflow.cascade.headers.exposuretime`."""
+        seconds, doubts = exposure_time(self.cards, self.by, self.facts.comments, frame_class, begun)
+        for doubt in doubts:
+            self.doubt(doubt.kind, doubt.text)
+        return seconds
 
     def longitude(self) -> float | None:
         """Return the longitude of the site in degrees, east positive."""
@@ -231,15 +242,21 @@ def describe(
     frame_class, sentence = classify(reader.cards, by)
     if sentence:
         reader.doubt("class", sentence)
-    obsdate = _obsdate(reader)
+    date = _date(reader)
+    obsdate = date.obsdate
     longitude = reader.longitude()
     iobs, nobs = _sequence(reader)
-    exptime = reader.exptime()
+    exptime, filter_ = reader.exptime(frame_class, obsdate), reader.filter()
     keywords = _keywords(reader, shape)
+    temperatures = {name: number(keywords.get(name)) for name in _MEASURES[:2]}
+    told = Told(frame_class, date, exptime, filter_, reader.text("shutter"), **temperatures)
+    for doubt in contradictions(reader.cards, by, reader.facts.comments, told):
+        reader.doubt(doubt.kind, doubt.text)
     reader.refused += [sentence for name in VALIDITY if (sentence := _no_time(name, keywords.get(name)))]
     return Description(
         frame_class=frame_class,
         **{name: reader.text(name) for name in _NAMES},
+        filter=filter_,
         exptime=exptime,
         obsdate=obsdate,
         iobs=iobs,
@@ -251,14 +268,15 @@ def describe(
     )
 
 
-def _obsdate(reader: _Reader) -> str:
+def _date(reader: _Reader) -> DateReading:
     """Return when the exposure began; a frame without date is refused."""
-    obsdate, sentence = observation_date(reader.cards, reader.by.keywords.dates, reader.by.site.time_zone)
-    if not obsdate:
-        reader.refused.append(f"when it was taken is not known: {sentence}")
-    elif sentence:
-        reader.doubt("date", sentence)
-    return obsdate
+    reading = read_date(reader.cards, reader.by.keywords.dates, reader.by.site.time_zone)
+    if not reading.obsdate:
+        reader.refused.append(f"when it was taken is not known: {reading.sentence}")
+    for sentence in (reading.sentence, *reading.remarks) if reading.obsdate else ():
+        if sentence:
+            reader.doubt("date", sentence)
+    return reading
 
 
 def _no_time(name: str, value: Value | None) -> str:

@@ -8,10 +8,15 @@ from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 from ccdflow.cascade.headers.keywords import Cards, keyword_name, number, text
+from ccdflow.cascade.records import Value
 
 # The standard's form, YYYY-MM-DD, and the one of headers written before 2000, DD/MM/YY; each with either separator.
 _DATE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})")
 _OLD_DATE = re.compile(r"(\d{1,2})[-/](\d{1,2})[-/](\d{4}|\d{2})")
+_SIXTY = re.compile(r"(\d{1,2}:\d{1,2}):60(?!\d)")
+_MIDNIGHT = re.compile(r"(?<!\d)24:00(:00)?(\.0*)?(?![\d:])")
+_HALF_OF_DAY = re.compile(r"([AP])\.?M\.?", re.IGNORECASE)
+_COMPACT = re.compile(r"(\d{2})(\d{2})(\d{2}(?:\.\d*)?)")
 _TIME = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?")
 _ZONE = re.compile(r"([-+])(\d{2}):?(\d{2})?")
 _MJD_EPOCH = datetime(1858, 11, 17)
@@ -28,6 +33,9 @@ _BEHIND_TAI = {"tai": 0.0, "gps": 19.0, "tt": -32.184, "tdb": -32.184}
 """Time scales other than UTC, and the seconds by which they are behind TAI; TDB is within 2 ms of TT."""
 _TAI_AHEAD_BEFORE = 10
 """Seconds by which TAI was ahead of UTC before the first leap second."""
+_NEVER_SET = (date(1970, 1, 1), date(1980, 1, 1), date(1980, 1, 6), date(2000, 1, 1))
+"""Days at which the clocks of computers, of GPS receivers and of small boards begin to count."""
+_SECONDS_PER_HOUR, _SECONDS_PER_DAY = 3600, 86400
 _DEGREES_PER_HOUR = 15
 """The Earth turns so far in an hour of mean time."""
 # fmt: off
@@ -63,8 +71,55 @@ class DateKeywords:
     system: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class DateReading:
+    """When the exposure began, as a header tells it.
+
+    Parameters
+    ----------
+    obsdate : str
+        ISO text in UTC without zone; empty where the header does not tell it.
+    sentence : str
+        What was wrong with cards before the one that counts; empty where the first card read was right.
+    remarks : tuple of str
+        What is a guess about the card that counts: a year of two digits, a number for a time of day.
+    keyword : str
+        The card that it was read from, as `keyword_name` writes it.
+    has_clock : bool
+        Whether the time of day stands in that card too.
+    """
+
+    obsdate: str
+    sentence: str
+    remarks: tuple[str, ...] = ()
+    keyword: str = ""
+    has_clock: bool = False
+
+
 def observation_date(cards: Cards, keywords: DateKeywords, time_zone: str = "UTC") -> tuple[str, str]:
-    """Return the start of the exposure, and one sentence about what was wrong.
+    """Return the start of the exposure, and one sentence about what was wrong; see `read_date`.
+
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `ccdflow.cascade.headers.keywords.cards_of`.
+    keywords : DateKeywords
+        Where it may say when the exposure began.
+    time_zone : str
+        Zone of a moment that states none.
+
+    Returns
+    -------
+    tuple of str
+        ISO text in UTC without zone, empty where the header does not tell it; and the sentence, empty where the
+        first card read was right.
+    """
+    reading = read_date(cards, keywords, time_zone)
+    return reading.obsdate, reading.sentence
+
+
+def read_date(cards: Cards, keywords: DateKeywords, time_zone: str = "UTC") -> DateReading:
+    """Return the start of the exposure, and what was wrong with it or is a guess.
 
     Parameters
     ----------
@@ -77,29 +132,77 @@ def observation_date(cards: Cards, keywords: DateKeywords, time_zone: str = "UTC
 
     Returns
     -------
-    tuple of str
-        ISO text in UTC without zone, empty where the header does not tell it; and the sentence, empty where the
-        first card read was right.
+    DateReading
+        Of the first card that can be understood.
     """
     # Dates first, with a time of day of their own or from another card; then MJD, then JD, which may be those of
     # mid-exposure. What is wrong with a card is noted, and the next one is tried.
     doubts: list[str] = []
     for keyword in _present(cards, keywords.date):
         try:
-            return _scaled(_moment(cards, keyword, keywords.time, time_zone), cards, keywords), "; ".join(
-                doubts
-            )
+            moment, remarks, has_clock = _moment(cards, keyword, keywords.time, time_zone)
+            obsdate = _scaled(moment, cards, keywords)
+            return DateReading(obsdate, "; ".join(doubts), tuple(remarks), keyword, has_clock)
         except ValueError as doubt:
             doubts.append(f"{keyword}={text(cards[keyword])!r} {doubt}")
     for names, offset in ((keywords.mjd, 0.0), (keywords.jd, _JD_OF_MJD)):
         for keyword in _present(cards, names):
             try:
                 moment = _from_mjd(number(cards[keyword]), offset)
-                return _scaled(moment, cards, keywords), "; ".join([*doubts, f"date taken from {keyword}"])
+                sentence = "; ".join([*doubts, f"date taken from {keyword}"])
+                obsdate = _scaled(moment, cards, keywords)
+                return DateReading(obsdate, sentence, (), keyword, has_clock=True)
             except ValueError as doubt:
                 doubts.append(f"{keyword}={text(cards[keyword])!r} {doubt}")
     wanted = ", ".join([*keywords.date, *keywords.mjd, *keywords.jd])
-    return "", "; ".join(doubts) or f"no date: none of {wanted} stands in the header"
+    return DateReading("", "; ".join(doubts) or f"no date: none of {wanted} stands in the header")
+
+
+def moment_after(
+    cards: Cards, keyword: str, keywords: DateKeywords, start: datetime, time_zone: str = "UTC"
+) -> datetime | None:
+    """Return a moment that a card states, such as the end of the exposure.
+
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `ccdflow.cascade.headers.keywords.cards_of`.
+    keyword : str
+        The card: a date and time, a time of day alone, or a Julian Date, modified or not.
+    keywords : DateKeywords
+        For the time scale.
+    start : datetime
+        UTC, without zone: a time of day alone is the first one that is not before it.
+    time_zone : str
+        Zone of a moment that states none.
+
+    Returns
+    -------
+    datetime or None
+        UTC, without zone; None where there is no such card, or it is not understood.
+    """
+    value = cards.get(keyword_name(keyword))
+    if value is None:
+        return None
+    zone = UTC if keyword_name(keyword).startswith("UT") else zone_of(time_zone)
+    try:
+        if not isinstance(value, str):
+            days = number(value) or 0.0
+            moment = _from_mjd(days, _JD_OF_MJD if days > _JD_OF_MJD else 0.0)
+        elif _TIME.match(value.strip()):
+            clock, own, carried, _ = _clock_of_card(value)
+            moment = _in_utc(datetime.combine(start.date(), clock, own or zone)) + carried
+            # To the second: the start may have decimals that the end does not state.
+            return moment + timedelta(days=1) if moment < start - timedelta(seconds=1) else moment
+        else:
+            written, carried, _ = _carried(value)
+            day, day_clock, own = parse_moment(written)
+            if day_clock is None:
+                return None
+            moment = _in_utc(datetime.combine(day, day_clock, own or zone)) + carried
+        return datetime.fromisoformat(_scaled(moment, cards, keywords))
+    except ValueError:
+        return None
 
 
 def canonical(moment: datetime) -> str:
@@ -201,20 +304,75 @@ def _present(cards: Cards, keywords: Iterable[str]) -> list[str]:
     return [name for name in map(keyword_name, keywords) if name in cards]
 
 
-def _moment(cards: Cards, keyword: str, times: Sequence[str], time_zone: str) -> datetime:
-    day, clock, zone = parse_moment(text(cards[keyword]))
+def _moment(
+    cards: Cards, keyword: str, times: Sequence[str], time_zone: str
+) -> tuple[datetime, list[str], bool]:
+    """The moment in UTC, remarks on what was guessed, and whether the card has a time of day of its own."""
+    written, carried, remarks = _carried(text(cards[keyword]))
+    day, clock, zone = parse_moment(written)
+    has_clock = clock is not None
+    remarks = [
+        f"{keyword}={text(cards[keyword])!r} {remark}" for remark in [*_odd_day(written, day), *remarks]
+    ]
     if clock is None:
         clocks = _present(cards, times)
         if not clocks:
             raise ValueError(f"has no time of day, and none of {', '.join(times)} stands beside it")
-        written = text(cards[clocks[0]])
         try:
-            # Some cameras write date and time of day into this card too.
-            clock, zone = _clock(written.split("T")[-1])
+            clock, zone, carried, remark = _clock_of_card(cards[clocks[0]])
         except ValueError as doubt:
-            raise ValueError(f"has no time of day, and {clocks[0]}={written!r} {doubt}") from None
+            raise ValueError(
+                f"has no time of day, and {clocks[0]}={text(cards[clocks[0]])!r} {doubt}"
+            ) from None
+        remarks += [f"{clocks[0]}={text(cards[clocks[0]])!r} {remark}"] if remark else []
         zone = zone or (UTC if clocks[0].startswith("UT") else None)
-    return _in_utc(datetime.combine(day, clock, zone or zone_of(time_zone)))
+    moment = datetime.combine(day, clock, zone or zone_of(time_zone))
+    return _in_utc(moment) + carried, remarks, has_clock
+
+
+def _carried(written: str) -> tuple[str, timedelta, list[str]]:
+    """A text without the second 60 and the hour 24, the time that they add, and what is odd about them."""
+    if match := _SIXTY.search(written):
+        # Only 23:59:60 UTC is a second that clocks have shown; elsewhere it is 59.9996 rounded up by a program.
+        odd = [] if match[1] == "23:59" else ["has 60 seconds: the next minute is meant"]
+        return written.replace(match[0], f"{match[1]}:59"), timedelta(seconds=1), odd
+    if match := _MIDNIGHT.search(written):
+        return written.replace(match[0], "00:00:00"), timedelta(days=1), []
+    return written, timedelta(0), []
+
+
+def _odd_day(written: str, day: date) -> list[str]:
+    """Say what is a guess about a date that was understood."""
+    remarks = ["is the first day of a clock that was never set"] if day in _NEVER_SET else []
+    old = _OLD_DATE.match(written.strip())
+    if old is None:
+        return remarks
+    if len(old[3]) == 2 and day.year >= 2000:
+        remarks.append(f"has a year of two digits, read as {day.year}")
+    elif len(old[3]) == 4 and int(old[1]) <= 12 and int(old[2]) <= 12 and old[1] != old[2]:
+        remarks.append(f"has day or month first, read as {day.isoformat()}")
+    elif int(old[2]) > 12:
+        remarks.append(f"has the month first, read as {day.isoformat()}")
+    return remarks
+
+
+def _clock_of_card(value: Value) -> tuple[time, tzinfo | None, timedelta, str]:
+    """Time of day, zone, time to add, and a remark, of a card that has no date, or one that doesn't count."""
+    written = text(value)
+    if isinstance(value, str) and (compact := _COMPACT.fullmatch(written)):
+        clock, zone = _clock(":".join(compact.groups()))
+        return clock, zone, timedelta(0), "has no colons, read as hours, minutes and seconds"
+    count = number(value) if ":" not in written else None
+    if count is not None and 0 <= count < _SECONDS_PER_DAY:
+        # Up to 24 it is hours with decimals, above it seconds of the day.
+        hours = count < 24
+        seconds = count * _SECONDS_PER_HOUR if hours else count
+        remark = f"is read as {'hours' if hours else 'seconds'} of the day"
+        return time(), None, timedelta(milliseconds=round(seconds * 1000)), remark
+    # Some cameras write date and time of day into this card too.
+    plain, carried, odd = _carried(written.split("T")[-1])
+    clock, zone = _clock(plain)
+    return clock, zone, carried, "; ".join(odd)
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -227,6 +385,8 @@ def _day(written: str) -> date:
         year, month, day = (int(group) for group in match.groups())
     elif match := _OLD_DATE.fullmatch(written):
         day, month, year = (int(group) for group in match.groups())
+        if month > 12 >= day:
+            day, month = month, day  # as Americans write it; no other reading is a date
         if len(match[3]) == 2:
             # The FITS standard reads 19YY, yet software of this century writes its own years so.
             year += 1900 if year >= _CENTURY_TURNS else 2000
@@ -248,12 +408,12 @@ def _clock(written: str) -> tuple[time, tzinfo | None]:
     hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
     # Beyond 0.999999 a rounded fraction would be the next second.
     micro = min(round(float(match[4]) * 1e6), 999999) if match[4] and len(match[4]) > 1 else 0
-    if second == 60:
-        raise ValueError("has 60 seconds, which no clock but a leap second's shows")
     try:
         clock = time(hour, minute, second, micro)
     except ValueError:
         raise ValueError("has no such time of day") from None
+    if half := _HALF_OF_DAY.fullmatch(zone):
+        return clock.replace(hour=hour % 12 + (12 if half[1] in "pP" else 0)), None
     if zone.upper() in ("", "Z", "UT", "UTC", "GMT"):
         return clock, UTC if zone else None
     offset = _ZONE.fullmatch(zone)

@@ -60,11 +60,19 @@ class Keywords(Model):
     instrument: Strings = ()
     """Instrument."""
     filter: Strings = ()
-    """Filter; of several wheels the first that is not `Instrument.empty`."""
+    """Filter. ``FILTER1+FILTER2`` are wheels, of which all count that are not `Instrument.empty`, joined by ``+``."""
     object: Strings = ()
     """What is on the sky."""
     exptime: Strings = ()
-    """Exposure time, seconds unless `Instrument.units` or the card says otherwise."""
+    """Exposure time, seconds unless `Instrument.units` or the card says otherwise; the first above 0 counts."""
+    elapsed: Strings = ()
+    """Time from the beginning to the end of the exposure, which counts where no `exptime` is stated."""
+    end: Strings = ()
+    """End of the exposure: date and time, time of day or Julian Date."""
+    coadds: Strings = ()
+    """Number of exposures that were summed or averaged by the camera."""
+    shutter: Strings = ()
+    """Whether the shutter was open; read through `Instrument.values`."""
     date: Strings = ()
     """Date, or date and time, of the start of the exposure."""
     time: Strings = ()

@@ -13,6 +13,11 @@ Cards = Mapping[str, Value]
 
 # A number with digits on either side of the point, an exponent with Fortran's D too, and whatever unit follows.
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?)\s*/?\s*(.*)")
+# A decimal comma, as programs write it whose computer speaks German or French; behind it three digits could also be
+# the last of a thousand, and nobody knows which.
+_COMMA = re.compile(r"[-+]?\d+,(?!\d{3}\b)\d+(?![\d,.])")
+_FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*/\s*(\d+(?:\.\d*)?)\s*(?:s|sec)?\s*")
+_HOURS_MINUTES_SECONDS = re.compile(r"\s*(\d{1,3}):([0-5]\d):([0-5]\d(?:\.\d*)?)\s*")
 # The first word of what follows a number, in brackets or not.
 _UNIT = re.compile(r"[\[(]?\s*([^\d\s\]),;]+)")
 _SEXAGESIMAL = re.compile(
@@ -24,13 +29,18 @@ _SIDE = re.compile(
     r"\s*(?:(?P<lead>[NSEW])\s*(?P<lead_rest>.*)|(?P<trail_rest>[^a-zA-Z]*?)\s*(?P<trail>[NSEW]))\s*"
 )
 _TEMPLATE = re.compile(r"\{([^{}]+)\}")
+_BRACKETED = re.compile(r"[\[(]\s*(\w+)\.?\s*[\])]")
+_IN_UNIT = re.compile(r"\bin\s+(?!m\b|h\b)(\w+)", re.IGNORECASE)
+_SPELT_OUT = re.compile(r"\b((?:milli|micro)?sec(?:ond)?s?|minutes?|msecs?|usecs?|hours?)\b", re.IGNORECASE)
 _EXACT = 1e15
 """Whole numbers below this are exact as floats (up to 2**53, 9.0e15), and are written as integers."""
 _DEGREES_PER_HOUR = 15
 _SECONDS = {
     "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0,
-    "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "milliseconds": 1e-3,
-    "us": 1e-6, "usec": 1e-6, "microseconds": 1e-6,
+    "ms": 1e-3, "msec": 1e-3, "msecs": 1e-3, "millisec": 1e-3, "millisecs": 1e-3,
+    "millisecond": 1e-3, "milliseconds": 1e-3,
+    "us": 1e-6, "usec": 1e-6, "usecs": 1e-6, "microsec": 1e-6, "microsecs": 1e-6,
+    "microsecond": 1e-6, "microseconds": 1e-6,
     "m": 60.0, "min": 60.0, "minute": 60.0, "minutes": 60.0,
     "h": 3600.0, "hr": 3600.0, "hour": 3600.0, "hours": 3600.0,
 }  # fmt: skip
@@ -141,7 +151,10 @@ def quantity(value: Value | None) -> tuple[float | None, str]:
         return None, ""
     if isinstance(value, int | float):
         return (float(value), "") if math.isfinite(value) else (None, "")
-    match = _NUMBER.fullmatch(value.strip())
+    written = value.strip()
+    if _COMMA.match(written):
+        written = written.replace(",", ".", 1)
+    match = _NUMBER.fullmatch(written)
     if match is None:
         return None, ""
     # Digits behind the number, or a sign or colon before the rest, are no unit: the text is a date, an angle or a time.
@@ -158,29 +171,52 @@ def duration(value: Value | None, unit: str = "", comment: str = "") -> float | 
     Parameters
     ----------
     value : str, int, float, bool or None
-        Value of a card; a unit behind the number (``'500 ms'``) goes before all else.
+        Value of a card; a unit behind the number (``'500 ms'``) goes before all else. ``'1/250'`` and ``'00:01:30'``
+        are seconds.
     unit : str
         Unit of a number that states none, as the instrument file says.
     comment : str
-        The card's comment; without `unit`, a unit in brackets at its beginning counts (``[ms] Exposure``).
+        The card's comment; without `unit`, a unit that it names counts (see `unit_in_comment`).
 
     Returns
     -------
     float or None
         Seconds, which are also meant where no unit is known; None for what is no number.
-
-    References
-    ----------
-    FITS standard 4.0, section 4.3, recommends units in square brackets at the beginning of a comment.
     """
+    if isinstance(value, str) and (clock := _HOURS_MINUTES_SECONDS.fullmatch(value)):
+        return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
+    if isinstance(value, str) and (fraction := _FRACTION.fullmatch(value)) and float(fraction[2]):
+        return float(fraction[1]) / float(fraction[2])
     size, own = quantity(value)
-    bracket = re.match(r"\s*\[(\w+)\]", comment)
-    for word in (own, unit, bracket[1] if bracket else ""):
+    for word in (own, unit, unit_in_comment(comment)):
         if size is not None and word.casefold().rstrip(".") in _SECONDS:
             # Divided where the unit is a fraction: 500 ms is 0.5 s, not 0.5000000000000001.
             scale = _SECONDS[word.casefold().rstrip(".")]
             return size / round(1 / scale) if scale < 1 else size * scale
     return size
+
+
+def unit_in_comment(comment: str) -> str:
+    """Return the unit of time that a comment names; blank where it names none.
+
+    Parameters
+    ----------
+    comment : str
+        ``[ms] Exposure``, ``Total Exposure Time (s)``, ``exposure in milliseconds``, ``Exposure time minutes``.
+
+    Returns
+    -------
+    str
+        A word of time; of an abbreviation only in brackets or behind *in*, since ``m`` or ``h`` may mean anything.
+
+    References
+    ----------
+    FITS standard 4.0, section 4.3, recommends units in square brackets at the beginning of a comment.
+    """
+    for match in (*_BRACKETED.finditer(comment), *_IN_UNIT.finditer(comment), *_SPELT_OUT.finditer(comment)):
+        if match[1].casefold().rstrip(".") in _SECONDS:
+            return match[1]
+    return ""
 
 
 def angle(value: Value | None, *, hours: bool = False) -> float | None:

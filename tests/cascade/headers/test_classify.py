@@ -317,7 +317,7 @@ def test_a_gain_that_can_not_be_is_unknown(instruments, value):
     ],
 )
 def test_a_number_that_can_not_be_is_unknown_with_a_sentence(instruments, cards, said):
-    found = describe({"DATE-OBS": "2020-01-01T00:00:00", "IMAGETYP": "dark", **cards}, SHAPE, instruments)
+    found = describe({"DATE-OBS": "2020-01-01T00:00:00", "IMAGETYP": "bias", **cards}, SHAPE, instruments)
     assert found.exptime is None
     assert "ccd_temperature" not in found.keywords
     assert [doubt.text for doubt in found.doubts] == [said]

@@ -6,7 +6,7 @@ from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdflow.cascade.headers.dates import DateKeywords, canonical, night, observation_date, zone_of
+from ccdflow.cascade.headers.dates import DateKeywords, canonical, night, observation_date, read_date, zone_of
 from ccdflow.cascade.headers.keywords import (
     angle,
     binning,
@@ -45,7 +45,11 @@ KEYWORDS = DateKeywords(
         ("2019-05-03", None),
         ("12:30", None),
         ("1h30m", None),
-        ("1,5", None),
+        ("1,5", 1.5),
+        ("-20,0 C", -20.0),
+        ("1,500", None),
+        ("1,5,2", None),
+        ("2,2.5", None),
         ("[1:2,3:4]", None),
     ],
 )
@@ -62,7 +66,15 @@ def test_a_number_may_carry_its_unit_and_nothing_else(value, wanted):
         (1500, "ms", "", 1.5),
         (1500, "", "[ms] Exposure duration", 1.5),
         (30.0, "", "[sec] Duration of exposure", 30.0),
-        (30.0, "", "exposure in ms or so", 30.0),
+        (30.0, "", "exposure in ms or so", 0.03),
+        (30.0, "", "Total Exposure Time (s)", 30.0),
+        (45.0, "", "Exposure time minutes", 2700.0),
+        (500.0, "", "exposure duration, milliseconds", 0.5),
+        (30.0, "", "in h alpha, m of 3", 30.0),
+        ("1/250", "", "", 0.004),
+        ("1/250 s", "ms", "", 0.004),
+        ("00:01:30.5", "", "", 90.5),
+        ("6.0D1", "", "", 60.0),
         ("2 min", "", "", 120.0),
         (30.0, "", "[parsec] nonsense", 30.0),
         ("long", "", "", None),
@@ -202,8 +214,10 @@ def test_julian_dates_help_out_and_it_is_said(cards, wanted, said):
         ({"DATE-OBS": "2019-05-03"}, "DATE-OBS='2019-05-03' has no time of day, and none of TIME-OBS, UT"),
         ({"DATE-OBS": "2019-05-03", "UT": "late"}, "UT='late' has no such time of day"),
         ({"DATE-OBS": "2019-02-30T00:00:00"}, "no date of the calendar"),
-        ({"DATE-OBS": "2019-05-03T24:00:00"}, "has no such time of day"),
-        ({"DATE-OBS": "2016-12-31T23:59:60"}, "has 60 seconds"),
+        ({"DATE-OBS": "2019-05-03T24:01:00"}, "has no such time of day"),
+        ({"DATE-OBS": "2016-12-31T23:59:61"}, "has no such time of day"),
+        ({"DATE-OBS": "2019-05-03", "UT": "13:60:00 PM"}, "has no such time of day"),
+        ({"DATE-OBS": "25/25/2018"}, "no date of the calendar"),
         ({"DATE-OBS": "0000-00-00T00:00:00"}, "no date of this age"),
         ({"DATE-OBS": "yesterday"}, "is no date"),
         ({"DATE-OBS": "2019-05-03T08:43:34 CEST"}, "unknown time zone 'CEST'"),
@@ -216,6 +230,35 @@ def test_an_unknown_date_says_why(cards, said):
     found, doubt = observation_date(cards, KEYWORDS)
     assert found == ""
     assert said in doubt
+
+
+@pytest.mark.parametrize(
+    ("cards", "wanted", "said"),
+    [
+        ({"DATE-OBS": "2016-12-31T23:59:60.5"}, "2017-01-01T00:00:00.5", ""),
+        ({"DATE-OBS": "2019-05-03T08:43:60"}, "2019-05-03T08:44:00", "has 60 seconds"),
+        ({"DATE-OBS": "2019-05-03T24:00:00"}, "2019-05-04T00:00:00", ""),
+        ({"DATE-OBS": "2019-05-03", "UT": "24:00:00.0"}, "2019-05-04T00:00:00", ""),
+        ({"DATE-OBS": "2019-05-03", "TIME-OBS": "11:08:35 PM"}, "2019-05-03T23:08:35", ""),
+        ({"DATE-OBS": "2019-05-03", "TIME-OBS": "12:08:35 a.m."}, "2019-05-03T00:08:35", ""),
+        (
+            {"DATE-OBS": "2019-05-03", "UT": 40115.5},
+            "2019-05-03T11:08:35.5",
+            "UT='40115.5' is read as seconds",
+        ),
+        ({"DATE-OBS": "2019-05-03", "UT": 6.25}, "2019-05-03T06:15:00", "is read as hours of the day"),
+        ({"DATE-OBS": "2019-05-03", "UT": "040115"}, "2019-05-03T04:01:15", ""),
+        ({"DATE-OBS": "03/05/19", "UT": "08:43:34"}, "2019-05-03T08:43:34", "two digits, read as 2019"),
+        ({"DATE-OBS": "03/05/98", "UT": "08:43:34"}, "1998-05-03T08:43:34", ""),
+        ({"DATE-OBS": "03/05/2019", "UT": "08:43:34"}, "2019-05-03T08:43:34", "read as 2019-05-03"),
+        ({"DATE-OBS": "05/23/2019", "UT": "08:43:34"}, "2019-05-23T08:43:34", "has the month first"),
+        ({"DATE-OBS": "1970-01-01T00:03:00"}, "1970-01-01T00:03:00", "a clock that was never set"),
+    ],
+)
+def test_odd_times_are_read_and_guesses_are_told(cards, wanted, said):
+    reading = read_date(cards, KEYWORDS)
+    assert (reading.obsdate, reading.sentence) == (wanted, "")
+    assert said in "; ".join(reading.remarks)
 
 
 def test_a_date_without_zone_is_in_the_instruments_zone():

@@ -1,0 +1,260 @@
+"""Where cards of a header contradict each other: dates, binnings, what a frame is against how it was taken."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ccdflow.cascade.headers.dates import DateReading, moment_after
+from ccdflow.cascade.headers.instrument import Instrument, plain
+from ccdflow.cascade.headers.keywords import Cards, binning, first, keyword_name, look_up, text
+from ccdflow.cascade.records import Doubt, Value
+
+LONGEST_BIAS = 1.0
+"""Seconds: no camera needs more to expose nothing, and a dark of so long is no bias."""
+SHORTEST = 1e-6
+"""Seconds: what is exposed for less was not exposed; some drivers write 1e-32 for 0."""
+CLOCKS = 2.0
+"""Seconds by which two cards with the start of the exposure may differ: clocks in whole seconds, rounded or cut."""
+LOOSE = 60.0
+"""Seconds by which cards may differ that some programs write for another moment of the exposure, or of the file."""
+COOLED = 5.0
+"""Kelvin by which a cooled sensor may miss its set point; more is a cooler that was off, at its limit or on its way."""
+_DAY = 86400.0
+_WRITTEN_LATER = timedelta(hours=26)
+"""By how much the exposure may be later than the writing of its file: 14 h of time zones each way, less two."""
+_DARK_FILTERS = frozenset(
+    map(plain, ("dark", "opaque", "blocked", "closed", "block", "cap", "cover", "covered"))
+)
+"""Filters that let no light through."""
+_IN_WORDS = {"science": "a light", "sky": "a sky frame", "arc": "an arc"}
+"""Classes as people say them, where an article and the class are not it."""
+_CALIBRATIONS = ("bias", "dark", "flat")
+_BINNING = re.compile(r"\d+x\d+")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was read from a header so far.
+
+    Parameters
+    ----------
+    frame_class : str
+        What the frame is.
+    date : DateReading
+        When it was begun.
+    exptime : float or None
+        Seconds.
+    filter : str
+        Its filter.
+    shutter : str
+        ``open`` or ``closed``, else whatever the header says.
+    ccd_temperature, set_temperature : float or None
+        Of the sensor, degrees Celsius.
+    """
+
+    frame_class: str
+    date: DateReading
+    exptime: float | None
+    filter: str = ""
+    shutter: str = ""
+    ccd_temperature: float | None = None
+    set_temperature: float | None = None
+
+
+def contradictions(cards: Cards, by: Instrument, comments: Mapping[str, str], told: Told) -> Iterator[Doubt]:
+    """Find cards that contradict what was read.
+
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `ccdflow.cascade.headers.keywords.cards_of`.
+    by : Instrument
+        The instrument file that claims it.
+    comments : mapping
+        Keyword to the comment of its card.
+    told : Told
+        What was read.
+
+    Yields
+    ------
+    Doubt
+        One for each contradiction.
+    """
+    for kind, sentences in (
+        ("class_conflict", _class_conflicts(cards, by, told)),
+        ("shutter_conflict", _shutter_conflicts(told)),
+        ("binning_conflict", _binning_conflicts(cards, by)),
+        ("date_conflict", _date_conflicts(cards, by, told)),
+        ("date", _odd_comments(comments, told)),
+        ("temperature_conflict", _temperature_conflicts(told)),
+    ):
+        yield from (Doubt(kind, sentence) for sentence in sentences)
+
+
+def _class_conflicts(cards: Cards, by: Instrument, told: Told) -> Iterator[str]:
+    exptime, frame_class = told.exptime, told.frame_class
+    if frame_class == "bias" and exptime is not None and exptime > LONGEST_BIAS:
+        yield f"a bias of {exptime:g} s"
+    if frame_class in ("dark", "flat", "science", "sky") and exptime is not None and exptime <= SHORTEST:
+        yield f"{_a(frame_class)} of {exptime:g} s"
+    if frame_class in ("flat", "science", "sky") and plain(told.filter) in _DARK_FILTERS:
+        yield f"{_a(frame_class)} through filter {told.filter}"
+    # Programs let the object of the last target stand, so that only one that names a calibration says anything.
+    named = by.spellings.get(plain(text(cards.get("OBJECT"))), "")
+    if frame_class == "science" and named in _CALIBRATIONS:
+        yield f"a light of the object {text(cards['OBJECT'])}"
+    yield from _other_classes(cards, by, frame_class)
+
+
+def _a(frame_class: str) -> str:
+    """A frame of a class, in words."""
+    return _IN_WORDS.get(frame_class, f"a {frame_class}")
+
+
+def _other_classes(cards: Cards, by: Instrument, frame_class: str) -> Iterator[str]:
+    """Say which other card makes the frame a bias, a dark or a flat, or a frame of light."""
+    # A rule of the instrument file knows better than the cards.
+    if frame_class == "unclassified" or any(rule.holds(cards) for rule in by.rules):
+        return
+    for alternative in by.keywords.frame_class:
+        card = first(cards, [alternative])
+        if card is None:
+            continue
+        written = text(card[1])
+        spellings = (plain(f"{alternative}={written}"), plain(written))
+        other = next((by.spellings[spelling] for spelling in spellings if spelling in by.spellings), None)
+        if other not in (None, frame_class) and {other, frame_class} & set(_CALIBRATIONS):
+            yield f"it is {_a(frame_class)}, but {alternative}={written!r}"
+
+
+def _shutter_conflicts(told: Told) -> Iterator[str]:
+    if told.shutter == "closed" and told.frame_class in ("science", "flat", "sky", "arc"):
+        yield f"{_a(told.frame_class)} with a closed shutter"
+    if told.shutter == "open" and told.frame_class in ("bias", "dark"):
+        yield f"a {told.frame_class} with an open shutter"
+
+
+def _binning_conflicts(cards: Cards, by: Instrument) -> Iterator[str]:
+    stated: dict[str, str] = {}
+    seen = ""
+    for alternative in by.keywords.binning:
+        value = look_up(cards, alternative)
+        # XBINNING alone says nothing beside {XBINNING}x{YBINNING}.
+        if value is None or f"{{{alternative}}}" in seen:
+            continue
+        seen += alternative
+        if _BINNING.fullmatch(factors := binning(value)):
+            stated.setdefault(factors, alternative)
+    if len(stated) > 1:
+        yield ", ".join(f"{alternative} says {factors}" for factors, alternative in stated.items())
+
+
+# --- dates --------------------------------------------------------------------------------------------------------
+# The start of the exposure is held against each other card that tells a moment of it. Some of these are of its middle
+# or its end, by the convention of the program that wrote them, so that all between start and end agrees. A Julian Date
+# is as exact as its decimals: 58393.46 is any moment of a quarter of an hour.
+
+
+def _date_conflicts(cards: Cards, by: Instrument, told: Told) -> Iterator[str]:
+    if not told.date.obsdate:
+        return
+    start = datetime.fromisoformat(told.date.obsdate)
+    for keyword, slack in _other_dates(cards, by, told.date):
+        moment = moment_after(cards, keyword, by.keywords.dates, start, by.site.time_zone)
+        if moment is None:
+            continue
+        offset = (moment - start).total_seconds()
+        if _is_clock(cards[keyword]):
+            offset = (offset + _DAY / 2) % _DAY - _DAY / 2  # of all days the nearest
+        slack += _grain(cards[keyword]) + _grain(cards.get(told.date.keyword))
+        if not -slack <= offset <= (told.exptime or 0.0) + slack:
+            yield f"{told.date.keyword} and {keyword} are {_span(offset)} apart"
+    yield from _ends_and_files(cards, by, told, start)
+
+
+def _other_dates(cards: Cards, by: Instrument, read: DateReading) -> Iterator[tuple[str, float]]:
+    """Find the other cards with a moment of the exposure, and how near it has to be."""
+    keywords = by.keywords
+    slacks = [*((name, CLOCKS) for name in keywords.date), *((name, LOOSE) for name in keywords.jd)]
+    slacks += [(name, CLOCKS if "-" in name or "_" in name else LOOSE) for name in keywords.mjd]
+    # A time of day from another card was used already, and those of local time say nothing.
+    slacks += [
+        (name, LOOSE) for name in keywords.time if read.has_clock and name.startswith(("UT", "TIME-OBS"))
+    ]
+    for name, slack in slacks:
+        keyword = keyword_name(name)
+        if keyword in cards and keyword != read.keyword:
+            yield keyword, slack
+
+
+def _ends_and_files(cards: Cards, by: Instrument, told: Told, start: datetime) -> Iterator[str]:
+    """Say where the end lies before the beginning or far behind it, or the file is older than its exposure."""
+    for name in by.keywords.end:
+        keyword = keyword_name(name)
+        if keyword not in cards or _is_clock(cards[keyword]):
+            continue
+        end = moment_after(cards, keyword, by.keywords.dates, start, by.site.time_zone)
+        if (
+            end is not None
+            and not -CLOCKS <= (end - start).total_seconds() <= (told.exptime or 0.0) + _DAY / 24
+        ):
+            yield f"{keyword} is {_span((end - start).total_seconds())} from the start of the exposure"
+    written = moment_after(cards, "DATE", by.keywords.dates, start, by.site.time_zone)
+    if written is not None and not _is_clock(cards["DATE"]) and start - written > _WRITTEN_LATER:
+        yield f"the file was written {_span((start - written).total_seconds())} before its exposure, by DATE"
+
+
+def _is_clock(value: Value) -> bool:
+    """Whether a card has a time of day without a date."""
+    return isinstance(value, str) and re.match(r"\d{1,2}:", value.strip()) is not None
+
+
+def _grain(value: Value | None) -> float:
+    """Seconds by which a moment may differ from what is written, by its decimals."""
+    if isinstance(value, float):
+        decimals = len(repr(value).partition(".")[2])
+        return 0.5 * 10.0**-decimals * _DAY
+    if isinstance(value, int):
+        return _DAY  # a whole day, or a time that nobody wrote out
+    minutes_only = re.search(r"(?:^|[T\s_])\d{1,2}:\d{2}$", text(value))
+    return 60.0 if minutes_only else 0.0
+
+
+def _span(seconds: float) -> str:
+    """A length of time as people say it."""
+    size = abs(seconds)
+    if size < 120:
+        return f"{size:.1f} s"
+    return (
+        f"{size / 60:.1f} min"
+        if size < 7200
+        else f"{size / 3600:.1f} h"
+        if size < 2 * _DAY
+        else f"{size / _DAY:.0f} days"
+    )
+
+
+_MOMENTS = {"end": re.compile(r"\b(end|finish|close)", re.I), "middle": re.compile(r"\bmid(?!night)", re.I)}
+_START = re.compile(r"\b(start|begin|open)", re.I)
+_LOCAL = re.compile(r"\blocal\b", re.I)
+_UTC = re.compile(r"\b(UTC?|GMT|universal|zulu)\b", re.I)
+
+
+def _odd_comments(comments: Mapping[str, str], told: Told) -> Iterator[str]:
+    """Say where the comment of the date names another moment than the start, or a local time."""
+    keyword = told.date.keyword
+    comment = next((said for name, said in comments.items() if keyword_name(name) == keyword), "")
+    for moment, pattern in _MOMENTS.items():
+        if pattern.search(comment) and not _START.search(comment):
+            yield f"{keyword} is of the {moment} of the exposure by its comment {comment!r}; it is taken for the start"
+    if _LOCAL.search(comment) and not _UTC.search(comment):
+        yield f"{keyword} is local time by its comment {comment!r}; which zone is not stated"
+
+
+def _temperature_conflicts(told: Told) -> Iterator[str]:
+    # A set point of exactly 0 is what drivers write of cameras that have no cooler.
+    if told.ccd_temperature is None or not told.set_temperature:
+        return
+    if abs(told.ccd_temperature - told.set_temperature) > COOLED:
+        yield f"the sensor is at {told.ccd_temperature:g} C, its set point {told.set_temperature:g} C"
