@@ -4,12 +4,22 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
 from ccdflow.cascade.headers.instrument import FixedAmplifier, FixedDetector, Instrument, claims
 from ccdflow.cascade.headers.keywords import Cards, binning, cards_of, first, look_up, number, text
+from ccdflow.cascade.headers.sections import (
+    ToldSection,
+    binned_section,
+    data_beside,
+    larger_side,
+    lies_inside,
+    read_section,
+    told_section,
+    what_to_write,
+)
 from ccdflow.cascade.records import Extension
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, Section
 
@@ -33,7 +43,6 @@ _NOTHING = FixedAmplifier()
 """Stands for an amplifier of which the instrument file says nothing."""
 _ANY = FixedDetector()
 """Stands for a detector of which the instrument file says nothing."""
-_parsed = lru_cache(2048)(Section.parse)  # the frames of a camera have the same few sections
 
 
 @dataclass(frozen=True)
@@ -60,18 +69,94 @@ class _Source:
 
     def section(self, kind: str) -> Section | None:
         """Return the data, sensitive, overscan or target section of the amplifier, where one is told."""
+        told = self.told(kind)
+        # Only a target speaks of the detector, which may be larger than the array; all others are cut from the array,
+        # in which an image of several begins at `first_row`.
+        if told is None or kind == "target":
+            return None if told is None else told.section
+        if not lies_inside(told.section, self.shape):
+            ny, nx = self.shape
+            outside = f"{told} lies outside of the raw array of {nx} columns and {ny} rows"
+            raise ValueError(f"{outside}; {what_to_write()}")
+        return self._placed(told.section)
+
+    def told(self, kind: str) -> ToldSection | None:
+        """Return a section as it is told, in binned pixels, counted from where its image begins."""
+        told = self._own_or_header(kind)
+        if told is None or kind == "target":
+            return told
+        if kind == "data" and self.is_window(told.section):
+            return replace(told, section=Section.whole(self.shape))
+        section = binned_section(told.section, self.unbinned) if self.unbinned else None
+        return told if section is None else replace(told, section=section)
+
+    def is_window(self, data: Section) -> bool:
+        """Tell whether a data section is that of a window on the detector, all of which the array is."""
+        if lies_inside(data, self.shape) or (data.x0, data.y0) == (0, 0):
+            return False
+        ny, nx = data.shape
+        x, y = _factors(self)
+        return self.shape in ((ny, nx), (ny // y, nx // x))
+
+    @cached_property
+    def unbinned(self) -> tuple[int, int] | None:
+        """Binning along x and y, where the header's sections are of unbinned pixels; None where they are not.
+
+        They are where one lies outside of the array, and all are whole numbers of binned pixels that lie inside.
+        """
+        told = [self._own_or_header(kind) for kind in ("data", "sensitive", "overscan")]
+        sections = [section.section for section in told if section is not None]
+        settled = self.own.data or self.own.overscan or (told[0] and self.is_window(told[0].section))
+        if settled or all(lies_inside(section, self.shape) for section in sections):
+            return None
+        factors = _factors(self)
+        binned = [binned_section(section, factors) for section in sections]
+        fits = all(section is not None and lies_inside(section, self.shape) for section in binned)
+        return factors if fits else None
+
+    def data(self) -> Section:
+        """Return the data section of an amplifier that has its image to itself, told or not."""
+        overscan, told = self.told("overscan"), self.section("data")
+        whole = Section.whole(self.shape)
+        # Some write the whole array as its data, beside an overscan that is part of it.
+        if overscan is not None and told in (None, self._placed(whole)) and self.section("overscan"):
+            return self._placed(data_beside(overscan, self.shape))
+        return told or self._placed(whole)
+
+    def assumptions(self) -> Iterator[str]:
+        """Yield a sentence for each thing that had to be assumed of the sections."""
+        data, overscan, header = self.told("data"), self.told("overscan"), self._own_or_header("data")
+        if header and self.is_window(header.section):
+            yield f"{header} is read as a window of the detector, which the raw array is all of"
+        if self.unbinned:
+            x, y = self.unbinned
+            told = ", ".join(f"{section} as {section.section}" for section in (data, overscan) if section)
+            yield f"sections are read as of pixels before binning {x}x{y}: {told}"
+        if overscan and (data is None or data.section == Section.whole(self.shape)) and not self.name:
+            yield f"which pixels are data is not told: of {overscan}, all on its larger side, {self.data()}"
+
+    @cached_property
+    def _known(self) -> dict[str, ToldSection | None]:
+        """Sections that were looked up already: each is asked for several times, for each frame."""
+        return {}
+
+    def _own_or_header(self, kind: str) -> ToldSection | None:
+        if kind not in self._known:
+            self._known[kind] = self._looked_up(kind)
+        return self._known[kind]
+
+    def _looked_up(self, kind: str) -> ToldSection | None:
         # The instrument file goes first: somebody wrote it because the headers of this camera are wrong or silent.
         told = getattr(self.own, kind, None)
         if told is not None:
-            return self._inside(kind, _parsed(told), f"{kind} of the instrument file", told)
-        card = first(self.cards, self._alternatives(kind))
-        if card is None or "0:0" in text(card[1]).replace(" ", ""):
-            return None  # [0:0,0:0] is how some cameras write "none"
-        keyword, value = card
-        try:
-            return self._inside(kind, _parsed(text(value)), keyword, text(value))
-        except ValueError as doubt:
-            raise ValueError(str(doubt) if keyword in str(doubt) else f"{keyword}: {doubt}") from None
+            return read_section(f"{kind} of the instrument file", told, self.shape)
+        return told_section(self.cards, self._alternatives(kind), self.shape)
+
+    def _placed(self, section: Section) -> Section:
+        """Return where a section of one image lies in the array of all of them."""
+        if not self.first_row:
+            return section
+        return replace(section, y0=section.y0 + self.first_row, y1=section.y1 + self.first_row)
 
     def _alternatives(self, kind: str) -> Sequence[str]:
         if self.name:
@@ -79,18 +164,6 @@ class _Source:
             return [keyword.replace("{amp}", self.name) for keyword in alternatives]
         keywords = self.instrument.keywords
         return {"data": keywords.trim_section, "overscan": keywords.bias_section}.get(kind, ())
-
-    def _inside(self, kind: str, section: Section, keyword: str, written: str) -> Section:
-        # Only a target speaks of the detector, which may be larger than the array; all others are cut from the array,
-        # in which an image of several begins at `first_row`.
-        ny, nx = self.shape
-        if kind != "target" and (section.y1 > ny or section.x1 > nx):
-            raise ValueError(
-                f"{keyword}={written!r} lies outside of the raw array of {nx} columns and {ny} rows"
-            )
-        if kind == "target" or not self.first_row:
-            return section
-        return replace(section, y0=section.y0 + self.first_row, y1=section.y1 + self.first_row)
 
     def number(self, field: str) -> float | None:
         """Gain, read noise or saturation, by the order that the instrument file asks for."""
@@ -178,15 +251,16 @@ def detector_of(
     source = _Source(cards, instrument, _fixed(cards, instrument), shape)
     sources = _of_extensions(source, extensions) if len(extensions) > 1 else _named(source)
     if not sources:
-        data = source.section("data") or Section.whole(shape)
+        data = source.data()
         whole = _amplifier(source, data, Section.whole(data.shape))
-        return Detector(data.shape, (whole,))
+        return Detector(data.shape, (whole,), tuple(source.assumptions()))
     data_sections = [_required(amplifier) for amplifier in sources]
     targets = _targets(sources, data_sections)
     amplifiers = [_amplifier(*parts) for parts in zip(sources, data_sections, targets, strict=True)]
     # The lowest target begins at 0, so the ends are the size. What no amplifier covers stays without data.
     ny, nx = max(target.y1 for target in targets), max(target.x1 for target in targets)
-    return Detector((ny, nx), tuple(amplifiers))
+    assumed = dict.fromkeys(sentence for amplifier in sources for sentence in amplifier.assumptions())
+    return Detector((ny, nx), tuple(amplifiers), tuple(assumed))
 
 
 def believable(cards: Cards, alternatives: Sequence[str], field: str, instrument: Instrument) -> float | None:
@@ -299,12 +373,11 @@ def _names(source: _Source) -> list[str]:
 
 
 def _required(source: _Source) -> Section:
-    data = source.section("data")
-    if data is None and source.alone:
-        ny, nx = source.shape
-        return Section(source.first_row, source.first_row + ny, 0, nx)
+    data = source.data() if source.alone else source.section("data")
     if data is None:
-        raise ValueError(f"amplifier {source.name!r} has no data section, though others have")
+        raise ValueError(
+            f"amplifier {source.name!r} has no data section, though others have; {what_to_write()}"
+        )
     return data
 
 
@@ -333,13 +406,16 @@ def _beside(overscan: Section | None, data: Section, name: str) -> Section | Non
     y0, y1 = max(overscan.y0, data.y0), min(overscan.y1, data.y1)
     x0, x1 = max(overscan.x0, data.x0), min(overscan.x1, data.x1)
     if y0 < y1 and x0 < x1:
-        raise ValueError(f"overscan and data overlap{f' in amplifier {name}' if name else ''}")
+        which = f" of amplifier {name}" if name else ""
+        settled = what_to_write(larger_side(data, overscan), overscan)
+        raise ValueError(f"overscan {overscan} and data {data}{which} overlap; {settled}")
     if y0 < y1:
         return Section(y0, y1, overscan.x0, overscan.x1)
     if x0 < x1:
         return Section(overscan.y0, overscan.y1, x0, x1)
     raise ValueError(
-        f"overscan has no row or column in common with the data{f' of amplifier {name}' if name else ''}"
+        f"overscan {overscan} has no row or column in common with the data {data}"
+        f"{f' of amplifier {name}' if name else ''}; {what_to_write()}"
     )
 
 
@@ -356,7 +432,7 @@ def _targets(sources: Sequence[_Source], data: Sequence[Section]) -> list[Sectio
     for (i, target), (j, other) in combinations(enumerate(moved), 2):
         if _overlap(target, other):
             raise ValueError(
-                f"amplifiers {sources[i].name!r} and {sources[j].name!r} overlap on the detector"
+                f"amplifiers {sources[i].name!r} and {sources[j].name!r} overlap on the detector: {target}, {other}"
             )
     return moved
 
@@ -417,21 +493,24 @@ def _fitted(source: _Source, data: Section, target: Section) -> Section:
         if reading.shape == sensitive.shape:
             return _cut(reading, sensitive, data)
     raise ValueError(
-        f"amplifier {source.name!r} has data of shape {data.shape}, its place on the detector {target.shape}"
+        f"amplifier {source.name!r} has data {data}, which differs in size from its place on the detector, {target}"
     )
 
 
 def _binned(source: _Source, section: Section) -> Section:
-    card = first(source.cards, source.instrument.keywords.binning)
-    factors = binning(card[1]).split("x") if card else []
-    is_known = len(factors) == 2 and all(map(str.isdigit, factors))
-    x, y = (int(factor) for factor in factors) if is_known else (1, 1)
-    if not (x and y):
-        return section
+    x, y = _factors(source)
     # Sizes are divided, not ends: both ends rounded down could give a size that is off by one.
     ny, nx = section.shape
     y0, x0 = section.y0 // y, section.x0 // x
     return replace(section, y0=y0, y1=y0 + ny // y, x0=x0, x1=x0 + nx // x)
+
+
+def _factors(source: _Source) -> tuple[int, int]:
+    """Return the binning along x and y; 1 where it is not known."""
+    card = first(source.cards, source.instrument.keywords.binning)
+    factors = binning(card[1]).split("x") if card else []
+    is_known = len(factors) == 2 and all(map(str.isdigit, factors)) and all(map(int, factors))
+    return (int(factors[0]), int(factors[1])) if is_known else (1, 1)
 
 
 def _cut(target: Section, sensitive: Section, data: Section) -> Section:

@@ -339,6 +339,8 @@ def _detector_numbers(reader: _Reader, shape: tuple[int, int]) -> dict[str, Valu
     except ValueError as error:
         reader.refused.append(str(error))
         return {}
+    for sentence in detector.assumptions:
+        reader.doubt("sections", sentence)
     numbers: dict[str, Value | None] = {}
     for name in ("gain", "read_noise"):
         values = [getattr(amplifier, name) for amplifier in detector.amplifiers]

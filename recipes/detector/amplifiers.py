@@ -38,6 +38,12 @@ class Section:
     flip_y: bool = False
     flip_x: bool = False
 
+    def __str__(self) -> str:
+        """Return the section as FITS writes it: from 1, ends included; backwards where the readout runs backwards."""
+        x = (self.x1, self.x0 + 1) if self.flip_x else (self.x0 + 1, self.x1)
+        y = (self.y1, self.y0 + 1) if self.flip_y else (self.y0 + 1, self.y1)
+        return f"[{x[0]}:{x[1]},{y[0]}:{y[1]}]"
+
     @property
     def shape(self) -> tuple[int, int]:
         """Number of rows and columns ``(ny, nx)``."""
@@ -73,7 +79,7 @@ class Section:
             raise ValueError(f"section {text!r} is not of the form '[x1:x2,y1:y2]'")
         xa, xb, ya, yb = (int(group) for group in match.groups())
         if min(xa, xb, ya, yb) < 1:
-            raise ValueError(f"section {text!r} starts below pixel 1")
+            raise ValueError(f"section {text!r} starts below pixel 1, from which FITS counts")
         # From 1 with both ends to 0 without the last: the lower bound loses one, the upper bound stays.
         return cls(min(ya, yb) - 1, max(ya, yb), min(xa, xb) - 1, max(xa, xb), ya > yb, xa > xb)
 
@@ -141,10 +147,13 @@ class Detector:
         Number of rows and columns ``(ny, nx)`` of the assembled image.
     amplifiers : tuple of Amplifier
         At least one.
+    assumptions : tuple of str
+        Sentences: what was taken for granted of sections that the header leaves open.
     """
 
     shape: tuple[int, int]
     amplifiers: tuple[Amplifier, ...]
+    assumptions: tuple[str, ...] = ()
 
     @property
     def linear(self) -> bool:

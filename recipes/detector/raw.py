@@ -96,7 +96,10 @@ def overscan_level(frame: RawFrame, amplifier: Amplifier, method: Overscan) -> O
     if section.x0 <= data.x0 and section.x1 >= data.x1:
         above = raw[:, data.x0 - section.x0 : data.x1 - section.x0].T
         return OverscanLevel(_line_means(above)[None, :], raw.shape[0])
-    raise ValueError(f"overscan {section} of {frame.name} does not lie beside all of its data {data}")
+    raise ValueError(
+        f"overscan {section} of {frame.name} does not lie beside all of its data {data}, which a level for each row"
+        " needs: overscan=level takes one for all, or the instrument file states smaller data"
+    )
 
 
 def _line_means(lines: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> FloatArray:

@@ -38,17 +38,10 @@ def described(path: Path, instruments: Sequence[Instrument]) -> dict[str, Any]:
 def _amplifier(amplifier: Amplifier) -> dict[str, Any]:
     """Return what is known of an amplifier, without what is not."""
     sections = {"data": amplifier.data, "place": amplifier.target, "overscan": amplifier.overscan}
-    texts = {name: _section(section) for name, section in sections.items() if section is not None}
+    texts = {name: str(section) for name, section in sections.items() if section is not None}
     numbers = {"gain": amplifier.gain, "read_noise": amplifier.read_noise, "saturation": amplifier.saturation}
     return {
         "name": amplifier.name or "only one",
         **texts,
         **{key: value for key, value in numbers.items() if value},
     }
-
-
-def _section(section: Any) -> str:
-    """Return a section as FITS writes it: from 1, ends included; backwards where the readout runs backwards."""
-    x = (section.x1, section.x0 + 1) if section.flip_x else (section.x0 + 1, section.x1)
-    y = (section.y1, section.y0 + 1) if section.flip_y else (section.y0 + 1, section.y1)
-    return f"[{x[0]}:{x[1]},{y[0]}:{y[1]}]"

@@ -114,7 +114,7 @@ def test_rows_across_two_images_are_read_as_one_array(tmp_path, truth):
         ({"DETSEC": "UNKNOWN"}, "where SCI,4 lies on the detector is not told: no DETSEC"),
         ({"DETSEC": PLACES[0][0]}, "amplifiers '1' and '4' overlap"),
         ({"DATASEC": "[1:99,1:20]"}, "lies outside of the raw array of 38 columns and 20 rows"),
-        ({"DETSEC": "[1:5,1:5]"}, "has data of shape"),
+        ({"DETSEC": "[1:5,1:5]"}, "differs in size from its place on the detector, [1:5,1:5]"),
     ],
 )
 def test_contradictions_are_named(tmp_path, truth, last, said):

@@ -288,8 +288,8 @@ def test_a_frame_without_date_has_its_class_and_is_refused(instruments):
 def test_contradictory_sections_refuse_a_frame_and_say_so(instruments):
     cards = {"IMAGETYP": "bias", "DATE-OBS": "2020-01-01T00:00:00", "TRIMSEC": "[1:2048,1:2048]"}
     found = describe(cards, SHAPE, instruments)
-    assert found.refused == (
-        "TRIMSEC='[1:2048,1:2048]' lies outside of the raw array of 64 columns and 48 rows"
+    assert found.refused.startswith(
+        "TRIMSEC='[1:2048,1:2048]' lies outside of the raw array of 64 columns and 48 rows; say it in"
     )
 
 

@@ -71,10 +71,14 @@ def test_a_section_may_be_said_to_be_none(generic, none):
     [
         ({"TRIMSEC": "[1:65,1:48]"}, r"TRIMSEC='\[1:65,1:48\]' lies outside"),
         ({"TRIMSEC": "left half"}, "TRIMSEC: section 'left half' is not of the form"),
-        ({"BIASSEC": "[60:64,1:48]"}, "overscan and data overlap"),
+        (
+            {"TRIMSEC": "[1:62,1:48]", "BIASSEC": "[60:64,1:48]"},
+            r"overscan \[60:64,1:48\] and data \[1:62,1:48\] overlap; say it in the instrument file, "
+            r'detectors: \[{amplifiers: \[{data: "\[1:59,1:48\]", overscan: "\[60:64,1:48\]"}\]}\]',
+        ),
         ({"TRIMSEC": "[1:30,1:20]", "BIASSEC": "[40:64,30:48]"}, "no row or column in common"),
         ({**ARCON, "CSEC12": "[20:43,1:48]"}, "'11' and '12' overlap on the detector"),
-        ({**ARCON, "CSEC12": "[25:50,1:48]"}, "data of shape"),
+        ({**ARCON, "CSEC12": "[25:50,1:48]"}, r"data \[39:62,1:46\], which differs in size from its place"),
     ],
 )
 def test_sections_that_contradict_are_refused(generic, cards, said):
