@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ccdflow.archive.registry.database import again
 from ccdflow.archive.registry.doors import Registry
@@ -87,13 +87,18 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     else:
         settle_sets(space.registry, others)
     for task in at_once:
-        name = digest(rules[task].model_dump(mode="json"))
+        name = _identity(rules[task])
         _until_sure(partial(_keep_planned, space, task, request, name))
     # Kinds of which there is no set are told, too.
     counts: Counter[str] = Counter({"stack": 0, "pass": 0, "open": 0})
     for task in rules:
         counts.update(space.registry.read(count_sets, task))
     return dict(counts)
+
+
+def _identity(rules: Any) -> str:
+    """Digest of the rules by which a task groups."""
+    return digest(rules.identity if isinstance(rules, SequenceRules) else rules.model_dump(mode="json"))
 
 
 def _counts_each_frame(cascade: Cascade, task: str) -> bool:
@@ -135,7 +140,7 @@ class SequenceTask:
     @cached_property
     def name(self) -> str:
         """Digest of the rules."""
-        return digest(self.rules.model_dump(mode="json"))
+        return _identity(self.rules)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ class SequenceRules(BaseModel):
     max_sequence: PositiveInt = 12
     """MAXSEQ: frames in a sequence at the most; longer ones are not combined."""
     max_gap: PositiveFloat = 1800.0
-    """MAXTDELTA: seconds from start to start after which a frame begins a new sequence."""
+    """MAXTDELTA: seconds after which a frame begins a new sequence, counted as `gap` says."""
+    gap: Literal["start", "idle"] = "start"
+    """Whether `max_gap` counts from start to start, or (idle) from the end of a frame to the start of the next."""
     restart: bool = True
     """Whether another ``nobs``, or an ``iobs`` that does not count up, begins a new sequence."""
     split: Literal["fixed", "balanced", "whole"] = "fixed"
@@ -41,12 +43,21 @@ class SequenceRules(BaseModel):
     on_failed: Literal["shrink", "refill"] = "shrink"
     """Whether failed frames leave their set smaller, or following frames not yet used take their place."""
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells these rules from others, as JSON has it: sets that other rules made are cut anew."""
+        said = self.model_dump(mode="json")
+        # Left out where it is as it was before there was a choice: streams of years are not to be cut anew for that.
+        if self.gap == "start":
+            del said["gap"]
+        return said
+
 
 class Exposure(NamedTuple):
     """What the rules look at: one frame of a stream.
 
     `time` is in seconds since 1970-01-01 UTC, NaN where unknown. `exptime` is in seconds, None also for a
-    class that ignores it. `same` are the values of the keywords that must not change, `near` those of the
+    class that ignores it; `length` is the part of the exposure, in seconds, that counts for no gap. `same` are the values of the keywords that must not change, `near` those of the
     numeric ones; `wanted` tells whether sets of the frame's class are asked for.
     """
 
@@ -58,6 +69,7 @@ class Exposure(NamedTuple):
     same: tuple[Any, ...]
     near: tuple[float | None, ...]
     wanted: bool
+    length: float = 0.0
 
     @property
     def id(self) -> int:
@@ -89,7 +101,7 @@ def exposures(
     names = ["frame_class" if name == "class" else name for name in rules.same if name != "exptime"]
     columns = [name for name in names if name in FrameRecord.__slots__]
     kept = [name for name in names if name not in columns]
-    timed, near = "exptime" in rules.same, tuple(rules.tolerance)
+    timed, near, idle = "exptime" in rules.same, tuple(rules.tolerance), rules.gap == "idle"
     read = attrgetter("telescope", "camera", "instrument", *columns)
     in_keywords = not any(name in FrameRecord.__slots__ for name in near)
     unknown = (None,) * len(near)
@@ -111,6 +123,8 @@ def exposures(
                 if in_keywords and not frame.keywords
                 else tuple([number(frame.value(name)) for name in near]),
                 frame_class in classes,
+                # Of an exposure of unknown length nobody knows the end: it counts as its start.
+                max(number(frame.exptime) or 0.0, 0.0) if idle else 0.0,
             ),
         )
 

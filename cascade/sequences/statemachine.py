@@ -300,7 +300,7 @@ class SequenceMachine:
         return [] if self.sequence is None else self.sequence.close()
 
     def expired(self, now: float) -> bool:
-        """Return whether `max_gap` has passed since the last frame.
+        """Return whether `max_gap` has passed since the last frame, or since its end where gaps count from there.
 
         Parameters
         ----------
@@ -308,7 +308,10 @@ class SequenceMachine:
             Clock in seconds since 1970-01-01 UTC.
         """
         # As in `_differs`, for a time that is NaN.
-        return self.sequence is not None and not now - self.sequence.last.time < self.longest_gap
+        if self.sequence is None:
+            return False
+        last = self.sequence.last
+        return not now - last.time - last.length < self.longest_gap
 
     def waiting(self) -> Cut | None:
         """Return the frames that are in no set yet, as the open set that they are.
@@ -329,7 +332,7 @@ class SequenceMachine:
         if sequence.ended or frame.same != before.same or frame.wanted != before.wanted:
             return True
         # Written so that an unknown time, which is NaN, begins a sequence.
-        if not frame.time - before.time < self.longest_gap:
+        if not frame.time - before.time - before.length < self.longest_gap:
             return True
         # The observer began again, or another program did: 1 2 3 of 5, then 1 2 3 4 5 of 5.
         if self.restart:

@@ -59,6 +59,7 @@ def nights(draw: st.DrawFn) -> list[FrameRecord]:
             "object": draw(st.sampled_from("AB")),
             "frame_class": draw(st.sampled_from(["science"] * 5 + ["bias"])),
             "nobs": nobs,
+            "exptime": draw(st.sampled_from([60.0, 60.0, 900.0, None])),
         }
         for i in range(draw(st.integers(1, nobs or 7))):
             minute += draw(st.sampled_from([0.0] + [1.0] * 8 + [29.0, 31.0]))
@@ -73,6 +74,7 @@ rules = st.builds(
     max_sequence=st.sampled_from([3, 6, 12]),
     restart=st.booleans(),
     split=st.sampled_from(["fixed", "balanced", "whole"]),
+    gap=st.sampled_from(["start", "idle"]),
 )
 
 

@@ -343,6 +343,41 @@ def test_goto_night_puts_each_frame_into_one_set(goto: list[FrameRecord]) -> Non
     assert members == list(range(788))
 
 
+def test_long_exposures_are_one_sequence_where_the_gap_counts_from_their_ends() -> None:
+    frames = [frame(i, 31.0 * i, exptime=1800.0) for i in range(3)]
+    assert shape(grouped(frames)) == [("pass", 1)] * 3
+    assert shape(grouped(frames, SequenceRules(gap="idle"))) == [("stack", 3)]
+
+
+def test_an_idle_gap_ends_a_sequence_to_the_second() -> None:
+    by = SequenceRules(gap="idle", max_gap=600.0)
+    frames = [
+        frame(0, 0.0, exptime=300.0),
+        frame(1, 15.0, exptime=300.0),
+        frame(2, 30.0 + 1 / 60, exptime=300.0),
+    ]
+    assert shape(grouped(frames, by)) == [("stack", 2), ("pass", 1)]
+    # Of an exposure of unknown length the end is not known: it counts from its start.
+    unknown = [replace(one, exptime=None) for one in frames]
+    assert shape(grouped(unknown, by)) == [("pass", 1)] * 3
+
+
+def test_a_sequence_is_closed_by_the_clock_counted_from_the_end_of_its_last_exposure() -> None:
+    frames, end = [frame(0, 0.0, exptime=1800.0), frame(1, 31.0, exptime=1800.0)], 61.0
+    start = frames[0].time
+    for gap, minutes in (("start", 31.0 + 30.0), ("idle", end + 30.0)):
+        by = SequenceRules(gap=gap, same=("class",), max_gap=1800.0)  # type: ignore[arg-type]
+        before, after = (
+            group_sequences(frames, by, start + 60 * minutes + seconds)[-1].closed for seconds in (0, 1)
+        )
+        assert (before, after) == (False, True)
+
+
+def test_the_default_gap_leaves_the_identity_of_rules_as_it_was() -> None:
+    assert "gap" not in SequenceRules().identity
+    assert SequenceRules(gap="idle").identity["gap"] == "idle"
+
+
 # --- properties --------------------------------------------------------------------------------------
 
 
@@ -358,7 +393,7 @@ def nights(draw: st.DrawFn) -> list[FrameRecord]:
             "object": draw(st.sampled_from(["A", "B"])),
             "filter": draw(st.sampled_from(["L", "R"])),
             "frame_class": draw(st.sampled_from(["science"] * 5 + ["bias"])),
-            "exptime": draw(st.sampled_from([60.0, 60.0, 60.05, 80.0, None])),
+            "exptime": draw(st.sampled_from([60.0, 60.0, 60.05, 80.0, 1790.0, None])),
         }
         for i in range(length):
             minute += draw(st.sampled_from([1.0] * 8 + [29.0, 31.0]))
@@ -377,6 +412,7 @@ rules = st.builds(
     split=st.sampled_from(["fixed", "balanced", "whole"]),
     same=st.sampled_from([("class", "object", "filter", "exptime"), ("class", "object")]),
     max_gap=st.sampled_from([600.0, 1800.0, 7200.0]),
+    gap=st.sampled_from(["start", "idle"]),
     tolerance=st.sampled_from([{}, {"ccd_temperature": 2.0}]),
 )
 
@@ -411,7 +447,8 @@ def _starts(before: list[FrameRecord], one: FrameRecord, by: SequenceRules) -> b
     drift = float(one.keywords["ccd_temperature"]) - float(first.keywords["ccd_temperature"])
     if abs(drift) > by.tolerance.get("ccd_temperature", 1e9):
         return True
-    if one.time - last.time > by.max_gap:
+    open_for = (last.exptime or 0.0) if by.gap == "idle" else 0.0
+    if one.time - last.time - open_for > by.max_gap:
         return True
     ours, theirs = _known(one), _known(last)
     if theirs and theirs[0] == theirs[1]:
