@@ -4,6 +4,7 @@ As a rate a dark fits every exposure time. That takes a master bias: what still 
 and such a dark, in electron, fits its own exposure time alone.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -154,9 +155,8 @@ def _combined(
         return combine(frames, parameters.combination)
     for frame in frames:
         if not frame.exptime > 0:
-            raise ValueError(
-                f"{frame.name} has an exposure time of {frame.exptime:g} s, a dark needs one above 0"
-            )
+            found = "that nobody knows" if math.isnan(frame.exptime) else f"of {frame.exptime:g} s"
+            raise ValueError(f"{frame.name} has an exposure time {found}, a dark needs one above 0")
     # "bias" as identity: all frames have lost the same master, whichever it was.
     return combine(
         frames,

@@ -18,8 +18,10 @@ from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import clipped_mean, median, robust_sigma
 from ccdflow.recipes.core.times import time_cards
 from ccdflow.recipes.detector.calibrate import (
+    NO_EXPTIME,
     CalibratedFrame,
     calibrated_frames,
+    lacks_exptime,
     masters_of,
     one_product,
     raw_frames,
@@ -122,9 +124,12 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     """
     # A flat is never divided by a flat.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias", "dark")})
-    frames, doubts = calibrated_frames(
-        raw_frames(inputs, "main"), masters, one_product(inputs, "gain"), parameters.overscan
-    )
+    raws = raw_frames(inputs, "main")
+    # One flat without an exposure time does not cost the others their dark.
+    scalable = [frame for frame in raws if masters.dark is None or not lacks_exptime(frame)] or raws
+    frames, doubts = calibrated_frames(scalable, masters, one_product(inputs, "gain"), parameters.overscan)
+    if len(scalable) < len(raws):
+        doubts += [f"{frame.name} is left out: {NO_EXPTIME}" for frame in raws if lacks_exptime(frame)]
     # One look at each frame before it is combined: its level is its scale, and a bad one is left out with a reason.
     lit = [(frame, illumination(frame)) for frame in frames]
     refused = [(frame.name, light.refusal(parameters)) for frame, light in lit]

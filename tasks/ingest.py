@@ -421,7 +421,9 @@ def _good_rows(
         # Cells beyond the last column come under the name None, missing ones as None.
         texts = {name: (value or "").strip() for name, value in row.items() if name is not None}
         try:
-            yield _catalog_frame(texts, by)
+            frame = _catalog_frame(texts, by)
+            report.doubts += [(f"line {rows.line_num}", doubt) for doubt in frame.doubts]
+            yield frame
         except ValueError as error:
             report.counts["refused"] += 1
             report.problems.append(f"{path}, line {rows.line_num}: {error}")
@@ -429,6 +431,10 @@ def _good_rows(
 
 def _catalog_frame(row: dict[str, str], by: Instrument) -> NewFrame:
     obsdate = _moment(row["obsdate"])
+    exptime = _number(row, "exptime")
+    # As of a header: a time that can't be is unknown, and said.
+    unknown = exptime is not None and exptime < 0
+    doubts = (Doubt("exptime", f"exptime={row['exptime']} can't be: it is unknown"),) if unknown else ()
     return NewFrame(
         frame_class=by.spellings.get(plain(row["imagetype"]), "unclassified"),
         telescope=row["telescope"],
@@ -436,7 +442,8 @@ def _catalog_frame(row: dict[str, str], by: Instrument) -> NewFrame:
         instrument=row["instrument"],
         filter=row["filter"],
         object=row["target"],
-        exptime=_number(row, "exptime"),
+        exptime=None if unknown else exptime,
+        doubts=doubts,
         obsdate=obsdate,
         iobs=_count(row, "iobs"),
         nobs=_count(row, "nobs"),

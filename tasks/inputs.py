@@ -1,5 +1,6 @@
 """Files as recipes take them: raw frames with their detector, products with their header."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +103,9 @@ class JobInputs:
         facts = FileFacts(file.comments, file.extensions)
         said = describe(file.header, file.shape, instruments, facts)
         span = raw_span(file.header, said, instrument, registered)
-        frame = RawFrame(file.pixels, assembled, span.exptime or 0.0, path.name, span)
+        # Unknown is not 0: a dark scaled to 0 s would leave all of itself in the frame.
+        exptime = math.nan if span.exptime is None else span.exptime
+        frame = RawFrame(file.pixels, assembled, exptime, path.name, span)
         self.by_role.setdefault(role, []).append(frame)
         self.notes.append(note)
         self.paths.setdefault(role, []).append(path)

@@ -5,6 +5,7 @@ reader's care would only cost time. What others have made, or have compressed si
 ways end in the same `InputProduct`, whose pixels are read when a recipe asks for their rows.
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -294,7 +295,7 @@ def _own_product(path: Path) -> InputProduct | None:
         masters = _Planes(planes["CALVAR"].shape, unit, planes["CALVAR"], None, None)
     return InputProduct(
         image=image,
-        exptime=float(exptime) if isinstance(exptime, int | float) else 0.0,
+        exptime=float(exptime) if isinstance(exptime, int | float) else math.nan,
         name=path.name,
         header=header,
         calibration=str(header.get("CALIBID", "")),
@@ -330,7 +331,7 @@ def _any_product(path: Path, contents: FileContents) -> InputProduct:
         masters = _Planes(plane.shape, str(named["CALVAR"].values.get("BUNIT", "")), plane, None, None)
     return InputProduct(
         image=image,
-        exptime=float(exptime) if isinstance(exptime, int | float) else 0.0,
+        exptime=float(exptime) if isinstance(exptime, int | float) else math.nan,
         name=path.name,
         header=header,
         calibration=str(header.get("CALIBID", "")),

@@ -37,7 +37,7 @@ class InputProduct:
     image : ImageSource or None
         Its pixels; None for a calibration that is a table.
     exptime : float
-        Exposure time in seconds of one exposure (of the mean, for a combined product).
+        Exposure time in seconds of one exposure (of the mean, for a combined product); NaN where it is not known.
     name : str
         File name, for messages.
     header : mapping

@@ -241,7 +241,7 @@ class RawFrame:
     detector : Detector
         How to read the raw array.
     exptime : float
-        Exposure time in seconds.
+        Exposure time in seconds; NaN where it is not known.
     name : str
         File name or id, for messages.
     span : Span

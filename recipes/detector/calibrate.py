@@ -4,6 +4,7 @@ Order of the steps, for each row that is asked for: flag saturated, subtract ove
 then subtract bias, add photon variance, correct linearity, subtract dark, divide by flat.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -177,6 +178,21 @@ def pixels_of(product: InputProduct, name: str) -> ImageSource:
     return product.image
 
 
+NO_EXPTIME = "its exposure time is not known, so that no dark can be scaled to it"
+"""Why a frame can't be calibrated that there is a dark for; a time of 0 would leave the dark in it."""
+
+
+def lacks_exptime(frame: RawFrame) -> bool:
+    """Return whether the exposure time of a frame is not known, which is not the same as 0.
+
+    Parameters
+    ----------
+    frame : RawFrame
+        Its exposure time is NaN where no card tells it.
+    """
+    return math.isnan(frame.exptime)
+
+
 class CalibratedFrame:
     """A raw frame as an image source in electron, calibrated row by row as it is asked for.
 
@@ -193,12 +209,15 @@ class CalibratedFrame:
     Raises
     ------
     ValueError
-        If a master has no pixels, or its shape or unit does not fit.
+        If a master has no pixels, or its shape or unit does not fit, or there is a dark and nobody knows for which
+        time it is to be subtracted.
     """
 
     def __init__(self, prepared: PreparedFrame, masters: Masters) -> None:
         self.prepared = prepared
         self.masters = masters
+        if masters.dark is not None and lacks_exptime(prepared.frame):
+            raise ValueError(f"{self.name}: {NO_EXPTIME}")
         # All masters are checked before the first pixel is read: a job that can't be done fails at once.
         for name, product in masters.present:
             pixels = pixels_of(product, name)
@@ -285,7 +304,7 @@ class CalibratedFrame:
         # The shape was checked for the whole master; these are the same rows of both.
         factor = dark_factor((dark.shape, dark.unit), (dark.shape, self.unit), self.exptime, product.exptime)
         # A dark in electron still holds its bias, so there is nothing that both have lost.
-        if bias is None or not self.masters.same_bias or dark.unit == self.unit:
+        if bias is None or not self.masters.same_bias or dark.unit == self.unit or not product.exptime > 0:
             return bias, Applied(dark=dark, dark_factor=factor), flat
         # The frame lost the bias that the dark's exposures lost: see the notes of `subtract_dark`.
         cancelled = 2 * self.exptime / product.exptime

@@ -546,6 +546,16 @@ def test_times_of_a_catalogue_become_utc(space: Workspace, tmp_path: Path, writt
     assert only(space).obsdate == "2026-03-01T20:00:00"
 
 
+def test_an_exposure_time_of_a_catalogue_that_can_not_be_is_unknown_and_a_doubt(
+    space: Workspace, tmp_path: Path
+) -> None:
+    report = ingest_catalog(space, catalog(tmp_path / "c.csv", row(exptime=-60)))
+    assert only(space).exptime is None
+    assert report.doubt_lines() == [
+        "doubt exptime: 1 frame, for instance line 2: exptime=-60 can't be: it is unknown"
+    ]
+
+
 def test_an_unknown_image_type_is_unclassified_and_kept(space: Workspace, tmp_path: Path) -> None:
     ingest_catalog(space, catalog(tmp_path / "c.csv", row(imagetype="wobble")))
     assert only(space).frame_class == "unclassified"

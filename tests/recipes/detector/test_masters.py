@@ -152,6 +152,31 @@ def test_dark_without_exposure_time_is_refused_by_name():
         dark.RECIPE.run({"main": [frame], "bias": [made_bias(rng)]}, dark.DarkParameters())
 
 
+def test_a_frame_without_exposure_time_has_no_dark_subtracted_as_if_it_were_0():
+    rng = np.random.default_rng(10)
+    masters = {"bias": [made_bias(rng)]}
+    made = dark.RECIPE.run({"main": darks(rng, 5.0), **masters}, dark.DarkParameters())
+    masters["dark"] = [product(made, "master_dark", 100.0)]
+    unknown = raw(rng.normal(1000, 4, SHAPE) + 500, float("nan"), "s1.fits")
+    with pytest.raises(ValueError, match=r"s1\.fits: its exposure time is not known, so that no dark"):
+        science.RECIPE.run({"main": [unknown], **masters}, science.ScienceParameters())
+    with pytest.raises(ValueError, match=r"s1\.fits has an exposure time that nobody knows"):
+        dark.RECIPE.run({"main": [unknown], "bias": masters["bias"]}, dark.DarkParameters())
+    result = flat.RECIPE.run(
+        {"main": [unknown, *flats(rng, np.ones(SHAPE), [20_000, 30_000])], **masters}, flat.FlatParameters()
+    )
+    assert result.outputs["master_flat"].cards["NCOMBINE"][0] == 2
+    assert "s1.fits is left out: its exposure time is not known" in result.warnings[0]
+
+
+def test_a_frame_without_exposure_time_is_calibrated_where_there_is_no_dark():
+    rng = np.random.default_rng(10)
+    unknown = raw(rng.normal(1000, 4, SHAPE) + 500, float("nan"), "s1.fits")
+    inputs = {"main": [unknown], "bias": [made_bias(rng)]}
+    image = science.RECIPE.run(inputs, science.ScienceParameters()).outputs["science"].image
+    assert image.data.mean() == pytest.approx(1000, abs=1)
+
+
 def response_with_dead_column(rng):
     response = rng.uniform(0.8, 1.2, SHAPE)
     response[:, 7] = 0.01
