@@ -19,11 +19,12 @@ from astropy.io import fits
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure, alternate
 from ccdflow.archive.fits.cards import _card as parsed_card
+from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames.files import NewFrame
 from ccdflow.archive.registry.transactions import add_catalogue
-from ccdflow.cascade.headers.classify import FileFacts, describe
+from ccdflow.cascade.headers.classify import describe
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.project import init_project
 from ccdflow.config.shipped import shipped
@@ -90,7 +91,7 @@ def headers(folder: Path, repeats: int) -> Iterator[Figure]:
 
     def described(path: Path) -> None:
         file = open_raw(path)
-        facts = FileFacts(file.comments, file.extensions)
+        facts = file_facts(file)
         describe(file.header, file.shape, instruments, facts)
 
     def anew(path: Path) -> None:

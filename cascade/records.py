@@ -32,6 +32,8 @@ SETTLED = 1.5
 """Kelvin between reading and set point within which a sensor is at its set point, and the reading merely noisy."""
 VALIDITY = ("valid_from", "valid_until")
 """Keywords of a calibration that say from when and until when it holds, ISO, UTC."""
+DONE_BEFORE = "done"
+"""Keyword of a frame that another program has worked on: what it has done, words with blanks between them."""
 CATEGORY = "CATEGORY"
 """The header card of a product that says what it is."""
 

@@ -16,6 +16,7 @@ from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Recipe, Res
 from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import clipped_mean, good_sample, robust_sigma
 from ccdflow.recipes.detector.calibrate import one_product, raw_frames
+from ccdflow.recipes.detector.finished import as_taken
 from ccdflow.recipes.detector.masters import (
     MasterParameters,
     combined_cards,
@@ -61,7 +62,7 @@ def run(inputs: Inputs, parameters: BiasParameters) -> Result:
     from the biases themselves (`ccdflow.recipes.gain.read_noise_adu`), so that outliers can be told by it; a single
     bias can't tell, and is left with a variance of 0 and a warning.
     """
-    frames = raw_frames(inputs, "main")
+    frames = as_taken(raw_frames(inputs, "main"), parameters.done)
     known = readouts(frames, one_product(inputs, "gain"))
     # Measured in any case: beside the stated read noise it is the quality number that tells of a noisy night.
     measured = read_noise_of_amplifiers(frames[:NOISE_BIASES], known[0].gains, parameters.overscan)

@@ -26,6 +26,7 @@ from ccdflow.recipes.detector.calibrate import (
     pixels_of,
     raw_frames,
 )
+from ccdflow.recipes.detector.finished import as_taken
 from ccdflow.recipes.detector.masters import (
     MasterParameters,
     combined_cards,
@@ -78,7 +79,10 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
     # A dark takes no dark and no flat, whatever else stands among the inputs.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias",)})
     frames, doubts = calibrated_frames(
-        raw_frames(inputs, "main"), masters, one_product(inputs, "gain"), parameters.overscan
+        as_taken(raw_frames(inputs, "main"), parameters.done),
+        masters,
+        one_product(inputs, "gain"),
+        parameters.overscan,
     )
     combined = _combined(frames, masters.bias, parameters)
     # In units of the noise, so that the same limit does for rates and for electron.

@@ -26,6 +26,7 @@ from ccdflow.recipes.detector.calibrate import (
     one_product,
     raw_frames,
 )
+from ccdflow.recipes.detector.finished import as_taken
 from ccdflow.recipes.detector.masters import (
     MasterParameters,
     combined_cards,
@@ -124,7 +125,7 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     """
     # A flat is never divided by a flat.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias", "dark")})
-    raws = raw_frames(inputs, "main")
+    raws = as_taken(raw_frames(inputs, "main"), parameters.done)
     # One flat without an exposure time does not cost the others their dark.
     scalable = [frame for frame in raws if masters.dark is None or not lacks_exptime(frame)] or raws
     frames, doubts = calibrated_frames(scalable, masters, one_product(inputs, "gain"), parameters.overscan)

@@ -4,6 +4,8 @@ The whole recipe is `run`: read out, subtract, divide (`calibrated_planes`), the
 Nothing is replaced or interpolated: data stay what was measured, and the DQ says what not to use.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from pydantic import Field
 
@@ -23,6 +25,7 @@ from ccdflow.recipes.detector.calibrate import (
     pixels_of,
     raw_frames,
 )
+from ccdflow.recipes.detector.finished import DONE_FIELD, Done, as_taken
 from ccdflow.recipes.detector.raw import Overscan
 from ccdflow.recipes.detector.response import calibrated_response
 
@@ -42,6 +45,7 @@ class ScienceParameters(Parameters):
     cosmic_contrast: float = Field(
         5.0, gt=0, description="Least contrast that tells a hit from a star's core."
     )
+    done: Done = DONE_FIELD
 
 
 def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
@@ -71,7 +75,7 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
     Variance RN² (1 + 1/n) + V_bias + max(d, 0) + t² V_dark, then (V + (d/f)² V_flat) / f²: see
     `ccdflow.recipes.detector.raw.PreparedFrame` and the verbs of `ccdflow.recipes.core.arithmetic`.
     """
-    raw = raw_frames(inputs, "main")
+    raw = as_taken(raw_frames(inputs, "main"), parameters.done)
     if len(raw) != 1:
         raise ValueError(f"found {len(raw)} frames as main, one is needed")
     masters = masters_of(inputs)
@@ -85,7 +89,7 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
         calibration_variance=planes.masters,
         cards={
             **frame.prepared.readout.cards,
-            **_cards(frame, masters),
+            **_cards(frame, masters, parameters.done),
             **response_cards(calibrated_response(frame), frame.unit),
         },
         quality=_quality(image),
@@ -102,17 +106,19 @@ def _flagged(image: Image, bad_pixel_mask: InputProduct | None, parameters: Scie
     return image
 
 
-def _cards(frame: CalibratedFrame, masters: Masters) -> dict[str, Card]:
+def _cards(frame: CalibratedFrame, masters: Masters, done: Sequence[str]) -> dict[str, Card]:
     amplifiers = frame.prepared.frame.detector.amplifiers
     # In adu and averaged over the amplifiers: a number to plot over months, not one to calculate with.
     levels = [float(level.values.mean()) for level in frame.prepared.levels if level is not None]
     cards: dict[str, Card] = {
-        "OVERSCAN": (bool(levels), "overscan subtracted"),
-        "BIASCORR": (masters.bias is not None, "master bias subtracted"),
+        "OVERSCAN": (bool(levels) or "overscan" in done, "overscan subtracted"),
+        "BIASCORR": (masters.bias is not None or "bias" in done, "master bias subtracted"),
         "LINCORR": (any(amplifier.linearity for amplifier in amplifiers), "corrected for nonlinearity"),
-        "DARKCORR": (masters.dark is not None, "master dark subtracted"),
-        "FLATCORR": (masters.flat is not None, "divided by master flat"),
+        "DARKCORR": (masters.dark is not None or "dark" in done, "master dark subtracted"),
+        "FLATCORR": (masters.flat is not None or "flat" in done, "divided by master flat"),
     }
+    if done:
+        cards["PRIORCAL"] = (" ".join(done), "done by another program before")
     if levels:
         cards["OVSCNLVL"] = (float(np.mean(levels)), "[adu] level of the overscan")
     return cards

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdflow.archive.digest import file_digest
+from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.rawfile import (
     TruncatedError,
     UnreadableFrameError,
@@ -27,10 +28,11 @@ from ccdflow.archive.registry.frames.files import (
     registered_files,
 )
 from ccdflow.archive.registry.transactions import add_catalogue
-from ccdflow.cascade.headers.classify import Description, FileFacts, describe
+from ccdflow.cascade.headers.classify import Description, describe
 from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
+from ccdflow.tasks.finished import check_entry, entered
 from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -56,13 +58,15 @@ Progress = Callable[[int, int], None]
 class IngestReport:
     """What became of the files or rows that were looked at; `asked` tells whether anybody named any.
 
-    `doubts` has those of all frames that were registered or known, each with the frame it is about.
+    `doubts` has those of all frames that were registered or known, each with the frame it is about; `finished` those
+    that another program has calibrated or combined, each path with the sentence that says by what.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     asked: bool = False
     doubts: list[tuple[str, Doubt]] = field(default_factory=list)
+    finished: list[tuple[Path, str]] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -73,13 +77,14 @@ class IngestReport:
     def exit_code(self) -> int:
         """0 when all is well, 1 when some of many were bad, 2 when nothing was usable."""
         bad = self.counts["refused"] + self.counts["unreadable"]
-        if not self.total or bad == self.total:
+        # Frames that are finished are nothing bad, and nothing to work with either.
+        if not self.total or bad + self.counts["processed"] == self.total:
             return 2
         return 1 if bad else 0
 
     def document(self) -> dict[str, Any]:
         """The report for ``--json``."""
-        names = ("new", "known", "duplicate", "version", "refused", "unreadable", "product")
+        names = ("new", "known", "duplicate", "version", "refused", "unreadable", "product", "processed")
         return {name: self.counts[name] for name in names} | {
             "problems": self.problems,
             "doubts": [asdict(count) for count in sum_up(self.doubts)],
@@ -87,7 +92,19 @@ class IngestReport:
 
     def doubt_lines(self) -> list[str]:
         """Doubts by kind, a line for each; a class that is not known stands among the problems already."""
-        return [count.line("frame") for count in sum_up(self.doubts) if count.kind != "class"]
+        doubts = [count.line("frame") for count in sum_up(self.doubts) if count.kind != "class"]
+        return [*self.finished_lines(), *doubts]
+
+    def finished_lines(self) -> list[str]:
+        """Frames that are finished already, a line for all that are so by the same: a folder may hold hundreds."""
+        alike: dict[str, list[Path]] = {}
+        for path, sentence in self.finished:
+            alike.setdefault(sentence, []).append(path)
+        return [
+            f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {sentence}; not used "
+            "(--take-processed TASK takes it)"
+            for sentence, paths in alike.items()
+        ]
 
     def sentence(self) -> str:
         """The report for people."""
@@ -120,7 +137,9 @@ def find_files(paths: Iterable[Path], report: IngestReport) -> Iterator[Path]:
             yield path
 
 
-def ingest_files(space: Workspace, paths: Sequence[Path], progress: Progress | None = None) -> IngestReport:
+def ingest_files(
+    space: Workspace, paths: Sequence[Path], progress: Progress | None = None, take_processed: str = ""
+) -> IngestReport:
     """Register all frames of files and folders; what can't be read is named, and nothing else is lost.
 
     Parameters
@@ -131,16 +150,26 @@ def ingest_files(space: Workspace, paths: Sequence[Path], progress: Progress | N
         Files and folders.
     progress : callable, optional
         Told after each file.
+    take_processed : str
+        Task of the cascade at which frames enter that another program has finished, ``raw`` for frames that only look
+        so; without it, what the instrument file says.
 
     Returns
     -------
     IngestReport
         What became of them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such task.
     """
+    if take_processed:
+        check_entry(space.cascade, take_processed)
     report = IngestReport(asked=True)
     files = [path for path in find_files(paths, report) if not _in_store(space, path)]
     for done, path in enumerate(files, 1):
-        ingest_file(space, path, report)
+        ingest_file(space, path, report, take_processed)
         if progress is not None:
             progress(done, len(files))
     return report
@@ -150,7 +179,7 @@ def _in_store(space: Workspace, path: Path) -> bool:
     return path.resolve().is_relative_to(space.project.store)
 
 
-def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
+def ingest_file(space: Workspace, path: Path, report: IngestReport, take_processed: str = "") -> None:
     """Register one file; the frame's row is there once this returns.
 
     Parameters
@@ -161,6 +190,8 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
         The file.
     report : IngestReport
         Is told what became of it.
+    take_processed : str
+        As for `ingest_files`.
     """
     path = path.absolute()
     try:
@@ -176,18 +207,23 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport) -> None:
     if PRODUCT_CARD in file.header and not calibration:
         report.counts["product"] += 1
         return
-    facts = FileFacts(file.comments, file.extensions)
+    facts = file_facts(file)
     described = describe(file.header, file.shape, space.instruments, facts)
     if calibration:
-        described = _as_product(described, category)
+        described, processed = _as_product(described, category), ""
+    else:
+        described, processed = entered(space.cascade, described, take_processed or described.enter)
     # The time of change of the inode, which no program can set back, as it can the time of modification.
-    new = _new_frame(
-        described, path=str(path), sha256=sha256, size=before.st_size, changed_ns=before.st_ctime_ns
-    )
+    facts_on_disk = {"size": before.st_size, "changed_ns": before.st_ctime_ns}
+    new = _new_frame(described, path=str(path), sha256=sha256, processed=processed, **facts_on_disk)
     registered = space.registry.write(add_frame, new)
     outcome = registered.outcome
     report.doubts += [(f"f{registered.id}", doubt) for doubt in new.doubts if outcome != "duplicate"]
     refused = described.refused and outcome != "duplicate"
+    if registered.processed:
+        report.counts["processed"] += 1
+        report.finished.append((path, registered.processed))
+        return
     report.counts["refused" if refused else outcome] += 1
     if refused:
         report.problems.append(f"{path}: {described.refused}")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccdflow.archive.digest import file_digest
+from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.productfile import InputNote, Origin, common_cards, read_product
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.cascade.headers.amplifiers import detector
-from ccdflow.cascade.headers.classify import FileFacts, describe
+from ccdflow.cascade.headers.classify import describe
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
 from ccdflow.cascade.headers.keywords import cards_of
 from ccdflow.cascade.records import CLASSES
@@ -55,6 +56,7 @@ class JobInputs:
     """All inputs of a job, by role, and what its products' headers say of them.
 
     `trim` is columns and rows by which pixels of the main input's first image move when the detector is assembled.
+    `finished` has a sentence for each raw file on which another program has worked already.
     """
 
     by_role: dict[str, list[Any]] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class JobInputs:
     trim: tuple[int, int] = (0, 0)
     paths: dict[str, list[Path]] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
 
     def add_raw(
         self,
@@ -100,8 +103,10 @@ class JobInputs:
             raise ValueError(f"{path} is a product, wanted a raw frame as {role!r}")
         instrument = find_instrument(cards_of(file.header), instruments)
         assembled = detector(file.header, instrument, file.shape, file.extensions)
-        facts = FileFacts(file.comments, file.extensions)
+        facts = file_facts(file)
         said = describe(file.header, file.shape, instruments, facts)
+        if said.finished is not None:
+            self.finished.append(f"{path.name} is {said.finished.sentence}")
         span = raw_span(file.header, said, instrument, registered)
         # Unknown is not 0: a dark scaled to 0 s would leave all of itself in the frame.
         exptime = math.nan if span.exptime is None else span.exptime

@@ -9,7 +9,7 @@ from typing import Any
 
 from ccdflow.archive.fits.productfile import read_image, read_product
 from ccdflow.archive.registry.frames.doubts import find_doubts, sum_up
-from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
+from ccdflow.archive.registry.frames.queries import COUNTED, FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.jobs.lineage import main_frames
 from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_jobs
@@ -86,7 +86,7 @@ def cameras_of(space: Workspace, night: str) -> list[tuple[str, str]]:
     list of tuple of str
         Telescope and camera, in alphabetical order.
     """
-    frames = space.registry.read(find_frames, FrameFilter(night=night, keywords=()))
+    frames = space.registry.read(find_frames, FrameFilter(COUNTED, night=night, keywords=()))
     return sorted({(frame.telescope, frame.camera) for frame in frames})
 
 
@@ -155,7 +155,7 @@ def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
     list of dict
         In order of time; exposures in seconds.
     """
-    frames = space.registry.read(list_frames, FrameFilter(night=night, camera=camera))
+    frames = space.registry.read(list_frames, FrameFilter(COUNTED, night=night, camera=camera))
     names = _product_names(space, night, camera)
     return [
         {
@@ -261,15 +261,15 @@ def _lasting(seconds: float) -> str:
 
 
 def _not_done(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> list[str]:
-    """Jobs that failed or lack something, and frames that were refused, each with its sentence."""
+    """Jobs that failed or lack something, and frames that are not used, each with its sentence."""
     jobs = space.registry.read(find_jobs, JobFilter(night=night, camera=camera, states=NOT_DONE))
     rows: list[tuple[object, ...]] = [
         (f"{job.step} {job.key[:8]}", job.object, job.filter, job.state, job.reason) for job in jobs
     ]
     rows += [
-        (row["frame"], row["object"], row["filter"], "refused", row["reason"])
+        (row["frame"], row["object"], row["filter"], row["state"].removeprefix("ingest "), row["reason"])
         for row in log
-        if row["state"] == "ingest refused"
+        if row["state"] in ("ingest refused", "ingest processed")
     ]
     return ["## Not done", "", *_table("what | object | filter | state | reason", rows)] if rows else []
 
@@ -359,7 +359,7 @@ def night_summaries(project: str, request: Request) -> dict[str, str]:
 
 
 def _summary(space: Workspace, night: str) -> str:
-    frames = space.registry.read(list_frames, FrameFilter(night=night))
+    frames = space.registry.read(list_frames, FrameFilter(COUNTED, night=night))
     states = Counter((frame["stage"], frame["status"]) for frame in frames)
     products = space.registry.read(find_products, ProductFilter(night=night))
     categories = Counter(product.category for product in products)
@@ -370,7 +370,7 @@ def _summary(space: Workspace, night: str) -> str:
     not_done: list[tuple[object, ...]] = [
         (frame["id"], frame["object"], frame["status"], frame["reason"])
         for frame in frames
-        if frame["status"] in ("failed", "refused", "waiting") and frame["reason"]
+        if frame["status"] in ("failed", "refused", "processed", "waiting") and frame["reason"]
     ]
     if not_done:
         lines += ["## Not done", "", *_table("frame | object | state | reason", not_done)]

@@ -111,6 +111,28 @@ def read_cards(block: bytes) -> tuple[dict[str, Value], dict[str, str]]:
     return values, comments
 
 
+def read_history(block: bytes) -> tuple[str, ...]:
+    """Return the texts of the ``HISTORY`` cards of a header, in their order.
+
+    Parameters
+    ----------
+    block : bytes
+        Bytes of the header, as for `read_cards`.
+
+    Returns
+    -------
+    tuple of str
+        Stripped; empty ones are left out.
+    """
+    if b"HISTORY" not in block:  # as in most raw frames
+        return ()
+    end = find_end(block)
+    text = _decoded(block if end < 0 else block[:end])
+    cards = (text[at : at + CARD] for at in range(0, len(text), CARD))
+    written = (card[8:].strip() for card in cards if card.startswith("HISTORY "))
+    return tuple(line for line in written if line)
+
+
 def _decoded(block: bytes | bytearray) -> str:
     # Latin-1 gives each byte a character, so that no header is refused and columns keep their numbers. Some
     # programs fill up with zero bytes instead of blanks.

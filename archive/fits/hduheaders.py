@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccdflow.archive.digest import UnreadableFrameError
-from ccdflow.archive.fits.cards import BLOCK, find_end, read_cards
+from ccdflow.archive.fits.cards import BLOCK, find_end, read_cards, read_history
 from ccdflow.cascade.records import Value
 
 Stream = BinaryIO | GzipFile
@@ -57,12 +57,15 @@ class HduHeader:
         Keyword to value and to comment, see `ccdflow.archive.fits.cards.read_cards`.
     offset : int
         Byte of the (unpacked) file at which the data begin.
+    history : tuple of str
+        Texts of its ``HISTORY`` cards.
     """
 
     index: int
     values: Mapping[str, Value]
     comments: Mapping[str, str]
     offset: int
+    history: tuple[str, ...] = ()
 
     @cached_property
     def tiled(self) -> bool:
@@ -187,7 +190,7 @@ def hdu_headers(path: Path, stream: Stream, *, ahead: int = 1, every: bool = Fal
     index, position = 0, 0
     while (block := _header(path, stream, primary=index == 0, ahead=ahead)) is not None:
         values, comments = read_cards(block)
-        hdu = HduHeader(index, values, comments, position + len(block))
+        hdu = HduHeader(index, values, comments, position + len(block), read_history(block))
         yield hdu
         if index == 0 and hdu.axes and not every:
             return

@@ -91,6 +91,10 @@ class RawFile:
         adu, shape (ny, nx), read when cut: ``pixels[0:100, :]``; ``numpy.asarray(pixels)`` is the whole. Several
         images are one above the other, the first at the bottom; of images of different width only the first is
         there.
+    history : tuple of str
+        Texts of the ``HISTORY`` cards of the primary header, and of that of the first image.
+    bitpix : int
+        Of the first image: 8, 16, 32, 64 integer, -32, -64 real.
     """
 
     path: Path
@@ -98,6 +102,8 @@ class RawFile:
     comments: Mapping[str, str]
     extensions: tuple[Extension, ...]
     pixels: PlainPixels | TiledPixels | JoinedPixels
+    history: tuple[str, ...] = ()
+    bitpix: int = 16
 
     @property
     def index(self) -> int:
@@ -176,7 +182,8 @@ def open_raw(path: Path) -> RawFile:
         Extension(image.index, image.label, image.shape, _own(image), row)
         for image, row in zip(images, rows, strict=False)
     )
-    return RawFile(path, header, comments, extensions, pixels)
+    history = tuple(line for hdu in dict.fromkeys([0, first.index]) for line in contents.hdus[hdu].history)
+    return RawFile(path, header, comments, extensions, pixels, history, first.size("BITPIX"))
 
 
 @dataclass(frozen=True)

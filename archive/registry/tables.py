@@ -33,7 +33,7 @@ by the language of its machine."""
 
 CURRENT = "path IS NOT NULL AND status <> 'superseded'"
 """The newest version of a file: one row for each path."""
-ORIGINAL = "sha256 IS NOT NULL AND status IN ('registered', 'refused')"
+ORIGINAL = "sha256 IS NOT NULL AND status IN ('registered', 'refused', 'processed')"
 """The frame that holds a content: one row for each, neither a duplicate nor an old version."""
 PENDING = "path IS NOT NULL AND sha256 IS NULL AND status = 'registered'"
 """A row that another program has inserted, whose file has not been read yet."""
@@ -91,7 +91,8 @@ def _where(condition: str, name: str, *columns: str) -> Index:
 class FrameRow(Base):
     """Raw frames: the columns that every frame has.
 
-    `status` is ``registered``, ``refused`` (can't be used, but still bounds sequences), ``duplicate`` (same content as
+    `status` is ``registered``, ``refused`` (can't be used, but still bounds sequences), ``processed`` (calibrated or
+    combined by another program: no exposure as the camera gave it, and in no sequence), ``duplicate`` (same content as
     the frame `duplicate_of`) or ``superseded`` (the file has another content now, in the row `superseded_by`).
     `version` counts the contents that a path has had. `ungrouped` is true until grouping has seen the row as it is.
     """
@@ -123,7 +124,8 @@ class FrameRow(Base):
 
     __table_args__ = (
         CheckConstraint(
-            "status IN ('registered', 'duplicate', 'superseded', 'refused')", name="ck_frame_status"
+            "status IN ('registered', 'duplicate', 'superseded', 'refused', 'processed')",
+            name="ck_frame_status",
         ),
         # Of two programs that register the same file at once, the second fails here and then sees the first's row.
         Index(

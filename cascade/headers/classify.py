@@ -12,6 +12,7 @@ from ccdflow.cascade.headers.dates import DateReading, night, read_date
 from ccdflow.cascade.headers.doubts import policy_of
 from ccdflow.cascade.headers.exposuretime import exposure_time
 from ccdflow.cascade.headers.filterwheels import filter_name
+from ccdflow.cascade.headers.finished import Finished, Pixels, finished
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.headers.keywords import Cards, angle, binning, cards_of, first, number, text
 from ccdflow.cascade.records import VALIDITY, Doubt, Extension, FrameRecord, Value
@@ -35,10 +36,16 @@ class FileFacts:
         Keyword to the comment of its card; ``[ms]`` at its beginning is a unit.
     extensions : sequence of Extension
         The images that the file holds.
+    history : sequence of str
+        Texts of its HISTORY cards.
+    pixels : Pixels
+        What its numbers look like.
     """
 
     comments: Mapping[str, str] = field(default_factory=dict)
     extensions: Sequence[Extension] = ()
+    history: Sequence[str] = ()
+    pixels: Pixels = field(default_factory=Pixels)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,10 @@ class Description:
     refused : str
         Why the frame can't be used at all (no date, contradictory sections, a doubt that the instrument file refuses);
         empty where it can.
+    finished : Finished or None
+        What another program has done to it; None for a raw frame.
+    enter : str
+        Task at which the instrument file lets frames enter that are finished; empty where it does not.
     """
 
     frame_class: str
@@ -68,6 +79,8 @@ class Description:
     keywords: Mapping[str, Value]
     doubts: tuple[Doubt, ...] = ()
     refused: str = ""
+    finished: Finished | None = None
+    enter: str = ""
 
     def record(self, id: int, sha256: str | None = None, path: str | None = None) -> FrameRecord:
         """Return the frame as a row of the registry.
@@ -265,6 +278,8 @@ def describe(
         keywords=keywords,
         doubts=tuple(reader.doubts),
         refused="; ".join(reader.refused),
+        finished=finished(reader.cards, reader.facts.history, reader.facts.pixels, by.processed.ignored),
+        enter=by.processed.enter,
     )
 
 

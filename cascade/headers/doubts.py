@@ -19,6 +19,7 @@ KINDS: Mapping[str, str] = {
     "filter_conflict": "The filter of one card is none of those that the wheels' own cards name.",
     "temperature_conflict": "The sensor is more than 5 K from its set point.",
     "gain_conflict": "The header's gain differs from the one measured on the same night.",
+    "processed": "Another program has calibrated or combined it, and it is taken all the same, as somebody has said.",
     "sections": "Which pixels are data or overscan is told in part, or in pixels before binning.",
     "sequence": "The number of the exposure in its sequence can't be.",
     "value": "A number is not understood, or outside of what is believable: it counts as unknown.",

@@ -237,6 +237,21 @@ class ClassRule(Model):
         return claims(self.where, cards) and (not self.function or bool(dotted.called(self.function, cards)))
 
 
+class Processed(Model):
+    """Frames that another program has calibrated or combined already, see `ccdflow.cascade.headers.finished`."""
+
+    enter: str = ""
+    """Task of the cascade that takes them all the same, without what was done to them already; ``raw``: as raw
+    frames, whatever the signs say. Without it they are registered and not used."""
+    ignore: Strings = ()
+    """Cards that are no sign with this instrument, ``HISTORY`` among them."""
+
+    @cached_property
+    def ignored(self) -> frozenset[str]:
+        """The cards of `ignore` as they are looked up."""
+        return frozenset(keyword_name(keyword) for keyword in self.ignore)
+
+
 class Instrument(Model):
     """One instrument file."""
 
@@ -276,6 +291,8 @@ class Instrument(Model):
     """Where a detector with several amplifiers describes them."""
     detectors: tuple[FixedDetector, ...] = ()
     """What is known of the detectors."""
+    processed: Processed = Processed()
+    """What becomes of frames that are finished already."""
 
     @field_validator("empty", "values", "defaults", "limits")
     @classmethod

@@ -112,7 +112,7 @@ class JobAssembler:
         for role, association in self._cascade.tasks[task].inputs.items():
             # In order, with what was found so far: whether a flat was found may decide if a dark is looked for.
             context = self._resolved.conditions.context(task, group, filled.groups)
-            if not applies(association, context):
+            if not applies(role, association, context):
                 continue
             role_inputs = self._search.find(role, association, context)
             filled.groups[role] = role_inputs.groups

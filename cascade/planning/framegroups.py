@@ -7,7 +7,7 @@ from itertools import groupby
 from ccdflow.cascade.planning.jobs import Group
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.planning.resolved import ResolvedCascade
-from ccdflow.cascade.records import Action, FrameRecord
+from ccdflow.cascade.records import DONE_BEFORE, Action, FrameRecord, Value
 from ccdflow.cascade.sequences.exposures import order_key
 from ccdflow.cascade.sequences.grouping import group_frames
 from ccdflow.cascade.sequences.statemachine import FrameSet, SequenceRules, group_sequences
@@ -79,9 +79,12 @@ class FrameGroups:
         """
         if source not in self._raw:
             frames = self.resolved.conditions.source_frames(source, self.ordered)
-            grouped = group_frames(frames, self.resolved.cascade.sources[source].group)
-            self._raw[source] = tuple(Group(members) for members in grouped.groups)
-            self._notes += [f"{source}: {left.reason}" for left in grouped.left_out]
+            groups: list[Group] = []
+            for alike in _by_done(frames):
+                grouped = group_frames(alike, self.resolved.cascade.sources[source].group)
+                groups += [Group(members) for members in grouped.groups]
+                self._notes += [f"{source}: {left.reason}" for left in grouped.left_out]
+            self._raw[source] = tuple(sorted(groups, key=lambda group: order_key(group.frames[0])))
         return self._raw[source]
 
     def main_groups(self, task: str) -> Iterator[Group]:
@@ -198,3 +201,11 @@ def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
     """Sort frames as grouping does; a total order, whatever the order they came in."""
     # A frame without obsdate has no place in any order; it is refused at registration.
     return sorted((frame for frame in frames if frame.obsdate), key=order_key)
+
+
+def _by_done(frames: Sequence[FrameRecord]) -> Iterable[list[FrameRecord]]:
+    """Part frames by what was done to them already: one job leaves out the same for all of its frames."""
+    parts: dict[Value | None, list[FrameRecord]] = {}
+    for frame in frames:
+        parts.setdefault(frame.keywords.get(DONE_BEFORE), []).append(frame)
+    return parts.values()

@@ -8,7 +8,7 @@ from functools import cached_property
 from statistics import median
 from typing import Any, Literal
 
-from ccdflow.cascade.records import PERIODS, FrameRecord, Stage, Value
+from ccdflow.cascade.records import DONE_BEFORE, PERIODS, FrameRecord, Stage, Value
 from ccdflow.cascade.wording import exposures
 
 LONGEST_WORD = 30
@@ -34,6 +34,12 @@ class Group:
     def time(self) -> float:
         """Mean start of the exposures in seconds since 1970-01-01 UTC."""
         return sum(frame.time for frame in self.frames) / len(self.frames)
+
+    @property
+    def done_before(self) -> tuple[str, ...]:
+        """What another program has done to frames that were taken all the same; nothing for raw frames."""
+        done = self.value(DONE_BEFORE)
+        return tuple(str(done).split()) if done else ()
 
     @cached_property
     def identity(self) -> str:

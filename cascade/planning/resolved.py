@@ -7,6 +7,7 @@ from ccdflow.cascade.planning.conditions import AssociatedGroups, Conditions
 from ccdflow.cascade.planning.jobs import Group, Resolved
 from ccdflow.cascade.planning.keys import KeyMaker
 from ccdflow.cascade.planning.request import Known, Request
+from ccdflow.cascade.records import DONE_BEFORE
 from ccdflow.cascade.sequences.grouping import GroupSpec
 from ccdflow.cascade.sequences.statemachine import SequenceRules
 from ccdflow.cascade.specification import dotted
@@ -117,7 +118,8 @@ class ResolvedCascade:
     ) -> tuple[Mapping[str, Resolved], KeyMaker]:
         """Return the recipe's parameters for one job, and what makes its key.
 
-        Both are the same for all jobs of a task, unless the task has hooks.
+        Both are the same for all jobs of a task, unless the task has hooks, or another program has done a part of the
+        work on the frames, which the recipe's parameter ``done`` says.
 
         Parameters
         ----------
@@ -140,9 +142,11 @@ class ResolvedCascade:
         ValueError
             If a hook gives no mapping, or a value that does not fit.
         """
-        if not self.cascade.tasks[task].hooks:
+        done = group.done_before if DONE_BEFORE in self.recipe(task).parameters.model_fields else ()
+        if not self.cascade.tasks[task].hooks and not done:
             return self._parameters[task], self.keys[task]
-        parameters = self._recipe_parameters(task, self._hooked(task, group, associated))
+        hooked = {DONE_BEFORE: done} if done else {}
+        parameters = self._recipe_parameters(task, hooked | self._hooked(task, group, associated))
         return parameters, KeyMaker(self.recipe(task), parameters)
 
     def _recipe_parameters(self, task: str, hooked: Mapping[str, Any] | None = None) -> dict[str, Resolved]:

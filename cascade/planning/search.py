@@ -320,11 +320,13 @@ class Search:
         return nearest, on_side
 
 
-def applies(association: Association, context: Context) -> bool:
+def applies(role: str, association: Association, context: Context) -> bool:
     """Tell whether an input is to be looked for at all.
 
     Parameters
     ----------
+    role : str
+        What it is to the recipe.
     association : Association
         The input.
     context : Context
@@ -333,8 +335,11 @@ def applies(association: Association, context: Context) -> bool:
     Returns
     -------
     bool
-        False where its condition does not hold, or no keyword of `when_missing` is blank.
+        False where its condition does not hold, no keyword of `when_missing` is blank, or another program has done to
+        the frames already what the input is for.
     """
+    if role in context.group.done_before:
+        return False
     blanks = association.when_missing
     if blanks and all(context.group.value(keyword) is not None for keyword in blanks):
         return False

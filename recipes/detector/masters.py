@@ -5,6 +5,7 @@ from pydantic import Field
 from ccdflow.recipes.combine.average import Combination, Combined, Method
 from ccdflow.recipes.combine.clip import Clip
 from ccdflow.recipes.core.recipe import Card, Parameters
+from ccdflow.recipes.detector.finished import DONE_FIELD, Done
 from ccdflow.recipes.detector.raw import Overscan
 
 # Bias, dark and flat combine in the same way and tell the same about it. The names of cards and of quality numbers are
@@ -22,6 +23,8 @@ class MasterParameters(Parameters):
     sigma: float = Field(
         3.0, gt=0, description="Standard deviations from the median beyond which values are rejected."
     )
+
+    done: Done = DONE_FIELD
 
     @property
     def combination(self) -> Combination:

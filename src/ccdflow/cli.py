@@ -19,6 +19,7 @@ from ccdflow.options import (
     Prefer,
     Set,
     Since,
+    TakeProcessed,
     Target,
     Threshold,
     Until,
@@ -164,6 +165,7 @@ def _shape(text: str | None) -> tuple[int, int] | None:
 def ingest(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders of raw frames.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="CSV file of frames without files.")] = None,
+    take_processed: TakeProcessed = "",
     json: Json = False,
 ) -> None:
     """Register raw frames, or the rows of a catalogue; twice is harmless."""
@@ -175,7 +177,10 @@ def ingest(
         stop("ingest needs files or folders, or --catalog FILE.csv")
     space = workspace()
     with counting("registering", quiet=json) as progress:
-        report = ingest_catalog(space, catalog) if catalog else ingest_files(space, paths or [], progress)
+        if catalog:
+            report = ingest_catalog(space, catalog)
+        else:
+            report = ingest_files(space, paths or [], progress, take_processed)
     if json:
         print_json(report.document())
     else:
@@ -301,6 +306,7 @@ def run(
         ),
     ] = None,
     now: Now = None,
+    take_processed: TakeProcessed = "",
     json: Json = False,
 ) -> None:
     """Make what is wanted and not there yet: register PATHS, plan, run, sum up."""
@@ -313,7 +319,9 @@ def run(
     )
     if held := space.registry.read(hold_in_words):
         stop(f"the project is {held}; 'ccdflow resume' goes on")
-    report = reduce_now(space, paths or [], request, quiet=json)
+    if take_processed and not paths:
+        stop("--take-processed needs the files or folders that it is for")
+    report = reduce_now(space, paths or [], request, quiet=json, take_processed=take_processed)
     if json:
         print_json(report.document())
     else:
@@ -411,7 +419,19 @@ def status(night: Night = None, json: Json = False) -> None:
         print_json(rows)
     elif rows:
         print_table(
-            rows, ["night", "stage", "frames", "done", "passed", "running", "waiting", "failed", "refused"]
+            rows,
+            [
+                "night",
+                "stage",
+                "frames",
+                "done",
+                "passed",
+                "running",
+                "waiting",
+                "failed",
+                "refused",
+                "processed",
+            ],
         )
         if held := workspace().registry.read(hold_in_words):
             typer.echo(f"{held}; 'ccdflow resume' goes on")

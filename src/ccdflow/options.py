@@ -54,6 +54,16 @@ Late = Annotated[
         help="redo or keep: products for which other calibrations would be chosen now (default: the project's).",
     ),
 ]
+TakeProcessed = Annotated[
+    str,
+    typer.Option(
+        "--take-processed",
+        metavar="TASK",
+        help="Take frames that another program has calibrated, at this task of the cascade, without what was done to "
+        "them; raw: as raw frames (default: they are registered and not used).",
+        show_default=False,
+    ),
+]
 CascadeName = Annotated[
     str | None, typer.Option("--cascade", help="Name of a cascade or a YAML file (default: the project's).")
 ]

@@ -11,17 +11,18 @@ index: of each path one row is current (`tables.CURRENT`), and each content is h
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Connection, insert, select, text, update
 
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.frames.doubts import add_doubts, replace_doubts
+from ccdflow.archive.registry.frames.doubts import add_doubts, find_doubts, replace_doubts
 from ccdflow.archive.registry.frames.keywords import changed_keywords, keep_keywords, storable
-from ccdflow.archive.registry.tables import CURRENT, ORIGINAL, PENDING, FrameRow, table
-from ccdflow.cascade.records import Doubt, Value
+from ccdflow.archive.registry.tables import CURRENT, ORIGINAL, PENDING, FrameKeywordRow, FrameRow, table
+from ccdflow.cascade.headers.finished import PROCESSED
+from ccdflow.cascade.records import DONE_BEFORE, Doubt, Value
 
 Registration = Literal["new", "known", "duplicate", "version"]
 
@@ -32,7 +33,8 @@ class NewFrame:
 
     `path` is None for a row of a catalogue. `changed_ns` is when the file was last changed, in nanoseconds
     since 1970-01-01 UTC (best its ctime, which nobody can set back). `refused` says why the frame can't be
-    used; empty where it can; `doubts` what is odd about it. The other columns are as in `FrameRecord`.
+    used; empty where it can; `processed` by what it is finished already; `doubts` what is odd about it. The other
+    columns are as in `FrameRecord`.
     """
 
     path: str | None = None
@@ -52,6 +54,7 @@ class NewFrame:
     night: str = ""
     keywords: Mapping[str, Value] = field(default_factory=dict)
     refused: str = ""
+    processed: str = ""
     doubts: tuple[Doubt, ...] = ()
 
 
@@ -59,16 +62,20 @@ class NewFrame:
 class Registered:
     """What became of a file that was given to the registry.
 
-    `of` is the frame that it duplicates, or whose newer version it is.
+    `of` is the frame that it duplicates, or whose newer version it is; `processed` says by what it is finished already,
+    and is blank for one that is used.
     """
 
     id: int
     outcome: Registration
     of: int | None = None
+    processed: str = ""
 
 
 BANNED = "banned: "
 """The beginning of the reason of a frame that somebody has banned."""
+ENTERS = "enters"
+"""Keyword of a frame that is finished and taken all the same: the task that somebody named for it."""
 
 _DESCRIBED = (
     "telescope",
@@ -134,15 +141,16 @@ def add_frame(connection: Connection, new: NewFrame, *, moves: bool = True) -> R
         # The old row may have held the content that the file has again; then nothing holds it now, or a duplicate.
         _, original = _look_up(connection, new)
     if original is not None and at_path is None and moves and not Path(original.path or "").exists():
-        _refresh(connection, original.id, new)
-        return Registered(original.id, "known")
+        return Registered(original.id, "known", processed=_refresh(connection, original.id, new))
     version = 1 if at_path is None else at_path.version + 1
     frame = _insert(connection, new, version, None if original is None else original.id)
     if at_path is not None:
         connection.execute(update(FrameRow).where(FrameRow.id == at_path.id).values(superseded_by=frame))
     if original is not None:
         return Registered(frame, "duplicate", original.id)
-    return Registered(frame, "new") if at_path is None else Registered(frame, "version", at_path.id)
+    if at_path is None:
+        return Registered(frame, "new", processed=new.processed)
+    return Registered(frame, "version", at_path.id, new.processed)
 
 
 def _look_up(connection: Connection, new: NewFrame) -> tuple[Any, Any]:
@@ -160,8 +168,8 @@ def _see_again(connection: Connection, at_path: Any, new: NewFrame, *, moves: bo
     if at_path.duplicate_of is not None and moves and _is_gone(connection, at_path.duplicate_of):
         _take_over(connection, at_path.id, at_path.duplicate_of)
         at_path, _ = _look_up(connection, new)
-    _refresh(connection, at_path.id, new)
-    return Registered(at_path.id, "known", at_path.duplicate_of)
+    processed = _refresh(connection, at_path.id, new)
+    return Registered(at_path.id, "known", at_path.duplicate_of, processed)
 
 
 def _describe(connection: Connection, frame: int, new: NewFrame, original: int | None) -> Registered:
@@ -178,7 +186,11 @@ def _describe(connection: Connection, frame: int, new: NewFrame, original: int |
     connection.execute(update(table(FrameRow)).where(FrameRow.id == frame).values(values))
     keep_keywords(connection, [(frame, new.keywords)])
     replace_doubts(connection, frame, new.doubts)
-    return Registered(frame, "new" if original is None else "duplicate", original)
+    return (
+        Registered(frame, "new", None, new.processed)
+        if original is None
+        else Registered(frame, "duplicate", original)
+    )
 
 
 def _promote_duplicate(connection: Connection, superseded: int) -> None:
@@ -190,12 +202,17 @@ def _promote_duplicate(connection: Connection, superseded: int) -> None:
     if not duplicates:
         return
     oldest = duplicates[0]
-    # A duplicate keeps in its reason why it could not be used if it counted.
-    status = "refused" if oldest.reason else "registered"
-    values = {"status": status, "duplicate_of": None, "ungrouped": True}
+    values = {"status": _status_by(oldest.reason), "duplicate_of": None, "ungrouped": True}
     connection.execute(update(FrameRow).where(FrameRow.id == oldest.id).values(**values))
     others = [duplicate.id for duplicate in duplicates[1:]]
     connection.execute(update(FrameRow).where(FrameRow.id.in_(others)).values(duplicate_of=oldest.id))
+
+
+def _status_by(reason: str) -> str:
+    """Status of a duplicate that counts from now on: it keeps in its reason why it could not be used."""
+    if not reason:
+        return "registered"
+    return "processed" if reason.startswith(PROCESSED) else "refused"
 
 
 def _is_gone(connection: Connection, frame: int) -> bool:
@@ -209,7 +226,7 @@ def _take_over(connection: Connection, duplicate: int, original: int) -> None:
     gone = {"status": "superseded", "superseded_by": duplicate, "ungrouped": True}
     connection.execute(update(FrameRow).where(FrameRow.id == original).values(**gone))
     reason = connection.execute(select(FrameRow.reason).where(FrameRow.id == duplicate)).scalar_one()
-    promoted = {"status": "refused" if reason else "registered", "duplicate_of": None, "ungrouped": True}
+    promoted = {"status": _status_by(reason), "duplicate_of": None, "ungrouped": True}
     connection.execute(update(FrameRow).where(FrameRow.id == duplicate).values(**promoted))
     others = update(FrameRow).where(FrameRow.duplicate_of == original, FrameRow.id != duplicate)
     connection.execute(others.values(duplicate_of=duplicate))
@@ -225,12 +242,17 @@ def _insert(connection: Connection, new: NewFrame, version: int, duplicate_of: i
     return int(frame)
 
 
-def _refresh(connection: Connection, frame: int, new: NewFrame) -> None:
-    """Take over what is now said of a known frame: its place, its time on disk, what its header means."""
+def _refresh(connection: Connection, frame: int, new: NewFrame) -> str:
+    """Take over what is now said of a known frame: its place, its time on disk, what its header means.
+
+    Returns by what it is finished already; nothing for one that is used.
+    """
+    before = connection.execute(select(table(FrameRow)).where(FrameRow.id == frame)).one()._mapping
+    if new.processed and before["status"] == "registered":
+        new = _still_taken(connection, frame, new)
     row = frame_row(new)
     status = row.pop("status")
     del row["registered_at"]
-    before = connection.execute(select(table(FrameRow)).where(FrameRow.id == frame)).one()._mapping
     # A ban is a human's word and outlives what ingest says; a duplicate stays one.
     if before["status"] == "refused" and before["reason"].startswith(BANNED.rstrip(": ")):
         del row["reason"]
@@ -245,6 +267,19 @@ def _refresh(connection: Connection, frame: int, new: NewFrame) -> None:
         connection.execute(update(table(FrameRow)).where(FrameRow.id == frame).values(changed))
     keep_keywords(connection, [(frame, changed_keywords(connection, frame, new.keywords))])
     replace_doubts(connection, frame, new.doubts)
+    return "" if before["status"] == "duplicate" else new.processed
+
+
+def _still_taken(connection: Connection, frame: int, new: NewFrame) -> NewFrame:
+    """Keep a finished frame in use where somebody has said so: a word that outlives an ingest without it."""
+    # Only a frame that was taken has these keywords; one of a project from before has none, and is used no longer.
+    taken = FrameKeywordRow.frame_id == frame, FrameKeywordRow.name.in_((ENTERS, DONE_BEFORE))
+    rows = connection.execute(select(FrameKeywordRow.name, FrameKeywordRow.value).where(*taken))
+    said = {name: value for name, value in rows}
+    if ENTERS not in said:
+        return new
+    kept = find_doubts(connection, [frame]).get(frame, ())
+    return replace(new, processed="", keywords={**new.keywords, **said}, doubts=kept)
 
 
 def frame_row(new: NewFrame) -> dict[str, Any]:
@@ -267,8 +302,8 @@ def frame_row(new: NewFrame) -> dict[str, Any]:
         "size": new.size,
         "changed_ns": new.changed_ns,
         "class": storable(new.frame_class),
-        "status": "refused" if new.refused else "registered",
-        "reason": storable(new.refused),
+        "status": "processed" if new.processed else "refused" if new.refused else "registered",
+        "reason": storable(new.processed or new.refused),
         "registered_at": now(),
     }
 

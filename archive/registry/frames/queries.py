@@ -75,6 +75,8 @@ class FrameFilter:
 
 ALL_FRAMES = FrameFilter()
 """Selects every frame that grouping sees."""
+COUNTED = ("registered", "refused", "processed")
+"""States of the rows that a night's ledger counts: what was delivered, whether it is used or not."""
 
 
 def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
@@ -165,7 +167,7 @@ def _keywords(
 
 def _record(row: Sequence[Any], keywords: Mapping[int, Mapping[str, Value]]) -> FrameRecord:
     *columns, status, reason = row
-    refused = reason or "refused" if status == "refused" else ""
+    refused = reason or status if status in ("refused", "processed") else ""
     return FrameRecord(*[*columns, keywords.get(columns[0], {}), refused])
 
 

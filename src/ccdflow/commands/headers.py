@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.cascade.headers.amplifiers import detector
-from ccdflow.cascade.headers.classify import FileFacts, describe
+from ccdflow.cascade.headers.classify import describe
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
 from ccdflow.cascade.headers.keywords import cards_of
 from ccdflow.recipes.detector.amplifiers import Amplifier
@@ -24,7 +25,7 @@ def described(path: Path, instruments: Sequence[Instrument]) -> dict[str, Any]:
     """
     raw = open_raw(path)
     instrument = find_instrument(cards_of(raw.header), instruments)
-    description = describe(raw.header, raw.shape, instruments, FileFacts(raw.comments, raw.extensions))
+    description = describe(raw.header, raw.shape, instruments, file_facts(raw))
     row: dict[str, Any] = {"file": str(path), "read by": instrument.name}
     row |= {name.removeprefix("frame_"): getattr(description, name) for name in NAMES.split()}
     row |= {name: value for name, value in description.keywords.items() if name != "profile"}
@@ -32,6 +33,8 @@ def described(path: Path, instruments: Sequence[Instrument]) -> dict[str, Any]:
         layout = detector(raw.header, instrument, raw.shape, raw.extensions)
         row["detector"] = f"{layout.shape[0]}x{layout.shape[1]}"
         row["amplifiers"] = [_amplifier(amplifier) for amplifier in layout.amplifiers]
+    if description.finished is not None:
+        row["processed"] = description.finished.sentence
     return row | {"doubts": [str(doubt) for doubt in description.doubts], "refused": description.refused}
 
 

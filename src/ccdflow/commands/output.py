@@ -23,6 +23,7 @@ STATE_STYLES = {
     "reused": "green",
     "failed": "red",
     "refused": "red",
+    "processed": "yellow",
     "incomplete": "yellow",
     "waiting": "yellow",
     "running": "cyan",

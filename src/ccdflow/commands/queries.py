@@ -56,7 +56,7 @@ COLUMNS = {
 SHOWN = 12
 """Digits of a job's key that are shown to people."""
 
-STATES = ("done", "passed", "running", "waiting", "failed", "refused")
+STATES = ("done", "passed", "running", "waiting", "failed", "refused", "processed")
 
 
 def brief(row: Row) -> Row:
@@ -67,7 +67,7 @@ def brief(row: Row) -> Row:
 
 def frames(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """Frames with their furthest stage and state."""
-    status = None if superseded else ("registered", "refused", "duplicate")
+    status = None if superseded else ("registered", "refused", "processed", "duplicate")
     rows = space.registry.read(list_frames, FrameFilter(status=status, night=night, camera=camera))
     return [_frame_row(row) for row in rows]
 

@@ -58,7 +58,7 @@ class RunReport:
     @property
     def problems(self) -> list[str]:
         """One sentence for everything that is not as it should be."""
-        lines = [*self.ingested.problems, *self.after.notes]
+        lines = [*self.ingested.problems, *self.ingested.finished_lines(), *self.after.notes]
         lines += [f"job {key[:8]} failed: {reason}" for key, reason in self.failed.items()]
         waiting = [job for job in self.after.jobs if job.state == "new" and job.key not in self.failed]
         if self.failed and waiting:
@@ -123,14 +123,19 @@ def _frames(job: Job) -> str:
     return f"f{first.id}" if first is last else f"f{first.id}..f{last.id}"
 
 
-def reduce_now(space: Workspace, paths: Sequence[Path], request: Request, *, quiet: bool) -> RunReport:
-    """Make what `request` wants and the store lacks; Prefect is started only where there is work."""
+def reduce_now(
+    space: Workspace, paths: Sequence[Path], request: Request, *, quiet: bool, take_processed: str = ""
+) -> RunReport:
+    """Make what `request` wants and the store lacks; Prefect is started only where there is work.
+
+    `take_processed` is the task at which frames of `paths` enter that another program has finished.
+    """
     space.recover()
     if paths and _brings_new_files(space, paths):
         _prepare(space)
     with counting("registering", quiet=quiet) as progress:
         files = [*paths, *static_files(space)] if paths else []
-        ingested = ingest_files(space, files, progress) if paths else recheck_files(space)
+        ingested = ingest_files(space, files, progress, take_processed) if paths else recheck_files(space)
     before = planned(space, request)
     failed: dict[str, str] = {}
     new = [job for job in before.jobs if job.state == "new"]

@@ -205,7 +205,7 @@ def test_what_is_not_handed_to_the_recipe_is_known_to_conditions_all_the_same() 
 def test_an_input_is_looked_for_where_its_condition_holds_and_a_keyword_is_blank(
     association: dict[str, Any], looked_for: bool
 ) -> None:
-    assert applies(wanted(**association), Context(SCIENCE)) == looked_for
+    assert applies("flat", wanted(**association), Context(SCIENCE)) == looked_for
 
 
 def test_a_candidate_is_called_by_its_frames_and_night() -> None:

@@ -1,0 +1,38 @@
+"""What a raw file says besides the values of its cards."""
+
+import numpy as np
+
+from ccdflow.archive.fits.rawfile import RawFile
+from ccdflow.cascade.headers.classify import FileFacts
+from ccdflow.cascade.headers.finished import Pixels
+
+BANDS, BAND_ROWS = 4, 4
+"""Bands of rows of an image of reals that are looked at, and rows of each."""
+
+
+def file_facts(file: RawFile) -> FileFacts:
+    """Return comments, images, history and the kind of numbers of a raw file.
+
+    Parameters
+    ----------
+    file : RawFile
+        Opened. Of its pixels some rows are read where they are reals, and none otherwise.
+
+    Returns
+    -------
+    FileFacts
+    """
+    return FileFacts(file.comments, file.extensions, file.history, _look(file))
+
+
+def _look(file: RawFile) -> Pixels:
+    # Cameras write integers. Of the few files of reals, some rows tell whether they were divided by 65535.
+    if file.bitpix > 0:
+        return Pixels()
+    ny, _ = file.shape
+    starts = np.linspace(0, max(ny - BAND_ROWS, 0), BANDS).astype(int).tolist()
+    rows = [np.asarray(file.pixels[slice(start, start + BAND_ROWS), slice(None)]) for start in starts]
+    finite = np.concatenate([band[np.isfinite(band)] for band in rows])
+    if not finite.size:
+        return Pixels(real=True)
+    return Pixels(real=True, low=float(finite.min()), high=float(finite.max()))
