@@ -57,8 +57,9 @@ class Exposure(NamedTuple):
     """What the rules look at: one frame of a stream.
 
     `time` is in seconds since 1970-01-01 UTC, NaN where unknown. `exptime` is in seconds, None also for a
-    class that ignores it; `length` is the part of the exposure, in seconds, that counts for no gap. `same` are the values of the keywords that must not change, `near` those of the
-    numeric ones; `wanted` tells whether sets of the frame's class are asked for.
+    class that ignores it; `length` is the part of the exposure, in seconds, that counts for no gap. `same` are the
+    values of the keywords that must not change, `near` those of the numeric ones; `wanted` tells whether sets of the
+    frame's class are asked for.
     """
 
     key: OrderKey

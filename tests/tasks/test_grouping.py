@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import event
@@ -174,10 +174,14 @@ def no_frame_is_in_two_sets(space: Workspace) -> bool:
     return len(members) == len(set(members))
 
 
-def test_the_lean_reader_sees_what_the_rules_see_of_records(space: Workspace) -> None:
+@pytest.mark.parametrize("gap", ["start", "idle"])
+def test_the_lean_reader_sees_what_the_rules_see_of_records(
+    space: Workspace, gap: Literal["start", "idle"]
+) -> None:
     rules = SequenceRules(
         same=("class", "object", "exptime", "binning", "night", "shutter"),
         tolerance={"ccd_temperature": 2.0, "exptime": 1.0, "mode": 1.0},
+        gap=gap,
     )
     random = Random(3)
     frames = [

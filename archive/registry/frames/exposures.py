@@ -190,6 +190,7 @@ def _exposures(
         _same(columns[_FIXED:near], names, len(rows)),
         zip(*map(_numbers, columns[near:]), strict=True) if names.near else repeat(()),
         [kind in classes for kind in kinds],
+        _lengths(exptimes, rules),
     )
     return map(_exposure, zip(*fields, strict=False))
 
@@ -220,6 +221,13 @@ def _exptimes(values: Sequence[Any], kinds: Sequence[str], rules: SequenceRules)
     if "flat" not in kinds:
         return exptimes
     return [None if kind == "flat" else exptime for exptime, kind in zip(exptimes, kinds, strict=True)]
+
+
+def _lengths(values: Sequence[Any], rules: SequenceRules) -> Iterable[float]:
+    """The part of each exposure that counts for no gap, in seconds."""
+    if rules.gap == "start":
+        return repeat(0.0)
+    return [max(value or 0.0, 0.0) for value in _numbers(values)]
 
 
 def _same(columns: Sequence[Sequence[Any]], names: _Names, count: int) -> Iterable[tuple[Any, ...]]:
