@@ -1,27 +1,28 @@
 """Recipe ``stack``: calibrated frames of one field into one: registered, brought to one scale and sky, averaged."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from ccdflow.recipes.alignment.asterisms import SEARCH_RADIUS, match
+from ccdflow.recipes.alignment.asterisms import SEARCH_RADIUS, Pairs, match
 from ccdflow.recipes.alignment.placement import (
     MeasuredFrame,
     Register,
     RegisteredFrame,
     RegistrationOptions,
-    choose_reference,
-    measure_all,
+    UnfitFrameError,
     register_frame,
 )
 from ccdflow.recipes.alignment.register import Registration
 from ccdflow.recipes.alignment.resample import Interpolation, Offset, align
+from ccdflow.recipes.alignment.selection import Placed, most_common, select
 from ccdflow.recipes.combine.average import Combination, Combined, combine
-from ccdflow.recipes.combine.report import cards, quality
+from ccdflow.recipes.combine.report import cards, left_out_cards, quality
 from ccdflow.recipes.core.image import ImageSource
 from ccdflow.recipes.core.recipe import Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
 from ccdflow.recipes.core.response import Response, combined_response, response_cards, response_of
@@ -38,6 +39,10 @@ FEWEST_PAIRS = 3
 """Stars in common that scale a frame at least: of fewer a median can't drop one that varies."""
 MOST_PAIRS = 100
 """Stars in common that scale a frame at most, the brightest: fainter ones add more noise than they tell."""
+MOST_EXTINCTION = 10.0
+"""Factor between what stars and exposure times say of a scale, beyond which clouds, or wrong stars, say it."""
+SAME_TRANSPARENCY = 2.0
+"""Factor of the fluxes up to which nothing is said: airmass and haze do that."""
 PAIR_SIGMA = 3.0
 """Standard deviations (MAD) from the median beyond which a star's ratio of fluxes does not count."""
 
@@ -117,30 +122,35 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     Raises
     ------
     ValueError
-        If frames do not fit together, or one can't be registered; the message names it.
+        If what is left can't be combined.
 
     Notes
     -----
+    A frame that does not fit the others, by its unit, size, noise, stars or place, is left out and named (`select`). Of
+    several fields the one with most frames is stacked. Where fewer than two frames fit together there is no stack.
+
     With f = scale × area, the factor by which interpolation onto larger or smaller pixels changes a level included,
     a frame's typical variance V becomes V f², and its weight 1 / (V f²), one number for the whole frame: were it per
     pixel, a pixel that is low by chance would state less photon noise, weigh more, and pull the mean down.
     """
     products = [product for product in inputs["main"] if isinstance(product, InputProduct)]
-    # What can't be stacked is refused before any star is sought.
-    _check(products, parameters)
     options = RegistrationOptions(
         parameters.register,
         parameters.reference,
         parameters.max_residual,
         Detection(threshold=parameters.threshold),
     )
-    frames = measure_all(products, options.detection)
-    reference = frames[choose_reference(frames, options)]
-    members, doubts = [], []
-    for frame in frames:
-        registration, doubt = register_frame(frame, reference, options)
-        members.append(_levelled(frame, reference, registration, parameters))
-        doubts.extend([doubt] if doubt else [])
+    # What can't be stacked is left out before any star is sought.
+    selection = select(
+        products, dict(_misfits(products, parameters)), options, partial(_place, options, parameters)
+    )
+    members, reference, doubts = selection.members, selection.reference, selection.doubts
+    left_out = tuple(selection.left_out)
+    doubts += [left.sentence for left in left_out]
+    if len(members) < 2 or reference is None:
+        return Result({}, tuple(doubts), left_out)
+    if _by_exposure(reference.product, parameters) and not reference.product.exptime > 0:
+        doubts.append("no exposure time is known: frames are stacked as if all had the same")
     combined = _combine(members, reference, parameters)
     if combined.fell_back:
         doubts.append(_scatter_doubt(combined, parameters))
@@ -151,10 +161,11 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
         cards={
             **cards(combined, members, reference, parameters.model_dump()),
             **response_cards(_response(members, reference, parameters), combined.image.unit),
+            **left_out_cards(left_out),
         },
         quality=quality(combined, members, options.detection),
     )
-    return Result({"stack": output}, tuple(doubts))
+    return Result({"stack": output}, tuple(doubts), left_out)
 
 
 def _response(
@@ -188,74 +199,124 @@ def _scatter_doubt(combined: Combined, parameters: StackParameters) -> str:
     )
 
 
-def _check(products: Sequence[InputProduct], parameters: StackParameters) -> None:
-    first = products[0]
-    for product in products:
-        if product.image is None or first.image is None:
-            raise ValueError(f"{product.name} holds no image; a stack needs images")
-        if product.image.unit != first.image.unit:
-            raise ValueError(
-                f"{product.name} is in {product.image.unit!r}, {first.name} in {first.image.unit!r}; "
-                "a stack needs one unit"
+def _misfits(products: Sequence[InputProduct], parameters: StackParameters) -> Iterator[tuple[int, str]]:
+    """Yield the places of frames that can't be stacked with the others whatever they show, and why."""
+    images = {i: product.image for i, product in enumerate(products) if product.image is not None}
+    if not images:
+        yield from ((i, "it holds no image") for i in range(len(products)))
+        return
+    # What most frames are counts, not what the first is: that may be the one that is wrong.
+    unit = most_common({i: image.unit for i, image in images.items()})
+    shape = most_common({i: image.shape for i, image in images.items() if image.unit == unit})
+    any_exposure = any(product.exptime > 0 for product in products)
+    for i, product in enumerate(products):
+        if i not in images:
+            yield i, "it holds no image"
+        elif images[i].unit != unit:
+            yield i, f"it is in {images[i].unit!r}, the others in {unit!r}; a stack needs one unit"
+        elif parameters.register == "none" and images[i].shape != shape:
+            yield (
+                i,
+                f"it has shape {images[i].shape}, the others {shape}; without registration a stack needs one",
             )
-        if parameters.register == "none" and product.image.shape != first.image.shape:
-            raise ValueError(
-                f"{product.name} has shape {product.image.shape}, {first.name} {first.image.shape}; "
-                "without registration a stack needs one shape"
-            )
-        if _by_exposure(product, parameters) and not product.exptime > 0:
-            raise ValueError(
-                f"the exposure time of {product.name} is not known, so that it can't be scaled by it "
-                "(scale: stars, or none, needs none)"
+        elif _by_exposure(product, parameters) and any_exposure and not product.exptime > 0:
+            yield (
+                i,
+                "its exposure time is not known, so that it can't be scaled by it (scale: stars, or none, needs none)",
             )
 
 
 def _by_exposure(product: InputProduct, parameters: StackParameters) -> bool:
     """True if frames are scaled by their exposure times: rates are on one scale already."""
+    return parameters.scale == "exposure" and _counts(product)
+
+
+def _counts(product: InputProduct) -> bool:
+    """True if pixels grow with the exposure time."""
     # The three ways in which FITS files write "per second".
-    rate = product.image is not None and product.image.unit.replace(" ", "").endswith(("/s", "s-1", "s**-1"))
-    return parameters.scale == "exposure" and not rate
+    return product.image is None or not product.image.unit.replace(" ", "").endswith(("/s", "s-1", "s**-1"))
 
 
-def _levelled(
-    frame: MeasuredFrame, reference: MeasuredFrame, registration: Registration, parameters: StackParameters
-) -> RegisteredFrame:
-    """Frame with its scale, level and weight."""
+def _place(
+    options: RegistrationOptions,
+    parameters: StackParameters,
+    frame: MeasuredFrame,
+    reference: MeasuredFrame,
+    correlate: bool,
+) -> Placed:
+    """Frame on the reference, with its scale, level and weight, and the doubts about it."""
+    registration, doubt = register_frame(frame, reference, options, correlate=correlate)
+    scale = _scale(frame, reference, registration, parameters)
     # The level is added before the scale is applied: it brings the frame's own sky to 0, or, with zero ``none``, takes
     # off the reference's, the same in all frames.
-    scale = _scale(frame, reference, registration, parameters)
     area = registration.transform.area
     additive = parameters.zero == "additive"
     level = -frame.stars.background * area if additive else -reference.stars.background / scale
     noise = frame.variance * (scale * area) ** 2
     weight = 1 / noise if parameters.weight == "variance" and noise > 0 else 1.0
-    return RegisteredFrame(frame, registration, scale, level, weight)
+    member = RegisteredFrame(frame, registration, scale, level, weight)
+    doubts = [doubt, _transparency_doubt(member, reference)]
+    return member, [sentence for sentence in doubts if sentence]
+
+
+def _exposure_ratio(frame: MeasuredFrame, reference: MeasuredFrame) -> float:
+    """Factor that brings a frame's counts to the reference's exposure time; 1 for rates, and where none is known."""
+    times = reference.product.exptime, frame.product.exptime
+    return times[0] / times[1] if _counts(frame.product) and all(time > 0 for time in times) else 1.0
 
 
 def _scale(
     frame: MeasuredFrame, reference: MeasuredFrame, registration: Registration, parameters: StackParameters
 ) -> float:
     """Factor that brings a frame to the reference's exposure time, or its stars to the reference's fluxes."""
-    if _by_exposure(frame.product, parameters):
-        return reference.product.exptime / frame.product.exptime
+    if parameters.scale == "exposure":
+        return _exposure_ratio(frame, reference)
     if parameters.scale != "stars" or frame is reference:
         return 1.0
-    pairs = registration.pairs
-    # Registered by headers, or not at all: stars are matched for the scale alone.
-    if pairs is None:
-        pairs = match(
-            reference.stars.positions(), frame.stars.positions(), registration.transform, SEARCH_RADIUS
-        )
+    pairs = _pairs(frame, reference, registration)
     if len(pairs) < FEWEST_PAIRS:
-        raise ValueError(
-            f"{frame.name} has {len(pairs)} stars in common with {reference.name}; "
+        raise UnfitFrameError(
+            f"it has {len(pairs)} stars in common with {reference.name}; "
             "3 are needed to scale by stars (scale: exposure needs none)"
         )
+    factor = _flux_ratio(frame, reference, pairs)
+    expected = _exposure_ratio(frame, reference)
+    if not expected / MOST_EXTINCTION <= factor <= expected * MOST_EXTINCTION:
+        raise UnfitFrameError(
+            f"its stars would have to be multiplied by {factor:.3g}, where exposure times say {expected:.3g}; "
+            f"up to {MOST_EXTINCTION:g} times more or less is allowed"
+        )
+    return factor
+
+
+def _pairs(frame: MeasuredFrame, reference: MeasuredFrame, registration: Registration) -> Pairs:
+    """Matched stars; where it was not registered by stars, they are matched for their fluxes alone."""
+    if registration.pairs is not None:
+        return registration.pairs
+    return match(reference.stars.positions(), frame.stars.positions(), registration.transform, SEARCH_RADIUS)
+
+
+def _flux_ratio(frame: MeasuredFrame, reference: MeasuredFrame, pairs: Pairs) -> float:
+    """Median flux of the reference's stars over that of the frame's, of those that do not vary."""
     # Pairs stand in the order of the reference's brightness: the brightest tell most about the scale.
     ratios = (reference.stars.fluxes()[pairs[:, 0]] / frame.stars.fluxes()[pairs[:, 1]])[:MOST_PAIRS]
     middle = np.median(ratios)
     spread = NORMAL_MAD * np.median(np.abs(ratios - middle))
     return float(np.median(ratios[np.abs(ratios - middle) <= PAIR_SIGMA * spread]))
+
+
+def _transparency_doubt(member: RegisteredFrame, reference: MeasuredFrame) -> str:
+    """Say where a frame's stars stay much fainter, or brighter, than the reference's, though it was scaled."""
+    pairs, frame = _pairs(member.frame, reference, member.registration), member.frame
+    if len(pairs) < FEWEST_PAIRS or frame is reference:
+        return ""
+    brightness = member.scale / _flux_ratio(frame, reference, pairs)
+    if 1 / SAME_TRANSPARENCY <= brightness <= SAME_TRANSPARENCY:
+        return ""
+    return (
+        f"{frame.name}: its stars have {brightness:.2f} times the fluxes of those in {reference.name} "
+        "(clouds?); scale: stars brings them to one"
+    )
 
 
 def _combine(

@@ -1,8 +1,8 @@
 """Files as recipes take them: raw frames with their detector, products with their header."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +145,23 @@ class JobInputs:
         if role == "main":
             self.spans.append(span_of(product.header))
             self.headers.append(product.header)
+
+    def without(self, left_out: Iterable[int]) -> "JobInputs":
+        """Return the inputs with the headers of those alone that a product holds something of.
+
+        Parameters
+        ----------
+        left_out : iterable of int
+            Places among the main inputs.
+
+        Returns
+        -------
+        JobInputs
+            All inputs are still named: the job took them.
+        """
+        left = set(left_out)
+        headers = [header for i, header in enumerate(self.headers) if i not in left]
+        return replace(self, headers=headers or self.headers)
 
     @property
     def recipe_inputs(self) -> Inputs:

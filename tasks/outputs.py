@@ -50,6 +50,7 @@ def store_result(
     if paths is None:
         paths = {product.category: product.path for product in space.registry.read(outputs_of, job.key)}
     products = []
+    inputs = inputs.without(left.position for left in result.left_out)
     for category, output in result.outputs.items():
         if category not in paths:
             raise ValueError(f"recipe {job.recipe!r} gave {category!r}; it declares {', '.join(paths)}")

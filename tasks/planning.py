@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from ccdflow.archive.registry.choices import ChoiceKind, ChoiceRecord, find_choices
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
-from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
+from ccdflow.archive.registry.jobs.records import JobFilter, done_without_products, find_jobs
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.planning.associate import Barrier
 from ccdflow.cascade.planning.jobs import DoneJob, Job
@@ -107,7 +107,9 @@ def planned(
         done_jobs=_done_jobs(space, part) if request.late == "keep" else {},
         whole=part is None,
     )
-    return plan(known, request, failed)
+    # What takes products of a job that has made none does without them, as if it had failed.
+    empty = space.registry.read(done_without_products, part.jobs if part else None)
+    return plan(known, request, {*failed, *empty})
 
 
 def _chosen(space: Workspace, choices: Sequence[ChoiceRecord], verdict: ChoiceKind) -> frozenset[str]:

@@ -8,6 +8,7 @@ from ccdflow.archive.registry.frames.stages import StageState, set_stages, stage
 from ccdflow.archive.registry.jobs.lifecycle import plan_jobs
 from ccdflow.archive.registry.jobs.planned import PlannedJob, drop_incomplete, repoint_inputs
 from ccdflow.archive.registry.jobs.products import ProductFilter, find_products, superseded_keys
+from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs, link_jobs
 from ccdflow.archive.registry.sets.changes import Change, apply_set_changes
 from ccdflow.archive.registry.sets.records import SetFilter, find_sets
 from ccdflow.archive.store import ProductLocation
@@ -234,6 +235,11 @@ def link_sets(space: Workspace, plan: Plan) -> None:
         if linked[set_ids[key]] != product
     ]
     space.registry.write(apply_set_changes, changes)
+    # Of a job that was begun before its set was cut, so that the set can tell which frames the job has left out.
+    jobs = space.registry.read(find_jobs, JobFilter(keys=set_ids))
+    unlinked = {job.key: set_ids[job.key] for job in jobs if job.set_id != set_ids[job.key]}
+    if unlinked:
+        space.registry.write(link_jobs, unlinked)
 
 
 def _set_ids(space: Workspace, plan: Plan) -> dict[str, int]:

@@ -90,9 +90,9 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
     _tag(begun.job)
     try:
         with kept_alive(space.registry, key, owner, space.project.keep_alive):
-            products = _do(space, begun)
+            products, left_out = _do(space, begun)
         # The files are in the store; they count from when this transaction is committed, all of them or none.
-        ids = space.registry.write(complete_job, begun, owner, products, stages)
+        ids = space.registry.write(complete_job, begun, owner, products, stages, left_out)
     except LeaseLostError:
         _tell_lost(space, begun)
         return None
@@ -136,8 +136,8 @@ def _done_by_another(space: Workspace, key: str) -> Record | None:
     return space.registry.read(job_record, key) if job is not None and job.state == "done" else None
 
 
-def _do(space: Workspace, begun: Begun) -> list[Made]:
-    """Read, call the recipe, write."""
+def _do(space: Workspace, begun: Begun) -> tuple[list[Made], dict[int, str]]:
+    """Read, call the recipe, write; say which main inputs it has left out, and why."""
     job = begun.job
     recipe = space.recipes[job.recipe]
     refuse_too_large(space, job.step)
@@ -152,13 +152,14 @@ def _do(space: Workspace, begun: Begun) -> list[Made]:
             result = run_external(own, inputs.paths, values)
         else:
             result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
-    for warning in result.warnings:
+    for warning in (*result.warnings, *(left.sentence for left in result.left_out)):
         get_run_logger().warning(warning)
     paths = dict(begun.outputs)
     # A worker that was killed may have left what it was writing.
     if job.attempts > 1:
         space.store.clean_job(job.key, paths.values())
-    return store_result(space, job, inputs, result, paths)
+    products = store_result(space, job, inputs, result, paths)
+    return products, {left.position: left.reason for left in result.left_out}
 
 
 def _record(key: str, ids: Sequence[int], products: Sequence[Made]) -> Record:

@@ -199,6 +199,9 @@ def header_cards(
         _put(header, new_name, _shifted(name, value, origin.trim), origin.comments.get(keyword, ""))
     for keyword, (value, comment) in (*origin.cards.items(), *cards.items(), *_provenance(origin)):
         _put(header, keyword, value, comment)
+    # A recipe that has left some inputs out knows better how many it has combined.
+    if "NCOMBINE" in cards:
+        _put(header, "NCOMBINE", *cards["NCOMBINE"])
     for name, number in quality.items():
         _put(header, f"QC {name}", number, "")
     return header

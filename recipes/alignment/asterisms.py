@@ -1,18 +1,22 @@
 """Which star is which: first guesses of a transform from two lists of stars, and matches under a guess.
 
 Two frames show mostly the same stars. Some stars are in one of them only, and the order of brightness differs. Nothing
-says which star of one frame is which of the other. There are two ways to a first guess, the likelier first:
+says which star of one frame is which of the other. There are two ways to a first guess, for the frame as it is, after
+half a turn (a meridian flip), and mirrored, the likelier first:
 
 1. A vote. Frames of one night are mostly shifted only. Each pair of a star here and a star there states a shift; those
    of true pairs agree, those of others are spread over the field.
-2. Triangles. Where the frame is turned as well (a meridian flip, a field rotator), triangles of neighbouring stars are
+2. Triangles. Where the frame is turned by any angle (a field rotator), triangles of neighbouring stars are
    compared by what neither shift nor rotation nor scale changes: the ratios of their sides (Valdes et al. 1995,
    PASP 107, 1119; Beroiz et al. 2020, astroalign, which takes triangles of near neighbours too). One pair of alike
    triangles gives a similarity, and the one that puts most stars upon stars wins.
 
+How many matches may be chance, `false_matches` tells.
+
 No random numbers are drawn, and ties go to the first, so that the same lists always give the same transform.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -23,7 +27,10 @@ from ccdflow.recipes.alignment.transform import Floats, Transform, fit_shift, fi
 
 Pairs = NDArray[np.intp]
 Indices = NDArray[np.intp]
+Flip = tuple[int, int]
+"""Factors of x and y, each 1 or -1, by which positions are multiplied."""
 
+AS_IS, HALF_A_TURN, MIRRORED_X, MIRRORED_Y = (1, 1), (-1, -1), (-1, 1), (1, -1)
 SEARCH_RADIUS = 3.0
 """Pixels within which a star must lie of where a first guess puts it."""
 _TRIANGLE_STARS = 60
@@ -110,7 +117,50 @@ def _between(numbers: Indices, middle: Indices, order: Indices) -> tuple[Indices
     return first, order[np.repeat(begin, count) + steps]
 
 
-def guesses(reference: Floats, frame: Floats) -> Iterator[Transform]:
+def false_matches(reference: Floats, frame: Floats, matches: int, radius: float, fixed_by: int) -> float:
+    """Return how many wrong transforms are to be expected that match so many stars so closely by chance.
+
+    Parameters
+    ----------
+    reference, frame : float arrays, shapes (n, 2) and (m, 2)
+        Positions ``(x, y)`` in pixels of the stars that a transform was searched with.
+    matches : int
+        How many of them match.
+    radius : float
+        How closely, in pixels.
+    fixed_by : int
+        How many pairs fix a transform of that kind: 1 a shift, 2 a similarity, 3 an affine transform.
+
+    Returns
+    -------
+    float
+        Far below 1 for a transform that can be believed.
+
+    Notes
+    -----
+    Of n stars and m strewn at random over an area A, λ = n m π r² / A lie within r of each other, and their number
+    follows Poisson's law. A transform is made to match `fixed_by` pairs; the others are chance or truth. Shifts are
+    tried by the n m that the pairs state, in four orientations, and up to twice a thousand triangles.
+    """
+    if matches <= fixed_by or not len(reference) or not len(frame):
+        return math.inf
+    # Of stars in a line or a heap the room around them counts too: a match may lie there.
+    width, height = np.ptp(frame, axis=0) + 2 * SEARCH_RADIUS
+    expected = len(reference) * len(frame) * math.pi * radius**2 / float(width * height)
+    few = min(len(reference), len(frame))
+    trials = 4 * len(reference) * len(frame) + min(2 * _MOST_TRIALS, 2 * _CANDIDATES * math.comb(few, 3))
+    return trials * _poisson_tail(matches - fixed_by, expected)
+
+
+def _poisson_tail(least: int, expected: float) -> float:
+    """Return the probability of `least` events or more."""
+    # Summed from its largest term on: 1 less the sum of the others would lose what is small.
+    terms = range(least, least + 100)
+    logs = [count * math.log(expected) - expected - math.lgamma(count + 1) for count in terms]
+    return min(1.0, math.fsum(map(math.exp, logs))) if expected < least else 1.0
+
+
+def guesses(reference: Floats, frame: Floats) -> Iterator[tuple[Flip, Transform]]:
     """Yield transforms that may put the stars of the reference upon those of the frame, the likeliest first.
 
     Parameters
@@ -120,17 +170,28 @@ def guesses(reference: Floats, frame: Floats) -> Iterator[Transform]:
 
     Yields
     ------
-    Transform
-        Reference pixels to frame pixels; none where one of the lists has fewer than three stars.
+    flip : tuple of int
+        Factors of x and y by which positions of the reference are multiplied first.
+    transform : Transform
+        Flipped reference pixels to frame pixels. None are yielded where a list has fewer than three stars.
     """
-    if min(len(reference), len(frame)) >= 3:
-        yield _voted_shift(reference, frame)
-        triangle = _best_triangle(reference, frame)
-        if triangle is not None:
-            yield triangle
+    if min(len(reference), len(frame)) < 3:
+        return
+    # Half a turn is what a meridian flip does. Triangles find it too, but few stars make few of them; a shift needs but
+    # three stars. Of mirrored frames one is the other turned: triangles need look at one of them only.
+    for flip, guess in (
+        (AS_IS, _voted_shift),
+        (HALF_A_TURN, _voted_shift),
+        (AS_IS, _best_triangle),
+        (MIRRORED_X, _voted_shift),
+        (MIRRORED_Y, _voted_shift),
+        (MIRRORED_X, _best_triangle),
+    ):
+        if (transform := guess(reference * flip, frame)) is not None:
+            yield flip, transform
 
 
-def _voted_shift(reference: Floats, frame: Floats) -> Transform:
+def _voted_shift(reference: Floats, frame: Floats) -> Transform | None:
     """Return the shift that most pairs of stars agree upon; of equal ones the first, in order of brightness."""
     # Each shift counts how many others lie within the search radius of it: no bins, whose edges might divide a crowd.
     # A pair of wrong stars can state any shift, pairs of right ones state the same: of 100 stars on either side, 10,000

@@ -5,13 +5,13 @@
 | ``none`` | nothing | |
 | ``shift`` | stars, rounded to whole pixels | cross-correlation |
 | ``affine`` | stars; similarity or shift where there are few | cross-correlation |
-| ``wcs`` | world coordinates of both headers | an error |
+| ``wcs`` | world coordinates of both headers, if stars do not contradict them | |
 
-A fallback is told by a warning. A frame of which every way fails stops the stack, since a frame left out silently, or
-put at a wrong place, would spoil it unseen.
+A fallback is told by a warning. A frame of which every way fails is an `UnfitFrameError`: the stack is made of the
+others (`ccdflow.recipes.alignment.selection`) and names it, since a frame put at a wrong place would spoil it unseen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -40,10 +40,18 @@ _SNAP = 0.03
 """Pixels: a transform so close to a shift by whole pixels is one, since interpolation would cost more."""
 _FEWEST_STARS = 3
 """Stars that a reference needs, as many as the simplest model does."""
+_MANY_STARS = 10
+"""Stars of either frame of which some would match if the field were the same."""
+_PLACES = 20
+"""Places along each axis at which it is looked whether two frames overlap."""
 KEPT_BYTES = 200_000_000
 """If all frames take no more than that, they stay in memory once they were measured, and are not read again."""
 BYTES_PER_PIXEL = 10
 """Of an image: data and variance in float32, flags in uint16."""
+
+
+class UnfitFrameError(ValueError):
+    """A frame can't be stacked with the others; the message is the reason, without the frame's name."""
 
 
 @dataclass(frozen=True)
@@ -87,34 +95,41 @@ class MeasuredFrame:
         return self.source.rows(slice(0, self.source.shape[0]))
 
 
-def measure_all(products: Sequence[InputProduct], detection: Detection) -> list[MeasuredFrame]:
+def measure_all(
+    products: Mapping[int, InputProduct], detection: Detection
+) -> dict[int, MeasuredFrame | UnfitFrameError]:
     """Measure each product, as many at a time as there are cores.
 
     Parameters
     ----------
-    products : sequence of InputProduct
-        Calibrated frames.
+    products : mapping of int to InputProduct
+        Calibrated frames by their place among the inputs.
     detection : Detection
         How stars are found.
 
     Returns
     -------
-    list of MeasuredFrame
-        In the order of `products`. They stay in memory if all together are small (`KEPT_BYTES`).
-
-    Raises
-    ------
-    ValueError
-        As `measure`.
+    dict of int to MeasuredFrame or UnfitFrameError
+        In the order of the places; of a frame without a good pixel, why it can't be measured. They stay in memory if
+        all together are small (`KEPT_BYTES`).
     """
 
-    def work(numbered: Iterator[tuple[int, InputProduct]]) -> list[tuple[int, MeasuredFrame]]:
-        return [(number, measure(product, detection, keep=keep)) for number, product in numbered]
+    def work(
+        numbered: Iterator[tuple[int, InputProduct]],
+    ) -> list[tuple[int, MeasuredFrame | UnfitFrameError]]:
+        return [(number, _measured(product, detection, keep=keep)) for number, product in numbered]
 
-    pixels = sum(product.image.shape[0] * product.image.shape[1] for product in products if product.image)
-    keep = pixels * BYTES_PER_PIXEL <= KEPT_BYTES
-    measured = [pair for part in in_threads(work, enumerate(products)) for pair in part]
-    return [frame for _, frame in sorted(measured, key=lambda pair: pair[0])]
+    images = [product.image for product in products.values() if product.image is not None]
+    keep = sum(image.shape[0] * image.shape[1] for image in images) * BYTES_PER_PIXEL <= KEPT_BYTES
+    measured = [pair for part in in_threads(work, iter(products.items())) for pair in part]
+    return dict(sorted(measured, key=lambda pair: pair[0]))
+
+
+def _measured(product: InputProduct, detection: Detection, *, keep: bool) -> MeasuredFrame | UnfitFrameError:
+    try:
+        return measure(product, detection, keep=keep)
+    except UnfitFrameError as error:
+        return error
 
 
 def measure(product: InputProduct, detection: Detection, *, keep: bool = False) -> MeasuredFrame:
@@ -136,15 +151,15 @@ def measure(product: InputProduct, detection: Detection, *, keep: bool = False) 
 
     Raises
     ------
-    ValueError
+    UnfitFrameError
         If it holds no image, or none of its pixels is good.
     """
     if product.image is None:
-        raise ValueError(f"{product.name} holds no image; a stack needs images")
+        raise UnfitFrameError("it holds no image")
     image = product.image.rows(slice(0, product.image.shape[0]))
     variance = _typical_variance(image)
     if variance is None:
-        raise ValueError(f"none of the {image.data.size} pixels of {product.name} is good; stack without it")
+        raise UnfitFrameError(f"none of its {image.data.size} pixels is good")
     return MeasuredFrame(product, image if keep else product.image, find_stars(image, detection), variance)
 
 
@@ -159,32 +174,31 @@ def _typical_variance(image: Image) -> float | None:
     return None
 
 
-def choose_reference(frames: Sequence[MeasuredFrame], options: RegistrationOptions) -> int:
-    """Choose the frame that the others are registered on.
+def references(frames: Mapping[int, MeasuredFrame], options: RegistrationOptions) -> list[int]:
+    """Return the frames that the others may be registered on, the one that is wanted most first.
 
     Parameters
     ----------
-    frames : sequence of MeasuredFrame
-        At least one.
+    frames : mapping of int to MeasuredFrame
+        By their place among the inputs, at least one.
     options : RegistrationOptions
         `reference` says which is wanted.
 
     Returns
     -------
-    int
-        Index of the first, or of the one with the smallest FWHM; where stars are needed, of those that have at least
-        three.
+    list of int
+        Places in their order, or by FWHM; where stars are needed, of those that have at least three, if there are such.
     """
-    able = [i for i, frame in enumerate(frames) if int(frame.stars.usable.sum()) >= _FEWEST_STARS]
+    able = [i for i, frame in frames.items() if int(frame.stars.usable.sum()) >= _FEWEST_STARS]
     if options.register in ("none", "wcs") or not able:
-        able = list(range(len(frames)))
+        able = list(frames)
     if options.reference == "first":
-        return able[0]
-    return min(able, key=lambda i: (np.nan_to_num(frames[i].stars.fwhm, nan=np.inf), i))
+        return able
+    return sorted(able, key=lambda i: (np.nan_to_num(frames[i].stars.fwhm, nan=np.inf), i))
 
 
 def register_frame(
-    frame: MeasuredFrame, reference: MeasuredFrame, options: RegistrationOptions
+    frame: MeasuredFrame, reference: MeasuredFrame, options: RegistrationOptions, *, correlate: bool = True
 ) -> tuple[Registration, str | None]:
     """Find out where a frame lies on the reference's grid.
 
@@ -194,6 +208,8 @@ def register_frame(
         The reference itself lies where it is.
     options : RegistrationOptions
         `register` says which way is asked for, `max_residual` how well it must fit, in pixels.
+    correlate : bool
+        Whether cross-correlation may take the place of stars, which takes much longer.
 
     Returns
     -------
@@ -204,8 +220,8 @@ def register_frame(
 
     Raises
     ------
-    ValueError
-        If every way fails; the message names the frame and what was found.
+    UnfitFrameError
+        If every way fails; the message says what was found.
     """
     if frame is reference:
         return Registration(Transform(), "reference"), None
@@ -218,23 +234,29 @@ def register_frame(
     try:
         registration = register_stars(reference.stars, frame.stars, model, options.max_residual)
     except NoMatchError as error:
+        if not correlate:
+            raise UnfitFrameError(str(error)) from error
         return _by_correlation(frame, reference, options, str(error))
-    warning = None
+    doubts = []
     if registration.method != model:
-        warning = f"{frame.name}: {registration.matches} matched stars allow a {registration.method} only, not {model}"
+        doubts.append(f"{registration.matches} matched stars allow a {registration.method} only, not {model}")
+    if registration.transform.is_mirrored:
+        doubts.append(f"it is mirrored, by {registration.matches} matched stars, and was turned back")
+    warning = f"{frame.name}: {'; '.join(doubts)}" if doubts else None
     return _on_pixels(registration, frame, reference, model), warning
 
 
 def _by_wcs(frame: MeasuredFrame, reference: MeasuredFrame, options: RegistrationOptions) -> Registration:
     shape = reference.source.shape
+    headers = reference.product.header, frame.product.header
     try:
-        registration = register_wcs(
-            reference.product.header, frame.product.header, shape, options.max_residual
-        )
+        registration = register_wcs(*headers, shape, options.max_residual)
     except NoMatchError as error:
-        message = f"{frame.name} cannot be placed on {reference.name} by their WCS: {error}"
-        raise ValueError(message) from error
+        raise UnfitFrameError(f"it cannot be placed on {reference.name} by their WCS: {error}") from error
+    if not _overlap(registration.transform, shape, frame.source.shape):
+        raise UnfitFrameError(f"by their WCS it shows nothing of the field of {reference.name}")
     registration = replace(registration, transform=registration.transform.snapped(shape, _SNAP))
+    _refuse_contradiction(registration, frame, reference, options)
     # Stars do not decide here, but tell how well the WCS fits, and by how much fluxes differ.
     a, b = reference.stars.positions(), frame.stars.positions()
     pairs = match(a, b, registration.transform, SEARCH_RADIUS)
@@ -242,17 +264,50 @@ def _by_wcs(frame: MeasuredFrame, reference: MeasuredFrame, options: Registratio
     return replace(registration, rms=residual_rms(reference.stars, frame.stars, registration))
 
 
+def _overlap(transform: Transform, shape: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Tell whether any of a grid of places of the reference lies in the frame."""
+    rows, columns = (np.linspace(0, size - 1, _PLACES) for size in shape)
+    x, y = np.meshgrid(columns, rows)
+    at = transform(np.column_stack([x.ravel(), y.ravel()]))
+    inside = (at > -0.5) & (at < np.array(other[::-1]) - 0.5)
+    return bool(inside.all(axis=1).any())
+
+
+def _refuse_contradiction(
+    registration: Registration, frame: MeasuredFrame, reference: MeasuredFrame, options: RegistrationOptions
+) -> None:
+    """Refuse a WCS where stars tell clearly that the frame lies elsewhere."""
+    try:
+        by_stars = register_stars(reference.stars, frame.stars, "affine", options.max_residual)
+    except NoMatchError:
+        return  # too few stars to contradict
+    ny, nx = reference.source.shape
+    middle = np.array([[(nx - 1) / 2, (ny - 1) / 2]])
+    away = float(np.hypot(*(registration.transform(middle) - by_stars.transform(middle))[0]))
+    # As far apart as matched stars may be (three times their rms), both can't be right.
+    if away > 3 * options.max_residual:
+        raise UnfitFrameError(
+            f"by its WCS it lies {away:.1f} pixels from where {by_stars.matches} matched stars put it on "
+            f"{reference.name}; {3 * options.max_residual:g} are allowed (register: affine goes by stars)"
+        )
+
+
 def _by_correlation(
     frame: MeasuredFrame, reference: MeasuredFrame, options: RegistrationOptions, cause: str
 ) -> tuple[Registration, str | None]:
     detection = options.detection
+    # Correlation is for what has no stars by its nature. Where one of the two has none at all, something hides them.
+    if not len(frame.stars) and reference.stars.usable.sum() >= _FEWEST_STARS:
+        raise UnfitFrameError(f"it shows no star: {cause}")
     a, b = (subtract_background(measured.read(), detection) for measured in (reference, frame))
     sigma = max(reference.stars.background_sigma, frame.stars.background_sigma)
     try:
         result = register_correlation(a, b, sigma)
     except NoMatchError as error:
-        message = f"{frame.name} cannot be registered on {reference.name}: {cause}; {error}"
-        raise ValueError(message) from error
+        fewest = min(int(stars.usable.sum()) for stars in (reference.stars, frame.stars))
+        seems = f"it seems to show another field than {reference.name}"
+        problem = seems if fewest >= _MANY_STARS else f"it cannot be registered on {reference.name}"
+        raise UnfitFrameError(f"{problem}: {cause}; {error}") from error
     return result, f"{frame.name}: registered by cross-correlation to whole pixels, since {cause}"
 
 
@@ -265,7 +320,7 @@ def _on_pixels(
     """Shifts become whole pixels, and what is almost one; the residuals are those of what is then done."""
     at = registration.transform
     if model == "shift":
-        at = Transform(float(np.rint(at.dx)), float(np.rint(at.dy)))
+        at = replace(at, dx=float(np.rint(at.dx)), dy=float(np.rint(at.dy)))
     else:
         at = at.snapped(reference.source.shape, _SNAP)
     registration = replace(registration, transform=at)

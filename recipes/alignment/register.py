@@ -6,13 +6,13 @@ show rotation and parts of a pixel; correlation is the fallback where they do no
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.recipes.alignment.asterisms import SEARCH_RADIUS, Pairs, guesses, match
+from ccdflow.recipes.alignment.asterisms import SEARCH_RADIUS, Pairs, false_matches, guesses, match
 from ccdflow.recipes.alignment.transform import FITS, Floats, Model, Transform, fit_affine
 from ccdflow.recipes.core.image import FloatArray
 from ccdflow.recipes.core.statistics import NORMAL_MAD
@@ -39,10 +39,24 @@ _WCS_POINTS = 20
 """Points along each axis at which two WCS are compared."""
 _FEWEST = {"shift": 3, "similarity": 4, "affine": 12}
 """Matches that a model needs, at least twice as many as fix it: the others check it."""
+_FIXED_BY = {"shift": 1, "similarity": 2, "affine": 3}
+"""Matches that fix a model."""
+_MOST_FALSE = 1e-3
+"""Wrong transforms that may be expected to match as well as the one that is taken."""
 _SIGNIFICANT_PEAK = 8.0
 """The highest of a million values of noise lies near 5 standard deviations."""
 _LEAST_COMMON = 0.1
 """Part of the frames that must overlap."""
+_UNIQUE_PEAK = 0.75
+"""Of the highest correlation, what there may be at another shift: of two fields any few stars meet by chance."""
+_PEAK_RADIUS = 16
+"""Pixels around a peak that count as the peak itself."""
+_LEAST_EXPLAINED = 0.5
+"""Part of the light in the fainter frame that must have its like in the other."""
+_STANDS_OUT = 5.0
+"""In sigma: pixels that a frame shows something in."""
+_LEAST_PIXELS = 5
+"""Pixels that stand out, below which a frame shows nothing."""
 
 
 class NoMatchError(ValueError):
@@ -77,11 +91,12 @@ class Registration:
 def register_stars(reference: Stars, frame: Stars, model: Model, max_residual: float) -> Registration:
     """Place `frame` on `reference` by their stars.
 
-    First guesses are the shift that most pairs of stars agree upon, then similar triangles (as in astroalign,
-    Beroiz et al. 2020, which draws random numbers without a seed and so does not give the same pixels
-    twice). A guess is refined by least squares over all stars, clipped, and counts if enough of the brightest
-    stars then match within `max_residual` pixels rms. ``affine`` becomes ``similarity``, that becomes
-    ``shift``, where there are too few matches to check it.
+    First guesses are the shift that most pairs of stars agree upon, as the frame is or after half a turn, then
+    similar triangles (as in astroalign, Beroiz et al. 2020, which draws random numbers without a seed and so does
+    not give the same pixels twice), then the same for the mirrored frame. A guess is refined by least squares over
+    all stars, clipped, and counts if enough of the brightest stars then match within `max_residual` pixels rms, and
+    so many as chance would not give (`false_matches`). ``affine`` becomes ``similarity``, that becomes ``shift``,
+    where there are too few matches to check it.
 
     Parameters
     ----------
@@ -95,7 +110,8 @@ def register_stars(reference: Stars, frame: Stars, model: Model, max_residual: f
     Returns
     -------
     Registration
-        `method` is the model that was used.
+        `method` is the model that was used, of the frame as it is, turned or mirrored: a ``shift`` may come with half
+        a turn.
 
     Raises
     ------
@@ -106,19 +122,32 @@ def register_stars(reference: Stars, frame: Stars, model: Model, max_residual: f
     # The frame with fewer stars sets the measure: behind clouds only the brightest are left.
     needed = max(_FEWEST["shift"], int(np.ceil(_LEAST_MATCHED * min(len(bright), len(faint)))))
     most = 0
-    for guess in guesses(bright, faint):
-        matched = match(bright, faint, guess, SEARCH_RADIUS)
+    for flip, guess in guesses(bright, faint):
+        # Refined as if the reference were flipped: then simple models need know nothing of it.
+        there = bright * flip
+        matched = match(there, faint, guess, SEARCH_RADIUS)
         if len(matched) >= needed:
-            refined = _refine(reference.positions(_REFINING), frame.positions(_REFINING), guess, model)
+            stars = reference.positions(_REFINING) * flip, frame.positions(_REFINING)
+            refined = _refine(*stars, guess, model)
             # Once more with the brightest alone: many faint stars of a crowded field match any transform.
-            matched = match(bright, faint, refined.transform, 3 * max_residual)
-            if len(matched) >= needed and refined.rms <= max_residual:
-                return refined
+            matched = match(there, faint, refined.transform, 3 * max_residual)
+            is_close = len(matched) >= needed and refined.rms <= max_residual
+            if is_close and not _may_be_chance(there, faint, refined):
+                return replace(refined, transform=refined.transform.after_flip(flip))
         most = max(most, len(matched))
     raise NoMatchError(
         f"found {len(faint)} usable stars, the reference has {len(bright)}; {most} match, "
         f"{needed} must, within {max_residual:g} pixels"
+        + (", and no better than by chance" if most >= needed else "")
     )
+
+
+def _may_be_chance(reference: Floats, frame: Floats, registration: Registration) -> bool:
+    """Tell whether as many stars might match as closely under a wrong transform."""
+    radius = float(np.clip(3 * registration.rms, _LEAST_RADIUS, SEARCH_RADIUS))
+    matches = len(match(reference, frame, registration.transform, radius))
+    fixed_by = _FIXED_BY[registration.method]
+    return false_matches(reference, frame, matches, radius, fixed_by) > _MOST_FALSE
 
 
 def _refine(reference: Floats, frame: Floats, guess: Transform, model: Model) -> Registration:
@@ -194,29 +223,15 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
     Raises
     ------
     NoMatchError
-        If the highest correlation is below 8 standard deviations of all of them.
+        If the highest correlation is below 8 standard deviations of all of them, if it is nearly as high at another
+        shift, or if most of what the frame shows has nothing like it in the reference.
     """
-    from scipy import fft  # a fallback, that takes long to import
-
-    # Room for all shifts: without it what leaves the frame on one side would come in on the other.
-    shape = [
-        fft.next_fast_len(a + b - 1, real=True) for a, b in zip(reference.shape, frame.shape, strict=True)
-    ]
-    a, b = (np.clip(image, _CLIP_LOW * sigma, _CLIP_HIGH * sigma) for image in (reference, frame))
-    # Correlation theorem: the inverse transform of conj(A) B holds, at the shift s, the sum over x of a(x) b(x + s).
-    # Its peak is where the frame shows what the reference shows at x. Means are subtracted, since two constants would
-    # correlate best where the frames overlap most, at no shift.
-    product = np.conj(fft.rfft2(a - a.mean(), shape)) * fft.rfft2(b - b.mean(), shape)
-    shifts = [np.arange(size) for size in shape]
-    # A transform of so many values is periodic: its second half stands for negative shifts.
-    for shift, size, period in zip(shifts, frame.shape, shape, strict=True):
-        shift[size:] -= period
-    common: NDArray[np.int_] = np.outer(
-        *(_overlap(*axis) for axis in zip(reference.shape, frame.shape, shifts, strict=True))
+    # Single pixels that stand out, hot ones above all, lie at the same place in all frames and would correlate there.
+    a, b = (
+        _without_hot_pixels(np.clip(image, _CLIP_LOW * sigma, _CLIP_HIGH * sigma))
+        for image in (reference, frame)
     )
-    # A sum over n pixels of noise has the scatter √n; slivers in common say nothing.
-    enough = common > _LEAST_COMMON * min(reference.size, frame.size)
-    surface = np.where(enough, fft.irfft2(product, shape) / np.sqrt(np.maximum(common, 1)), 0)
+    surface, enough = _correlation(a, b)
     row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
     # Of the surface itself, as nothing but noise would make it; a peak is too small a part to change its median.
     spread = NORMAL_MAD * float(np.median(np.abs(surface[enough])))
@@ -226,7 +241,96 @@ def register_correlation(reference: FloatArray, frame: FloatArray, sigma: float)
             f"the highest cross-correlation is {peak:.1f} standard deviations, "
             f"{_SIGNIFICANT_PEAK:g} are needed"
         )
-    return Registration(Transform(float(shifts[1][column]), float(shifts[0][row])), "correlation")
+    # A transform of so many values is periodic: its second half stands for negative shifts.
+    dy, dx = (
+        int(at) - (size if at >= own else 0)
+        for at, size, own in zip((row, column), surface.shape, frame.shape, strict=True)
+    )
+    if (other := _next_peak(surface, int(row), int(column))) > _UNIQUE_PEAK:
+        raise NoMatchError(
+            f"the cross-correlation is {other:.0%} as high elsewhere, {_UNIQUE_PEAK:.0%} are allowed"
+        )
+    if (shared := _explained(a, b, dx, dy)) < _LEAST_EXPLAINED:
+        raise NoMatchError(
+            f"where the cross-correlation is highest the frame shows {shared:.0%} of what is to be seen, "
+            f"{_LEAST_EXPLAINED:.0%} are needed"
+        )
+    return Registration(Transform(float(dx), float(dy)), "correlation")
+
+
+def _without_hot_pixels(image: FloatArray) -> FloatArray:
+    """Return the medians of three by three pixels: stars of more than a pixel and a half stay."""
+    from scipy.ndimage import median_filter  # a fallback, that takes long to import
+
+    filtered: FloatArray = median_filter(image, 3, mode="constant")
+    return filtered
+
+
+def _correlation(a: FloatArray, b: FloatArray) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the cross-correlation for all shifts, and for which of them enough of both images lies in common.
+
+    At row ``dy`` and column ``dx`` (negative ones count from the end) it is Σ a(x, y) b(x + dx, y + dy) / √n over the n
+    pixels in common.
+    """
+    from scipy import fft  # a fallback, that takes long to import
+
+    # Room for all shifts: without it what leaves the frame on one side would come in on the other.
+    shape = [fft.next_fast_len(m + n - 1, real=True) for m, n in zip(a.shape, b.shape, strict=True)]
+    # Correlation theorem: the inverse transform of conj(A) B holds, at the shift s, the sum over x of a(x) b(x + s).
+    # Its peak is where the frame shows what the reference shows at x. Means are subtracted, since two constants would
+    # correlate best where the frames overlap most, at no shift.
+    product = np.conj(fft.rfft2(a - a.mean(), shape)) * fft.rfft2(b - b.mean(), shape)
+    shifts = [np.arange(size) for size in shape]
+    for shift, size, period in zip(shifts, b.shape, shape, strict=True):
+        shift[size:] -= period
+    common: NDArray[np.int_] = np.outer(
+        *(_overlap(*axis) for axis in zip(a.shape, b.shape, shifts, strict=True))
+    )
+    # A sum over n pixels of noise has the scatter √n; slivers in common say nothing.
+    enough = common > _LEAST_COMMON * min(a.size, b.size)
+    return np.where(enough, fft.irfft2(product, shape) / np.sqrt(np.maximum(common, 1)), 0), enough
+
+
+def _next_peak(surface: NDArray[Any], row: int, column: int) -> float:
+    """Return how high the surface is away from its peak, as a part of it; 0 where nothing else is nearly so high."""
+    from scipy.ndimage import label
+
+    # The peak in the middle, since shifts are periodic and it may lie astride an edge.
+    middle = [size // 2 for size in surface.shape]
+    centred = np.roll(surface, (middle[0] - row, middle[1] - column), (0, 1))
+    peak = centred[middle[0], middle[1]]
+    # A nebula's peak is broad: all that hangs together with it above the limit is the same peak, whatever its width.
+    # Noise breaks crumbs off its edge, which lie near.
+    regions, _ = label(centred > _UNIQUE_PEAK * peak)
+    away = regions != regions[middle[0], middle[1]]
+    near = [slice(max(at - _PEAK_RADIUS, 0), at + _PEAK_RADIUS + 1) for at in middle]
+    away[tuple(near)] = False
+    return float(np.max(centred, where=away, initial=0.0) / peak)
+
+
+def _explained(a: FloatArray, b: FloatArray, dx: int, dy: int) -> float:
+    """Return which part of the light of the fainter image has the other's light at its place, under a shift.
+
+    With w the fainter and s the other, over the pixels of w that stand out, that is (Σ w s)² / (Σ w² Σ s²), what noise
+    adds to the squares taken off: 1 where s is a multiple of w, and k/n where of n stars k alike meet a star.
+    """
+    ny, nx = (min(m, n - shift) for m, n, shift in zip(a.shape, b.shape, (dy, dx), strict=True))
+    y, x = max(0, -dy), max(0, -dx)
+    noise = [NORMAL_MAD * float(np.median(np.abs(image))) for image in (a, b)]
+    parts = [a[y:ny, x:nx].astype(np.float64), b[y + dy : ny + dy, x + dx : nx + dx].astype(np.float64)]
+    # The one with less that stands out: behind clouds it need not show all that the other does.
+    counts = [int((part > _STANDS_OUT * sigma).sum()) for part, sigma in zip(parts, noise, strict=True)]
+    weak = int(counts[1] <= counts[0])
+    chosen = parts[weak] > _STANDS_OUT * noise[weak]
+    if counts[weak] < _LEAST_PIXELS:
+        return 0.0
+    w, s = parts[weak][chosen], parts[1 - weak][chosen]
+    squares = [
+        float((values**2).sum() - len(values) * sigma**2)
+        for values, sigma in ((w, noise[weak]), (s, noise[1 - weak]))
+    ]
+    product = float((w * s).sum())
+    return min(product**2 / (squares[0] * squares[1]), 1.0) if min(*squares, product) > 0 else 0.0
 
 
 def _overlap(reference: int, frame: int, shift: NDArray[np.int_]) -> NDArray[np.int_]:

@@ -36,9 +36,36 @@ class Transform:
         return abs(self.a * self.d - self.b * self.c)
 
     @property
+    def is_mirrored(self) -> bool:
+        """True where the frame shows the sky as in a mirror: what turns left in the reference turns right in it."""
+        return self.a * self.d - self.b * self.c < 0
+
+    @property
     def rotation(self) -> float:
-        """Angle in degrees, from the x axis towards the y axis."""
-        return float(np.degrees(np.arctan2(self.c - self.b, self.a + self.d)))
+        """Angle in degrees, from the x axis towards the y axis; of a mirrored frame, after x was reversed."""
+        a, c = (-self.a, -self.c) if self.is_mirrored else (self.a, self.c)
+        return float(np.degrees(np.arctan2(c - self.b, a + self.d)))
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the frame along what one pixel of the reference is long; the square root of `area`."""
+        return float(np.sqrt(self.area))
+
+    def after_flip(self, flip: tuple[int, int]) -> "Transform":
+        """Return the transform of positions that are flipped first.
+
+        Parameters
+        ----------
+        flip : tuple of int
+            Factors of x and y, each 1 or -1.
+
+        Returns
+        -------
+        Transform
+            Of positions ``(x, y)``, what this one is of ``(flip[0] x, flip[1] y)``.
+        """
+        x, y = flip
+        return Transform(self.dx, self.dy, self.a * x, self.b * y, self.c * x, self.d * y)
 
     @property
     def shift(self) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from ccdflow.recipes.alignment.placement import MeasuredFrame, RegisteredFrame
 from ccdflow.recipes.alignment.resample import correlation
 from ccdflow.recipes.combine.average import Combined
-from ccdflow.recipes.core.recipe import Card
+from ccdflow.recipes.core.recipe import Card, LeftOut
 from ccdflow.recipes.core.times import span_of, time_cards
 from ccdflow.recipes.stars.sources import Detection, find_stars
 
@@ -108,10 +108,34 @@ def _frame_cards(members: Sequence[RegisteredFrame], shape: tuple[int, int]) -> 
             f"SHFTX{number:03d}": (dx, f"[pixel] frame {number}: x less the reference's"),
             f"SHFTY{number:03d}": (dy, f"[pixel] frame {number}: y less the reference's"),
             f"ROTAT{number:03d}": (transform.rotation, f"[deg] frame {number}: rotation"),
-            f"REGBY{number:03d}": (member.registration.method, f"frame {number}: how it was registered"),
+            f"REGBY{number:03d}": (_method(member), f"frame {number}: how it was registered"),
             f"SCALE{number:03d}": (member.scale, f"frame {number}: factor"),
             f"WEIGH{number:03d}": (member.weight / total, f"frame {number}: part of the weights"),
         }
+    return cards
+
+
+def _method(member: RegisteredFrame) -> str:
+    method = member.registration.method
+    return f"{method}, mirrored" if member.registration.transform.is_mirrored else method
+
+
+def left_out_cards(left_out: Sequence[LeftOut]) -> dict[str, Card]:
+    """Return the cards that name the frames which are not in a stack.
+
+    Parameters
+    ----------
+    left_out : sequence of LeftOut
+        In the order of the inputs.
+
+    Returns
+    -------
+    dict of str to (value, comment)
+        Their number, also 0, and name and reason of each.
+    """
+    cards: dict[str, Card] = {"NLEFTOUT": (len(left_out), "frames of the set that are not in the stack")}
+    for number, left in enumerate(left_out, start=1):
+        cards[f"LEFT{number:03d}"] = f"{left.name}: {left.reason}", ""
     return cards
 
 

@@ -88,19 +88,47 @@ class Output:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A main input that a recipe has not used, since it does not fit the others.
+
+    Parameters
+    ----------
+    position : int
+        Its place among the main inputs, from 0.
+    name : str
+        Its file name.
+    reason : str
+        What is wrong with it, in one sentence without its name.
+    """
+
+    position: int
+    name: str
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """Name and reason."""
+        return f"{self.name} is left out: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Result:
     """What a recipe gives back.
 
     Parameters
     ----------
     outputs : mapping
-        Category to `Output`; those categories that `Recipe.outputs` states.
+        Category to `Output`; those categories that `Recipe.outputs` states. Empty where `left_out` leaves nothing to be
+        combined: then the main inputs pass as they are.
     warnings : tuple of str
         One sentence for each doubt; they stand in the job's row and in the product's header.
+    left_out : tuple of LeftOut
+        Main inputs that the outputs hold nothing of. Frame and set say so, and the header's cards.
     """
 
     outputs: Mapping[str, Output]
     warnings: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 Inputs = Mapping[str, Sequence[RawFrame] | Sequence[InputProduct]]

@@ -132,6 +132,12 @@ class Stars:
         return self.flux[np.flatnonzero(self.usable)[:most]]
 
     @property
+    def elongation(self) -> float:
+        """Median ellipticity of the 100 brightest whole stars, usable or not: of trails too; NaN without any."""
+        whole = self.ellipticity[~self.saturated]
+        return float(np.median(whole[:100])) if len(whole) else float("nan")
+
+    @property
     def median_ellipticity(self) -> float:
         """Median ellipticity of the 100 brightest usable stars; NaN without any."""
         usable = self.ellipticity[self.usable]

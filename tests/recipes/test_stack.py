@@ -1,6 +1,7 @@
 """Stacks of simulated frames against the truth that they were made from."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -329,30 +330,183 @@ def test_too_few_stars_fall_back_to_correlation_with_a_warning() -> None:
     assert "found 2 usable stars" in result.warnings[0]
 
 
+def reasons(result: Result) -> dict[str, str]:
+    """Why frames were left out, by their names."""
+    return {left.name: left.reason for left in result.left_out}
+
+
+FOUR = [Transform(), Transform(4.0, -3.0), Transform(-2.0, 5.0), Transform(3.0, 2.0)]
+
+
+def another_field(seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    return np.column_stack([rng.uniform(10, 310, (42, 2)), STARS[:, 2]])
+
+
+def trailed(length: float) -> Floats:
+    moves = [Transform(0.8 * t, 0.6 * t) for t in np.arange(-length / 2, length / 2, 0.5)]
+    return np.asarray(sum(scene(move) for move in moves) / len(moves))
+
+
+BAD_FRAMES = {
+    "cloud": (
+        np.zeros(SHAPE),
+        r"it shows no star: found 0 usable stars, the reference has \d+; 0 match, 3 must",
+    ),
+    "field": (scene(Transform(), stars=another_field(3)), r"another field than .*; \d+ match, \d+ must"),
+    "trail": (trailed(20), r"it is trailed: its \d+ stars have a median ellipticity of 0.[789].*0 match"),
+    "short trail": (trailed(7), r"it is trailed: its \d+ stars have a median ellipticity of 0.[45]"),
+}
+
+
+@pytest.mark.parametrize("place", [0, 2])
 @pytest.mark.parametrize("register", ["shift", "affine"])
-def test_frame_without_stars_is_refused_by_name(register: str) -> None:
-    frames = [frame(scene(Transform()) + 100, 0), frame(np.full(SHAPE, 100.0), 1)]
-    message = r"frame1.fits cannot be registered on frame0.fits: found 0 usable stars, the reference has \d+"
-    with pytest.raises(ValueError, match=message):
-        stack(frames, register=register)
+@pytest.mark.parametrize("bad", BAD_FRAMES)
+def test_one_unusable_frame_is_left_out_and_named(bad: str, register: str, place: int) -> None:
+    electrons, reason = BAD_FRAMES[bad]
+    frames = [frame(scene(move) + 100, i) for i, move in enumerate(FOUR)]
+    frames[place] = frame(electrons + 100, place)
+    image, output, result = stack(frames, register=register)
+    assert [left.position for left in result.left_out] == [place]
+    assert re.search(reason, result.left_out[0].reason)
+    assert output.cards["NCOMBINE"][0] == 3
+    assert output.cards["NLEFTOUT"][0] == 1
+    assert str(output.cards["LEFT001"][0]).startswith(f"frame{place}.fits: it ")
+    assert output.cards["STACKREF"][0] == ("frame1.fits" if place == 0 else "frame0.fits")
+    if place:
+        found = measured(image)[:, 2] / measured(without_noise())[:, 2]
+        assert np.median(found) == pytest.approx(1, abs=0.01)
 
 
-def test_first_frame_with_stars_is_the_reference_and_lends_its_world_coordinates() -> None:
-    cloudy = frame(scene(Transform(), stars=STARS[:2]) + 100, 0, header={"CRVAL1": 10.0})
-    clear = [
-        frame(scene(Transform(3.0 * i, 0.0)) + 100, i, header={"CRVAL1": 10.0 + i, "OBJECT": "x"})
-        for i in (1, 2)
-    ]
-    _, output, _ = stack([*clear, frame(scene(Transform()) + 100, 3)], register="shift")
+@pytest.mark.parametrize(
+    ("product", "reason"),
+    [
+        (
+            lambda bad: replace(bad, image=replace(pixels(bad), unit="adu")),
+            "it is in 'adu', the others in 'electron'",
+        ),
+        (lambda bad: replace(bad, exptime=0.0), "its exposure time is not known"),
+        (
+            lambda bad: changed(bad, dq=np.full(SHAPE, DQ.NO_DATA, np.uint16)),
+            "none of its 108800 pixels is good",
+        ),
+        (lambda bad: changed(bad, np.full(SHAPE, np.nan)), "none of its 108800 pixels is good"),
+        (lambda bad: replace(bad, image=None), "it holds no image"),
+        (lambda bad: frame(np.full((50, 60), 100.0), 0), r"it has shape (50, 60), the others (320, 340)"),
+        (
+            lambda bad: replace(bad, image=replace(pixels(bad), variance=np.zeros(SHAPE, np.float32))),
+            "it states a variance of 0, which the others do not",
+        ),
+    ],
+)
+def test_a_frame_that_is_unlike_the_others_is_left_out_though_it_is_the_first(
+    product: Callable[[InputProduct], InputProduct], reason: str
+) -> None:
+    frames = [frame(scene(Transform()) + 100, seed) for seed in range(4)]
+    frames[0] = product(frames[0])
+    _, output, result = stack(frames, register="none")
+    assert reason in reasons(result)["frame0.fits"]
+    assert output.cards["NCOMBINE"][0] == 3
+
+
+def test_where_no_exposure_time_is_known_frames_count_alike_with_a_word() -> None:
+    _, output, result = stack([frame(scene(Transform()) + 100, i, np.nan) for i in range(3)], register="none")
+    assert [output.cards[f"SCALE00{i}"][0] for i in (1, 2, 3)] == [1, 1, 1]
+    assert result.warnings == ("no exposure time is known: frames are stacked as if all had the same",)
+
+
+def test_of_two_fields_the_one_with_more_frames_is_stacked() -> None:
+    other = another_field(3)
+    frames = [frame(scene(move, stars=other if i < 2 else STARS) + 100, i) for i, move in enumerate(FOUR)]
+    frames.append(frame(scene(Transform(1.0, 1.0)) + 100, 4))
+    _, output, result = stack(frames)
+    assert output.cards["STACKREF"][0] == "frame2.fits"
+    assert reasons(result).keys() == {"frame0.fits", "frame1.fits"}
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_where_no_two_frames_fit_together_there_is_no_stack_and_all_are_named(n: int) -> None:
+    frames = [frame(scene(Transform(), stars=another_field(i)) + 100, i) for i in range(n)]
+    result = RECIPE.run({"main": frames}, StackParameters())
+    assert result.outputs == {}
+    assert reasons(result).keys() == {f"frame{i}.fits" for i in range(n)}
+    assert reasons(result)["frame0.fits"] == "no other frame fits it"
+
+
+def test_frames_without_a_star_are_stacked_unregistered_alone() -> None:
+    frames = [frame(np.full(SHAPE, 100.0), i) for i in range(3)]
+    assert RECIPE.run({"main": frames}, StackParameters()).outputs == {}
+    _, output, _ = stack(frames, register="none")
+    assert output.cards["NCOMBINE"][0] == 3
+
+
+def test_frames_that_are_all_trailed_alike_are_stacked() -> None:
+    whole = trailed(20)
+    frames = [frame(np.roll(whole, (3 * i, -2 * i), (0, 1)) + 100, i) for i in range(3)]
+    _, output, result = stack(frames)
+    assert result.left_out == ()
+    assert (output.cards["SHFTX003"][0], output.cards["SHFTY003"][0]) == (-4, 6)
+
+
+def test_what_a_flat_leaves_in_all_frames_is_no_field_to_register_by() -> None:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    rng = np.random.default_rng(7)
+    pattern = 1 + 0.01 * np.sin(x / 40) + 0.003 * rng.standard_normal(SHAPE)
+    for at in rng.uniform(30, 300, (6, 2)):
+        pattern -= 0.02 * (np.abs(np.hypot(x - at[0], y - at[1]) - 14) < 5)
+    frames = [frame(scene(move) + 400 * pattern, i) for i, move in enumerate(FOUR)]
+    frames[3] = frame(400 * pattern, 3)
+    _, _, result = stack(frames)
+    assert "it shows no star" in reasons(result)["frame3.fits"]
+
+
+@pytest.mark.parametrize("register", ["shift", "affine"])
+@pytest.mark.parametrize(
+    "flips", [(slice(None, None, -1), slice(None)), (slice(None), slice(None, None, -1))]
+)
+def test_mirrored_frames_are_turned_back_with_a_word(flips: tuple[slice, slice], register: str) -> None:
+    frames = [frame(scene(move) + 100, i) for i, move in enumerate(FOUR)]
+    frames[2] = changed(frames[2], np.ascontiguousarray(pixels(frames[2]).data[flips]))
+    image, output, result = stack(frames, register=register)
+    assert np.median(measured(image)[:, 2] / measured(without_noise())[:, 2]) == pytest.approx(1, abs=0.015)
+    assert str(output.cards["REGBY003"][0]).endswith(", mirrored")
+    (doubt,) = result.warnings
+    assert "frame2.fits: it is mirrored, by " in doubt and "matched stars" in doubt
+
+
+def test_a_frame_half_behind_clouds_is_told() -> None:
+    frames = [frame(factor * scene(Transform()) + 100, i) for i, factor in enumerate((1.0, 1.0, 0.3))]
+    _, _, result = stack(frames)
+    (doubt,) = result.warnings
+    assert "frame2.fits: its stars have 0.30 times the fluxes of those in frame0.fits (clouds?)" in doubt
+
+
+def test_a_scale_that_stars_make_absurd_leaves_the_frame_out() -> None:
+    frames = [frame(factor * scene(Transform()) + 100, i) for i, factor in enumerate((0.03, 1.0, 1.0))]
+    _, output, result = stack(frames, scale="stars")
+    assert "its stars would have to be multiplied by" in reasons(result)["frame0.fits"]
     assert output.cards["STACKREF"][0] == "frame1.fits"
+
+
+def test_the_reference_lends_its_world_coordinates() -> None:
+    frames = [
+        frame(scene(Transform(), fwhm) + 100, i, header={"CRVAL1": 10.0 + i, "OBJECT": "x"})
+        for i, fwhm in enumerate((4.0, 2.8, 3.4))
+    ]
+    _, output, _ = stack(frames)
+    assert output.cards["STACKREF"][0] == "frame0.fits"
     assert "CRVAL1" not in output.cards
-    with pytest.raises(ValueError, match=r"frame0.fits cannot be registered on frame1.fits"):
-        stack([changed(cloudy, np.full(SHAPE, 100.0)), *clear], register="shift")
-    _, output, result = stack([cloudy, *clear], register="shift", max_residual=1.0)
+    _, output, _ = stack(frames, reference="sharpest")
     assert output.cards["STACKREF"][0] == "frame1.fits"
     assert output.cards["CRVAL1"][0] == 11.0
     assert "OBJECT" not in output.cards
-    assert len(result.warnings) == 1
+
+
+def test_two_stars_of_many_do_not_tell_where_a_frame_lies() -> None:
+    cloudy = frame(scene(Transform(), stars=STARS[:2]) + 100, 0)
+    _, output, result = stack([cloudy, *(frame(scene(FOUR[i]) + 100, i) for i in (1, 2))])
+    assert "found 2 usable stars" in reasons(result)["frame0.fits"]
+    assert output.cards["STACKREF"][0] == "frame1.fits"
 
 
 def test_frames_are_placed_by_their_world_coordinates() -> None:
@@ -366,8 +520,27 @@ def test_frames_are_placed_by_their_world_coordinates() -> None:
     assert (output.cards["SHFTX002"][0], output.cards["SHFTY002"][0]) == pytest.approx((3.4, -2.3), abs=1e-3)
     assert 0 < output.quality["registration_rms"] < 0.1
     assert np.sqrt(np.mean((measured(image)[:, :2] - STARS[:, :2]) ** 2)) < 0.1
-    with pytest.raises(ValueError, match=r"frame2.fits cannot be placed on frame0.fits by their WCS"):
-        stack([*frames, frame(scene(Transform()) + 100, 2)], register="wcs")
+    _, _, result = stack([*frames, frame(scene(Transform()) + 100, 2)], register="wcs")
+    assert (
+        "cannot be placed on frame0.fits by their WCS: the frame's header has no"
+        in reasons(result)["frame2.fits"]
+    )
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_frame_whose_world_coordinates_are_wrong_is_left_out(first: bool) -> None:
+    wrong = 0 if first else 2
+    frames = []
+    for i, (x, y) in enumerate([(0.0, 0.0), (3.4, -2.3), (-4.0, 2.0)]):
+        cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 250.0, "CRVAL2": 36.0}
+        cards |= {"CRPIX1": 170 + x, "CRPIX2": 160 + y + 50 * (i == wrong), "CDELT1": -2e-4, "CDELT2": 2e-4}
+        frames.append(frame(scene(Transform(x, y)) + 100, i, header=cards))
+    _, output, result = stack(frames, register="wcs")
+    assert "by its WCS it lies 50." in reasons(result)[f"frame{wrong}.fits"]
+    assert output.cards["NCOMBINE"][0] == 2
+    away = replace(frames[1], header=dict(frames[1].header) | {"CRVAL2": 40.0})
+    _, _, result = stack([*frames, away], register="wcs")
+    assert "shows nothing of the field of" in reasons(result)["frame1.fits"]
 
 
 def test_field_edge_has_no_data_and_no_value() -> None:
@@ -421,23 +594,6 @@ def test_stacking_does_not_change_its_inputs() -> None:
             (pixels(product).data, pixels(product).variance, pixels(product).dq), before, strict=True
         ):
             assert np.array_equal(plane, kept)
-
-
-def test_frames_that_do_not_fit_are_named() -> None:
-    good = frame(scene(Transform()) + 100, 0)
-    other_unit = replace(frame(scene(Transform()) + 100, 1), image=replace(pixels(good), unit="adu"))
-    with pytest.raises(ValueError, match=r"frame1.fits is in 'adu', frame0.fits in 'electron'"):
-        stack([good, other_unit])
-    small = frame(np.full((50, 60), 100.0), 2)
-    with pytest.raises(ValueError, match=r"frame2.fits has shape \(50, 60\), frame0.fits \(320, 340\)"):
-        stack([good, small], register="none")
-    with pytest.raises(ValueError, match=r"the exposure time of frame3.fits is not known"):
-        stack([good, frame(scene(Transform()) + 100, 3, 0.0)])
-    dead = changed(frame(scene(Transform()) + 100, 4), dq=np.full(SHAPE, DQ.NO_DATA, np.uint16))
-    with pytest.raises(ValueError, match=r"none of the 108800 pixels of frame4.fits is good"):
-        stack([good, dead])
-    with pytest.raises(ValueError, match=r"table.fits holds no image"):
-        stack([good, InputProduct(None, 60.0, "table.fits")])
 
 
 def test_unknown_and_impossible_parameters_are_refused() -> None:

@@ -6,6 +6,7 @@ step or nothing of it, and what a worker does that has lost its lease does not c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
@@ -25,10 +26,11 @@ from ccdflow.archive.registry.jobs.records import (
     JobRecord,
     find_jobs,
 )
-from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
+from ccdflow.archive.registry.tables import FrameRow, JobInputRow, JobRow, ProductRow, table
 from ccdflow.cascade.planning.jobs import JobInput
 
 _NOTHING: Mapping[str, Sequence[StageState]] = {}
+_NONE: Mapping[int, str] = {}
 
 
 @dataclass(frozen=True)
@@ -130,19 +132,29 @@ _OUTPUTS_OF = (
 
 def _frames_behind(connection: Connection, job: JobRecord) -> list[int]:
     """The raw frames behind a job's main input, as `main_frames` reads them; here its inputs are at hand already."""
-    frames: list[int] = []
-    for taken in job.inputs:
-        if taken.role == "main" and taken.frame is not None:
-            frames.append(taken.frame)
-        elif taken.role == "main" and taken.job is not None:
-            frames += main_frames(connection, taken.job)
-    return frames
+    return [frame for frames in _behind(connection, job) for frame in frames]
+
+
+def _behind(connection: Connection, job: JobRecord) -> list[list[int]]:
+    """The raw frames behind each of a job's main inputs."""
+    return [
+        [taken.frame] if taken.frame is not None else main_frames(connection, taken.job or "")
+        for taken in job.inputs
+        if taken.role == "main"
+    ]
 
 
 def complete_job(
-    connection: Connection, begun: Begun, owner: str, files: Sequence[Made], stages: Mapping[str, str]
+    connection: Connection,
+    begun: Begun,
+    owner: str,
+    files: Sequence[Made],
+    stages: Mapping[str, str],
+    left_out: Mapping[int, str] = _NONE,
 ) -> list[int]:
     """Record what a job has made, that it is done, and that its raw frames are done in its stage.
+
+    Frames that were left out have passed instead, with the reason; the job says which they are.
 
     Parameters
     ----------
@@ -156,6 +168,8 @@ def complete_job(
         The products' files.
     stages : mapping of str to str
         As in `begin_job`.
+    left_out : mapping of int to str, optional
+        By its place among the main inputs, why one of them was not used.
 
     Returns
     -------
@@ -168,9 +182,47 @@ def complete_job(
         If the job is no longer this owner's; then nothing is recorded.
     """
     # First the job: where its lease is lost, this raises, and the frames stay as its new owner has marked them.
-    ids = finish_job(connection, begun.job.key, owner, files)
+    behind = _behind(connection, begun.job) if left_out else []
+    reason = _left_out_sentence(connection, behind, left_out, is_stacked=bool(files)) if left_out else ""
+    ids = finish_job(connection, begun.job.key, owner, files, reason)
     _mark_frames(connection, begun, stages, "done")
+    stage = stages.get(begun.job.step, begun.job.step)
+    passed = [
+        StageState(frame, stage, "passed", f"left out of the {begun.job.step}: {why}")
+        for place, why in left_out.items()
+        for frame in behind[place]
+    ]
+    set_stages(connection, passed)
     return ids
+
+
+def _left_out_sentence(
+    connection: Connection,
+    behind: Sequence[Sequence[int]],
+    left_out: Mapping[int, str],
+    *,
+    is_stacked: bool,
+) -> str:
+    """Name the main inputs that were left out by their frames, those of one reason together."""
+    frames = {frame for place in left_out for frame in behind[place]}
+    paths = {row.id: row.path for row in connection.execute(_PATHS, {"frames": sorted(frames)})}
+    by_reason: dict[str, list[str]] = {}
+    for place, why in sorted(left_out.items()):
+        by_reason.setdefault(why, []).append("+".join(_frame_name(f, paths.get(f)) for f in behind[place]))
+    named = "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reason.items())
+    count = f"{len(left_out)} of {len(behind)} frames"
+    return (
+        f"{count} left out: {named}" if is_stacked else f"nothing combined, {count} pass as they are: {named}"
+    )
+
+
+def _frame_name(frame: int, path: str | None) -> str:
+    return f"f{frame} ({PurePath(path).name})" if path else f"f{frame}"
+
+
+_PATHS = select(table(FrameRow).c.id, table(FrameRow).c.path).where(
+    table(FrameRow).c.id.in_(bindparam("frames", expanding=True))
+)
 
 
 def give_up_job(

@@ -35,7 +35,9 @@ class Made:
     obsdate: str | None = None
 
 
-def finish_job(connection: Connection, key: str, owner: str, files: Sequence[Made]) -> list[int]:
+def finish_job(
+    connection: Connection, key: str, owner: str, files: Sequence[Made], reason: str = ""
+) -> list[int]:
     """Record that a job is done, and what it has made.
 
     Planned products that it has left out are deleted; products that were not planned are added.
@@ -49,7 +51,10 @@ def finish_job(connection: Connection, key: str, owner: str, files: Sequence[Mad
     owner : str
         Who has done it.
     files : sequence of Made
-        The products' files. The first is that of the job's set, where it has one.
+        The products' files. The first is that of the job's set, where it has one. A job may be done without any, where
+        its main inputs pass as they are.
+    reason : str
+        Which main inputs it has left out, and why.
 
     Returns
     -------
@@ -61,7 +66,7 @@ def finish_job(connection: Connection, key: str, owner: str, files: Sequence[Mad
     LeaseLostError
         If the job is no longer this owner's; then nothing is recorded.
     """
-    done = {"state": "done", "reason": "", "finished_at": now(), "heartbeat": None}
+    done = {"state": "done", "reason": reason, "finished_at": now(), "heartbeat": None}
     job = change_and_read_held(connection, key, owner, done, (*SHARED_WITH_PRODUCTS, "set_id"))
     if job is None:
         raise lost(key, owner)

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera, since_night
-from ccdflow.archive.registry.tables import JobInputRow, JobRow, table
+from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
 from ccdflow.cascade.planning.jobs import JobInput
 
 JobState = Literal["planned", "running", "done", "failed", "incomplete", "refused"]
@@ -268,3 +268,39 @@ def reopen_failed(connection: Connection, keys: Collection[str]) -> list[str]:
         as_new = failed.values(state="planned", attempts=0, owner="", heartbeat=None)
         reopened += connection.execute(as_new).scalars()
     return reopened
+
+
+def link_jobs(connection: Connection, sets: Mapping[str, int]) -> None:
+    """Note of which sets jobs are made.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    sets : mapping of str to int
+        Ids of sets by the keys of their jobs.
+    """
+    for key, number in sets.items():
+        connection.execute(update(JobRow).where(JobRow.key == key).values(set_id=number))
+
+
+def done_without_products(connection: Connection, from_night: str | None = None) -> set[str]:
+    """Return the jobs that are done and have made nothing, since no two of their inputs could be combined.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    from_night : str, optional
+        ISO date of the first night that is looked at; without it, all.
+
+    Returns
+    -------
+    set of str
+        Their keys.
+    """
+    made = select(ProductRow.id).where(ProductRow.job_key == JobRow.key)
+    tests = [JobRow.state == "done", JobRow.reason != "", ~made.exists()]
+    if from_night is not None:
+        tests.append(since_night(JobRow, from_night))
+    return set(connection.execute(select(JobRow.key).where(*tests)).scalars())

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_col
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.frames.orderkeys import read_order_key, write_order_key
-from ccdflow.archive.registry.tables import STREAM, FrameSetRow, SetMemberRow, table
+from ccdflow.archive.registry.tables import STREAM, FrameSetRow, JobRow, SetMemberRow, table
 from ccdflow.cascade.records import Action, Status
 from ccdflow.cascade.sequences.exposures import OrderKey, Stream
 
@@ -209,12 +209,15 @@ def list_sets(connection: Connection, wanted: SetFilter = ALL_SETS) -> list[dict
     list of dict of str to object
         A row for each set, by the time of its first frame.
     """
+    records = find_sets(connection, wanted)
+    told = _told_by_jobs(connection, [record.id for record in records])
     return [
         {
             "id": record.id,
             "step": record.step,
             "status": record.status,
-            "action": record.action,
+            # Where a job could not combine any two of its frames, all of them passed.
+            "action": "pass" if record.id in told and record.product_id is None else record.action,
             "ready": record.ready,
             "frames": list(record.frames),
             "first": record.first_obsdate,
@@ -225,10 +228,20 @@ def list_sets(connection: Connection, wanted: SetFilter = ALL_SETS) -> list[dict
             "instrument": record.instrument,
             "version": record.version,
             "superseded_by": record.superseded_by,
-            "reason": record.reason,
+            "reason": "; ".join(filter(None, (record.reason, told.get(record.id)))),
         }
-        for record in find_sets(connection, wanted)
+        for record in records
     ]
+
+
+def _told_by_jobs(connection: Connection, sets: Sequence[int]) -> dict[int, str]:
+    """Return what the newest done job of each set says of the frames that it has left out."""
+    columns = select(JobRow.set_id, JobRow.reason).order_by(JobRow.finished_at)
+    reasons: dict[int, str] = {}
+    for part in batches(sets):
+        rows = connection.execute(columns.where(JobRow.set_id.in_(part), JobRow.state == "done"))
+        reasons |= {number: reason for number, reason in rows if number is not None}
+    return reasons
 
 
 def last_boundary(connection: Connection, stream: Stream, step: str, key: OrderKey) -> OrderKey | None:

@@ -87,12 +87,16 @@ def run_recipe(
     instruments = load_instruments([shipped("instruments")])
     inputs = _read(recipe, roles, instruments, digests)
     result = recipe.run(inputs.recipe_inputs, values)
+    told = [left.sentence for left in result.left_out]
+    if not result.outputs:
+        raise ValueError(f"recipe {name!r} has nothing to combine: {'; '.join(told)}")
     ((category, product),) = result.outputs.items()
     key = _key(recipe, values, inputs, instruments)
-    _write(output, product, inputs, recipe, key)
+    used = inputs.without(left.position for left in result.left_out)
+    _write(output, product, used, recipe, key)
     # Whoever names a file means it; but nothing is calibrated a second time without a word.
-    told = [f"{sentence}; --param done=... leaves out what was done" for sentence in inputs.finished]
-    warnings = [*(() if parameters.get("done") else told), *result.warnings]
+    twice = [f"{sentence}; --param done=... leaves out what was done" for sentence in inputs.finished]
+    warnings = [*(() if parameters.get("done") else twice), *result.warnings, *told]
     return RecipeReport(name, category, output, key, product.quality, warnings)
 
 

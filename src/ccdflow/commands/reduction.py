@@ -12,7 +12,7 @@ from typing import Any
 from ccdflow.archive.registry.frames.doubts import DoubtCount, find_doubts, sum_up
 from ccdflow.archive.registry.frames.files import registered_files
 from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
-from ccdflow.archive.registry.jobs.records import count_finished
+from ccdflow.archive.registry.jobs.records import JobFilter, count_finished, find_jobs
 from ccdflow.cascade.planning.jobmaker import WAITS
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan
@@ -41,6 +41,7 @@ class RunReport:
     failed: dict[str, str]
     products: list[dict[str, Any]]
     doubts: Sequence[DoubtCount] = ()
+    left_out: Sequence[str] = ()
 
     @property
     def jobs(self) -> dict[str, int]:
@@ -60,6 +61,7 @@ class RunReport:
         """One sentence for everything that is not as it should be."""
         lines = [*self.ingested.problems, *self.ingested.finished_lines(), *self.after.notes]
         lines += [f"job {key[:8]} failed: {reason}" for key, reason in self.failed.items()]
+        lines += self.left_out
         waiting = [job for job in self.after.jobs if job.state == "new" and job.key not in self.failed]
         if self.failed and waiting:
             lines.append(f"{len(waiting)} jobs wait for those that failed; the next run does them all")
@@ -145,7 +147,15 @@ def reduce_now(
     after = planned_again(space, request, failed) if new else before
     Round(space, plan=lambda: after, grouping=request).run(failed)
     products = space.registry.read(list_products, ProductFilter(job_keys=[job.key for job in after.jobs]))
-    return RunReport(ingested, before, after, failed, products, _doubts(space, ingested, after))
+    return RunReport(
+        ingested,
+        before,
+        after,
+        failed,
+        products,
+        _doubts(space, ingested, after),
+        _left_out(space, before, after),
+    )
 
 
 def _doubts(space: Workspace, ingested: IngestReport, plan: Plan) -> list[DoubtCount]:
@@ -157,6 +167,18 @@ def _doubts(space: Workspace, ingested: IngestReport, plan: Plan) -> list[DoubtC
         for doubt in own
     ]
     return sum_up(dict.fromkeys([*told, *(pair for pair in ingested.doubts if pair[1].kind != "class")]))
+
+
+def _left_out(space: Workspace, before: Plan, after: Plan) -> list[str]:
+    """Say which frames the jobs of this run have left out, and why."""
+    known = {job.key for job in before.jobs if job.state == "reused"}
+    keys = [job.key for job in after.jobs if job.state == "reused" and job.key not in known]
+    jobs = space.registry.read(find_jobs, JobFilter(keys=keys, states=("done",)))
+    return [
+        f"{job.step} {job.key[:8]} of {' '.join(filter(None, (job.object, job.filter, job.camera)))}: {job.reason}"
+        for job in jobs
+        if job.reason
+    ]
 
 
 def _brings_new_files(space: Workspace, paths: Sequence[Path]) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames.files import NewFrame, add_frame
 from ccdflow.archive.registry.frames.queries import find_frames
-from ccdflow.archive.registry.frames.stages import StageState, stage_states
+from ccdflow.archive.registry.frames.stages import StageState, stage_states, stages_of
 from ccdflow.archive.registry.jobs.inputs import FrameFile, Sources, find_sources
 from ccdflow.archive.registry.jobs.leases import (
     LeaseLostError,
@@ -53,6 +53,7 @@ from ccdflow.archive.registry.jobs.records import (
     JobFilter,
     count_finished,
     done_keys,
+    done_without_products,
     find_job,
     find_jobs,
     keys_like,
@@ -535,3 +536,33 @@ def test_job_that_the_machine_could_not_do_waits_with_its_reason(
     assert set(registry.read(stage_states, "bias", frames).values()) == {"waiting"}
     assert not registry.write(put_back_job, begun, "one", "again", {})
     assert registry.write(begin_job, BIAS, "two", LEASE, {}) is not None
+
+
+def test_frames_that_a_job_has_left_out_pass_with_the_reason(registry: Registry, frames: list[int]) -> None:
+    registry.write(plan_jobs, planned(frames))
+    begun = registry.write(begin_job, BIAS, "worker", LEASE, STAGES)
+    assert begun is not None
+    made = [Made("master_bias", "a/b.fits", "e" * 64, 10)]
+    registry.write(complete_job, begun, "worker", made, STAGES, {1: "it shows no star"})
+    first, second = frames[:2]
+    assert registry.read(stage_states, "calibrate", frames) == {first: "done", second: "passed"}
+    job = registry.read(find_job, BIAS)
+    assert job is not None
+    assert (job.state, job.reason) == ("done", f"1 of 2 frames left out: f{second}: it shows no star")
+    assert registry.read(stages_of, second)[0]["reason"] == "left out of the bias: it shows no star"
+    assert registry.read(done_without_products) == set()
+
+
+def test_a_job_that_could_combine_nothing_is_done_and_its_frames_pass(
+    registry: Registry, frames: list[int]
+) -> None:
+    registry.write(plan_jobs, planned(frames))
+    begun = registry.write(begin_job, BIAS, "worker", LEASE, STAGES)
+    assert begun is not None
+    registry.write(complete_job, begun, "worker", [], STAGES, {0: "no other frame fits it", 1: "no star"})
+    assert set(registry.read(stage_states, "calibrate", frames[:2]).values()) == {"passed"}
+    job = registry.read(find_job, BIAS)
+    assert job is not None
+    assert job.state == "done" and job.reason.startswith("nothing combined, 2 of 2 frames pass as they are: ")
+    assert registry.read(find_products, ProductFilter(states=None, job_keys=[BIAS])) == []
+    assert registry.read(done_without_products) == {BIAS}

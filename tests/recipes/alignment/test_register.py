@@ -14,7 +14,7 @@ from ccdflow.recipes.alignment.register import (
     register_stars,
     register_wcs,
 )
-from ccdflow.recipes.alignment.transform import Transform, fit_affine, fit_similarity
+from ccdflow.recipes.alignment.transform import Model, Transform, fit_affine, fit_similarity
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.stars.sources import Detection, Stars, find_stars
@@ -73,11 +73,38 @@ def test_affine_is_recovered_from_noisy_incomplete_lists(true: Transform) -> Non
     assert found.matches > 60
 
 
-def test_mirrored_frame_does_not_match() -> None:
-    _, positions = field(2, 100)
-    mirrored = positions * [-1, 1] + [SIZE, 0]
-    with pytest.raises(NoMatchError, match="100 usable stars"):
-        register_stars(stars_at(positions), stars_at(mirrored), "affine", 1.0)
+@pytest.mark.parametrize("model", ["affine", "shift"])
+@pytest.mark.parametrize("n", [3, 5, 100])
+@pytest.mark.parametrize("flip", [(-1, -1), (-1, 1), (1, -1)])
+def test_flipped_and_mirrored_frames_are_placed(flip: tuple[int, int], n: int, model: Model) -> None:
+    rng, positions = field(2, n)
+    true = Transform(SIZE + 7, 3.0 - 5).after_flip(flip)
+    found = register_stars(
+        stars_at(positions), stars_at(true(positions) + rng.normal(0, 0.02, (n, 2))), model, 1.0
+    )
+    assert found.matches == n
+    assert found.transform.is_mirrored == (flip[0] * flip[1] < 0)
+    assert worst(found.transform, true) < 0.3
+
+
+def test_mirrored_frame_at_any_angle_is_placed() -> None:
+    rng, positions = field(2, 100)
+    true = rotated(71.0, 1.0, 40.0, 900.0).after_flip((-1, 1))
+    found = register_stars(
+        stars_at(positions), stars_at(rng.permutation(true(positions)[:80])), "affine", 1.0
+    )
+    assert worst(found.transform, true) < 0.1
+    assert found.transform.is_mirrored
+    assert found.transform.rotation == pytest.approx(71.0)
+
+
+@pytest.mark.parametrize("n", [3, 4, 6, 10, 20, 30])
+def test_few_stars_of_another_field_do_not_match(n: int) -> None:
+    for seed in range(20):
+        _, positions = field(100 + seed, n)
+        _, others = field(200 + seed, n)
+        with pytest.raises(NoMatchError, match=f"the reference has {n}"):
+            register_stars(stars_at(positions / 3), stars_at(others / 3), "affine", 1.0)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -164,6 +191,40 @@ def test_correlation_of_noise_is_refused() -> None:
     one, other = (rng.normal(0, 10, (300, 300)).astype(np.float32) for _ in range(2))
     with pytest.raises(NoMatchError, match="standard deviations, 8 are needed"):
         register_correlation(one, other, 10.0)
+
+
+def blobs(seed: int, places: Floats) -> NDArray[np.float32]:
+    y, x = np.mgrid[:200, :240]
+    light = sum(400 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / 8) for at in places)
+    return (light + np.random.default_rng(seed).normal(0, 10, x.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("n", [2, 5, 40])
+def test_correlation_of_two_fields_is_refused_however_high_its_peak(n: int) -> None:
+    rng = np.random.default_rng(30 + n)
+    one, other = (blobs(seed, rng.uniform([10, 10], [230, 190], (n, 2))) for seed in (1, 2))
+    with pytest.raises(NoMatchError, match=r"as high elsewhere|of what is to be seen"):
+        register_correlation(one, other, 10.0)
+
+
+def test_correlation_of_hot_pixels_is_refused() -> None:
+    rng = np.random.default_rng(9)
+    hot = np.where(rng.random((200, 240)) < 0.01, 3000, 0)
+    one, other = ((hot + rng.normal(0, 10, hot.shape)).astype(np.float32) for _ in range(2))
+    with pytest.raises(NoMatchError, match="cross-correlation"):
+        register_correlation(one, other, 10.0)
+
+
+def test_correlation_finds_a_nebula() -> None:
+    rng = np.random.default_rng(4)
+    knots = rng.uniform([60, 50], [180, 150], (30, 2))
+    y, x = np.mgrid[:200, :240]
+    frames = []
+    for seed, (dx, dy) in enumerate([(0, 0), (7, -5)]):
+        light = sum(60 * np.exp(-((x - dx - at[0]) ** 2 + (y - dy - at[1]) ** 2) / 60) for at in knots)
+        frames.append((light + np.random.default_rng(seed).normal(0, 10, x.shape)).astype(np.float32))
+    found = register_correlation(*frames, 10.0).transform
+    assert (found.dx, found.dy) == pytest.approx((7, -5), abs=1)
 
 
 def header(ra: float, rotation: float = 0.0, kind: str = "TAN") -> dict[str, object]:
