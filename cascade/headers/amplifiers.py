@@ -307,9 +307,11 @@ def detector_digest(instrument: Instrument) -> str:
     """
     # Not the whole file: another keyword for the object's name must not make all frames be reduced again.
     keywords = instrument.keywords.model_dump(include={*_NUMBERS, "trim_section", "bias_section", "binning"})
+    window = instrument.window.model_dump()
     limits = {name: instrument.limits[name] for name in _NUMBERS if name in instrument.limits}
     said = {
         "keywords": keywords,
+        "window": window,
         "limits": limits,
         "blanks": instrument.blanks,
         "amplifiers": instrument.amplifiers.model_dump(),

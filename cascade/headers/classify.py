@@ -15,13 +15,12 @@ from ccdflow.cascade.headers.filterwheels import filter_name
 from ccdflow.cascade.headers.finished import Finished, Pixels, finished
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.headers.keywords import Cards, angle, binning, cards_of, first, number, text
+from ccdflow.cascade.headers.setting import Header, readout_area, settings
 from ccdflow.cascade.records import VALIDITY, Doubt, Extension, FrameRecord, Value
 from ccdflow.recipes.detector.amplifiers import Amplifier
 
 _NAMES = ("telescope", "camera", "instrument", "object")
 """Fields that are text and columns of the registry; so is the filter, which may be of several wheels."""
-_MEASURES = ("ccd_temperature", "set_temperature", "airmass")
-"""Fields that are numbers and are kept as keywords: degrees Celsius, and airmass without a unit."""
 _HALF_TURN, _TURN = 180, 360
 """Degrees; longitudes count from -180 to 180, east positive."""
 
@@ -116,6 +115,11 @@ class _Reader:
         self.doubts.append(Doubt(kind, sentence))
         if policy == "refuse":
             self.refused.append(f"{sentence} (doubts: {kind}: refuse)")
+
+    @property
+    def header(self) -> Header:
+        """The header for those that read a part of it."""
+        return Header(self.cards, self.by, self.facts.comments, self.doubt)
 
     def card(self, name: str) -> tuple[str, Value] | None:
         """Return the keyword and the value of a field."""
@@ -261,7 +265,7 @@ def describe(
     iobs, nobs = _sequence(reader)
     exptime, filter_ = reader.exptime(frame_class, obsdate), reader.filter()
     keywords = _keywords(reader, shape)
-    temperatures = {name: number(keywords.get(name)) for name in _MEASURES[:2]}
+    temperatures = {name: number(keywords.get(name)) for name in ("ccd_temperature", "set_temperature")}
     told = Told(frame_class, date, exptime, filter_, reader.text("shutter"), **temperatures)
     for doubt in contradictions(reader.cards, by, reader.facts.comments, told):
         reader.doubt(doubt.kind, doubt.text)
@@ -323,7 +327,8 @@ def _keywords(reader: _Reader, shape: tuple[int, int] | None) -> dict[str, Value
     card = reader.card("binning")
     kept["binning"] = binning(card[1]) if card else None
     kept["readout_mode"] = reader.text("readout_mode") or None
-    kept |= {name: reader.measure(name) for name in _MEASURES}
+    kept |= settings(reader.header)
+    kept["airmass"] = reader.measure("airmass")
     kept["ra"] = reader.measure("ra", lambda value: angle(value, hours=True))
     kept["dec"] = reader.measure("dec", angle)
     for name, alternatives in reader.by.keep.items():
@@ -348,7 +353,7 @@ def _shape_text(shape: tuple[int, int], extensions: Sequence[Extension]) -> str:
 
 
 def _detector_numbers(reader: _Reader, shape: tuple[int, int]) -> dict[str, Value | None]:
-    """Return mean gain and read noise of the amplifiers, None where one of them is not known."""
+    """Return mean gain and read noise of the amplifiers, None where one of them is not known, and what was read out."""
     try:
         detector = detector_of(reader.cards, reader.by, shape, reader.facts.extensions)
     except ValueError as error:
@@ -362,5 +367,6 @@ def _detector_numbers(reader: _Reader, shape: tuple[int, int]) -> dict[str, Valu
         numbers[name] = None if None in values else sum(values) / len(values)
     lowest = min(amplifier.saturation for amplifier in detector.amplifiers)
     # Where nobody tells it, recipes assume the top of 16 bits; a record must not state that as known.
+    numbers |= readout_area(reader.header, shape, detector, reader.facts.extensions)
     numbers["saturation"] = lowest if lowest != Amplifier.saturation else None
     return numbers

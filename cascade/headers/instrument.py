@@ -93,10 +93,22 @@ class Keywords(Model):
     """Binning."""
     readout_mode: Strings = ()
     """Readout mode: what makes two frames of one camera differ in gain or bias."""
+    readout_speed: Strings = ()
+    """Speed of the readout."""
+    gain_setting: Strings = ()
+    """Settings of the gain that are no electron per adu; all that are there count, joined."""
+    offset: Strings = ()
+    """Offset, black level: what the camera adds to each pixel."""
+    amplifiers: Strings = ()
+    """Which amplifiers read the detector out, names or number."""
+    cooler: Strings = ()
+    """Whether the cooler runs."""
     ccd_temperature: Strings = ()
-    """Temperature of the detector, degrees Celsius."""
+    """Temperature of the detector, degrees Celsius, or in `Instrument.units`; Kelvin by the card's unit or its size."""
     set_temperature: Strings = ()
-    """Temperature that was asked for, degrees Celsius."""
+    """Temperature that was asked for, likewise."""
+    rotator: Strings = ()
+    """Angle of the rotator itself, in degrees: not a position angle on the sky, nor one that follows the field."""
     gain: Strings = ()
     """Electron per adu."""
     read_noise: Strings = ()
@@ -145,6 +157,19 @@ class AmplifierKeywords(Model):
     """Electron rms."""
     saturation: Strings = ()
     """Level in adu from which a raw pixel is saturated."""
+
+
+class WindowKeywords(Model):
+    """Where the pixels that were read out lie on the detector; the first that a header has counts, in this order."""
+
+    section: Strings = ()
+    """Section of the detector that the data are, in unbinned pixels: ``[101:612,201:712]``."""
+    origin: Strings = ()
+    """First column and row, counted from 0: ``"{XORGSUBF} {YORGSUBF}"``."""
+    first: Strings = ()
+    """First column and row, unbinned, counted from 1."""
+    unbinned: bool = False
+    """Whether `origin` counts unbinned pixels; MaxIm DL, where it comes from, counts binned ones."""
 
 
 class Numbers(Model):
@@ -279,7 +304,7 @@ class Instrument(Model):
     """Field to value to the spellings that mean it; a value not listed stays as it is."""
     defaults: dict[str, str] = Field(default_factory=dict)
     """Field to its value where the header says nothing: the telescope of a camera that does not name it."""
-    units: dict[Literal["exptime"], str] = Field(default_factory=dict)
+    units: dict[Literal["exptime", "ccd_temperature", "set_temperature"], str] = Field(default_factory=dict)
     """Field to the unit of a number that states none."""
     limits: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Field to lowest and highest believable value; a number outside is unknown."""
@@ -287,6 +312,8 @@ class Instrument(Model):
     """Further keywords to keep with each frame: a list, or name to alternatives."""
     doubts: dict[str, Policy] = Field(default_factory=dict)
     """Kind of doubt to what is done about it: note, refuse or ignore."""
+    window: WindowKeywords = WindowKeywords()
+    """Where a header says which part of the detector was read out."""
     amplifiers: AmplifierKeywords = AmplifierKeywords()
     """Where a detector with several amplifiers describes them."""
     detectors: tuple[FixedDetector, ...] = ()
@@ -318,6 +345,9 @@ class Instrument(Model):
 
 
 M = TypeVar("M", bound=Model)
+
+INHERITED = "..."
+"""In a list of an instrument file: what the file that it extends has there."""
 
 
 def plain(word: str) -> str:
@@ -392,7 +422,8 @@ def inherit(child: M, parent: M) -> M:
     Parameters
     ----------
     child : Model
-        What it says counts: models inside it and mappings entry by entry, all else as a whole.
+        What it says counts: models inside it and mappings entry by entry, all else as a whole. In a list ``...`` stands
+        for the parent's list. A spelling of a class that it states is no spelling of another class any more.
     parent : Model
         Of the same type.
 
@@ -408,7 +439,25 @@ def inherit(child: M, parent: M) -> M:
         if isinstance(own, Model) and isinstance(other, Model):
             merged[name] = inherit(own, other)
         elif isinstance(own, dict) and isinstance(other, dict):
-            merged[name] = {**other, **own}
+            left = _without_spellings(other, own) if name == "classes" else other
+            merged[name] = {**left, **{key: _spliced(value, other.get(key)) for key, value in own.items()}}
         else:
-            merged[name] = own
+            merged[name] = _spliced(own, other)
     return type(child).model_validate(merged)
+
+
+def _spliced(own: Any, other: Any) -> Any:
+    """Return a list with the parent's in the place of ``...``."""
+    if not isinstance(own, tuple) or INHERITED not in own:
+        return own
+    parts = [tuple(other or ()) if word == INHERITED else (word,) for word in own]
+    return tuple(dict.fromkeys(word for part in parts for word in part))
+
+
+def _without_spellings(
+    other: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    """Return the parent's classes without the spellings that the child has given to classes of its own."""
+    # Also what it inherits with `...` is taken: whose word it was before does not matter.
+    taken = {plain(word) for words in own.values() for word in words}
+    return {name: tuple(word for word in words if plain(word) not in taken) for name, words in other.items()}

@@ -263,8 +263,10 @@ class Search:
         return bool(names & {*self.pinned}) or any(f"f{frame.id}" in self.pinned for frame in frames)
 
     def _has_of_detector(self, way: Association, group: Group) -> bool:
-        """Tell whether there is anything of the frame's own detector, in the time that the rules reach, fitting or not."""
-        days = [rule.days for rule in self._rules(way)] or [(0.0, 0.0)]
+        """Tell whether there is anything of the frame's own detector in the rules' reach, fitting or not."""
+        # A night is a day at the most; more would be looked at than `nights_back` has read.
+        days = [(-1.0, 1.0) if rule.within == "same_night" else rule.within for rule in self._rules(way)]
+        days = days or [(0.0, 0.0)]
         reach = min(low for low, _ in days), max(high for _, high in days)
         own = (AssociationRule(match=_DETECTOR, within=reach),)
         shelves = self.supply.sets_of(way.source), self.supply.masters_of(way.source, way.product)

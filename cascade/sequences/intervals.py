@@ -13,8 +13,8 @@ def intervals(values: Sequence[float], widest: Widest, period: float | None = No
     """Return for each value the number of the interval that it lies in.
 
     No two values of an interval differ by more than it may be wide, so that a slow drift is cut and never followed
-    from -20 to +5. Of all ways to do that with the fewest intervals, that one is taken whose cuts lie in the widest gaps:
-    readings that scatter about two set points are parted between these, wherever the lowest of them lies.
+    from -20 to +5. Of all ways to do that with the fewest intervals, that one is taken whose cuts lie in the widest
+    gaps: readings that scatter about two set points are parted between these, wherever the lowest of them lies.
 
     Parameters
     ----------

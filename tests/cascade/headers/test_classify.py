@@ -80,6 +80,7 @@ def test_maxim_light(instruments):
         "set_temperature": -20.0,
         "gain": 1.45,
         "shape": "48x64",
+        "window": "[1:128,1:96]",
         "ra": pytest.approx(10.683333333),
         "dec": pytest.approx(41.268888889),
         "airmass": pytest.approx(1.0843),
@@ -102,7 +103,11 @@ def test_the_gain_of_nina_is_a_setting_and_its_egain_the_gain(instruments):
     assert found.night == "2023-02-17"
     assert found.keywords["profile"] == "cmos"
     assert found.keywords["gain"] == pytest.approx(0.245)
-    assert found.keywords["readout_mode"] == "Default gain 100 offset 50"
+    assert [found.keywords[name] for name in ("readout_mode", "gain_setting", "offset")] == [
+        "Default",
+        "100",
+        "50",
+    ]
     assert found.keywords["ra"] == pytest.approx(83.8220833)
     assert found.keywords["FOCPOS"] == 12345
     assert found.doubts == ()
