@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ccdflow.cascade.headers.amplifiers import believable
 from ccdflow.cascade.headers.instrument import Instrument
@@ -156,13 +157,13 @@ def celsius(value: Value | None, comment: str = "", unit: str = "") -> float | N
     return round(size - _ZERO_CELSIUS, 6) if kelvin else size
 
 
-def _temperature(header: Header, name: str) -> float | None:
+def _temperature(header: Header, name: Literal["ccd_temperature", "set_temperature"]) -> float | None:
     card = first(header.cards, header.alternatives(name))
     if card is None or text(card[1]).casefold() in _OFF - {"0"}:
         return None  # a set point of "off" is none
     keyword, value = card
     comment = _comment(header, keyword)
-    degrees = celsius(value, comment, header.by.units.get(name, ""))
+    degrees = celsius(value, comment, header.by.units.get(name) or "")
     low, high = header.by.limits.get(name, (float("-inf"), float("inf")))
     if degrees is None or not low <= degrees <= high:
         why = "is not understood" if degrees is None else f"is outside {low:g} to {high:g}"
