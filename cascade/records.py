@@ -21,7 +21,7 @@ DESCRIBED = (
     *("binning", "readout_mode", "readout_speed", "gain_setting", "offset", "amplifiers"),
     *("ccd_temperature", "set_temperature", "cooler", "sensor_temperature", "rotator"),
     *("airmass", "ra", "dec", "shape", "size", "window", "profile"),
-    *("gain", "read_noise", "saturation"),
+    *("gain", "read_noise", "saturation", "adc_bits"),
 )
 """Keywords that are looked for in every header, or worked out of those that are."""
 PERIODS = {"rotator": 360.0}

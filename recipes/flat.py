@@ -17,6 +17,7 @@ from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Recipe, Res
 from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import clipped_mean, median, robust_sigma
 from ccdflow.recipes.core.times import time_cards
+from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.recipes.detector.calibrate import (
     NO_EXPTIME,
     CalibratedFrame,
@@ -34,6 +35,7 @@ from ccdflow.recipes.detector.masters import (
     combined_warnings,
 )
 from ccdflow.recipes.detector.response import calibrated_response, master_response
+from ccdflow.recipes.detector.saturation import ASSUMED, saturation_cards, with_saturation
 
 
 class FlatParameters(MasterParameters):
@@ -68,11 +70,14 @@ class Illumination:
         Signal over noise of a typical pixel there.
     saturated : float
         Fraction of pixels that are saturated, in the rows that were looked at.
+    limit : float
+        adu from which on they are.
     """
 
     level: float
     snr: float
     saturated: float
+    limit: float = ASSUMED
 
     def refusal(self, parameters: FlatParameters) -> str:
         """Say why the flat can't be used.
@@ -88,7 +93,8 @@ class Illumination:
             Empty if it can be used.
         """
         if self.saturated > parameters.max_saturated:
-            return f"{self.saturated:.1%} of its pixels are saturated, {parameters.max_saturated:.1%} may be"
+            saturated = f"{self.saturated:.1%} of its pixels are saturated (from {self.limit:g} adu)"
+            return f"{saturated}, {parameters.max_saturated:.1%} may be"
         if not self.level > 0:
             return f"its level is {self.level:.1f} electron, above 0 is needed"
         if self.snr < parameters.min_snr:
@@ -125,10 +131,11 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     """
     # A flat is never divided by a flat.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias", "dark")})
-    raws = as_taken(raw_frames(inputs, "main"), parameters.done)
+    raws, shown = _raws(inputs, parameters)
     # One flat without an exposure time does not cost the others their dark.
     scalable = [frame for frame in raws if masters.dark is None or not lacks_exptime(frame)] or raws
     frames, doubts = calibrated_frames(scalable, masters, one_product(inputs, "gain"), parameters.overscan)
+    doubts += shown
     if len(scalable) < len(raws):
         doubts += [f"{frame.name} is left out: {NO_EXPTIME}" for frame in raws if lacks_exptime(frame)]
     # One look at each frame before it is combined: its level is its scale, and a bad one is left out with a reason.
@@ -167,6 +174,13 @@ def _of_the_usable(
     return {**times, **response_cards(response, "")}
 
 
+def _raws(inputs: Inputs, parameters: FlatParameters) -> tuple[list[RawFrame], list[str]]:
+    """Return the raw flats, and what is said of the level at which they saturate."""
+    raws = as_taken(raw_frames(inputs, "main"), parameters.done)
+    # Once something was done to them, no number is where the converter has put it.
+    return (raws, []) if parameters.done else with_saturation(raws, pixels=LIGHT_PIXELS, lit=True)
+
+
 def illumination(frame: CalibratedFrame) -> Illumination:
     """Measure the light in the central half of a flat's rows and columns.
 
@@ -186,6 +200,7 @@ def illumination(frame: CalibratedFrame) -> Illumination:
     starts = np.linspace(ny // 4, max(ny - ny // 4 - height, ny // 4), LIGHT_BANDS).astype(int).tolist()
     bands = [frame.rows(slice(start, min(start + height, ny))) for start in starts]
     # Saturation counts over the whole width: an overexposed flat may well be good in its middle.
+    limit = min(amplifier.saturation for amplifier in frame.prepared.frame.detector.amplifiers)
     saturated = float(np.mean([((band.dq & DQ.SATURATED) != 0).mean() for band in bands]))
     # The corners are vignetted, most of all in wide fields; the centre stands for what the shutter let through.
     middle = slice(nx // 4, max(nx - nx // 4, nx // 4 + 1))
@@ -195,10 +210,10 @@ def illumination(frame: CalibratedFrame) -> Illumination:
     )
     good = ~excluded(dq)
     if not good.any():
-        return Illumination(0.0, 0.0, saturated)
+        return Illumination(0.0, 0.0, saturated, limit)
     level = clipped_mean(data[good])
     noise = float(np.sqrt(median(variance[good])))
-    return Illumination(level, level / noise if noise > 0 else 0.0, saturated)
+    return Illumination(level, level / noise if noise > 0 else 0.0, saturated, limit)
 
 
 def normalised(image: Image, *, low: float) -> tuple[Image, float]:
@@ -262,7 +277,12 @@ def _output(
         calibration_variance=None
         if shared is None
         else np.where(good, shared / np.float32(norm**2), np.float32(0)),
-        cards={**combined_cards(combined, len(usable)), **usable[0][0].prepared.readout.cards, **cards},
+        cards={
+            **combined_cards(combined, len(usable)),
+            **usable[0][0].prepared.readout.cards,
+            **saturation_cards(usable[0][0].prepared.frame.detector),
+            **cards,
+        },
         quality={
             "level": float(np.mean(levels)),
             "rms": robust_sigma(image.data[good]),

@@ -29,6 +29,7 @@ from ccdflow.recipes.detector.amplifiers import Detector, RawFrame, Section
 from ccdflow.recipes.detector.calibrate import raw_frames
 from ccdflow.recipes.detector.raw import Overscan, PreparedFrame
 from ccdflow.recipes.detector.readout import Readout
+from ccdflow.recipes.detector.saturation import with_saturation
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +43,9 @@ LEAST_SPREAD = 1e-9
 """adu; a limit above 0 where two frames are alike, whose differences of 0 then count as good."""
 NOISE_PIXELS = 200_000
 """Pixels of a pair that the read noise is measured from: known to 0.2 % then; more would only cost time."""
+
+SATURATION_PIXELS = 300_000
+"""Pixels of a flat that tell at which number it is burnt."""
 
 
 class GainParameters(Parameters):
@@ -99,11 +103,11 @@ def run(inputs: Inputs, parameters: GainParameters) -> Result:
     ValueError
         If there is no frame at all, or no bias and an amplifier without overscan.
     """
-    flats = raw_frames(inputs, "main")
+    flats, shown = with_saturation(raw_frames(inputs, "main"), pixels=SATURATION_PIXELS, lit=True)
     biases = raw_frames(inputs, "bias")
     if not flats + biases:
         raise ValueError("there is no flat and no bias to measure with")
-    rows, warnings = [], []
+    rows, warnings = [], shown
     # Frames of one job are of one detector: the first one's amplifiers are those of all.
     for number, amplifier in enumerate((flats or biases)[0].detector.amplifiers):
         if not biases and amplifier.overscan is None:
@@ -357,7 +361,7 @@ def _output(rows: Sequence[tuple[str, Measured, Measured]]) -> Output:
 
 RECIPE = Recipe(
     name="gain",
-    version="1",
+    version="2",
     inputs={"main": Input("raw", 1, None), "bias": Input("raw", 1, None)},
     outputs=("gain_table",),
     parameters=GainParameters,

@@ -28,6 +28,7 @@ from ccdflow.recipes.detector.calibrate import (
 from ccdflow.recipes.detector.finished import DONE_FIELD, Done, as_taken
 from ccdflow.recipes.detector.raw import Overscan
 from ccdflow.recipes.detector.response import calibrated_response
+from ccdflow.recipes.detector.saturation import saturation_cards, with_saturation
 
 ALL_ROWS = slice(None)
 SKY_CLIP = 3.0
@@ -78,6 +79,8 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
     raw = as_taken(raw_frames(inputs, "main"), parameters.done)
     if len(raw) != 1:
         raise ValueError(f"found {len(raw)} frames as main, one is needed")
+    # Once something was done to a frame, no number is where the converter has put it.
+    raw, shown = (raw, []) if parameters.done else with_saturation(raw)
     masters = masters_of(inputs)
     (frame,), doubts = calibrated_frames(raw, masters, one_product(inputs, "gain"), parameters.overscan)
     # The planes keep the masters' part of the variance apart, so that a stack can add it once for all its frames.
@@ -89,12 +92,13 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
         calibration_variance=planes.masters,
         cards={
             **frame.prepared.readout.cards,
+            **saturation_cards(frame.prepared.frame.detector),
             **_cards(frame, masters, parameters.done),
             **response_cards(calibrated_response(frame), frame.unit),
         },
         quality=_quality(image),
     )
-    return Result({"science": output}, tuple(doubts))
+    return Result({"science": output}, (*doubts, *shown))
 
 
 def _flagged(image: Image, bad_pixel_mask: InputProduct | None, parameters: ScienceParameters) -> Image:

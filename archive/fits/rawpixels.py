@@ -155,6 +155,11 @@ class PlainPixels:
         self._file = _SharedFile(path)
         self._bands = _Bands(layout.shape[0], _gzip_reader(path, layout)) if gzipped else None
 
+    @property
+    def compressed(self) -> bool:
+        """True where reading rows a second time means to unpack them a second time."""
+        return self._bands is not None
+
     def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
         rows, columns = key
         return self.layout.values(self._content(rows).view(self.layout.stored)[:, columns])
@@ -216,6 +221,7 @@ class TiledPixels:
         self._index = index
         self._gzipped = gzipped
         self._bands = _Bands(layout.shape[0], _tile_reader(path, index, layout))
+        self.compressed = True
 
     @cached_property
     def _tiles(self) -> RowTiles | None:
@@ -246,6 +252,7 @@ class JoinedPixels:
         self._parts = tuple(parts)
         self._starts = list(accumulate((part.shape[0] for part in parts), initial=0))
         self.shape = self._starts[-1], parts[0].shape[1]
+        self.compressed = any(part.compressed for part in parts)
 
     def __getitem__(self, key: tuple[slice, slice], /) -> Pixels:
         rows, columns = key

@@ -306,7 +306,9 @@ def detector_digest(instrument: Instrument) -> str:
         As long as it stays the same, so do the detectors, and no job need be done again.
     """
     # Not the whole file: another keyword for the object's name must not make all frames be reduced again.
-    keywords = instrument.keywords.model_dump(include={*_NUMBERS, "trim_section", "bias_section", "binning"})
+    keywords = instrument.keywords.model_dump(
+        include={*_NUMBERS, "adc_bits", "trim_section", "bias_section", "binning"}
+    )
     window = instrument.window.model_dump()
     limits = {name: instrument.limits[name] for name in _NUMBERS if name in instrument.limits}
     said = {
@@ -395,8 +397,17 @@ def _amplifier(source: _Source, data: Section, target: Section) -> Amplifier:
         linearity=own.linearity or fixed.linearity or (),
         nonlinear=own.nonlinear or fixed.nonlinear,
         name=source.name,
+        bits=_bits(source),
     )
-    return amplifier if saturation is None else replace(amplifier, saturation=saturation)
+    if saturation is None:
+        return amplifier
+    return replace(amplifier, saturation=saturation, saturation_from="header")
+
+
+def _bits(source: _Source) -> int | None:
+    """Return the bits of the converter, where a card states them."""
+    bits = believable(source.cards, source.instrument.keywords.adc_bits, "adc_bits", source.instrument)
+    return int(bits) if bits is not None and bits.is_integer() else None
 
 
 def _beside(overscan: Section | None, data: Section, name: str) -> Section | None:

@@ -369,4 +369,5 @@ def _detector_numbers(reader: _Reader, shape: tuple[int, int]) -> dict[str, Valu
     # Where nobody tells it, recipes assume the top of 16 bits; a record must not state that as known.
     numbers |= readout_area(reader.header, shape, detector, reader.facts.extensions)
     numbers["saturation"] = lowest if lowest != Amplifier.saturation else None
+    numbers["adc_bits"] = detector.amplifiers[0].bits
     return numbers

@@ -115,6 +115,8 @@ class Keywords(Model):
     """Electron rms."""
     saturation: Strings = ()
     """Level in adu from which a raw pixel is saturated."""
+    adc_bits: Strings = ()
+    """Bits of the camera's converter, which tell where it saturates if `saturation` does not."""
     ra: Strings = ()
     """Right ascension: degrees, or sexagesimal hours."""
     dec: Strings = ()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Literal, Protocol, TypeGuard
 
 from numpy.typing import NDArray
 
@@ -99,6 +99,10 @@ class Section:
         return cls(0, shape[0], 0, shape[1])
 
 
+SaturationOrigin = Literal["header", "bits", "pixels", "assumed"]
+"""Who says where an amplifier saturates, in falling order of trust."""
+
+
 @dataclass(frozen=True)
 class Amplifier:
     """One readout of a detector.
@@ -117,6 +121,10 @@ class Amplifier:
         Electron rms per pixel; None where nobody knows.
     saturation : float
         adu in the raw frame; a pixel at or above it is saturated.
+    saturation_from : {'header', 'bits', 'pixels', 'assumed'}
+        Header or instrument file, the bits of the converter, what pixels show, or nobody.
+    bits : int or None
+        Bits of the converter, where the header states them.
     linearity : tuple of float
         Coefficients ``c1, c2, ...``: true signal = s (1 + c1 s + c2 s² + ...), s in electron; empty for a
         detector that is linear.
@@ -135,6 +143,8 @@ class Amplifier:
     linearity: tuple[float, ...] = ()
     nonlinear: float | None = None
     name: str = ""
+    saturation_from: SaturationOrigin = "assumed"
+    bits: int | None = None
 
 
 @dataclass(frozen=True)

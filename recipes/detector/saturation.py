@@ -1,0 +1,287 @@
+"""Where a camera's numbers end, where no header says it: by the bits of its converter, or by what its pixels show.
+
+Cameras of 12 or 14 bits write numbers of 16, some times 16 or 4: their highest is 65520, 65532, 4095, 16383 or, of old
+drivers, 32767. A pixel there looks like any other to who waits for 65535, and an overexposed flat looks perfect.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccdflow.recipes.core.recipe import Card
+from ccdflow.recipes.core.statistics import median, robust_sigma
+from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
+from ccdflow.recipes.kernels.threads import in_threads
+
+ASSUMED = Amplifier.saturation
+"""adu; the top of 16 bits, where nobody knows better. A header that states it says no more than that."""
+KNOWN_TOPS = frozenset({2**bits - 1 for bits in range(10, 17)} | {2**16 - 2**step for step in range(9)})
+"""Highest numbers of converters of 10 to 16 bits, as they are and times a power of 2 that makes 16 bits of them."""
+LEAST_PILE = 5
+"""Pixels at the highest value, below which they may have come there by chance."""
+LEAST_ALONE = 4095
+"""adu; the lowest of `KNOWN_TOPS` at which a single pixel says that the converter ends there."""
+PILE = 3
+"""How many times more frequent the highest value is than any other near it, where something has cut the others off."""
+NEAR = 64
+"""The part of the highest value, 1 / 64, that is near it; at least `LEAST_NEAR`."""
+LEAST_NEAR = 256
+FAR = 20
+"""Standard deviations from the typical pixel beyond which a pile is none of the sky's own steps."""
+BURNT, MANY = 0.05, 64
+"""Part of the pixels in a pile, and different numbers below it, by which light and not a coarse converter made it."""
+UNIFORM = 2_000
+"""Pixels that are never of one number where light has fallen on them."""
+BANDS = 16
+"""Bands of rows, evenly spread, where not all pixels are looked at."""
+STRIP = 500_000
+"""Pixels that are looked at together."""
+TYPICAL = 20_000
+"""Pixels that tell the level and scatter of a frame."""
+
+
+@dataclass(frozen=True)
+class Top:
+    """The highest number of an amplifier in a frame.
+
+    Parameters
+    ----------
+    value : float
+        adu; -inf where no pixel is finite.
+    count : int
+        Pixels that have it.
+    step : int
+        The power of 2 of which all numbers are multiples; 1 for reals.
+    is_pile : bool
+        Whether the pixels that have it would be higher if they could.
+    is_uniform : bool
+        Whether thousands of pixels were looked at, and all have it.
+    """
+
+    value: float
+    count: int
+    step: int
+    is_pile: bool = False
+    is_uniform: bool = False
+
+
+def with_saturation(
+    frames: Sequence[RawFrame], *, pixels: int | None = None, lit: bool = False
+) -> tuple[list[RawFrame], list[str]]:
+    """Return frames of one detector with the saturation that their pixels show, where no header states it.
+
+    Parameters
+    ----------
+    frames : sequence of RawFrame
+        Of one job. Nothing is read of those whose saturation is stated, below 65535.
+    pixels : int, optional
+        About how many pixels of each amplifier are looked at, in bands of rows; by default all.
+    lit : bool
+        The frames are flats: light has noise, so that one of a single number has been cut off by something.
+
+    Returns
+    -------
+    (list of RawFrame, list of str)
+        The frames in their order, their amplifiers with `Amplifier.saturation` and `Amplifier.saturation_from`; and a
+        sentence for each level that was taken from a pile of pixels and that nobody would have known.
+
+    Notes
+    -----
+    By each amplifier: a header that states the bits b of the converter makes 2^b - 1 the top, or (2^b - 1) 2^(16 - b)
+    where all numbers are multiples of 2^(16 - b). Without bits such multiples say it by themselves. Else the highest
+    number is the top where pixels pile up at it (`pile_up`), and none of the job's frames has a higher one.
+    """
+    if not frames or all(_is_stated(amplifier) for amplifier in frames[0].detector.amplifiers):
+        return list(frames), []
+    looks = [_look(frame, pixels, lit=lit) for frame in frames]
+    kept = [frame for frame, _ in looks]
+    said: list[str] = []
+    detectors = [list(frame.detector.amplifiers) for frame in kept]
+    for number in range(min(map(len, detectors))):
+        tops = [tops[number] for _, tops in looks]
+        for frame, amplifiers in zip(kept, detectors, strict=True):
+            amplifiers[number] = _resolved(amplifiers[number], tops)
+            said += _news(frame, amplifiers[number], tops)
+    resolved = [
+        replace(frame, detector=Detector(frame.detector.shape, tuple(amplifiers)))
+        for frame, amplifiers in zip(kept, detectors, strict=True)
+    ]
+    return resolved, list(dict.fromkeys(said))
+
+
+def saturation_cards(detector: Detector) -> dict[str, Card]:
+    """Return header cards that say from which raw number on pixels are saturated, and who says so.
+
+    Parameters
+    ----------
+    detector : Detector
+        As from `with_saturation`.
+
+    Returns
+    -------
+    dict of str to (value, comment)
+        ``SATSRC``, and ``SATUR01``, ... for each amplifier.
+    """
+    trust = ("header", "bits", "pixels", "assumed")
+    least = max((amplifier.saturation_from for amplifier in detector.amplifiers), key=trust.index)
+    cards: dict[str, Card] = {"SATSRC": (least, "who says saturation: header, bits, pixels, assumed")}
+    for number, amplifier in enumerate(detector.amplifiers, start=1):
+        cards[f"SATUR{number:02d}"] = (amplifier.saturation, f"[adu] saturation used, amplifier {number}")
+    return cards
+
+
+def pile_up(adu: NDArray[Any], value: float, count: int) -> bool:
+    """Tell whether pixels stand at a frame's highest value because they could get no higher.
+
+    Parameters
+    ----------
+    adu : array, shape (pixels,)
+        Numbers of a frame.
+    value : float
+        The highest of them.
+    count : int
+        How many have it.
+
+    Returns
+    -------
+    bool
+        True where it is thrice as frequent as any number near below it, and is a number at which converters end, or
+        far from the typical pixel, or where a twentieth of the frame has it and light of many levels lies below; and
+        for any pixel far above the others that stands at 4095 or a higher number at which converters end. A coarse
+        converter, by which the sky of a frame without stars comes to two or three numbers, makes no pile.
+    """
+    is_top, is_far = value in KNOWN_TOPS, _is_far(adu, value)
+    # That the peak of a star comes to stand at such a number by chance happens to one in thousands of frames.
+    if is_top and is_far and value >= LEAST_ALONE:
+        return True
+    if count < LEAST_PILE:
+        return False
+    below = adu[adu < value]
+    near = below[below >= value - max(value / NEAR, LEAST_NEAR)]
+    if count <= PILE * _most_frequent(near)[0]:
+        return False
+    if is_top or is_far:
+        return True
+    most, different = _most_frequent(below)
+    return count >= BURNT * adu.size and different >= MANY and count > PILE * most
+
+
+def _is_far(adu: NDArray[Any], value: float) -> bool:
+    sample = adu[:: max(1, adu.size // TYPICAL)]
+    return bool(value - median(sample) > FAR * max(robust_sigma(sample), 1.0))
+
+
+def _most_frequent(numbers: NDArray[Any]) -> tuple[int, int]:
+    """How often the most frequent number occurs, and how many different ones there are."""
+    if not numbers.size:
+        return 0, 0
+    counts = np.unique(numbers, return_counts=True)[1]
+    return int(counts.max()), int(counts.size)
+
+
+def _is_stated(amplifier: Amplifier) -> bool:
+    return amplifier.saturation < ASSUMED
+
+
+def _resolved(amplifier: Amplifier, tops: Sequence[Top]) -> Amplifier:
+    """Return the amplifier with the best that is known of its saturation."""
+    if _is_stated(amplifier):
+        return amplifier
+    # Of all frames of the job: a number that another frame has exceeded is no top.
+    highest, step = max(top.value for top in tops), min(top.step for top in tops)
+    if amplifier.bits is not None and (top := _by_bits(amplifier.bits, highest, step)) is not None:
+        return replace(amplifier, saturation=top, saturation_from="bits")
+    if any(top.is_pile and top.value == highest for top in tops) and highest < amplifier.saturation:
+        return replace(amplifier, saturation=highest, saturation_from="pixels")
+    if amplifier.saturation_from == "header":
+        return amplifier
+    if highest > ASSUMED:
+        # Sums of several readouts: nobody knows where they end, but 16 bits are not it.
+        return replace(amplifier, saturation=float(2 ** int(np.ceil(np.log2(highest + 1))) - 1))
+    if step > 1:
+        return replace(amplifier, saturation=ASSUMED + 1 - step, saturation_from="pixels")
+    is_pile = any(top.is_pile and top.value == ASSUMED for top in tops)
+    return replace(amplifier, saturation_from="pixels") if is_pile else amplifier
+
+
+def _by_bits(bits: int, highest: float, step: int) -> float | None:
+    """Top of a converter of so many bits; None where numbers contradict it."""
+    factor = 2 ** max(16 - bits, 0)
+    plain, scaled = float(2**bits - 1), float((2**bits - 1) * factor)
+    top = scaled if step % factor == 0 else plain
+    return top if highest <= top else None
+
+
+def _news(frame: RawFrame, amplifier: Amplifier, tops: Sequence[Top]) -> Iterator[str]:
+    """Say that a level was found that neither header nor bits nor steps had told."""
+    is_new = amplifier.saturation_from == "pixels" and amplifier.saturation not in (
+        ASSUMED,
+        ASSUMED + 1 - min(top.step for top in tops),
+    )
+    if is_new:
+        name = f" of amplifier {amplifier.name}" if amplifier.name else ""
+        yield f"pixels{name} pile up at {amplifier.saturation:g} adu: taken as saturation, which no header states"
+
+
+def _look(frame: RawFrame, pixels: int | None, *, lit: bool) -> tuple[RawFrame, list[Top]]:
+    """Return the frame, its pixels unpacked where they were not, and the top of each amplifier."""
+    # What had to be decompressed for a look is not decompressed again for the work.
+    if pixels is None and getattr(frame.pixels, "compressed", False):
+        frame = replace(frame, pixels=np.asarray(frame.pixels))
+    tops = [_top(frame, amplifier, pixels) for amplifier in frame.detector.amplifiers]
+    return frame, [replace(top, is_pile=top.is_pile or (lit and top.is_uniform)) for top in tops]
+
+
+def _parts(data: Section, pixels: int | None) -> list[slice]:
+    """Rows of an amplifier's data that are looked at, in pieces."""
+    height = max(1, STRIP // data.shape[1])
+    starts = list(range(data.y0, data.y1, height))
+    if pixels is not None and pixels < data.shape[0] * data.shape[1]:
+        height = max(1, pixels // data.shape[1] // BANDS)
+        starts = np.linspace(data.y0, data.y1 - height, BANDS).astype(int).tolist()
+    return [slice(start, min(start + height, data.y1)) for start in starts]
+
+
+def _top(frame: RawFrame, amplifier: Amplifier, pixels: int | None) -> Top:
+    columns = slice(amplifier.data.x0, amplifier.data.x1)
+    parts = _parts(amplifier.data, pixels)
+    found: list[tuple[float, int, int]] = []
+
+    def work(strips: Iterator[slice]) -> None:
+        # One list for all threads: appending is one step of the interpreter.
+        for strip in strips:
+            found.append(_highest(np.asarray(frame.pixels[strip, columns])))
+
+    in_threads(work, parts, threads=None if len(parts) > 1 else 1)
+    value = max(highest for highest, _, _ in found)
+    count = sum(number for highest, number, _ in found if highest == value)
+    bits = int(np.bitwise_or.reduce([bits for _, _, bits in found]))
+    top = Top(value, count, _step(bits))
+    # Only few frames have several pixels at their highest number: all of their pixels are looked at once more.
+    if count < LEAST_PILE and value not in KNOWN_TOPS:
+        return top
+    adu = np.concatenate([np.ravel(frame.pixels[part, columns]) for part in parts])
+    finite = adu if adu.dtype.kind in "iu" else adu[np.isfinite(adu)]
+    uniform = count == adu.size and count >= UNIFORM
+    return replace(top, is_pile=pile_up(finite, value, count), is_uniform=uniform)
+
+
+def _highest(adu: NDArray[Any]) -> tuple[float, int, int]:
+    """Return the highest number, how many pixels have it, and all bits that are set in any."""
+    is_integer = adu.dtype.kind in "iu"
+    finite = adu if is_integer else adu[np.isfinite(adu)]
+    if not finite.size:
+        return -np.inf, 0, 0
+    value = finite.max()
+    bits = int(np.bitwise_or.reduce(finite, axis=None)) if is_integer else 1
+    return float(value), int((finite == value).sum()), bits
+
+
+def _step(bits: int) -> int:
+    """The lowest bit that is set in any number; 1 where none is."""
+    lowest = bits & -bits
+    # Beyond 8 bits it is no converter, but a frame without light.
+    return lowest if 0 < lowest <= 2**8 else 1
