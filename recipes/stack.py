@@ -146,7 +146,6 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     )
     members, reference, doubts = selection.members, selection.reference, selection.doubts
     left_out = tuple(selection.left_out)
-    doubts += [left.sentence for left in left_out]
     if len(members) < 2 or reference is None:
         return Result({}, tuple(doubts), left_out)
     if _by_exposure(reference.product, parameters) and not reference.product.exptime > 0:

@@ -10,6 +10,7 @@ from typing import Any
 from ccdflow.archive.fits.productfile import read_image, read_product
 from ccdflow.archive.registry.frames.doubts import find_doubts, sum_up
 from ccdflow.archive.registry.frames.queries import COUNTED, FrameFilter, find_frames, list_frames
+from ccdflow.archive.registry.frames.stages import LEFT_OUT
 from ccdflow.archive.registry.jobs.lineage import main_frames
 from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_jobs
@@ -269,7 +270,7 @@ def _not_done(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> 
     rows += [
         (row["frame"], row["object"], row["filter"], row["state"].removeprefix("ingest "), row["reason"])
         for row in log
-        if row["state"] in ("ingest refused", "ingest processed")
+        if row["state"] in ("ingest refused", "ingest processed") or row["reason"].startswith(LEFT_OUT)
     ]
     return ["## Not done", "", *_table("what | object | filter | state | reason", rows)] if rows else []
 
@@ -370,7 +371,8 @@ def _summary(space: Workspace, night: str) -> str:
     not_done: list[tuple[object, ...]] = [
         (frame["id"], frame["object"], frame["status"], frame["reason"])
         for frame in frames
-        if frame["status"] in ("failed", "refused", "processed", "waiting") and frame["reason"]
+        if (frame["status"] in ("failed", "refused", "processed", "waiting") and frame["reason"])
+        or frame["reason"].startswith(LEFT_OUT)
     ]
     if not_done:
         lines += ["## Not done", "", *_table("frame | object | state | reason", not_done)]

@@ -13,6 +13,9 @@ from ccdflow.archive.registry.tables import FrameRow, FrameStageRow, table
 SETTLED = ("done", "failed", "refused")
 """States in which a frame's calibration will not change any more."""
 
+LEFT_OUT = "left out of the "
+"""How the reason begins why a frame has passed that was meant to be combined with others."""
+
 
 @dataclass(frozen=True)
 class StageState:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from ccdflow.archive.registry.database import now
-from ccdflow.archive.registry.frames.stages import StageState, set_stages
+from ccdflow.archive.registry.frames.stages import LEFT_OUT, StageState, set_stages
 from ccdflow.archive.registry.jobs.leases import change_held, claim
 from ccdflow.archive.registry.jobs.lineage import main_frames
 from ccdflow.archive.registry.jobs.planned import PlannedJob, unbegun, write_jobs
@@ -188,7 +188,7 @@ def complete_job(
     _mark_frames(connection, begun, stages, "done")
     stage = stages.get(begun.job.step, begun.job.step)
     passed = [
-        StageState(frame, stage, "passed", f"left out of the {begun.job.step}: {why}")
+        StageState(frame, stage, "passed", f"{LEFT_OUT}{begun.job.step}: {why}")
         for place, why in left_out.items()
         for frame in behind[place]
     ]
