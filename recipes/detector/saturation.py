@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ccdflow.recipes.core.recipe import Card
 from ccdflow.recipes.core.statistics import median, robust_sigma
-from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
+from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, Pixels, RawFrame, Section, are_stored
 from ccdflow.recipes.kernels.threads import in_threads
 
 ASSUMED = Amplifier.saturation
@@ -37,6 +37,7 @@ UNIFORM = 2_000
 """Pixels that are never of one number where light has fallen on them."""
 BANDS = 16
 """Bands of rows, evenly spread, where not all pixels are looked at."""
+_BYTES_OF_INTEGERS = 2  # of `StoredNumbers`, whose reals have 4
 STRIP = 500_000
 """Pixels that are looked at together."""
 TYPICAL = 20_000
@@ -230,9 +231,24 @@ def _look(frame: RawFrame, pixels: int | None, *, lit: bool) -> tuple[RawFrame, 
     """Return the frame, its pixels unpacked where they were not, and the top of each amplifier."""
     # What had to be decompressed for a look is not decompressed again for the work.
     if pixels is None and getattr(frame.pixels, "compressed", False):
-        frame = replace(frame, pixels=np.asarray(frame.pixels))
+        frame = replace(frame, pixels=_unpacked(frame.pixels))
     tops = [_top(frame, amplifier, pixels) for amplifier in frame.detector.amplifiers]
     return frame, [replace(top, is_pile=top.is_pile or (lit and top.is_uniform)) for top in tops]
+
+
+def _unpacked(pixels: Pixels) -> NDArray[Any]:
+    """Return all pixels in memory, decompressed by as many threads as there are cores."""
+    ny, nx = pixels.shape
+    height = max(1, STRIP // max(1, nx))
+    parts = [slice(start, min(start + height, ny)) for start in range(0, ny, height)]
+    whole = np.empty((ny, nx), np.asarray(pixels[parts[0], slice(0, 1)]).dtype)
+
+    def work(strips: Iterator[slice]) -> None:
+        for strip in strips:
+            whole[strip] = pixels[strip, slice(None)]
+
+    in_threads(work, parts, threads=None if len(parts) > 1 else 1)
+    return whole
 
 
 def _parts(data: Section, pixels: int | None) -> list[slice]:
@@ -241,25 +257,30 @@ def _parts(data: Section, pixels: int | None) -> list[slice]:
     starts = list(range(data.y0, data.y1, height))
     if pixels is not None and pixels < data.shape[0] * data.shape[1]:
         height = max(1, pixels // data.shape[1] // BANDS)
-        starts = np.linspace(data.y0, data.y1 - height, BANDS).astype(int).tolist()
+        starts = sorted(set(np.linspace(data.y0, data.y1 - height, BANDS).astype(int).tolist()))
     return [slice(start, min(start + height, data.y1)) for start in starts]
 
 
 def _top(frame: RawFrame, amplifier: Amplifier, pixels: int | None) -> Top:
     columns = slice(amplifier.data.x0, amplifier.data.x1)
     parts = _parts(amplifier.data, pixels)
-    found: list[tuple[float, int, int]] = []
+    found: dict[int, tuple[float, int]] = {}
 
     def work(strips: Iterator[slice]) -> None:
-        # One list for all threads: appending is one step of the interpreter.
+        # One mapping for all threads: to set one of its items is one step of the interpreter.
         for strip in strips:
-            found.append(_highest(np.asarray(frame.pixels[strip, columns])))
+            found[strip.start] = _highest(frame.pixels, strip, columns)
 
     in_threads(work, parts, threads=None if len(parts) > 1 else 1)
-    value = max(highest for highest, _, _ in found)
-    count = sum(number for highest, number, _ in found if highest == value)
-    bits = int(np.bitwise_or.reduce([bits for _, _, bits in found]))
+    value = max(highest for highest, _ in found.values())
+    # Of most frames a single strip has the highest number: only there is it counted.
+    with_it = [part for part in parts if found[part.start][0] == value]
+    count = sum(int((np.asarray(frame.pixels[part, columns]) == value).sum()) for part in with_it)
+    bits = int(np.bitwise_or.reduce([bits for _, bits in found.values()]))
     top = Top(value, count, _step(bits))
+    # The end of 16 bits, or of their multiples of a step, is the top whether pixels pile up there or not.
+    if value >= ASSUMED + 1 - top.step:
+        return replace(top, is_pile=count > 1)
     # Only few frames have several pixels at their highest number: all of their pixels are looked at once more.
     if count < LEAST_PILE and value not in KNOWN_TOPS:
         return top
@@ -269,15 +290,22 @@ def _top(frame: RawFrame, amplifier: Amplifier, pixels: int | None) -> Top:
     return replace(top, is_pile=pile_up(finite, value, count), is_uniform=uniform)
 
 
-def _highest(adu: NDArray[Any]) -> tuple[float, int, int]:
-    """Return the highest number, how many pixels have it, and all bits that are set in any."""
+def _highest(pixels: Pixels, rows: slice, columns: slice) -> tuple[float, int]:
+    """Return the highest number, and all bits that are set in any."""
+    # LLVM takes a twentieth of a second to load, and most commands never need it.
+    from ccdflow.recipes.kernels.calibrate_kernels import highest_integers
+
+    stored = pixels.stored(rows) if are_stored(pixels) else None
+    if stored is not None and stored.numbers.dtype.itemsize == _BYTES_OF_INTEGERS:
+        told = np.zeros(2, np.uint16)
+        highest_integers(stored.numbers, columns.start, columns.stop, told)
+        return float(told[0]) + stored.zero, int(told[1])
+    adu = np.asarray(pixels[rows, columns])
     is_integer = adu.dtype.kind in "iu"
     finite = adu if is_integer else adu[np.isfinite(adu)]
     if not finite.size:
-        return -np.inf, 0, 0
-    value = finite.max()
-    bits = int(np.bitwise_or.reduce(finite, axis=None)) if is_integer else 1
-    return float(value), int((finite == value).sum()), bits
+        return -np.inf, 0
+    return float(finite.max()), int(np.bitwise_or.reduce(finite, axis=None)) if is_integer else 1
 
 
 def _step(bits: int) -> int:

@@ -41,6 +41,28 @@ def decode_integers(stored, zero, out):
         out[x] = np.float32(np.uint16((number >> 8) | (number << 8)) ^ TOP_BIT) + zero
 
 
+@compiled(constant(np.uint16, 2), np.int64, np.int64, array(np.uint16, 1))
+def highest_integers(stored, first, last, out):
+    """Find the highest of 16-bit numbers of a FITS file, and the bits that are set in any.
+
+    Parameters
+    ----------
+    stored : uint16 array, shape (rows, nx)
+        Bits of signed numbers whose highest byte comes first, as they stand in the file.
+    first, last : int64
+        Columns that are looked at, from `first` on, without `last`.
+    out : uint16 array, shape (2,)
+        Highest number + 32768, and all bits; written.
+    """
+    highest, bits = np.uint16(0), np.uint16(0)
+    for y in range(stored.shape[0]):
+        for number in stored[y, first:last]:
+            value = np.uint16((number >> 8) | (number << 8)) ^ TOP_BIT
+            bits = bits | value
+            highest = value if value > highest else highest
+    out[0], out[1] = highest, bits
+
+
 @compiled(constant(np.uint32, 1), array(np.uint32, 1))
 def decode_reals(stored, out):
     """Turn the bytes of 32-bit numbers of a FITS file into this machine's order.

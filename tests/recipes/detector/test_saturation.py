@@ -1,11 +1,14 @@
 """Saturation where no header states it: by the converter's bits, or by the numbers at which pixels pile up."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
+from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import InputProduct
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
@@ -157,6 +160,21 @@ def test_reals_with_nan_are_looked_at_without_them() -> None:
     counts[0, 0] = np.nan
     assert shown(frame(counts, dtype=np.float32)) == (32767, "pixels")
     assert shown(frame(np.full(SHAPE, np.nan), dtype=np.float32)) == (65535, "assumed")
+
+
+@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz", "a.fits.fz"])
+@pytest.mark.parametrize(("top", "dtype"), [(16383, np.uint16), (16383, np.int16), (65520, np.uint16)])
+def test_files_show_what_arrays_show(tmp_path: Path, name: str, top: int, dtype: Any) -> None:
+    counts = star(light(300.0, step=16 if top == 65520 else 1), top).astype(dtype)
+    path = tmp_path / name
+    plain = fits.PrimaryHDU(counts)
+    plain.writeto(path) if "fz" not in name else fits.HDUList(
+        [fits.PrimaryHDU(), fits.CompImageHDU(counts)]
+    ).writeto(path)
+    raw = replace(frame(counts), pixels=open_raw(path).pixels)
+    assert shown(raw) == (top, "pixels")
+    (looked,), _ = with_saturation([raw])
+    np.testing.assert_array_equal(np.asarray(looked.pixels), counts)
 
 
 def test_the_calibrated_frame_flags_the_plateau_and_says_who_knows_the_level() -> None:
