@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +18,18 @@ class UnreadableFrameError(Exception):
     """A file that is no raw frame; the message is one sentence that names the file and says why."""
 
 
-def file_digest(path: Path, cancelled: Event | None = None) -> str:
+class DamagedFrameError(UnreadableFrameError):
+    """A raw file whose content is not what was written; `path` and `reason` are the two halves of the message."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def file_digest(
+    path: Path, cancelled: Event | None = None, watch: Callable[[memoryview], None] | None = None
+) -> str:
     """Return the sha256 of a file's bytes.
 
     Parameters
@@ -27,6 +38,8 @@ def file_digest(path: Path, cancelled: Event | None = None) -> str:
         The file.
     cancelled : Event or None
         Ends the reading early when somebody sets it: a thread can't be stopped from outside.
+    watch : callable or None
+        Is given each piece of the file in order, before the next takes its place in memory.
 
     Returns
     -------
@@ -50,6 +63,8 @@ def file_digest(path: Path, cancelled: Event | None = None) -> str:
                 if cancelled is not None and cancelled.is_set():
                     raise CancelledError(f"{path} is no longer wanted")
                 digest.update(buffer[:size])
+                if watch is not None:
+                    watch(buffer[:size])
     except OSError as error:
         raise UnreadableFrameError(why_unread(path, error)) from None
     return digest.hexdigest()

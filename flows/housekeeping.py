@@ -1,20 +1,27 @@
-"""What keeps a project tidy: every product held against its checksum, superseded ones thrown away by age."""
+"""What keeps a project tidy: products and raw files held against their checksums, superseded products thrown away."""
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from ccdflow.archive.registry.jobs.products import find_products
+from ccdflow.archive.store import FileCheck
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.housekeeping import throw_away, waste
+from ccdflow.tasks.rawchecks import RawCheck, check_raws
 from ccdflow.tasks.workspace import open_workspace
 
 
 @flow(name="housekeeping", flow_run_name=run_name("housekeeping"))
 @form
-def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: float | None = None) -> int:
-    """Verify all products and, where asked, delete superseded ones; never what anything current was made with.
+def housekeeping(
+    project: str,
+    keep_days: float | None = None,
+    most_gigabytes: float | None = None,
+    raw_gigabytes: float = 20.0,
+) -> int:
+    """Verify all products and some raw files; where asked, delete superseded products, never what is still needed.
 
     Parameters
     ----------
@@ -24,6 +31,8 @@ def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: f
         Superseded products older than this are deleted; without it and `most_gigabytes`, none is.
     most_gigabytes : float, optional
         Of superseded products no more than this is kept, the newest.
+    raw_gigabytes : float
+        So much of the raw files is read, those first that nobody has looked at for longest; 0 for none.
 
     Returns
     -------
@@ -35,7 +44,9 @@ def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: f
         # Files that dead workers left half written go first: nobody will finish them.
         space.recover()
         verdicts = space.store.verify(space.registry.read(find_products))
-        damaged = [verdict for verdict in verdicts if verdict.state != "ok"]
+        damaged: list[FileCheck | RawCheck] = [verdict for verdict in verdicts if verdict.state != "ok"]
+        looks = list(check_raws(space, raw_gigabytes * 1e9))
+        damaged += [look for look in looks if look.state != "ok"]
         for verdict in damaged:
             get_run_logger().error(f"{verdict.path}: {verdict.reason}")
         freed = 0
@@ -44,6 +55,7 @@ def housekeeping(project: str, keep_days: float | None = None, most_gigabytes: f
             freed = throw_away(space, waste(space, days=keep_days or 0.0, most_bytes=most))
         lines = [f"- {verdict.path}: {verdict.reason}" for verdict in damaged]
         lines = lines or ["All products are intact."]
-        text = "\n".join(["# Housekeeping", "", *lines, "", f"{freed / 1e9:.2f} GB freed."])
+        told = f"{len(looks)} raw files looked at, {freed / 1e9:.2f} GB freed."
+        text = "\n".join(["# Housekeeping", "", *lines, "", told])
         create_markdown_artifact(text, key="housekeeping", description=f"Housekeeping of {project}")
     return len(damaged)

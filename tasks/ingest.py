@@ -13,6 +13,7 @@ from typing import Any
 
 from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fits.filefacts import file_facts
+from ccdflow.archive.fits.integrity import read_whole
 from ccdflow.archive.fits.rawfile import (
     TruncatedError,
     UnreadableFrameError,
@@ -198,7 +199,7 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport, take_process
         # Size and time from before the reading: of a file that grows meanwhile they tell later that it has changed.
         before = path.stat()
         file = open_raw(path)
-        sha256 = file_digest(path)
+        sha256, faults = read_whole(file)
     except (UnreadableFrameError, OSError) as error:
         _unreadable(space, path, error, report)
         return
@@ -207,7 +208,7 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport, take_process
     if PRODUCT_CARD in file.header and not calibration:
         report.counts["product"] += 1
         return
-    facts = file_facts(file)
+    facts = file_facts(file, faults)
     described = describe(file.header, file.shape, space.instruments, facts)
     if calibration:
         described, processed = _as_product(described, category), ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ccdflow.archive.digest import file_digest
+from ccdflow.archive.digest import DamagedFrameError, file_digest
 from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.productfile import InputNote, Origin, common_cards, read_product
 from ccdflow.archive.fits.rawfile import open_raw
@@ -237,9 +237,11 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
     ValueError
         If a raw file's content is no longer what was registered, or a product is not there.
     """
+    from ccdflow.archive.registry.frames.checks import find_damage
     from ccdflow.archive.registry.jobs.inputs import find_sources
 
     sources, inputs = space.registry.read(find_sources, job), JobInputs()
+    damage = space.registry.read(find_damage, sources.frames)
     for part in job.inputs:
         if part.job is not None:
             if part.identity not in sources.products:
@@ -252,6 +254,8 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
         elif part.frame is not None:
             file = sources.frames[part.frame]
             raw = Path(file.path)
+            if part.frame in damage:
+                raise DamagedFrameError(raw, damage[part.frame])
             _check_content(raw, file, part.identity)
             note = InputNote(part.role, raw.name, part.identity, "raw", part.level)
             if file.frame_class in CLASSES:

@@ -12,7 +12,9 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.tasks import Task
 
+from ccdflow.archive.digest import DamagedFrameError
 from ccdflow.archive.registry.database import sentence
+from ccdflow.archive.registry.frames.checks import refuse_damaged_file
 from ccdflow.archive.registry.jobs.leases import LeaseLostError, Whereabouts, find_whereabouts, this_owner
 from ccdflow.archive.registry.jobs.lifecycle import (
     Begun,
@@ -97,6 +99,9 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
         _tell_lost(space, begun)
         return None
     except Exception as error:
+        if isinstance(error, DamagedFrameError):
+            # The next round plans without that frame.
+            space.registry.write(refuse_damaged_file, str(error.path), error.reason)
         reason = sentence(error)
         # A full disk says nothing about the job: its frames wait, and no other calibration takes its place.
         end = put_back_job if is_the_machines(error) else give_up_job

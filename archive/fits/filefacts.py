@@ -1,28 +1,34 @@
 """What a raw file says besides the values of its cards."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from ccdflow.archive.digest import DamagedFrameError
 from ccdflow.archive.fits.rawfile import RawFile
 from ccdflow.cascade.headers.classify import FileFacts
 from ccdflow.cascade.headers.finished import Pixels
+from ccdflow.cascade.records import Doubt
 
 BANDS, BAND_ROWS = 4, 4
 """Bands of rows of an image of reals that are looked at, and rows of each."""
 
 
-def file_facts(file: RawFile) -> FileFacts:
+def file_facts(file: RawFile, faults: Sequence[Doubt] = ()) -> FileFacts:
     """Return comments, images, history and the kind of numbers of a raw file.
 
     Parameters
     ----------
     file : RawFile
         Opened. Of its pixels some rows are read where they are reals, and none otherwise.
+    faults : sequence of Doubt
+        What the file's own checks say of its content.
 
     Returns
     -------
     FileFacts
     """
-    return FileFacts(file.comments, file.extensions, file.history, _look(file))
+    return FileFacts(file.comments, file.extensions, file.history, _look(file), faults)
 
 
 def _look(file: RawFile) -> Pixels:
@@ -31,7 +37,10 @@ def _look(file: RawFile) -> Pixels:
         return Pixels()
     ny, _ = file.shape
     starts = np.linspace(0, max(ny - BAND_ROWS, 0), BANDS).astype(int).tolist()
-    rows = [np.asarray(file.pixels[slice(start, start + BAND_ROWS), slice(None)]) for start in starts]
+    try:
+        rows = [np.asarray(file.pixels[slice(start, start + BAND_ROWS), slice(None)]) for start in starts]
+    except DamagedFrameError:
+        return Pixels(real=True)
     finite = np.concatenate([band[np.isfinite(band)] for band in rows])
     if not finite.size:
         return Pixels(real=True)

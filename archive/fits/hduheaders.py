@@ -59,6 +59,8 @@ class HduHeader:
         Byte of the (unpacked) file at which the data begin.
     history : tuple of str
         Texts of its ``HISTORY`` cards.
+    start : int
+        Byte at which the header begins.
     """
 
     index: int
@@ -66,6 +68,7 @@ class HduHeader:
     comments: Mapping[str, str]
     offset: int
     history: tuple[str, ...] = ()
+    start: int = 0
 
     @cached_property
     def tiled(self) -> bool:
@@ -190,7 +193,7 @@ def hdu_headers(path: Path, stream: Stream, *, ahead: int = 1, every: bool = Fal
     index, position = 0, 0
     while (block := _header(path, stream, primary=index == 0, ahead=ahead)) is not None:
         values, comments = read_cards(block)
-        hdu = HduHeader(index, values, comments, position + len(block), read_history(block))
+        hdu = HduHeader(index, values, comments, position + len(block), read_history(block), position)
         yield hdu
         if index == 0 and hdu.axes and not every:
             return

@@ -95,6 +95,10 @@ class RawFile:
         Texts of the ``HISTORY`` cards of the primary header, and of that of the first image.
     bitpix : int
         Of the first image: 8, 16, 32, 64 integer, -32, -64 real.
+    images : tuple of HduHeader
+        Headers of the images as they stand in the file, in the order of `extensions`.
+    gzipped : bool
+        The file as a whole is gzipped.
     """
 
     path: Path
@@ -104,6 +108,13 @@ class RawFile:
     pixels: PlainPixels | TiledPixels | JoinedPixels
     history: tuple[str, ...] = ()
     bitpix: int = 16
+    images: tuple[HduHeader, ...] = ()
+    gzipped: bool = False
+
+    @property
+    def parts(self) -> Sequence[PlainPixels | TiledPixels]:
+        """Pixels of each image; of images of different width the first's alone."""
+        return self.pixels.parts if isinstance(self.pixels, JoinedPixels) else (self.pixels,)
 
     @property
     def index(self) -> int:
@@ -183,7 +194,8 @@ def open_raw(path: Path) -> RawFile:
         for image, row in zip(images, rows, strict=False)
     )
     history = tuple(line for hdu in dict.fromkeys([0, first.index]) for line in contents.hdus[hdu].history)
-    return RawFile(path, header, comments, extensions, pixels, history, first.size("BITPIX"))
+    more = history, first.size("BITPIX"), tuple(images), gzipped
+    return RawFile(path, header, comments, extensions, pixels, *more)
 
 
 @dataclass(frozen=True)
@@ -311,8 +323,13 @@ def _unpacked_size(path: Path, wanted: int, stream: gzip.GzipFile) -> int:
     if stated == (-(-wanted // BLOCK) * BLOCK) % 2**32:
         return wanted
     size = stream.tell()
-    while chunk := stream.read(2**20):
-        size += len(chunk)
+    try:
+        while chunk := stream.read1(2**20):
+            size += len(chunk)
+    except gzip.BadGzipFile as error:
+        # What follows behind a whole member is none of gzip's: its own program passes over it as well.
+        if not str(error).startswith("Not a gzipped file"):
+            raise
     return size
 
 

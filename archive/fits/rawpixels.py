@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.archive.fits.rowtiles import RowTiles, row_tiles
+from ccdflow.archive.fits.rowtiles import RowTiles, damage_named, row_tiles
 from ccdflow.recipes.detector.amplifiers import StoredNumbers
 
 Pixels = NDArray[Any]
@@ -234,6 +234,28 @@ class TiledPixels:
         source = self._bands if self._tiles is None else self._tiles
         return self.layout.values(source.rows(y0, max(y0, y1))[:, key[1]])
 
+    def numbers(self, y0: int, y1: int) -> Pixels:
+        """Return rows as they were before compression, without BSCALE, BZERO and BLANK.
+
+        Parameters
+        ----------
+        y0, y1 : int
+            First row, and the one behind the last.
+
+        Returns
+        -------
+        array, shape (y1 - y0, nx)
+            In the machine's byte order; not kept for others.
+
+        Raises
+        ------
+        DamagedFrameError
+            If a tile does not decompress.
+        """
+        if self._tiles is not None:
+            return self._tiles.rows(y0, y1)
+        return _tile_reader(self.path, self._index, self.layout)(y0, y1)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         """Whole image, for `numpy.asarray`."""
         return as_array(self, dtype)
@@ -249,7 +271,7 @@ class JoinedPixels:
     """
 
     def __init__(self, parts: Sequence[PlainPixels | TiledPixels]) -> None:
-        self._parts = tuple(parts)
+        self.parts = tuple(parts)
         self._starts = list(accumulate((part.shape[0] for part in parts), initial=0))
         self.shape = self._starts[-1], parts[0].shape[1]
         self.compressed = any(part.compressed for part in parts)
@@ -286,9 +308,9 @@ class JoinedPixels:
         y0, y1, _ = rows.indices(self.shape[0])
         # The part whose start is the last one not above y0.
         first = max(bisect_right(self._starts, y0) - 1, 0)
-        for number in range(min(first, len(self._parts) - 1), len(self._parts)):
+        for number in range(min(first, len(self.parts) - 1), len(self.parts)):
             start, stop = self._starts[number], self._starts[number + 1]
-            yield self._parts[number], slice(max(y0 - start, 0), max(min(y1, stop) - start, 0))
+            yield self.parts[number], slice(max(y0 - start, 0), max(min(y1, stop) - start, 0))
             if y1 <= stop:
                 return
 
@@ -402,9 +424,10 @@ def _gzip_reader(path: Path, layout: ImageLayout) -> Callable[[int, int], Pixels
         if handle is None:
             handle = gzip.GzipFile(path, "rb")
             weakref.finalize(read, handle.close)
-        # Forwards gzip unpacks and drops what lies between; backwards it begins again at the start of the file.
-        handle.seek(layout.offset + y0 * width)
-        content = handle.read((y1 - y0) * width)
+        with damage_named(path):
+            # Forwards gzip unpacks and drops what lies between; backwards it begins again at the start of the file.
+            handle.seek(layout.offset + y0 * width)
+            content = handle.read((y1 - y0) * width)
         if len(content) < (y1 - y0) * width:
             raise OSError(f"{path} ends before its last pixel: it has changed since it was opened")
         return np.frombuffer(content, np.uint8).reshape(-1, width)
@@ -420,7 +443,7 @@ def _tile_reader(path: Path, index: int, layout: ImageLayout) -> Callable[[int, 
         from astropy.io import fits
 
         # astropy is not to scale: it takes no BLANK of unsigned numbers, nor one of 0, for "no value".
-        with fits.open(path, do_not_scale_image_data=True) as file:
+        with damage_named(path), fits.open(path, do_not_scale_image_data=True) as file:
             hdu = file[index]
             planes = (0,) * (len(hdu.shape) - 2)  # leading axes of length 1, see `HduHeader.axes`
             strip = np.asarray(hdu.section[(*planes, slice(y0, y1), slice(None))])

@@ -14,7 +14,8 @@ Pence, Seaman & White 2009, PASP 121, 414, on fpack and Rice compression of astr
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.archive.digest import DamagedFrameError
+
 _DESCRIPTORS = {"P": ">i4", "Q": ">i8"}
 """Numbers, length and offset, that say where in the heap a tile lies, by the kind of the column (FITS 4.0, 7.3.5)."""
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Give what goes wrong while a file is unpacked the name of the file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    DamagedFrameError
+        For whatever decompression raises but what the system says: a file that is gone is not damaged.
+    """
+    try:
+        yield
+    except (DamagedFrameError, MemoryError):
+        raise
+    except OSError as error:
+        # gzip's complaints are OSErrors too, yet without a number of the system's.
+        if error.errno is not None:
+            raise
+        raise DamagedFrameError(path, f"it can't be unpacked ({error})") from error
+    except Exception as error:  # decompression raises whatever its code stumbles over, of no common kind
+        told = str(error).strip() or type(error).__name__
+        raise DamagedFrameError(path, f"it can't be decompressed ({told})") from error
 
 
 @dataclass(frozen=True)
@@ -102,7 +133,8 @@ class RowTiles:
 
         # The standard lets the last tile be lower, where tiles do not divide the image evenly.
         rows = min(self.height, self.shape[0] - number * self.height)
-        numbers = decompress_rice_1_c(content, self.block, self.bytes_of_pixel, rows * self.shape[1])
+        with damage_named(self.path):
+            numbers = decompress_rice_1_c(content, self.block, self.bytes_of_pixel, rows * self.shape[1])
         return np.frombuffer(numbers, f"i{self.bytes_of_pixel}")
 
 

@@ -217,6 +217,19 @@ class FrameDoubtRow(Base):
     __table_args__ = (Index("ix_frame_doubt_kind", "kind", "frame_id"),)
 
 
+class FrameCheckRow(Base):
+    """When a raw file was last read whole since it was registered, and what is wrong with its content.
+
+    `changed_ns` is when the file had last been changed then: of one that was touched since, `reason` no longer holds.
+    """
+
+    __tablename__ = "frame_check"
+    frame_id: Mapped[int] = mapped_column(ForeignKey("frame.id", ondelete="CASCADE"), primary_key=True)
+    checked_at: Mapped[str] = _blank()
+    changed_ns: Mapped[int | None] = mapped_column(BigInteger)
+    reason: Mapped[str] = _blank()
+
+
 class FrameStageRow(Base):
     """How far each frame has come in each stage, and why; `unsettled` until its sets have been looked at.
 

@@ -39,12 +39,15 @@ class FileFacts:
         Texts of its HISTORY cards.
     pixels : Pixels
         What its numbers look like.
+    faults : sequence of Doubt
+        What the file's own checks say of its content.
     """
 
     comments: Mapping[str, str] = field(default_factory=dict)
     extensions: Sequence[Extension] = ()
     history: Sequence[str] = ()
     pixels: Pixels = field(default_factory=Pixels)
+    faults: Sequence[Doubt] = ()
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,8 @@ def describe(
     frame_class, sentence = classify(reader.cards, by)
     if sentence:
         reader.doubt("class", sentence)
+    for fault in reader.facts.faults:
+        reader.doubt(fault.kind, fault.text)
     date = _date(reader)
     obsdate = date.obsdate
     longitude = reader.longitude()

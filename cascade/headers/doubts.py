@@ -11,6 +11,8 @@ KINDS: Mapping[str, str] = {
     "class": "What the frame is can't be told from its header.",
     "class_conflict": "Class and other cards don't go together: a bias of 60 s, a dark of 0 s, a light in filter Dark.",
     "shutter_conflict": "A light or a flat with a closed shutter, a bias or a dark with an open one.",
+    "checksum": "A FITS CHECKSUM or DATASUM no longer holds, though the pixels may be as they were: an edited header.",
+    "damaged": "The content contradicts the file's own checks: gzip's CRC, DATASUM, tiles that don't decompress.",
     "date": "The date is a guess: of a second card, with a year of two digits, of a clock never set, local.",
     "date_conflict": "Two cards say that the exposure began at different times, or its file is older.",
     "exptime": "The exposure time is not known, or a guess: of one or of all coadds, taken from beginning and end.",
@@ -26,7 +28,7 @@ KINDS: Mapping[str, str] = {
 }
 """Kind to the sentence that says what it is."""
 
-REFUSED_UNLESS_SAID: frozenset[str] = frozenset()
+REFUSED_UNLESS_SAID = frozenset({"damaged"})
 """Kinds that refuse a frame where the instrument file says nothing; all others are noted."""
 
 

@@ -440,11 +440,16 @@ def status(night: Night = None, json: Json = False) -> None:
 
 
 @app.command()
-def verify(json: Json = False) -> None:
+def verify(
+    raws: Annotated[
+        bool, typer.Option("--raws", help="Raw files too: against what they were, and their own checks.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Hold every product against its checksum; name what is missing, damaged or foreign."""
     from ccdflow.commands import queries
 
-    outcome = queries.verify(workspace())
+    outcome = queries.verify(workspace(), raws=raws)
     if json:
         print_json(outcome)
     else:
@@ -453,6 +458,8 @@ def verify(json: Json = False) -> None:
         typer.echo(
             f"{outcome['intact']} of {outcome['products']} products intact, {len(outcome['foreign'])} foreign files"
         )
+        if raws:
+            typer.echo(f"{outcome['raws_intact']} of {outcome['raws']} raw files intact")
     raise typer.Exit(FAILED if outcome["problems"] else DONE)
 
 

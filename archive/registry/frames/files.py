@@ -18,6 +18,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, insert, select, text, update
 
 from ccdflow.archive.registry.database import now
+from ccdflow.archive.registry.frames.checks import damage_of_known
 from ccdflow.archive.registry.frames.doubts import add_doubts, find_doubts, replace_doubts
 from ccdflow.archive.registry.frames.keywords import changed_keywords, keep_keywords, storable
 from ccdflow.archive.registry.tables import CURRENT, ORIGINAL, PENDING, FrameKeywordRow, FrameRow, table
@@ -250,6 +251,9 @@ def _refresh(connection: Connection, frame: int, new: NewFrame) -> str:
     before = connection.execute(select(table(FrameRow)).where(FrameRow.id == frame)).one()._mapping
     if new.processed and before["status"] == "registered":
         new = _still_taken(connection, frame, new)
+    # What reading its pixels has told is not in its header: ingest can't see it, and must not forget it.
+    if damage := damage_of_known(connection, frame, new.changed_ns):
+        new = replace(new, refused=damage)
     row = frame_row(new)
     status = row.pop("status")
     del row["registered_at"]

@@ -10,7 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ccdflow.archive.digest import UnreadableFrameError
+from ccdflow.archive.fits.integrity import refuse_damaged
 from ccdflow.archive.fits.productfile import InputNote, ProductFileError, write_product
+from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.planning.jobs import JobInput, Resolved
@@ -144,6 +146,7 @@ def _read(
             try:
                 note = InputNote(role, path.name, digests[path].result(), kind, None if role == "main" else 0)
                 if kind == "raw":
+                    refuse_damaged(open_raw(path))
                     inputs.add_raw(role, path, instruments, note)
                 else:
                     inputs.add_product(role, path, note)

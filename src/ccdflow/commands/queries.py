@@ -22,6 +22,7 @@ from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.changes import differences
 from ccdflow.tasks.planning import planned
+from ccdflow.tasks.rawchecks import check_raws
 from ccdflow.tasks.workspace import Workspace
 
 Row = dict[str, Any]
@@ -561,8 +562,8 @@ def ledger(space: Workspace, night: str | None) -> list[Row]:
     return [counts[key] for key in sorted(counts)]
 
 
-def verify(space: Workspace) -> Row:
-    """Every product against its checksum; files of the store that are none of ours."""
+def verify(space: Workspace, *, raws: bool = False) -> Row:
+    """Every product, and on request every raw file, against its checksum; files of the store that are none of ours."""
     known = space.registry.read(find_products)
     checks = list(space.store.verify(known))
     foreign = space.store.foreign({product.path for product in known})
@@ -574,9 +575,18 @@ def verify(space: Workspace) -> Row:
     problems += [
         {"what": "foreign", "path": path, "reason": "no product of the registry"} for path in foreign
     ]
-    return {
+    told: Row = {
         "products": len(known),
         "intact": sum(check.state == "ok" for check in checks),
         "foreign": foreign,
         "problems": problems,
     }
+    if not raws:
+        return told
+    looks = list(check_raws(space))
+    problems += [
+        {"what": look.state, "path": look.path, "reason": look.reason, "frame": f"f{look.frame}"}
+        for look in looks
+        if look.state != "ok"
+    ]
+    return told | {"raws": len(looks), "raws_intact": sum(look.state == "ok" for look in looks)}

@@ -1,0 +1,96 @@
+"""Raw files are held against what they were when they were registered, and against their own checks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ccdflow.archive.digest import UnreadableFrameError, file_digest
+from ccdflow.archive.fits.integrity import DAMAGED, faults_of, tile_faults
+from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.registry.frames.checks import RegisteredRaw, note_check, raws_by_age_of_check
+from ccdflow.cascade.headers.classify import FileFacts, describe
+from ccdflow.tasks.workspace import Workspace
+
+State = Literal["ok", "missing", "changed", "damaged"]
+
+
+@dataclass(frozen=True)
+class RawCheck:
+    """The state in which a raw file was found.
+
+    Parameters
+    ----------
+    frame : int
+        Id of its frame.
+    path : str
+        The file.
+    state : {"ok", "missing", "changed", "damaged"}
+        Changed is a file that somebody has touched and that holds something else now: the next run registers that.
+        Damaged is one that nobody has touched and that is not what it was, or that contradicts its own checks.
+    reason : str
+        What is wrong; empty for a file that is whole.
+    """
+
+    frame: int
+    path: str
+    state: State
+    reason: str = ""
+
+
+def check_raws(space: Workspace, most_bytes: float | None = None) -> Iterator[RawCheck]:
+    """Read raw files whole, those first that nobody has looked at for longest, and note what was found.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    most_bytes : float, optional
+        No further file is begun once so many bytes were read; without, all files are read.
+
+    Yields
+    ------
+    RawCheck
+        One for each file.
+    """
+    read = 0
+    for raw in space.registry.read(raws_by_age_of_check):
+        if most_bytes is not None and read >= most_bytes:
+            return
+        state, reason = _state(space, raw)
+        # A file that is away, on a disk that is not mounted, is no damage, and is looked at again the next time.
+        if state in ("ok", "damaged"):
+            space.registry.write(note_check, raw.id, reason if state == "damaged" else "")
+        read += raw.size
+        yield RawCheck(raw.id, raw.path, state, reason)
+
+
+def _state(space: Workspace, raw: RegisteredRaw) -> tuple[State, str]:
+    path = Path(raw.path)
+    if not path.is_file():
+        return "missing", "there is no such file"
+    try:
+        facts = path.stat()
+        digest = file_digest(path)
+    except (OSError, UnreadableFrameError) as error:
+        return "damaged", f"it can't be read ({error})"
+    if digest != raw.sha256:
+        told = f"its sha256 is {digest[:16]}..., was {raw.sha256[:16]}... when it was registered"
+        touched = (facts.st_size, facts.st_ctime_ns) != (raw.size, raw.changed_ns)
+        return ("changed", f"{told}; the next run registers it anew") if touched else ("damaged", told)
+    faults = _own_faults(space, path)
+    return ("damaged", "; ".join(faults)) if faults else ("ok", "")
+
+
+def _own_faults(space: Workspace, path: Path) -> Sequence[str]:
+    """What a file's own checks say of it, all its tiles decompressed; not what its instrument file passes over."""
+    try:
+        file = open_raw(path)
+    except UnreadableFrameError:
+        return ()  # it was refused when it was registered, for what it is and has been
+    faults = dict.fromkeys((*faults_of(file), *tile_faults(file)))
+    damaged = [fault for fault in faults if fault.kind == DAMAGED]
+    if not damaged:
+        return ()
+    refused = describe(file.header, file.shape, space.instruments, FileFacts(faults=damaged)).refused
+    return [fault.text for fault in damaged if fault.text in refused]
