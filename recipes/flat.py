@@ -5,6 +5,7 @@ compared; what is averaged is the pattern alone. The mean over all good pixels o
 number for the whole detector, which keeps the ratio of its amplifiers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,8 +35,10 @@ from ccdflow.recipes.detector.masters import (
     combined_quality,
     combined_warnings,
 )
+from ccdflow.recipes.detector.readout import stated_gain_conflicts
 from ccdflow.recipes.detector.response import calibrated_response, master_response
 from ccdflow.recipes.detector.saturation import ASSUMED, saturation_cards, with_saturation
+from ccdflow.recipes.gain import measured_gain
 
 
 class FlatParameters(MasterParameters):
@@ -157,8 +160,26 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     )
     image, norm = normalised(combined.image, low=parameters.low)
     output = _output(image, norm, combined, usable)
-    cards = {**output.cards, **_of_the_usable(usable, norm, parameters)}
-    return Result({"master_flat": replace(output, cards=cards)}, tuple(doubts + combined_warnings(combined)))
+    # What another program has worked on no longer has the noise of its photons.
+    gain_cards, conflicts = _checked_gain([] if parameters.done else [frame for frame, _ in usable])
+    cards = {**output.cards, **_of_the_usable(usable, norm, parameters), **gain_cards}
+    doubts += [*combined_warnings(combined), *conflicts]
+    return Result({"master_flat": replace(output, cards=cards)}, tuple(doubts))
+
+
+def _checked_gain(frames: Sequence[CalibratedFrame]) -> tuple[dict[str, Card], list[str]]:
+    """The gain that a master's flats measure, as cards, and where it is not the one that their headers state."""
+    if len(frames) < 2 or frames[0].prepared.readout.gain_from != "header":
+        return {}, []
+    readout = frames[0].prepared.readout
+    measured = [measured_gain(frames, number) for number in range(len(readout.gains))]
+    cards: dict[str, Card] = {
+        f"GAINMS{number:02d}": (gain.value, f"[electron/adu] gain by photon noise, amplifier {number}")
+        for number, gain in enumerate(measured, start=1)
+        if gain.pairs
+    }
+    gains = [gain.value if gain.pairs else None for gain in measured]
+    return cards, stated_gain_conflicts(readout, gains, [gain.error for gain in measured])
 
 
 def _of_the_usable(
@@ -294,7 +315,7 @@ def _output(
 
 RECIPE = Recipe(
     name="flat",
-    version="3",
+    version="4",
     inputs={
         "main": Input("raw", 1, None),
         "bias": Input("product", 0, 1),

@@ -26,7 +26,7 @@ from ccdflow.recipes.core.statistics import (
     without_outliers,
 )
 from ccdflow.recipes.detector.amplifiers import Detector, RawFrame, Section
-from ccdflow.recipes.detector.calibrate import raw_frames
+from ccdflow.recipes.detector.calibrate import CalibratedFrame, raw_frames
 from ccdflow.recipes.detector.raw import Overscan, PreparedFrame
 from ccdflow.recipes.detector.readout import Readout
 from ccdflow.recipes.detector.saturation import with_saturation
@@ -46,6 +46,10 @@ NOISE_PIXELS = 200_000
 
 SATURATION_PIXELS = 300_000
 """Pixels of a flat that tell at which number it is burnt."""
+
+
+CHECKED_FLATS = 4
+"""Flats of a master by which a stated gain is checked: three pairs, of which the quietest count."""
 
 
 class GainParameters(Parameters):
@@ -256,6 +260,45 @@ def _quietest(pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
         for pair in pairs
         if pair[0] - least <= AGREEMENT * least + AGREEMENT_SIGMA * hypot(pair[1], error)
     ]
+
+
+def measured_gain(frames: Sequence[CalibratedFrame], number: int) -> Measured:
+    """Measure the gain of an amplifier from flats that were brought to electron with a gain that somebody stated.
+
+    Parameters
+    ----------
+    frames : sequence of CalibratedFrame
+        Flats, bias and dark subtracted, in the order in which they were taken; the first `CHECKED_FLATS` are enough.
+    number : int
+        The amplifier, from 0.
+
+    Returns
+    -------
+    Measured
+        In electron/adu; 0 pairs if no two neighbours are alike, or the read noise is more than their photon noise.
+
+    Notes
+    -----
+    As `gain_from_flats`, with signals in electron of the stated gain G: 1 / gain of that formula is then G over the
+    true gain.
+    """
+    parameters = GainParameters()
+    readout = frames[0].prepared.readout
+    stated, noise = readout.gains[number], readout.read_noises[number]
+    target = frames[0].prepared.frame.detector.amplifiers[number].target
+    middle = _middle((target.y1 - target.y0, target.x1 - target.x0), NOISE_PIXELS, parameters.block)
+    rows = slice(target.y0 + middle.start, target.y0 + middle.stop)
+    images = [frame.rows(rows).data[:, target.x0 : target.x1] for frame in frames[:CHECKED_FLATS]]
+    measured = []
+    for first, second in pairwise(images):
+        if min(float(median(image.ravel())) for image in (first, second)) > noise**2:
+            ratios = _inverse_gains(first, second, noise, parameters)
+            if ratios.size and ratios.mean() > 0:
+                measured.append((float(ratios.mean()), float(ratios.std()) / sqrt(ratios.size)))
+    mean = _mean(_quietest(measured))
+    return (
+        Measured(stated / mean.value, mean.error * stated / mean.value**2, mean.pairs) if mean.pairs else mean
+    )
 
 
 def block_variances(difference: FloatArray, block: int) -> Floats:

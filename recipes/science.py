@@ -27,6 +27,7 @@ from ccdflow.recipes.detector.calibrate import (
 )
 from ccdflow.recipes.detector.finished import DONE_FIELD, Done, as_taken
 from ccdflow.recipes.detector.raw import Overscan
+from ccdflow.recipes.detector.readout import measured_gains, stated_gain_conflicts
 from ccdflow.recipes.detector.response import calibrated_response
 from ccdflow.recipes.detector.saturation import saturation_cards, with_saturation
 
@@ -83,6 +84,8 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
     raw, shown = (raw, []) if parameters.done else with_saturation(raw)
     masters = masters_of(inputs)
     (frame,), doubts = calibrated_frames(raw, masters, one_product(inputs, "gain"), parameters.overscan)
+    readout = frame.prepared.readout
+    doubts += stated_gain_conflicts(readout, measured_gains(masters.flat, len(readout.gains)))
     # The planes keep the masters' part of the variance apart, so that a stack can add it once for all its frames.
     planes = calibrated_planes(frame)
     image = Image(planes.data, planes.variance, planes.dq, frame.unit)
@@ -145,7 +148,7 @@ def _quality(image: Image) -> dict[str, float]:
 
 RECIPE = Recipe(
     name="science",
-    version="3",
+    version="4",
     inputs={
         "main": Input("raw", 1, 1),
         "bias": Input("product", 0, 1),

@@ -93,7 +93,7 @@ class IngestReport:
 
     def doubt_lines(self) -> list[str]:
         """Doubts by kind, a line for each; a class that is not known stands among the problems already."""
-        doubts = [count.line("frame") for count in sum_up(self.doubts) if count.kind != "class"]
+        doubts = [count.line() for count in sum_up(self.doubts) if count.kind != "class"]
         return [*self.finished_lines(), *doubts]
 
     def finished_lines(self) -> list[str]:

@@ -12,6 +12,7 @@ from ccdflow.archive.fits.productfile import InputNote, Origin, common_cards, re
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.cascade.headers.amplifiers import detector
 from ccdflow.cascade.headers.classify import describe
+from ccdflow.cascade.headers.doubts import Policy
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
 from ccdflow.cascade.headers.keywords import cards_of
 from ccdflow.cascade.records import CLASSES
@@ -56,7 +57,8 @@ class JobInputs:
     """All inputs of a job, by role, and what its products' headers say of them.
 
     `trim` is columns and rows by which pixels of the main input's first image move when the detector is assembled.
-    `finished` has a sentence for each raw file on which another program has worked already.
+    `finished` has a sentence for each raw file on which another program has worked already. `policies` is what the
+    instrument file of the main input's raw frames says about kinds of doubts.
     """
 
     by_role: dict[str, list[Any]] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class JobInputs:
     comments: Mapping[str, str] = field(default_factory=dict)
     trim: tuple[int, int] = (0, 0)
     paths: dict[str, list[Path]] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
 
@@ -115,6 +118,7 @@ class JobInputs:
         self.notes.append(note)
         self.paths.setdefault(role, []).append(path)
         if role == "main":
+            self.policies = instrument.doubts
             self.spans.append(span)
             self.headers.append(holding_cards(file.header, span, said, instrument))
             self.comments = self.comments or file.comments

@@ -3,7 +3,8 @@
 import statistics
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from ccdflow.archive.registry.frames.doubts import find_doubts, sum_up
 from ccdflow.archive.registry.frames.queries import COUNTED, FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.frames.stages import LEFT_OUT
 from ccdflow.archive.registry.jobs.lineage import main_frames
+from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_jobs
 from ccdflow.cascade.headers.dates import night as night_of
@@ -220,7 +222,10 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
     # Every frame stands in the ledger once, in the state that it has reached: so its numbers add up to all frames.
     log = observing_log(space, night, camera)
     lines = [f"# {camera}, night {night}", "", *_ledger(log), *_latency(space, night, camera)]
-    lines += [*_not_done(space, night, camera, log), *_doubts(space, log), *_pictures(space, night, camera)]
+    products = space.registry.read(find_products, ProductFilter(night=night, camera=camera))
+    frames = [int(row["frame"][1:]) for row in log]
+    lines += [*_not_done(space, night, camera, log), *_doubts(space, frames, products)]
+    lines += _pictures(space, night, camera)
     return "\n".join(lines)
 
 
@@ -275,12 +280,15 @@ def _not_done(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> 
     return ["## Not done", "", *_table("what | object | filter | state | reason", rows)] if rows else []
 
 
-def _doubts(space: Workspace, log: Sequence[Row]) -> list[str]:
-    """What is doubtful about the frames of the night, by kind: a broken clock is one line, not a thousand."""
-    doubts = space.registry.read(find_doubts, [int(row["frame"][1:]) for row in log])
-    told = [(f"f{frame}", doubt) for frame, own in doubts.items() for doubt in own]
-    rows = [(count.kind, count.number, count.subject, count.example) for count in sum_up(told)]
-    return ["## Doubts", "", *_table("kind | frames | for instance | what", rows)] if rows else []
+def _doubts(space: Workspace, frames: Collection[int], products: Sequence[ProductRecord]) -> list[str]:
+    """What is doubtful about frames and products, by kind: a broken clock is one line, not a thousand."""
+    doubts = space.registry.read(find_doubts, frames)
+    counts = sum_up((f"f{frame}", doubt) for frame, own in doubts.items() for doubt in own)
+    ids = [product.id for product in products if product.superseded_by is None]
+    warned = space.registry.read(find_product_doubts, ids)
+    counts += sum_up((f"p{product}", doubt) for product, own in warned.items() for doubt in own)
+    rows = [(count.kind, count.number, count.subject, count.example) for count in counts]
+    return ["## Doubts", "", *_table("kind | frames or products | for instance | what", rows)] if rows else []
 
 
 def _pictures(space: Workspace, night: str, camera: str) -> Iterator[str]:
@@ -319,7 +327,8 @@ def stack_page(space: Workspace, product: ProductRecord) -> str:
     lines = [f"# {_name(product)}", "", place, ""]
     # The name is the head of the page already.
     lines += [*_shown(space, product)[2:], "", *_table("number | value", numbers)]
-    lines += ["Lengths in pixels, the background in the unit of the product.", "", f"`{product.path}`"]
+    lines += ["Lengths in pixels, the background in the unit of the product.", ""]
+    lines += [*_doubts(space, (), [replace(product, superseded_by=None)]), f"`{product.path}`"]
     return "\n".join(lines)
 
 
@@ -376,6 +385,7 @@ def _summary(space: Workspace, night: str) -> str:
     ]
     if not_done:
         lines += ["## Not done", "", *_table("frame | object | state | reason", not_done)]
+    lines += _doubts(space, [frame["id"] for frame in frames], products)
     return "\n".join(lines)
 
 

@@ -1,17 +1,19 @@
 """What recipes give back, written into the store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from ccdflow.archive.fits.productfile import write_product
 from ccdflow.archive.registry.jobs.leases import ensure_held
 from ccdflow.archive.registry.jobs.productchanges import Made
 from ccdflow.archive.registry.jobs.products import outputs_of
 from ccdflow.archive.registry.jobs.records import JobRecord
-from ccdflow.cascade.records import CATEGORY
+from ccdflow.cascade.records import CATEGORY, Doubt
 from ccdflow.recipes.core.recipe import Output, Result
 from ccdflow.tasks.inputs import JobInputs
+from ccdflow.tasks.productdoubts import doubt_cards
 from ccdflow.tasks.workspace import Workspace
 
 
@@ -21,6 +23,7 @@ def store_result(
     inputs: JobInputs,
     result: Result,
     paths: Mapping[str, str] | None = None,
+    doubts: Sequence[Doubt] = (),
 ) -> list[Made]:
     """Write the outputs of a job.
 
@@ -36,6 +39,8 @@ def store_result(
         What the recipe gave.
     paths : mapping of str to str, optional
         Paths in the store by category, where the caller has asked the registry for them.
+    doubts : sequence of Doubt
+        What the recipe warned of: about each of its products.
 
     Returns
     -------
@@ -54,8 +59,15 @@ def store_result(
     for category, output in result.outputs.items():
         if category not in paths:
             raise ValueError(f"recipe {job.recipe!r} gave {category!r}; it declares {', '.join(paths)}")
-        products.append(_store(space, job, inputs, (category, paths[category], output)))
+        told = replace(output, cards={**output.cards, **doubt_cards(doubts)})
+        made = _store(space, job, inputs, (category, paths[category], told))
+        products.append(replace(made, cards=_values(output), doubts=tuple(doubts)))
     return products
+
+
+def _values(output: Output) -> dict[str, Any]:
+    """Cards of a recipe without their comments."""
+    return {name: value for name, (value, _) in output.cards.items()}
 
 
 def _ensure_held(space: Workspace, job: JobRecord) -> None:
@@ -81,5 +93,5 @@ def _store(space: Workspace, job: JobRecord, inputs: JobInputs, product: tuple[s
         size=stored.size,
         changed_ns=space.store.changed_ns(path),
         quality=output.quality,
-        cards={name: value for name, (value, _) in output.cards.items()},
+        cards=_values(output),
     )

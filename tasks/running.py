@@ -33,6 +33,7 @@ from ccdflow.tasks.inputs import read_inputs
 from ccdflow.tasks.leases import kept_alive
 from ccdflow.tasks.machine import is_the_machines, refuse_full_store, refuse_too_large
 from ccdflow.tasks.outputs import store_result
+from ccdflow.tasks.productdoubts import product_doubts
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 Record = dict[str, Any]
@@ -157,13 +158,14 @@ def _do(space: Workspace, begun: Begun) -> tuple[list[Made], dict[int, str]]:
             result = run_external(own, inputs.paths, values)
         else:
             result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
-    for warning in (*result.warnings, *(left.sentence for left in result.left_out)):
-        get_run_logger().warning(warning)
+    doubts = product_doubts(result.warnings, inputs.policies)
+    for line in (*map(str, doubts), *(left.sentence for left in result.left_out)):
+        get_run_logger().warning(line)
     paths = dict(begun.outputs)
     # A worker that was killed may have left what it was writing.
     if job.attempts > 1:
         space.store.clean_job(job.key, paths.values())
-    products = store_result(space, job, inputs, result, paths)
+    products = store_result(space, job, inputs, result, paths, doubts)
     return products, {left.position: left.reason for left in result.left_out}
 
 

@@ -1,11 +1,14 @@
-"""The kinds of doubts that a header can leave, and what is done about each: note it, refuse the frame, ignore it."""
+"""The kinds of doubts about frames and products, and what is done about each: note it, refuse for it, ignore it."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
 Policy = Literal["note", "refuse", "ignore"]
-"""``note``: the frame is used and the doubt kept with it; ``refuse``: the frame is not used; ``ignore``: nothing."""
+"""``note``: the doubt is kept with the frame or product; ``refuse``: the frame is not used, the product not made."""
+
+GAIN_CONFLICT = "gain_conflict"
+"""The kind that is told by pixels, once masters are made, and by no header alone."""
 
 KINDS: Mapping[str, str] = {
     "class": "What the frame is can't be told from its header.",
@@ -20,9 +23,15 @@ KINDS: Mapping[str, str] = {
     "binning_conflict": "Two cards state different binnings.",
     "filter_conflict": "The filter of one card is none of those that the wheels' own cards name.",
     "temperature_conflict": "The sensor is more than 5 K from its set point.",
-    "gain_conflict": "The header's gain differs from the one measured on the same night.",
+    GAIN_CONFLICT: "The header's gain differs from the one measured on the same night.",
     "processed": "Another program has calibrated or combined it, and it is taken all the same, as somebody has said.",
     "sections": "Which pixels are data or overscan is told in part, or in pixels before binning.",
+    "gain_assumed": "Neither header nor flats tell the gain: 1 electron/adu was taken, and variances are guesses.",
+    "read_noise_unknown": "Neither header nor biases tell the read noise: variances lack it.",
+    "scatter": "The scatter between the frames that were combined is not the stated noise.",
+    "left_out": "A frame was left out of what was combined.",
+    "registration": "A frame was placed by a way other than the one that was asked for.",
+    "recipe": "Any other warning of a recipe.",
     "sequence": "The number of the exposure in its sequence can't be.",
     "value": "A number is not understood, or outside of what is believable: it counts as unknown.",
 }

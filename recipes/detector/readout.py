@@ -14,6 +14,9 @@ ASSUMED_GAIN = 1.0
 """Electron/adu where nobody knows: data keep their numbers, and a warning says that the photon noise is a guess."""
 ASSUMED_READ_NOISE = 0.0
 """Electron rms where nobody knows: the variance lacks it, and a warning says so."""
+MEASURED_APART = 0.1
+"""Fraction by which a stated gain may differ from the one that flats measure: more than their own errors, and more
+than what brighter pixels that share their light take from photon noise."""
 SAME_GAIN = 1e-3
 """Gains that differ by less than this fraction are one number, written with fewer digits."""
 
@@ -160,6 +163,58 @@ def gains_disagree(master: InputProduct, readout: Readout) -> str:
                 f"in amplifier {number}, the frame has {wanted:g}"
             )
     return ""
+
+
+def stated_gain_conflicts(
+    readout: Readout, measured: Sequence[float | None], errors: Sequence[float] = ()
+) -> list[str]:
+    """Return a sentence for each amplifier whose stated gain is not the one that flats measured.
+
+    Parameters
+    ----------
+    readout : Readout
+        Of the frame; a gain that nobody states is not looked at.
+    measured : sequence of float or None
+        Electron/adu of each amplifier; None where it was not measured.
+    errors : sequence of float
+        Their standard errors: what is within five of them is no conflict.
+
+    Returns
+    -------
+    list of str
+        Empty where all agree to `MEASURED_APART`.
+    """
+    if readout.gain_from != "header":
+        return []
+    sentences = []
+    for number, (stated, found) in enumerate(zip(readout.gains, measured, strict=True)):
+        if found is None or abs(stated / found - 1) <= MEASURED_APART:
+            continue
+        if errors and abs(stated - found) <= 5 * errors[number]:
+            continue
+        sentences.append(
+            f"the header's gain of {stated:g} electron/adu in amplifier {number + 1} is {found:.3g} "
+            "by the photon noise of the flats"
+        )
+    return sentences
+
+
+def measured_gains(master_flat: InputProduct | None, amplifiers: int) -> list[float | None]:
+    """Return the gains that the flats of a master measured.
+
+    Parameters
+    ----------
+    master_flat : InputProduct or None
+        Its cards ``GAINMS01``, ... tell.
+    amplifiers : int
+        How many there are.
+
+    Returns
+    -------
+    list of float or None
+        Electron/adu; None where none was measured.
+    """
+    return [None] * amplifiers if master_flat is None else _numbers(master_flat.header, "GAINMS", amplifiers)
 
 
 def _filled(

@@ -15,6 +15,9 @@ from ccdflow.cascade.records import Doubt
 HEADER = "header"
 """The source of what reading a header tells."""
 
+MEASURED = "gain"
+"""The source of what the photon noise of flats tells."""
+
 _INSERT = insert(table(FrameDoubtRow))
 
 
@@ -39,14 +42,9 @@ class DoubtCount:
     example: str
     subject: str = ""
 
-    def line(self, what: str) -> str:
-        """Return the line that tells people of it.
-
-        Parameters
-        ----------
-        what : str
-            What is counted: ``frame`` or ``product``.
-        """
+    def line(self) -> str:
+        """Return the line that tells people of it."""
+        what = "product" if self.subject.startswith("p") else "frame"
         many = f"{self.number} {what}{'' if self.number == 1 else 's'}"
         return f"doubt {self.kind}: {many}, for instance {self.subject}: {self.example}"
 
@@ -101,6 +99,28 @@ def replace_doubts(connection: Connection, frame: int, doubts: Sequence[Doubt], 
     if [Doubt(*row) for row in rows] != [Doubt(doubt.kind, storable(doubt.text) or "") for doubt in doubts]:
         connection.execute(delete(FrameDoubtRow).where(*of_source))
         add_doubts(connection, [(frame, doubts)], source)
+
+
+def tell_doubts(
+    connection: Connection, frames: Collection[int], doubts: Sequence[Doubt], source: str
+) -> None:
+    """Write the same doubts of several frames in place of those that this source had of them.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    frames : collection of int
+        Ids of the frames.
+    doubts : sequence of Doubt
+        Of each of them; none where they are cleared up.
+    source : str
+        Who found them.
+    """
+    for ids in batches(sorted(set(frames))):
+        of_source = FrameDoubtRow.frame_id.in_(ids), FrameDoubtRow.source == source
+        connection.execute(delete(FrameDoubtRow).where(*of_source))
+        add_doubts(connection, ((frame, doubts) for frame in ids), source)
 
 
 def find_doubts(

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from ccdflow.archive.registry.database import now
+from ccdflow.archive.registry.frames.doubts import MEASURED, tell_doubts
 from ccdflow.archive.registry.frames.stages import LEFT_OUT, StageState, set_stages
 from ccdflow.archive.registry.jobs.leases import change_held, claim
 from ccdflow.archive.registry.jobs.lineage import main_frames
@@ -27,6 +28,7 @@ from ccdflow.archive.registry.jobs.records import (
     find_jobs,
 )
 from ccdflow.archive.registry.tables import FrameRow, JobInputRow, JobRow, ProductRow, table
+from ccdflow.cascade.headers.doubts import GAIN_CONFLICT
 from ccdflow.cascade.planning.jobs import JobInput
 
 _NOTHING: Mapping[str, Sequence[StageState]] = {}
@@ -193,6 +195,7 @@ def complete_job(
         for frame in behind[place]
     ]
     set_stages(connection, passed)
+    _doubt_gains(connection, begun, files)
     return ids
 
 
@@ -223,6 +226,14 @@ def _frame_name(frame: int, path: str | None) -> str:
 _PATHS = select(table(FrameRow).c.id, table(FrameRow).c.path).where(
     table(FrameRow).c.id.in_(bindparam("frames", expanding=True))
 )
+
+
+def _doubt_gains(connection: Connection, begun: Begun, files: Sequence[Made]) -> None:
+    """Let raw frames carry that their gain is not the measured one; where that was cleared up, no longer."""
+    frames = [taken.frame for taken in begun.job.inputs if taken.role == "main" and taken.frame is not None]
+    doubts = dict.fromkeys(doubt for file in files for doubt in file.doubts if doubt.kind == GAIN_CONFLICT)
+    if frames:
+        tell_doubts(connection, frames, list(doubts), MEASURED)
 
 
 def give_up_job(

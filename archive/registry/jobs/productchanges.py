@@ -11,8 +11,10 @@ from sqlalchemy import Connection, Update, bindparam, delete, select, update
 from ccdflow.archive.registry.bulk import batches, replace_rows
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.jobs.leases import change_and_read_held, lost
+from ccdflow.archive.registry.jobs.productdoubts import keep_product_doubts
 from ccdflow.archive.registry.jobs.records import SHARED_WITH_PRODUCTS
 from ccdflow.archive.registry.tables import FrameSetRow, JobRow, ProductQualityRow, ProductRow, table
+from ccdflow.cascade.records import Doubt
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Made:
 
     `path` is relative to the store, `size` in bytes, `changed_ns` when the file was last changed (ctime, in nanoseconds
     since 1970-01-01 UTC), `quality` its quality numbers, `cards` what the recipe adds to the header (keyword to value).
-    `exptime` (seconds) and `obsdate`, where given, replace what was planned.
+    `exptime` (seconds) and `obsdate`, where given, replace what was planned. `doubts` are what its recipe warned of.
     """
 
     category: str
@@ -33,6 +35,7 @@ class Made:
     cards: Mapping[str, Any] = field(default_factory=dict)
     exptime: float | None = None
     obsdate: str | None = None
+    doubts: tuple[Doubt, ...] = ()
 
 
 def finish_job(
@@ -123,6 +126,7 @@ def _finish_product(
         for name, value in file.quality.items()
     ]
     replace_rows(connection, table(ProductQualityRow), rows)
+    keep_product_doubts(connection, identity, file.doubts)
     return int(identity)
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera, since_night
+from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.archive.registry.tables import ProductQualityRow, ProductRow
 from ccdflow.cascade.planning.jobs import JobInput
@@ -179,8 +180,9 @@ def list_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
     list of dict of str to object
         A row for each product, by id.
     """
-    # Two questions for all, not two for each product.
+    # Few questions for all, not as many for each product.
     products = find_products(connection, wanted)
+    doubts = find_product_doubts(connection, [product.id for product in products])
     jobs = find_jobs(connection, JobFilter(keys={product.job_key for product in products}))
     by_key = {job.key: job for job in jobs}
     return [
@@ -203,6 +205,7 @@ def list_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
             "inputs": [_input_row(taken) for taken in by_key[product.job_key].inputs],
             "superseded_by": product.superseded_by,
             "quality": dict(product.quality),
+            "doubts": [str(doubt) for doubt in doubts.get(product.id, ())],
         }
         for product in products
     ]

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ccdflow.recipes.core.recipe import Output, Parameters, Recipe
 from ccdflow.recipes.kernels.compiled import prepare
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.memory import keep_memory
+from ccdflow.tasks.productdoubts import doubt_cards, product_doubts
 
 WRITING = "ccdflow.archive.fits.writer_kernels"
 """Module of the compiled functions that write products."""
@@ -95,7 +96,8 @@ def run_recipe(
     ((category, product),) = result.outputs.items()
     key = _key(recipe, values, inputs, instruments)
     used = inputs.without(left.position for left in result.left_out)
-    _write(output, product, used, recipe, key)
+    cards = doubt_cards(product_doubts(result.warnings, inputs.policies))
+    _write(output, replace(product, cards={**product.cards, **cards}), used, recipe, key)
     # Whoever names a file means it; but nothing is calibrated a second time without a word.
     twice = [f"{sentence}; --param done=... leaves out what was done" for sentence in inputs.finished]
     warnings = [*(() if parameters.get("done") else twice), *result.warnings, *told]

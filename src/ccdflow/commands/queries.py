@@ -46,6 +46,7 @@ COLUMNS = {
         "filter",
         "object",
         "superseded_by",
+        "doubts",
         "file",
     ),
     "choices": ("id", "verdict", "what", "reason", "created"),
@@ -368,7 +369,9 @@ def _tree(space: Workspace, key: str) -> Row:
     parameters = {name: f"{value['value']} ({value['origin']})" for name, value in job.parameters.items()}
     # A recipe's own defaults go without saying.
     changed = {name: text for name, text in parameters.items() if not text.endswith("(recipe)")}
+    made = space.registry.read(list_products, ProductFilter(states=None, job_keys=[key]))
     row: Row = {"id": key[:12], "what": f"{job.step}, recipe {job.recipe} {job.version}", "state": job.state}
+    row["doubts"] = list(dict.fromkeys(doubt for product in made for doubt in product["doubts"]))
     return row | {"reason": job.reason, "parameters": changed, "inputs": inputs}
 
 

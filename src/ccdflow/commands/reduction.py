@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from ccdflow.archive.registry.frames.doubts import DoubtCount, find_doubts, sum_up
 from ccdflow.archive.registry.frames.files import registered_files
+from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
 from ccdflow.archive.registry.jobs.records import JobFilter, count_finished, find_jobs
 from ccdflow.cascade.planning.jobmaker import WAITS
@@ -66,7 +67,7 @@ class RunReport:
         if self.failed and waiting:
             lines.append(f"{len(waiting)} jobs wait for those that failed; the next run does them all")
         lines += _why_incomplete([job for job in self.after.jobs if job.state == "incomplete"])
-        lines += [count.line("frame") for count in self.doubts]
+        lines += [count.line() for count in self.doubts]
         if not self.after.jobs:
             lines.append("nothing to do: no frame of the registry belongs to the target")
         return lines
@@ -147,15 +148,8 @@ def reduce_now(
     after = planned_again(space, request, failed) if new else before
     Round(space, plan=lambda: after, grouping=request).run(failed)
     products = space.registry.read(list_products, ProductFilter(job_keys=[job.key for job in after.jobs]))
-    return RunReport(
-        ingested,
-        before,
-        after,
-        failed,
-        products,
-        _doubts(space, ingested, after),
-        _left_out(space, before, after),
-    )
+    doubts = [*_doubts(space, ingested, after), *_product_doubts(space, products)]
+    return RunReport(ingested, before, after, failed, products, doubts, _left_out(space, before, after))
 
 
 def _doubts(space: Workspace, ingested: IngestReport, plan: Plan) -> list[DoubtCount]:
@@ -179,6 +173,13 @@ def _left_out(space: Workspace, before: Plan, after: Plan) -> list[str]:
         for job in jobs
         if job.reason
     ]
+
+
+def _product_doubts(space: Workspace, products: Sequence[Mapping[str, Any]]) -> list[DoubtCount]:
+    """Sum up what the recipes warned of, also those of an earlier run whose products are used."""
+    ids = [product["id"] for product in products]
+    doubts = space.registry.read(find_product_doubts, ids)
+    return sum_up((f"p{product}", doubt) for product, own in doubts.items() for doubt in own)
 
 
 def _brings_new_files(space: Workspace, paths: Sequence[Path]) -> bool:

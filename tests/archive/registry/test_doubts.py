@@ -3,9 +3,18 @@ from pathlib import Path
 from sqlalchemy import text
 
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames.doubts import DoubtCount, find_doubts, replace_doubts, sum_up
+from ccdflow.archive.registry.frames.doubts import (
+    MEASURED,
+    DoubtCount,
+    find_doubts,
+    replace_doubts,
+    sum_up,
+    tell_doubts,
+)
 from ccdflow.archive.registry.frames.files import NewFrame, add_frame
 from ccdflow.archive.registry.frames.queries import list_frames
+from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts, keep_product_doubts
+from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
 from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.records import Doubt
 
@@ -82,4 +91,36 @@ def test_doubts_are_summed_up_by_kind_with_an_example() -> None:
         DoubtCount("exptime_conflict", 2, SHORT.text, "f2"),
         DoubtCount("date_conflict", 1, CLOCK.text, "f1"),
     ]
-    assert counts[1].line("frame") == f"doubt date_conflict: 1 frame, for instance f1: {CLOCK.text}"
+    assert counts[1].line() == f"doubt date_conflict: 1 frame, for instance f1: {CLOCK.text}"
+
+
+def test_doubts_of_a_product_are_those_of_its_last_making(registry: Registry) -> None:
+    made = [Doubt("gain_assumed", "1 electron/adu is assumed"), Doubt("left_out", "flat1 is left out")]
+    with registry.database.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO job (key, step, recipe, version, parameters) VALUES ('k', 'flat', 'flat', '1', '{}')"
+            )
+        )
+        connection.execute(
+            text("INSERT INTO product (job_key, category, path) VALUES ('k', 'master_flat', 'a')")
+        )
+    registry.write(keep_product_doubts, 1, made)
+    assert registry.read(find_product_doubts, [1, 2]) == {1: tuple(made)}
+    (row,) = registry.read(list_products, ProductFilter(states=None))
+    assert row["doubts"] == [str(doubt) for doubt in made]
+    registry.write(keep_product_doubts, 1, [])
+    assert registry.read(find_product_doubts, [1]) == {}
+
+
+def test_the_same_doubt_of_many_frames_is_told_and_cleared_up_at_once(
+    registry: Registry, tmp_path: Path
+) -> None:
+    gain = Doubt("gain_conflict", "EGAIN says 1.5 electron/adu, measured was 0.75")
+    first = registry.write(add_frame, file(tmp_path / "a.fits", doubts=(SHORT,))).id
+    second = registry.write(add_frame, file(tmp_path / "b.fits", "b")).id
+    registry.write(tell_doubts, [first, second], [gain], MEASURED)
+    registry.write(tell_doubts, [first, second], [gain], MEASURED)
+    assert registry.read(find_doubts, [first, second]) == {first: (SHORT, gain), second: (gain,)}
+    registry.write(tell_doubts, [first, second], [], MEASURED)
+    assert registry.read(find_doubts, [first, second]) == {first: (SHORT,)}

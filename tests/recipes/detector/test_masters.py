@@ -232,6 +232,39 @@ def test_flats_that_are_faint_or_saturated_are_left_out_by_name():
     assert "flat1 is left out: 100.0% of its pixels are saturated" in result.warnings[1]
 
 
+def flats_and_light(stated, response=None):
+    """Master flat and result of a light; the true gain is 2, the headers state another."""
+    rng = np.random.default_rng(15)
+    response = np.ones(SHAPE) if response is None else response
+    bias_made = bias.RECIPE.run({"main": biases(rng, gain=stated)}, bias.BiasParameters())
+    masters = {"bias": [product(bias_made, "master_bias")]}
+    frames = flats(rng, response, [20_000, 22_000, 24_000], gain=stated)
+    made = flat.RECIPE.run({"main": frames, **masters}, flat.FlatParameters())
+    masters["flat"] = [product(made, "master_flat", name="flat.fits")]
+    light = raw(rng.normal(1100, 4, SHAPE), 60.0, "light.fits", gain=stated)
+    return made, science.RECIPE.run({"main": [light], **masters}, science.ScienceParameters())
+
+
+@pytest.mark.parametrize("stated", [4.0, 1.0, 2.5])
+def test_a_stated_gain_that_the_flats_contradict_is_said_of_master_and_frames(stated):
+    made, light = flats_and_light(stated)
+    measured = made.outputs["master_flat"].cards["GAINMS01"][0]
+    assert measured == pytest.approx(2.0, rel=0.06)
+    sentence = (
+        f"the header's gain of {stated:g} electron/adu in amplifier 1 is {measured:.3g} by the photon noise"
+    )
+    assert any(warning.startswith(sentence) for warning in made.warnings)
+    assert any(warning.startswith(sentence) for warning in light.warnings)
+
+
+def test_a_stated_gain_that_the_flats_confirm_is_no_doubt_whatever_pattern_they_share():
+    pattern = np.random.default_rng(16).uniform(0.9, 1.1, SHAPE) * np.linspace(0.8, 1.2, SHAPE[1])
+    for response in (None, pattern):
+        made, light = flats_and_light(2.0, response)
+        assert made.outputs["master_flat"].cards["GAINMS01"][0] == pytest.approx(2.0, rel=0.06)
+        assert (made.warnings, light.warnings) == ((), ())
+
+
 def test_no_usable_flat_is_an_error_that_says_why():
     rng = np.random.default_rng(14)
     frames = flats(rng, np.zeros(SHAPE), [1.0])
