@@ -213,7 +213,7 @@ def list_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
 
 def _input_row(taken: JobInput) -> dict[str, Any]:
     """An input as JSON has it: without what does not apply."""
-    return {name: value for name, value in asdict(taken).items() if value is not None}
+    return {name: value for name, value in asdict(taken).items() if value not in (None, "")}
 
 
 def superseded_keys(connection: Connection) -> set[str]:
