@@ -47,6 +47,8 @@ _CLEAR_MAJORITY = 0.5
 """Part of the stars that a transform must put upon stars to be taken at once, without trying others."""
 _MOST_SCALE = 1.05
 """Frames of one stream have one plate scale: triangles of other sizes are not the same stars."""
+_ANY_SCALE = 5.0
+"""Binning and focal reducers change the scale by less."""
 
 
 def match(reference: Floats, frame: Floats, transform: Transform, radius: float) -> Pairs:
@@ -191,6 +193,24 @@ def guesses(reference: Floats, frame: Floats) -> Iterator[tuple[Flip, Transform]
             yield flip, transform
 
 
+def guess_of_any_scale(reference: Floats, frame: Floats) -> Transform | None:
+    """Return the transform from similar triangles of whatever sizes, to tell what is wrong with a frame.
+
+    Parameters
+    ----------
+    reference, frame : float arrays, shapes (n, 2) and (m, 2)
+        Positions ``(x, y)`` in pixels, brightest first.
+
+    Returns
+    -------
+    Transform or None
+        Reference pixels to frame pixels; None where no triangles are alike.
+    """
+    if min(len(reference), len(frame)) < 3:
+        return None
+    return _best_triangle(reference, frame, _ANY_SCALE)
+
+
 def _voted_shift(reference: Floats, frame: Floats) -> Transform | None:
     """Return the shift that most pairs of stars agree upon; of equal ones the first, in order of brightness."""
     # Each shift counts how many others lie within the search radius of it: no bins, whose edges might divide a crowd.
@@ -203,7 +223,7 @@ def _voted_shift(reference: Floats, frame: Floats) -> Transform | None:
     return fit_shift(np.zeros_like(agreeing), agreeing)
 
 
-def _best_triangle(reference: Floats, frame: Floats) -> Transform | None:
+def _best_triangle(reference: Floats, frame: Floats, most_scale: float = _MOST_SCALE) -> Transform | None:
     """Return the similarity, from one pair of similar triangles, that puts most stars upon stars."""
     corners, shapes, sizes = _triangles(reference[:_TRIANGLE_STARS])
     other_corners, other_shapes, other_sizes = _triangles(frame[:_TRIANGLE_STARS])
@@ -215,7 +235,7 @@ def _best_triangle(reference: Floats, frame: Floats) -> Transform | None:
     order = np.argsort(distance, axis=None, kind="stable")
     first, second = order // distance.shape[1], similar.ravel()[order]
     ratio = other_sizes[second] / sizes[first]
-    alike = (distance.ravel()[order] < _SHAPE_TOLERANCE) & (ratio < _MOST_SCALE) & (ratio > 1 / _MOST_SCALE)
+    alike = (distance.ravel()[order] < _SHAPE_TOLERANCE) & (ratio < most_scale) & (ratio > 1 / most_scale)
     best, most = None, 0
     for i, j in zip(first[alike][:_MOST_TRIALS], second[alike][:_MOST_TRIALS], strict=True):
         # Three corners fix the transform of a small part of the field only; how many stars of all of it then meet is

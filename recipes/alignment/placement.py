@@ -20,6 +20,7 @@ import numpy as np
 from ccdflow.recipes.alignment.asterisms import SEARCH_RADIUS, match
 from ccdflow.recipes.alignment.register import (
     NoMatchError,
+    OtherScaleError,
     Registration,
     register_correlation,
     register_stars,
@@ -234,6 +235,8 @@ def register_frame(
     try:
         registration = register_stars(reference.stars, frame.stars, model, options.max_residual)
     except NoMatchError as error:
+        if isinstance(error, OtherScaleError):
+            raise UnfitFrameError(f"its scale is not that of {reference.name}: {error}") from error
         if not correlate:
             raise UnfitFrameError(str(error)) from error
         return _by_correlation(frame, reference, options, str(error))

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.recipes.alignment.asterisms import SEARCH_RADIUS, Pairs, false_matches, guesses, match
+from ccdflow.recipes.alignment.asterisms import (
+    SEARCH_RADIUS,
+    Pairs,
+    false_matches,
+    guess_of_any_scale,
+    guesses,
+    match,
+)
 from ccdflow.recipes.alignment.transform import FITS, Floats, Model, Transform, fit_affine
 from ccdflow.recipes.core.image import FloatArray
 from ccdflow.recipes.core.statistics import NORMAL_MAD
@@ -61,6 +68,10 @@ _LEAST_PIXELS = 5
 
 class NoMatchError(ValueError):
     """A frame does not fit the reference; the message says what was found."""
+
+
+class OtherScaleError(NoMatchError):
+    """A frame shows the reference's stars in pixels of another size."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ def register_stars(reference: Stars, frame: Stars, model: Model, max_residual: f
     Raises
     ------
     NoMatchError
-        If no guess stands up to that.
+        If no guess stands up to that; an `OtherScaleError` where pixels of another size would explain it.
     """
     bright, faint = reference.positions(_BRIGHTEST), frame.positions(_BRIGHTEST)
     # The frame with fewer stars sets the measure: behind clouds only the brightest are left.
@@ -135,11 +146,25 @@ def register_stars(reference: Stars, frame: Stars, model: Model, max_residual: f
             if is_close and not _may_be_chance(there, faint, refined):
                 return replace(refined, transform=refined.transform.after_flip(flip))
         most = max(most, len(matched))
-    raise NoMatchError(
+    scale = _other_scale(bright, faint, needed)
+    raise (OtherScaleError if scale else NoMatchError)(
         f"found {len(faint)} usable stars, the reference has {len(bright)}; {most} match, "
         f"{needed} must, within {max_residual:g} pixels"
         + (", and no better than by chance" if most >= needed else "")
+        + scale
     )
+
+
+def _other_scale(reference: Floats, frame: Floats, needed: int) -> str:
+    """Say where a frame does show the same stars, in pixels of another size: another binning, or a focal reducer."""
+    guess = guess_of_any_scale(reference, frame)
+    if guess is None or len(match(reference, frame, guess, SEARCH_RADIUS)) < needed:
+        return ""
+    refined = _refine(reference, frame, guess, "similarity")
+    if refined.matches < needed or _may_be_chance(reference, frame, refined):
+        return ""
+    size = 1 / refined.transform.scale
+    return f"; {refined.matches} match if its pixels are {size:.2f} times as large as the reference's"
 
 
 def _may_be_chance(reference: Floats, frame: Floats, registration: Registration) -> bool:

@@ -354,6 +354,10 @@ BAD_FRAMES = {
         r"it shows no star: found 0 usable stars, the reference has \d+; 0 match, 3 must",
     ),
     "field": (scene(Transform(), stars=another_field(3)), r"another field than .*; \d+ match, \d+ must"),
+    "scale": (
+        scene(Transform(60.0, 50.0, 0.63, 0.0, 0.0, 0.63), 2.4),
+        r"its scale is not that of frame\d.fits: .*; \d+ match if its pixels are 1.59 times as large",
+    ),
     "trail": (trailed(20), r"it is trailed: its \d+ stars have a median ellipticity of 0.[789].*0 match"),
     "short trail": (trailed(7), r"it is trailed: its \d+ stars have a median ellipticity of 0.[45]"),
 }
@@ -371,7 +375,7 @@ def test_one_unusable_frame_is_left_out_and_named(bad: str, register: str, place
     assert re.search(reason, result.left_out[0].reason)
     assert output.cards["NCOMBINE"][0] == 3
     assert output.cards["NLEFTOUT"][0] == 1
-    assert str(output.cards["LEFT001"][0]).startswith(f"frame{place}.fits: it ")
+    assert str(output.cards["LEFT001"][0]).startswith(f"frame{place}.fits: it")
     assert output.cards["STACKREF"][0] == ("frame1.fits" if place == 0 else "frame0.fits")
     if place:
         found = measured(image)[:, 2] / measured(without_noise())[:, 2]

@@ -98,6 +98,14 @@ def test_mirrored_frame_at_any_angle_is_placed() -> None:
     assert found.transform.rotation == pytest.approx(71.0)
 
 
+@pytest.mark.parametrize("scale", [0.5, 0.63, 1.5])
+def test_pixels_of_another_scale_are_named(scale: float) -> None:
+    _, positions = field(2, 100)
+    moved = rotated(20.0, scale, 400.0, 30.0)(positions)
+    with pytest.raises(NoMatchError, match=f"match if its pixels are {1 / scale:.2f} times as large"):
+        register_stars(stars_at(positions), stars_at(moved), "affine", 1.0)
+
+
 @pytest.mark.parametrize("n", [3, 4, 6, 10, 20, 30])
 def test_few_stars_of_another_field_do_not_match(n: int) -> None:
     for seed in range(20):
