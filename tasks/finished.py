@@ -1,14 +1,20 @@
 """Frames that another program has finished: left out with a sentence, or taken at the task that somebody names."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from ccdflow.archive.fits.rawfile import RawFile
 from ccdflow.archive.registry.frames.files import ENTERS
+from ccdflow.cascade.headers.amplifiers import detector
 from ccdflow.cascade.headers.classify import Description
 from ccdflow.cascade.headers.finished import REDUCED, Finished
+from ccdflow.cascade.headers.instrument import Instrument, find_instrument
+from ccdflow.cascade.headers.keywords import cards_of
 from ccdflow.cascade.records import DONE_BEFORE, Doubt, Value
 from ccdflow.cascade.specification.model import Cascade
 from ccdflow.cascade.wording import unknown
 from ccdflow.recipes.detector.finished import DONE
+from ccdflow.tasks.foreign import CATEGORIES, foreign_master
 
 RAW = "raw"
 """Stands for a task where frames are to be taken as raw, whatever the signs say."""
@@ -33,6 +39,43 @@ def check_entry(cascade: Cascade, task: str) -> None:
         raise ValueError(
             f"processed frames can't enter there: {unknown('task', task, [RAW, *cascade.tasks])}"
         )
+
+
+def offered(
+    described: Description, file: RawFile, instruments: Sequence[Instrument]
+) -> tuple[Description, str]:
+    """Return a frame that is finished, as a master where it is one that ours can stand beside.
+
+    Parameters
+    ----------
+    described : Description
+        What its header says; it is finished.
+    file : RawFile
+        The file.
+    instruments : sequence of Instrument
+        Of which one tells how its header is understood.
+
+    Returns
+    -------
+    (Description, str)
+        A master has its category as class and a doubt, and no sentence; of all else the sentence says why it is left
+        out.
+    """
+    finished = described.finished
+    if finished is None:
+        return described, ""
+    if "combined" not in finished.done or described.frame_class not in CATEGORIES or described.refused:
+        return described, finished.sentence
+    instrument = find_instrument(cards_of(file.header), instruments)
+    assembled = detector(file.header, instrument, file.shape, file.extensions)
+    master = foreign_master(described, file.header, assembled, file.shape)
+    if isinstance(master, str):
+        return described, f"{finished.sentence}; no master for ours, since {master}"
+    # What is trimmed has not the shape of raw frames, by which calibrations are chosen.
+    keywords = {name: value for name, value in described.keywords.items() if name != "shape"}
+    doubt = Doubt("processed", f"{finished.sentence}; {master.sentence}")
+    doubts = (*described.doubts, doubt)
+    return replace(described, frame_class=master.category, keywords=keywords, doubts=doubts), ""
 
 
 def entered(cascade: Cascade, described: Description, task: str) -> tuple[Description, str]:

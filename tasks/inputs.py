@@ -15,10 +15,11 @@ from ccdflow.cascade.headers.classify import describe
 from ccdflow.cascade.headers.doubts import Policy
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
 from ccdflow.cascade.headers.keywords import cards_of
-from ccdflow.cascade.records import CLASSES
+from ccdflow.cascade.records import CATEGORY, CLASSES
 from ccdflow.recipes.core.recipe import Card, Inputs
 from ccdflow.recipes.core.times import Span, moment, span_of, time_cards
 from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
+from ccdflow.tasks.foreign import as_ours, foreign_master
 from ccdflow.tasks.masters import MASTERS
 from ccdflow.tasks.rawheaders import Registered, holding_cards, raw_span
 
@@ -150,6 +151,47 @@ class JobInputs:
             self.spans.append(span_of(product.header))
             self.headers.append(product.header)
 
+    def add_master(
+        self, role: str, path: Path, instruments: Sequence[Instrument], note: InputNote, category: str
+    ) -> None:
+        """Take a master that was made elsewhere: by ccdflow, or by another program.
+
+        Parameters
+        ----------
+        role : str
+            What it is to the recipe: ``bias``, ...
+        path : Path
+            The file.
+        instruments : sequence of Instrument
+            Of which one tells how its header is understood.
+        note : InputNote
+            What the products' headers say of it.
+        category : str
+            As what it is registered.
+
+        Raises
+        ------
+        ProductFileError
+            If the file is no product, or a damaged one.
+        ValueError
+            If it can't be taken as one of ours any more.
+        """
+        self.add_product(role, path, note)
+        product = self.by_role[role][-1]
+        if PRODUCT_CARD in product.header or CATEGORY in product.header:
+            return
+        file = open_raw(path)
+        instrument = find_instrument(cards_of(file.header), instruments)
+        described = describe(file.header, file.shape, instruments, file_facts(file))
+        # A calibration that says nothing of having been finished is taken as it is, in the unit that it states.
+        if described.finished is None:
+            return
+        assembled = detector(file.header, instrument, file.shape, file.extensions)
+        master = foreign_master(described, file.header, assembled, file.shape)
+        if isinstance(master, str) or master.category != category:
+            raise ValueError(f"{path} is no {category} for ours: {master}")
+        self.by_role[role][-1] = as_ours(product, master)
+
     def without(self, left_out: Iterable[int]) -> "JobInputs":
         """Return the inputs with the headers of those alone that a product holds something of.
 
@@ -266,7 +308,7 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
                 known = Registered(file.obsdate, file.exptime)
                 inputs.add_raw(part.role, raw, space.instruments, note, known)
             else:  # a product that was made elsewhere
-                inputs.add_product(part.role, raw, note)
+                inputs.add_master(part.role, raw, space.instruments, note, file.frame_class)
     return inputs
 
 

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from ccdflow.archive.fits.productfile import InputNote, read_image
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.cascade.planning.request import Request
+from ccdflow.recipes.core.image import Image
 from ccdflow.tasks.finished import check_entry
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import ingest_files, recheck_files
+from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.nightlog import night_page
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.workspace import Workspace
@@ -73,11 +76,55 @@ def test_it_lies_in_no_sequence_and_in_the_ledger(space: Workspace, night: Path)
     assert "10 frames" in page and "science | ingest processed | 2" in page and "RLEVEL=91" in page
 
 
-def test_a_master_of_others_is_not_averaged_with_biases(space: Workspace, night: Path) -> None:
-    write(night / "b9.fits", "Bias Frame", "18:09:00", EXPTIME=0.0, NCOMBINE=20)
-    ingest_files(space, [night])
+def test_a_master_of_others_is_offered_as_master_and_not_averaged(space: Workspace, night: Path) -> None:
+    path = write(night / "b9.fits", "Bias Frame", "18:09:00", EXPTIME=0.0, NCOMBINE=20)
+    report = ingest_files(space, [night])
+    assert report.counts == {"new": 9} and [doubt.kind for _, doubt in report.doubts] == ["processed"]
     (bias,) = (job for job in planned(space, LATER).jobs if job.step == "bias")
-    assert len(bias.main) == 3 and states(space)["b9.fits"][0] == "processed"
+    assert len(bias.main) == 3
+    (master,) = (frame for frame in space.registry.read(find_frames) if frame.path == str(path))
+    assert master.frame_class == "master_bias"
+    wanted = Request(now=LATER.now, preference="master")
+    roles = [item for job in planned(space, wanted).jobs if job.step == "science" for item in job.inputs]
+    assert {item.frame for item in roles if item.role == "bias"} == {master.id}
+
+
+@pytest.mark.parametrize(
+    ("kind", "cards", "why"),
+    [
+        ("Master Bias", {"EGAIN": 0.0}, "the gain is not known"),
+        ("Master Dark", {}, "whether its bias is subtracted is not told"),
+        ("Master Flat", {}, "whether its bias is subtracted is not told"),
+        ("Master Bias", {"TRIMSEC": "[1:12,1:12]"}, "still is that of the raw frames"),
+    ],
+)
+def test_a_master_that_is_none_for_ours_is_left_out_with_the_reason(
+    space: Workspace, tmp_path: Path, kind: str, cards: dict[str, Any], why: str
+) -> None:
+    write(tmp_path / "m.fits", kind, "18:09:00", **cards)
+    ingest_files(space, [tmp_path])
+    state, reason = states(space)["m.fits"]
+    assert state == "processed" and why in reason and "combined" in reason
+
+
+def test_masters_of_others_are_in_our_units(tmp_path: Path, space: Workspace) -> None:
+    def taken(name: str, kind: str, category: str, **cards: Any) -> Image:
+        path = write(tmp_path / name, kind, "18:09:00", **cards)
+        inputs = JobInputs()
+        inputs.add_master("x", path, space.instruments, InputNote("x", name, "", "product", 0), category)
+        return read_image(inputs.recipe_inputs["x"][0])
+
+    bias = taken("b.fits", "Master Bias", "master_bias", NCOMBINE=25)
+    raw = fits.getdata(tmp_path / "b.fits").astype(np.float32)
+    np.testing.assert_allclose(bias.data, 2 * raw)
+    assert bias.unit == "electron" and np.allclose(bias.variance, 25 / 25)
+    dark = taken(
+        "d.fits", "Master Dark", "master_dark", ZEROCOR="Mar 1 21:10 Zero level correction image is Z"
+    )
+    np.testing.assert_allclose(dark.data, 2 * fits.getdata(tmp_path / "d.fits") / np.float32(60), rtol=1e-6)
+    assert dark.unit == "electron / s" and not dark.variance.any()
+    flat = taken("f.fits", "Master Flat", "master_flat", CALSTAT="BD")
+    assert flat.unit == "" and np.median(flat.data) == pytest.approx(1, abs=1e-3)
 
 
 def test_a_folder_of_finished_frames_alone_is_nothing_to_work_with(space: Workspace, tmp_path: Path) -> None:
