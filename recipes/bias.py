@@ -23,6 +23,7 @@ from ccdflow.recipes.detector.masters import (
     combined_quality,
     combined_warnings,
 )
+from ccdflow.recipes.detector.noise import with_own_noise
 from ccdflow.recipes.detector.raw import PreparedFrame
 from ccdflow.recipes.detector.readout import Readout, readouts
 from ccdflow.recipes.detector.response import master_response, prepared_response
@@ -59,14 +60,16 @@ def run(inputs: Inputs, parameters: BiasParameters) -> Result:
     Notes
     -----
     Each frame's variance is RN² (1 + 1/n), see `PreparedFrame`. Where nobody states the read noise, it is measured
-    from the biases themselves (`ccdflow.recipes.gain.read_noise_adu`), so that outliers can be told by it; a single
-    bias can't tell, and is left with a variance of 0 and a warning.
+    from the biases themselves (`ccdflow.recipes.gain.read_noise_adu`), so that outliers can be told by it. A single
+    bias has its overscan; without one, the scatter of its neighbouring pixels stands for it, with a warning.
     """
     frames = as_taken(raw_frames(inputs, "main"), parameters.done)
     known = readouts(frames, one_product(inputs, "gain"))
     # Measured in any case: beside the stated read noise it is the quality number that tells of a noisy night.
     measured = read_noise_of_amplifiers(frames[:NOISE_BIASES], known[0].gains, parameters.overscan)
     known = [_with_measured_noise(readout, measured) for readout in known]
+    # What two biases would tell, one tells by its overscan, or at the worst by its neighbouring pixels.
+    known, own = with_own_noise(frames, known, single=True)
     prepared = [
         PreparedFrame(frame, readout, overscan=parameters.overscan)
         for frame, readout in zip(frames, known, strict=True)
@@ -91,7 +94,8 @@ def run(inputs: Inputs, parameters: BiasParameters) -> Result:
         cards={**combined_cards(combined, len(frames)), **known[0].cards, **cards},
         quality=quality,
     )
-    doubts = [sentence for readout in known for sentence in readout.warnings] + combined_warnings(combined)
+    doubts = [sentence for readout in known for sentence in readout.warnings]
+    doubts += own + combined_warnings(combined)
     # Frames of one camera have the same doubts: each is said once.
     return Result({"master_bias": output}, tuple(dict.fromkeys(doubts)))
 

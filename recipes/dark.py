@@ -1,7 +1,7 @@
 """Recipe ``dark``: raw darks to a master dark, a rate in electron / s.
 
-As a rate a dark fits every exposure time. That takes a master bias: what still holds bias does not grow with time,
-and such a dark, in electron, fits its own exposure time alone.
+As a rate a dark fits every exposure time. That takes a master bias, or at least an overscan: what still holds bias does
+not grow with time, and such a dark, in electron, fits its own exposure time alone. There it takes away both.
 """
 
 import math
@@ -14,13 +14,18 @@ from ccdflow.recipes.combine.average import Combined, combine
 from ccdflow.recipes.core.arithmetic import SAME_EXPTIME
 from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.core.image import FloatArray, Image
-from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Recipe, Result
+from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Recipe, Result
 from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import good_sample, median, robust_sigma
+from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.recipes.detector.calibrate import (
+    BIAS_LEVEL,
+    HOLDS_BIAS,
     CalibratedFrame,
+    Masters,
     calibrated_frames,
     fingerprint,
+    known_readouts,
     masters_of,
     one_product,
     pixels_of,
@@ -33,6 +38,7 @@ from ccdflow.recipes.detector.masters import (
     combined_quality,
     combined_warnings,
 )
+from ccdflow.recipes.detector.noise import bias_levels
 from ccdflow.recipes.detector.response import calibrated_response, master_response
 
 NEIGHBOURHOOD = 32
@@ -61,14 +67,16 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
     Returns
     -------
     Result
-        Category ``master_dark``. With a master bias in electron / s; without one the bias stays in it, in electron.
-        DQ has ``HOT`` where `hot_pixels` says so, besides the OR of the frames used.
+        Category ``master_dark``. With a master bias, or where all amplifiers have an overscan, in electron / s;
+        without either the bias stays in it, in electron, and cards ``BIASLV01``, ... say how high it is, see
+        `ccdflow.recipes.detector.noise.bias_levels`. DQ has ``HOT`` where `hot_pixels` says so, besides the OR of the
+        frames used.
 
     Raises
     ------
     ValueError
-        If frames do not fit together; with a master bias, if an exposure time is not above 0; without one, if
-        exposure times differ by more than 0.1 %.
+        If frames do not fit together; with a master bias, if an exposure time is not above 0; where the bias stays in
+        it, if exposure times differ by more than 0.1 %.
 
     Notes
     -----
@@ -78,28 +86,42 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
     """
     # A dark takes no dark and no flat, whatever else stands among the inputs.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias",)})
-    frames, doubts = calibrated_frames(
-        as_taken(raw_frames(inputs, "main"), parameters.done),
-        masters,
-        one_product(inputs, "gain"),
-        parameters.overscan,
-    )
-    combined = _combined(frames, masters.bias, parameters)
+    raw, gain_table = as_taken(raw_frames(inputs, "main"), parameters.done), one_product(inputs, "gain")
+    is_rate = masters.bias is not None or "bias" in parameters.done or _overscan_serves(raw, parameters)
+    if not is_rate:
+        levels = bias_levels(raw, known_readouts(raw, masters, gain_table)[0], parameters.overscan)
+        masters = replace(masters, bias_levels=levels)
+    frames, doubts = calibrated_frames(raw, masters, gain_table, parameters.overscan)
+    combined = _combined(frames, parameters, is_rate=is_rate)
     # In units of the noise, so that the same limit does for rates and for electron.
     hot = hot_pixels(combined.image, sigma=parameters.hot_sigma)
     image = replace(
         combined.image,
         dq=combined.image.dq | np.where(hot, np.uint16(DQ.HOT), np.uint16(0)),
-        unit="electron / s" if masters.bias is not None else "electron",
+        unit="electron / s" if is_rate else HOLDS_BIAS,
     )
     output = Output(
         image,
         ngood=combined.ngood,
         calibration_variance=combined.calibration_variance,
-        cards={**_cards(combined, frames, masters.bias), **_response(frames, masters.bias, parameters)},
+        cards={
+            **_cards(combined, frames, masters, is_rate=is_rate),
+            **_response(frames, parameters, is_rate=is_rate),
+        },
         quality=_quality(image, hot, combined),
     )
+    if is_rate and masters.bias is None:
+        doubts.append("no master bias: the overscan serves as bias, whose pattern stays in the dark")
     return Result({"master_dark": output}, tuple(doubts + combined_warnings(combined)))
+
+
+def _overscan_serves(frames: list[RawFrame], parameters: DarkParameters) -> bool:
+    """Tell whether the overscan takes the bias away, so that what is left grows with time."""
+    # Of an exposure time that nobody knows, or of 0, no rate can be made.
+    return parameters.overscan != "none" and all(
+        frame.exptime > 0 and all(amplifier.overscan is not None for amplifier in frame.detector.amplifiers)
+        for frame in frames
+    )
 
 
 def hot_pixels(image: Image, *, sigma: float) -> BoolArray:
@@ -148,12 +170,10 @@ def _block_medians(data: FloatArray, good: BoolArray) -> FloatArray:
     return np.repeat(np.repeat(medians, side, 0), side, 1)[:ny, :nx]
 
 
-def _combined(
-    frames: list[CalibratedFrame], bias: InputProduct | None, parameters: DarkParameters
-) -> Combined:
+def _combined(frames: list[CalibratedFrame], parameters: DarkParameters, *, is_rate: bool) -> Combined:
     """Average of the darks: as rates where the bias is subtracted, else as they are."""
     times = [frame.exptime for frame in frames]
-    if bias is None:
+    if not is_rate:
         if not np.allclose(times, times[0], rtol=SAME_EXPTIME, atol=0):
             raise ValueError(f"darks that hold bias must have one exposure time, found {times} s")
         return combine(frames, parameters.combination)
@@ -171,24 +191,24 @@ def _combined(
     )
 
 
-def _cards(combined: Combined, frames: list[CalibratedFrame], bias: InputProduct | None) -> dict[str, Card]:
+def _cards(
+    combined: Combined, frames: list[CalibratedFrame], masters: Masters, *, is_rate: bool
+) -> dict[str, Card]:
     return {
         **combined_cards(combined, len(frames)),
         **frames[0].prepared.readout.cards,
-        **_bias_cards(bias),
+        **_bias_cards(masters, is_rate=is_rate),
         "EXPTIME": (float(np.mean([frame.exptime for frame in frames])), "[s] exposure time of one frame"),
     }
 
 
-def _response(
-    frames: list[CalibratedFrame], bias: InputProduct | None, parameters: DarkParameters
-) -> dict[str, Card]:
+def _response(frames: list[CalibratedFrame], parameters: DarkParameters, *, is_rate: bool) -> dict[str, Card]:
     """Gain, read noise and saturation in the master's unit."""
-    times = None if bias is None else [frame.exptime for frame in frames]
+    times = [frame.exptime for frame in frames] if is_rate else None
     factors = times and [1 / time for time in times]
     responses = list(map(calibrated_response, frames))
     response = master_response(responses, factors, times, method=parameters.method)
-    return response_cards(response, "electron" if bias is None else "electron / s")
+    return response_cards(response, "electron / s" if is_rate else HOLDS_BIAS)
 
 
 def _quality(image: Image, hot: BoolArray, combined: Combined) -> dict[str, float]:
@@ -202,17 +222,17 @@ def _quality(image: Image, hot: BoolArray, combined: Combined) -> dict[str, floa
     }
 
 
-def _bias_cards(bias: InputProduct | None) -> dict[str, Card]:
-    subtracted: dict[str, Card] = {
-        "BIASSUB": (bias is not None, "master bias subtracted: can be scaled by time")
-    }
-    if bias is None:
-        return subtracted
-    # A frame that is calibrated with this dark asks by this card whether it loses the same bias (`masters_of`).
-    return {
-        **subtracted,
-        "BIASID": (fingerprint(pixels_of(bias, "master bias")), "checksum of that bias's pixels"),
-    }
+def _bias_cards(masters: Masters, *, is_rate: bool) -> dict[str, Card]:
+    bias = masters.bias
+    cards: dict[str, Card] = {"BIASSUB": (is_rate, "bias subtracted: can be scaled by time")}
+    if bias is not None:
+        # A frame that is calibrated with this dark asks by this card whether it loses the same bias (`masters_of`).
+        cards["BIASID"] = (fingerprint(pixels_of(bias, "master bias")), "checksum of that bias's pixels")
+    elif is_rate:
+        cards["BIASFROM"] = ("overscan", "what took the bias away")
+    for number, level in enumerate(masters.bias_levels or (), start=1):
+        cards[f"{BIAS_LEVEL}{number:02d}"] = (level, f"[electron] bias in it, amplifier {number}")
+    return cards
 
 
 RECIPE = Recipe(

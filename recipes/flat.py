@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import Field
 
 from ccdflow.recipes.combine.average import Combined, combine
+from ccdflow.recipes.core.arithmetic import SAME_EXPTIME
 from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.core.image import FloatArray, Image
-from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Recipe, Result
+from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Recipe, Result
 from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import clipped_mean, median, robust_sigma
 from ccdflow.recipes.core.times import time_cards
@@ -111,7 +112,8 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     Parameters
     ----------
     inputs : Inputs
-        ``main``: raw flats; ``bias``, ``dark``: masters; ``gain``: a gain table. Only ``main`` is needed.
+        ``main``: raw flats; ``bias``, ``dark``: masters; ``gain``: a gain table. Only ``main`` is needed. Of darks that
+        still hold their bias there may be several, each for the flats of its own exposure time.
     parameters : FlatParameters
         Overscan, average, clip, and which flats and pixels are used.
 
@@ -132,15 +134,7 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     its signal over noise, which is the inverse of its relative variance. What the masters brought is common to
     all of them, see `combine`.
     """
-    # A flat is never divided by a flat.
-    masters = masters_of({role: inputs.get(role, ()) for role in ("bias", "dark")})
-    raws, shown = _raws(inputs, parameters)
-    # One flat without an exposure time does not cost the others their dark.
-    scalable = [frame for frame in raws if masters.dark is None or not lacks_exptime(frame)] or raws
-    frames, doubts = calibrated_frames(scalable, masters, one_product(inputs, "gain"), parameters.overscan)
-    doubts += shown
-    if len(scalable) < len(raws):
-        doubts += [f"{frame.name} is left out: {NO_EXPTIME}" for frame in raws if lacks_exptime(frame)]
+    frames, doubts = _without_dark(inputs, parameters)
     # One look at each frame before it is combined: its level is its scale, and a bad one is left out with a reason.
     lit = [(frame, illumination(frame)) for frame in frames]
     refused = [(frame.name, light.refusal(parameters)) for frame, light in lit]
@@ -156,7 +150,8 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
         parameters.combination,
         scales=[1 / light.level for _, light in usable],
         weights=[light.snr**2 for _, light in usable],
-        calibrations=[("masters", frame) for frame, _ in usable],
+        # Flats of different exposure times may have lost different darks, whose errors they do not share.
+        calibrations=[(f"masters {_dark_name(frame)}", frame) for frame, _ in usable],
     )
     image, norm = normalised(combined.image, low=parameters.low)
     output = _output(image, norm, combined, usable)
@@ -195,11 +190,54 @@ def _of_the_usable(
     return {**times, **response_cards(response, "")}
 
 
+def _without_dark(inputs: Inputs, parameters: FlatParameters) -> tuple[list[CalibratedFrame], list[str]]:
+    """Flats in electron, bias and dark subtracted, in the order in which they came; and doubts."""
+    raws, shown = _raws(inputs, parameters)
+    darks = inputs.get("dark", ())
+    # One flat without an exposure time does not cost the others their dark.
+    frames = [frame for frame in raws if not darks or not lacks_exptime(frame)] or raws
+    left_out = [frame.name for frame in raws if lacks_exptime(frame)] if len(frames) < len(raws) else []
+    chosen = [_dark_of(frame, darks) for frame in frames]
+    calibrated: dict[int, CalibratedFrame] = {}
+    doubts: list[str] = []
+    # Those of one dark together: each master is looked at once. A flat is never divided by a flat.
+    for dark in dict.fromkeys(chosen):
+        own = [number for number, other in enumerate(chosen) if other == dark]
+        roles = {"bias": inputs.get("bias", ()), "dark": () if dark is None else darks[dark : dark + 1]}
+        ready, more = calibrated_frames(
+            [frames[number] for number in own],
+            masters_of(roles),
+            one_product(inputs, "gain"),
+            parameters.overscan,
+        )
+        calibrated.update(zip(own, ready, strict=True))
+        doubts += more
+    doubts += [*shown, *(f"{name} is left out: {NO_EXPTIME}" for name in left_out)]
+    return [calibrated[number] for number in range(len(frames))], list(dict.fromkeys(doubts))
+
+
 def _raws(inputs: Inputs, parameters: FlatParameters) -> tuple[list[RawFrame], list[str]]:
     """Return the raw flats, and what is said of the level at which they saturate."""
     raws = as_taken(raw_frames(inputs, "main"), parameters.done)
     # Once something was done to them, no number is where the converter has put it.
     return (raws, []) if parameters.done else with_saturation(raws, pixels=LIGHT_PIXELS, lit=True)
+
+
+def _dark_of(frame: RawFrame, darks: Sequence[RawFrame] | Sequence[InputProduct]) -> int | None:
+    """Number of the dark for a frame: that of its exposure time, if there are several; None if there is none."""
+    if len(darks) < 2:
+        return 0 if darks else None
+    times = [dark.exptime for dark in darks if isinstance(dark, RawFrame | InputProduct)]
+    for number, exptime in enumerate(times):
+        if np.isclose(exptime, frame.exptime, rtol=SAME_EXPTIME, atol=0):
+            return number
+    known = ", ".join(f"{exptime:g}" for exptime in times)
+    raise ValueError(f"{frame.name} has {frame.exptime:g} s, there are darks of {known} s")
+
+
+def _dark_name(frame: CalibratedFrame) -> str:
+    dark = frame.masters.dark
+    return "" if dark is None else f"{dark.name} {dark.exptime}"
 
 
 def illumination(frame: CalibratedFrame) -> Illumination:
@@ -319,7 +357,7 @@ RECIPE = Recipe(
     inputs={
         "main": Input("raw", 1, None),
         "bias": Input("product", 0, 1),
-        "dark": Input("product", 0, 1),
+        "dark": Input("product", 0, None),
         "gain": Input("product", 0, 1),
     },
     outputs=("master_flat",),

@@ -4,7 +4,7 @@ The whole recipe is `run`: read out, subtract, divide (`calibrated_planes`), the
 Nothing is replaced or interpolated: data stay what was measured, and the DQ says what not to use.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from pydantic import Field
@@ -57,7 +57,7 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
     ----------
     inputs : Inputs
         ``main``: one raw frame; ``bias``, ``dark``, ``flat``: masters; ``gain``: a gain table; ``bad_pixel_mask``:
-        a mask, flagged where it is not 0. Only ``main`` is needed.
+        a mask, flagged where it is not 0. Only ``main`` is needed. A dark that still holds its bias serves as both.
     parameters : ScienceParameters
         Overscan, and whether cosmic rays are flagged.
 
@@ -90,6 +90,7 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
     planes = calibrated_planes(frame)
     image = Image(planes.data, planes.variance, planes.dq, frame.unit)
     image = _flagged(image, one_product(inputs, "bad_pixel_mask"), parameters)
+    doubts += _lacking(frame, masters, parameters.done)
     output = Output(
         image,
         calibration_variance=planes.masters,
@@ -102,6 +103,21 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
         quality=_quality(image),
     )
     return Result({"science": output}, (*doubts, *shown))
+
+
+def _lacking(frame: CalibratedFrame, masters: Masters, done: Collection[str]) -> list[str]:
+    """One sentence for each step that was not done for want of a master."""
+    lacking = []
+    subtracted = any(level is not None for level in frame.prepared.levels)
+    if masters.bias_from == "overscan" and "bias" not in done:
+        lacking.append(
+            "no master bias: the overscan alone serves as bias"
+            if subtracted
+            else "neither a master bias nor an overscan: the bias is still in the frame"
+        )
+    if masters.flat is None and "flat" not in done:
+        lacking.append("no master flat: the frame is not divided by one")
+    return lacking
 
 
 def _flagged(image: Image, bad_pixel_mask: InputProduct | None, parameters: ScienceParameters) -> Image:
@@ -124,6 +140,10 @@ def _cards(frame: CalibratedFrame, masters: Masters, done: Sequence[str]) -> dic
         "DARKCORR": (masters.dark is not None or "dark" in done, "master dark subtracted"),
         "FLATCORR": (masters.flat is not None or "flat" in done, "divided by master flat"),
     }
+    # Stated only where it is not as planned: a master bias.
+    if masters.bias is None and "bias" not in done:
+        taken = masters.dark_holds_bias or levels
+        cards["BIASFROM"] = (masters.bias_from if taken else "none", "what took the bias away")
     if done:
         cards["PRIORCAL"] = (" ".join(done), "done by another program before")
     if levels:

@@ -5,15 +5,19 @@ then subtract bias, add photon variance, correct linearity, subtract dark, divid
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from ccdflow.recipes.core.arithmetic import Applied, apply_masters, check_master, dark_factor
-from ccdflow.recipes.core.image import Image, ImageSource, Planes, empty_planes
+from ccdflow.recipes.core.image import FloatArray, Image, ImageSource, Planes, empty_planes
 from ccdflow.recipes.core.recipe import InputProduct, Inputs
 from ccdflow.recipes.detector.amplifiers import RawFrame
-from ccdflow.recipes.detector.raw import Overscan, PreparedFrame, correct_linearity
-from ccdflow.recipes.detector.readout import gains_disagree, readouts
+from ccdflow.recipes.detector.noise import with_own_noise
+from ccdflow.recipes.detector.raw import Overscan, PreparedFrame, amplifier_region, correct_linearity
+from ccdflow.recipes.detector.readout import Readout, gains_disagree, readouts
 from ccdflow.recipes.kernels.threads import in_threads
 
 STRIP_PIXELS = 65_536
@@ -21,6 +25,10 @@ STRIP_PIXELS = 65_536
 in the cache between the steps."""
 MOST_SERIAL_STRIPS = 4
 """Strips that one thread does alone, at most: another would take longer to begin."""
+BIAS_LEVEL = "BIASLV"
+"""Beginning of the cards of a dark that still holds its bias, one for each amplifier: how high that bias is."""
+HOLDS_BIAS = "electron"
+"""Unit of such a dark; one that is a rate has lost its bias."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,19 @@ class Masters:
         Without unit, 1 on average.
     same_bias : bool
         True if `bias` was also subtracted from the exposures that made `dark`: their errors then are one.
+    bias_levels : tuple of float or None
+        Electron, for each amplifier: how high the bias is in frames from which none is subtracted, so that it does not
+        count as light in their photon noise. None where a bias is subtracted, or nobody knows.
+    doubts : tuple of str
+        A sentence for each thing that is odd about them.
     """
 
     bias: InputProduct | None = None
     dark: InputProduct | None = None
     flat: InputProduct | None = None
     same_bias: bool = False
+    bias_levels: tuple[float, ...] | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def named(self) -> list[tuple[str, InputProduct | None]]:
@@ -53,6 +68,16 @@ class Masters:
     def present(self) -> list[tuple[str, InputProduct]]:
         """Name and product of each master that is there."""
         return [(name, product) for name, product in self.named if product is not None]
+
+    @property
+    def dark_holds_bias(self) -> bool:
+        """True if the dark still holds its bias: it takes both from a frame of its own exposure time."""
+        return self.dark is not None and pixels_of(self.dark, "master dark").unit == HOLDS_BIAS
+
+    @property
+    def bias_from(self) -> str:
+        """What takes the bias from a frame: ``bias``, ``dark``, or nothing but its overscan."""
+        return "bias" if self.bias is not None else "dark" if self.dark_holds_bias else "overscan"
 
 
 def fingerprint(master: ImageSource) -> str:
@@ -83,7 +108,8 @@ def masters_of(inputs: Inputs) -> Masters:
     -------
     Masters
         `Masters.same_bias` is found by the dark's card ``BIASID``, which names the pixels of the master bias that its
-        exposures lost. A dark without that card shares nothing.
+        exposures lost. A dark without that card shares nothing. Beside a dark that still holds its bias, the master
+        bias is left out: it would be subtracted twice.
 
     Raises
     ------
@@ -91,11 +117,37 @@ def masters_of(inputs: Inputs) -> Masters:
         If a role holds more than one, or a raw frame.
     """
     bias, dark, flat = (one_product(inputs, role) for role in ("bias", "dark", "flat"))
+    if dark is not None and pixels_of(dark, "master dark").unit == HOLDS_BIAS:
+        return _with_bias_in_dark(bias, dark, flat)
     # Without a bias of its own the frame shares none with the dark, whatever the dark has lost.
     same = False
     if bias is not None and dark is not None:
         same = dark.header.get("BIASID") == fingerprint(pixels_of(bias, "master bias"))
     return Masters(bias, dark, flat, same)
+
+
+def _with_bias_in_dark(bias: InputProduct | None, dark: InputProduct, flat: InputProduct | None) -> Masters:
+    """Masters with a dark that takes the bias from a frame along with the dark signal."""
+    doubts = []
+    if bias is not None:
+        doubts.append(
+            f"{dark.name or 'the master dark'} still holds its bias: no master bias is subtracted besides"
+        )
+    levels = _bias_levels(dark.header)
+    if levels is None:
+        doubts.append(
+            f"{dark.name or 'the master dark'} still holds its bias and does not say how much of it is bias: "
+            "the noise of the dark current is not in the variance"
+        )
+    return Masters(None, dark, flat, bias_levels=levels, doubts=tuple(doubts))
+
+
+def _bias_levels(header: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Levels of the bias of each amplifier, from the cards of a dark that holds it; None where it does not say."""
+    levels: list[float] = []
+    while isinstance(level := header.get(f"{BIAS_LEVEL}{len(levels) + 1:02d}"), int | float):
+        levels.append(float(level))
+    return tuple(levels) or None
 
 
 def one_product(inputs: Inputs, role: str) -> InputProduct | None:
@@ -283,14 +335,42 @@ class CalibratedFrame:
         self.prepared.fill(rows, planes)
         bias, dark, flat = self._master_rows(rows)
         detector = self.prepared.frame.detector
+        level = self._level_rows(rows)
         # A linear detector needs one pass. For others linearity stands in the middle: it holds for light and dark
         # signal, so bias must be gone and dark still be there; photons made their noise before the amplifier bent it.
-        if detector.linear:
+        if detector.linear and level is None and not self._bias_of_unknown_level:
             apply_masters(planes, replace(dark, bias=bias, flat=flat), photons=True)
             return
+        if self._bias_of_unknown_level:
+            # With the bias goes the dark signal: what is left to count as photons is the light alone.
+            apply_masters(planes, dark)
+            dark = Applied()
+        if level is not None:
+            planes.data[:] -= level
         apply_masters(planes, Applied(bias=bias), photons=True)
         correct_linearity(planes, detector, first_row=rows.start)
+        # The dark holds its bias pixel by pixel, and takes away both.
+        if level is not None:
+            planes.data[:] += level
         apply_masters(planes, replace(dark, flat=flat))
+
+    @property
+    def _bias_of_unknown_level(self) -> bool:
+        """True if the dark takes the bias away, and nobody says how much of it is bias."""
+        levels = self.masters.bias_levels
+        known = levels is not None and len(levels) == len(self.prepared.frame.detector.amplifiers)
+        return self.masters.dark_holds_bias and not known
+
+    def _level_rows(self, rows: slice) -> FloatArray | None:
+        """Level of the bias in each pixel of some rows, in electron; None where it is subtracted or not known."""
+        levels, detector = self.masters.bias_levels, self.prepared.frame.detector
+        if levels is None or len(levels) != len(detector.amplifiers) or not any(levels):
+            return None
+        plane = np.zeros((rows.stop - rows.start, self.shape[1]), np.float32)
+        for level, amplifier in zip(levels, detector.amplifiers, strict=True):
+            inside, columns = amplifier_region(amplifier)
+            plane[max(inside.start - rows.start, 0) : max(inside.stop - rows.start, 0), columns] = level
+        return plane
 
     def _master_rows(self, rows: slice) -> tuple[Image | None, Applied, Image | None]:
         """Rows of bias, dark and flat; the dark with its factor."""
@@ -339,6 +419,34 @@ def calibrated_planes(frame: CalibratedFrame) -> Planes:
     return planes
 
 
+def known_readouts(
+    frames: Sequence[RawFrame], masters: Masters, gain_table: InputProduct | None
+) -> tuple[list[Readout], list[str]]:
+    """Return gain and read noise of each frame, as headers, gain table, master bias or its own overscan tell them.
+
+    Parameters
+    ----------
+    frames : sequence of RawFrame
+        Nothing but overscans is read from them.
+    masters : Masters
+        What is applied to each.
+    gain_table : InputProduct or None
+        Product of the recipe ``gain``.
+
+    Returns
+    -------
+    (list of Readout, list of str)
+        In the same order, and one sentence for each doubt.
+
+    Raises
+    ------
+    ValueError
+        If the gain table does not fit a frame.
+    """
+    known, doubts = with_own_noise(frames, readouts(frames, gain_table, masters.bias))
+    return known, [sentence for readout in known for sentence in readout.warnings] + doubts
+
+
 def calibrated_frames(
     frames: Sequence[RawFrame], masters: Masters, gain_table: InputProduct | None, overscan: Overscan
 ) -> tuple[list[CalibratedFrame], list[str]]:
@@ -365,8 +473,8 @@ def calibrated_frames(
     ValueError
         If a master or the gain table does not fit a frame.
     """
-    known = readouts(frames, gain_table, masters.bias)
-    warnings = [sentence for readout in known for sentence in readout.warnings]
+    known, warnings = known_readouts(frames, masters, gain_table)
+    warnings += masters.doubts
     # Bias and dark are in electron, and wrong with another gain. A flat is a ratio and does not mind, but for the
     # ratio of its amplifiers; where bias and dark are missing, it is among the first two and gets looked at.
     warnings += [gains_disagree(product, readout) for readout in known for _, product in masters.present[:2]]

@@ -57,15 +57,23 @@ def calibrated_response(frame: CalibratedFrame) -> Response:
     Returns
     -------
     Response
-        As `prepared_response`, the saturation less the master bias and corrected for linearity.
+        As `prepared_response`, the saturation less the bias that the masters take away, and corrected for linearity.
     """
     response = prepared_response(frame.prepared)
     if response.saturation is None:
         return response
-    bias = frame.masters.bias
-    signal = response.saturation - (0.0 if bias is None else _level(pixels_of(bias, "master bias")))
+    signal = response.saturation - _subtracted_level(frame)
     amplifiers = frame.prepared.frame.detector.amplifiers
     return replace(response, saturation=min(_linear(signal, amplifier) for amplifier in amplifiers))
+
+
+def _subtracted_level(frame: CalibratedFrame) -> float:
+    """Electron that the masters take from a frame without light or dark signal."""
+    masters = frame.masters
+    if masters.bias is not None:
+        return _level(pixels_of(masters.bias, "master bias"))
+    # A dark that holds its bias takes it away; of several amplifiers that one saturates first which has most.
+    return max(masters.bias_levels or (0.0,)) if masters.dark_holds_bias else 0.0
 
 
 def _level(source: ImageSource) -> float:
