@@ -1,7 +1,7 @@
 """Jobs put together: a main input, the associated inputs that were found, parameters, key and state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ccdflow.cascade.planning.framegroups import FrameGroups
 from ccdflow.cascade.planning.jobs import Group, Job, JobInput, Missing
@@ -100,7 +100,7 @@ class JobAssembler:
             missing=tuple(missing),
             parameters=parameters,
             outputs=recipe.outputs,
-            worst_level=self._worst_level(inputs),
+            worst_level=self._worst_level(inputs, filled.without),
             without=tuple(filled.without),
         )
         # A job on products is put together again for each that asks for it; all get the first one.
@@ -112,6 +112,7 @@ class JobAssembler:
         for role, association in self._cascade.tasks[task].inputs.items():
             # In order, with what was found so far: whether a flat was found may decide if a dark is looked for.
             context = self._resolved.conditions.context(task, group, filled.groups)
+            context = replace(context, handed=frozenset(item.role for item in filled.inputs))
             if not applies(role, association, context):
                 continue
             role_inputs = self._search.find(role, association, context)
@@ -121,10 +122,10 @@ class JobAssembler:
             filled.without += role_inputs.without
         return filled
 
-    def _worst_level(self, inputs: Sequence[JobInput]) -> int:
+    def _worst_level(self, inputs: Sequence[JobInput], without: Sequence[Missing]) -> int:
         """Return the worst level of a job's own associations and of those that its inputs depend on."""
         # Inputs that are not of this plan (a kept job's) say nothing of what they depend on: their own level stands for
         # them.
-        own = max((item.level for item in inputs if item.level is not None), default=0)
+        own = max((item.level for item in (*inputs, *without) if item.level is not None), default=0)
         below = {self.by_key[item.job].worst_level for item in inputs if item.job in self.by_key}
         return max(own, *below) if below else own

@@ -95,6 +95,24 @@ class Conditions:
         condition = self._cascade.tasks[task].condition
         return not condition or bool(evaluate(condition, self.context(task, group)))
 
+    def is_master(self, task: str, master: Group) -> bool:
+        """Tell whether a finished master that was made elsewhere may stand for what a task makes.
+
+        Parameters
+        ----------
+        task : str
+            Name of a task.
+        master : Group
+            The master, as a group of one.
+
+        Returns
+        -------
+        bool
+            True without a condition.
+        """
+        condition = self._cascade.tasks[task].masters
+        return not condition or bool(evaluate(condition, Context(master, self._workflow_values(task))))
+
     def passes(self, name: str, group: Group) -> bool:
         """Tell whether the relays that a name stands for let some frames, or what is made of them, through.
 

@@ -122,7 +122,8 @@ def _about(step: Step) -> Iterator[str]:
         yield f"if {step.condition}"
     for role, association in step.inputs.items():
         for number, way in enumerate(association.ways, 1):
-            words = [f"{role}:", f"{number}." if len(association.ways) > 1 else "", way.source]
+            words = [f"{role}:", f"{number}." if len(association.ways) > 1 else ""]
+            words += ["without, if no" if way.absent else "", way.source]
             words += [
                 "" if (way.min, way.max) == (1, 1) else f"{way.min}..{'*' if way.max is None else way.max}"
             ]
@@ -138,6 +139,9 @@ def _ways(name: str, role: str, association: Association) -> Iterator[Edge]:
     # Dashed where a job may be done without: of several ways, too, none is sure to be gone.
     free = bool(association.optional or association.condition or association.when_missing)
     for way in association.ways:
+        # What must not be there for a job to go without is no input of it.
+        if way.absent:
+            continue
         label = "" if role == way.source.rpartition(".")[2] else role
         yield Edge(way.source, name, label, optional=free or len(association.ways) > 1)
 

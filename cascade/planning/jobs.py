@@ -175,12 +175,15 @@ class Missing:
         Candidates that came close, the closest in time first.
     survivors : tuple of (str, int)
         Tests in turn, and how many candidates had passed up to and with each.
+    level : int, optional
+        Of an alternative that was taken instead: how good that is. Then the reason says what is not as planned.
     """
 
     input: str
     reason: str
     nearest: tuple[Nearest, ...] = ()
     survivors: tuple[tuple[str, int], ...] = ()
+    level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,7 @@ class Job:
     worst_level : int
         Worst level of all associations that it depends on: its own, and those of the jobs whose products it takes.
     without : tuple of Missing
-        Optional inputs that were not found, and why.
+        Optional inputs that were not found, and why; and what took the place of an input that is not as planned.
     """
 
     key: str
@@ -252,8 +255,14 @@ class Job:
 
     @property
     def level(self) -> int:
-        """The worst level of its own associations; 0 without any."""
-        return max((item.level for item in self.inputs if item.level is not None), default=0)
+        """The worst level of its own associations, and of going without one; 0 without any."""
+        levels = [item.level for item in (*self.inputs, *self.without) if item.level is not None]
+        return max(levels, default=0)
+
+    @property
+    def compromises(self) -> tuple[Missing, ...]:
+        """What is not as planned, with its level: the alternatives that were taken."""
+        return tuple(lack for lack in self.without if lack.level is not None)
 
     @property
     def reason(self) -> str:
@@ -275,7 +284,8 @@ class Job:
         else:
             value = self.group.value("exptime")
             exposure = f"{float(value):g}s" if value is not None else ""
-            words = {"dark": [exposure], "flat": [first.filter]}.get(self.step, [])
+            named = {"dark": [exposure], "dark_with_bias": [exposure], "flat": [first.filter]}
+            words = named.get(self.step, [])
         return "-".join(word for word in [self.step, *words] if word)
 
 

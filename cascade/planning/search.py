@@ -2,13 +2,18 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isclose
 from typing import Protocol
 
 from ccdflow.cascade.planning.associate import SHOWN_NEAREST, AssociationRule, Candidates, Match, shortfall
 from ccdflow.cascade.planning.jobs import Group, JobInput, Missing, Nearest, frame_identity
 from ccdflow.cascade.planning.keys import work_name
+from ccdflow.cascade.records import Value
 from ccdflow.cascade.specification.expressions import Context, evaluate
 from ccdflow.cascade.specification.model import Association, Cascade, Preference
+
+SAME_NUMBER = 1e-3
+"""Fraction by which numbers of one value may differ: exposure times, which no shutter keeps more exactly."""
 
 
 class Supply(Protocol):
@@ -161,10 +166,14 @@ class Search:
         for way in association.ways:
             if way.condition and not evaluate(way.condition, context):
                 continue
-            filled = self._fill(role, way, context.group)
+            if way.absent:
+                if self._goes_without(way, context.group):
+                    return RoleInputs(without=(Missing(role, way.note, level=way.level),))
+                continue
+            filled = self._fill_all(role, way, context.group)
             if not filled.missing:
                 inputs = filled.inputs if association.handed and way.handed else ()
-                return replace(filled, inputs=inputs)
+                return replace(filled, inputs=inputs, without=(*filled.without, *_noted(role, way, filled)))
             tried += filled.missing
             # A way that may go without, and does not: there are some of this detector, and none fits.
             unfit |= way.min == 0
@@ -173,7 +182,31 @@ class Search:
         if not tried:
             conditions = "; ".join(way.condition for way in association.ways)
             return RoleInputs(missing=(Missing(role, f"no way to get {role!r} applies: {conditions}"),))
+        if association.advice:
+            tried[-1] = replace(tried[-1], reason=f"{tried[-1].reason}; {association.advice}")
         return RoleInputs(missing=tuple(tried))
+
+    def _goes_without(self, way: Association, group: Group) -> bool:
+        """Tell whether a job may go without an input: that is good enough, and there is nothing that could be one."""
+        if self.threshold is not None and way.level > self.threshold:
+            return False
+        # All rules, whatever the threshold: what is there but not good enough is there.
+        rules = self.cascade.rules(way)
+        there = self.supply.sets_of(way.source), self.supply.masters_of(way.source, way.product)
+        return not any(next(candidates.fitting(rules, group), None) for candidates in there)
+
+    def _fill_all(self, role: str, way: Association, group: Group) -> RoleInputs:
+        """Return what one way gives: once, or for each value of a keyword that the frames have."""
+        if not way.per:
+            return self._fill(role, way, group)
+        parts = [self._fill(role, way, part) for part in _parts(group, way.per)]
+        # The same for two values counts once.
+        return RoleInputs(
+            inputs=tuple({item.identity: item for part in parts for item in part.inputs}.values()),
+            groups=tuple(found for part in parts for found in part.groups),
+            missing=tuple(lack for part in parts for lack in part.missing),
+            without=tuple(lack for part in parts for lack in part.without)[:1],
+        )
 
     def _fill(self, role: str, way: Association, group: Group) -> RoleInputs:
         """Return what one way gives; `missing` where it is less than the minimum, be that 0 or not."""
@@ -320,6 +353,35 @@ class Search:
             if reason:
                 nearest.append(Nearest(group_name(match.candidate), reason))
         return nearest, on_side
+
+
+def _noted(role: str, way: Association, filled: RoleInputs) -> tuple[Missing, ...]:
+    """What is to be told of a way that was taken, with the level of what it gave."""
+    if not way.note or not filled.groups:
+        return ()
+    levels = [item.level for item in filled.inputs if item.level is not None]
+    return (Missing(role, way.note, level=max(levels, default=0)),)
+
+
+def _parts(group: Group, keyword: str) -> list[Group]:
+    """Frames of a group by their value of a keyword, in order of the values; blanks are one part."""
+    parts: list[tuple[Value | None, set[int]]] = []
+    for frame in sorted(group.frames, key=lambda frame: _rank(frame.value(keyword))):
+        value = frame.value(keyword)
+        if not parts or not _is_same(parts[-1][0], value):
+            parts.append((value, set()))
+        parts[-1][1].add(frame.id)
+    return [Group(tuple(frame for frame in group.frames if frame.id in ids)) for _, ids in parts]
+
+
+def _rank(value: Value | None) -> tuple[int, float, str]:
+    return (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, str(value))
+
+
+def _is_same(value: Value | None, other: Value | None) -> bool:
+    if isinstance(value, int | float) and isinstance(other, int | float):
+        return isclose(value, other, rel_tol=SAME_NUMBER)
+    return value == other
 
 
 def applies(role: str, association: Association, context: Context) -> bool:

@@ -82,8 +82,9 @@ class CandidateSupply:
         category = product or next(iter(self._resolved.recipe(task).outputs), "")
         if category in CLASSES:  # raw science frames are no products of the task science
             return []
-        return [
+        finished = [
             Group((frame,))
             for frame in self._groups.ordered
             if frame.frame_class == category and not frame.refused
         ]
+        return [master for master in finished if self._resolved.conditions.is_master(task, master)]

@@ -214,7 +214,8 @@ class _Renaming:
         task["main"] = self.nodes.get(task.get("main", ""), task.get("main"))
         if task.get("recipe") in self.recipes:
             task["recipe"] = self.recipes[task["recipe"]]
-        task["condition"] = self.condition(task.get("condition", ""))
+        for name in ("condition", "masters"):
+            task[name] = self.condition(task.get(name, ""))
         task["dynamic"] = {name: self.condition(text) for name, text in (task.get("dynamic") or {}).items()}
         task["inputs"] = {role: self.association(way) for role, way in (task.get("inputs") or {}).items()}
         return task

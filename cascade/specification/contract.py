@@ -98,14 +98,14 @@ def keyword_problems(cascade: Cascade, known: Collection[str]) -> Iterator[str]:
         Where it stands, the keyword, and what was perhaps meant.
     """
     # In conditions more names are known than keywords: parameters, `count`, `found`, what the step works out.
-    words = {*known, *cascade.parameters, "count", "found"}
+    words = {*known, *cascade.parameters, "count", "found", "handed"}
     for name, source in cascade.sources.items():
         yield from _strange(f"source {name!r}, group", _group_names(source.group), known)
         yield from _strange(f"source {name!r}, condition", _named(source.condition), words)
         yield from _of_rules(f"source {name!r}", source.rules, known)
     for name, step in cascade.tasks.items():
         own = {*words, *step.dynamic}
-        texts = [step.condition, *step.dynamic.values(), *(port.condition for port in step.inputs.values())]
+        texts = [step.condition, step.masters, *step.dynamic.values(), *(port.condition for port in step.inputs.values())]
         texts += [way.condition for port in step.inputs.values() for way in port.ways]
         for text in dict.fromkeys(texts):
             yield from _strange(f"task {name!r}, {text!r}", _named(text), own)
@@ -114,6 +114,7 @@ def keyword_problems(cascade: Cascade, known: Collection[str]) -> Iterator[str]:
         for role, association in step.inputs.items():
             for way in association.ways:
                 yield from _of_rules(f"task {name!r}, input {role!r}", way.rules or (), known)
+                yield from _strange(f"task {name!r}, input {role!r}, per", [way.per] if way.per else [], known)
 
 
 def _named(text: str) -> list[str]:
@@ -165,24 +166,27 @@ def _of_input(
 ) -> Iterator[str]:
     name, role = port
     where = f"task {name!r}, input {role!r}"
-    unhanded = not association.handed or any(not way.handed for way in association.ways)
+    unhanded = not association.handed or any(way.absent or not way.handed for way in association.ways)
     free = association.condition or association.when_missing or unhanded
     # A step that may go without an input, or has it only under a condition, can't run a recipe that needs it.
     if wanted.minimum and (association.optional or free):
         yield f"{where}: the recipe can't do without it, the task can"
     for way in association.ways:
+        if not cascade.rules(way):
+            yield f"{where}: {way.source!r} has no rules that say which of it fits"
+        # Of what is only looked for, to be sure that there is none, the recipe gets nothing.
+        if way.absent:
+            continue
         # On both sides means so many before and as many after.
         several = 2 if way.side == "both" else 1
         if way.max is not None and way.max * several < wanted.minimum:
             yield f"{where}: the recipe takes {wanted.minimum} at least, the task gives {way.max * several} at the most"
         # `max` counts sets: one set of raw frames may hold any number, while each product counts by itself.
         raw = cascade.main_source(way.source) == cascade.relayed(way.source)
-        most = None if way.max is None or raw else way.max * several
+        most = None if way.max is None or raw or way.per else way.max * several
         if wanted.maximum is not None and not raw and (most is None or most > wanted.maximum):
             said = "any number" if most is None else str(most)
             yield f"{where}: the recipe takes {wanted.maximum} at the most, the task may give {said}"
-        if not cascade.rules(way):
-            yield f"{where}: {way.source!r} has no rules that say which of it fits"
         yield from _of_source(cascade, recipes, where, way.source, way.product, wanted)
 
 

@@ -11,7 +11,7 @@ that Python can: it is code of the user's own.
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -69,11 +69,14 @@ class Context:
         Workflow parameters and dynamic parameters, name to value.
     associated : mapping
         Role to the groups of the inputs that have been found.
+    handed : collection of str
+        Roles of which the recipe gets something.
     """
 
     group: Group
     parameters: Mapping[str, Any] = field(default_factory=dict)
     associated: Mapping[str, Sequence[Group]] = field(default_factory=dict)
+    handed: Collection[str] = ()
 
     def value(self, name: str) -> Any:
         """Return what a name in an expression stands for.
@@ -81,7 +84,8 @@ class Context:
         Parameters
         ----------
         name : str
-            ``count`` (of frames), ``found`` (roles with an input), a parameter, or a keyword: the first of these.
+            ``count`` (of frames), ``found`` (roles with an input), ``handed`` (those that the recipe gets), a
+            parameter, or a keyword: the first of these.
 
         Returns
         -------
@@ -92,6 +96,8 @@ class Context:
             return len(self.group.frames)
         if name == "found":
             return tuple(role for role, groups in self.associated.items() if groups)
+        if name == "handed":
+            return tuple(sorted(self.handed))
         return self.parameters[name] if name in self.parameters else self.group.value(name)
 
 

@@ -98,6 +98,17 @@ class Association(Model):
     """Expression or dotted path; where it is false the input is not looked for, and the job is complete without it."""
     handed: bool = True
     """Whether the recipe gets it; without, the job only needs it to be there."""
+    per: str = ""
+    """Keyword: of each value that the frames of the main input have, one is looked for; numbers within 0.1 % are one
+    value."""
+    absent: bool = False
+    """The job is complete without an input, at `level`, where nothing of the source passes a rule."""
+    level: int = 0
+    """With `absent`: how good it is to go without."""
+    note: str = ""
+    """Sentence that is told where this way is taken: what is not as planned."""
+    advice: str = ""
+    """Sentence that is told where no way gives enough: what to add."""
     preference: Preference | None = None
     """Raw frames or finished masters first; without, as the request says."""
     rules: tuple[AssociationRule, ...] | None = None
@@ -109,6 +120,8 @@ class Association(Model):
             raise ValueError("an input needs either source or any_of")
         if self.max is not None and self.max < self.min:
             raise ValueError(f"max {self.max} is less than min {self.min}")
+        if self.absent and not self.note:
+            raise ValueError("a way without an input (absent) needs a note, which says what is not done")
         _check(self.condition)
         return self
 
@@ -158,6 +171,9 @@ class Step(Model):
     once, and as many threads as there are cores."""
     memory: Memory = 0
     """Memory that a job takes, such as ``2 GB``; no more jobs run at once than the machine has memory for."""
+    masters: dotted.FunctionText = ""
+    """Expression or dotted path: of finished masters that were made elsewhere only those for which it holds stand for
+    what this task makes."""
     outputs: tuple[str, ...] | None = None
     """Categories that other tasks may take; without, all that the recipe makes."""
     tags: tuple[str, ...] = ()
@@ -167,7 +183,7 @@ class Step(Model):
 
     @model_validator(mode="after")
     def _is_sound(self) -> "Step":
-        for text in (self.condition, *self.dynamic.values()):
+        for text in (self.condition, self.masters, *self.dynamic.values()):
             _check(text)
         for hook in self.hooks:
             dotted.function(hook)
