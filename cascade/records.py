@@ -21,13 +21,16 @@ DESCRIBED = (
     *("binning", "readout_mode", "readout_speed", "gain_setting", "offset", "amplifiers"),
     *("ccd_temperature", "set_temperature", "cooler", "sensor_temperature", "rotator"),
     *("airmass", "ra", "dec", "shape", "size", "window", "profile"),
-    *("gain", "read_noise", "saturation", "adc_bits"),
+    *("gain", "read_noise", "saturation", "adc_bits", "overscan", "bias_subtracted"),
 )
 """Keywords that are looked for in every header, or worked out of those that are."""
 PERIODS = {"rotator": 360.0}
 """Keywords that lie on a circle, to its length: 359.9 and 0.1 degrees are close."""
 SAME_EXPTIME = 0.001
 """Largest relative difference of exposure times that count as one."""
+BIAS_TIME = 1e-3
+"""Seconds; an exposure up to this long is one of a bias: what dark current it holds is nothing beside the read noise.
+Cameras without a shutter have no shorter one than some µs (3.2e-5), and some programs write 1e-32 rather than 0."""
 SETTLED = 1.5
 """Kelvin between reading and set point within which a sensor is at its set point, and the reading merely noisy."""
 VALIDITY = ("valid_from", "valid_until")

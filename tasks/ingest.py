@@ -4,7 +4,7 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from os.path import isdir, isfile  # which know no error: what may not be looked at is not there
@@ -211,7 +211,7 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport, take_process
     facts = file_facts(file, faults)
     described = describe(file.header, file.shape, space.instruments, facts)
     if calibration:
-        described, processed = _as_product(described, category), ""
+        described, processed = _as_product(described, category, file.header), ""
     elif task := take_processed or described.enter:
         described, processed = entered(space.cascade, described, task)
     else:
@@ -234,9 +234,13 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport, take_process
         report.problems.append(f"{path}: unclassified: {'; '.join(doubt.text for doubt in described.doubts)}")
 
 
-def _as_product(described: Description, category: str) -> Description:
+def _as_product(described: Description, category: str, header: Mapping[str, Any]) -> Description:
     """A calibration that was made elsewhere: its class is its category, and its shape that of trimmed frames."""
     keywords = {name: value for name, value in described.keywords.items() if name != "shape"}
+    # A dark that still holds its bias serves other frames than one that is a rate.
+    subtracted = header.get("BIASSUB")
+    if isinstance(subtracted, bool):
+        keywords["bias_subtracted"] = subtracted
     return replace(described, frame_class=category, keywords=keywords, doubts=())
 
 

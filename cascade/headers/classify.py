@@ -16,7 +16,7 @@ from ccdflow.cascade.headers.finished import Finished, Pixels, finished
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.headers.keywords import Cards, angle, binning, cards_of, first, number, text
 from ccdflow.cascade.headers.setting import Header, readout_area, settings
-from ccdflow.cascade.records import VALIDITY, Doubt, Extension, FrameRecord, Value
+from ccdflow.cascade.records import BIAS_TIME, VALIDITY, Doubt, Extension, FrameRecord, Value
 from ccdflow.recipes.detector.amplifiers import Amplifier
 
 _NAMES = ("telescope", "camera", "instrument", "object")
@@ -274,6 +274,10 @@ def describe(
     told = Told(frame_class, date, exptime, filter_, reader.text("shutter"), **temperatures)
     for doubt in contradictions(reader.cards, by, reader.facts.comments, told):
         reader.doubt(doubt.kind, doubt.text)
+    if frame_class == "dark" and exptime is not None and exptime <= BIAS_TIME:
+        # As a rate it would be nothing but read noise, times thousands or more.
+        frame_class = "bias"
+        reader.doubt("class_conflict", f"a dark of {exptime:g} s holds no dark current: it counts as a bias")
     reader.refused += [sentence for name in VALIDITY if (sentence := _no_time(name, keywords.get(name)))]
     return Description(
         frame_class=frame_class,
@@ -358,7 +362,7 @@ def _shape_text(shape: tuple[int, int], extensions: Sequence[Extension]) -> str:
 
 
 def _detector_numbers(reader: _Reader, shape: tuple[int, int]) -> dict[str, Value | None]:
-    """Return mean gain and read noise of the amplifiers, None where one of them is not known, and what was read out."""
+    """Return mean gain and read noise of the amplifiers, None where one is not known; overscans; what was read out."""
     try:
         detector = detector_of(reader.cards, reader.by, shape, reader.facts.extensions)
     except ValueError as error:
@@ -371,6 +375,8 @@ def _detector_numbers(reader: _Reader, shape: tuple[int, int]) -> dict[str, Valu
         values = [getattr(amplifier, name) for amplifier in detector.amplifiers]
         numbers[name] = None if None in values else sum(values) / len(values)
     lowest = min(amplifier.saturation for amplifier in detector.amplifiers)
+    # Where each amplifier has one, it can take the place of a bias.
+    numbers["overscan"] = all(amplifier.overscan is not None for amplifier in detector.amplifiers) or None
     # Where nobody tells it, recipes assume the top of 16 bits; a record must not state that as known.
     numbers |= readout_area(reader.header, shape, detector, reader.facts.extensions)
     numbers["saturation"] = lowest if lowest != Amplifier.saturation else None

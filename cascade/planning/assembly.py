@@ -126,6 +126,7 @@ class JobAssembler:
         """Return the worst level of a job's own associations and of those that its inputs depend on."""
         # Inputs that are not of this plan (a kept job's) say nothing of what they depend on: their own level stands for
         # them.
-        own = max((item.level for item in (*inputs, *without) if item.level is not None), default=0)
+        levels = [*(item.level for item in inputs), *(lack.level for lack in without)]
+        own = max((level for level in levels if level is not None), default=0)
         below = {self.by_key[item.job].worst_level for item in inputs if item.job in self.by_key}
         return max(own, *below) if below else own

@@ -256,8 +256,8 @@ class Job:
     @property
     def level(self) -> int:
         """The worst level of its own associations, and of going without one; 0 without any."""
-        levels = [item.level for item in (*self.inputs, *self.without) if item.level is not None]
-        return max(levels, default=0)
+        levels = [*(item.level for item in self.inputs), *(lack.level for lack in self.without)]
+        return max((level for level in levels if level is not None), default=0)
 
     @property
     def compromises(self) -> tuple[Missing, ...]:

@@ -105,7 +105,12 @@ def keyword_problems(cascade: Cascade, known: Collection[str]) -> Iterator[str]:
         yield from _of_rules(f"source {name!r}", source.rules, known)
     for name, step in cascade.tasks.items():
         own = {*words, *step.dynamic}
-        texts = [step.condition, step.masters, *step.dynamic.values(), *(port.condition for port in step.inputs.values())]
+        texts = [
+            step.condition,
+            step.masters,
+            *step.dynamic.values(),
+            *(port.condition for port in step.inputs.values()),
+        ]
         texts += [way.condition for port in step.inputs.values() for way in port.ways]
         for text in dict.fromkeys(texts):
             yield from _strange(f"task {name!r}, {text!r}", _named(text), own)
@@ -114,7 +119,9 @@ def keyword_problems(cascade: Cascade, known: Collection[str]) -> Iterator[str]:
         for role, association in step.inputs.items():
             for way in association.ways:
                 yield from _of_rules(f"task {name!r}, input {role!r}", way.rules or (), known)
-                yield from _strange(f"task {name!r}, input {role!r}, per", [way.per] if way.per else [], known)
+                yield from _strange(
+                    f"task {name!r}, input {role!r}, per", [way.per] if way.per else [], known
+                )
 
 
 def _named(text: str) -> list[str]:
@@ -184,7 +191,8 @@ def _of_input(
         # `max` counts sets: one set of raw frames may hold any number, while each product counts by itself.
         raw = cascade.main_source(way.source) == cascade.relayed(way.source)
         most = None if way.max is None or raw or way.per else way.max * several
-        if wanted.maximum is not None and not raw and (most is None or most > wanted.maximum):
+        handed = association.handed and way.handed
+        if wanted.maximum is not None and handed and not raw and (most is None or most > wanted.maximum):
             said = "any number" if most is None else str(most)
             yield f"{where}: the recipe takes {wanted.maximum} at the most, the task may give {said}"
         yield from _of_source(cascade, recipes, where, way.source, way.product, wanted)

@@ -21,22 +21,25 @@ def test_a_cascade_has_a_box_for_each_source_and_step_and_an_arrow_for_each_inpu
     into_science = {(edge.start, edge.main, edge.optional) for edge in found.edges if edge.end == "science"}
     assert into_science == {
         ("raw_science", True, False),
-        ("bias", False, False),
+        ("bias", False, True),
         ("dark", False, True),
-        ("flat", False, False),
+        ("dark_with_bias", False, True),
+        ("flat", False, True),
         ("gain", False, True),
     }
 
 
 def test_a_detailed_one_says_recipe_ways_and_numbers() -> None:
-    changes = {**SKY, "tasks.science.inputs.dark.condition": "exptime > 10"}
+    changes = {**SKY, "tasks.science.inputs.dark": {"source": "dark", "min": 0, "condition": "exptime > 10"}}
     (science,) = [
         node for node in cascade_graph(cascade(changes), detailed=True).nodes if node.key == "science"
     ]
     assert science.lines == (
         "science",
         "recipe science",
-        "bias: bias",
+        "bias: 1. bias",
+        "bias: 2. dark_with_bias if exptime > 0",
+        "bias: 3. without, if no raw_bias if overscan",
         "dark: dark 0..1 if exptime > 10",
         "flat: 1. sky_flat",
         "flat: 2. flat",
@@ -47,7 +50,7 @@ def test_a_detailed_one_says_recipe_ways_and_numbers() -> None:
 
 def test_jobs_are_coloured_by_state_and_what_is_missing_has_a_box() -> None:
     frames = [one for one in night() if one.frame_class != "flat"]
-    found = plan_graph(planned({}, "science", frames=frames))
+    found = plan_graph(planned({"tasks.science.inputs.flat": {"source": "flat"}}, "science", frames=frames))
     kinds = [node.kind for node in found.nodes]
     assert kinds.count("incomplete") == 3 and kinds.count("new") == 2 and kinds.count("missing") == 3
     assert {node.lines for node in found.nodes if node.kind == "missing"} == {("no flat",)}

@@ -97,7 +97,8 @@ def test_the_worst_level_is_that_of_the_whole_chain() -> None:
         else one
         for one in night()
     ]
-    house = House(frames, {"tasks.science.inputs.bias.min": 0, "tasks.science.inputs.bias.rules": []})
+    bias = {"source": "bias", "min": 0, "rules": []}
+    house = House(frames, {"tasks.science.inputs.bias": bias, "tasks.science.inputs.dark": {"source": "dark"}})
     job = house.maker.on_frames("science", house.group("raw_science"))
     assert (job.level, job.worst_level) == (0, 1)
 

@@ -131,12 +131,15 @@ def test_a_missing_dark_is_allowed() -> None:
 
 
 def test_a_missing_bias_makes_jobs_incomplete_and_says_why() -> None:
-    found = planned([one for one in night() if one.frame_class != "bias"], "science")
+    found = planned([one for one in night() if one.frame_class not in ("bias", "dark")], "science")
     science = [job for job in found.jobs if job.step == "science"]
     assert len(science) == 3
     assert all(job.state == "incomplete" for job in science)
-    missing = {one.input: one for one in science[0].missing}
-    assert missing["bias"].reason == "no bias: there are no such frames"
+    reasons = [lack.reason for lack in science[0].missing if lack.input == "bias"]
+    assert reasons == [
+        "no bias: there are no such frames",
+        "no dark_with_bias as 'bias': there are no such frames; add biases, or darks of the frame's own exposure time",
+    ]
 
 
 def test_of_candidates_that_could_not_be_made_the_nearest_are_named_first() -> None:
@@ -156,9 +159,10 @@ def test_the_nearest_candidates_are_named_with_the_test_that_they_failed() -> No
     frames = [
         replace(one, keywords={**one.keywords, "binning": "2x2"}) if one.frame_class == "bias" else one
         for one in night()
+        if one.frame_class != "dark"
     ]
     science = _science(frames)
-    missing = {one.input: one for one in science.missing}["bias"]
+    missing = [one for one in science.missing if one.input == "bias"][0]
     assert [one.reason for one in missing.nearest] == ["binning is 2x2, wanted 1x1"]
     assert "f1..f3" in missing.nearest[0].name
 
@@ -323,7 +327,7 @@ def test_digests_are_the_same_everywhere_and_always() -> None:
     [
         (
             {"targets": ("stak",)},
-            "unknown target 'stak'; known: gain, bias, dark, flat, science, stack; did you mean 'stack'?",
+            "unknown target 'stak'; known: gain, bias, dark, dark_with_bias, flat, science, stack; did you mean 'stack'?",
         ),
         ({"parameters": {"stack.sigm": 3}}, "unknown parameter 'sigm'"),
         ({"parameters": {"stak.sigma": 3}}, "unknown task 'stak'"),

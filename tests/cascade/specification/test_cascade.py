@@ -363,7 +363,7 @@ def not_on_sundays(reference: Any, candidate: Any) -> bool | str:
 
 def test_a_function_decides_and_its_sentence_is_shown() -> None:
     rule = {"function": f"{__name__}.not_on_sundays"}
-    changes = {"tasks.science.inputs.bias.rules": [rule]}
+    changes = {"tasks.science.inputs.bias": {"source": "bias", "rules": [rule]}}
     assert jobs(planned(changes, "science"), "science")[0].state == "new"
     frames = [replace(one, exptime=1.0) if one.frame_class == "bias" else one for one in night()]
     (job, *_) = jobs(planned(changes, "science", frames=frames), "science")
@@ -440,7 +440,7 @@ def test_raw_per_level_prefers_a_master_of_a_better_level() -> None:
 
 
 def test_an_input_may_prefer_otherwise_than_the_request() -> None:
-    changes = {"tasks.science.inputs.bias.preference": "master"}
+    changes = {"tasks.science.inputs.bias": {"source": "bias", "preference": "master"}}
     found = planned(changes, "science", frames=[*night(), master()])
     (job, *_) = jobs(found, "science")
     assert [one.frame for one in job.associated if one.role == "bias"] == [50]
@@ -453,7 +453,8 @@ def test_what_is_banned_is_never_taken() -> None:
     assert [one.frame for one in bias.main] == [1, 2, 3]
     without = planned({}, "bias", known={"banned": {"f2"}})
     assert [one.frame for one in jobs(without, "bias")[0].main] == [1, 3]
-    found = planned({}, "science", known={"banned": {bias.key}})
+    only_bias = {"tasks.science.inputs.bias": {"source": "bias"}}
+    found = planned(only_bias, "science", known={"banned": {bias.key}})
     assert {job.state for job in jobs(found, "science")} == {"incomplete"}
     assert jobs(found, "science")[0].missing[0].nearest[0].reason == "banned"
 
@@ -479,7 +480,7 @@ def test_what_is_pinned_is_taken_first_where_it_fits() -> None:
 def test_a_relay_hands_on_what_its_main_input_is() -> None:
     changes = {
         "tasks.usable_bias": {"main": "bias", "stage": "calibrate"},
-        "tasks.science.inputs.bias.source": "usable_bias",
+        "tasks.science.inputs.bias": {"source": "usable_bias"},
         "tasks.good_science": {"main": "science", "stage": "science", "tags": ["good"]},
         "tasks.stack.main": "good_science",
     }

@@ -38,7 +38,7 @@ def test_the_shipped_cascade_keeps_its_contract() -> None:
             "the recipe takes 1 at the most, the task may give 2",
         ),
         (
-            {"tasks.science.inputs.flat.product": "master_falt"},
+            {"tasks.science.inputs.flat": {"source": "flat", "product": "master_falt"}},
             "task 'flat' hands on unknown product 'master_falt'; known: master_flat",
         ),
         ({"tasks.flat.outputs": ["mask"]}, "recipe 'flat' makes unknown output 'mask'"),
