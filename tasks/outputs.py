@@ -82,7 +82,8 @@ def _store(space: Workspace, job: JobRecord, inputs: JobInputs, product: tuple[s
     origin = inputs.origin(job.key, job.recipe, job.version)
     # By this card other projects know what a file is: masters may be handed on.
     cards = {**origin.cards, CATEGORY: (category, "what this product is")}
-    origin = replace(origin, worst_level=job.worst_level, cards=cards)
+    # To go without a calibration has a level too, which no input can tell.
+    origin = replace(origin, level=max(origin.level, job.level), worst_level=job.worst_level, cards=cards)
     write = partial(write_product, output=output, origin=origin)
     # Between the writing and the rename it is asked once more whether the job is still ours.
     stored = space.store.write(path, job.key, write, partial(_ensure_held, space, job))

@@ -96,7 +96,7 @@ def _class_conflicts(cards: Cards, by: Instrument, told: Told) -> Iterator[str]:
     exptime, frame_class = told.exptime, told.frame_class
     if frame_class == "bias" and exptime is not None and exptime > LONGEST_BIAS:
         yield f"a bias of {exptime:g} s"
-    if frame_class in ("dark", "flat", "science", "sky") and exptime is not None and exptime <= SHORTEST:
+    if frame_class in ("flat", "science", "sky") and exptime is not None and exptime <= SHORTEST:
         yield f"{_a(frame_class)} of {exptime:g} s"
     if frame_class in ("flat", "science", "sky") and plain(told.filter) in _DARK_FILTERS:
         yield f"{_a(frame_class)} through filter {told.filter}"

@@ -26,7 +26,10 @@ def doubts(**cards: object) -> list[str]:
     [
         ({"IMAGETYP": "Bias Frame"}, "class_conflict: a bias of 60 s"),
         ({"IMAGETYP": "zero", "EXPTIME": 2.0}, "class_conflict: a bias of 2 s"),
-        ({"IMAGETYP": "Dark Frame", "EXPTIME": 0.0}, "class_conflict: a dark of 0 s"),
+        (
+            {"IMAGETYP": "Dark Frame", "EXPTIME": 0.0},
+            "class_conflict: a dark of 0 s holds no dark current: it counts as a bias",
+        ),
         ({"IMAGETYP": "Flat Field", "EXPTIME": 0.0}, "class_conflict: a flat of 0 s"),
         ({"EXPTIME": 1e-32}, "class_conflict: a light of 1e-32 s"),
         ({"FILTER": "Dark"}, "class_conflict: a light through filter Dark"),

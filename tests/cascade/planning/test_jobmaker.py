@@ -98,7 +98,9 @@ def test_the_worst_level_is_that_of_the_whole_chain() -> None:
         for one in night()
     ]
     bias = {"source": "bias", "min": 0, "rules": []}
-    house = House(frames, {"tasks.science.inputs.bias": bias, "tasks.science.inputs.dark": {"source": "dark"}})
+    house = House(
+        frames, {"tasks.science.inputs.bias": bias, "tasks.science.inputs.dark": {"source": "dark"}}
+    )
     job = house.maker.on_frames("science", house.group("raw_science"))
     assert (job.level, job.worst_level) == (0, 1)
 

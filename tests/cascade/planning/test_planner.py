@@ -138,7 +138,8 @@ def test_a_missing_bias_makes_jobs_incomplete_and_says_why() -> None:
     reasons = [lack.reason for lack in science[0].missing if lack.input == "bias"]
     assert reasons == [
         "no bias: there are no such frames",
-        "no dark_with_bias as 'bias': there are no such frames; add biases, or darks of the frame's own exposure time",
+        "no dark_with_bias as 'bias': there are no such frames; add biases, or darks of the frame's own exposure time, "
+        "since a dark that still holds its bias can't be scaled",
     ]
 
 
@@ -162,7 +163,7 @@ def test_the_nearest_candidates_are_named_with_the_test_that_they_failed() -> No
         if one.frame_class != "dark"
     ]
     science = _science(frames)
-    missing = [one for one in science.missing if one.input == "bias"][0]
+    missing = next(lack for lack in science.missing if lack.input == "bias")
     assert [one.reason for one in missing.nearest] == ["binning is 2x2, wanted 1x1"]
     assert "f1..f3" in missing.nearest[0].name
 
@@ -327,7 +328,7 @@ def test_digests_are_the_same_everywhere_and_always() -> None:
     [
         (
             {"targets": ("stak",)},
-            "unknown target 'stak'; known: gain, bias, dark, dark_with_bias, flat, science, stack; did you mean 'stack'?",
+            "known: gain, bias, dark, dark_with_bias, flat, science, stack; did you mean 'stack'?",
         ),
         ({"parameters": {"stack.sigm": 3}}, "unknown parameter 'sigm'"),
         ({"parameters": {"stak.sigma": 3}}, "unknown task 'stak'"),
@@ -342,3 +343,44 @@ def test_what_is_not_known_is_refused_with_what_would_have_worked(
     with pytest.raises(ValueError, match=r"unknown|form|parameter") as error:
         plan(Known(IMAGING, RECIPES, night()), Request(**request_))
     assert message in str(error.value)
+
+
+def test_without_any_flat_a_frame_is_calibrated_at_level_3_and_says_so() -> None:
+    frames = [one for one in night() if one.frame_class != "flat"]
+    science = _science(frames)
+    assert (science.state, science.level, science.worst_level) == ("new", 3, 3)
+    assert [(lack.input, lack.level) for lack in science.compromises] == [("flat", 3)]
+    assert "not divided" in science.compromises[0].reason
+    blue = [replace(one, filter="B") if one.frame_class == "flat" else one for one in night()]
+    assert _science(blue).state == "incomplete"
+
+
+def test_a_dark_of_its_own_time_is_bias_and_dark_and_only_that() -> None:
+    frames = [one for one in night() if one.frame_class != "bias"]
+    flat = next(one for one in frames if one.frame_class == "flat")
+    dark_flat = replace(flat, id=90, frame_class="dark", filter="", sha256=f"{90:064d}")
+    science = _science([*frames, dark_flat])
+    assert [item.role for item in science.associated] == ["dark", "flat"]
+    assert (science.state, science.level) == ("new", 1)
+    unknown = [
+        replace(one, exptime=None) if one.frame_class in ("science", "dark") else one for one in frames
+    ]
+    assert _science(unknown).state == "incomplete"
+
+
+def test_a_finished_dark_that_holds_its_bias_is_no_rate() -> None:
+    def made_elsewhere(*, subtracted: bool) -> list[FrameRecord]:
+        dark = next(one for one in night() if one.frame_class == "dark")
+        master = replace(
+            dark, frame_class="master_dark", keywords={**dark.keywords, "bias_subtracted": subtracted}
+        )
+        return [*(one for one in night() if one.frame_class != "dark"), master]
+
+    assert [item.role for item in _science(made_elsewhere(subtracted=True)).associated] == [
+        "bias",
+        "dark",
+        "flat",
+    ]
+    assert [item.role for item in _science(made_elsewhere(subtracted=False)).associated] == ["bias", "flat"]
+    biasless = [one for one in made_elsewhere(subtracted=False) if one.frame_class != "bias"]
+    assert "dark" in [item.role for item in _science(biasless).associated]
