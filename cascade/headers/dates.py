@@ -14,7 +14,7 @@ from ccdflow.cascade.records import Value
 _DATE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})")
 _OLD_DATE = re.compile(r"(\d{1,2})[-/](\d{1,2})[-/](\d{4}|\d{2})")
 _SIXTY = re.compile(r"(\d{1,2}:\d{1,2}):60(?!\d)")
-_MIDNIGHT = re.compile(r"(?<!\d)24:00(:00)?(\.0*)?(?![\d:])")
+_MIDNIGHT = re.compile(r"(?<![\d:])24:00(:00)?(\.0*)?(?![\d:])")
 _HALF_OF_DAY = re.compile(r"([AP])\.?M\.?", re.IGNORECASE)
 _COMPACT = re.compile(r"(\d{2})(\d{2})(\d{2}(?:\.\d*)?)")
 _TIME = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?")
