@@ -9,7 +9,7 @@ from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.housekeeping import throw_away, waste
-from ccdflow.tasks.rawchecks import RawCheck, check_raws
+from ccdflow.tasks.rawfiles.rawchecks import RawCheck, check_raws
 from ccdflow.tasks.workspace import open_workspace
 
 

@@ -33,8 +33,8 @@ from ccdflow.cascade.headers.classify import Description, describe
 from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
-from ccdflow.tasks.finished import check_entry, entered, offered
 from ccdflow.tasks.inputs import PRODUCT_CARD
+from ccdflow.tasks.rawfiles.finished import check_entry, entered, offered
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 COLUMNS = (

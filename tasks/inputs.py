@@ -19,9 +19,9 @@ from ccdflow.cascade.records import CATEGORY, CLASSES
 from ccdflow.recipes.core.recipe import Card, Inputs
 from ccdflow.recipes.core.times import Span, moment, span_of, time_cards
 from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
-from ccdflow.tasks.foreign import as_ours, foreign_master
 from ccdflow.tasks.masters import MASTERS
-from ccdflow.tasks.rawheaders import Registered, holding_cards, raw_span
+from ccdflow.tasks.rawfiles.foreign import as_ours, foreign_master
+from ccdflow.tasks.rawfiles.rawheaders import Registered, holding_cards, raw_span
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
 if TYPE_CHECKING:

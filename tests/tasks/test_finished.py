@@ -12,12 +12,12 @@ from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, li
 from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.recipes.core.image import Image
-from ccdflow.tasks.finished import check_entry
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import ingest_files, recheck_files
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.nightlog import night_page
 from ccdflow.tasks.planning import planned
+from ccdflow.tasks.rawfiles.finished import check_entry
 from ccdflow.tasks.workspace import Workspace
 
 SHAPE = (12, 16)

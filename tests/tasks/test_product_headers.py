@@ -14,7 +14,7 @@ from ccdflow.config.instruments import load_instruments
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.tasks.inputs import JobInputs
-from ccdflow.tasks.rawheaders import Registered
+from ccdflow.tasks.rawfiles.rawheaders import Registered
 
 INSTRUMENTS = load_instruments([shipped("instruments")])
 BIAS, SIGNAL = 1000, 400

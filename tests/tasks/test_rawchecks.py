@@ -15,7 +15,7 @@ from ccdflow.archive.registry.frames.checks import find_damage, raws_by_age_of_c
 from ccdflow.archive.registry.frames.queries import list_frames
 from ccdflow.archive.registry.tables import FrameRow, table
 from ccdflow.tasks.ingest import ingest_files
-from ccdflow.tasks.rawchecks import check_raws
+from ccdflow.tasks.rawfiles.rawchecks import check_raws
 from ccdflow.tasks.workspace import Workspace
 
 

@@ -22,7 +22,7 @@ from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.changes import differences
 from ccdflow.tasks.planning import planned
-from ccdflow.tasks.rawchecks import check_raws
+from ccdflow.tasks.rawfiles.rawchecks import check_raws
 from ccdflow.tasks.workspace import Workspace
 
 Row = dict[str, Any]

@@ -14,7 +14,7 @@ from ccdflow.cascade.records import DONE_BEFORE, Doubt, Value
 from ccdflow.cascade.specification.model import Cascade
 from ccdflow.cascade.wording import unknown
 from ccdflow.recipes.detector.finished import DONE
-from ccdflow.tasks.foreign import CATEGORIES, foreign_master
+from ccdflow.tasks.rawfiles.foreign import CATEGORIES, foreign_master
 
 RAW = "raw"
 """Stands for a task where frames are to be taken as raw, whatever the signs say."""
