@@ -34,7 +34,7 @@ from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
-from ccdflow.tasks.rawfiles.finished import check_entry, entered, offered
+from ccdflow.tasks.rawfiles.finished import check_entry, taken_in
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 COLUMNS = (
@@ -212,10 +212,9 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport, take_process
     described = describe(file.header, file.shape, space.instruments, facts)
     if calibration:
         described, processed = _as_product(described, category, file.header), ""
-    elif task := take_processed or described.enter:
-        described, processed = entered(space.cascade, described, task)
     else:
-        described, processed = offered(described, file, space.instruments)
+        task = take_processed or described.enter
+        described, processed = taken_in(space.cascade, described, task, file, space.instruments)
     # The time of change of the inode, which no program can set back, as it can the time of modification.
     facts_on_disk = {"size": before.st_size, "changed_ns": before.st_ctime_ns}
     new = _new_frame(described, path=str(path), sha256=sha256, processed=processed, **facts_on_disk)

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
 
@@ -21,7 +21,12 @@ def _known(done: tuple[str, ...]) -> tuple[str, ...]:
     return done
 
 
-Done = Annotated[tuple[str, ...], AfterValidator(_known)]
+def _words(done: Any) -> Any:
+    """Return the words of a text, as somebody writes them on the command line: ``bias,dark``."""
+    return tuple(done.replace(",", " ").split()) if isinstance(done, str) else done
+
+
+Done = Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_known)]
 """Type of the parameter `done` of recipes that take raw frames."""
 DONE_FIELD = Field((), description="What another program has done to the frames already, which is left out.")
 

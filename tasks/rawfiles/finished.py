@@ -41,6 +41,37 @@ def check_entry(cascade: Cascade, task: str) -> None:
         )
 
 
+def taken_in(
+    cascade: Cascade, described: Description, task: str, file: RawFile, instruments: Sequence[Instrument]
+) -> tuple[Description, str]:
+    """Return a frame as it is registered, and by what it is finished where it is not to be used.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        Whose tasks take frames.
+    described : Description
+        What its header says.
+    task : str
+        Task at which finished frames enter, ``raw``, or nothing.
+    file : RawFile
+        The file.
+    instruments : sequence of Instrument
+        Of which one tells how its header is understood.
+
+    Returns
+    -------
+    (Description, str)
+        As from `entered`, of a frame that the task takes, else as from `offered`.
+    """
+    entering, sentence = entered(cascade, described, task)
+    if not sentence:
+        return entering, ""
+    # A master among the lights of a folder is one whatever is said of these.
+    offer, why = offered(described, file, instruments)
+    return (offer, "") if not why else (described, sentence if task else why)
+
+
 def offered(
     described: Description, file: RawFile, instruments: Sequence[Instrument]
 ) -> tuple[Description, str]:

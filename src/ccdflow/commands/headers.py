@@ -47,4 +47,5 @@ def _amplifier(amplifier: Amplifier) -> dict[str, Any]:
         "name": amplifier.name or "only one",
         **texts,
         **{key: value for key, value in numbers.items() if value},
+        "saturation_from": amplifier.saturation_from,
     }

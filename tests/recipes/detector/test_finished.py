@@ -63,3 +63,7 @@ def test_what_nobody_can_do_is_refused() -> None:
         ValidationError, match="'bais' is nothing that can be done already; known: overscan, trim"
     ):
         ScienceParameters(done=("bais",))
+
+
+def test_words_may_stand_as_on_a_command_line() -> None:
+    assert ScienceParameters.model_validate({"done": "bias, dark"}).done == ("bias", "dark")
