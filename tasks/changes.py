@@ -1,6 +1,6 @@
 """What changes: products that give way to better ones, and why a product would be made anew."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
@@ -8,6 +8,7 @@ from ccdflow.archive.registry.jobs.leases import find_whereabouts
 from ccdflow.archive.registry.jobs.lineage import main_descendants, main_frames
 from ccdflow.archive.registry.jobs.productchanges import supersede_products
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_job, find_jobs
+from ccdflow.archive.registry.sets.records import SetFilter, find_sets
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.tasks.workspace import Workspace
 
@@ -15,7 +16,7 @@ DEPTH = 4
 """Jobs upward that an input's change is followed: bias, dark, flat and science lie behind a stack."""
 
 
-def mark_superseded(space: Workspace, jobs: Sequence[Job]) -> int:
+def mark_superseded(space: Workspace, jobs: Sequence[Job], variants: Mapping[str, str] | None = None) -> int:
     """Mark products of the same frames, by the same step and parameters, that were made with other inputs.
 
     Parameters
@@ -24,6 +25,8 @@ def mark_superseded(space: Workspace, jobs: Sequence[Job]) -> int:
         The project.
     jobs : sequence of Job
         What is current now. Jobs that were not done after all, as where what they take failed, make nothing give way.
+    variants : mapping of str to str, optional
+        By key, what a request said of parameters for these jobs; those of the project are not in it.
 
     Returns
     -------
@@ -38,16 +41,36 @@ def mark_superseded(space: Workspace, jobs: Sequence[Job]) -> int:
     behind = space.registry.read(main_descendants, frames)
     older = behind.keys() - {job.key for job in current}
     done = space.registry.read(find_jobs, JobFilter(keys=older, states=("done",)))
+    if not done:
+        return 0
     by_frame = {(job.step, frame.id): job for job in current for frame in job.group.frames}
+    tasks = _tasks_with(space, done, frames)
     successors = {}
     for old in done:
         # One frame in common is enough: a set that was cut anew gives way to the first one that took a frame of it.
-        heirs = (by_frame[old.step, frame] for frame in behind[old.key] if (old.step, frame) in by_frame)
-        new = next(heirs, None)
-        # What other parameters made was asked for as such, and stands beside it.
-        if new is not None and _values(old.parameters) == _resolved(new):
+        mine = tasks.get(old.key, {old.step})
+        places = [(task, frame) for frame in behind[old.key] for task in sorted(mine)]
+        new = next((by_frame[place] for place in places if place in by_frame), None)
+        # One work may be that of two tasks (all frames of a sequence are also all of an object), and stays as long as
+        # one of them has it. What other parameters made, be it of this job or of what it takes, was asked for as such.
+        if new is None or mine - {new.step} or old.variant != (variants or {}).get(new.key, ""):
+            continue
+        if _values(old.parameters) == _resolved(new):
             successors[old.key] = new.key
     return space.registry.write(supersede_products, successors) if successors else 0
+
+
+def _tasks_with(space: Workspace, jobs: Sequence[JobRecord], frames: Collection[int]) -> dict[str, set[str]]:
+    """By key of a job on a set, the tasks that have a current set of just the frames that it was made of."""
+    grouped = {name for name, step in space.cascade.tasks.items() if step.groups}
+    on_sets = [job for job in jobs if job.step in grouped]
+    if not on_sets:
+        return {}
+    tasks: dict[frozenset[int], set[str]] = {}
+    for record in space.registry.read(find_sets, SetFilter(frames=frames)):
+        tasks.setdefault(frozenset(record.frames), set()).add(record.step)
+    behind = {job.key: frozenset(space.registry.read(main_frames, job.key)) for job in on_sets}
+    return {key: tasks[members] for key, members in behind.items() if members in tasks}
 
 
 def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:

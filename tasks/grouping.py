@@ -44,7 +44,7 @@ def group_frames(project: str, request: Request) -> dict[str, int]:
     project : str
         Directory of the project.
     request : Request
-        Its parameters say by which rules, its clock what time may have closed.
+        Its clock says what time may have closed.
 
     Returns
     -------
@@ -62,14 +62,16 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     space : Workspace
         The project.
     request : Request
-        Its parameters say by which rules, its clock what time may have closed.
+        Its clock says what time may have closed, its targets which tasks are looked at that group all frames at once.
+        Sets are those of the project's own rules, whatever parameters a request has: what these make stands beside.
 
     Returns
     -------
     dict of str to int
         How many sets there are of each kind: ``stack``, ``pass`` and ``open``.
     """
-    choice = chosen(space.cascade, request.parameters, request.parameter_set)
+    request = request.own
+    choice = chosen(space.cascade, {})
     cascade = tuned(space.cascade, choice)
     steps = {name: step for name, step in cascade.tasks.items() if step.groups}
     rules = {name: grouping(name, step, choice.tasks.get(name, ())) for name, step in steps.items()}
@@ -80,7 +82,9 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
         for task, its_rules in rules.items()
         if isinstance(its_rules, SequenceRules) and _counts_each_frame(cascade, task)
     ]
-    at_once = [task for task in rules if task not in {by.task for by in by_rules}]
+    # These cost a plan of all frames each time, so that nobody pays who does not want what is made of them.
+    wanted = needed(cascade, cascade.targets(request.targets))
+    at_once = [task for task in rules if task in wanted and task not in {by.task for by in by_rules}]
     others = [_settling(space.cascade, task) for task in at_once]
     if by_rules:
         group_streams(space.registry, by_rules, others)
@@ -94,6 +98,30 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     for task in rules:
         counts.update(space.registry.read(count_sets, task))
     return dict(counts)
+
+
+def needed(cascade: Cascade, targets: Collection[str]) -> set[str]:
+    """Return tasks with all those whose products they take as their main input, and so on.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        The cascade.
+    targets : collection of str
+        Names of tasks.
+
+    Returns
+    -------
+    set of str
+        Names of tasks, those of `targets` among them.
+    """
+    names: set[str] = set()
+    for target in targets:
+        name = target
+        while name in cascade.tasks and name not in names:
+            names.add(name)
+            name = cascade.tasks[name].main
+    return names
 
 
 def _identity(rules: Any) -> str:
@@ -414,6 +442,9 @@ def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> N
             )
         )
     states = [GroupingState(stream, task, name) for stream in space.registry.read(find_streams)]
-    changes = list(_changes(task, space.registry.read(find_sets, SetFilter(step=task)), sets))
+    known = space.registry.read(find_sets, SetFilter(step=task))
+    changes = list(_changes(task, known, sets))
     settling = [_settling(space.cascade, task)]
-    space.registry.write(apply_set_changes, changes, states=states, settling=settling)
+    # Nobody has settled those that stay since this task was asked for last.
+    settled = [record.id for record in known if not record.ready]
+    space.registry.write(apply_set_changes, changes, states=states, settling=settling, settled=settled)

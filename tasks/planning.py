@@ -1,7 +1,7 @@
 """Plans made from what the registry knows; nothing is written here."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
 from ccdflow.archive.registry.choices import ChoiceKind, ChoiceRecord, find_choices
@@ -104,12 +104,17 @@ def planned(
         banned=_chosen(space, choices, "banned"),
         pinned=_chosen(space, choices, "pinned"),
         keywords={name for instrument in space.instruments for name in instrument.keep},
-        done_jobs=_done_jobs(space, part) if request.late == "keep" else {},
+        done_jobs=_done_jobs(space, part, request.variant) if request.late == "keep" else {},
         whole=part is None,
     )
     # What takes products of a job that has made none does without them, as if it had failed.
-    empty = space.registry.read(done_without_products, part.jobs if part else None)
-    return plan(known, request, {*failed, *empty})
+    without = {*failed, *space.registry.read(done_without_products, part.jobs if part else None)}
+    wanted = plan(known, request, without)
+    if not request.variant:
+        return wanted
+    # What the project's own parameters would ask for as well is its own, whoever asks.
+    own = {job.key for job in plan(known, request.own, without).jobs}
+    return replace(wanted, variants={job.key: request.variant for job in wanted.jobs if job.key not in own})
 
 
 def _chosen(space: Workspace, choices: Sequence[ChoiceRecord], verdict: ChoiceKind) -> frozenset[str]:
@@ -122,10 +127,12 @@ def _chosen(space: Workspace, choices: Sequence[ChoiceRecord], verdict: ChoiceKi
     return frozenset([*subjects, *works])
 
 
-def _done_jobs(space: Workspace, part: Window | None) -> dict[tuple[str, str], list[DoneJob]]:
+def _done_jobs(space: Workspace, part: Window | None, variant: str) -> dict[tuple[str, str], list[DoneJob]]:
     """With what the jobs that are done were done, by task and main input; the newest first."""
     done = space.registry.read(find_jobs, JobFilter(states=("done",), from_night=part.jobs if part else None))
     by_work: dict[tuple[str, str], list[DoneJob]] = {}
+    # What other requests' parameters made was for them alone.
+    done = [job for job in done if job.variant in ("", variant)]
     for job in sorted(done, key=lambda job: job.finished_at, reverse=True):
         main = main_identity(part for part in job.inputs if part.role == "main")
         by_work.setdefault((job.step, main), []).append(DoneJob(job.key, job.step, job.inputs))

@@ -6,7 +6,13 @@ from typing import Any
 
 from ccdflow.archive.registry.frames.stages import StageState, set_stages, stage_states
 from ccdflow.archive.registry.jobs.lifecycle import plan_jobs
-from ccdflow.archive.registry.jobs.planned import PlannedJob, drop_incomplete, repoint_inputs
+from ccdflow.archive.registry.jobs.planned import (
+    PlannedJob,
+    adopt_jobs,
+    drop_incomplete,
+    repoint_inputs,
+    variant_keys,
+)
 from ccdflow.archive.registry.jobs.products import ProductFilter, find_products, superseded_keys
 from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs, link_jobs
 from ccdflow.archive.registry.sets.changes import Change, apply_set_changes
@@ -101,7 +107,7 @@ class Round:
         failed = self.do(jobs)
         # Nothing gives way to a product before the row of that is committed.
         if done := [job for job in jobs if job.key not in failed]:
-            mark_superseded(self.space, done)
+            mark_superseded(self.space, done, plan.variants)
         return Work(jobs, failed)
 
 
@@ -130,8 +136,10 @@ def write_plan(
     if whole:
         streams = {(job.step, job.group.text("night"), job.group.text("camera")) for job in plan.jobs}
         space.registry.write(drop_incomplete, [job.key for job in plan.jobs], streams)
-    rows = [_row(space, job, set_ids.get(job.key)) for job in open_jobs]
-    space.registry.write(plan_jobs, rows, _waiting([job for job in open_jobs if job.key not in tried]))
+    rows = [_row(space, job, set_ids.get(job.key), plan.variants.get(job.key, "")) for job in open_jobs]
+    # Where a frame is with the project's own parameters, others do not tell.
+    wait = [job for job in open_jobs if job.key not in tried and job.key not in plan.variants]
+    space.registry.write(plan_jobs, rows, _waiting(wait))
 
 
 def _waiting(jobs: Sequence[Job]) -> dict[str, list[StageState]]:
@@ -150,11 +158,17 @@ def _waiting(jobs: Sequence[Job]) -> dict[str, list[StageState]]:
 
 def _mark_current(space: Workspace, plan: Plan) -> None:
     """Where a plan comes back to products that had given way to others, mark the others instead."""
+    adopted = {job.key for job in plan.jobs if job.key not in plan.variants} & space.registry.read(
+        variant_keys
+    )
+    if adopted:
+        space.registry.write(adopt_jobs, adopted)
     superseded = space.registry.read(superseded_keys)
-    mark_superseded(space, [job for job in plan.jobs if job.key in superseded and job.state == "reused"])
+    back = [job for job in plan.jobs if job.key in superseded and job.state == "reused"]
+    mark_superseded(space, back, plan.variants)
 
 
-def _row(space: Workspace, job: Job, set_id: int | None) -> PlannedJob:
+def _row(space: Workspace, job: Job, set_id: int | None, variant: str) -> PlannedJob:
     """A job as the registry keeps it."""
     group = job.group
     location: dict[str, Any] = {name: group.text(name) for name in LOCATION_COLUMNS}
@@ -182,6 +196,7 @@ def _row(space: Workspace, job: Job, set_id: int | None) -> PlannedJob:
         level=job.level,
         worst_level=job.worst_level,
         set_id=set_id,
+        variant=variant,
         **location,
     )
 
@@ -246,7 +261,8 @@ def _set_ids(space: Workspace, plan: Plan) -> dict[str, int]:
     """Id of the registry's set by the key of the job that was planned for it."""
     # The plan's sets and the registry's are cut by the same rules, yet each from its own look at the frames: they are
     # the same one where task and frames are. A set that has changed meanwhile is left to the next plan.
-    sets = [planned for planned in plan.sets if planned.job is not None]
+    # What a request's own parameters make of a set's frames is not the set's product.
+    sets = [planned for planned in plan.sets if planned.job is not None and planned.job not in plan.variants]
     records = space.registry.read(find_sets, SetFilter(frames={planned.frames[0] for planned in sets}))
     ids = {(record.step, record.frames): record.id for record in records}
     by_job = {planned.job: ids.get((planned.step, planned.frames)) for planned in sets}

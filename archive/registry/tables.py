@@ -328,7 +328,10 @@ class StreamStateRow(Base):
 
 
 class JobRow(Base):
-    """Jobs, with the lease of the one that works on each: `owner`, and `heartbeat` in seconds since 1970-01-01 UTC."""
+    """Jobs, with the lease of the one that works on each: `owner`, and `heartbeat` in seconds since 1970-01-01 UTC.
+
+    `variant` is empty for what the project's own parameters ask for; else it says by what a request asked for it.
+    """
 
     __tablename__ = "job"
     key: Mapped[str] = mapped_column(SORTED, primary_key=True)
@@ -353,6 +356,7 @@ class JobRow(Base):
     planned_at: Mapped[str] = _time()
     started_at: Mapped[str] = _time()
     finished_at: Mapped[str] = _time()
+    variant: Mapped[str] = _blank()
     __table_args__ = (
         CheckConstraint(
             "state IN ('planned', 'running', 'done', 'failed', 'incomplete', 'refused')", name="ck_job_state"
@@ -360,6 +364,7 @@ class JobRow(Base):
         Index("ix_job_state", "state", "step"),
         Index("ix_job_night", "night"),
         Index("ix_job_set", "set_id"),
+        _where("variant <> ''", "ix_job_variant", "key"),
     )
 
 

@@ -1,6 +1,7 @@
 """What planning gives: jobs in order, sets, and sentences about what was left out."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.records import Action
@@ -48,12 +49,15 @@ class Plan:
         Sentences on what was left out, each once.
     asked : tuple of str
         Tasks that were asked for by name, not by tag.
+    variants : mapping of str to str
+        By key, the jobs that the project's own parameters would not ask for, and what the request said.
     """
 
     jobs: tuple[Job, ...]
     sets: tuple[PlannedSet, ...] = ()
     notes: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    variants: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ccdflow.cascade.planning.associate import Barrier
 from ccdflow.cascade.planning.jobqueue import Order
-from ccdflow.cascade.planning.jobs import DoneJob
+from ccdflow.cascade.planning.jobs import DoneJob, json_text
 from ccdflow.cascade.records import CLASSES, FrameRecord, seconds
 from ccdflow.cascade.specification.model import Cascade, Preference
 from ccdflow.recipes.core.recipe import Recipe
@@ -66,6 +66,19 @@ class Request(BaseModel):
             and (self.until is None or frame.obsdate <= self.until)
             and self.camera in (None, frame.camera, f"{frame.telescope}/{frame.camera}")
         )
+
+    @property
+    def own(self) -> "Request":
+        """The same request without parameters of its own: with those of the project."""
+        return self.model_copy(update={"parameters": {}, "parameter_set": None})
+
+    @property
+    def variant(self) -> str:
+        """What the request says of parameters, as one text; empty where it says nothing."""
+        if not self.parameters and self.parameter_set is None:
+            return ""
+        said = {name: self.parameters[name] for name in sorted(self.parameters)}
+        return json_text({"parameters": said, "set": self.parameter_set})
 
     @property
     def clock(self) -> float:

@@ -324,10 +324,26 @@ def test_ids_of_sets_are_never_used_again(space: Workspace) -> None:
     assert known == set(first_seen), "a set was forgotten"
 
 
+def ruled(space: Workspace, **said: object) -> Workspace:
+    """The project with other rules for its stacks in its own cascade."""
+    stack = space.cascade.tasks["stack"]
+    changed = stack.model_copy(update={"parameters": {**stack.parameters, **said}})
+    tasks = {**space.cascade.tasks, "stack": changed}
+    return replace(space, cascade=space.cascade.model_copy(update={"tasks": tasks}))
+
+
+def test_rules_of_a_request_regroup_nothing(space: Workspace) -> None:
+    arrive(space, sequence(6))
+    before = space.registry.read(find_sets)
+    group_sets(space, Request(parameters={"stack.max_stack": 3}))
+    group_sets(space, Request(parameters={"stack.group": "object"}))
+    assert space.registry.read(find_sets, SetFilter(status=None)) == before
+
+
 def test_other_rules_regroup_and_the_old_ones_come_back(space: Workspace) -> None:
     arrive(space, sequence(6))
     assert shape(space) == [("stack", 4), ("stack", 2)]
-    group_sets(space, Request(parameters={"stack.max_stack": 3}))
+    group_sets(ruled(space, max_stack=3), Request())
     assert shape(space) == [("stack", 3), ("stack", 3)]
     assert len(space.registry.read(find_sets, SetFilter(status=["superseded"]))) == 2
     group_sets(space, Request())
@@ -336,14 +352,14 @@ def test_other_rules_regroup_and_the_old_ones_come_back(space: Workspace) -> Non
 
 def test_other_rules_regroup_all_sequences(space: Workspace) -> None:
     arrive(space, [*sequence(4), *sequence(4, 100), *sequence(4, 200)])
-    group_sets(space, Request(parameters={"stack.max_stack": 2}))
+    group_sets(ruled(space, max_stack=2), Request())
     assert shape(space) == [("stack", 2)] * 6
 
 
 def test_sets_by_object_take_the_place_of_sequences(space: Workspace) -> None:
     arrive(space, [exposure(0), exposure(2, filter="R"), exposure(4), exposure(6, filter="R")])
     assert shape(space) == [("pass", 1)] * 4
-    group_sets(space, Request(parameters={"stack.group": "object"}))
+    group_sets(ruled(space, group="object"), Request())
     assert shape(space) == [("stack", 2)] * 2
     assert no_frame_is_in_two_sets(space)
     group_sets(space, Request())

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames.doubts import MEASURED, tell_doubts
-from ccdflow.archive.registry.frames.stages import LEFT_OUT, StageState, set_stages
+from ccdflow.archive.registry.frames.stages import LEFT_OUT, StageState, set_stages, stage_states
 from ccdflow.archive.registry.jobs.leases import change_held, claim
 from ccdflow.archive.registry.jobs.lineage import main_frames
 from ccdflow.archive.registry.jobs.planned import PlannedJob, unbegun, write_jobs
@@ -301,8 +301,12 @@ def _mark_frames(
 ) -> None:
     """Write the state of a job's frames in the stage of its step."""
     # The main input's frames alone: of a calibration that a job takes, the state is not this job's to tell.
-    stage = stages.get(begun.job.step, begun.job.step)
-    set_stages(connection, [StageState(frame, stage, state, reason) for frame in begun.frames])
+    stage, frames = stages.get(begun.job.step, begun.job.step), begun.frames
+    if begun.job.variant:
+        # What a request's own parameters make says nothing of frames that have come to an end without them.
+        reached = stage_states(connection, stage, frames)
+        frames = tuple(frame for frame in frames if reached.get(frame) not in ("done", "passed"))
+    set_stages(connection, [StageState(frame, stage, state, reason) for frame in frames])
 
 
 def job_record(connection: Connection, key: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 
 from ccdflow.archive.registry.bulk import batches, inserting_new
 from ccdflow.archive.registry.database import now
@@ -21,7 +21,7 @@ class PlannedJob:
     """A job as it is planned.
 
     `outputs` are pairs of category and path in the store. `parameters` is what JSON can write: name to value
-    and origin.
+    and origin. `variant` says by what a request asked for it, where the project itself does not.
     """
 
     key: str
@@ -44,10 +44,12 @@ class PlannedJob:
     set_id: int | None = None
     level: int = 0
     worst_level: int = 0
+    variant: str = ""
 
 
 _SAME = (
     *("key", "step", "recipe", "version", "state", "reason", "parameters", "set_id", "level", "worst_level"),
+    "variant",
     *SHARED_WITH_PRODUCTS,
 )
 """Columns that have the same name in `PlannedJob` and in the table."""
@@ -123,6 +125,45 @@ def _write_outputs(connection: Connection, jobs: Sequence[PlannedJob]) -> None:
     rows = [row for row in rows if row["job_key"] not in done]
     if rows:
         connection.execute(inserting_new(connection, table(ProductRow)), rows)
+
+
+def adopt_jobs(connection: Connection, keys: Collection[str]) -> int:
+    """Let jobs that a request's parameters asked for once count as the project's own, which now ask for them too.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    keys : collection of str
+        Keys of the jobs.
+
+    Returns
+    -------
+    int
+        How many were not the project's before.
+    """
+    adopted = 0
+    for part in batches(keys):
+        changed = update(JobRow).where(JobRow.key.in_(part)).values(variant="").returning(JobRow.key)
+        adopted += len(connection.execute(changed).scalars().all())
+    return adopted
+
+
+def variant_keys(connection: Connection) -> set[str]:
+    """Return the keys of the jobs that only requests' own parameters have asked for.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+
+    Returns
+    -------
+    set of str
+        The keys.
+    """
+    # As the index of these few has the condition: behind a bound value neither database sees that it fits.
+    return set(connection.execute(select(JobRow.key).where(text("variant <> ''"))).scalars())
 
 
 def drop_incomplete(

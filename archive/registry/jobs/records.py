@@ -25,6 +25,7 @@ class JobRecord:
     """A job as the registry knows it.
 
     `heartbeat` is in seconds since 1970-01-01 UTC; the times `planned_at`, `started_at` and `finished_at` are ISO UTC.
+    `variant` is empty for what the project's own parameters ask for.
     """
 
     key: str
@@ -49,6 +50,7 @@ class JobRecord:
     planned_at: str
     started_at: str
     finished_at: str
+    variant: str = ""
     inputs: tuple[JobInput, ...] = ()
 
 
