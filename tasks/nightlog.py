@@ -20,6 +20,7 @@ from ccdflow.cascade.headers.dates import night as night_of
 from ccdflow.cascade.planning.request import Request
 from ccdflow.config.instruments import load_instruments
 from ccdflow.recipes.core.preview import png, preview
+from ccdflow.tasks.singles import singles_in_words
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 PICTURES_PER_PAGE = 4
@@ -222,6 +223,8 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
     # Every frame stands in the ledger once, in the state that it has reached: so its numbers add up to all frames.
     log = observing_log(space, night, camera)
     lines = [f"# {camera}, night {night}", "", *_ledger(log), *_latency(space, night, camera)]
+    for sentence in singles_in_words(space, [night], camera):
+        lines += [sentence + ".", ""]
     products = space.registry.read(find_products, ProductFilter(night=night, camera=camera))
     frames = [int(row["frame"][1:]) for row in log]
     lines += [*_not_done(space, night, camera, log), *_doubts(space, frames, products)]
@@ -377,6 +380,8 @@ def _summary(space: Workspace, night: str) -> str:
     rows = [(*stage_and_state, number) for stage_and_state, number in sorted(states.items())]
     lines += _table("stage | state | frames", rows)
     lines += _table("product | number", [*sorted(categories.items())])
+    for sentence in singles_in_words(space, [night]):
+        lines += [sentence + ".", ""]
     not_done: list[tuple[object, ...]] = [
         (frame["id"], frame["object"], frame["status"], frame["reason"])
         for frame in frames

@@ -33,6 +33,9 @@ from ccdflow.upkeep import upkeep
 if TYPE_CHECKING:
     from ccdflow.commands import scenarios
 
+NIGHTS_TOLD = 5
+"""Nights of whose single frames ``status`` says a word."""
+
 app = typer.Typer(
     help="Raw CCD frames to calibrated frames and stacks with honest uncertainties.",
     no_args_is_help=True,
@@ -413,6 +416,7 @@ def status(night: Night = None, json: Json = False) -> None:
     """Count frames by night, stage and state; for each night the ledger balances."""
     from ccdflow.archive.registry.holds import hold_in_words
     from ccdflow.commands import queries
+    from ccdflow.tasks.singles import singles_in_words
 
     rows = queries.ledger(workspace(), night)
     if json:
@@ -433,6 +437,9 @@ def status(night: Night = None, json: Json = False) -> None:
                 "processed",
             ],
         )
+        # Of the last ones: who looks for an older night names it.
+        for sentence in singles_in_words(workspace(), sorted({row["night"] for row in rows})[-NIGHTS_TOLD:]):
+            typer.echo(sentence)
         if held := workspace().registry.read(hold_in_words):
             typer.echo(f"{held}; 'ccdflow resume' goes on")
     else:

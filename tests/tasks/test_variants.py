@@ -19,9 +19,11 @@ from ccdflow.simulate import simulate_night
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.inputs import read_inputs
+from ccdflow.tasks.nightlog import night_summaries
 from ccdflow.tasks.outputs import store_result
 from ccdflow.tasks.planning import planned, planned_again
 from ccdflow.tasks.rounds import Round
+from ccdflow.tasks.singles import singles_in_words
 from ccdflow.tasks.workspace import Workspace
 
 OWN = Request(now="2026-03-02T12:00:00")
@@ -232,6 +234,14 @@ def test_alternating_filters_pass_as_singles_and_are_stacked_by_object(
     actions = [(one.step, one.action, len(one.frames)) for one in plan.sets]
     assert actions.count(("stack", "pass", 1)) == 3
     assert ("stack_object", "stack", 2) in actions
+    group_sets(space, OWN)
+    (sentence,) = singles_in_words(space, {"2026-03-01"})
+    assert sentence == (
+        "night 2026-03-01: 3 of 3 frames pass as single frames, since object, filter or exposure time change from one "
+        "to the next; 'ccdflow run --target stack_object' stacks them by object and filter (1 stack)"
+    )
+    assert sentence in night_summaries(str(space.project.directory), OWN)["2026-03-01"]
+    assert singles_in_words(space, {"2026-03-02"}) == []
 
 
 def test_frames_that_are_done_are_not_waiting_again_for_other_parameters(night: Workspace) -> None:

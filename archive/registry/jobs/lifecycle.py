@@ -187,12 +187,14 @@ def complete_job(
     behind = _behind(connection, begun.job) if left_out else []
     reason = _left_out_sentence(connection, behind, left_out, is_stacked=bool(files)) if left_out else ""
     ids = finish_job(connection, begun.job.key, owner, files, reason)
+    ended = _ended(connection, begun, stages)
     _mark_frames(connection, begun, stages, "done")
     stage = stages.get(begun.job.step, begun.job.step)
     passed = [
         StageState(frame, stage, "passed", f"{LEFT_OUT}{begun.job.step}: {why}")
         for place, why in left_out.items()
         for frame in behind[place]
+        if frame not in ended
     ]
     set_stages(connection, passed)
     _doubt_gains(connection, begun, files)
@@ -301,12 +303,17 @@ def _mark_frames(
 ) -> None:
     """Write the state of a job's frames in the stage of its step."""
     # The main input's frames alone: of a calibration that a job takes, the state is not this job's to tell.
-    stage, frames = stages.get(begun.job.step, begun.job.step), begun.frames
-    if begun.job.variant:
-        # What a request's own parameters make says nothing of frames that have come to an end without them.
-        reached = stage_states(connection, stage, frames)
-        frames = tuple(frame for frame in frames if reached.get(frame) not in ("done", "passed"))
-    set_stages(connection, [StageState(frame, stage, state, reason) for frame in frames])
+    stage, ended = stages.get(begun.job.step, begun.job.step), _ended(connection, begun, stages)
+    marks = [StageState(frame, stage, state, reason) for frame in begun.frames if frame not in ended]
+    set_stages(connection, marks)
+
+
+def _ended(connection: Connection, begun: Begun, stages: Mapping[str, str]) -> set[int]:
+    """Frames of which a job has nothing to tell: what a request's own parameters make is not how far they are."""
+    if not begun.job.variant:
+        return set()
+    reached = stage_states(connection, stages.get(begun.job.step, begun.job.step), begun.frames)
+    return {frame for frame, state in reached.items() if state in ("done", "passed")}
 
 
 def job_record(connection: Connection, key: str) -> dict[str, Any]:

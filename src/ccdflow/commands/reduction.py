@@ -23,6 +23,7 @@ from ccdflow.commands.progress import Count, counting
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files, static_files
 from ccdflow.tasks.planning import planned, planned_again
 from ccdflow.tasks.rounds import Round
+from ccdflow.tasks.singles import singles_in_words
 from ccdflow.tasks.workspace import Workspace
 from ccdflow.warmup import compile_kernels
 
@@ -43,6 +44,7 @@ class RunReport:
     products: list[dict[str, Any]]
     doubts: Sequence[DoubtCount] = ()
     left_out: Sequence[str] = ()
+    singles: Sequence[str] = ()
 
     @property
     def jobs(self) -> dict[str, int]:
@@ -62,7 +64,7 @@ class RunReport:
         """One sentence for everything that is not as it should be."""
         lines = [*self.ingested.problems, *self.ingested.finished_lines(), *self.after.notes]
         lines += [f"job {key[:8]} failed: {reason}" for key, reason in self.failed.items()]
-        lines += self.left_out
+        lines += [*self.left_out, *self.singles]
         waiting = [job for job in self.after.jobs if job.state == "new" and job.key not in self.failed]
         if self.failed and waiting:
             lines.append(f"{len(waiting)} jobs wait for those that failed; the next run does them all")
@@ -157,7 +159,19 @@ def reduce_now(
     Round(space, plan=lambda: after, grouping=request).run(failed)
     products = space.registry.read(list_products, ProductFilter(job_keys=[job.key for job in after.jobs]))
     doubts = [*_doubts(space, ingested, after), *_product_doubts(space, products)]
-    return RunReport(ingested, before, after, failed, products, doubts, _left_out(space, before, after))
+    left_out, lonely = _left_out(space, before, after), _singles(space, request, after)
+    return RunReport(ingested, before, after, failed, products, doubts, left_out, lonely)
+
+
+def _singles(space: Workspace, request: Request, plan: Plan) -> list[str]:
+    """Say of which nights most frames pass alone, where stacks of sequences were asked for with the project's rules."""
+    passing = {
+        number for planned_set in plan.sets if planned_set.action == "pass" for number in planned_set.frames
+    }
+    if request.variant or not passing:
+        return []
+    frames = [frame for job in plan.jobs if job.stage == "science" for frame in job.group.frames]
+    return singles_in_words(space, {frame.night for frame in frames if frame.id in passing and frame.night})
 
 
 def _doubts(space: Workspace, ingested: IngestReport, plan: Plan) -> list[DoubtCount]:
