@@ -16,11 +16,15 @@ from ccdflow.archive.registry.jobs.lineage import main_frames
 from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_jobs
+from ccdflow.archive.registry.sets.records import SetFilter, find_sets
 from ccdflow.cascade.headers.dates import night as night_of
 from ccdflow.cascade.planning.request import Request
+from ccdflow.cascade.sequences.exposures import SequenceRules
+from ccdflow.cascade.sequences.singles import ALIKE, alternatives, in_words, singles
+from ccdflow.cascade.specification.model import Cascade
+from ccdflow.cascade.specification.parameters import chosen, grouping, tuned
 from ccdflow.config.instruments import load_instruments
 from ccdflow.recipes.core.preview import png, preview
-from ccdflow.tasks.singles import singles_in_words
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 PICTURES_PER_PAGE = 4
@@ -403,6 +407,55 @@ def _table(heads: str, rows: Iterable[Sequence[object]]) -> list[str]:
 def _cell(value: object) -> str:
     """What stands in a cell: nothing that would end it."""
     return " ".join(str(value).split()).replace("|", "\\|") or " "
+
+
+# --- nights without sequences ----------------------------------------------------------------------------
+
+
+def singles_in_words(space: Workspace, nights: Collection[str], camera: str | None = None) -> list[str]:
+    """Return a sentence for each night most of whose frames pass alone though others could be stacked with them.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    nights : collection of str
+        Nights that are looked at.
+    camera : str, optional
+        CAMERA or TELESCOPE/CAMERA; without it all of them together.
+
+    Returns
+    -------
+    list of str
+        Nothing where the frames are stacked by object already.
+    """
+    choice = chosen(space.cascade, {})
+    cascade = tuned(space.cascade, choice)
+    sentences: list[str] = []
+    for task, step in cascade.tasks.items():
+        rules = grouping(task, step, choice.tasks.get(task, ())) if step.groups else None
+        if isinstance(rules, SequenceRules):
+            for night in sorted(nights):
+                sentences += _singles_of_night(space, cascade, (task, rules), (night, camera))
+    return sentences
+
+
+def _singles_of_night(
+    space: Workspace, cascade: Cascade, by: tuple[str, SequenceRules], place: tuple[str, str | None]
+) -> Iterator[str]:
+    task, rules = by
+    frames = space.registry.read(find_frames, FrameFilter(night=place[0], camera=place[1], keywords=ALIKE))
+    ids = [frame.id for frame in frames]
+    sets = space.registry.read(find_sets, SetFilter(frames=ids)) if ids else []
+    others = alternatives(cascade, task)
+    # Who has stacked the night otherwise knows that it can be done.
+    if any(record.step in others and record.product_id is not None for record in sets):
+        return
+    of_task = [record for record in sets if record.step == task]
+    alone = {record.frames[0] for record in of_task if record.action == "pass" and len(record.frames) == 1}
+    held = {number for record in of_task for number in record.frames}
+    for told in singles([frame for frame in frames if frame.id in held], alone, rules):
+        yield in_words(told, cascade, task, rules)
 
 
 # --- pictures ----------------------------------------------------------------------------------------------

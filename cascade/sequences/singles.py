@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.cascade.sequences.exposures import SequenceRules, known_time, order_key
+from ccdflow.cascade.specification.model import Cascade
 
 ALIKE = ("object", "filter", "binning", "shape")
 """What frames have in common that a stack by object and filter takes together, besides stream and night."""
@@ -84,3 +85,62 @@ def _ends_near(group: Sequence[FrameRecord], alone: frozenset[int], rules: Seque
         if gap > rules.max_gap >= gap - (before.exptime or 0.0) and before.exptime == frame.exptime:
             near |= {before.id, frame.id}
     return len(near & alone)
+
+
+def alternatives(cascade: Cascade, task: str) -> list[str]:
+    """Return the tasks that make the same of the same products, put together in another way.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        The cascade.
+    task : str
+        Name of a task on products.
+
+    Returns
+    -------
+    list of str
+        Names of tasks, in the cascade's order.
+    """
+    step = cascade.tasks[task]
+    return [
+        name
+        for name, other in cascade.tasks.items()
+        if name != task and (other.recipe, other.main) == (step.recipe, step.main) and other.groups
+    ]
+
+
+def in_words(told: Singles, cascade: Cascade, task: str, rules: SequenceRules) -> str:
+    """Return the sentence about a night, with the option that stacks its frames.
+
+    Parameters
+    ----------
+    told : Singles
+        The night.
+    cascade : Cascade
+        The cascade, which has other ways to put frames together.
+    task, rules : str and SequenceRules
+        By which frames pass alone.
+
+    Returns
+    -------
+    str
+        Without a full stop.
+    """
+    head = f"night {told.night}: {told.singles} of {told.frames} frames pass as single frames"
+    if told.apart:
+        return (
+            f"{head}, since they start more than {rules.max_gap:g} s apart; 'ccdflow run --param {task}.gap=idle' "
+            "counts from the end of each exposure (for good: 'gap: idle' below 'groups' in the cascade)"
+        )
+    others = alternatives(cascade, task)
+    groups = [
+        name for name, group in cascade.tasks[task].groups.items() if not isinstance(group, SequenceRules)
+    ]
+    option = f"--target {others[0]}" if others else f"--param {task}.group={groups[0]}" if groups else ""
+    how = (
+        f"; 'ccdflow run {option}' stacks them by object and filter ({told.stacks} stack{'s' * (told.stacks != 1)})"
+        if option
+        else ""
+    )
+    return f"{head}, since object, filter or exposure time change from one to the next{how}"

@@ -416,7 +416,7 @@ def status(night: Night = None, json: Json = False) -> None:
     """Count frames by night, stage and state; for each night the ledger balances."""
     from ccdflow.archive.registry.holds import hold_in_words
     from ccdflow.commands import queries
-    from ccdflow.tasks.singles import singles_in_words
+    from ccdflow.tasks.nightlog import singles_in_words
 
     rows = queries.ledger(workspace(), night)
     if json:

@@ -19,11 +19,10 @@ from ccdflow.simulate import simulate_night
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.inputs import read_inputs
-from ccdflow.tasks.nightlog import night_summaries
+from ccdflow.tasks.nightlog import night_summaries, singles_in_words
 from ccdflow.tasks.outputs import store_result
 from ccdflow.tasks.planning import planned, planned_again
 from ccdflow.tasks.rounds import Round
-from ccdflow.tasks.singles import singles_in_words
 from ccdflow.tasks.workspace import Workspace
 
 OWN = Request(now="2026-03-02T12:00:00")

@@ -21,9 +21,9 @@ from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files, static_files
+from ccdflow.tasks.nightlog import singles_in_words
 from ccdflow.tasks.planning import planned, planned_again
 from ccdflow.tasks.rounds import Round
-from ccdflow.tasks.singles import singles_in_words
 from ccdflow.tasks.workspace import Workspace
 from ccdflow.warmup import compile_kernels
 
