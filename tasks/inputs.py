@@ -22,6 +22,7 @@ from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
 from ccdflow.tasks.masters import MASTERS
 from ccdflow.tasks.rawfiles.foreign import as_ours, foreign_master
 from ccdflow.tasks.rawfiles.rawheaders import Registered, holding_cards, raw_span
+from ccdflow.tasks.windows import ReadArea, cut_to
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class JobInputs:
 
     `trim` is columns and rows by which pixels of the main input's first image move when the detector is assembled.
     `finished` has a sentence for each raw file on which another program has worked already. `policies` is what the
-    instrument file of the main input's raw frames says about kinds of doubts.
+    instrument file of the main input's raw frames says about kinds of doubts. `area` is what the first of
+    the main input's raw frames has read out: masters of more of the detector are cut to it.
     """
 
     by_role: dict[str, list[Any]] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class JobInputs:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
+    area: ReadArea | None = None
 
     def add_raw(
         self,
@@ -120,6 +123,7 @@ class JobInputs:
         self.paths.setdefault(role, []).append(path)
         if role == "main":
             self.policies = instrument.doubts
+            self.area = self.area or ReadArea.of(assembled.shape, said.keywords)
             self.spans.append(span)
             self.headers.append(holding_cards(file.header, span, said, instrument))
             self.comments = self.comments or file.comments
@@ -211,8 +215,14 @@ class JobInputs:
 
     @property
     def recipe_inputs(self) -> Inputs:
-        """The inputs as the recipe takes them."""
-        return self.by_role
+        """The inputs as the recipe takes them: of the masters what the frame has read out."""
+        return self.by_role if self.area is None else cut_to(self.area, self.by_role)[0]
+
+    @property
+    def _area_cards(self) -> dict[str, Card]:
+        if self.area is None:
+            return {}
+        return self.area.cards | cut_to(self.area, self.by_role)[1]
 
     def origin(self, key: str, recipe: str, version: str) -> Origin:
         """Return what the headers of the products say of where they came from.
@@ -240,7 +250,7 @@ class JobInputs:
             header=common_cards(self.headers) | own,
             comments=self.comments,
             trim=self.trim,
-            cards=self._times(first),
+            cards=self._times(first) | self._area_cards,
         )
 
     def _times(self, first: Mapping[str, Any]) -> dict[str, Card]:

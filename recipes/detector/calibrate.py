@@ -13,6 +13,7 @@ import numpy as np
 
 from ccdflow.recipes.core.arithmetic import Applied, apply_masters, check_master, dark_factor
 from ccdflow.recipes.core.image import FloatArray, Image, ImageSource, Planes, empty_planes
+from ccdflow.recipes.core.cutting import CutSource
 from ccdflow.recipes.core.recipe import InputProduct, Inputs
 from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.recipes.detector.noise import with_own_noise
@@ -91,8 +92,11 @@ def fingerprint(master: ImageSource) -> str:
     Returns
     -------
     str
-        CRC-32 of its data, in eight hexadecimal digits.
+        CRC-32 of its data, in eight hexadecimal digits; of a part of a master, that of the whole, so that a frame and
+        the dark that it takes know their bias as one.
     """
+    if isinstance(master, CutSource):
+        return fingerprint(master.source)
     return (master if isinstance(master, Image) else master.rows(slice(0, master.shape[0]))).fingerprint
 
 
