@@ -35,6 +35,7 @@ from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plai
 from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.rawfiles.finished import check_entry, taken_in
+from ccdflow.tasks.rawfiles.rawheaders import SETTING_CARDS, settings_of
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 COLUMNS = (
@@ -234,8 +235,14 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport, take_process
 
 
 def _as_product(described: Description, category: str, header: Mapping[str, Any]) -> Description:
-    """A calibration that was made elsewhere: its class is its category, and its shape that of trimmed frames."""
-    keywords = {name: value for name, value in described.keywords.items() if name != "shape"}
+    """A calibration that was made elsewhere: its class is its category, and its size that of trimmed frames."""
+    keywords = dict(described.keywords)
+    if "shape" in keywords:
+        keywords["size"] = keywords.pop("shape")
+    # A product of ours states gain in the unit of its own data, and that of its raw frames apart.
+    if PRODUCT_CARD in header:
+        keywords = {name: value for name, value in keywords.items() if name not in (*SETTING_CARDS, "gain")}
+        keywords |= settings_of(header)
     # A dark that still holds its bias serves other frames than one that is a rate.
     subtracted = header.get("BIASSUB")
     if isinstance(subtracted, bool):

@@ -21,7 +21,7 @@ from ccdflow.recipes.core.times import Span, moment, span_of, time_cards
 from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
 from ccdflow.tasks.masters import MASTERS
 from ccdflow.tasks.rawfiles.foreign import as_ours, foreign_master
-from ccdflow.tasks.rawfiles.rawheaders import Registered, holding_cards, raw_span
+from ccdflow.tasks.rawfiles.rawheaders import Registered, holding_cards, raw_span, setting_cards
 from ccdflow.tasks.windows import ReadArea, cut_to
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
@@ -60,8 +60,9 @@ class JobInputs:
 
     `trim` is columns and rows by which pixels of the main input's first image move when the detector is assembled.
     `finished` has a sentence for each raw file on which another program has worked already. `policies` is what the
-    instrument file of the main input's raw frames says about kinds of doubts. `area` is what the first of
-    the main input's raw frames has read out: masters of more of the detector are cut to it.
+    instrument file of the main input's raw frames says about kinds of doubts. `area` is what the first of the main
+    input's raw frames has read out: masters of more of the detector are cut to it. `settings` are cards that tell what
+    its camera was set to.
     """
 
     by_role: dict[str, list[Any]] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class JobInputs:
     spans: list[Span] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     area: ReadArea | None = None
+    settings: Mapping[str, Card] = field(default_factory=dict)
 
     def add_raw(
         self,
@@ -124,6 +126,7 @@ class JobInputs:
         if role == "main":
             self.policies = instrument.doubts
             self.area = self.area or ReadArea.of(assembled.shape, said.keywords)
+            self.settings = self.settings or setting_cards(said.keywords)
             self.spans.append(span)
             self.headers.append(holding_cards(file.header, span, said, instrument))
             self.comments = self.comments or file.comments
@@ -250,7 +253,7 @@ class JobInputs:
             header=common_cards(self.headers) | own,
             comments=self.comments,
             trim=self.trim,
-            cards=self._times(first) | self._area_cards,
+            cards=self._times(first) | dict(self.settings) | self._area_cards,
         )
 
     def _times(self, first: Mapping[str, Any]) -> dict[str, Card]:

@@ -88,7 +88,10 @@ def cut_to(
                 (y, x), (ny, nx) = first, area.shape
                 inputs[role][place] = cut_product(product, first, area.shape)
                 section = f"[{x + 1}:{x + nx},{y + 1}:{y + ny}]"
-                cards[_WORDS.get(role, f"{role[:5].upper()}CUT")] = section, f"part of the {role} that was used"
+                cards[_WORDS.get(role, f"{role[:5].upper()}CUT")] = (
+                    section,
+                    f"part of the {role} that was used",
+                )
     return inputs, cards
 
 

@@ -4,6 +4,7 @@ An instrument file says in which cards a camera writes its gain, read noise, sat
 the raw numbers, or may have been corrected since, and give way to the FITS standard's own keywords.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +14,8 @@ from ccdflow.cascade.headers.classify import Description
 from ccdflow.cascade.headers.dates import DateKeywords, observation_date
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.headers.keywords import cards_of, keyword_name
+from ccdflow.cascade.records import Value
+from ccdflow.recipes.core.recipe import Card
 from ccdflow.recipes.core.times import Span, moment
 
 ENDS = DateKeywords(date=("DATE-END", "DATE_END"), mjd=("MJD-END", "MJD_END"))
@@ -28,6 +31,41 @@ LATE_END_S = 60.0
 is later is the time at which something else ended."""
 SAME_EXPTIME = 1e-6
 """Exposure times that differ by less, relatively, are written alike."""
+
+
+_AMPLIFIER_GAIN = re.compile(r"GAIN\d\d")
+SETTING_CARDS = {
+    "gain_setting": ("GAINSET", "gain setting of the raw frames"),
+    "amplifiers": ("AMPNAME", "amplifiers that read the detector out"),
+}
+"""What the raw frames were set to and their product's own GAIN no longer tells: keyword to card and comment."""
+
+
+def setting_cards(keywords: Mapping[str, Value]) -> dict[str, Card]:
+    """Return the cards by which a product tells what its raw frames were set to.
+
+    Parameters
+    ----------
+    keywords : mapping
+        Of the first raw frame, as the instrument file reads them.
+    """
+    named = {card: (keywords.get(name), comment) for name, (card, comment) in SETTING_CARDS.items()}
+    return {card: (value, comment) for card, (value, comment) in named.items() if value is not None}
+
+
+def settings_of(header: Mapping[str, Any]) -> dict[str, Value]:
+    """Return what a product of ours tells of its raw frames, as keywords.
+
+    Parameters
+    ----------
+    header : mapping
+        Keyword to value, of the product.
+    """
+    told = {name: header.get(card) for name, (card, _) in SETTING_CARDS.items()}
+    # Of each amplifier by its number, as electron per adu of the raw frames; the frames' own keyword is their mean.
+    gains = [value for name, value in header.items() if _AMPLIFIER_GAIN.fullmatch(name)]
+    told["gain"] = sum(gains) / len(gains) if gains else None
+    return {name: value for name, value in told.items() if value is not None}
 
 
 @dataclass(frozen=True)

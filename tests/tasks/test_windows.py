@@ -46,7 +46,9 @@ def test_a_part_has_data_variance_and_dq_of_the_whole_and_its_fingerprint() -> N
 
 
 def test_a_part_outside_is_refused_in_words_of_fits() -> None:
-    with pytest.raises(ValueError, match=r"master.fits has 60 columns and 40 rows, wanted \[57:64,11:15\] of it"):
+    with pytest.raises(
+        ValueError, match=r"master.fits has 60 columns and 40 rows, wanted \[57:64,11:15\] of it"
+    ):
         cut_product(master(), (10, 56), (5, 8))
 
 
@@ -74,7 +76,11 @@ def test_a_master_is_cut_where_the_window_lies(
 @pytest.mark.parametrize(
     ("window", "told", "said"),
     [
-        ("[57:64,11:15]", "[1:60,1:40]", r"bias master.fits: window is \[1:60,1:40\], which does not hold \[57:64"),
+        (
+            "[57:64,11:15]",
+            "[1:60,1:40]",
+            r"bias master.fits: window is \[1:60,1:40\], which does not hold \[57:64",
+        ),
         ("[1:60,2:41]", "[1:60,1:40]", "does not hold"),
     ],
 )
@@ -94,7 +100,10 @@ def test_what_has_the_size_of_the_frame_or_no_place_stays_as_it_is() -> None:
 
 
 def test_a_window_is_calibrated_with_masters_of_the_full_frame(tmp_path: Path) -> None:
-    bias, flat = np.random.default_rng(1).uniform(300, 400, FULL), np.random.default_rng(2).uniform(0.8, 1.2, FULL)
+    bias, flat = (
+        np.random.default_rng(1).uniform(300, 400, FULL),
+        np.random.default_rng(2).uniform(0.8, 1.2, FULL),
+    )
     for role, data, unit in (("bias", bias, "electron"), ("flat", flat, "")):
         plane = data.astype(np.float32)
         output = Output(Image(plane, np.full(FULL, 0.01, np.float32), np.zeros(FULL, np.uint16), unit))
@@ -102,14 +111,22 @@ def test_a_window_is_calibrated_with_masters_of_the_full_frame(tmp_path: Path) -
             write_product(stream, output, Origin("k", role, "1"))
     y, x, ny, nx = 11, 23, 16, 24
     part = slice(y, y + ny), slice(x, x + nx)
-    cards = {"IMAGETYP": "Light", "DATE-OBS": "2026-03-01T21:00:00", "EXPTIME": 10.0, "EGAIN": 1.0, "RDNOISE": 5.0}
+    cards = {
+        "IMAGETYP": "Light",
+        "DATE-OBS": "2026-03-01T21:00:00",
+        "EXPTIME": 10.0,
+        "EGAIN": 1.0,
+        "RDNOISE": 5.0,
+    }
     raw = fits.PrimaryHDU((bias + 1000 * flat)[part].astype(np.float32), fits.Header(cards))
     raw.header["XORGSUBF"], raw.header["YORGSUBF"] = x, y
     raw.writeto(tmp_path / "light.fits")
     inputs = JobInputs()
     inputs.add_raw("main", tmp_path / "light.fits", INSTRUMENTS, InputNote("main", "light.fits", "0" * 64))
     for role in ("bias", "flat"):
-        inputs.add_product(role, tmp_path / f"{role}.fits", InputNote(role, f"{role}.fits", "1" * 64, "product", 0))
+        inputs.add_product(
+            role, tmp_path / f"{role}.fits", InputNote(role, f"{role}.fits", "1" * 64, "product", 0)
+        )
     product = science.run(inputs.recipe_inputs, science.ScienceParameters()).outputs["science"]
     assert product.image is not None
     np.testing.assert_allclose(product.image.data, 1000, rtol=1e-4)
