@@ -103,6 +103,9 @@ def _first_pixel(area: ReadArea, role: str, product: Any) -> tuple[int, int] | N
     told = Window.parse(product.header.get(WINDOW_CARD))
     if (ny, nx) == area.shape and told in (None, area.window):
         return None
+    # What is smaller can't be cut; whoever applies it says how large it is. So are products of stubs.
+    if ny < area.shape[0] or nx < area.shape[1]:
+        return None
     # A master that does not tell its place is of all the detector.
     whole = told or window_of(f"{ny}x{nx}", area.binning)
     if whole is None:
