@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ccdflow.recipes.core.arithmetic import Applied, apply_masters, check_master, dark_factor
-from ccdflow.recipes.core.image import FloatArray, Image, ImageSource, Planes, empty_planes
 from ccdflow.recipes.core.cutting import CutSource
+from ccdflow.recipes.core.image import FloatArray, Image, ImageSource, Planes, empty_planes
 from ccdflow.recipes.core.recipe import InputProduct, Inputs
 from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.recipes.detector.noise import with_own_noise
