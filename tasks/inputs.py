@@ -22,7 +22,7 @@ from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
 from ccdflow.tasks.masters import MASTERS
 from ccdflow.tasks.rawfiles.foreign import as_ours, foreign_master
 from ccdflow.tasks.rawfiles.rawheaders import Registered, holding_cards, raw_span, setting_cards
-from ccdflow.tasks.windows import ReadArea, cut_to
+from ccdflow.tasks.rawfiles.windows import ReadArea, cut_to
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import InputProduct, Output
 from ccdflow.recipes.detector.calibrate import fingerprint
 from ccdflow.tasks.inputs import JobInputs
-from ccdflow.tasks.windows import ReadArea, cut_to
+from ccdflow.tasks.rawfiles.windows import ReadArea, cut_to
 
 FULL = (40, 60)
 INSTRUMENTS = load_instruments([shipped("instruments")])
