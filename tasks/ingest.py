@@ -13,7 +13,6 @@ from typing import Any
 
 from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fits.filefacts import file_facts
-from ccdflow.archive.fits.integrity import read_whole
 from ccdflow.archive.fits.rawfile import (
     TruncatedError,
     UnreadableFrameError,
@@ -35,6 +34,7 @@ from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plai
 from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.rawfiles.finished import check_entry, taken_in
+from ccdflow.tasks.rawfiles.lookahead import LookAt, look_at, looking_ahead
 from ccdflow.tasks.rawfiles.rawheaders import SETTING_CARDS, settings_of
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -170,10 +170,11 @@ def ingest_files(
         check_entry(space.cascade, take_processed)
     report = IngestReport(asked=True)
     files = [path for path in find_files(paths, report) if not _in_store(space, path)]
-    for done, path in enumerate(files, 1):
-        ingest_file(space, path, report, take_processed)
-        if progress is not None:
-            progress(done, len(files))
+    with looking_ahead([path.absolute() for path in files]) as look:
+        for done, path in enumerate(files, 1):
+            ingest_file(space, path, report, take_processed, look)
+            if progress is not None:
+                progress(done, len(files))
     return report
 
 
@@ -181,7 +182,9 @@ def _in_store(space: Workspace, path: Path) -> bool:
     return path.resolve().is_relative_to(space.project.store)
 
 
-def ingest_file(space: Workspace, path: Path, report: IngestReport, take_processed: str = "") -> None:
+def ingest_file(
+    space: Workspace, path: Path, report: IngestReport, take_processed: str = "", look: LookAt = look_at
+) -> None:
     """Register one file; the frame's row is there once this returns.
 
     Parameters
@@ -194,30 +197,29 @@ def ingest_file(space: Workspace, path: Path, report: IngestReport, take_process
         Is told what became of it.
     take_processed : str
         As for `ingest_files`.
+    look : callable
+        Reads the file, or gives what was read of it already.
     """
     path = path.absolute()
     try:
-        # Size and time from before the reading: of a file that grows meanwhile they tell later that it has changed.
-        before = path.stat()
-        file = open_raw(path)
-        sha256, faults = read_whole(file)
+        looked = look(path)
     except (UnreadableFrameError, OSError) as error:
         _unreadable(space, path, error, report)
         return
+    file, sha256 = looked.file, looked.sha256
     category = str(file.header.get(CATEGORY, ""))
     calibration = is_calibration(category) or category in space.taken_categories
     if PRODUCT_CARD in file.header and not calibration:
         report.counts["product"] += 1
         return
-    facts = file_facts(file, faults)
+    facts = file_facts(file, looked.faults)
     described = describe(file.header, file.shape, space.instruments, facts)
     if calibration:
         described, processed = _as_product(described, category, file.header), ""
     else:
         task = take_processed or described.enter
         described, processed = taken_in(space.cascade, described, task, file, space.instruments)
-    # The time of change of the inode, which no program can set back, as it can the time of modification.
-    facts_on_disk = {"size": before.st_size, "changed_ns": before.st_ctime_ns}
+    facts_on_disk = {"size": looked.size, "changed_ns": looked.changed_ns}
     new = _new_frame(described, path=str(path), sha256=sha256, processed=processed, **facts_on_disk)
     registered = space.registry.write(add_frame, new)
     outcome = registered.outcome

@@ -301,7 +301,7 @@ def _check_tiles(path: Path, image: HduHeader) -> None:
     if algorithm not in _KNOWN_COMPRESSIONS:
         known = ", ".join(sorted(_KNOWN_COMPRESSIONS))
         raise UnreadableFrameError(f"{path}: {image.label} is compressed by {algorithm!r}; known: {known}")
-    # One scale for all tiles may stand in the header (FITS 4.0, section 10.2.1); astropy takes the numbers as they are.
+    # CFITSIO reads one scale for all tiles from the header too, where astropy takes the numbers as they are.
     if image.values.keys() & {"ZSCALE", "ZZERO"}:
         raise UnreadableFrameError(
             f"{path}: {image.label} states ZSCALE in its header for all tiles, wanted a column; funpack makes it plain"

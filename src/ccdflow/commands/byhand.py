@@ -89,7 +89,10 @@ def run_recipe(
     values = _parameters(recipe, parameters)
     instruments = load_instruments([shipped("instruments")])
     inputs = _read(recipe, roles, instruments, digests)
-    result = recipe.run(inputs.recipe_inputs, values)
+    try:
+        result = recipe.run(inputs.recipe_inputs, values)
+    except UnreadableFrameError as error:  # of a file that is found damaged where it is read
+        raise ValueError(str(error)) from None
     told = [left.sentence for left in result.left_out]
     if not result.outputs:
         raise ValueError(f"recipe {name!r} has nothing to combine: {'; '.join(told)}")

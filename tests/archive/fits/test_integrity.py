@@ -235,7 +235,7 @@ def test_a_broken_rice_tile_is_damage_with_the_files_name(tmp_path: Path) -> Non
     content = bytearray(path.read_bytes())
     content[image.end - 600 : image.end] = b"\xff" * 600
     path.write_bytes(content)
-    assert kinds(path) == ["damaged"]
+    assert [fault.kind for fault in tile_faults(open_raw(path))] == ["damaged"]
     with pytest.raises(DamagedFrameError, match=r"a\.fits\.fz is damaged: it can't be decompressed"):
         np.asarray(open_raw(path).pixels)
 
