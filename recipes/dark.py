@@ -78,11 +78,10 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
         If frames do not fit together; with a master bias, if an exposure time is not above 0; where the bias stays in
         it, if exposure times differ by more than 0.1 %.
 
-    Notes
-    -----
-    Each frame is divided by its exposure time t, its variance by t², and weighted by t: the longer one tells more.
-    (The best weight of a rate lies between t, where photon noise rules, and t², where read noise does.) The error of
-    the master bias is the same in all frames of one exposure time, and is not averaged down, see `combine`.
+    Notes ----- Each frame is divided by its exposure time t, its variance by t², and weighted by the inverse of its
+    typical variance, which lies between t, where photon noise rules, and t², where read noise does: the longer one
+    tells more. The error of the master bias is the same in all frames of one exposure time, and is not averaged down,
+    see `combine`.
     """
     # A dark takes no dark and no flat, whatever else stands among the inputs.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias",)})
@@ -186,7 +185,6 @@ def _combined(frames: list[CalibratedFrame], parameters: DarkParameters, *, is_r
         frames,
         parameters.combination,
         scales=[1 / time for time in times],
-        weights=times,
         calibrations=[("bias", frame) for frame in frames],
     )
 

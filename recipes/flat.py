@@ -149,7 +149,6 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
         [frame for frame, _ in usable],
         parameters.combination,
         scales=[1 / light.level for _, light in usable],
-        weights=[light.snr**2 for _, light in usable],
         # Flats of different exposure times may have lost different darks, whose errors they do not share.
         calibrations=[(f"masters {_dark_name(frame)}", frame) for frame, _ in usable],
     )

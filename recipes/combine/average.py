@@ -6,17 +6,32 @@ against their own scatter, and the product says so. Then strips are averaged in 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.recipes.combine.clip import Clip, ClipRule, scatter_ratio, variance_ratios
+from ccdflow.recipes.combine.clip import (
+    Clip,
+    ClipRule,
+    FrameNoise,
+    noise_of_frames,
+    scatter_ratio,
+    variance_ratios,
+)
 from ccdflow.recipes.core import memory
 from ccdflow.recipes.core.image import FloatArray, Image, ImageSource
-from ccdflow.recipes.core.statistics import median_variance, network
-from ccdflow.recipes.core.strips import Calibration, Frames, StripReader, checked_frames, strips, survey
+from ccdflow.recipes.core.statistics import median_variance, network, unequal_median_factor
+from ccdflow.recipes.core.strips import (
+    Calibration,
+    Frames,
+    StripReader,
+    Survey,
+    checked_frames,
+    strips,
+    survey,
+)
 from ccdflow.recipes.kernels.threads import in_threads
 
 TRUSTED_SCATTER = (0.8, 1.25)
@@ -44,13 +59,15 @@ class Combination:
     method : {'mean', 'median'}
         The mean is weighted by the frames' weights, the median is not.
     clip : {'variance', 'mad', 'sigma', 'minmax', 'none'}
-        What a value's distance from the median over the frames is measured by: the stated variance at the
-        median, 1.4826 times the median absolute deviation, or the population standard deviation. ``minmax``
-        drops the lowest and the highest of three or more values.
+        What a value's distance is measured by. ``variance``: its distance from the mean of all other frames, by the
+        stated variance of both. ``mad`` and ``sigma``: its distance from the median over the frames, by 1.4826
+        times the median absolute deviation, or the population standard deviation. ``minmax`` drops the lowest and
+        the highest of three or more values.
     sigma : float
-        Values further than this many standard deviations from the median are rejected.
+        Values further out than this many standard deviations are rejected.
     iterations : int
-        Clipping is repeated until nothing more is rejected, at most so often.
+        Clipping is repeated until nothing more is rejected, at most so often. The clip ``variance`` rejects one value
+        of a pixel at a time.
     relative_noise : float
         Fraction of the value that counts as further noise in the clip ``variance``, so that a change of
         seeing does not cut the cores of bright stars.
@@ -65,7 +82,7 @@ class Combination:
     method: Method = "mean"
     clip: Clip = "variance"
     sigma: float = 3.0
-    iterations: int = 10
+    iterations: int = 100
     relative_noise: float = 0.0
 
 
@@ -122,8 +139,8 @@ def combine(
     scales : sequence of float, optional
         Factor of each frame; its variance is multiplied by the square.
     weights : sequence of float, optional
-        Weight of each frame in the mean; equal by default. Weights are never per pixel: a pixel's own noise
-        would then decide its weight, and bias the mean low.
+        Weight of each frame in the mean; by default 1 over its typical variance. Weights are never per pixel: a pixel's
+        own noise would then decide its weight, and bias the mean low.
     calibrations : sequence of (str, ImageSource or None), optional
         Identity of each frame's masters, and the part of the frame's variance that they brought. Between
         frames of equal identity (not ``""``) this part is the same error, and is not averaged down.
@@ -149,7 +166,8 @@ def combine(
 
         variance = Σ w² (V - C) + Σ over identities (Σ w √C)²
 
-    and for the median the first term is `median_variance(n)` · mean(V - C), with w = 1/n in the second.
+    and for the median the first term is `median_variance(n)` · mean(V - C), with w = 1/n in the second; for frames of
+    unequal variance it is less, see `unequal_median_factor`.
 
     The first term is that of independent errors. Masters give all their frames the same error e, of which the mean
     holds Σ w e: frames of equal weight hold it once, however many they are (for n frames that share a bias,
@@ -176,7 +194,11 @@ def combine(
     """
     frames = checked_frames(sources, scales, weights, calibrations)
     # The rule is chosen once for all pixels: chosen pixel by pixel, it would follow the noise.
-    rule, scatter = _choose_rule(frames, options)
+    sample = survey(frames)
+    noise = noise_of_frames(sample, frames.identities)
+    rule, scatter = _choose_rule(frames, options, sample, noise)
+    if weights is None:
+        frames = replace(frames, weights=1 / np.asarray(noise.ratios, np.float32))
     planes, (usable, rejected) = run_kernel(
         frames, rule, median=options.method == "median", strip_rows=strip_rows
     )
@@ -246,21 +268,17 @@ class _KernelArguments:
         # Identities of masters become numbers; -1 stands for masters of which nothing is known.
         groups = sorted(set(frames.identities) - {""})
         group = [groups.index(identity) if identity else -1 for identity in frames.identities]
-        choices = [CLIPS.index(rule.clip), rule.iterations, median, len(groups)]
+        shares = rule.noise.shares and bool(groups)
+        choices = [CLIPS.index(rule.clip), rule.iterations, median, len(groups), rule.by_noise, shares]
         # The kernel's floats are float32 throughout, as the images are: a vector holds twice as many of them.
-        numbers = [rule.sigma, rule.relative_noise, rule.floor, rule.median_width]
-        ones = np.ones(n, np.float32)
-        table = [frames.scales, frames.weights, ones / rule.frame_ratios(n), rule.widths(n), ones]
+        table = [frames.scales, frames.weights, np.ones(n, np.float32), *rule.table(n)]
         return cls(
             frames,
             (np.array(choices, np.int64), np.array(group, np.int64)),
             network(n),
-            np.array(numbers, np.float32),
+            rule.numbers(n),
             np.stack(table),
-            # Factor of the variance of the median of k values over that of their mean, by k.
-            np.array(
-                [0.0, *(median_variance(k) * k if median else 1.0 for k in range(1, n + 1))], np.float32
-            ),
+            _variance_factors(rule, n, median=median),
             (
                 memory.empty(frames.shape, np.float32),
                 memory.empty(frames.shape, np.float32),
@@ -309,26 +327,38 @@ class _KernelArguments:
         return usable, rejected
 
 
-def _known_rule(frames: Frames, options: Combination) -> ClipRule | None:
+def _variance_factors(rule: ClipRule, n: int, *, median: bool) -> FloatArray:
+    """Variance of the average of k values over that of their mean, by k from 0 to n."""
+    if not median:
+        return np.ones(n + 1, np.float32)
+    # Worked out for all frames; where values are missing it is taken for those that are left.
+    unequal = unequal_median_factor(rule.noise.ratios or (1.0,))
+    return np.array([0.0, *(median_variance(k) * k * unequal for k in range(1, n + 1))], np.float32)
+
+
+def _known_rule(frames: Frames, options: Combination, noise: FrameNoise) -> ClipRule | None:
     """Clip that does not depend on the frames' scatter."""
     # One frame has nothing to be clipped against.
     if len(frames.sources) == 1:
         return ClipRule("none")
-    return None if options.clip == "variance" else ClipRule(options.clip, options.sigma, options.iterations)
+    if options.clip == "variance":
+        return None
+    return ClipRule(options.clip, options.sigma, options.iterations, noise)
 
 
-def _choose_rule(frames: Frames, options: Combination) -> tuple[ClipRule, float | None]:
+def _choose_rule(
+    frames: Frames, options: Combination, sample: Survey, noise: FrameNoise
+) -> tuple[ClipRule, float | None]:
     """Clip that the frames' scatter allows, and that scatter over the stated noise."""
     # Measured even where the clip does not depend on it: it is a quality number of every combination.
-    sample = survey(frames)
-    ratios = variance_ratios(sample.variance, sample.used)
+    ratios = variance_ratios(sample.variance, sample.used) if noise.shares else noise.ratios
     masters = (frames.identities, sample.shared)
     scatter = scatter_ratio(sample.values, sample.variance, sample.used, ratios, masters)
-    if (known := _known_rule(frames, options)) is not None:
+    if (known := _known_rule(frames, options, noise)) is not None:
         return known, scatter
     if scatter is not None and not TRUSTED_SCATTER[0] <= scatter <= TRUSTED_SCATTER[1]:
-        return ClipRule("mad", FALLBACK_SIGMA, options.iterations, ratios, floor=scatter), scatter
+        return ClipRule("mad", FALLBACK_SIGMA, options.iterations, noise, floor=scatter), scatter
     # Values, but nothing to compare them with: the frames state a variance of 0.
     if scatter is None and sample.used.any():
         return ClipRule("mad", FALLBACK_SIGMA, options.iterations), scatter
-    return ClipRule("variance", options.sigma, options.iterations, ratios, options.relative_noise), scatter
+    return ClipRule("variance", options.sigma, options.iterations, noise, options.relative_noise), scatter

@@ -1,6 +1,6 @@
 """Robust numbers: medians and spreads that outliers, excluded pixels and whole adu do not spoil."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import lgamma, log, pi, sqrt
 from typing import Any, TypeVar
@@ -84,6 +84,36 @@ def median_variance(n: int) -> float:
     scale = log(2) + lgamma(n + 1) - 2 * lgamma(k)
     both = _log_normal(low) + _log_normal(high) + (k - 1) * (log_ndtr(low) + log_ndtr(-high))
     return float(np.sum(y**2 * np.exp(scale + both)) * dy * dt)
+
+
+MEDIAN_DRAWS = 40_000
+"""Draws that tell the variance of a median of unequal numbers: it is then known to 0.7 %, its root to 0.35 %."""
+EQUAL = 1.02
+"""Largest over smallest variance up to which numbers count as of one variance: their median's is then true to 0.1 %."""
+
+
+def unequal_median_factor(variances: Sequence[float]) -> float:
+    """Return the variance of the median of normal numbers over what it were if all had their mean variance.
+
+    Parameters
+    ----------
+    variances : sequence of float
+        Of the numbers, above 0.
+
+    Returns
+    -------
+    float
+        1 for equal numbers, and below where most of what is in the middle are those of small variance.
+
+    Notes
+    -----
+    By draws, with a fixed seed: of an even number of unequal ones the two in the middle have no simple density.
+    """
+    sizes = np.asarray(variances, np.float64)
+    if sizes.max() <= EQUAL * sizes.min():
+        return 1.0
+    draws = np.random.default_rng(1).standard_normal((len(sizes), MEDIAN_DRAWS)) * np.sqrt(sizes)[:, None]
+    return float(np.median(draws, axis=0).var() / (median_variance(len(sizes)) * sizes.mean()))
 
 
 def _log_normal(x: Floats) -> Floats:

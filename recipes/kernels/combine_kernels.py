@@ -33,14 +33,37 @@ from ccdflow.recipes.kernels.compiled import array, compiled, constant, stretch
 
 NONE, MINMAX, SIGMA, MAD, VARIANCE = range(5)
 """Clips, as the kernel knows them: in the order of `ccdflow.recipes.combine.average.CLIPS`."""
-SCALE, WEIGHT, INVERSE_RATIO, WIDTH, UNIT = range(5)
-"""Rows of the table of the frames: factor that scales its values, weight, 1 over its typical variance relative to the
-others', factor of its limit of clipping, and 1 (the scale in the second pass, where all is scaled already)."""
+SCALE, WEIGHT, UNIT, PRECISION, SLOPE, RATIO, APART, OWN, OWN_PHOTON, OWN_CHANGE = range(10)
+"""Rows of the table of the frames: factor that scales its values, weight in the average, and 1 (the scale in the
+second pass, where all is scaled already); and what `ccdflow.recipes.combine.clip.FrameNoise` says: weight in the mean
+that values are compared with, growth of the variance with the value, variance relative to the others', and what
+shared masters add to it. The last rows hold where all frames have a value: by how much the square of a frame's limit
+grows with the common variance, with light above the level, and with the square of a change of light."""
+SIGMA_SQUARED, CHANGE, FLOOR, MEDIAN_WIDTH, SLOPES, LEVEL, LEAST, OUTWEIGHS, LIFT = range(9)
+"""Numbers of the rule: limit in standard deviations, squared; fraction of the mean that counts as noise; least spread
+of the clip ``mad`` in units of the stated noise; width of a typical frame for it; mean growth of the common variance
+with the value; level for which the frames' ratios hold; a variance below which none is believed; by how much the
+square of a limit grows with the logarithm of a frame's weight over that of all others; and how far, in standard
+deviations of a frame of ratio 1, a value that lies at its limit lifts the mean above that of the others."""
+UPWARD = np.float32(1 / 0.95**2)
+"""Factor of (residual / sigma)² of a value above the mean and outside its limit, when the farthest value is sought: 1
+/ 0.95². Of two values that lie about equally far out, the higher one goes first, since cosmic rays and satellites
+only add light."""
+NO_LIMIT, ABOUT_CENTRE, ONE_FOR_ALL, EACH_ITS_OWN = range(4)
+"""How the first pass tells which pixels have a value to be clipped."""
 BLOCK_VALUES = 8192
 """Values in one block of all frames: a few blocks of float32 fit a core's cache."""
-CENTRE, COMMON, LIMIT, TOTAL, INDEPENDENT, TOGETHER, SPARE = range(7)
-"""Rows of numbers that a block has one of for each pixel: its median, its typical variance, its limit of clipping, and
-sums over frames: of values, of variance that is a frame's own, and of what frames share.
+(
+    CENTRE, LIMIT, TOTAL, INDEPENDENT, TOGETHER, SPARE, MEAN, COMMON, ABOVE, WIDER, VARYING, PART, SQUARES, BENT, PAIR,
+    SCORE, WORST, OUTSIDE,
+) = range(18)  # fmt: skip
+"""Rows of numbers that a block has one of for each pixel. Its median (or whatever differences are taken from), its
+limit of clipping, and sums over frames: of values, of variance that is a frame's own, and of what frames share. Then,
+for values that are compared with the frames' mean: that mean, the variance of a frame of ratio 1 but for photon noise
+of light above the level, that light, what noise is wider by than stated, the change of light squared; 1 over the sum
+of the weights, sums of their squares and of those times slopes, 1 where two values are left; and of the farthest
+value its distance squared in variances, its frame counted from 1, below 0 if it lies within its limit, and how many
+of two lie outside.
 
 `_average_apart` needs no limit any more, and keeps the sum of weights in its place.
 """
@@ -113,17 +136,10 @@ def _load(strip, scales, start, w, used, ordered, counts):
 
 
 @compiled()
-def _scale_uniform(uniform, table, alike):
-    """Scale variances of which each is that of all pixels of a frame; gives whether they will do, `alike` if wanted.
-
-    They won't if one is not finite, or if frames must be of one noise (`alike`) and are not. Then nothing is changed.
-    """
+def _scale_uniform(uniform, table):
+    """Scale variances of which each is that of all pixels of a frame; gives whether all of them are finite."""
     for i in range(uniform.size):
-        scaled = uniform[i] * (table[SCALE, i] * table[SCALE, i])
-        first = uniform[0] * (table[SCALE, 0] * table[SCALE, 0])
-        if not abs(scaled) < INF:
-            return False
-        if alike and scaled * table[INVERSE_RATIO, i] != first * table[INVERSE_RATIO, 0]:
+        if not abs(uniform[i] * (table[SCALE, i] * table[SCALE, i])) < INF:
             return False
     for i in range(uniform.size):
         uniform[i] *= table[SCALE, i] * table[SCALE, i]
@@ -144,34 +160,6 @@ def _sort(ordered, exchanges, out):
     low, high = stretch(ordered, (n - 1) // 2, 0, w), stretch(ordered, n // 2, 0, w)
     for x in range(w):
         out[x] = (low[x] + high[x]) * HALF
-
-
-@compiled()
-def _fill_variances(start, s, used, factors, ordered, w):
-    """Write to `ordered` what each variance would be in a frame of typical noise, infinity where it doesn't count."""
-    for i in range(s.shape[0]):
-        row, mark, to, factor = (
-            stretch(s, i, start, w),
-            stretch(used, i, 0, w),
-            stretch(ordered, i, 0, w),
-            factors[i],
-        )
-        for x in range(w):
-            to[x] = row[x] * factor if mark[x] else INF
-
-
-@compiled()
-def _all_alike(start, variance, table, w):
-    """Tell whether all frames state the same variance, so that its median need not be looked for."""
-    different = False
-    first, factor = stretch(variance, 0, start, w), table[INVERSE_RATIO, 0]
-    for i in range(1, variance.shape[0]):
-        row, own = stretch(variance, i, start, w), table[INVERSE_RATIO, i]
-        for x in range(w):
-            different |= first[x] * factor != row[x] * own
-        if different:
-            break
-    return not different
 
 
 @compiled()
@@ -245,26 +233,18 @@ def _median_distance(v, ordered, rows, w):
 
 
 @compiled()
-def _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, ordered, rows):
-    """Write to the limits at what distance from the centre a value of a frame of width 1 is clipped.
+def _find_spread(start, w, clip, complete, exchanges, v, used, counts, ordered, rows):
+    """Write to the limits what standard deviation each pixel's values show, for the clips ``mad`` and ``sigma``.
 
-    Where blocks are `complete`, all values of the pixels that matter count, and stand sorted in `ordered`. The clips
-    are those of `ccdflow.recipes.combine.clip.ClipRule`.
+    Where blocks are `complete`, all values of the pixels that matter count, and stand sorted in `ordered`.
     """
     n = v.shape[0]
-    sigma, relative, floor, median_width = numbers[0], numbers[1], numbers[2], numbers[3]
-    centre, common, limit, total = (
+    centre, limit, total = (
         stretch(rows, CENTRE, 0, w),
-        stretch(rows, COMMON, 0, w),
         stretch(rows, LIMIT, 0, w),
         stretch(rows, TOTAL, 0, w),
     )
-    if clip == VARIANCE:
-        # The stated noise of a value at the median, and what the sky may have changed by, in quadrature.
-        for x in range(w):
-            change = relative * centre[x]
-            limit[x] = sigma * np.sqrt(common[x] + change * change)
-    elif clip == MAD:
+    if clip == MAD:
         if complete:
             _median_distance(v, ordered, rows, w)
         else:
@@ -273,11 +253,8 @@ def _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, o
                 for x in range(w):
                     to[x] = abs(row[x] - centre[x]) if mark[x] else INF
             _middle(ordered, exchanges, counts, limit)
-        # A few values often lie close together by chance: hence a floor, in units of the stated noise.
-        to_sigma = MAD_TO_SIGMA / median_width
         for x in range(w):
-            spread, stated = limit[x] * to_sigma, floor * np.sqrt(common[x]) if floor > ZERO else ZERO
-            limit[x] = sigma * (stated if stated > spread else spread)
+            limit[x] *= MAD_TO_SIGMA
     elif clip == SIGMA:
         # Two passes, mean and then squares about it: the sum of squares alone would lose its digits in float32.
         for x in range(w):
@@ -294,34 +271,21 @@ def _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, o
                 distance = row[x] - total[x]
                 limit[x] += distance * distance if mark[x] else ZERO
         for x in range(w):
-            limit[x] = sigma * np.sqrt(limit[x] / np.float32(counts[x]))
+            limit[x] = np.sqrt(limit[x] / np.float32(counts[x]))
 
 
 @compiled()
-def _clip(
-    start, w, clip, complete, iterations, numbers, table, exchanges, alike, v, s, used, counts, ordered, rows
-):
-    """Clip the pixels that were gathered, until nothing changes; `used`, `counts` and the centres say what is left."""
+def _clip_by_spread(start, w, clip, complete, iterations, sigma, exchanges, v, used, counts, ordered, rows):
+    """Clip gathered pixels by their spread, until nothing changes; `used`, `counts` and the centres say what is left."""
     # `mark ^ stays` is true of what is clipped now. A value once clipped stays so.
-    n = v.shape[0]
-    centre, common, limit = (
-        stretch(rows, CENTRE, 0, w),
-        stretch(rows, COMMON, 0, w),
-        stretch(rows, LIMIT, 0, w),
-    )
+    centre, limit = stretch(rows, CENTRE, 0, w), stretch(rows, LIMIT, 0, w)
     for _ in range(iterations):
-        if alike:
-            for x in range(w):
-                common[x] = s[0, start + x] * table[INVERSE_RATIO, 0]
-        else:
-            _fill_variances(start, s, used, table[INVERSE_RATIO], ordered, w)
-            _middle(ordered, exchanges, counts, common)
-        _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, ordered, rows)
+        _find_spread(start, w, clip, complete, exchanges, v, used, counts, ordered, rows)
         changed = False
-        for i in range(n):
-            row, mark, width = stretch(v, i, start, w), stretch(used, i, 0, w), table[WIDTH, i]
+        for i in range(v.shape[0]):
+            row, mark = stretch(v, i, start, w), stretch(used, i, 0, w)
             for x in range(w):
-                stays = mark[x] & ~(abs(row[x] - centre[x]) > width * limit[x])
+                stays = mark[x] & ~(abs(row[x] - centre[x]) > sigma * limit[x])
                 counts[x] -= mark[x] ^ stays
                 changed |= mark[x] ^ stays
                 mark[x] = stays
@@ -331,10 +295,320 @@ def _clip(
 
 
 @compiled()
+def _mean_of_all(start, w, table, v, rows):
+    """Write the frames' mean, each weighted by its precision."""
+    mean, weights = stretch(rows, MEAN, 0, w), ZERO
+    for x in range(w):
+        mean[x] = ZERO
+    for i in range(v.shape[0]):
+        weight, value = table[PRECISION, i], stretch(v, i, start, w)
+        weights += weight
+        for x in range(w):
+            mean[x] += value[x] * weight
+    for x in range(w):
+        mean[x] /= weights
+
+
+@compiled()
+def _common_of_all(start, w, table, level, apart_shared, v, s, c, uniform, rows):
+    """Write the variance of a frame of ratio 1 at the mean, or at the level if that is lower, where ratios hold.
+
+    It is the frames' mean, but for the largest of three or more. A variance that grows with the value by a slope p is
+    V + p (mean - value) at the mean. So the photon noise of a cosmic ray does not widen the limit that it is held
+    against; and where an outlier's variance comes from elsewhere, it is the largest.
+    """
+    mean, common, most, own = (
+        stretch(rows, MEAN, 0, w),
+        stretch(rows, COMMON, 0, w),
+        stretch(rows, SCORE, 0, w),
+        stretch(rows, SPARE, 0, w),
+    )
+    n, at = v.shape[0], stretch(rows, WORST, 0, w)
+    for x in range(w):
+        common[x], most[x] = ZERO, -INF
+    for x in range(w):
+        at[x] = mean[x] if mean[x] < level else level
+    for i in range(n):
+        weight, slope = table[PRECISION, i], table[SLOPE, i]
+        value, variance = stretch(v, i, start, w), stretch(s, i, start, w)
+        if uniform.size:
+            for x in range(w):
+                own[x] = uniform[i] * weight
+        elif apart_shared:
+            part = stretch(c, i, start, w)
+            for x in range(w):
+                brought = part[x] if part[x] > ZERO else ZERO
+                own[x] = (variance[x] - brought + slope * (at[x] - value[x])) * weight
+        else:
+            for x in range(w):
+                own[x] = (variance[x] + slope * (at[x] - value[x])) * weight
+        # Adding all and taking the largest off again would lose the digits of the others.
+        for x in range(w):
+            lower = own[x] if own[x] < most[x] else most[x]
+            most[x] = own[x] if own[x] > most[x] else most[x]
+            common[x] += lower if lower > -INF else ZERO
+    if n > 2:
+        for x in range(w):
+            common[x] /= np.float32(n - 1)
+    else:
+        for x in range(w):
+            common[x] = (common[x] + most[x]) / np.float32(n)
+
+
+@compiled()
+def _mean_of_used(start, w, table, v, used, counts, rows):
+    """Do as `_mean_of_all`, with values that count, and write the sums of their weights that `_farthest` needs."""
+    mean, part, squares, bent, pair = (
+        stretch(rows, MEAN, 0, w),
+        stretch(rows, PART, 0, w),
+        stretch(rows, SQUARES, 0, w),
+        stretch(rows, BENT, 0, w),
+        stretch(rows, PAIR, 0, w),
+    )
+    for x in range(w):
+        mean[x], part[x] = ZERO, ZERO
+    for x in range(w):
+        squares[x], bent[x] = ZERO, ZERO
+    for i in range(v.shape[0]):
+        weight, slope = table[PRECISION, i], table[SLOPE, i]
+        squared, mark, value = weight * weight, stretch(used, i, 0, w), stretch(v, i, start, w)
+        for x in range(w):
+            part[x] += weight if mark[x] else ZERO
+            mean[x] += value[x] * weight if mark[x] else ZERO
+        for x in range(w):
+            squares[x] += squared if mark[x] else ZERO
+            bent[x] += slope * squared if mark[x] else ZERO
+    for x in range(w):
+        part[x] = ONE / part[x] if part[x] > ZERO else ZERO
+        mean[x] *= part[x]
+    for x in range(w):
+        squares[x] *= part[x] * part[x]
+        bent[x] *= part[x] * part[x]
+    for x in range(w):
+        pair[x] = ONE if counts[x] == 2 else ZERO
+
+
+@compiled()
+def _common_of_used(start, w, table, level, apart_shared, v, s, c, used, counts, rows):
+    """Do as `_common_of_all`, with values that count."""
+    mean, common, most, own = (
+        stretch(rows, MEAN, 0, w),
+        stretch(rows, COMMON, 0, w),
+        stretch(rows, SCORE, 0, w),
+        stretch(rows, SPARE, 0, w),
+    )
+    at = stretch(rows, WORST, 0, w)
+    for x in range(w):
+        common[x], most[x] = ZERO, -INF
+    for x in range(w):
+        at[x] = mean[x] if mean[x] < level else level
+    for i in range(v.shape[0]):
+        weight, slope, mark = table[PRECISION, i], table[SLOPE, i], stretch(used, i, 0, w)
+        value, variance = stretch(v, i, start, w), stretch(s, i, start, w)
+        for x in range(w):
+            own[x] = (variance[x] + slope * (at[x] - value[x])) * weight if mark[x] else -INF
+        if apart_shared:
+            part = stretch(c, i, start, w)
+            for x in range(w):
+                own[x] -= part[x] * weight if mark[x] & (part[x] > ZERO) else ZERO
+        for x in range(w):
+            lower = own[x] if own[x] < most[x] else most[x]
+            most[x] = own[x] if own[x] > most[x] else most[x]
+            common[x] += lower if lower > -INF else ZERO
+    for x in range(w):
+        count = counts[x]
+        largest = most[x] if (count < 3) & (count > 0) else ZERO
+        divisor = np.float32(count - 1) if count > 2 else (np.float32(count) if count else ONE)
+        common[x] = (common[x] + largest) / divisor
+
+
+@compiled()
+def _light_of_mean(w, numbers, rows):
+    """Write the light above the level, whose photon noise the common variance does not hold, and the change of light.
+
+    An outlier lifts the mean, so that much is taken off the light: too low a limit here costs a second look
+    (`_farthest`) and nothing else.
+    """
+    mean, common, above, wider, varying = (
+        stretch(rows, MEAN, 0, w),
+        stretch(rows, COMMON, 0, w),
+        stretch(rows, ABOVE, 0, w),
+        stretch(rows, WIDER, 0, w),
+        stretch(rows, VARYING, 0, w),
+    )
+    change, level, least = numbers[CHANGE], numbers[LEVEL], numbers[LEAST]
+    lift, slopes = numbers[LIFT], numbers[SLOPES]
+    for x in range(w):
+        common[x] = common[x] if common[x] > least else least
+        light = mean[x] - level if mean[x] > level else ZERO
+        light -= lift * np.sqrt(common[x] + slopes * light)
+        above[x] = light if light > ZERO else ZERO
+        wider[x] = ONE
+    for x in range(w):
+        light = change * mean[x]
+        varying[x] = light * light
+
+
+@compiled()
+def _widen_by_spread(w, numbers, rows):
+    """Let the values' own spread take the place of the stated variance, where noise is not what frames state."""
+    common, above, wider, limit = (
+        stretch(rows, COMMON, 0, w),
+        stretch(rows, ABOVE, 0, w),
+        stretch(rows, WIDER, 0, w),
+        stretch(rows, LIMIT, 0, w),
+    )
+    floor, typical, slopes = numbers[FLOOR], numbers[MEDIAN_WIDTH], numbers[SLOPES]
+    for x in range(w):
+        # A few values often lie close together by chance: hence a floor, in units of the stated noise.
+        stated = common[x] + above[x] * slopes
+        spread, least = limit[x] / typical, floor * np.sqrt(stated)
+        spread = spread if spread > least else least
+        factor = spread * spread / stated if stated > ZERO else ONE
+        common[x] = common[x] * factor if stated > ZERO else spread * spread
+        # By spread a value at its limit may lift the mean by more than the noise tells: light counts in a second look.
+        above[x] = ZERO
+        wider[x] = factor
+
+
+@compiled()
+def _farthest(start, w, numbers, table, v, used, counts, rows):
+    """Write which frame's value lies farthest out, how far, and whether it lies outside its limit.
+
+    The residual of frame i about the mean with weights w, sum 1, has the variance V_i (1 - 2 w_i) + sum(w_j² V_j):
+    that is the comparison of its value with the mean of all the others, whose own error is in the limit. Of two
+    values only such count as lie outside their limits.
+    """
+    mean, common, wider, varying = (
+        stretch(rows, MEAN, 0, w),
+        stretch(rows, COMMON, 0, w),
+        stretch(rows, WIDER, 0, w),
+        stretch(rows, VARYING, 0, w),
+    )
+    part, squares, bent, pair = (
+        stretch(rows, PART, 0, w),
+        stretch(rows, SQUARES, 0, w),
+        stretch(rows, BENT, 0, w),
+        stretch(rows, PAIR, 0, w),
+    )
+    score, worst, outside = (
+        stretch(rows, SCORE, 0, w),
+        stretch(rows, WORST, 0, w),
+        stretch(rows, OUTSIDE, 0, w),
+    )
+    variance, limit = stretch(rows, SPARE, 0, w), stretch(rows, LIMIT, 0, w)
+    sigma_squared, outweighs, level = numbers[SIGMA_SQUARED], numbers[OUTWEIGHS], numbers[LEVEL]
+    pairs = False
+    for x in range(w):
+        pairs |= pair[x] > ZERO
+    for x in range(w):
+        score[x], worst[x] = ZERO, ZERO
+    for x in range(w):
+        outside[x], limit[x] = ZERO, sigma_squared
+    for i in range(v.shape[0]):
+        weight, ratio, slope, apart = table[PRECISION, i], table[RATIO, i], table[SLOPE, i], table[APART, i]
+        value, mark, number = stretch(v, i, start, w), stretch(used, i, 0, w), np.float32(i + 1)
+        heavy = False
+        for x in range(w):
+            share = weight * part[x]
+            heavy |= share > HALF
+            lost, odds = ONE - share - share, share / (ONE - share) if share < ONE else ZERO
+            # Light is that of the others: were the value an outlier, it would widen its own limit.
+            light = mean[x] - odds * (value[x] - mean[x]) - level
+            light = light * wider[x] if light > ZERO else ZERO
+            # Precision is 1 over the ratio: sum(w_j² r_j) is 1 / sum(w_j).
+            variance[x] = (
+                common[x] * (ratio * lost + part[x] + apart)
+                + varying[x] * (lost + squares[x])
+                + light * (slope * lost + bent[x])
+            )
+        # A frame outweighs all others in few blocks, and two values are left in few pixels.
+        if heavy:
+            for x in range(w):
+                share = weight * part[x]
+                odds = share / (ONE - share) if share < ONE else ZERO
+                limit[x] = sigma_squared + (outweighs * np.log(odds) if odds > ONE else ZERO)
+        if pairs:
+            for x in range(w):
+                share = weight * part[x]
+                odds = share / (ONE - share) if share < ONE else ZERO
+                limit[x] += pair[x] * sigma_squared * (odds if odds < ONE else ONE)
+        for x in range(w):
+            distance = value[x] - mean[x]
+            squared = distance * distance
+            out = mark[x] & (squared > variance[x] * limit[x])
+            far = squared / variance[x] if variance[x] > ZERO else INF
+            far = far * UPWARD if out & (distance > ZERO) else far
+            farther = mark[x] & (far > score[x]) & (squared > ZERO) & (out | (pair[x] == ZERO))
+            score[x] = far if farther else score[x]
+            worst[x] = (number if out else -number) if farther else worst[x]
+        if pairs:
+            for x in range(w):
+                distance = value[x] - mean[x]
+                out = mark[x] & (distance * distance > variance[x] * limit[x])
+                outside[x] += pair[x] if out else ZERO
+        if heavy | pairs:
+            for x in range(w):
+                limit[x] = sigma_squared
+
+
+@compiled()
+def _clip_by_noise(
+    start,
+    w,
+    clip,
+    complete,
+    iterations,
+    numbers,
+    table,
+    exchanges,
+    apart_shared,
+    v,
+    s,
+    c,
+    used,
+    counts,
+    ordered,
+    rows,
+):
+    """Clip of each gathered pixel the value that lies farthest out, and look again, until none lies outside its limit.
+
+    Of two values that contradict each other neither can be told to be the wrong one: both go, unless one weighs so much
+    more than the other that it stays within its limit.
+    """
+    outside, worst = stretch(rows, OUTSIDE, 0, w), stretch(rows, WORST, 0, w)
+    for _ in range(iterations):
+        _mean_of_used(start, w, table, v, used, counts, rows)
+        _common_of_used(start, w, table, numbers[LEVEL], apart_shared, v, s, c, used, counts, rows)
+        _light_of_mean(w, numbers, rows)
+        if clip == MAD:
+            _middle_of_values(start, v, used, ordered, exchanges, counts, stretch(rows, CENTRE, 0, w))
+            _find_spread(start, w, clip, complete, exchanges, v, used, counts, ordered, rows)
+            _widen_by_spread(w, numbers, rows)
+        _farthest(start, w, numbers, table, v, used, counts, rows)
+        changed = False
+        for x in range(w):
+            if (worst[x] > ZERO) & (counts[x] > 1):
+                changed = True
+                if outside[x] > ONE:
+                    for i in range(v.shape[0]):
+                        used[i, x] = False
+                    counts[x] = 0
+                else:
+                    used[int(worst[x]) - 1, x] = False
+                    counts[x] -= 1
+        if not changed:
+            break
+
+
+@compiled()
 def _average_block(
-    start, w, clip, median, table, identity, groups, factors, v, s, c, dq, uniform, rows, apart, out
+    start, w, limits, median, table, sigma, identity, groups, factors, v, s, c, dq, uniform, rows, apart, out
 ):
     """Average all values of each pixel, and note in `apart` of which pixels one must be clipped.
+
+    `limits` says how: not at all, about the centre by the limit, about the mean by one limit for all frames, or about
+    the mean by each frame's own.
 
     The mean is median + sum(w_i (v_i - median)) / sum(w_i): differences from the median are small, so that sums in
     float32 keep their digits. Its variance is sum(w_i^2 V_i) / sum(w_i)^2. Of frames that share a master, the master's
@@ -349,6 +623,12 @@ def _average_block(
         stretch(rows, INDEPENDENT, 0, w),
     )
     together, root, bits = stretch(rows, TOGETHER, 0, w), stretch(rows, SPARE, 0, w), out[3][start:stop]
+    mean, common, above, varying = (
+        stretch(rows, MEAN, 0, w),
+        stretch(rows, COMMON, 0, w),
+        stretch(rows, ABOVE, 0, w),
+        stretch(rows, VARYING, 0, w),
+    )
     for x in range(w):
         total[x], independent[x] = ZERO, ZERO
     for x in range(w):
@@ -357,11 +637,22 @@ def _average_block(
     for i in range(n):
         weight = ONE if median else table[WEIGHT, i]
         weights += weight
-        squared, width = weight * weight, table[WIDTH, i]
+        squared = weight * weight
         value, variance, flags = stretch(v, i, start, w), stretch(s, i, start, w), stretch(dq, i, start, w)
-        if clip >= SIGMA:
+        if limits == ABOUT_CENTRE:
             for x in range(w):
-                apart[x] |= abs(value[x] - centre[x]) > width * limit[x]
+                apart[x] |= abs(value[x] - centre[x]) > sigma * limit[x]
+        elif limits == ONE_FOR_ALL:
+            for x in range(w):
+                distance = value[x] - mean[x]
+                apart[x] |= distance * distance > limit[x]
+        elif limits == EACH_ITS_OWN:
+            own, own_photon, own_change = table[OWN, i], table[OWN_PHOTON, i], table[OWN_CHANGE, i]
+            for x in range(w):
+                distance = value[x] - mean[x]
+                apart[x] |= (
+                    distance * distance > common[x] * own + above[x] * own_photon + varying[x] * own_change
+                )
         for x in range(w):
             total[x] += (value[x] - centre[x]) * weight
         if uniform.size:
@@ -395,6 +686,16 @@ def _average_block(
     shared = out[2][start:stop]
     for x in range(shared.size):
         shared[x] = together[x] / (weights * weights)
+
+
+@compiled()
+def _one_limit(table):
+    """Tell whether the frames' limits are one and the same."""
+    for row in (OWN, OWN_PHOTON, OWN_CHANGE):
+        for i in range(1, table.shape[1]):
+            if table[row, i] != table[row, 0]:
+                return False
+    return True
 
 
 @compiled()
@@ -518,7 +819,7 @@ def _average_apart(
 _STRIP = (*(array(np.float32, 2),) * 3, array(np.uint16, 2), array(np.float32, 1))
 _OUT = (*(array(np.float32, 1),) * 3, *(array(np.uint16, 1),) * 2)
 _ROOM = (
-    *(array(np.float32, 2),) * 3,
+    *(array(np.float32, 2),) * 2,
     array(np.bool_, 2),
     array(np.int64, 1),
     array(np.bool_, 1),
@@ -545,7 +846,7 @@ def room_for(n: int, npix: int) -> tuple[Any, ...]:
     """
     # A multiple of 64 pixels, so that a row is whole vectors; not less than 128, or the loops would be too short.
     block = min(max(BLOCK_VALUES // n // 64 * 64, 128), 1024)
-    floats = ((n, block), np.float32), ((n, block), np.float32), ((7, block), np.float32)
+    floats = ((n, block), np.float32), ((OUTSIDE + 1, block), np.float32)
     marks = ((n, block), np.bool_), (block, np.int64), (block, np.bool_)
     return tuple(memory.empty(*kind) for kind in (*floats, *marks, (npix, np.int64), (block, np.uint16)))
 
@@ -565,15 +866,16 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
 
     Parameters
     ----------
-    options : (int64[4], int64[n])
-        Clip, iterations, whether the median is wanted, number of groups of frames that share their masters;
-        and each frame's group, -1 for none.
+    options : (int64[6], int64[n])
+        Clip, iterations, whether the median is wanted, number of groups of frames that share their masters, whether
+        values are compared with the frames' mean by their noise, and whether all frames share masters, whose part of
+        the variance is none of the noise between them; and each frame's group, -1 for none.
     exchanges : int64 array, shape (m, 2)
         The network that sorts n values: places that are compared, the lower value to the first.
-    numbers : float32[4]
-        Sigma, relative noise, floor of the clip ``mad``, and the width of a typical frame for it.
-    table : float32 array, shape (5, n)
-        Scale, weight, inverse ratio and width of each frame, and 1.
+    numbers : float32[9]
+        See `SIGMA_SQUARED` and what follows it.
+    table : float32 array, shape (10, n)
+        See `SCALE` and what follows it.
     factors : float32[n + 1]
         Variance of the median of k values times k.
     strip : (values, variance, shared, dq, uniform)
@@ -590,16 +892,23 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
     usable, clipped : int
         How many values were usable, and how many of them were clipped.
     """
-    clip, iterations, median, groups = options[0]
+    clip, iterations, median, groups, by_noise, apart_shared = options[0]
     ngood = out[4]
     n, npix = strip[0].shape[0], ngood.size
     v, s, c, dq, uniform = strip
-    ordered, ordered_s, rows, used, counts, apart, chosen, flags = room
+    ordered, rows, used, counts, apart, chosen, flags = room
     block = counts.size
     identity = options[1]
-    needs_variance = clip == VARIANCE or (clip == MAD and numbers[2] > ZERO)
+    sigma = np.sqrt(numbers[SIGMA_SQUARED])
+    # Values are sorted where their median or its kin is wanted; beside that the mean is a centre as good.
+    sorts = median | (clip == SIGMA) | (clip == MAD)
+    limits = NO_LIMIT
+    if by_noise:
+        limits = ONE_FOR_ALL if _one_limit(table) else EACH_ITS_OWN
+    elif clip >= SIGMA:
+        limits = ABOUT_CENTRE
     total_used, total_kept, many = 0, 0, np.int64(0)  # a literal 0 would be a type of its own
-    if not _scale_uniform(uniform, table, needs_variance):
+    if not _scale_uniform(uniform, table):
         for i in range(n):
             for x in range(npix):
                 s[i, x], dq[i, x] = uniform[i], 0
@@ -612,19 +921,45 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
         total_used += _load(planes, table[SCALE], start, w, used, ordered, counts)
         for x in range(w):
             apart[x] = (clip == MINMAX) | (counts[x] < n)
-        _sort(ordered, exchanges, stretch(rows, CENTRE, 0, w))
-        if uniform.size:
+        if sorts:
+            _sort(ordered, exchanges, stretch(rows, CENTRE, 0, w))
+        if (clip == SIGMA) | (clip == MAD):
+            _find_spread(start, w, clip, complete, exchanges, v, used, counts, ordered, rows)
+        if by_noise | (not sorts):
+            _mean_of_all(start, w, table, v, rows)
+        if by_noise:
+            _common_of_all(start, w, table, numbers[LEVEL], apart_shared, v, s, c, uniform, rows)
+            _light_of_mean(w, numbers, rows)
+            if clip == MAD:
+                _widen_by_spread(w, numbers, rows)
+            if limits == ONE_FOR_ALL:
+                for x in range(w):
+                    rows[LIMIT, x] = (
+                        rows[COMMON, x] * table[OWN, 0]
+                        + rows[ABOVE, x] * table[OWN_PHOTON, 0]
+                        + rows[VARYING, x] * table[OWN_CHANGE, 0]
+                    )
+        if not sorts:
             for x in range(w):
-                rows[COMMON, x] = uniform[0] * table[INVERSE_RATIO, 0]
-        elif not needs_variance or _all_alike(start, s, table, w):
-            for x in range(w):
-                rows[COMMON, x] = s[0, start + x] * table[INVERSE_RATIO, 0]
-        else:
-            _fill_variances(start, s, used, table[INVERSE_RATIO], ordered_s, w)
-            _sort(ordered_s, exchanges, stretch(rows, COMMON, 0, w))
-        _find_limit(start, w, clip, complete, numbers, exchanges, v, used, counts, ordered, rows)
+                rows[CENTRE, x] = rows[MEAN, x]
         _average_block(
-            start, w, clip, median, table, identity, groups, factors, v, s, c, dq, uniform, rows, apart, out
+            start,
+            w,
+            limits,
+            median,
+            table,
+            sigma,
+            identity,
+            groups,
+            factors,
+            v,
+            s,
+            c,
+            dq,
+            uniform,
+            rows,
+            apart,
+            out,
         )
         before = many
         for x in range(w):
@@ -643,11 +978,8 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
         if clip == MINMAX:
             _drop_extremes(start, v, used, left)
             _middle_of_values(start, v, used, ordered, exchanges, left, centre)
-        else:
-            _middle(ordered, exchanges, left, centre)
-        if clip >= SIGMA:
-            alike = not needs_variance or _all_alike(start, s, table, w)
-            _clip(
+        elif by_noise:
+            _clip_by_noise(
                 start,
                 w,
                 clip,
@@ -656,19 +988,35 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
                 numbers,
                 table,
                 exchanges,
-                alike,
+                apart_shared,
                 v,
                 s,
+                c,
                 used,
                 left,
                 ordered,
                 rows,
             )
+            if median:
+                _middle_of_values(start, v, used, ordered, exchanges, left, centre)
+            else:
+                for x in range(w):
+                    centre[x] = rows[MEAN, x]
+        else:
+            _middle(ordered, exchanges, left, centre)
+            if clip >= SIGMA:
+                _clip_by_spread(
+                    start, w, clip, complete, iterations, sigma, exchanges, v, used, left, ordered, rows
+                )
         for x in range(w):
             ngood[where[x]] = left[x]
             total_kept += left[x]
         if _take_measured(start, v, s, dq, used, left, flags):
-            _middle_of_values(start, v, used, ordered, exchanges, left, centre)
+            # Only these get another centre: what others are averaged about must not depend on their neighbours.
+            spare = stretch(rows, SPARE, 0, w)
+            _middle_of_values(start, v, used, ordered, exchanges, left, spare)
+            for x in range(w):
+                centre[x] = spare[x] if flags[x] & REJECTED else centre[x]
         _average_apart(
             start, median, table, identity, groups, factors, v, s, c, dq, used, left, where, rows, flags, out
         )

@@ -75,7 +75,8 @@ def test_weights_are_those_of_the_frames():
 
 
 def test_scales_multiply_data_and_variance_by_the_square():
-    combined = combine(columns([10.0], [20.0], variance=4.0), Combination(clip="none"), scales=[2, 1])
+    frames = columns([10.0], [20.0], variance=4.0)
+    combined = combine(frames, Combination(clip="none"), scales=[2, 1], weights=[1, 1])
     assert combined.image.data[0, 0] == 20
     assert combined.image.variance[0, 0] == pytest.approx((4 * 4 + 4) / 4)
 
@@ -113,11 +114,11 @@ def test_cosmic_ray_is_rejected(n):
     assert combined.image.dq[40, 50] == 0
 
 
-def test_clip_takes_the_variance_at_the_median_not_the_values_own():
+def test_clip_takes_the_variance_at_the_mean_not_the_values_own():
     values = [[100.0], [100.0], [100.0], [2000.0]]
     frames = [image_of([row], 10 + np.abs(row[0]) * 1e4 * (row[0] > 1000)) for row in values]
     wide = [image_of(np.tile(frame.data, (1, 400)), frame.variance[0, 0]) for frame in frames]
-    assert combine(wide, Combination("mean", "none")).image.data[0, 0] == 575
+    assert combine(wide, Combination("mean", "none"), weights=[1] * 4).image.data[0, 0] == 575
     survivors = combine(_mostly_noise(wide), Combination()).image.data[0, 0]
     assert survivors == 100
 

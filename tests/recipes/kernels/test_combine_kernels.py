@@ -1,11 +1,13 @@
 """The compiled kernel of combining against plain arithmetic in double precision."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.recipes.combine.oracle_combine import average_pixel
 
 from ccdflow.recipes.combine.average import Combination, combine, run_kernel
-from ccdflow.recipes.combine.clip import ClipRule
+from ccdflow.recipes.combine.clip import ClipRule, FrameNoise
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.strips import checked_frames
@@ -63,13 +65,20 @@ def combined(n, rule, *, median, identities, seed=0, **options):
     return planes, counts, given
 
 
+@pytest.mark.parametrize("grow", [False, True], ids=["constant", "photons"])
 @pytest.mark.parametrize("median", [False, True], ids=["mean", "median"])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.clip}-{rule.sigma}-{rule.floor}")
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 10, 16, 31, 200])
-def test_every_pixel_is_what_plain_arithmetic_gives(n, rule, median):
-    ratios = tuple(np.linspace(0.7, 1.4, n).tolist())
-    own = ClipRule(rule.clip, rule.sigma, rule.iterations, ratios, rule.relative_noise, rule.floor)
-    identities = [["", "a", "a", "b"][i % 4] for i in range(n)]
+def test_every_pixel_is_what_plain_arithmetic_gives(n, rule, median, grow):
+    noise = FrameNoise(
+        ratios=tuple(np.linspace(0.7, 1.4, n).tolist()),
+        slopes=tuple(np.linspace(0.1, 0.04, n).tolist()) if grow else (),
+        level=90.0,
+        typical=25.0,
+        shares=grow,
+    )
+    own = replace(rule, noise=noise)
+    identities = ["a"] * n if grow else [["", "a", "a", "b"][i % 4] for i in range(n)]
     planes, _, (values, variance, shared, dq, weights) = combined(
         n, own, median=median, identities=identities
     )
