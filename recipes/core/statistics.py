@@ -1,6 +1,6 @@
 """Robust numbers: medians and spreads that outliers, excluded pixels and whole adu do not spoil."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from math import lgamma, log, pi, sqrt
 from typing import Any, TypeVar
@@ -92,12 +92,13 @@ EQUAL = 1.02
 """Largest over smallest variance up to which numbers count as of one variance: their median's is then true to 0.1 %."""
 
 
-def unequal_median_factor(variances: Sequence[float]) -> float:
+@lru_cache(maxsize=32)
+def unequal_median_factor(variances: tuple[float, ...]) -> float:
     """Return the variance of the median of normal numbers over what it were if all had their mean variance.
 
     Parameters
     ----------
-    variances : sequence of float
+    variances : tuple of float
         Of the numbers, above 0.
 
     Returns

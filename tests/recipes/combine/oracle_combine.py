@@ -7,7 +7,7 @@ import numpy as np
 
 from ccdflow.recipes.combine.clip import ClipRule
 from ccdflow.recipes.core.dq import DQ, EXCLUDED
-from ccdflow.recipes.core.statistics import NORMAL_MAD, median_variance
+from ccdflow.recipes.core.statistics import NORMAL_MAD, median_variance, unequal_median_factor
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def average_pixel(
         rows = [i for i in np.flatnonzero(taken) if identities[i] == identity and np.isfinite(shared[i])]
         common += sum(np.sqrt(max(shared[i], 0)) * w[i] for i in rows) ** 2
     n = int(taken.sum())
-    independent = max(independent, 0) * (median_variance(n) * n if median else 1)
+    unequal = unequal_median_factor(rule.noise.ratios or (1.0,)) if median else 1.0
+    independent = max(independent, 0) * (median_variance(n) * n * unequal if median else 1)
     data = np.median(values[taken]) if median else np.average(values[taken], weights=w[taken])
     total = w.sum() ** 2
     return Expected(float(data), (independent + common) / total, common / total, bits, int(kept.sum()))
@@ -90,7 +91,7 @@ def clipped_by_noise(
     n, noise = len(values), rule.noise
     ratios = np.array(noise.ratios or [1.0] * n)
     slopes, apart = np.array(noise.slopes or [0.0] * n), np.array(noise.apart or [0.0] * n)
-    variance = variance - np.maximum(shared, 0) if noise.shares else variance
+    variance = variance - np.where(kept & noise.shares, np.maximum(shared, 0), 0)
     for _ in range(rule.iterations):
         chosen = np.flatnonzero(kept)
         if chosen.size < 2:
