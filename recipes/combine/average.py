@@ -198,7 +198,7 @@ def combine(
     noise = noise_of_frames(sample, frames.identities)
     rule, scatter = _choose_rule(frames, options, sample, noise)
     if weights is None:
-        frames = replace(frames, weights=1 / np.asarray(noise.ratios, np.float32))
+        frames = replace(frames, weights=np.float32(1) / np.asarray(noise.ratios, np.float32))
     planes, (usable, rejected) = run_kernel(
         frames, rule, median=options.method == "median", strip_rows=strip_rows
     )

@@ -276,7 +276,7 @@ def _find_spread(start, w, clip, complete, exchanges, v, used, counts, ordered, 
 
 @compiled()
 def _clip_by_spread(start, w, clip, complete, iterations, sigma, exchanges, v, used, counts, ordered, rows):
-    """Clip gathered pixels by their spread, until nothing changes; `used`, `counts` and the centres say what is left."""
+    """Clip gathered pixels by their spread until nothing changes; `used`, `counts` and centres say what is left."""
     # `mark ^ stays` is true of what is clipped now. A value once clipped stays so.
     centre, limit = stretch(rows, CENTRE, 0, w), stretch(rows, LIMIT, 0, w)
     for _ in range(iterations):
