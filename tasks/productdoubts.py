@@ -18,6 +18,8 @@ _WORDS = {
     "registration": r"registered by|matched stars allow",
 }
 _KINDS = {kind: re.compile(words) for kind, words in _WORDS.items()}
+ASSOCIATION = "association"
+"""Kind of what an input is less than planned in."""
 OTHER = "recipe"
 """Kind of a warning that none of the others fits."""
 _NUMBERED = 999
@@ -35,8 +37,10 @@ def kind_of(sentence: str) -> str:
     return next((kind for kind, words in _KINDS.items() if words.search(sentence)), OTHER)
 
 
-def product_doubts(warnings: Sequence[str], chosen: Mapping[str, Policy]) -> tuple[Doubt, ...]:
-    """Return the doubts that a recipe's warnings are, without those that are ignored.
+def product_doubts(
+    warnings: Sequence[str], chosen: Mapping[str, Policy], compromises: Sequence[str] = ()
+) -> tuple[Doubt, ...]:
+    """Return the doubts that a recipe's warnings are, and those of its inputs, without those that are ignored.
 
     Parameters
     ----------
@@ -44,6 +48,8 @@ def product_doubts(warnings: Sequence[str], chosen: Mapping[str, Policy]) -> tup
         What the recipe said.
     chosen : mapping
         Kind to policy, as the instrument file of the job's raw frames says.
+    compromises : sequence of str, optional
+        In what the job's inputs are less than planned.
 
     Returns
     -------
@@ -55,7 +61,8 @@ def product_doubts(warnings: Sequence[str], chosen: Mapping[str, Policy]) -> tup
     ValueError
         If one of them is refused: the product shall not be made.
     """
-    doubts = [Doubt(kind_of(sentence), sentence) for sentence in dict.fromkeys(warnings)]
+    doubts = [Doubt(ASSOCIATION, sentence) for sentence in compromises]
+    doubts += [Doubt(kind_of(sentence), sentence) for sentence in dict.fromkeys(warnings)]
     refused = [doubt for doubt in doubts if policy_of(doubt.kind, chosen) == "refuse"]
     if refused:
         raise ValueError("; ".join(f"{doubt.text} (doubts: {doubt.kind}: refuse)" for doubt in refused))

@@ -197,6 +197,7 @@ def _row(space: Workspace, job: Job, set_id: int | None, variant: str) -> Planne
         worst_level=job.worst_level,
         set_id=set_id,
         variant=variant,
+        compromises="\n".join(dict.fromkeys(lack.reason for lack in job.compromises)),
         **location,
     )
 

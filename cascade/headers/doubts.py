@@ -31,6 +31,7 @@ KINDS: Mapping[str, str] = {
     "scatter": "The scatter between the frames that were combined is not the stated noise.",
     "left_out": "A frame was left out of what was combined.",
     "registration": "A frame was placed by a way other than the one that was asked for.",
+    "association": "A calibration fits less than planned, or something else serves in its place, as the plan says.",
     "recipe": "Any other warning of a recipe.",
     "sequence": "The number of the exposure in its sequence can't be.",
     "value": "A number is not understood, or outside of what is believable: it counts as unknown.",

@@ -141,8 +141,6 @@ class JobInput:
         Key of the job that makes it.
     level : int, optional
         Level of the rule by which it was associated.
-    note : str, optional
-        Where that is worse than planned, in what it does not agree: ``offset is blank, wanted 50``.
     """
 
     role: str
@@ -150,7 +148,6 @@ class JobInput:
     frame: int | None = None
     job: str | None = None
     level: int | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -261,7 +258,7 @@ class Job:
 
     @property
     def compromises(self) -> tuple[Missing, ...]:
-        """What is not as planned, with its level: the alternatives that were taken."""
+        """What is not as planned, with its level: alternatives that were taken, and what fits less than well."""
         return tuple(lack for lack in self.without if lack.level is not None)
 
     @property

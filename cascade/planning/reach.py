@@ -92,7 +92,9 @@ def is_sure(job: Job, level: int) -> bool:
     -------
     bool
     """
-    return job.state != "incomplete" and not job.without and job.worst_level <= level
+    # What is only less than planned has a level, which tells; what is lacking has none.
+    lacks = any(lack.level is None for lack in job.without)
+    return job.state != "incomplete" and not lacks and job.worst_level <= level
 
 
 def _span_of_products(step: Step) -> float:

@@ -205,7 +205,7 @@ class Search:
             inputs=tuple({item.identity: item for part in parts for item in part.inputs}.values()),
             groups=tuple(found for part in parts for found in part.groups),
             missing=tuple(lack for part in parts for lack in part.missing),
-            without=tuple(lack for part in parts for lack in part.without)[:1],
+            without=tuple(dict.fromkeys(lack for part in parts for lack in part.without)),
         )
 
     def _fill(self, role: str, way: Association, group: Group) -> RoleInputs:
@@ -213,6 +213,7 @@ class Search:
         # Candidates are only made into inputs as long as more are wanted: making one may mean planning its whole chain.
         inputs: list[JobInput] = []
         groups: list[Group] = []
+        told: list[Missing] = []
         taken = {False: 0, True: 0}  # candidates taken from before the group, and from after it
         for match, is_master in self._pinned_first(self._choices(way, group), way):
             if _is_enough(way, taken):
@@ -222,16 +223,15 @@ class Search:
                 continue
             candidate_inputs, _ = self._as_inputs(role, way, match, is_master)
             if candidate_inputs:
-                note = shortfall(self._rules(way), group, match)
-                inputs += (
-                    [replace(item, note=note) for item in candidate_inputs] if note else candidate_inputs
-                )
+                inputs += candidate_inputs
+                if short := shortfall(self._rules(way), group, match):
+                    told.append(Missing(role, f"{role} fits less than planned: {short}", level=match.level))
                 groups.append(match.candidate)
                 taken[later] += 1
         # With nothing taken and a minimum of 0 the role stays empty, and that is enough.
         enough = min(taken.values()) >= way.min if way.side == "both" else len(groups) >= way.min
         if enough and groups:
-            return RoleInputs(tuple(inputs), tuple(groups))
+            return RoleInputs(tuple(inputs), tuple(groups), without=tuple(told))
         if enough and way.min == 0 and not (way.unfit == "incomplete" and self._has_of_detector(way, group)):
             return RoleInputs(without=(self._lack(role, way),))
         return RoleInputs(missing=(self._missing(role, way, group, len(groups)),))

@@ -287,6 +287,8 @@ def _print_plan(rows: list[dict[str, Any]]) -> None:
                 typer.echo(f"  {row['key'][:8]} {missing['input']}: {left}")
             for near in missing["nearest"]:
                 typer.echo(f"  {row['key'][:8]} {missing['input']}: {near['name']}: {near['reason']}")
+    for line in queries.compromise_lines(rows):
+        typer.echo(line)
 
 
 @app.command()

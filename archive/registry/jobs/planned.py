@@ -22,6 +22,7 @@ class PlannedJob:
 
     `outputs` are pairs of category and path in the store. `parameters` is what JSON can write: name to value
     and origin. `variant` says by what a request asked for it, where the project itself does not.
+    `compromises` is in what its inputs are less than planned, a line each.
     """
 
     key: str
@@ -45,11 +46,13 @@ class PlannedJob:
     level: int = 0
     worst_level: int = 0
     variant: str = ""
+    compromises: str = ""
 
 
 _SAME = (
     *("key", "step", "recipe", "version", "state", "reason", "parameters", "set_id", "level", "worst_level"),
     "variant",
+    "compromises",
     *SHARED_WITH_PRODUCTS,
 )
 """Columns that have the same name in `PlannedJob` and in the table."""

@@ -25,7 +25,8 @@ class JobRecord:
     """A job as the registry knows it.
 
     `heartbeat` is in seconds since 1970-01-01 UTC; the times `planned_at`, `started_at` and `finished_at` are ISO UTC.
-    `variant` is empty for what the project's own parameters ask for.
+    `variant` is empty for what the project's own parameters ask for. `compromises` is in what its inputs are less than
+    planned, a line each.
     """
 
     key: str
@@ -51,6 +52,7 @@ class JobRecord:
     started_at: str
     finished_at: str
     variant: str = ""
+    compromises: str = ""
     inputs: tuple[JobInput, ...] = ()
 
 

@@ -4,7 +4,8 @@ Ids carry a letter, so that one word names one thing: ``f12`` a frame, ``s3`` a 
 named by its key.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -503,6 +504,9 @@ def _plan_row(job: Job, ids: Mapping[str, str]) -> Row:
         "associated": list(roles.values()),
         "missing": _missing_rows(job),
         "without": [{"input": lack.input, "reason": lack.reason} for lack in job.without],
+        "compromises": [
+            {"input": lack.input, "level": lack.level, "reason": lack.reason} for lack in job.compromises
+        ],
         "parameters": {
             name: {"value": parameter.value, "origin": parameter.origin}
             for name, parameter in job.parameters.items()
@@ -539,6 +543,26 @@ def inputs_text(row: Mapping[str, Any]) -> str:
     shown = f"{main[0]}..{main[-1]}" if len(main) > 2 else " ".join(main)
     roles = [f"{job_input['input']}{_level(job_input['level'])}" for job_input in row["associated"]]
     return f"{shown} + {', '.join(roles)}" if roles else shown
+
+
+def compromise_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Say what is not as planned in the jobs of a plan, and of how many.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        As from `plan_rows`.
+
+    Yields
+    ------
+    str
+        ``5 science at level 2: bias fits less than planned: offset is blank, wanted 50``.
+    """
+    alike = Counter(
+        (row["step"], told["level"], told["reason"]) for row in rows for told in row["compromises"]
+    )
+    for (step, level, reason), number in alike.items():
+        yield f"{number} {step} at level {level}: {reason}"
 
 
 def _level(level: int | None) -> str:
