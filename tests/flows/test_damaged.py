@@ -9,6 +9,7 @@ from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.frames.queries import list_frames
 from ccdflow.archive.registry.jobs.lineage import main_frames
 from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
+from ccdflow.flows.housekeeping import housekeeping
 
 
 def test_a_job_goes_on_without_a_frame_whose_tiles_are_broken(fresh: Bench, server: str) -> None:
@@ -36,3 +37,6 @@ def test_a_job_goes_on_without_a_frame_whose_tiles_are_broken(fresh: Bench, serv
     assert len(registry.read(main_frames, master.job_key)) == 2
     again = fresh.run(fresh.raw, targets=("bias",))
     assert (again.jobs["new"], again.jobs["failed"]) == (0, 0)
+    # Housekeeping reads raw files in turn: it names the one, and finds the others whole.
+    assert housekeeping(str(fresh.project)) == 1
+    assert housekeeping(str(fresh.project), raw_gigabytes=0) == 0
