@@ -102,7 +102,8 @@ class FrameRecord:
     (``2018-09-09T19:35:30``), `night` the evening's date. `sha256` and `path` are None for a row of a catalogue.
     `keywords` holds everything else that the instrument keeps, under the names of the instrument file
     (``binning``, ``readout_mode``, ``ccd_temperature``, ``gain``, ``read_noise``, ``ra``, ``dec``, ...). `refused` says
-    why the frame can't be used; it still counts for the boundaries of sequences.
+    why the frame can't be used; it still counts for the boundaries of sequences. `amended` has what somebody has
+    corrected, by name: the columns and keywords above have these values already.
     """
 
     id: int
@@ -121,6 +122,7 @@ class FrameRecord:
     path: str | None = None
     keywords: Mapping[str, Value] = field(default_factory=dict)
     refused: str = ""
+    amended: Mapping[str, Value | None] = field(default_factory=dict)
 
     @property
     def stream(self) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.housekeeping import throw_away, waste
+from ccdflow.tasks.rawfiles.copies import compare_known
 from ccdflow.tasks.rawfiles.rawchecks import RawCheck, check_raws
 from ccdflow.tasks.workspace import open_workspace
 
@@ -49,6 +50,8 @@ def housekeeping(
         damaged += [look for look in looks if look.state != "ok"]
         for verdict in damaged:
             get_run_logger().error(f"{verdict.path}: {verdict.reason}")
+        for line in compare_known(space):
+            get_run_logger().warning(line)
         freed = 0
         if keep_days is not None or most_gigabytes is not None:
             most = None if most_gigabytes is None else int(most_gigabytes * 1e9)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from ccdflow.archive.registry.frames.amendments import find_amendments
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
 from ccdflow.archive.registry.jobs.leases import find_whereabouts
 from ccdflow.archive.registry.jobs.lineage import main_descendants, main_frames
@@ -169,6 +170,11 @@ def _exchanged(
             for sentence in differences(space, record, planned, jobs, depth + 1):
                 yield f"{role}: {sentence}"
             return
+    if old.frame is not None and old.frame == new.frame:
+        told = space.registry.read(find_amendments, [old.frame])
+        now = "; ".join(str(amendment) for amendment in told) or "as its header says again"
+        yield f"{role}: f{old.frame} was amended: {now}"
+        return
     yield f"{role}: {_new_name(new, jobs)}, was {_old_name(space, old)}"
 
 

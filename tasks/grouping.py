@@ -390,11 +390,16 @@ def _reference(task: str, new: FrameSet, number: int) -> str:
     return f"{task} {new.stream} {new.frames[0]} {number}"
 
 
+DELETED = 0
+"""Stands for frames that were deleted; ids begin with 1."""
+
+
 def _frame_set(record: SetRecord) -> FrameSet:
     """A set of the registry as the sequence rules have it."""
+    # What is left of a set is not that set: it must match none that there is now, and so gives way to one of them.
     return FrameSet(
         stream=record.stream,
-        frames=record.frames,
+        frames=(DELETED, *record.frames) if record.lost else record.frames,
         action=record.action,
         closed=record.status == "closed",
         reason=record.reason,

@@ -14,25 +14,31 @@ from typing import Any
 from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.rawfile import (
+    RawFile,
     TruncatedError,
     UnreadableFrameError,
     looks_like_fits,
     open_raw,
 )
+from ccdflow.archive.registry.frames.amendments import Values
 from ccdflow.archive.registry.frames.doubts import sum_up
 from ccdflow.archive.registry.frames.files import (
     NewFrame,
+    Registered,
     add_frame,
     pending_frames,
     refuse_frame,
     registered_files,
 )
 from ccdflow.archive.registry.transactions import add_catalogue
+from ccdflow.cascade.headers.amended import amended_header
 from ccdflow.cascade.headers.classify import Description, describe
 from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
+from ccdflow.cascade.headers.keywords import cards_of
 from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
+from ccdflow.tasks.rawfiles.copies import Copies, pixels_of
 from ccdflow.tasks.rawfiles.finished import check_entry, taken_in
 from ccdflow.tasks.rawfiles.lookahead import LookAt, look_at, looking_ahead
 from ccdflow.tasks.rawfiles.rawheaders import SETTING_CARDS, settings_of
@@ -69,6 +75,7 @@ class IngestReport:
     asked: bool = False
     doubts: list[tuple[str, Doubt]] = field(default_factory=list)
     finished: list[tuple[Path, str]] = field(default_factory=list)
+    copies: Copies = field(default_factory=Copies)
 
     @property
     def total(self) -> int:
@@ -89,6 +96,7 @@ class IngestReport:
         names = ("new", "known", "duplicate", "version", "refused", "unreadable", "product", "processed")
         return {name: self.counts[name] for name in names} | {
             "problems": self.problems,
+            "duplicates": list(self.copies.lines()),
             "doubts": [asdict(count) for count in sum_up(self.doubts)],
         }
 
@@ -212,28 +220,67 @@ def ingest_file(
     if PRODUCT_CARD in file.header and not calibration:
         report.counts["product"] += 1
         return
-    facts = file_facts(file, looked.faults)
-    described = describe(file.header, file.shape, space.instruments, facts)
-    if calibration:
-        described, processed = _as_product(described, category, file.header), ""
-    else:
-        task = take_processed or described.enter
-        described, processed = taken_in(space.cascade, described, task, file, space.instruments)
-    facts_on_disk = {"size": looked.size, "changed_ns": looked.changed_ns}
-    new = _new_frame(described, path=str(path), sha256=sha256, processed=processed, **facts_on_disk)
+    known = {"path": str(path), "sha256": sha256, "size": looked.size, "changed_ns": looked.changed_ns}
+    if not calibration:
+        known["pixels"] = pixels_of(space, path, file.pixels, sha256)
+    read = _Reading(space, file, looked.faults, category if calibration else "", take_processed, known)
+    new = replace(read.as_it_stands(), read_with=read.as_amended)
     registered = space.registry.write(add_frame, new)
+    _tell(space, path, registered.frame or new, registered, report)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A file being described: as it stands, and once more as if it said what somebody has corrected.
+
+    Of a calibration that was made elsewhere the category is given. `known` is what of its row is known besides.
+    """
+
+    space: Workspace
+    file: RawFile
+    faults: tuple[Doubt, ...]
+    category: str
+    take_processed: str
+    known: Mapping[str, Any]
+
+    def as_it_stands(self) -> NewFrame:
+        """Return the frame by its header."""
+        return self._read(self.file.header)
+
+    def as_amended(self, values: Values) -> NewFrame:
+        """Return the frame by a header that says what was corrected."""
+        by = find_instrument(cards_of(self.file.header), self.space.instruments)
+        return self._read(amended_header(self.file.header, by, values))
+
+    def _read(self, header: Mapping[str, Value]) -> NewFrame:
+        space, file = self.space, self.file
+        described = describe(header, file.shape, space.instruments, file_facts(file, self.faults))
+        if self.category:
+            return _new_frame(_as_product(described, self.category, file.header), **self.known)
+        task = self.take_processed or described.enter
+        described, processed = taken_in(space.cascade, described, task, file, space.instruments)
+        return _new_frame(described, processed=processed, **self.known)
+
+
+def _tell(
+    space: Workspace, path: Path, frame: NewFrame, registered: Registered, report: IngestReport
+) -> None:
+    """Take down what became of a file."""
     outcome = registered.outcome
-    report.doubts += [(f"f{registered.id}", doubt) for doubt in new.doubts if outcome != "duplicate"]
-    refused = described.refused and outcome != "duplicate"
+    if outcome == "duplicate":
+        report.copies.add(space, path, frame, registered)
+        report.counts[outcome] += 1
+        return
+    report.doubts += [(f"f{registered.id}", doubt) for doubt in frame.doubts]
     if registered.processed:
         report.counts["processed"] += 1
         report.finished.append((path, registered.processed))
         return
-    report.counts["refused" if refused else outcome] += 1
-    if refused:
-        report.problems.append(f"{path}: {described.refused}")
-    elif described.frame_class == "unclassified" and outcome in ("new", "version"):
-        report.problems.append(f"{path}: unclassified: {'; '.join(doubt.text for doubt in described.doubts)}")
+    report.counts["refused" if frame.refused else outcome] += 1
+    if frame.refused:
+        report.problems.append(f"{path}: {frame.refused}")
+    elif frame.frame_class == "unclassified" and outcome in ("new", "version"):
+        report.problems.append(f"{path}: unclassified: {'; '.join(doubt.text for doubt in frame.doubts)}")
 
 
 def _as_product(described: Description, category: str, header: Mapping[str, Any]) -> Description:

@@ -10,22 +10,26 @@ from ccdflow.archive.digest import DamagedFrameError, file_digest
 from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.productfile import InputNote, Origin, common_cards, read_product
 from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.cascade.headers.amended import amended_detector, amended_header
 from ccdflow.cascade.headers.amplifiers import detector
 from ccdflow.cascade.headers.classify import describe
 from ccdflow.cascade.headers.doubts import Policy
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
 from ccdflow.cascade.headers.keywords import cards_of
+from ccdflow.cascade.planning.jobs import AMENDED, amended_digest
 from ccdflow.cascade.records import CATEGORY, CLASSES
 from ccdflow.recipes.core.recipe import Card, Inputs
 from ccdflow.recipes.core.times import Span, moment, span_of, time_cards
 from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
 from ccdflow.tasks.masters import MASTERS
+from ccdflow.tasks.rawfiles.amendedcards import Amended, amended_before, amended_cards, without_amended
 from ccdflow.tasks.rawfiles.foreign import as_ours, foreign_master
 from ccdflow.tasks.rawfiles.rawheaders import Registered, holding_cards, raw_span, setting_cards
 from ccdflow.tasks.rawfiles.windows import ReadArea, cut_to
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
 if TYPE_CHECKING:
+    from ccdflow.archive.registry.frames.amendments import Amendment
     from ccdflow.archive.registry.jobs.inputs import FrameFile
     from ccdflow.archive.registry.jobs.records import JobRecord
     from ccdflow.tasks.workspace import Workspace
@@ -73,6 +77,7 @@ class JobInputs:
     paths: dict[str, list[Path]] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
+    amended: list[Amended] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     area: ReadArea | None = None
     settings: Mapping[str, Card] = field(default_factory=dict)
@@ -84,6 +89,7 @@ class JobInputs:
         instruments: Sequence[Instrument],
         note: InputNote,
         registered: Registered | None = None,
+        amendments: Sequence["Amendment"] = (),
     ) -> None:
         """Take a raw file; pixels are read when the recipe cuts them.
 
@@ -99,6 +105,8 @@ class JobInputs:
             What the products' headers say of it.
         registered : Registered, optional
             Start and exposure time as the registry has them, which go before the header's.
+        amendments : sequence of Amendment
+            What was corrected of the frame: it counts as if the header said so.
 
         Raises
         ------
@@ -110,13 +118,15 @@ class JobInputs:
         file = open_raw(path)
         if PRODUCT_CARD in file.header:
             raise ValueError(f"{path} is a product, wanted a raw frame as {role!r}")
-        instrument = find_instrument(cards_of(file.header), instruments)
-        assembled = detector(file.header, instrument, file.shape, file.extensions)
+        values = {amendment.name: amendment.value for amendment in amendments}
+        header = amended_header(file.header, find_instrument(cards_of(file.header), instruments), values)
+        instrument = find_instrument(cards_of(header), instruments)
+        assembled = amended_detector(detector(header, instrument, file.shape, file.extensions), values)
         facts = file_facts(file)
-        said = describe(file.header, file.shape, instruments, facts)
+        said = describe(header, file.shape, instruments, facts)
         if said.finished is not None:
             self.finished.append(f"{path.name} is {said.finished.sentence}")
-        span = raw_span(file.header, said, instrument, registered)
+        span = raw_span(header, said, instrument, registered)
         # Unknown is not 0: a dark scaled to 0 s would leave all of itself in the frame.
         exptime = math.nan if span.exptime is None else span.exptime
         frame = RawFrame(file.pixels, assembled, exptime, path.name, span)
@@ -128,7 +138,8 @@ class JobInputs:
             self.area = self.area or ReadArea.of(assembled.shape, said.keywords)
             self.settings = self.settings or setting_cards(said.keywords)
             self.spans.append(span)
-            self.headers.append(holding_cards(file.header, span, said, instrument))
+            self.headers.append(holding_cards(header, span, said, instrument))
+            self.amended += [Amended(amendment.name, f"{path.name}: {amendment}") for amendment in amendments]
             self.comments = self.comments or file.comments
             self.trim = _trim(assembled, several=len(file.extensions) > 1)
 
@@ -157,6 +168,7 @@ class JobInputs:
         if role == "main":
             self.spans.append(span_of(product.header))
             self.headers.append(product.header)
+            self.amended += amended_before(product.header)
 
     def add_master(
         self, role: str, path: Path, instruments: Sequence[Instrument], note: InputNote, category: str
@@ -250,10 +262,10 @@ class JobInputs:
             version=version,
             inputs=self.notes,
             level=max((note.level for note in self.notes if note.level is not None), default=0),
-            header=common_cards(self.headers) | own,
+            header=without_amended(common_cards(self.headers) | own),
             comments=self.comments,
             trim=self.trim,
-            cards=self._times(first) | dict(self.settings) | self._area_cards,
+            cards=self._times(first) | dict(self.settings) | self._area_cards | amended_cards(self.amended),
         )
 
     def _times(self, first: Mapping[str, Any]) -> dict[str, Card]:
@@ -315,14 +327,25 @@ def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:
             raw = Path(file.path)
             if part.frame in damage:
                 raise DamagedFrameError(raw, damage[part.frame])
-            _check_content(raw, file, part.identity)
-            note = InputNote(part.role, raw.name, part.identity, "raw", part.level)
+            content, _, corrections = part.identity.partition(AMENDED)
+            _check_content(raw, file, content)
+            _check_amended(part.frame, file, corrections)
+            note = InputNote(part.role, raw.name, content, "raw", part.level)
             if file.frame_class in CLASSES:
                 known = Registered(file.obsdate, file.exptime)
-                inputs.add_raw(part.role, raw, space.instruments, note, known)
+                inputs.add_raw(part.role, raw, space.instruments, note, known, file.amended)
             else:  # a product that was made elsewhere
                 inputs.add_master(part.role, raw, space.instruments, note, file.frame_class)
+        else:
+            raise ValueError(f"a frame of its input {part.role!r} was deleted from the registry")
     return inputs
+
+
+def _check_amended(frame: int, registered: "FrameFile", planned: str) -> None:
+    """Refuse a frame that was corrected since the job was planned: the job's key is that of other work."""
+    values = {amendment.name: amendment.value for amendment in registered.amended}
+    if (amended_digest(values) if values else "") != planned:
+        raise ValueError(f"f{frame} was amended since this was planned; plan again")
 
 
 def _check_content(path: Path, registered: "FrameFile", identity: str) -> None:

@@ -35,6 +35,12 @@ CURRENT = "path IS NOT NULL AND status <> 'superseded'"
 """The newest version of a file: one row for each path."""
 ORIGINAL = "sha256 IS NOT NULL AND status IN ('registered', 'refused', 'processed')"
 """The frame that holds a content: one row for each, neither a duplicate nor an old version."""
+SAME_PIXELS = "pixels <> '' AND status IN ('registered', 'refused', 'processed')"
+"""The frame that holds an exposure, by its pixels, whatever file they are in."""
+HOLDS = "undone = ''"
+"""A correction that has not been taken back, nor made anew."""
+LOST = "lost"
+"""A set that a frame was deleted of."""
 PENDING = "path IS NOT NULL AND sha256 IS NULL AND status = 'registered'"
 """A row that another program has inserted, whose file has not been read yet."""
 CALIBRATION = "status = 'registered' AND class NOT IN ('science', 'unclassified')"
@@ -95,12 +101,16 @@ class FrameRow(Base):
     combined by another program: no exposure as the camera gave it, and in no sequence), ``duplicate`` (same content as
     the frame `duplicate_of`) or ``superseded`` (the file has another content now, in the row `superseded_by`).
     `version` counts the contents that a path has had. `ungrouped` is true until grouping has seen the row as it is.
+    `pixels` is the digest of its pixels (`fits.pixeldigest`), blank where they tell nothing, NULL where nobody has
+    looked. `revision` is counted up by us alone, whenever we write what a header says or a person has corrected: what
+    changes without it was written by others, and a trigger makes an `AmendmentRow` of it (migration 0015).
     """
 
     __tablename__ = "frame"
     id: Mapped[int] = _id()
     path: Mapped[str | None] = mapped_column(SORTED)
     sha256: Mapped[str | None] = mapped_column(SORTED)
+    pixels: Mapped[str | None] = mapped_column(Text)
     size: Mapped[int | None] = mapped_column(BigInteger)
     changed_ns: Mapped[int | None] = mapped_column(BigInteger)
     version: Mapped[int] = mapped_column(Integer, server_default="1")
@@ -120,6 +130,7 @@ class FrameRow(Base):
     duplicate_of: Mapped[int | None] = mapped_column(ForeignKey("frame.id"))
     superseded_by: Mapped[int | None] = mapped_column(ForeignKey("frame.id"))
     ungrouped: Mapped[bool] = mapped_column(server_default=true())
+    revision: Mapped[int] = mapped_column(Integer, server_default="0")
     registered_at: Mapped[str] = _time()
 
     __table_args__ = (
@@ -147,6 +158,9 @@ class FrameRow(Base):
             "instrument",
             "obsdate",
             text("coalesce(iobs, 0)"),
+            "filter",
+            "object",
+            "class",
             unique=True,
             sqlite_where=text("path IS NULL"),
             postgresql_where=text("path IS NULL"),
@@ -164,6 +178,9 @@ class FrameRow(Base):
         ),
         Index("ix_frame_class_night", "class", "night"),
         _where(PENDING, "ix_frame_pending", "id"),
+        _where(SAME_PIXELS, "ix_frame_pixels", "pixels"),
+        # Whoever deletes a frame looks for rows that point to it.
+        _where("superseded_by IS NOT NULL", "ix_frame_superseded_by", "superseded_by"),
         # The calibration nearest in time: of a stream, of a stream and filter, of a night.
         _where(CALIBRATION, "ix_frame_calibration", "class", *STREAM, "obsdate", "id"),
         _where(CALIBRATION, "ix_frame_calibration_filter", "class", *STREAM, "filter", "obsdate", "id"),
@@ -200,6 +217,33 @@ class FrameKeywordRow(Base):
     value: Mapped[str] = mapped_column(Text)
     number: Mapped[float | None] = mapped_column(Double)
     __table_args__ = (Index("ix_frame_keyword_name", "name", "value"),)
+
+
+class AmendmentRow(Base):
+    """What people have corrected of frames; `FrameRow` and `FrameKeywordRow` have the corrected values.
+
+    `said` is what the header says, as it was read last: NULL where it says nothing of a keyword. `undone` is when the
+    correction was taken back, or another one of the same thing took its place; blank for one that holds.
+    """
+
+    __tablename__ = "amendment"
+    id: Mapped[int] = _id()
+    frame_id: Mapped[int] = mapped_column(ForeignKey("frame.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Text)
+    value: Mapped[str] = _blank()
+    number: Mapped[float | None] = mapped_column(Double)
+    said: Mapped[str | None] = mapped_column(Text)
+    said_number: Mapped[float | None] = mapped_column(Double)
+    who: Mapped[str] = _blank()
+    why: Mapped[str] = _blank()
+    made: Mapped[str] = _time()
+    undone: Mapped[str] = _time()
+    __table_args__ = (
+        Index("ix_amendment_frame", "frame_id", "name"),
+        # Few of all frames, and asked for with each plan.
+        _where(HOLDS, "ix_amendment_holds", "frame_id"),
+        {"sqlite_autoincrement": True},
+    )
 
 
 class FrameDoubtRow(Base):
@@ -258,7 +302,8 @@ class FrameSetRow(Base):
     """Frames that one job takes together, or that pass through as they are.
 
     `sequence_start` is the order key of the first frame of the sequence that the set was cut from, as
-    `orderkeys.write_order_key` writes it. `ready` once each frame is calibrated or has failed for good.
+    `orderkeys.write_order_key` writes it. `ready` once each frame is calibrated or has failed for good. `lost` where a
+    frame of it was deleted: then it gives way to another set, whatever is left.
     """
 
     __tablename__ = "frame_set"
@@ -278,7 +323,9 @@ class FrameSetRow(Base):
     superseded_by: Mapped[int | None] = mapped_column(ForeignKey("frame_set.id"))
     # No foreign key: product -> job -> set -> product would be a circle.
     product_id: Mapped[int | None] = mapped_column(BIG)
+    lost: Mapped[bool] = mapped_column(server_default=false())
     __table_args__ = (
+        _where(LOST, "ix_frame_set_lost", "id"),
         CheckConstraint("action IN ('stack', 'pass')", name="ck_frame_set_action"),
         CheckConstraint("status IN ('open', 'closed', 'superseded')", name="ck_frame_set_status"),
         Index("ix_frame_set_stream", "telescope", "camera", "instrument", "step", "sequence_start"),
@@ -516,8 +563,9 @@ class EventRow(Base):
 
     Triggers of the database write it, in the transaction of the row that it happened to. So there is an event exactly
     where the row was committed, also for rows that other programs insert with SQL of their own. The triggers stand in
-    the migrations 0001 (frame registered, product made, set closed) and 0006 (frame changed); on PostgreSQL another one
-    on this table notifies who listens (`listening.Ear`). An event only wakes: that it is lost or doubled does no harm.
+    the migrations 0001 (frame registered, product made, set closed) and 0015 (frame changed, frame deleted); on
+    PostgreSQL another one on this table notifies who listens (`listening.Ear`). An event only wakes: that it is lost or
+    doubled does no harm.
     """
 
     __tablename__ = "event"

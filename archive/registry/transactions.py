@@ -22,7 +22,7 @@ def add_catalogue(registry: Registry, rows: Iterable[NewFrame], *, batch: int = 
     registry : Registry
         Where to.
     rows : iterable of NewFrame
-        The rows. One with telescope, camera, instrument, obsdate and iobs of one that is there is passed over.
+        The rows. One of an exposure that is there, as a row or with its file, is passed over.
     batch : int
         Rows for each transaction.
 

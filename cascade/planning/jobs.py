@@ -305,6 +305,10 @@ class DoneJob:
     inputs: tuple[JobInput, ...]
 
 
+AMENDED = "+"
+"""Between the sha256 of a raw file and the digest of what was corrected of its frame."""
+
+
 def frame_identity(frame: FrameRecord) -> str:
     """Return what stands for a raw frame in a job's key.
 
@@ -316,11 +320,28 @@ def frame_identity(frame: FrameRecord) -> str:
     Returns
     -------
     str
-        Its file's sha256; for a row of a catalogue, stream, time and place in its sequence.
+        Its file's sha256; for a row of a catalogue, stream, time, place in its sequence, filter and object. Where
+        something was corrected, behind a plus what `amended_digest` gives: pixels or headers of products change by it.
     """
-    if frame.sha256 is not None:
-        return frame.sha256
-    return "|".join(str(part) for part in (*frame.stream, frame.obsdate, frame.iobs))
+    parts = (*frame.stream, frame.obsdate, frame.iobs, frame.filter, frame.object)
+    file = "|".join(str(part) for part in parts) if frame.sha256 is None else frame.sha256
+    return f"{file}{AMENDED}{amended_digest(frame.amended)}" if frame.amended else file
+
+
+def amended_digest(values: Mapping[str, Value | None]) -> str:
+    """Return what stands for the corrections of a frame.
+
+    Parameters
+    ----------
+    values : mapping of str to value or None
+        Corrected values by name.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    return digest(dict(values))[:16]
 
 
 def digest(value: Any) -> str:

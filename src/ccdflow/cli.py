@@ -188,7 +188,7 @@ def ingest(
         print_json(report.document())
     else:
         typer.echo(report.sentence())
-    for problem in [*report.problems, *report.doubt_lines()]:
+    for problem in [*report.problems, *report.copies.lines(), *report.doubt_lines()]:
         warn(problem)
     raise typer.Exit(report.exit_code)
 
@@ -352,7 +352,8 @@ def group(now: Now = None, json: Json = False) -> None:
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="frames, sets, jobs, products, choices, interventions or events.")
+        str,
+        typer.Argument(help="frames, sets, jobs, products, choices, amendments, interventions or events."),
     ],
     night: Night = None,
     camera: Camera = None,

@@ -49,6 +49,8 @@ def event(
 
 Reason = Annotated[str, typer.Option("--reason", help="Why, kept with it.")]
 Undo = Annotated[bool, typer.Option("--undo", help="Take it back.")]
+SHOWN_LINES = 20
+"""Lines of what was amended that are shown to people."""
 
 
 @upkeep.command()
@@ -97,6 +99,49 @@ def _choose(ids: list[str], verdict: "ChoiceKind", reason: str, *, undo: bool, j
         typer.echo(
             f"{', '.join(ids)}: {'no longer ' if undo else ''}{verdict}; 'ccdflow plan' shows what changes"
         )
+
+
+@upkeep.command()
+def amend(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID...] KEY=VALUE...",
+            help="f12, f12-f40 or files; then filter=V, exptime=60, obsdate=+1h, gain=1.4, ...; 'KEY=' for unknown.",
+        ),
+    ] = None,
+    why: Annotated[str, typer.Option("--why", help="Why, kept with it.")] = "",
+    class_: Annotated[str | None, typer.Option("--class", help="Frames of this class.")] = None,
+    object_: Annotated[str | None, typer.Option("--object", help="Frames of this object.")] = None,
+    filter_: Annotated[str | None, typer.Option("--filter", help="Frames of this filter.")] = None,
+    exptime: Annotated[
+        float | None, typer.Option("--exptime", help="Frames of this exposure time, seconds.")
+    ] = None,
+    night: Night = None,
+    camera: Camera = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take it back: all of these frames, or only the KEYs named.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Correct what headers say of frames, for good: kept apart from them, whatever is registered again."""
+    from ccdflow.commands.amending import Words, amend_or_undo
+    from ccdflow.tasks.rawfiles.amending import Chosen
+
+    asked = Words.of(words or (), undo=undo)
+    chosen = Chosen(asked.names, class_, object_, filter_, exptime, night_of(night), camera)
+    amendments = amend_or_undo(workspace(), asked, chosen, why, undo=undo)
+    if json:
+        print_json({"undone" if undo else "amended": [amendment.row() for amendment in amendments]})
+        return
+    for amendment in amendments[:SHOWN_LINES]:
+        typer.echo(amendment.line())
+    if len(amendments) > SHOWN_LINES:
+        typer.echo(f"... and {len(amendments) - SHOWN_LINES} more")
+    frames = len({amendment.frame for amendment in amendments})
+    done = "as their headers say again" if undo else "amended"
+    many = f"{frames} frame{'' if frames == 1 else 's'}"
+    typer.echo(f"{many} {done}; 'ccdflow plan' shows what changes" if frames else "nothing to change")
 
 
 @upkeep.command()

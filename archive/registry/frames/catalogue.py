@@ -10,9 +10,10 @@ from ccdflow.archive.registry.bulk import inserting_json, inserting_new, is_post
 from ccdflow.archive.registry.frames.doubts import add_doubts
 from ccdflow.archive.registry.frames.files import NewFrame, frame_row
 from ccdflow.archive.registry.frames.keywords import keep_keywords
+from ccdflow.archive.registry.frames.sameexposure import known_rows
 from ccdflow.archive.registry.tables import STREAM, FrameRow, table
 
-_IDENTITY = (*STREAM, "obsdate", "iobs")
+_IDENTITY = (*STREAM, "obsdate", "iobs", "filter", "object", "class")
 """The columns that tell one row of a catalogue from another, as the index uq_frame_catalogue has them."""
 
 
@@ -24,7 +25,8 @@ def add_catalogue_rows(connection: Connection, rows: Sequence[NewFrame]) -> int:
     connection : Connection
         A transaction that writes.
     rows : sequence of NewFrame
-        At least one. Of rows with the same stream, obsdate and iobs the first counts.
+        At least one. Of rows with the same stream, obsdate, iobs, filter, object and class the first counts. One of
+        an exposure whose file is known already is known too.
 
     Returns
     -------
@@ -35,7 +37,10 @@ def add_catalogue_rows(connection: Connection, rows: Sequence[NewFrame]) -> int:
     for new in rows:
         row = frame_row(new) | {"path": None, "version": 1}
         by_identity.setdefault(_identity([row[name] for name in _IDENTITY]), (row, new))
-    unique = [row for row, _ in by_identity.values()]
+    seen = known_rows(connection, [new.exposed for _, new in by_identity.values()])
+    unique = [row for (row, _), known in zip(by_identity.values(), seen, strict=True) if known is None]
+    if not unique:
+        return 0
     # The ids come back together with what tells the rows apart, since a database need not answer in the order of the
     # rows, nor for those that it passed over.
     inserted = connection.execute(*_inserting(connection, unique)).all()
@@ -56,5 +61,5 @@ def _inserting(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> tup
 
 
 def _identity(parts: Sequence[Any]) -> tuple[Any, ...]:
-    *stream_and_time, iobs = parts
-    return *stream_and_time, iobs or 0
+    *stream_and_time, iobs, wheel, target, frame_class = parts
+    return *stream_and_time, iobs or 0, wheel, target, frame_class

@@ -4,24 +4,50 @@ A row of the table ``frame`` is a path with one content (its sha256). Two rules 
 index: of each path one row is current (`tables.CURRENT`), and each content is held by one row (`tables.ORIGINAL`).
 
 - Another content at a known path is a new version: a new row; the old one is superseded by it, and keeps its id.
-- A known content at another path is a duplicate of the row that holds it, and is not reduced a second time.
+- A known content at another path is a duplicate of the row that holds it, and is not reduced a second time. So is
+  another file with the same pixels: packed otherwise, or with another header. Where the file that came first can't be
+  used, or its class is not known, the second holds the exposure, and the first is its duplicate.
+- A row of a catalogue gets the file of its exposure (`sameexposure`).
 - Where the file of the row that holds a content is gone, that file was moved: the row takes the new path. If the new
   path has a row already, as a duplicate, that row holds the content from then on, and supersedes the old one.
 - Where the file of that row was overwritten, its oldest duplicate holds the content from then on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Connection, insert, select, text, update
 
+from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.database import now
+from ccdflow.archive.registry.frames.amendments import (
+    COLUMNS,
+    NUMBERS,
+    Values,
+    find_amendments,
+    hand_on,
+    note_said,
+)
 from ccdflow.archive.registry.frames.checks import damage_of_known
 from ccdflow.archive.registry.frames.doubts import add_doubts, find_doubts, replace_doubts
-from ccdflow.archive.registry.frames.keywords import changed_keywords, keep_keywords, storable
-from ccdflow.archive.registry.tables import CURRENT, ORIGINAL, PENDING, FrameKeywordRow, FrameRow, table
+from ccdflow.archive.registry.frames.keywords import (
+    changed_keywords,
+    keep_keywords,
+    replace_keywords,
+    storable,
+)
+from ccdflow.archive.registry.frames.sameexposure import Exposed, row_without_file
+from ccdflow.archive.registry.tables import (
+    CURRENT,
+    ORIGINAL,
+    PENDING,
+    SAME_PIXELS,
+    FrameKeywordRow,
+    FrameRow,
+    table,
+)
 from ccdflow.cascade.headers.finished import PROCESSED
 from ccdflow.cascade.records import DONE_BEFORE, Doubt, Value
 
@@ -34,12 +60,17 @@ class NewFrame:
 
     `path` is None for a row of a catalogue. `changed_ns` is when the file was last changed, in nanoseconds
     since 1970-01-01 UTC (best its ctime, which nobody can set back). `refused` says why the frame can't be
-    used; empty where it can; `processed` by what it is finished already; `doubts` what is odd about it. The other
-    columns are as in `FrameRecord`.
+    used; empty where it can; `processed` by what it is finished already; `doubts` what is odd about it. `pixels` is the
+    digest of the pixels, blank where they tell nothing, None where nobody has looked. The other columns are as in
+    `FrameRecord`.
+
+    `read_with` reads the header once more as if it said what somebody has corrected: a corrected time gives another
+    night, a time that was missing makes the frame usable.
     """
 
     path: str | None = None
     sha256: str | None = None
+    pixels: str | None = None
     size: int | None = None
     changed_ns: int | None = None
     frame_class: str = "unclassified"
@@ -57,6 +88,56 @@ class NewFrame:
     refused: str = ""
     processed: str = ""
     doubts: tuple[Doubt, ...] = ()
+    read_with: "Callable[[Values], NewFrame] | None" = field(default=None, compare=False, repr=False)
+
+    def value(self, name: str) -> Value | None:
+        """Return a column or keyword by the name that corrections have for it; None for a blank.
+
+        Parameters
+        ----------
+        name : str
+            As in `amendments.COLUMNS`, or a keyword.
+        """
+        if name not in COLUMNS:
+            return self.keywords.get(name)
+        value: Value | None = getattr(self, "frame_class" if name == "class" else name)
+        return None if value == "" else value
+
+    def amended(self, values: Values) -> "NewFrame":
+        """Return the frame with what was corrected of it.
+
+        Parameters
+        ----------
+        values : mapping of str to value or None
+            By name.
+        """
+        base = self if self.read_with is None else self.read_with(values)
+        columns = {
+            "frame_class" if name == "class" else name: "" if value is None and name not in NUMBERS else value
+            for name, value in values.items()
+            if name in COLUMNS
+        }
+        keywords = {name: value for name, value in base.keywords.items() if name not in values}
+        keywords |= {
+            name: value for name, value in values.items() if name not in COLUMNS and value is not None
+        }
+        changed: dict[str, Any] = columns | {"keywords": keywords}
+        return replace(base, **changed)
+
+    @property
+    def exposed(self) -> Exposed:
+        """What tells its exposure from others."""
+        return Exposed(
+            self.telescope,
+            self.camera,
+            self.instrument,
+            self.filter,
+            self.object,
+            self.frame_class,
+            self.exptime,
+            self.obsdate,
+            self.iobs,
+        )
 
 
 @dataclass(frozen=True)
@@ -64,13 +145,16 @@ class Registered:
     """What became of a file that was given to the registry.
 
     `of` is the frame that it duplicates, or whose newer version it is; `processed` says by what it is finished already,
-    and is blank for one that is used.
+    and is blank for one that is used. `same` tells by what a duplicate is known: ``content``, or ``pixels`` where the
+    files differ. `frame` is what the row says now, with what was corrected of it.
     """
 
     id: int
     outcome: Registration
     of: int | None = None
     processed: str = ""
+    same: Literal["", "content", "pixels"] = ""
+    frame: NewFrame | None = field(default=None, compare=False, repr=False)
 
 
 BANNED = "banned: "
@@ -92,16 +176,35 @@ _DESCRIBED = (
 )
 """Columns that have the same name in `NewFrame` and in the table."""
 
-# Both rows that matter in one question. The conditions stand there as the indexes have them: behind bound values SQLite
+# All rows that matter in one question. The conditions stand there as the indexes have them: behind bound values SQLite
 # does not see its indexes.
+_LOOKED_AT = "id, path, sha256, pixels, version, status, reason, class AS frame_class, duplicate_of"
+_BY_PATH, _BY_CONTENT, _BY_PIXELS = "path", "content", "pixels"
 _LOOK_UP = text(f"""
-    SELECT 1 AS by_path, id, path, sha256, version, duplicate_of
-    FROM frame WHERE path = :path AND {CURRENT}
+    SELECT '{_BY_PATH}' AS found_by, {_LOOKED_AT} FROM frame WHERE path = :path AND {CURRENT}
     UNION ALL
-    SELECT 0, id, path, sha256, version, duplicate_of
-    FROM frame WHERE sha256 = :sha256 AND {ORIGINAL}
+    SELECT '{_BY_CONTENT}', {_LOOKED_AT} FROM frame WHERE sha256 = :sha256 AND {ORIGINAL}
+    UNION ALL
+    SELECT * FROM (SELECT '{_BY_PIXELS}', {_LOOKED_AT} FROM frame
+                   WHERE pixels = :pixels AND {SAME_PIXELS} ORDER BY id LIMIT 1) AS twin
 """)
 _INSERT = insert(table(FrameRow)).returning(table(FrameRow).c.id)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows that have to do with a file: the current one of its path, and that which holds its exposure.
+
+    `held` is found by the content of the file or, where no row has that, by its pixels.
+    """
+
+    at_path: Any = None
+    held: Any = None
+
+    @property
+    def same(self) -> Literal["content", "pixels"]:
+        """By what the row that holds the exposure is known."""
+        return "content" if self.held.found_by == _BY_CONTENT else "pixels"
 
 
 def add_frame(connection: Connection, new: NewFrame, *, moves: bool = True) -> Registered:
@@ -129,69 +232,162 @@ def add_frame(connection: Connection, new: NewFrame, *, moves: bool = True) -> R
     """
     if new.path is None or new.sha256 is None:
         raise ValueError(f"a file needs path and sha256, found {new.path!r} and {new.sha256!r}")
-    at_path, original = _look_up(connection, new)
+    rows = _look_up(connection, new)
+    at_path, held = rows.at_path, rows.held
     if at_path is not None and at_path.sha256 is None:
-        return _describe(connection, at_path.id, new, None if original is None else original.id)
+        return _describe(connection, at_path.id, new, rows)
     if at_path is not None and at_path.sha256 == new.sha256:
-        return _see_again(connection, at_path, new, moves=moves)
+        return _see_again(connection, rows, new, moves=moves)
     if at_path is not None:
-        # Before the new row, of which there may be only one for the path and one for the content.
-        old = update(FrameRow).where(FrameRow.id == at_path.id)
-        connection.execute(old.values(status="superseded", ungrouped=True))
-        _promote_duplicate(connection, at_path.id)
-        # The old row may have held the content that the file has again; then nothing holds it now, or a duplicate.
-        _, original = _look_up(connection, new)
-    if original is not None and at_path is None and moves and not Path(original.path or "").exists():
-        return Registered(original.id, "known", processed=_refresh(connection, original.id, new))
-    version = 1 if at_path is None else at_path.version + 1
-    frame = _insert(connection, new, version, None if original is None else original.id)
-    if at_path is not None:
-        connection.execute(update(FrameRow).where(FrameRow.id == at_path.id).values(superseded_by=frame))
-    if original is not None:
-        return Registered(frame, "duplicate", original.id)
-    if at_path is None:
-        return Registered(frame, "new", processed=new.processed)
-    return Registered(frame, "version", at_path.id, new.processed)
+        return _add_version(connection, at_path, new)
+    if held is not None and moves and not Path(held.path or "").exists():
+        frame, processed = _refresh(connection, held.id, new)
+        return Registered(held.id, "known", None, processed, frame=frame)
+    if held is None and (planned := row_without_file(connection, new.exposed)) is not None:
+        return _describe(connection, planned, new, rows)
+    return _add_row(connection, new, rows)
 
 
-def _look_up(connection: Connection, new: NewFrame) -> tuple[Any, Any]:
-    """The current row of the path, and the row that holds the content; None where there is none.
-
-    Duplicates and superseded versions don't hold a content.
-    """
-    rows = connection.execute(_LOOK_UP, {"path": new.path, "sha256": new.sha256})
-    by_path = {row.by_path: row for row in rows}
-    return by_path.get(1), by_path.get(0)
+def _look_up(connection: Connection, new: NewFrame) -> _Rows:
+    """The rows that have to do with a file. Duplicates and superseded versions don't hold a content."""
+    values = {"path": new.path, "sha256": new.sha256, "pixels": new.pixels}
+    rows = {row.found_by: row for row in connection.execute(_LOOK_UP, values)}
+    return _Rows(rows.get(_BY_PATH), rows.get(_BY_CONTENT, rows.get(_BY_PIXELS)))
 
 
-def _see_again(connection: Connection, at_path: Any, new: NewFrame, *, moves: bool) -> Registered:
+def _add_row(connection: Connection, new: NewFrame, rows: _Rows, version: int = 1) -> Registered:
+    """A file whose path is new: of a new exposure, or of one that another row holds."""
+    held = rows.held
+    if held is not None and rows.same == "pixels" and _is_better(new, held):
+        frame = _insert(connection, new, version)
+        _give_way(connection, held.id, frame)
+        return Registered(frame, "new", None, new.processed)
+    frame = _insert(connection, new, version, None if held is None else held.id)
+    if held is None:
+        return Registered(frame, "new", None, new.processed)
+    return Registered(frame, "duplicate", held.id, same=rows.same)
+
+
+def _is_better(new: NewFrame, held: Any) -> bool:
+    """Whether a file with a mended header can be used for more than the one that came first."""
+    if new.refused or new.processed or _is_banned(held):
+        return False
+    return bool(held.status != "registered" or held.frame_class == "unclassified" != new.frame_class)
+
+
+def _is_banned(row: Any) -> bool:
+    return bool(row.status == "refused" and row.reason.startswith(BANNED.rstrip(": ")))
+
+
+def _give_way(connection: Connection, before: int, after: int) -> None:
+    """Let another row hold an exposure: the first is its duplicate then, and so are the duplicates of that."""
+    hand_on(connection, before, after)
+    others = update(FrameRow).where(FrameRow.duplicate_of == before, FrameRow.id != after)
+    connection.execute(others.values(duplicate_of=after))
+    gone = {"status": "duplicate", "duplicate_of": after, "ungrouped": True}
+    connection.execute(update(FrameRow).where(FrameRow.id == before).values(**gone))
+
+
+def _add_version(connection: Connection, old: Any, new: NewFrame) -> Registered:
+    """Another content at a known path."""
+    # Before the new row, of which there may be only one for the path and one for the content.
+    superseded = update(FrameRow).where(FrameRow.id == old.id)
+    connection.execute(superseded.values(status="superseded", ungrouped=True))
+    # Where only the header was mended, copies that have the old one are copies of the new version.
+    mended = bool(new.pixels) and old.pixels == new.pixels
+    if not mended:
+        _promote_duplicate(connection, old.id)
+    # The old row may have held the content that the file has again; then nothing holds it now, or a duplicate.
+    rows = _look_up(connection, new)
+    registered = _add_row(connection, new, rows, old.version + 1)
+    connection.execute(superseded.values(superseded_by=registered.id))
+    if registered.outcome == "duplicate":
+        return registered
+    hand_on(connection, old.id, registered.id)
+    if mended:
+        copies = update(FrameRow).where(FrameRow.duplicate_of == old.id, FrameRow.status == "duplicate")
+        connection.execute(copies.values(duplicate_of=registered.id))
+    return Registered(registered.id, "version", old.id, new.processed)
+
+
+def _see_again(connection: Connection, rows: _Rows, new: NewFrame, *, moves: bool) -> Registered:
     """A file that is known, with this content, at this path."""
+    at_path = rows.at_path
     if at_path.duplicate_of is not None and moves and _is_gone(connection, at_path.duplicate_of):
         _take_over(connection, at_path.id, at_path.duplicate_of)
-        at_path, _ = _look_up(connection, new)
-    processed = _refresh(connection, at_path.id, new)
-    return Registered(at_path.id, "known", at_path.duplicate_of, processed)
+        at_path = _look_up(connection, new).at_path
+    frame, processed = _refresh(connection, at_path.id, new)
+    original = at_path.duplicate_of
+    if at_path.pixels is None and new.pixels and original is None:
+        original = merge_twins(connection, at_path.id, new.pixels)
+    return Registered(at_path.id, "known", original, processed, frame=frame)
 
 
-def _describe(connection: Connection, frame: int, new: NewFrame, original: int | None) -> Registered:
-    """Fill in a row that another program has inserted; what its header leaves blank stays as the row has it."""
-    before = connection.execute(select(table(FrameRow)).where(FrameRow.id == frame)).one()._mapping
+def merge_twins(connection: Connection, frame: int, pixels: str) -> int | None:
+    """Let frames with the same pixels, which came before pixels were compared, be one: the oldest stays.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    frame : int
+        Id of a frame whose pixels are known now.
+    pixels : str
+        Their digest, not blank.
+
+    Returns
+    -------
+    int or None
+        The frame that it is a duplicate of now; None where it stays, or stands alone.
+    """
+    same = select(FrameRow.id).where(FrameRow.pixels == pixels, text(SAME_PIXELS)).order_by(FrameRow.id)
+    twins = list(connection.execute(same).scalars())
+    if frame not in twins:
+        return None
+    for copy in twins[1:]:
+        _give_way(connection, copy, twins[0])
+    return twins[0] if frame != twins[0] else None
+
+
+def _describe(connection: Connection, frame: int, new: NewFrame, rows: _Rows) -> Registered:
+    """Fill in a row that has no content yet; what its header leaves blank stays as the row has it.
+
+    Another program has inserted it with a path alone, or a catalogue without any.
+    """
+    before = connection.execute(select(table(FrameRow)).where(FrameRow.id == frame)).one()
+    new = _corrected(connection, frame, new, fills=True)
     row = frame_row(new)
     del row["registered_at"]
     values = {name: value for name, value in row.items() if value not in ("", None)}
-    if new.frame_class == "unclassified" and before["class"] != "unclassified":
+    if new.frame_class == "unclassified" and before._mapping["class"] != "unclassified":
         del values["class"]
-    values |= {"status": row["status"], "reason": row["reason"], "ungrouped": True}
-    if original is not None:
-        values |= {"status": "duplicate", "duplicate_of": original, "ungrouped": False}
+    values |= {"status": row["status"], "reason": row["reason"], "pixels": new.pixels, "ungrouped": True}
+    if _is_banned(before):  # a person's word outlives what ingest says
+        del values["status"], values["reason"]
+    if rows.held is not None:
+        values |= {"status": "duplicate", "duplicate_of": rows.held.id, "ungrouped": False}
+    values["revision"] = FrameRow.revision + 1
     connection.execute(update(table(FrameRow)).where(FrameRow.id == frame).values(values))
-    keep_keywords(connection, [(frame, new.keywords)])
+    replace_keywords(connection, frame, new.keywords)
     replace_doubts(connection, frame, new.doubts)
-    return (
-        Registered(frame, "new", None, new.processed)
-        if original is None
-        else Registered(frame, "duplicate", original)
+    if rows.held is None:
+        return Registered(frame, "new", None, new.processed, frame=new)
+    return Registered(frame, "duplicate", rows.held.id, same=rows.same, frame=new)
+
+
+def _corrected(connection: Connection, frame: int, new: NewFrame, *, fills: bool = False) -> NewFrame:
+    """What a header says, with what somebody has corrected of the frame; what it says itself is kept beside that.
+
+    With `fills` the header fills in a row, which goes on to say what the header leaves blank.
+    """
+    amendments = find_amendments(connection, [frame])
+    if not amendments:  # nearly always
+        return new
+    said = {amendment.name: new.value(amendment.name) for amendment in amendments}
+    note_said(
+        connection, amendments, {name: said[name] for name in said if said[name] is not None or not fills}
     )
+    return new.amended({amendment.name: amendment.value for amendment in amendments})
 
 
 def _promote_duplicate(connection: Connection, superseded: int) -> None:
@@ -207,6 +403,7 @@ def _promote_duplicate(connection: Connection, superseded: int) -> None:
     connection.execute(update(FrameRow).where(FrameRow.id == oldest.id).values(**values))
     others = [duplicate.id for duplicate in duplicates[1:]]
     connection.execute(update(FrameRow).where(FrameRow.id.in_(others)).values(duplicate_of=oldest.id))
+    hand_on(connection, superseded, oldest.id)
 
 
 def _status_by(reason: str) -> str:
@@ -231,9 +428,10 @@ def _take_over(connection: Connection, duplicate: int, original: int) -> None:
     connection.execute(update(FrameRow).where(FrameRow.id == duplicate).values(**promoted))
     others = update(FrameRow).where(FrameRow.duplicate_of == original, FrameRow.id != duplicate)
     connection.execute(others.values(duplicate_of=duplicate))
+    hand_on(connection, original, duplicate)
 
 
-def _insert(connection: Connection, new: NewFrame, version: int, duplicate_of: int | None) -> int:
+def _insert(connection: Connection, new: NewFrame, version: int, duplicate_of: int | None = None) -> int:
     row = frame_row(new) | {"version": version, "duplicate_of": duplicate_of}
     if duplicate_of is not None:
         row |= {"status": "duplicate", "ungrouped": False}
@@ -243,12 +441,13 @@ def _insert(connection: Connection, new: NewFrame, version: int, duplicate_of: i
     return int(frame)
 
 
-def _refresh(connection: Connection, frame: int, new: NewFrame) -> str:
+def _refresh(connection: Connection, frame: int, new: NewFrame) -> tuple[NewFrame, str]:
     """Take over what is now said of a known frame: its place, its time on disk, what its header means.
 
-    Returns by what it is finished already; nothing for one that is used.
+    Returns the frame as it is known now, and by what it is finished already; nothing for one that is used.
     """
     before = connection.execute(select(table(FrameRow)).where(FrameRow.id == frame)).one()._mapping
+    new = _corrected(connection, frame, new)
     if new.processed and before["status"] == "registered":
         new = _still_taken(connection, frame, new)
     # What reading its pixels has told is not in its header: ingest can't see it, and must not forget it.
@@ -262,16 +461,20 @@ def _refresh(connection: Connection, frame: int, new: NewFrame) -> str:
         del row["reason"]
     elif before["status"] != "duplicate":
         row["status"] = status
+    if new.pixels is None:  # nobody has looked this time
+        del row["pixels"]
+    keywords = changed_keywords(connection, frame, new.keywords)
     changed = {name: value for name, value in row.items() if before[name] != value}
     # Where the file lies and when it was touched means nothing to grouping.
-    regroup = changed.keys() - {"path", "size", "changed_ns", "reason"}
+    regroup = keywords or changed.keys() - {"path", "size", "changed_ns", "reason", "pixels"}
     if regroup and before["status"] != "duplicate":
         changed["ungrouped"] = True
     if changed:
+        changed["revision"] = before["revision"] + 1
         connection.execute(update(table(FrameRow)).where(FrameRow.id == frame).values(changed))
-    keep_keywords(connection, [(frame, changed_keywords(connection, frame, new.keywords))])
+    replace_keywords(connection, frame, keywords)
     replace_doubts(connection, frame, new.doubts)
-    return "" if before["status"] == "duplicate" else new.processed
+    return new, "" if before["status"] == "duplicate" else new.processed
 
 
 def _still_taken(connection: Connection, frame: int, new: NewFrame) -> NewFrame:
@@ -303,6 +506,7 @@ def frame_row(new: NewFrame) -> dict[str, Any]:
     return described | {
         "path": new.path,
         "sha256": new.sha256,
+        "pixels": new.pixels,
         "size": new.size,
         "changed_ns": new.changed_ns,
         "class": storable(new.frame_class),
@@ -310,6 +514,126 @@ def frame_row(new: NewFrame) -> dict[str, Any]:
         "reason": storable(new.processed or new.refused),
         "registered_at": now(),
     }
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is known of the file of a frame, and when it was taken."""
+
+    id: int
+    path: str | None
+    sha256: str | None
+    size: int | None
+    changed_ns: int | None
+    obsdate: str
+
+
+def contents(connection: Connection, frames: Collection[int]) -> list[Content]:
+    """Return what is known of the files of frames.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    frames : collection of int
+        Their ids.
+
+    Returns
+    -------
+    list of Content
+        By id.
+    """
+    columns = [getattr(FrameRow, name) for name in Content.__annotations__]
+    rows: list[Content] = []
+    for part in batches(sorted(set(frames))):
+        statement = select(*columns).where(FrameRow.id.in_(part)).order_by(FrameRow.id)
+        rows += [Content(*row) for row in connection.execute(statement)]
+    return rows
+
+
+def pixels_of_content(connection: Connection, sha256: str) -> str | None:
+    """Return the digest of the pixels of a file's content, where a file with it was looked at before.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    sha256 : str
+        Of the file.
+
+    Returns
+    -------
+    str or None
+        Blank where the pixels tell nothing; None where nobody has looked.
+    """
+    known = select(FrameRow.pixels).where(FrameRow.sha256 == sha256, text(ORIGINAL))
+    return connection.execute(known).scalar_one_or_none()
+
+
+def twin_path(connection: Connection, pixels: str, path: str) -> str | None:
+    """Return another file that may hold the same exposure, for whoever compares all of its pixels.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    pixels : str
+        Digest of the pixels.
+    path : str
+        The file that it was made of.
+
+    Returns
+    -------
+    str or None
+        Path of the frame that holds the exposure; None where there is none, or this is the one.
+    """
+    others = FrameRow.pixels == pixels, text(SAME_PIXELS), FrameRow.path != path
+    return connection.execute(select(FrameRow.path).where(*others).order_by(FrameRow.id)).scalars().first()
+
+
+def without_pixels(connection: Connection, limit: int, after: int = 0) -> list[tuple[int, str]]:
+    """Return frames whose pixels nobody has compared yet, since they came before that was done.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    limit : int
+        The most frames.
+    after : int
+        Only frames with higher ids.
+
+    Returns
+    -------
+    list of tuple of int and str
+        Id and path of each, by id.
+    """
+    tests = FrameRow.pixels.is_(None), text(ORIGINAL), FrameRow.id > after
+    rows = connection.execute(
+        select(FrameRow.id, FrameRow.path).where(*tests).order_by(FrameRow.id).limit(limit)
+    )
+    return [(frame, path or "") for frame, path in rows]
+
+
+def keep_pixels(connection: Connection, frame: int, pixels: str) -> int | None:
+    """Keep the digest of a frame's pixels, and let it be one with frames that have the same.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    frame : int
+        Its id.
+    pixels : str
+        The digest; blank where the pixels tell nothing.
+
+    Returns
+    -------
+    int or None
+        As of `merge_twins`.
+    """
+    connection.execute(update(FrameRow).where(FrameRow.id == frame).values(pixels=pixels))
+    return merge_twins(connection, frame, pixels) if pixels else None
 
 
 def pending_frames(connection: Connection, limit: int = 1000, after: int = 0) -> list[tuple[int, str, str]]:

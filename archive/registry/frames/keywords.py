@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from ccdflow.archive.registry.bulk import is_postgresql, replace_rows, replacing_json
 from ccdflow.archive.registry.tables import FrameKeywordRow, table
@@ -86,14 +86,14 @@ def read_value(written: str, number: float | None) -> Value:
 
 
 def keep_keywords(connection: Connection, frames: Iterable[tuple[int, Mapping[str, Value]]]) -> None:
-    """Write keywords of frames, also over those of the same name.
+    """Write keywords of frames that are new.
 
     Parameters
     ----------
     connection : Connection
         A transaction that writes.
     frames : iterable of tuple of int and mapping
-        Ids of frames, each with its keywords. Others that a frame has stay.
+        Ids of frames, each with its keywords. Of two that are stored under one name the last counts.
     """
     rows = [row for frame, keywords in frames for row in _rows(frame, keywords)]
     if not rows:
@@ -107,6 +107,41 @@ def keep_keywords(connection: Connection, frames: Iterable[tuple[int, Mapping[st
     connection.execute(
         replacing_json(connection.dialect, keyword_table, tuple(rows[0])), {"rows": json.dumps(unique)}
     )
+
+
+def replace_keywords(connection: Connection, frame: int, keywords: Mapping[str, Value]) -> None:
+    """Write keywords of a frame in place of those of the same name.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    frame : int
+        Id of the frame.
+    keywords : mapping of str to value
+        What is said of it now. Others that it has stay.
+    """
+    # Never an update: of that a trigger makes a correction, since those who mend a keyword with SQL update it.
+    delete_keywords(connection, frame, keywords)
+    keep_keywords(connection, [(frame, keywords)])
+
+
+def delete_keywords(connection: Connection, frame: int, names: Collection[str]) -> None:
+    """Delete keywords of a frame.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    frame : int
+        Id of the frame.
+    names : collection of str
+        Names of the keywords; those that it does not have do no harm.
+    """
+    if names:
+        stored = [storable(name) for name in names]
+        of_frame = FrameKeywordRow.frame_id == frame, FrameKeywordRow.name.in_(stored)
+        connection.execute(delete(FrameKeywordRow).where(*of_frame))
 
 
 def _rows(frame: int, keywords: Mapping[str, Value]) -> Iterator[dict[str, Any]]:

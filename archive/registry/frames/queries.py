@@ -18,6 +18,7 @@ from sqlalchemy import (
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera
+from ccdflow.archive.registry.frames.amendments import amended_values, find_amendments
 from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.keywords import read_value
 from ccdflow.archive.registry.frames.stages import stages_of
@@ -128,12 +129,14 @@ def find_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> lis
         The frames, by time, as `ccdflow.cascade.sequences.exposures.order_key` orders those of a stream.
     """
     frames: list[FrameRecord] = []
+    # All that hold, which are few, rather than those of the frames that are asked for.
+    amended = amended_values(connection)
     for tests in _selections(wanted):
         keywords: dict[int, dict[str, Value]] = {}
         if wanted.keywords is None or wanted.keywords:
             keywords = _keywords(connection, select(FrameRow.id).where(*tests), wanted.keywords)
         statement = select(*_COLUMNS, FrameRow.status, FrameRow.reason).where(*tests)
-        frames += [_record(row, keywords) for row in _tuples(connection, statement)]
+        frames += [_record(row, keywords, amended) for row in _tuples(connection, statement)]
     return sorted(frames, key=order_key)
 
 
@@ -165,10 +168,14 @@ def _keywords(
     return keywords
 
 
-def _record(row: Sequence[Any], keywords: Mapping[int, Mapping[str, Value]]) -> FrameRecord:
+def _record(
+    row: Sequence[Any],
+    keywords: Mapping[int, Mapping[str, Value]],
+    amended: Mapping[int, Mapping[str, Value | None]],
+) -> FrameRecord:
     *columns, status, reason = row
     refused = reason or status if status in ("refused", "processed") else ""
-    return FrameRecord(*[*columns, keywords.get(columns[0], {}), refused])
+    return FrameRecord(*[*columns, keywords.get(columns[0], {}), refused, amended.get(columns[0], {})])
 
 
 def find_streams(connection: Connection) -> list[Stream]:
@@ -243,7 +250,8 @@ def show_frame(connection: Connection, identity: int) -> dict[str, Any] | None:
     Returns
     -------
     dict of str to object or None
-        Its row as in `list_frames`, with its ``keywords`` and ``stages``; None where there is no such frame.
+        Its row as in `list_frames`, with its ``keywords`` and ``stages`` and what was ``amended``, a sentence each;
+        None where there is no such frame.
     """
     wanted = FrameFilter(status=None, ids=[identity])
     # In whatever state: who names a frame wants to see a duplicate or an old version too.
@@ -251,7 +259,9 @@ def show_frame(connection: Connection, identity: int) -> dict[str, Any] | None:
     if not rows:
         return None
     (record,) = find_frames(connection, wanted)
-    return rows[0] | {"keywords": dict(record.keywords), "stages": stages_of(connection, identity)}
+    amended = [str(amendment) for amendment in find_amendments(connection, [identity])]
+    told = {"keywords": dict(record.keywords), "stages": stages_of(connection, identity)}
+    return rows[0] | told | {"amended": amended}
 
 
 def _frame_row(

@@ -1,11 +1,13 @@
 """Where the inputs of a job lie: one short transaction before each job."""
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, select
 
 from ccdflow.archive.registry.bulk import batches
+from ccdflow.archive.registry.frames.amendments import Amendment, find_amendments
 from ccdflow.archive.registry.jobs.records import JobRecord
 from ccdflow.archive.registry.tables import FrameRow, ProductRow, table
 
@@ -16,6 +18,7 @@ class FrameFile:
 
     Of a frame that is superseded, whose place another one has taken, `size` is None. `obsdate` (ISO, UTC) and `exptime`
     (seconds, None where unknown) are those that count, whatever the header says.
+    `amended` is what was corrected of the frame.
     """
 
     path: str
@@ -24,6 +27,7 @@ class FrameFile:
     changed_ns: int | None
     obsdate: str = ""
     exptime: float | None = None
+    amended: tuple[Amendment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,12 @@ def find_sources(connection: Connection, job: JobRecord) -> Sources:
     """
     files: dict[int, FrameFile] = {}
     for ids in batches(sorted({taken.frame for taken in job.inputs if taken.frame is not None})):
+        amended: dict[int, list[Amendment]] = defaultdict(list)
+        for amendment in find_amendments(connection, ids):
+            amended[amendment.frame].append(amendment)
         for number, path, kind, status, size, *rest in connection.execute(_FRAMES, {"frames": ids}):
-            files[number] = FrameFile(path or "", kind, None if status == "superseded" else size, *rest)
+            file = FrameFile(path or "", kind, None if status == "superseded" else size, *rest)
+            files[number] = replace(file, amended=tuple(amended[number]))
     products: dict[str, str] = {}
     for keys in batches(sorted({taken.job for taken in job.inputs if taken.job is not None})):
         for key, category, path in connection.execute(_PRODUCTS, {"jobs": keys}):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Select, bindparam, exists, literal_column, se
 
 from ccdflow.archive.registry.frames.orderkeys import ORDER, read_order_key
 from ccdflow.archive.registry.tables import (
+    LOST,
     STREAM,
     FrameRow,
     FrameSetRow,
@@ -30,7 +31,7 @@ _GROUPED = ("registered", "refused")
 
 
 class Unsure(NamedTuple):
-    """A set that may not stay as it is: it is open, or one of its frames has not been seen by grouping."""
+    """A set that may not stay as it is: it is open, or a frame of it was deleted or has not been seen by grouping."""
 
     id: int
     stream: Stream
@@ -134,6 +135,7 @@ def _statement(stages: int) -> Any:
         _FRAMES,
         _SETS.where(literal_column("status") == literal_column("'open'")),
         _SETS.where(_SET.id.in_(_UNSEEN), _SET.status != "superseded"),
+        _SETS.where(text(LOST), _SET.status != "superseded"),
         _RULES,
     ]
     stage = table(FrameStageRow).c

@@ -20,7 +20,8 @@ from ccdflow.cascade.sequences.exposures import OrderKey, Stream
 class SetRecord:
     """A set as the registry knows it; `frames` in order.
 
-    `sequence_start` is the order key of the first frame of the sequence that the set was cut from.
+    `sequence_start` is the order key of the first frame of the sequence that the set was cut from, and `lost` tells
+    that a frame of it was deleted since.
     """
 
     id: int
@@ -38,6 +39,7 @@ class SetRecord:
     version: int
     superseded_by: int | None
     product_id: int | None
+    lost: bool
     frames: tuple[int, ...] = ()
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 
 from ccdflow.archive.registry.choices import find_choices
 from ccdflow.archive.registry.events import find_events
+from ccdflow.archive.registry.frames.amendments import Amendment, find_amendments
 from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames, show_frame
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
@@ -51,6 +52,7 @@ COLUMNS = {
         "file",
     ),
     "choices": ("id", "verdict", "what", "reason", "created"),
+    "amendments": ("id", "frame", "name", "said", "value", "why", "who", "made", "undone"),
     "interventions": ("happened", "what", "telescope", "camera", "instrument"),
     "events": ("id", "kind", "subject", "created", "delivered"),
 }
@@ -94,17 +96,24 @@ def sets(space: Workspace, *, night: str | None, camera: str | None, superseded:
     known = {frame.id: frame for frame in space.registry.read(find_frames, FrameFilter(status=None))}
     rows = []
     for row in stored:
-        first = known[row["frames"][0]]
-        if night not in (None, first.night) or camera not in (
+        first = next((known[number] for number in row["frames"]), None)
+        if first is None:  # all of its frames were deleted
+            if night is None and camera is None:
+                rows.append(_set_row(row))
+        elif night in (None, first.night) and camera in (
             None,
             first.camera,
             f"{first.telescope}/{first.camera}",
         ):
-            continue
-        named: Row = {"id": f"s{row['id']}", "frames": [f"f{number}" for number in row["frames"]]}
-        named |= {"product": _id("p", row["product"]), "superseded_by": _id("s", row["superseded_by"])}
-        rows.append({**row, **named, "object": first.object, "filter": first.filter, "night": first.night})
+            told = {"object": first.object, "filter": first.filter, "night": first.night}
+            rows.append(_set_row(row) | told)
     return rows
+
+
+def _set_row(row: Mapping[str, Any]) -> Row:
+    named: Row = {"id": f"s{row['id']}", "frames": [f"f{number}" for number in row["frames"]]}
+    named |= {"product": _id("p", row["product"]), "superseded_by": _id("s", row["superseded_by"])}
+    return {**row, **named, "object": "", "filter": "", "night": ""}
 
 
 def jobs(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
@@ -164,6 +173,34 @@ def choices(space: Workspace, *, night: str | None, camera: str | None, supersed
     return rows
 
 
+def amendments(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
+    """What was corrected of frames; with all, also what holds no longer."""
+    frames = None
+    if night is not None or camera is not None:
+        wanted = FrameFilter(status=None, night=night, camera=camera, keywords=())
+        frames = [frame.id for frame in space.registry.read(find_frames, wanted)]
+    return [
+        amendment_row(amendment)
+        for amendment in space.registry.read(find_amendments, frames, undone=superseded)
+    ]
+
+
+def amendment_row(amendment: Amendment) -> dict[str, Any]:
+    """Return a correction as lists show it.
+
+    Parameters
+    ----------
+    amendment : Amendment
+        The correction.
+
+    Returns
+    -------
+    dict of str to object
+        Its fields, with ids that carry their letter.
+    """
+    return {**vars(amendment), "id": f"a{amendment.id}", "frame": f"f{amendment.frame}"}
+
+
 def interventions(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """What happened to instruments, as ``ccdflow event`` has recorded it."""
     return [vars(event) for event in space.registry.read(find_instrument_events)]
@@ -209,6 +246,7 @@ LISTS: Mapping[str, Callable[..., list[Row]]] = {
     "jobs": jobs,
     "products": products,
     "choices": choices,
+    "amendments": amendments,
     "interventions": interventions,
     "events": events,
 }
@@ -322,7 +360,10 @@ def _explain_frame(space: Workspace, frame: Row, request: Request) -> Row:
     jobs_of = space.registry.read(find_jobs, JobFilter(keys=space.registry.read(keys_of_frames, [number])))
     row: Row = {"id": frame["id"], "what": f"{frame['class']} {frame['path'] or 'row of a catalogue'}"}
     row |= {"state": f"{frame['stage']} {frame['status']}", "reason": frame["reason"]}
+    if frame["duplicate_of"]:
+        row["reason"] = f"the same exposure as {frame['duplicate_of']}"
     row["doubts"] = frame["doubts"]
+    row["amended"] = frame["amended"]
     row["used_by"] = [{"id": job.key[:12], "what": job.step, "state": job.state} for job in jobs_of]
     plan = planned(space, request.model_copy(update={"night": frame["night"] or None}))
     row["missing"] = [
@@ -399,6 +440,8 @@ def tree_lines(row: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
         yield "  " * (depth + 1) + f"{name} = {value}"
     for doubt in row.get("doubts") or ():
         yield "  " * (depth + 1) + f"doubt {doubt}"
+    for amendment in row.get("amended") or ():
+        yield "  " * (depth + 1) + f"amended: {amendment}"
     for change in row.get("changes") or ():
         yield "  " * (depth + 1) + f"changed: {change}"
     for missing in row.get("missing") or ():

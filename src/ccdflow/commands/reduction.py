@@ -62,7 +62,8 @@ class RunReport:
     @property
     def problems(self) -> list[str]:
         """One sentence for everything that is not as it should be."""
-        lines = [*self.ingested.problems, *self.ingested.finished_lines(), *self.after.notes]
+        told = self.ingested
+        lines = [*told.problems, *told.copies.lines(), *told.finished_lines(), *self.after.notes]
         lines += [f"job {key[:8]} failed: {reason}" for key, reason in self.failed.items()]
         lines += [*self.left_out, *self.singles]
         waiting = [job for job in self.after.jobs if job.state == "new" and job.key not in self.failed]

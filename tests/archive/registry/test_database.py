@@ -96,7 +96,8 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_with_its_rows(reg
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
     assert "ix_frame_calibration" not in indexes(registry)
-    add_catalogue(registry, [NewFrame(telescope="T", frame_class="flat", obsdate="2026-03-01T18:00:00")])
+    with registry.database.write() as connection:  # as the statements of that version did
+        connection.execute(text("INSERT INTO frame (telescope, class) VALUES ('T', 'flat')"))
     registry.upgrade()
     assert indexes(registry) >= {"ix_frame_calibration", "ix_frame_calibration_night", "ix_product_made"}
     assert [record.telescope for record in registry.read(find_frames)] == ["T"]

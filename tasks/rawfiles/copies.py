@@ -1,0 +1,173 @@
+"""Copies of exposures: files that differ, and hold the same pixels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+
+from ccdflow.archive.digest import UnreadableFrameError
+from ccdflow.archive.fits.pixeldigest import RawPixels, pixel_digest, same_pixels
+from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.registry.frames.files import (
+    NewFrame,
+    Registered,
+    keep_pixels,
+    pixels_of_content,
+    twin_path,
+    without_pixels,
+)
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
+from ccdflow.tasks.workspace import Workspace
+
+COMPARED = (
+    "class",
+    "telescope",
+    "camera",
+    "instrument",
+    "filter",
+    "object",
+    "exptime",
+    "obsdate",
+    "iobs",
+    "nobs",
+)
+"""What a copy's header may say otherwise than that of the original."""
+
+
+def pixels_of(space: Workspace, path: Path, pixels: RawPixels, sha256: str) -> str | None:
+    """Return by what the pixels of a file are known.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    path : Path
+        The file.
+    pixels : PlainPixels, TiledPixels or JoinedPixels
+        Its pixels.
+    sha256 : str
+        Of the file: what was looked at before is not looked at again.
+
+    Returns
+    -------
+    str or None
+        The digest; blank where the pixels tell nothing, or only begin as those of another frame do; None where they
+        can't be read.
+    """
+    known = space.registry.read(pixels_of_content, sha256)
+    if known is not None:
+        return known
+    try:
+        digest = pixel_digest(pixels)
+        other = space.registry.read(twin_path, digest, str(path)) if digest else None
+        # The original may be on a disk that is away: then the noise of its first rows is proof enough.
+        if other is None or not Path(other).is_file() or same_pixels(open_raw(Path(other)).pixels, pixels):
+            return digest
+    # The errors of decompressors are of many kinds; whoever checks the file says what is wrong with it.
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, RuntimeError, UnreadableFrameError):
+        return None
+    return ""
+
+
+@dataclass
+class Copies:
+    """Files that turned out to be of exposures that are known, and what is said of them."""
+
+    alike: list[tuple[Path, str]] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+
+    def add(self, space: Workspace, path: Path, new: NewFrame, registered: Registered) -> None:
+        """Take note of a file that is a duplicate.
+
+        Parameters
+        ----------
+        space : Workspace
+            The project.
+        path : Path
+            The file.
+        new : NewFrame
+            What it says.
+        registered : Registered
+            What became of it.
+        """
+        wanted = FrameFilter(status=None, ids=[registered.of or 0], keywords=())
+        for original in space.registry.read(find_frames, wanted):
+            name = f"f{original.id} ({Path(original.path or '').name})"
+            ours = {column: new.value(column) for column in COMPARED}
+            differs = {column: value for column, value in ours.items() if value != original.value(column)}
+            if not differs:
+                self.alike.append((path, name))
+                continue
+            said = ", ".join(
+                f"{column} {value if value is not None else 'unknown'} instead of {_or_unknown(original.value(column))}"
+                for column, value in differs.items()
+            )
+            mended = " ".join(
+                quote(f"{column}={value}") for column, value in differs.items() if value is not None
+            )
+            advice = f"; if that is right: ccdflow amend f{original.id} {mended} --why ..." if mended else ""
+            self.differing.append(
+                f"{path} is a duplicate of {name}: the same pixels, though its header says {said}{advice}"
+            )
+
+    def lines(self) -> Iterator[str]:
+        """Say which files are duplicates.
+
+        Yields
+        ------
+        str
+            A line for each whose header differs, and one for all others.
+        """
+        yield from self.differing
+        if self.alike:
+            path, name = self.alike[0]
+            if len(self.alike) == 1:
+                yield f"{path} is a duplicate of {name}"
+            else:
+                yield f"{len(self.alike)} files are duplicates of known frames, for instance {path} of {name}"
+
+
+def _or_unknown(value: object) -> object:
+    return "unknown" if value is None else value
+
+
+def compare_known(space: Workspace, limit: int = 500) -> list[str]:
+    """Compare the pixels of frames that came before that was done.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    limit : int
+        The most frames that are looked at this time; the rest comes the next time.
+
+    Returns
+    -------
+    list of str
+        A line for each frame that turned out to be a duplicate.
+    """
+    lines = []
+    for frame, name in space.registry.read(without_pixels, limit):
+        path = Path(name)
+        try:
+            digest = pixel_digest(open_raw(path).pixels)
+            other = space.registry.read(twin_path, digest, name) if digest else None
+            if (
+                other
+                and Path(other).is_file()
+                and not same_pixels(open_raw(Path(other)).pixels, open_raw(path).pixels)
+            ):
+                digest = ""
+        except (
+            OSError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            RuntimeError,
+            UnreadableFrameError,
+        ):
+            digest = ""
+        if original := space.registry.write(keep_pixels, frame, digest):
+            lines.append(f"{path} is a duplicate of f{original}: the same pixels")
+    return lines
