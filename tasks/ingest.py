@@ -38,7 +38,7 @@ from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plai
 from ccdflow.cascade.headers.keywords import cards_of
 from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
-from ccdflow.tasks.rawfiles.copies import Copies, pixels_of
+from ccdflow.tasks.rawfiles.copies import Copies, confirmed
 from ccdflow.tasks.rawfiles.finished import check_entry, taken_in
 from ccdflow.tasks.rawfiles.lookahead import LookAt, look_at, looking_ahead
 from ccdflow.tasks.rawfiles.rawheaders import SETTING_CARDS, settings_of
@@ -222,7 +222,7 @@ def ingest_file(
         return
     known = {"path": str(path), "sha256": sha256, "size": looked.size, "changed_ns": looked.changed_ns}
     if not calibration:
-        known["pixels"] = pixels_of(space, path, file.pixels, sha256)
+        known["pixels"] = confirmed(space, path, file.pixels, looked.pixels)
     read = _Reading(space, file, looked.faults, category if calibration else "", take_processed, known)
     new = replace(read.as_it_stands(), read_with=read.as_amended)
     registered = space.registry.write(add_frame, new)

@@ -26,6 +26,8 @@ LEAST_NOISY_SHARE = 0.05
 """Part of a row's pixels that noise shows in; a lone hot pixel is less."""
 NOISY_ROWS = 0.75
 """Part of the rows that noise must show in: it is everywhere, a star painted onto nothing is not."""
+LARGEST_WHOLE = 2**62
+"""Real numbers up to this are compared as whole ones, where they are."""
 STEP = 2
 """Adu by which the second difference of neighbours is beyond the rounding of a smooth image."""
 STEP_OF_REALS = 1e-3
@@ -55,8 +57,7 @@ def pixel_digest(pixels: RawPixels) -> str:
     digest = hashlib.sha256(f"{ny}x{nx}".encode())
     for start in range(0, ny, STRIP_ROWS):
         strip = pixels[start : start + STRIP_ROWS, 0:nx]
-        for row in strip:
-            digest.update(_canonical(row))
+        digest.update(_canonical(strip))
         if _shows_noise(strip):
             return digest.hexdigest()
     return ""
@@ -87,15 +88,14 @@ def _alike(strip: Pixels, other: Pixels) -> bool:
     return np.array_equal(strip, other, equal_nan=reals)
 
 
-def _canonical(row: Pixels) -> bytes:
-    """A row's bytes by its values alone: 16 bits where they fit, else whole numbers, else real ones."""
-    numbers = row
-    if row.dtype.kind == "f":
-        whole = (
-            row.astype(np.int64) if np.isfinite(row).all() and np.abs(row).max(initial=0) < 2**62 else None
-        )
-        if whole is None or not (whole == row).all():
-            real = np.where(np.isnan(row), np.nan, row.astype(np.float64) + 0.0)  # one NaN, and no -0
+def _canonical(strip: Pixels) -> bytes:
+    """Some rows as bytes by their values alone: 16 bits where they fit, else whole numbers, else real ones."""
+    numbers = strip
+    if strip.dtype.kind == "f":
+        exact = np.isfinite(strip).all() and np.abs(strip).max(initial=0) < LARGEST_WHOLE
+        whole = strip.astype(np.int64) if exact else None
+        if whole is None or not (whole == strip).all():
+            real = np.where(np.isnan(strip), np.nan, strip.astype(np.float64) + 0.0)  # one NaN, and no -0
             return b"real" + real.astype("<f8").tobytes()
         numbers = whole
     if numbers.dtype == np.uint16 or (numbers.size and numbers.min() >= 0 and numbers.max() < 2**16):

@@ -130,7 +130,10 @@ def amend(
 
     asked = Words.of(words or (), undo=undo)
     chosen = Chosen(asked.names, class_, object_, filter_, exptime, night_of(night), camera)
-    amendments = amend_or_undo(workspace(), asked, chosen, why, undo=undo)
+    try:
+        amendments = amend_or_undo(workspace(), asked, chosen, why, undo=undo)
+    except ValueError as error:
+        stop(str(error))
     if json:
         print_json({"undone" if undo else "amended": [amendment.row() for amendment in amendments]})
         return

@@ -378,4 +378,4 @@ def _look(space: Workspace, content: Content, path: Path) -> Look:
         return look_at(path)
     doubts = space.registry.read(find_doubts, [content.id]).get(content.id, ())
     faults = tuple(doubt for doubt in doubts if doubt.kind in (DAMAGED, EDITED))
-    return Look(open_raw(path), content.sha256, faults, facts.st_size, facts.st_ctime_ns)
+    return Look(open_raw(path), content.sha256, faults, None, facts.st_size, facts.st_ctime_ns)

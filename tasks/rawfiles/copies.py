@@ -12,7 +12,6 @@ from ccdflow.archive.registry.frames.files import (
     NewFrame,
     Registered,
     keep_pixels,
-    pixels_of_content,
     twin_path,
     without_pixels,
 )
@@ -34,8 +33,31 @@ COMPARED = (
 """What a copy's header may say otherwise than that of the original."""
 
 
-def pixels_of(space: Workspace, path: Path, pixels: RawPixels, sha256: str) -> str | None:
-    """Return by what the pixels of a file are known.
+UNREAD = (OSError, ValueError, ArithmeticError, LookupError, TypeError, RuntimeError, UnreadableFrameError)
+"""What decompressors raise for damaged content; whoever checks the file says what is wrong with it."""
+
+
+def digest_of(pixels: RawPixels) -> str | None:
+    """Return by what pixels are known.
+
+    Parameters
+    ----------
+    pixels : PlainPixels, TiledPixels or JoinedPixels
+        Of a file.
+
+    Returns
+    -------
+    str or None
+        The digest; blank where the pixels tell nothing; None where they can't be read.
+    """
+    try:
+        return pixel_digest(pixels)
+    except UNREAD:
+        return None
+
+
+def confirmed(space: Workspace, path: Path, pixels: RawPixels, digest: str | None) -> str | None:
+    """Return the digest of a file's pixels, if what it says of them holds for all of them.
 
     Parameters
     ----------
@@ -45,28 +67,22 @@ def pixels_of(space: Workspace, path: Path, pixels: RawPixels, sha256: str) -> s
         The file.
     pixels : PlainPixels, TiledPixels or JoinedPixels
         Its pixels.
-    sha256 : str
-        Of the file: what was looked at before is not looked at again.
+    digest : str or None
+        As `digest_of` gives it.
 
     Returns
     -------
     str or None
-        The digest; blank where the pixels tell nothing, or only begin as those of another frame do; None where they
-        can't be read.
+        Blank where the pixels only begin as those of another frame do.
     """
-    known = space.registry.read(pixels_of_content, sha256)
-    if known is not None:
-        return known
+    other = space.registry.read(twin_path, digest, str(path)) if digest else None
+    # The original may be on a disk that is away: then the noise of its first rows is proof enough.
+    if other is None or not Path(other).is_file():
+        return digest
     try:
-        digest = pixel_digest(pixels)
-        other = space.registry.read(twin_path, digest, str(path)) if digest else None
-        # The original may be on a disk that is away: then the noise of its first rows is proof enough.
-        if other is None or not Path(other).is_file() or same_pixels(open_raw(Path(other)).pixels, pixels):
-            return digest
-    # The errors of decompressors are of many kinds; whoever checks the file says what is wrong with it.
-    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, RuntimeError, UnreadableFrameError):
+        return digest if same_pixels(open_raw(Path(other)).pixels, pixels) else ""
+    except UNREAD:
         return None
-    return ""
 
 
 @dataclass
@@ -150,23 +166,9 @@ def compare_known(space: Workspace, limit: int = 500) -> list[str]:
     for frame, name in space.registry.read(without_pixels, limit):
         path = Path(name)
         try:
-            digest = pixel_digest(open_raw(path).pixels)
-            other = space.registry.read(twin_path, digest, name) if digest else None
-            if (
-                other
-                and Path(other).is_file()
-                and not same_pixels(open_raw(Path(other)).pixels, open_raw(path).pixels)
-            ):
-                digest = ""
-        except (
-            OSError,
-            ValueError,
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            RuntimeError,
-            UnreadableFrameError,
-        ):
+            pixels = open_raw(path).pixels
+            digest = confirmed(space, path, pixels, digest_of(pixels)) or ""
+        except UNREAD:
             digest = ""
         if original := space.registry.write(keep_pixels, frame, digest):
             lines.append(f"{path} is a duplicate of f{original}: the same pixels")

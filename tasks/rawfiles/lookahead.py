@@ -12,6 +12,7 @@ from ccdflow.archive.fits.integrity import read_whole
 from ccdflow.archive.fits.rawfile import RawFile, open_raw
 from ccdflow.cascade.records import Doubt
 from ccdflow.recipes.kernels.threads import cores
+from ccdflow.tasks.rawfiles.copies import digest_of
 
 AHEAD = 2
 """Files that are read beyond those in hand, for each thread: enough that none waits, few that are kept in vain."""
@@ -29,6 +30,8 @@ class Look:
         Digest of its bytes.
     faults : tuple of Doubt
         What its own checks say of its content.
+    pixels : str or None
+        Digest of its pixels, see `ccdflow.archive.fits.pixeldigest`; None where they can't be read.
     size, changed_ns : int
         Bytes, and time of the last change of the inode, which no program can set back as it can that of modification.
         From before the reading: of a file that grows meanwhile they tell later that it has changed.
@@ -37,6 +40,7 @@ class Look:
     file: RawFile
     sha256: str
     faults: tuple[Doubt, ...]
+    pixels: str | None
     size: int
     changed_ns: int
 
@@ -68,7 +72,7 @@ def look_at(path: Path, cancelled: Event | None = None) -> Look:
     before = path.stat()
     file = open_raw(path)
     sha256, faults = read_whole(file, cancelled)
-    return Look(file, sha256, faults, before.st_size, before.st_ctime_ns)
+    return Look(file, sha256, faults, digest_of(file.pixels), before.st_size, before.st_ctime_ns)
 
 
 @contextmanager

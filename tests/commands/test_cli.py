@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -474,3 +475,36 @@ def test_a_database_of_a_newer_ccdflow_is_refused_in_one_line(
     code, _, told = program(monkeypatch, capsys, "-C", tmp_path / "p", "status")
     assert code == 2 and "is at version 9999" in told and "update ccdflow" in told
     assert len(told.strip().splitlines()) == 1
+
+
+def test_a_correction_is_made_shown_and_taken_back(filled: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(filled, project)
+    told = invoke("-C", project, "amend", "--class", "science", "filter=R", "--why", "wheel stuck")
+    assert told.exit_code == 0, told.output
+    assert "filter: L -> R" in told.stdout and "amended; 'ccdflow plan' shows what changes" in told.stdout
+    rows = document(invoke("-C", project, "list", "amendments", "--json"))
+    first = rows[0]
+    assert (first["name"], first["said"], first["value"], first["why"]) == ("filter", "L", "R", "wheel stuck")
+    assert "amended: filter L -> R (wheel stuck)" in invoke("-C", project, "explain", first["frame"]).stdout
+    assert document(invoke("-C", project, "show", first["frame"], "--json"))["amended"]
+    undone = document(invoke("-C", project, "amend", "--class", "science", "filter", "--undo", "--json"))
+    assert len(undone["undone"]) == len(rows)
+    assert document(invoke("-C", project, "list", "amendments", "--json")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["filter=V", "--why", "x"], "amend needs frames"),
+        (["f1", "--why", "x"], "amend needs KEY=VALUE"),
+        (["f1", "filter=V"], "amend needs --why"),
+        (["f1", "filtr=V", "--why", "x"], "did you mean 'filter'"),
+        (["f1", "--undo"], "nothing of this is amended"),
+        (["f999", "filter=V", "--why", "x"], "there is no frame f999"),
+    ],
+)
+def test_a_correction_that_is_not_understood_is_one_line(filled: Path, words: list[str], told: str) -> None:
+    result = invoke("-C", filled, "amend", *words)
+    assert result.exit_code == 2
+    assert told in result.stderr and result.stderr.count("\n") == 1

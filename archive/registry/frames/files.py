@@ -188,6 +188,9 @@ _LOOK_UP = text(f"""
     SELECT * FROM (SELECT '{_BY_PIXELS}', {_LOOKED_AT} FROM frame
                    WHERE pixels = :pixels AND {SAME_PIXELS} ORDER BY id LIMIT 1) AS twin
 """)
+_TWIN = text(
+    f"SELECT path FROM frame WHERE pixels = :pixels AND path <> :path AND {SAME_PIXELS} ORDER BY id LIMIT 1"
+)
 _INSERT = insert(table(FrameRow)).returning(table(FrameRow).c.id)
 
 
@@ -551,25 +554,6 @@ def contents(connection: Connection, frames: Collection[int]) -> list[Content]:
     return rows
 
 
-def pixels_of_content(connection: Connection, sha256: str) -> str | None:
-    """Return the digest of the pixels of a file's content, where a file with it was looked at before.
-
-    Parameters
-    ----------
-    connection : Connection
-        A transaction that reads.
-    sha256 : str
-        Of the file.
-
-    Returns
-    -------
-    str or None
-        Blank where the pixels tell nothing; None where nobody has looked.
-    """
-    known = select(FrameRow.pixels).where(FrameRow.sha256 == sha256, text(ORIGINAL))
-    return connection.execute(known).scalar_one_or_none()
-
-
 def twin_path(connection: Connection, pixels: str, path: str) -> str | None:
     """Return another file that may hold the same exposure, for whoever compares all of its pixels.
 
@@ -587,8 +571,7 @@ def twin_path(connection: Connection, pixels: str, path: str) -> str | None:
     str or None
         Path of the frame that holds the exposure; None where there is none, or this is the one.
     """
-    others = FrameRow.pixels == pixels, text(SAME_PIXELS), FrameRow.path != path
-    return connection.execute(select(FrameRow.path).where(*others).order_by(FrameRow.id)).scalars().first()
+    return connection.execute(_TWIN, {"pixels": pixels, "path": path}).scalars().first()
 
 
 def without_pixels(connection: Connection, limit: int, after: int = 0) -> list[tuple[int, str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from ccdflow.archive.registry.tables import HOLDS
 
@@ -101,13 +101,21 @@ _WITHOUT_FILE = "path IS NULL"
 _AMENDED = f"id IN (SELECT frame_id FROM amendment WHERE {HOLDS})"
 
 
-def _candidates(connection: Connection, since: str, until: str, which: str) -> list[_Candidate]:
-    """Rows of a span of time, also those that were there before their time was corrected."""
+def _statement(which: str) -> TextClause:
     corrected = f"SELECT frame_id FROM amendment WHERE {HOLDS} AND name = 'obsdate' AND said BETWEEN :since AND :until"
-    statement = text(
+    return text(
         f"SELECT {_COLUMNS} FROM frame WHERE status IN ('registered', 'refused') AND ({which}) "
         f"AND (obsdate BETWEEN :since AND :until OR id IN ({corrected}))"
     )
+
+
+# Made once: a new file asks one of them.
+_WITHOUT_FILES = _statement(_WITHOUT_FILE)
+_KNOWN = _statement(f"NOT {_WITHOUT_FILE} OR {_AMENDED}")
+
+
+def _candidates(connection: Connection, statement: TextClause, since: str, until: str) -> list[_Candidate]:
+    """Rows of a span of time, also those that were there before their time was corrected."""
     rows = connection.execute(statement, {"since": since, "until": until}).mappings().all()
     if not rows:
         return []
@@ -179,7 +187,7 @@ def row_without_file(connection: Connection, exposed: Exposed) -> int | None:
     span = _span([exposed.obsdate])
     if span is None:
         return None
-    return _best(exposed, _candidates(connection, *span, _WITHOUT_FILE))
+    return _best(exposed, _candidates(connection, _WITHOUT_FILES, *span))
 
 
 def known_rows(connection: Connection, rows: Sequence[Exposed]) -> list[int | None]:
@@ -198,7 +206,7 @@ def known_rows(connection: Connection, rows: Sequence[Exposed]) -> list[int | No
         For each row the frame that it stands for, none twice; None where it is new.
     """
     span = _span(row.obsdate for row in rows)
-    candidates = [] if span is None else _candidates(connection, *span, f"NOT {_WITHOUT_FILE} OR {_AMENDED}")
+    candidates = [] if span is None else _candidates(connection, _KNOWN, *span)
     # By second, since a catalogue and a night may both have thousands.
     by_second: dict[str, list[_Candidate]] = defaultdict(list)
     for candidate in candidates:
