@@ -140,6 +140,20 @@ class AssociationRule(BaseModel):
     barriers: tuple[str, ...] = ("*",)
     """What must not have happened to the instrument in between: patterns such as ``detector*``; by default anything."""
 
+    @cached_property
+    def indexed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Keywords by which candidates are looked up: those that must be equal, and those with which a blank agrees."""
+        # Exposure times are equal within a limit, so that they can't be looked up.
+        night = ("night",) if self.within == "same_night" else ()
+        exact = tuple(name for name in self.equal if name not in self.match and name != "exptime")
+        return exact + night, tuple(name for name in self.match if name != "exptime")
+
+    @cached_property
+    def limits(self) -> tuple[tuple[str, float, bool], ...]:
+        """Numeric keywords, how far they may differ, and whether that is a part of the wanted value."""
+        # A keyword with both limits is judged by its ratio: of two mappings put together the second has the last word.
+        return tuple((name, size, name in self.ratio) for name, size in (self.tolerance | self.ratio).items())
+
     @property
     def days(self) -> tuple[float, float]:
         """Earliest and latest distance in days that is worth a look; nights are compared by name, not by time."""
@@ -171,6 +185,21 @@ class Candidate(Protocol):
         -------
         str, int, float, bool or None
             None for a blank.
+        """
+        ...
+
+    def values(self, keywords: tuple[str, ...]) -> tuple[Value | None, ...]:
+        """Return the values of some keywords.
+
+        Parameters
+        ----------
+        keywords : tuple of str
+            Columns or kept keywords.
+
+        Returns
+        -------
+        tuple
+            In the same order; None for a blank.
         """
         ...
 
@@ -218,9 +247,9 @@ def shortfall(rules: Sequence[AssociationRule], reference: Candidate, match: Mat
     str
         Keywords and both values; empty for a match as planned, or one that is only further away in time.
     """
-    planned = [rule for rule in rules if rule.level <= 0] or list(rules[:1])
-    if match.level <= 0 or not planned:
+    if match.level <= 0 or not rules:
         return ""
+    planned = [rule for rule in rules if rule.level <= 0] or list(rules[:1])
     return "; ".join(disagreements(planned[-1], reference, match.candidate))
 
 
@@ -253,8 +282,17 @@ def refusal(
     str or None
         The first test that it fails, in a few words; None where it passes all.
     """
+    return next(_keyword_disagreements(rule, reference, candidate), None) or _other_refusal(
+        rule, reference, candidate, barriers
+    )
+
+
+def _other_refusal(
+    rule: AssociationRule, reference: Candidate, candidate: Candidate, barriers: Sequence[Barrier]
+) -> str | None:
+    """Say why a candidate fails a rule whose keywords agree: the index has let it through."""
     # The cheap tests first: this runs for every pair of reference and candidate that the index lets through.
-    return next(disagreements(rule, reference, candidate), None) or (
+    return next(_measured_disagreements(rule, reference, candidate), None) or (
         _time_refusal(rule, reference, candidate)
         or _validity_refusal(reference, candidate)
         or _barrier_refusal(rule, reference, candidate, barriers)
@@ -279,21 +317,41 @@ def disagreements(rule: AssociationRule, reference: Candidate, candidate: Candid
     str
         Keyword and both values: ``offset is blank, wanted 50``.
     """
+    yield from _keyword_disagreements(rule, reference, candidate)
+    yield from _measured_disagreements(rule, reference, candidate)
+
+
+def _keyword_disagreements(
+    rule: AssociationRule, reference: Candidate, candidate: Candidate
+) -> Iterator[str]:
     for keyword in rule.match + rule.equal:
         wanted, value = reference.value(keyword), candidate.value(keyword)
         blank = wanted is None or value is None
-        if wanted != value and not (blank and keyword in rule.match) and not _alike(keyword, wanted, value):
+        if wanted != value and not (blank and keyword in rule.match) and keyword != "exptime":
             yield f"{keyword} is {_shown(value)}, wanted {_shown(wanted)}"
+
+
+def _measured_disagreements(
+    rule: AssociationRule, reference: Candidate, candidate: Candidate
+) -> Iterator[str]:
+    # Exposure times are equal within a limit, which no index knows.
+    if "exptime" in rule.match or "exptime" in rule.equal:
+        yield from _exptime_disagreements(rule, reference, candidate)
     yield from _number_disagreements(rule, reference, candidate)
     if rule.area is not None:
         yield from area_disagreements(rule.area, reference, candidate, blanks=rule.blanks)
 
 
-def _alike(keyword: str, wanted: Value | None, value: Value | None) -> bool:
-    """Tell whether two values are one though they differ: exposure times as they were measured."""
-    if keyword != "exptime" or not isinstance(wanted, int | float) or not isinstance(value, int | float):
-        return False
-    return abs(value - wanted) <= SAME_EXPTIME * abs(wanted) * (1 + ROUNDING)
+def _exptime_disagreements(
+    rule: AssociationRule, reference: Candidate, candidate: Candidate
+) -> Iterator[str]:
+    wanted, value = reference.value("exptime"), candidate.value("exptime")
+    if wanted == value or ((wanted is None or value is None) and "exptime" in rule.match):
+        return
+    if isinstance(wanted, int | float) and isinstance(value, int | float):
+        if abs(value - wanted) <= SAME_EXPTIME * abs(wanted) * (1 + ROUNDING):
+            return
+    yield f"exptime is {_shown(value)}, wanted {_shown(wanted)}"
 
 
 _Test = Callable[[Candidate, Candidate], str | None]
@@ -320,9 +378,10 @@ def _tests(rule: AssociationRule, barriers: Sequence[Barrier]) -> Iterator[tuple
 
 
 def _number_disagreements(rule: AssociationRule, reference: Candidate, candidate: Candidate) -> Iterator[str]:
-    # A keyword with both limits is judged by its ratio: of two mappings put together the second has the last word.
-    for keyword, allowed in (rule.tolerance | rule.ratio).items():
+    for keyword, allowed, is_ratio in rule.limits:
         wanted, value = reference.number(keyword), candidate.number(keyword)
+        if wanted == value:
+            continue
         if wanted is None or value is None:
             if wanted is not value and not rule.blanks:
                 yield f"{keyword} is {_shown(value)}, wanted {_shown(wanted)}"
@@ -332,7 +391,7 @@ def _number_disagreements(rule: AssociationRule, reference: Candidate, candidate
         except ValueError:
             yield f"{keyword} is {_shown(value)}, and of {_shown(wanted)}: a tolerance is for numbers"
             continue
-        limit = allowed * abs(here) if keyword in rule.ratio else allowed
+        limit = allowed * abs(here) if is_ratio else allowed
         if circular_difference(there, here, PERIODS.get(keyword)) > limit * (1 + ROUNDING):
             yield f"{keyword} is {_shown(value)}, wanted {_shown(wanted)} within {limit:g}"
 
@@ -439,7 +498,7 @@ class Candidates(Generic[C]):
                     break
                 if id(candidate) in seen or not low <= days <= high:
                     continue
-                if refusal(rule, reference, candidate, self.barriers) is None:
+                if _other_refusal(rule, reference, candidate, self.barriers) is None:
                     seen.add(id(candidate))
                     yield Match(candidate, rule.level)
 
@@ -511,14 +570,14 @@ class Candidates(Generic[C]):
 
     def _row(self, rule: AssociationRule, reference: Candidate) -> "_Row[C]":
         """Return the candidates that agree with `reference` in the keywords of `rule`, in order of time."""
-        names = _names(rule)
-        exact, loose = ([reference.value(name) for name in group] for group in names)
-        place = (names, *exact, *loose)
+        names = rule.indexed
+        exact, loose = reference.values(names[0]), reference.values(names[1])
+        place = (names, exact, loose)
         row = self._rows.get(place)
         if row is None:
             # Values that must be equal are looked up. A blank agrees with anything, so the few combinations of the
             # other values are all compared.
-            agreeing = self._by_values(names).get(tuple(exact), {})
+            agreeing = self._by_values(names).get(exact, {})
             row = _Row(
                 candidate
                 for values, candidates in agreeing.items()
@@ -532,7 +591,7 @@ class Candidates(Generic[C]):
         if names not in self._parts:
             parts: _ByValues[C] = {}
             for candidate in self.all:
-                exact, loose = (tuple([candidate.value(name) for name in group]) for group in names)
+                exact, loose = candidate.values(names[0]), candidate.values(names[1])
                 parts.setdefault(exact, {}).setdefault(loose, []).append(candidate)
             self._parts[names] = parts
         return self._parts[names]
@@ -544,13 +603,6 @@ _RuleNames = tuple[tuple[str, ...], tuple[str, ...]]
 _Values = tuple[Value | None, ...]
 _ByValues = dict[_Values, dict[_Values, list[C]]]
 """Candidates by the values of the first keywords, and within these by the values of the others."""
-
-
-def _names(rule: AssociationRule) -> _RuleNames:
-    # Exposure times are equal within a limit, so that they can't be looked up.
-    night = ("night",) if rule.within == "same_night" else ()
-    exact = tuple(name for name in rule.equal if name not in rule.match and name != "exptime")
-    return exact + night, tuple(name for name in rule.match if name != "exptime")
 
 
 def _agree(wanted: Sequence[Value | None], values: Sequence[Value | None]) -> bool:

@@ -71,6 +71,28 @@ class Group:
     def _values(self) -> dict[str, Value | None]:
         return {}
 
+    def values(self, keywords: tuple[str, ...]) -> tuple[Value | None, ...]:
+        """Return the values of some keywords, which many rules ask for alike.
+
+        Parameters
+        ----------
+        keywords : tuple of str
+            As for `value`.
+
+        Returns
+        -------
+        tuple
+            In the same order; None for a blank.
+        """
+        known = self._tuples.get(keywords)
+        if known is None:
+            known = self._tuples[keywords] = tuple([self.value(keyword) for keyword in keywords])
+        return known
+
+    @cached_property
+    def _tuples(self) -> dict[tuple[str, ...], tuple[Value | None, ...]]:
+        return {}
+
     def number(self, keyword: str) -> Value | None:
         """Return the middle of the frames' values for a numeric keyword.
 
@@ -85,12 +107,13 @@ class Group:
             Their median, on a circle counted from the first; of values that are no numbers the first, None where all
             frames have a blank.
         """
+        known = self._middles
+        if keyword in known:
+            return known[keyword]
         first = self.value(keyword)
-        if len(self.frames) == 1 or not isinstance(first, int | float):
-            return first
-        if keyword not in self._middles:
-            self._middles[keyword] = _middle(self.frames, keyword, first)
-        return self._middles[keyword]
+        is_number = len(self.frames) > 1 and isinstance(first, int | float)
+        known[keyword] = _middle(self.frames, keyword, float(first or 0)) if is_number else first
+        return known[keyword]
 
     @cached_property
     def _middles(self) -> dict[str, Value | None]:

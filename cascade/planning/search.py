@@ -172,7 +172,10 @@ class Search:
                 continue
             filled = self._fill_all(role, way, context.group)
             if not filled.missing:
-                inputs = filled.inputs if association.handed and way.handed else ()
+                handed = association.handed and way.handed
+                if handed and not way.note:
+                    return filled
+                inputs = filled.inputs if handed else ()
                 return replace(filled, inputs=inputs, without=(*filled.without, *_noted(role, way, filled)))
             tried += filled.missing
             # A way that may go without, and does not: there are some of this detector, and none fits.
@@ -250,7 +253,9 @@ class Search:
     def _rules(self, way: Association) -> tuple[AssociationRule, ...]:
         """Return the rules whose level is good enough."""
         rules = self.cascade.rules(way)
-        return tuple(rule for rule in rules if self.threshold is None or rule.level <= self.threshold)
+        if self.threshold is None:
+            return rules
+        return tuple(rule for rule in rules if rule.level <= self.threshold)
 
     def _choices(self, way: Association, group: Group) -> Iterator[_Choice]:
         """Give the candidates that fit, best first."""
