@@ -348,10 +348,13 @@ def _exptime_disagreements(
     wanted, value = reference.value("exptime"), candidate.value("exptime")
     if wanted == value or ((wanted is None or value is None) and "exptime" in rule.match):
         return
-    if isinstance(wanted, int | float) and isinstance(value, int | float):
-        if abs(value - wanted) <= SAME_EXPTIME * abs(wanted) * (1 + ROUNDING):
-            return
+    if isinstance(wanted, int | float) and isinstance(value, int | float) and _same_time(wanted, value):
+        return
     yield f"exptime is {_shown(value)}, wanted {_shown(wanted)}"
+
+
+def _same_time(wanted: float, value: float) -> bool:
+    return abs(value - wanted) <= SAME_EXPTIME * abs(wanted) * (1 + ROUNDING)
 
 
 _Test = Callable[[Candidate, Candidate], str | None]

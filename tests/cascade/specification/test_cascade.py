@@ -350,6 +350,12 @@ def test_time_ranges(within: Any, hours: float, fits: bool) -> None:
         def value(self, keyword: str) -> None:
             return None
 
+        def number(self, keyword: str) -> None:
+            return None
+
+        def values(self, keywords: tuple[str, ...]) -> tuple[None, ...]:
+            return (None,) * len(keywords)
+
     rule = AssociationRule.model_validate({"within": within})
     reference, candidate = At(1e9), At(1e9 + 3600 * hours)
     assert (refusal(rule, reference, candidate) is None) == fits
