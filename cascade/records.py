@@ -22,6 +22,7 @@ DESCRIBED = (
     *("ccd_temperature", "set_temperature", "cooler", "sensor_temperature", "rotator"),
     *("airmass", "ra", "dec", "shape", "size", "window", "profile"),
     *("gain", "read_noise", "saturation", "adc_bits", "overscan", "bias_subtracted"),
+    "mosaic",
 )
 """Keywords that are looked for in every header, or worked out of those that are."""
 PERIODS = {"rotator": 360.0}

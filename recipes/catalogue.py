@@ -9,7 +9,7 @@ from importlib import import_module
 
 from ccdflow.recipes.core.recipe import Recipe
 
-_NAMES = ("gain", "bias", "dark", "flat", "science", "stack")
+_NAMES = ("gain", "bias", "dark", "flat", "science", "colours", "stack", "stack_colour")
 
 
 class _Catalogue(Mapping[str, Recipe]):

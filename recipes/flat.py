@@ -2,7 +2,7 @@
 
 Twilight flats differ in level, by factors. So each is scaled to a level of 1 by its own light before they are
 compared; what is averaged is the pattern alone. The mean over all good pixels of all amplifiers then becomes 1: one
-number for the whole detector, which keeps the ratio of its amplifiers.
+number for the whole detector, which keeps the ratio of its amplifiers; of a colour mosaic one for each colour.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from ccdflow.recipes.combine.average import Combined, combine
 from ccdflow.recipes.core.arithmetic import SAME_EXPTIME
 from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.core.image import FloatArray, Image
+from ccdflow.recipes.core.mosaic import colour_pixels
 from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Recipe, Result
 from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import clipped_mean, median, robust_sigma
@@ -152,11 +153,16 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
         # Flats of different exposure times may have lost different darks, whose errors they do not share.
         calibrations=[(f"masters {_dark_name(frame)}", frame) for frame, _ in usable],
     )
-    image, norm = normalised(combined.image, low=parameters.low)
+    mosaic = usable[0][0].prepared.frame.mosaic
+    norm: float | FloatArray
+    if mosaic:
+        image, norm = normalised_colours(combined.image, mosaic, low=parameters.low)
+    else:
+        image, norm = normalised(combined.image, low=parameters.low)
     output = _output(image, norm, combined, usable)
     # What another program has worked on no longer has the noise of its photons.
     gain_cards, conflicts = _checked_gain([] if parameters.done else [frame for frame, _ in usable])
-    cards = {**output.cards, **_of_the_usable(usable, norm, parameters), **gain_cards}
+    cards = {**output.cards, **_of_the_usable(usable, float(np.mean(norm)), parameters), **gain_cards}
     doubts += [*combined_warnings(combined), *conflicts]
     return Result({"master_flat": replace(output, cards=cards)}, tuple(doubts))
 
@@ -314,6 +320,44 @@ def normalised(image: Image, *, low: float) -> tuple[Image, float]:
     return Image(data, variance, dq, ""), norm
 
 
+def normalised_colours(image: Image, mosaic: str, *, low: float) -> tuple[Image, FloatArray]:
+    """Return the flat of a colour mosaic divided by the mean of each colour, and these means.
+
+    Parameters
+    ----------
+    image : Image
+        Combined flats, in any unit.
+    mosaic : str
+        Colours of its first pixels, see `ccdflow.recipes.core.mosaic`.
+    low : float
+        Fraction of a colour's mean below which its pixels are too dark to divide by.
+
+    Returns
+    -------
+    (Image, float32 array of shape (ny, nx))
+        As `normalised`, and the mean that each pixel was divided by.
+
+    Raises
+    ------
+    ValueError
+        If a colour has no good pixel.
+
+    Notes
+    -----
+    A lamp is red, twilight is blue: were all pixels divided by one mean, the colours of what the flat divides would be
+    changed by those of the lamp, and the fainter ones would count as dark. So each colour is 1 on average.
+    """
+    data, variance, dq = image.data.copy(), image.variance.copy(), image.dq.copy()
+    norms = np.ones(image.shape, np.float32)
+    for pixels in colour_pixels(mosaic, image.shape):
+        # One colour as an image of one row: what is true of a flat is true of each of its colours.
+        row = Image(data[pixels][None], variance[pixels][None], dq[pixels][None], image.unit)
+        own, norm = normalised(row, low=low)
+        data[pixels], variance[pixels], dq[pixels] = own.data[0], own.variance[0], own.dq[0]
+        norms[pixels] = norm
+    return Image(data, variance, dq, ""), norms
+
+
 def _mean(data: FloatArray, good: BoolArray) -> float:
     """Mean of the good pixels, summed in double precision: 24 bits are too few for millions of values."""
     if not good.any():
@@ -322,7 +366,10 @@ def _mean(data: FloatArray, good: BoolArray) -> float:
 
 
 def _output(
-    image: Image, norm: float, combined: Combined, usable: list[tuple[CalibratedFrame, Illumination]]
+    image: Image,
+    norm: float | FloatArray,
+    combined: Combined,
+    usable: list[tuple[CalibratedFrame, Illumination]],
 ) -> Output:
     good = ~excluded(image.dq)
     # What the masters brought is divided like the variance that it is a part of.
@@ -334,7 +381,7 @@ def _output(
         ngood=combined.ngood,
         calibration_variance=None
         if shared is None
-        else np.where(good, shared / np.float32(norm**2), np.float32(0)),
+        else np.where(good, shared / np.asarray(norm**2, np.float32), np.float32(0)),
         cards={
             **combined_cards(combined, len(usable)),
             **usable[0][0].prepared.readout.cards,

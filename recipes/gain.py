@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ccdflow.recipes.core.dq import excluded
 from ccdflow.recipes.core.image import FloatArray, Image
+from ccdflow.recipes.core.mosaic import CELL
 from ccdflow.recipes.core.recipe import Input, Inputs, Output, Parameters, Recipe, Result
 from ccdflow.recipes.core.statistics import (
     NORMAL_MAD,
@@ -288,7 +289,12 @@ def measured_gain(frames: Sequence[CalibratedFrame], number: int) -> Measured:
     target = frames[0].prepared.frame.detector.amplifiers[number].target
     middle = _middle((target.y1 - target.y0, target.x1 - target.x0), NOISE_PIXELS, parameters.block)
     rows = slice(target.y0 + middle.start, target.y0 + middle.stop)
-    images = [frame.rows(rows).data[:, target.x0 : target.x1] for frame in frames[:CHECKED_FLATS]]
+    flats = frames[:CHECKED_FLATS]
+    images = [frame.rows(rows).data[:, target.x0 : target.x1] for frame in flats]
+    if frames[0].prepared.frame.mosaic:
+        images = [
+            image[::CELL, ::CELL] for image in images
+        ]  # of one colour: neighbours of others have other levels
     measured = []
     for first, second in pairwise(images):
         if min(float(median(image.ravel())) for image in (first, second)) > noise**2:

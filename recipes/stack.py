@@ -207,12 +207,22 @@ def _misfits(products: Sequence[InputProduct], parameters: StackParameters) -> I
     # What most frames are counts, not what the first is: that may be the one that is wrong.
     unit = most_common({i: image.unit for i, image in images.items()})
     shape = most_common({i: image.shape for i, image in images.items() if image.unit == unit})
+    mosaic = most_common({i: str(products[i].header.get("MOSAIC", "")) for i in images})
     any_exposure = any(product.exptime > 0 for product in products)
     for i, product in enumerate(products):
         if i not in images:
             yield i, "it holds no image"
         elif images[i].unit != unit:
             yield i, f"it is in {images[i].unit!r}, the others in {unit!r}; a stack needs one unit"
+        elif pattern := str(product.header.get("MOSAIC", "")):
+            # Any other placing would mix the colours of neighbouring pixels.
+            if parameters.register != "none":
+                yield (
+                    i,
+                    f"it is a colour mosaic ({pattern}): its colours are stacked (task colours), or register: none",
+                )
+            elif pattern != mosaic:
+                yield i, f"its mosaic begins with {pattern}, that of the others with {mosaic or 'none'}"
         elif parameters.register == "none" and images[i].shape != shape:
             yield (
                 i,

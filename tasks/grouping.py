@@ -1,13 +1,14 @@
 """Sets kept in the registry: new frames are grouped, late ones regroup what they touch, all else keeps its id."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from ccdflow.archive.registry.database import again
 from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.frames.keywords import keywords_there
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, find_streams
 from ccdflow.archive.registry.sets.changes import (
     Change,
@@ -24,12 +25,13 @@ from ccdflow.archive.registry.sets.news import News, read_news
 from ccdflow.archive.registry.sets.records import SetFilter, SetRecord, find_sets, last_boundary
 from ccdflow.archive.registry.sets.settling import Settling
 from ccdflow.archive.registry.transactions import exposures_in_stream, settle_sets
-from ccdflow.cascade.planning.jobs import digest
+from ccdflow.cascade.planning.jobs import Group, digest
 from ccdflow.cascade.planning.request import Request
-from ccdflow.cascade.records import Status
+from ccdflow.cascade.records import FrameRecord, Status
 from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream, order_key
 from ccdflow.cascade.sequences.regroup import difference, regroup
 from ccdflow.cascade.sequences.statemachine import FrameSet
+from ccdflow.cascade.specification.expressions import Context, evaluate, names
 from ccdflow.cascade.specification.model import Cascade
 from ccdflow.cascade.specification.parameters import chosen, grouping, tuned
 from ccdflow.tasks.planning import planned
@@ -77,14 +79,16 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     rules = {name: grouping(name, step, choice.tasks.get(name, ())) for name, step in steps.items()}
     # Two ways: where sets follow from the frames in their order alone, a stream is read from its last boundary on, and
     # the cost does not grow with the night. All other groupings are made as a plan of all frames makes them.
+    settled = _settled_conditions(space, cascade)
     by_rules = [
         _sequence_task(cascade, task, its_rules, request.clock)
         for task, its_rules in rules.items()
-        if isinstance(its_rules, SequenceRules) and _counts_each_frame(cascade, task)
+        if isinstance(its_rules, SequenceRules) and _counts_each_frame(cascade, task, settled)
     ]
     # These cost a plan of all frames each time, so that nobody pays who does not want what is made of them.
     wanted = needed(cascade, cascade.targets(request.targets))
     at_once = [task for task in rules if task in wanted and task not in {by.task for by in by_rules}]
+    at_once = [task for task in at_once if not _has_nothing(space, cascade, task, settled)]
     others = [_settling(space.cascade, task) for task in at_once]
     if by_rules:
         group_streams(space.registry, by_rules, others)
@@ -129,15 +133,39 @@ def _identity(rules: Any) -> str:
     return digest(rules.identity if isinstance(rules, SequenceRules) else rules.model_dump(mode="json"))
 
 
-def _counts_each_frame(cascade: Cascade, task: str) -> bool:
+def _settled_conditions(space: Workspace, cascade: Cascade) -> dict[str, bool]:
+    """Return the conditions of tasks that hold for all frames or for none: those of keywords that no frame has."""
+    of_frames = {*FrameRecord.__slots__, "class", "count", "found", "handed", *cascade.parameters}
+    asked = {}
+    for name, step in cascade.tasks.items():
+        looked_at = names(step.condition) if step.condition else set()
+        # What a function looks at is not known, and dynamic parameters are worked out for each job.
+        if looked_at and not looked_at & {*of_frames, *step.dynamic}:
+            asked[name] = looked_at
+    there = space.registry.read(keywords_there, set().union(*asked.values()))
+    nothing = Context(Group(()))
+    return {
+        name: bool(evaluate(cascade.tasks[name].condition, nothing))
+        for name, looked_at in asked.items()
+        if not looked_at & there
+    }
+
+
+def _has_nothing(space: Workspace, cascade: Cascade, task: str, settled: Mapping[str, bool]) -> bool:
+    """Whether nothing reaches a task, and nothing ever has: then there is nothing to be planned for its sets."""
+    if all(settled.get(name, True) for name in cascade.chain(task)):
+        return False
+    return not sum(space.registry.read(count_sets, task).values())
+
+
+def _counts_each_frame(cascade: Cascade, task: str, settled: Mapping[str, bool]) -> bool:
     """Whether what a task puts together are products of single frames of a class, and of all of them."""
     # Down from the task, by what each takes as its main input, to the raw frames.
-    names = [cascade.tasks[task].main]
-    while names[-1] in cascade.tasks:
-        names.append(cascade.tasks[names[-1]].main)
-    *tasks, source = names
+    _, *tasks = cascade.chain(task)
+    source = cascade.main_source(task)
     with_recipe = [name for name in tasks if cascade.tasks[name].recipe is not None]
-    takes_all = not any(cascade.tasks[name].condition for name in (task, *tasks))
+    # A condition that holds for all frames that there are counts as none.
+    takes_all = all(not cascade.tasks[name].condition or settled.get(name) for name in (task, *tasks))
     each_alone = cascade.sources[source].group.how == "each" and not cascade.sources[source].condition
     return len(with_recipe) == 1 and takes_all and each_alone
 

@@ -16,15 +16,23 @@ from ccdflow.cascade.headers.classify import describe
 from ccdflow.cascade.headers.doubts import Policy
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
 from ccdflow.cascade.headers.keywords import cards_of
+from ccdflow.cascade.headers.place import trim_of
 from ccdflow.cascade.planning.jobs import AMENDED, amended_digest
 from ccdflow.cascade.records import CATEGORY, CLASSES
+from ccdflow.recipes.core.mosaic import PATTERNS
 from ccdflow.recipes.core.recipe import Card, Inputs
 from ccdflow.recipes.core.times import Span, moment, span_of, time_cards
-from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
+from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.tasks.masters import MASTERS
 from ccdflow.tasks.rawfiles.amendedcards import Amended, amended_before, amended_cards, without_amended
 from ccdflow.tasks.rawfiles.foreign import as_ours, foreign_master
-from ccdflow.tasks.rawfiles.rawheaders import Registered, holding_cards, raw_span, setting_cards
+from ccdflow.tasks.rawfiles.rawheaders import (
+    Registered,
+    holding_cards,
+    mosaic_cards,
+    raw_span,
+    setting_cards,
+)
 from ccdflow.tasks.rawfiles.windows import ReadArea, cut_to
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
@@ -129,19 +137,22 @@ class JobInputs:
         span = raw_span(header, said, instrument, registered)
         # Unknown is not 0: a dark scaled to 0 s would leave all of itself in the frame.
         exptime = math.nan if span.exptime is None else span.exptime
-        frame = RawFrame(file.pixels, assembled, exptime, path.name, span)
+        mosaic = str(said.keywords.get("mosaic", ""))
+        pattern = mosaic if mosaic in PATTERNS else ""
+        frame = RawFrame(file.pixels, assembled, exptime, path.name, span, pattern)
         self.by_role.setdefault(role, []).append(frame)
         self.notes.append(note)
         self.paths.setdefault(role, []).append(path)
         if role == "main":
             self.policies = instrument.doubts
             self.area = self.area or ReadArea.of(assembled.shape, said.keywords)
-            self.settings = self.settings or setting_cards(said.keywords)
+            cards = setting_cards(said.keywords) | mosaic_cards(pattern, header, assembled.shape)
+            self.settings = self.settings or cards
             self.spans.append(span)
             self.headers.append(holding_cards(header, span, said, instrument))
             self.amended += [Amended(amendment.name, f"{path.name}: {amendment}") for amendment in amendments]
             self.comments = self.comments or file.comments
-            self.trim = _trim(assembled, several=len(file.extensions) > 1)
+            self.trim = trim_of(assembled, several=len(file.extensions) > 1)
 
     def add_product(self, role: str, path: Path, note: InputNote) -> None:
         """Take a product.
@@ -266,6 +277,8 @@ class JobInputs:
             comments=self.comments,
             trim=self.trim,
             cards=self._times(first) | dict(self.settings) | self._area_cards | amended_cards(self.amended),
+            # What is made of one product has the errors of the masters behind it.
+            inherited=str(first.get("CALIBID", "")) if len(self.headers) == 1 else "",
         )
 
     def _times(self, first: Mapping[str, Any]) -> dict[str, Card]:
@@ -276,16 +289,6 @@ class JobInputs:
         if begin and len(self.spans) == 1 and moment(first.get("DATE-OBS")) == moment(begin[0]):
             del cards["DATE-OBS"]
         return cards
-
-
-def _trim(assembled: Detector, *, several: bool) -> tuple[int, int]:
-    """Columns and rows by which pixels of the first image move when the detector is assembled."""
-    if several:  # of which the first is the one whose header counts
-        first = assembled.amplifiers[0]
-        return first.data.x0 - first.target.x0, first.data.y0 - first.target.y0
-    # In one image with several amplifiers, the one whose pixels come to lie in the lower left corner.
-    first = min(assembled.amplifiers, key=lambda amplifier: (amplifier.target.y0, amplifier.target.x0))
-    return first.data.x0, first.data.y0
 
 
 def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:

@@ -92,7 +92,7 @@ def write_product(stream: Sink, output: Output, origin: Origin) -> None:
 
 
 def _primary(output: Output, origin: Origin) -> Hdu:
-    cards = header_cards(origin, output.cards, output.quality)
+    cards = header_cards(origin, output.cards, output.quality, output.dropped)
     if output.image is None:
         return primary_hdu(None, cards)
     unit = {"BUNIT": (output.image.unit, "unit of the data")}

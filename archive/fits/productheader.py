@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +113,8 @@ class Origin:
         Columns and rows ``(x, y)`` that were cut off before the first pixel that is left.
     cards : mapping
         Further cards, keyword to value and comment; they come before those of the recipe.
+    inherited : str
+        Identity of the masters behind the one product that this one is made of.
     """
 
     key: str
@@ -125,6 +127,7 @@ class Origin:
     comments: Mapping[str, str] = field(default_factory=dict)
     trim: tuple[int, int] = (0, 0)
     cards: Mapping[str, Card] = field(default_factory=dict)
+    inherited: str = ""
 
     @property
     def calibration(self) -> str:
@@ -133,7 +136,7 @@ class Origin:
         Frames with equal identities share their masters' errors, which a stack of them must not average down.
         """
         applied = [f"{note.role}={note.identity}" for note in self.inputs if note.role != "main"]
-        return hashlib.sha256("\n".join(applied).encode()).hexdigest()[:SHORT] if applied else ""
+        return hashlib.sha256("\n".join(applied).encode()).hexdigest()[:SHORT] if applied else self.inherited
 
 
 def common_cards(headers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -161,7 +164,10 @@ def common_cards(headers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def header_cards(
-    origin: Origin, cards: Mapping[str, Card], quality: Mapping[str, float]
+    origin: Origin,
+    cards: Mapping[str, Card],
+    quality: Mapping[str, float],
+    dropped: Collection[str] = (),
 ) -> dict[str, tuple[CardValue, str]]:
     """Return the cards of a product: what still holds of the raw header, and what made it.
 
@@ -178,6 +184,8 @@ def header_cards(
         Cards of the recipe, keyword to value and comment.
     quality : mapping
         Quality numbers by name, which become ``HIERARCH QC NAME``.
+    dropped : collection of str
+        Keywords that are left out besides, since they do not hold for this product.
 
     Returns
     -------
@@ -193,7 +201,7 @@ def header_cards(
     header: dict[str, tuple[CardValue, str]] = {}
     for keyword, value in origin.header.items():
         name = str(keyword).strip().upper()
-        if _DROPPED_PATTERN.fullmatch(name) or name in _DROPPED:
+        if _DROPPED_PATTERN.fullmatch(name) or name in _DROPPED or name in dropped:
             continue
         new_name = _RENAMED.get(name, name)
         _put(header, new_name, _shifted(name, value, origin.trim), origin.comments.get(keyword, ""))

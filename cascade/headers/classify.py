@@ -15,6 +15,7 @@ from ccdflow.cascade.headers.filterwheels import filter_name
 from ccdflow.cascade.headers.finished import Finished, Pixels, finished
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.headers.keywords import Cards, angle, binning, cards_of, first, number, text
+from ccdflow.cascade.headers.mosaic import mosaic_of
 from ccdflow.cascade.headers.setting import Header, readout_area, settings
 from ccdflow.cascade.records import BIAS_TIME, VALIDITY, Doubt, Extension, FrameRecord, Value
 from ccdflow.recipes.detector.amplifiers import Amplifier
@@ -270,6 +271,7 @@ def describe(
     iobs, nobs = _sequence(reader)
     exptime, filter_ = reader.exptime(frame_class, obsdate), reader.filter()
     keywords = _keywords(reader, shape)
+    keywords |= _mosaic(reader, frame_class, shape)
     temperatures = {name: number(keywords.get(name)) for name in ("ccd_temperature", "set_temperature")}
     told = Told(frame_class, date, exptime, filter_, reader.text("shutter"), **temperatures)
     for doubt in contradictions(reader.cards, by, reader.facts.comments, told):
@@ -350,6 +352,14 @@ def _keywords(reader: _Reader, shape: tuple[int, int] | None) -> dict[str, Value
         kept["shape"] = _shape_text(shape, reader.facts.extensions)
         kept |= _detector_numbers(reader, shape)
     return {name: value for name, value in kept.items() if value is not None}
+
+
+def _mosaic(reader: _Reader, frame_class: str, shape: tuple[int, int] | None) -> dict[str, Value]:
+    """Return the colour mosaic of a frame, if it has one; what no light falls on has no colours to be mixed."""
+    pattern, sentence = mosaic_of(reader.header, shape, max(1, len(reader.facts.extensions)))
+    if sentence and frame_class not in ("bias", "dark"):
+        reader.doubt("mosaic", sentence)
+    return {} if pattern is None else {"mosaic": pattern}
 
 
 def _shape_text(shape: tuple[int, int], extensions: Sequence[Extension]) -> str:

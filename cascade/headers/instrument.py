@@ -117,6 +117,14 @@ class Keywords(Model):
     """Level in adu from which a raw pixel is saturated."""
     adc_bits: Strings = ()
     """Bits of the camera's converter, which tell where it saturates if `saturation` does not."""
+    mosaic: Strings = ()
+    """Pattern of the colours of a one-shot colour camera."""
+    mosaic_x: Strings = ()
+    """Columns by which the first pixel lies behind the first of the pattern."""
+    mosaic_y: Strings = ()
+    """Rows, likewise."""
+    row_order: Strings = ()
+    """Which row of the picture the file begins with, ``TOP-DOWN`` or ``BOTTOM-UP``."""
     ra: Strings = ()
     """Right ascension: degrees, or sexagesimal hours."""
     dec: Strings = ()

@@ -96,6 +96,29 @@ def detector_place(
     return place if place is not None and min(place) >= 0 else None
 
 
+def trim_of(detector: Detector, *, several: bool) -> tuple[int, int]:
+    """Return by how much pixels of a frame's first image move when the detector is assembled.
+
+    Parameters
+    ----------
+    detector : Detector
+        As the header describes it.
+    several : bool
+        Whether its amplifiers are images of their own.
+
+    Returns
+    -------
+    (int, int)
+        Columns and rows that lie before the first pixel that is kept.
+    """
+    if several:  # of which the first is the one whose header counts
+        first_one = detector.amplifiers[0]
+        return first_one.data.x0 - first_one.target.x0, first_one.data.y0 - first_one.target.y0
+    # In one image with several amplifiers, the one whose pixels come to lie in the lower left corner.
+    corner = min(detector.amplifiers, key=lambda amplifier: (amplifier.target.y0, amplifier.target.x0))
+    return corner.data.x0, corner.data.y0
+
+
 def _of_targets(source: _Source, detector: Detector, extensions: Sequence[Extension]) -> Place | None:
     """Return the lowest place of several amplifiers, each of which tells its own."""
     places = list(_targets(source, detector, extensions))

@@ -156,6 +156,9 @@ class FrameGroups:
         cascade, rules = self.resolved.cascade, self.resolved.grouping(task)
         frame_class = cascade.sources[cascade.main_source(task)].frame_class
         products = self.product_groups(cascade.tasks[task].main)
+        # What conditions let nothing through to has no sets, not even of refused frames.
+        if not products and any(cascade.tasks[name].condition for name in cascade.chain(task)):
+            return
         # Refused frames count where sequences begin and end: they were taken, though nothing is made of them.
         refused = {frame.id for frame in self.ordered if frame.frame_class == frame_class and frame.refused}
         counted = refused | products.keys()

@@ -384,6 +384,21 @@ class Cascade(Model):
         """
         return list(self._taken(self.tasks[name]))
 
+    def chain(self, name: str) -> list[str]:
+        """Return a task with those that it takes its main input from, one behind the other.
+
+        Parameters
+        ----------
+        name : str
+            Name of a task.
+
+        Returns
+        -------
+        list of str
+            Names of tasks, this one first; without the data source.
+        """
+        return [name, *self.chain(self.tasks[name].main)] if name in self.tasks else []
+
     def main_source(self, name: str) -> str:
         """Return the data source at the upper end of a chain of main inputs.
 

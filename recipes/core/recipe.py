@@ -77,6 +77,8 @@ class Output:
         Header cards that the recipe adds, keyword to (value, comment).
     quality : mapping
         Quality numbers, name to value; they stand in the registry and in the header.
+    dropped : tuple of str
+        Keywords of the main input's header that do not hold for this product.
     """
 
     image: Image | None
@@ -85,6 +87,7 @@ class Output:
     table: Mapping[str, NDArray[Any]] | None = None
     cards: Mapping[str, Card] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

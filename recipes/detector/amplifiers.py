@@ -256,6 +256,8 @@ class RawFrame:
         File name or id, for messages.
     span : Span
         When it was exposed, as far as that is known.
+    mosaic : str
+        Colours of the assembled image's first pixels (`ccdflow.recipes.core.mosaic`); empty without a mosaic.
     """
 
     pixels: Pixels
@@ -263,3 +265,4 @@ class RawFrame:
     exptime: float = 0.0
     name: str = ""
     span: Span = field(default_factory=Span)
+    mosaic: str = ""

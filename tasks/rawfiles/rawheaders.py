@@ -15,6 +15,7 @@ from ccdflow.cascade.headers.dates import DateKeywords, observation_date
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.headers.keywords import cards_of, keyword_name
 from ccdflow.cascade.records import Value
+from ccdflow.recipes.core.mosaic import shifted
 from ccdflow.recipes.core.recipe import Card
 from ccdflow.recipes.core.times import Span, moment
 
@@ -51,6 +52,35 @@ def setting_cards(keywords: Mapping[str, Value]) -> dict[str, Card]:
     """
     named = {card: (keywords.get(name), comment) for name, (card, comment) in SETTING_CARDS.items()}
     return {card: (value, comment) for card, (value, comment) in named.items() if value is not None}
+
+
+def mosaic_cards(pattern: str, header: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Card]:
+    """Return the cards that tell the colour mosaic of a product, as other programs look for it.
+
+    Parameters
+    ----------
+    pattern : str
+        Colours of the first two rows of two pixels, first row first; empty without a mosaic.
+    header : mapping
+        Keyword to value, of the raw frame.
+    shape : (int, int)
+        Rows and columns of the product.
+
+    Returns
+    -------
+    dict of str to (value, comment)
+        ``MOSAIC`` is the pattern; ``BAYERPAT`` is the same as the raw frame's ``ROWORDER`` wants it.
+    """
+    if not pattern:
+        return {}
+    from_top = "BOTTOM" in str(header.get("ROWORDER", "")).upper()
+    shown = shifted(pattern, 0, shape[0] - 1) if from_top else pattern
+    return {
+        "MOSAIC": (pattern, "colours of the first pixels, first row first"),
+        "BAYERPAT": (shown, "the same, top row of the picture first"),
+        "XBAYROFF": (0, "columns before the pattern's first"),
+        "YBAYROFF": (0, "rows before the pattern's first"),
+    }
 
 
 def settings_of(header: Mapping[str, Any]) -> dict[str, Value]:

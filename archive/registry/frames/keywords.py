@@ -171,3 +171,23 @@ def changed_keywords(connection: Connection, frame: int, keywords: Mapping[str, 
     rows = connection.execute(columns.where(FrameKeywordRow.frame_id == frame))
     known = {name: (value, number) for name, value, number in rows}
     return {name: value for name, value in keywords.items() if known.get(name) != write_value(value)}
+
+
+def keywords_there(connection: Connection, names: Collection[str]) -> set[str]:
+    """Return which keywords any frame has.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    names : collection of str
+        Keywords that are looked for; the index by name answers for each at once.
+
+    Returns
+    -------
+    set of str
+        Those of `names` that are there.
+    """
+    row = table(FrameKeywordRow).c
+    any_of = {name: select(row.frame_id).where(row.name == name).limit(1) for name in names}
+    return {name for name, statement in any_of.items() if connection.execute(statement).first() is not None}

@@ -328,7 +328,7 @@ def test_digests_are_the_same_everywhere_and_always() -> None:
     [
         (
             {"targets": ("stak",)},
-            "flat, science, stack, stack_object, object; did you mean 'stack'?",
+            "stack_blue, stack_object, object; did you mean 'stack'?",
         ),
         ({"parameters": {"stack.sigm": 3}}, "unknown parameter 'sigm'"),
         ({"parameters": {"stak.sigma": 3}}, "unknown task 'stak'"),
