@@ -207,6 +207,8 @@ def known_rows(connection: Connection, rows: Sequence[Exposed]) -> list[int | No
     """
     span = _span(row.obsdate for row in rows)
     candidates = [] if span is None else _candidates(connection, _KNOWN, *span)
+    if not candidates:  # as of a catalogue of millions of rows without files
+        return [None] * len(rows)
     # By second, since a catalogue and a night may both have thousands.
     by_second: dict[str, list[_Candidate]] = defaultdict(list)
     for candidate in candidates:
