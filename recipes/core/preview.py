@@ -1,5 +1,6 @@
 """A picture of an image: what a dashboard or a README shows of it."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Literal
 
@@ -66,13 +67,62 @@ def preview(
     return np.where(seen, grey, np.uint8(0))[::-1]
 
 
+def colour_preview(
+    planes: Sequence[FloatArray], dqs: Sequence[DQArray], *, most: int = 1200
+) -> NDArray[np.uint8]:
+    """Return the picture of three images as red, green and blue, its first row at the bottom.
+
+    Parameters
+    ----------
+    planes : sequence of three float32 arrays, shape (ny, nx)
+        Red, green and blue, in one unit.
+    dqs : sequence of three uint16 arrays, shape (ny, nx)
+        Where one has ``NO_DATA``, the picture is black.
+    most : int
+        As for `preview`.
+
+    Returns
+    -------
+    uint8 array, shape at most (most, most, 3)
+        The sky is black in each colour; what is above it keeps its ratios, stretched by asinh of the three together.
+
+    Raises
+    ------
+    ValueError
+        If the planes differ in shape.
+    """
+    shapes = {plane.shape for plane in planes}
+    if len(planes) != 3 or len(shapes) != 1:
+        found = ", ".join(str(plane.shape) for plane in planes)
+        raise ValueError(f"found images of {found}; a picture in colour needs three of one shape")
+    size = -(-max(planes[0].shape) // most)
+    blocks = [
+        _block_mean(np.where(np.isfinite(plane) & (dq & np.uint16(DQ.NO_DATA) == 0), plane, np.nan), size)
+        for plane, dq in zip(planes, dqs, strict=True)
+    ]
+    seen = np.all([np.isfinite(block) for block in blocks], axis=0)
+    if not seen.any():
+        return np.zeros((*seen.shape, 3), np.uint8)
+    limits = [ZScaleInterval().get_limits(block[seen]) for block in blocks]
+    # One range for all three, or a red star would be as white as any other.
+    width = max(float(np.mean([high - low for low, high in limits])), 1e-30)
+    value = [np.where(seen, block - low, 0) / width for block, (low, _) in zip(blocks, limits, strict=True)]
+    light = np.maximum(np.mean(value, axis=0), 1e-6)
+    brightest = max(float(np.quantile(light[seen], _WHITE)), _LEAST_RANGE)
+    factor = np.arcsinh(_SOFTENING * light) / np.arcsinh(_SOFTENING * brightest) / light
+    colours = np.clip(np.stack([part * factor for part in value], axis=-1), 0, None)
+    # What is too bright in one colour is made fainter in all: cut off alone it would change its hue.
+    colours /= np.maximum(colours.max(axis=-1, keepdims=True), 1)
+    return np.rint(255 * colours).astype(np.uint8)[::-1]
+
+
 def png(grey: NDArray[np.uint8]) -> bytes:
     """Return a picture as the bytes of a PNG file.
 
     Parameters
     ----------
-    grey : uint8 array, shape (ny, nx)
-        As from `preview`; the first row is at the top.
+    grey : uint8 array, shape (ny, nx) or (ny, nx, 3)
+        As from `preview` or `colour_preview`; the first row is at the top.
 
     Returns
     -------

@@ -533,6 +533,22 @@ def graph(
         typer.echo(f"{len(drawing.nodes)} boxes, {len(drawing.edges)} arrows in {output}")
 
 
+@app.command()
+def preview(
+    files: Annotated[list[Path], typer.Argument(help="One product, or three: red, green and blue.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The picture, a PNG file.")],
+) -> None:
+    """Draw a product, or three in colour: the stacks of a colour camera, or of three filters."""
+    from ccdflow.archive.fits.productfile import ProductFileError
+    from ccdflow.commands.previews import draw
+
+    try:
+        draw(files, output)
+    except (ProductFileError, ValueError, OSError) as error:
+        stop(str(error))
+    typer.echo(f"{output} written")
+
+
 @app.command("test")
 def test_(
     files: Annotated[

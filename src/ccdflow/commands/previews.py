@@ -1,6 +1,8 @@
 """Pictures of a reduction: one frame raw, calibrated, and the stack that it went into."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +11,9 @@ from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
 from ccdflow.archive.registry.jobs.lineage import keys_of_frames, main_frames
 from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
-from ccdflow.recipes.core.preview import png, preview
+from ccdflow.recipes.core.image import FloatArray
+from ccdflow.recipes.core.mosaic import places
+from ccdflow.recipes.core.preview import colour_preview, png, preview
 from ccdflow.tasks.workspace import open_workspace
 
 
@@ -34,6 +38,35 @@ def write_previews(project: Path, directory: Path) -> list[Path]:
     return [
         _written(directory / f"{name}-{_label(largest)}.png", picture) for name, picture in pictures.items()
     ]
+
+
+def draw(files: Sequence[Path], picture: Path) -> None:
+    """Write the picture of one product, or of three in colour: red, green, blue, or by filters R, G, B."""
+    products = {file: read_product(file) for file in files}
+    if len(files) not in (1, 3):
+        raise ValueError(f"found {len(files)} products; wanted one, or three as red, green and blue")
+    if len(files) == 1:
+        picture.write_bytes(_picture(files[0]))
+        return
+    filters = {str(product.header.get("FILTER", "")): file for file, product in products.items()}
+    ordered = [filters[name] for name in "RGB"] if set(filters) == set("RGB") else files
+    images = [read_image(products[file]) for file in ordered]
+    planes = [
+        _centred(image.data, products[file].header) for file, image in zip(ordered, images, strict=True)
+    ]
+    picture.write_bytes(png(colour_preview(planes, [image.dq for image in images])))
+
+
+def _centred(plane: FloatArray, header: Mapping[str, Any]) -> FloatArray:
+    """Return a mosaic's plane as it is in the middle of its cells, where green is: else stars have coloured edges."""
+    pattern, colour = str(header.get("MOSAICOF", "")), str(header.get("FILTER", ""))
+    cells = places(pattern, colour)
+    if len(cells) != 1:
+        return plane
+    for axis, place in enumerate(cells[0]):
+        # A quarter of a cell's way to the next one, which lies behind where the pixel is the cell's first.
+        plane = np.float32(0.75) * plane + np.float32(0.25) * np.roll(plane, 1 if place else -1, axis)
+    return plane
 
 
 def _picture(path: Path) -> bytes:

@@ -73,3 +73,20 @@ def test_preview_does_not_change_the_image(sky: NDArray[np.float32]) -> None:
     before = sky.copy()
     preview(sky, most=100)
     assert np.array_equal(sky, before)
+
+
+def test_a_picture_in_colour_keeps_the_colour_of_a_star_and_a_black_sky() -> None:
+    from ccdflow.recipes.core.preview import colour_preview
+
+    rng = np.random.default_rng(3)
+    planes = [rng.normal(sky, 3, (60, 80)).astype(np.float32) for sky in (900, 300, 100)]
+    for plane, light in zip(planes, (4000, 2000, 1000), strict=True):
+        plane[10:16, 20:26] += light
+    dqs = [np.zeros((60, 80), np.uint16) for _ in planes]
+    dqs[1][:5] = 16
+    picture = colour_preview(planes, dqs)
+    red, green, blue = picture[60 - 13, 23].astype(int)
+    assert picture.shape == (60, 80, 3) and red > green > blue and abs(red - 2 * green) < 6
+    assert np.median(picture[:40]) < 60 and not picture[55:].any()
+    with pytest.raises(ValueError, match="three of one shape"):
+        colour_preview([planes[0], planes[1], planes[2][:9]], dqs)
