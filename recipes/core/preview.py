@@ -18,6 +18,8 @@ _SOFTENING = 5.0
 """asinh turns from linear to logarithmic at a fifth of the range of zscale."""
 _WHITE = 0.9999
 """Fraction of the pixels that are darker than white: the rest are cores of stars, which may burn out."""
+_SKY = 0.2
+"""Height of the sky above black in a picture in colour, in ranges of zscale."""
 _LEAST_RANGE = 20.0
 """White is at least so many ranges of zscale above black, so that an empty sky is dark."""
 
@@ -84,7 +86,7 @@ def colour_preview(
     Returns
     -------
     uint8 array, shape at most (most, most, 3)
-        The sky is black in each colour; what is above it keeps its ratios, stretched by asinh of the three together.
+        The sky is grey; what is above it keeps its ratios, stretched by asinh of the three together.
 
     Raises
     ------
@@ -106,14 +108,17 @@ def colour_preview(
     limits = [ZScaleInterval().get_limits(block[seen]) for block in blocks]
     # One range for all three, or a red star would be as white as any other.
     width = max(float(np.mean([high - low for low, high in limits])), 1e-30)
-    value = [np.where(seen, block - low, 0) / width for block, (low, _) in zip(blocks, limits, strict=True)]
+    # The sky is grey, whatever noise each colour has: its median stands equally far above black in all.
+    blacks = [float(np.median(block[seen])) - _SKY * width for block in blocks]
+    value = [np.where(seen, block - black, 0) / width for block, black in zip(blocks, blacks, strict=True)]
     light = np.maximum(np.mean(value, axis=0), 1e-6)
     brightest = max(float(np.quantile(light[seen], _WHITE)), _LEAST_RANGE)
     factor = np.arcsinh(_SOFTENING * light) / np.arcsinh(_SOFTENING * brightest) / light
     colours = np.clip(np.stack([part * factor for part in value], axis=-1), 0, None)
     # What is too bright in one colour is made fainter in all: cut off alone it would change its hue.
     colours /= np.maximum(colours.max(axis=-1, keepdims=True), 1)
-    return np.rint(255 * colours).astype(np.uint8)[::-1]
+    picture: NDArray[np.uint8] = np.rint(255 * np.where(seen[..., None], colours, 0)).astype(np.uint8)[::-1]
+    return picture
 
 
 def png(grey: NDArray[np.uint8]) -> bytes:
