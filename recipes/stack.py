@@ -78,7 +78,7 @@ with warnings.catch_warnings():
             default="variance", description="Frames' weights in the mean: inverse typical variance, or equal"
         )
         clip: Literal["variance", "mad", "sigma", "minmax", "none"] = Field(
-            default="variance", description="What a value's distance from the median is measured by"
+            default="variance", description="What outliers are told by: variance, mad, sigma, minmax or none"
         )
         sigma: float = Field(
             default=3.0, gt=0, description="Standard deviations beyond which a value is clipped"

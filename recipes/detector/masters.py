@@ -20,9 +20,7 @@ class MasterParameters(Parameters):
     clip: Clip = Field(
         "variance", description="What outliers are told by: variance, mad, sigma, minmax or none."
     )
-    sigma: float = Field(
-        3.0, gt=0, description="Standard deviations from the median beyond which values are rejected."
-    )
+    sigma: float = Field(3.0, gt=0, description="Standard deviations beyond which values are rejected.")
 
     done: Done = DONE_FIELD
 
