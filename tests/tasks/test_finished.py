@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -25,8 +26,7 @@ LATER = Request(now="2026-03-02T12:00:00")
 
 
 def write(path: Path, kind: str, time: str, **cards: Any) -> Path:
-    seed = int.from_bytes(path.name.encode(), "big") % 2**32
-    data = np.random.default_rng(seed).integers(900, 1100, SHAPE).astype(np.uint16)
+    data = np.random.default_rng(crc32(path.name.encode())).integers(900, 1100, SHAPE).astype(np.uint16)
     known = {"TELESCOP": "T", "DETECTOR": "C", "FILTER": "V", "EGAIN": 2.0, "RDNOISE": 5.0, "EXPTIME": 60.0}
     header = fits.Header({"IMAGETYP": kind, "DATE-OBS": f"2026-03-01T{time}", **known, **cards})
     path.parent.mkdir(parents=True, exist_ok=True)
