@@ -29,6 +29,8 @@ def described(path: Path, instruments: Sequence[Instrument]) -> dict[str, Any]:
     row: dict[str, Any] = {"file": str(path), "read by": instrument.name}
     row |= {name.removeprefix("frame_"): getattr(description, name) for name in NAMES.split()}
     row |= {name: value for name, value in description.keywords.items() if name != "profile"}
+    if "mosaic" in row:
+        row["mosaic"] = f"{row['mosaic']}, a colour camera's (BAYERPAT and its kin)"
     if not description.refused:
         layout = detector(raw.header, instrument, raw.shape, raw.extensions)
         row["detector"] = f"{layout.shape[0]}x{layout.shape[1]}"
