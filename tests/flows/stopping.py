@@ -62,7 +62,7 @@ def arm(moment: str, category: str) -> None:
 
 
 def _completes(statement: Any, arguments: tuple[Any, ...], category: str) -> bool:
-    return statement is complete_job and arguments[2][0].category == category
+    return statement is complete_job and bool(arguments[2]) and arguments[2][0].category == category
 
 
 def arm_the_store(moment: str, category: str) -> None:

@@ -95,16 +95,17 @@ def half(original: Callable[..., store.HashingFile]) -> Callable[..., store.Hash
 def arm_the_commit(moment: str, category: str) -> None:
     finish, write = lifecycle.finish_job, Registry.write
 
-    def finished(connection: Any, key: str, owner: str, made: Sequence[Made]) -> list[int]:
-        ids = finish(connection, key, owner, made)
-        _HERE.commits = made[0].category == category
+    def finished(connection: Any, key: str, owner: str, made: Sequence[Made], reason: str = "") -> list[int]:
+        ids = finish(connection, key, owner, made, reason)
+        # A job whose frames were all left out has made nothing.
+        _HERE.commits = bool(made) and made[0].category == category
         return ids
 
     def written(self: Registry, statement: Any, *arguments: Any, **named: Any) -> Any:
         answer = write(self, statement, *arguments, **named)
         if statement is lifecycle.complete_job and moment == "after the commit":
-            _begun, _owner, made, _stages = arguments
-            if made[0].category == category:
+            made = arguments[2]
+            if made and made[0].category == category:
                 die()
         return answer
 
