@@ -83,7 +83,7 @@ def run(inputs: Inputs, parameters: BiasParameters) -> Result:
         **_noise_quality(known[0], measured),
         **combined_quality(combined),
     }
-    response = master_response(list(map(prepared_response, prepared)), method=parameters.method)
+    response = master_response(list(map(prepared_response, prepared)), combined)
     cards: dict[str, Card] = {
         "BIASLVL": (level, "[electron] level of the master bias"),
         **response_cards(response, combined.image.unit),

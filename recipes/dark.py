@@ -105,7 +105,7 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
         calibration_variance=combined.calibration_variance,
         cards={
             **_cards(combined, frames, masters, is_rate=is_rate),
-            **_response(frames, parameters, is_rate=is_rate),
+            **_response(frames, combined, is_rate=is_rate),
         },
         quality=_quality(image, hot, combined),
     )
@@ -200,12 +200,10 @@ def _cards(
     }
 
 
-def _response(frames: list[CalibratedFrame], parameters: DarkParameters, *, is_rate: bool) -> dict[str, Card]:
+def _response(frames: list[CalibratedFrame], combined: Combined, *, is_rate: bool) -> dict[str, Card]:
     """Gain, read noise and saturation in the master's unit."""
-    times = [frame.exptime for frame in frames] if is_rate else None
-    factors = times and [1 / time for time in times]
-    responses = list(map(calibrated_response, frames))
-    response = master_response(responses, factors, times, method=parameters.method)
+    factors = [1 / frame.exptime for frame in frames] if is_rate else None
+    response = master_response(list(map(calibrated_response, frames)), combined, factors)
     return response_cards(response, "electron / s" if is_rate else HOLDS_BIAS)
 
 

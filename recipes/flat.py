@@ -162,7 +162,7 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     output = _output(image, norm, combined, usable)
     # What another program has worked on no longer has the noise of its photons.
     gain_cards, conflicts = _checked_gain([] if parameters.done else [frame for frame, _ in usable])
-    cards = {**output.cards, **_of_the_usable(usable, float(np.mean(norm)), parameters), **gain_cards}
+    cards = {**output.cards, **_of_the_usable(usable, float(np.mean(norm)), combined), **gain_cards}
     doubts += [*combined_warnings(combined), *conflicts]
     return Result({"master_flat": replace(output, cards=cards)}, tuple(doubts))
 
@@ -183,14 +183,12 @@ def _checked_gain(frames: Sequence[CalibratedFrame]) -> tuple[dict[str, Card], l
 
 
 def _of_the_usable(
-    usable: list[tuple[CalibratedFrame, Illumination]], norm: float, parameters: FlatParameters
+    usable: list[tuple[CalibratedFrame, Illumination]], norm: float, combined: Combined
 ) -> dict[str, Card]:
     """Times and response of the flats that were not left out; a level of 1 is the light of them all."""
     responses = [calibrated_response(frame) for frame, _ in usable]
     factors = [1 / (light.level * norm) for _, light in usable]
-    response = master_response(
-        responses, factors, [light.snr**2 for _, light in usable], method=parameters.method
-    )
+    response = master_response(responses, combined, factors)
     times = time_cards([frame.prepared.frame.span for frame, _ in usable])
     return {**times, **response_cards(response, "")}
 

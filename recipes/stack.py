@@ -159,7 +159,7 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
         calibration_variance=combined.calibration_variance,
         cards={
             **cards(combined, members, reference, parameters.model_dump()),
-            **response_cards(_response(members, reference, parameters), combined.image.unit),
+            **response_cards(_response(members, combined), combined.image.unit),
             **left_out_cards(left_out),
         },
         quality=quality(combined, members, options.detection),
@@ -167,9 +167,7 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     return Result({"stack": output}, tuple(doubts), left_out)
 
 
-def _response(
-    members: Sequence[RegisteredFrame], reference: MeasuredFrame, parameters: StackParameters
-) -> Response:
+def _response(members: Sequence[RegisteredFrame], combined: Combined) -> Response:
     """Gain, read noise and saturation of the stack: each frame's, with its scale, sky and weight."""
     responses = [response_of(member.frame.product.header, member.frame.source.unit) for member in members]
     # Interpolation onto larger pixels gathers the light of several, as a factor does.
@@ -179,8 +177,7 @@ def _response(
         None if known.saturation is None else factor * known.saturation + member.scale * member.level + sky
         for known, factor, member in zip(responses, factors, members, strict=True)
     ]
-    weights = [member.weight for member in members]
-    return combined_response(responses, factors, weights, levels, median=parameters.method == "median")
+    return combined_response(responses, factors, combined.weights, levels, spread=combined.spread)
 
 
 def _mean_sky(members: Sequence[RegisteredFrame]) -> float:

@@ -108,6 +108,10 @@ class Combined:
         scatter instead.
     calibration_variance : float32 array or None, shape (ny, nx)
         The part of the variance that shared masters brought; None if no frame has masters.
+    weights : tuple of float
+        Each frame's part of the average, sum 1: alike in a median.
+    spread : float
+        Variance of the average over that of a mean with these weights: 1 for a mean.
     """
 
     image: Image
@@ -117,6 +121,8 @@ class Combined:
     clip: Clip
     fell_back: bool
     calibration_variance: FloatArray | None
+    weights: tuple[float, ...]
+    spread: float
 
 
 def combine(
@@ -203,6 +209,8 @@ def combine(
         frames, rule, median=options.method == "median", strip_rows=strip_rows
     )
     data, variance, shared, dq, ngood = planes
+    n, median = len(sources), options.method == "median"
+    parts = np.ones(n) if median else frames.weights.astype(np.float64)
     return Combined(
         image=Image(data, variance, dq, sources[0].unit),
         ngood=ngood,
@@ -211,6 +219,8 @@ def combine(
         clip=rule.clip,
         fell_back=rule.clip != options.clip and len(sources) > 1,
         calibration_variance=shared if any(frames.identities) else None,
+        weights=tuple((parts / parts.sum()).tolist()),
+        spread=float(_variance_factors(rule, n, median=median)[n]),
     )
 
 

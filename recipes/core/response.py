@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from math import isfinite, sqrt
 from typing import TYPE_CHECKING, Any
 
-from ccdflow.recipes.core.statistics import median_variance
-
 if TYPE_CHECKING:
     from ccdflow.recipes.core.recipe import Card
 
@@ -76,7 +74,7 @@ def combined_response(
     weights: Sequence[float],
     saturations: Sequence[float | None],
     *,
-    median: bool = False,
+    spread: float = 1.0,
 ) -> Response:
     """Return the response of an average of frames.
 
@@ -87,11 +85,11 @@ def combined_response(
     factors : sequence of float
         What each frame's light is multiplied by before the average.
     weights : sequence of float
-        Weights in the mean; the median has none.
+        Each frame's part of the average, of any sum; alike in a median.
     saturations : sequence of float or None
         Each frame's saturation level in the unit of the average, its factor and level applied.
-    median : bool
-        True for the median.
+    spread : float
+        Variance of the average over that of a mean with these weights: above 1 for the median of equal frames.
 
     Returns
     -------
@@ -105,19 +103,17 @@ def combined_response(
 
         1 / GAIN = c Σ w² f / g        RDNOISE / GAIN = √(c Σ w² f² (r / g)²)
 
-    and c = 1; for the median, w = 1/n and c is n `median_variance(n)`.
+    and c is `spread`.
     """
     lowest = None if None in saturations else min((s for s in saturations if s is not None), default=None)
     gains = [response.gain for response in responses if response.gain is not None]
     if not responses or len(gains) < len(responses):
         return Response(saturation=lowest)
-    n = len(responses)
-    parts = [1 / n] * n if median else [weight / sum(weights) for weight in weights]
-    spread = n * median_variance(n) if median else 1.0
+    parts = [weight / sum(weights) for weight in weights]
     light = [part**2 * factor / gain for part, factor, gain in zip(parts, factors, gains, strict=True)]
     gain = 1 / (spread * sum(light))
     noises = [response.noise_of_data for response in responses if response.noise_of_data is not None]
-    if len(noises) < n:
+    if len(noises) < len(responses):
         return Response(gain, saturation=lowest)
     squares = [
         (part * factor * noise) ** 2 for part, factor, noise in zip(parts, factors, noises, strict=True)

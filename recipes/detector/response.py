@@ -6,6 +6,7 @@ from math import sqrt
 
 import numpy as np
 
+from ccdflow.recipes.combine.average import Combined
 from ccdflow.recipes.core.dq import excluded
 from ccdflow.recipes.core.image import ImageSource
 from ccdflow.recipes.core.response import Response, combined_response
@@ -90,11 +91,7 @@ def _linear(signal: float, amplifier: Amplifier) -> float:
 
 
 def master_response(
-    responses: Sequence[Response],
-    factors: Sequence[float] | None = None,
-    weights: Sequence[float] | None = None,
-    *,
-    method: str = "mean",
+    responses: Sequence[Response], combined: Combined, factors: Sequence[float] | None = None
 ) -> Response:
     """Return the response of a master that is the average of raw frames.
 
@@ -102,20 +99,19 @@ def master_response(
     ----------
     responses : sequence of Response
         Of the frames.
-    factors, weights : sequence of float, optional
-        What each frame is multiplied by, and its weight; by default 1.
-    method : {'mean', 'median'}
-        Kind of average.
+    combined : Combined
+        The average, which knows the frames' weights.
+    factors : sequence of float, optional
+        What each frame is multiplied by; by default 1.
 
     Returns
     -------
     Response
         In the master's unit.
     """
-    ones = [1.0] * len(responses)
-    scales = list(factors or ones)
+    scales = list(factors or [1.0] * len(responses))
     levels = [
         None if response.saturation is None else factor * response.saturation
         for factor, response in zip(scales, responses, strict=True)
     ]
-    return combined_response(responses, scales, list(weights or ones), levels, median=method == "median")
+    return combined_response(responses, scales, combined.weights, levels, spread=combined.spread)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ ALL = FrameFilter(status=None)
 WHEN = "2026-03-01T20:00:10"
 
 
-def row(**changes: object) -> NewFrame:
+def row(**changes: Any) -> NewFrame:
     """A science frame without a file."""
     known = NewFrame(
         frame_class="science",
@@ -31,10 +32,10 @@ def row(**changes: object) -> NewFrame:
         nobs=4,
         night="2026-03-01",
     )
-    return replace(known, **changes)  # type: ignore[arg-type]
+    return replace(known, **changes)
 
 
-def file(path: Path, content: str, pixels: str | None = "noise", **changes: object) -> NewFrame:
+def file(path: Path, content: str, pixels: str | None = "noise", **changes: Any) -> NewFrame:
     path.write_text(content)
     return row(path=str(path), sha256=content * 64, size=1, changed_ns=1, pixels=pixels, **changes)
 
@@ -140,7 +141,7 @@ def test_frames_from_before_pixels_were_compared_are_merged_when_they_are_looked
 # --- catalogues ---------------------------------------------------------------------------------------------------
 
 
-def arrives(registry: Registry, tmp_path: Path, **changes: object) -> Registered:
+def arrives(registry: Registry, tmp_path: Path, **changes: Any) -> Registered:
     return registry.write(add_frame, file(tmp_path / "a.fits", "a", **changes))
 
 

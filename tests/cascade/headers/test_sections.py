@@ -174,8 +174,9 @@ def test_an_overscan_too_short_for_rows_says_so_in_the_words_of_fits():
     data, overscan = Section.parse("[1:72,1:64]"), Section.parse("[73:80,12:57]")
     amplifier = Amplifier(data, Section.whole(data.shape), overscan)
     frame = RawFrame(np.ones((64, 80)), Detector(data.shape, (amplifier,)), name="short.fits")
+    prepared = PreparedFrame(frame, Readout((1,), (1,)), overscan="row")
     with pytest.raises(
         ValueError,
         match=r"\[73:80,12:57\] of short.fits .* beside all of its data \[1:72,1:64\].*overscan=level",
     ):
-        PreparedFrame(frame, Readout((1,), (1,)), overscan="row").levels  # noqa: B018
+        prepared.rows(slice(0, 1))

@@ -365,8 +365,9 @@ def test_an_idle_gap_ends_a_sequence_to_the_second() -> None:
 def test_a_sequence_is_closed_by_the_clock_counted_from_the_end_of_its_last_exposure() -> None:
     frames, end = [frame(0, 0.0, exptime=1800.0), frame(1, 31.0, exptime=1800.0)], 61.0
     start = frames[0].time
-    for gap, minutes in (("start", 31.0 + 30.0), ("idle", end + 30.0)):
-        by = SequenceRules(gap=gap, same=("class",), max_gap=1800.0)  # type: ignore[arg-type]
+    by_start = SequenceRules(gap="start", same=("class",), max_gap=1800.0)
+    by_end = SequenceRules(gap="idle", same=("class",), max_gap=1800.0)
+    for by, minutes in ((by_start, 31.0 + 30.0), (by_end, end + 30.0)):
         before, after = (
             group_sequences(frames, by, start + 60 * minutes + seconds)[-1].closed for seconds in (0, 1)
         )

@@ -40,8 +40,6 @@ def stacked(frames: list[InputProduct], **parameters: object) -> Output:
 def test_the_noise_of_a_stack_is_what_its_gain_and_read_noise_say(
     exptimes: tuple[float, ...], parameters: dict[str, object]
 ) -> None:
-    if parameters.get("method") == "median" and len(set(exptimes)) > 1:
-        pytest.skip("the median of unequal frames has no simple variance")
     output = stacked([flat_sky(2.0, exptime, seed) for seed, exptime in enumerate(exptimes)], **parameters)
     assert output.image is not None
     cards = {name: float(output.cards[name][0]) for name in ("GAIN", "RDNOISE", "RDNDATA")}

@@ -1,6 +1,7 @@
 """Times of frames, alone and together: the truth is written down, and asked for in the FITS standard's keywords."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,8 @@ from ccdflow.recipes.core.times import MJD_EPOCH, Span, moment, span_of, time_ca
 NINE = datetime(2026, 3, 1, 21, 0)
 
 
-def span(minutes: float, exptime: float | None, **more: object) -> Span:
-    return Span(NINE + timedelta(minutes=minutes), exptime=exptime, **more)  # type: ignore[arg-type]
+def span(minutes: float, exptime: float | None, **more: Any) -> Span:
+    return Span(NINE + timedelta(minutes=minutes), exptime=exptime, **more)
 
 
 def told(*spans: Span) -> dict[str, object]:

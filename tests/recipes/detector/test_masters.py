@@ -117,6 +117,45 @@ def test_master_dark_is_a_rate_whatever_the_exposure_times():
     assert output.calibration_variance.mean() == pytest.approx(64 / 5 * (2 / 150) ** 2, rel=0.1)
 
 
+@pytest.mark.parametrize("method", ["mean", "median"])
+def test_darks_of_unequal_exposure_make_a_rate_whose_noise_and_response_are_true(method):
+    rng = np.random.default_rng(4)
+    times = (60.0, 60.0, 60.0, 900.0)
+    frames = [frame for time in times for frame in darks(rng, 0.5, time, 1)]
+    master = bias.RECIPE.run({"main": biases(rng, 40)}, bias.BiasParameters())
+    output = dark.RECIPE.run(
+        {"main": frames, "bias": [product(master, "master_bias")]}, dark.DarkParameters(method=method)
+    ).outputs["master_dark"]
+    stated = output.image.variance.mean()
+    assert output.image.data.std() / np.sqrt(stated) == pytest.approx(1, abs=0.04)
+    if method == "mean":
+        best = 1 / sum(time**2 / (0.5 * time + 64) for time in times)
+        assert output.image.data.std() < 1.05 * np.sqrt(best + output.calibration_variance.mean())
+    # The header's numbers say the frames' own noise, without that of the bias.
+    gain, noise = output.cards["GAIN"][0], output.cards["RDNOISE"][0]
+    own = stated - output.calibration_variance.mean()
+    assert 0.5 / gain + (noise / gain) ** 2 == pytest.approx(own, rel=0.05)
+
+
+def test_flats_of_unequal_light_make_a_flat_whose_noise_is_true():
+    rng = np.random.default_rng(5)
+    levels, response = (1500.0, 1500.0, 1500.0, 60_000.0), np.ones(SHAPE)
+    inputs = {"main": flats(rng, response, levels), "bias": [made_bias(rng)]}
+    output = flat.RECIPE.run(inputs, flat.FlatParameters(min_snr=10)).outputs["master_flat"]
+    best = 1 / sum(level**2 / (level + 64) for level in levels)
+    assert output.image.data.std() == pytest.approx(np.sqrt(output.image.variance.mean()), rel=0.04)
+    assert output.image.data.std() < 1.05 * np.sqrt(best)
+
+
+def test_biases_of_unequal_read_noise_make_a_bias_whose_noise_is_true():
+    rng = np.random.default_rng(6)
+    frames = [raw(rng.normal(1000, noise / 2, SHAPE), read_noise=noise) for noise in (80.0, 80.0, 80.0, 8.0)]
+    output = bias.RECIPE.run({"main": frames}, bias.BiasParameters()).outputs["master_bias"]
+    assert output.image.data.std() == pytest.approx(np.sqrt(output.image.variance.mean()), rel=0.04)
+    assert output.image.data.std() < 1.05 / np.sqrt(3 / 80**2 + 1 / 8**2)
+    assert output.cards["RDNDATA"][0] == pytest.approx(output.image.data.std(), rel=0.05)
+
+
 def test_hot_pixels_are_flagged_and_others_not():
     rng = np.random.default_rng(8)
     rate = np.full(SHAPE, 0.5) + np.linspace(0, 2, SHAPE[0])[:, None]
