@@ -1,7 +1,7 @@
 """What a raw frame is, told from its header: class, names, times and the keywords kept with it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -14,7 +14,17 @@ from ccdflow.cascade.headers.exposuretime import exposure_time
 from ccdflow.cascade.headers.filterwheels import filter_name
 from ccdflow.cascade.headers.finished import Finished, Pixels, finished
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
-from ccdflow.cascade.headers.keywords import Cards, angle, binning, cards_of, first, number, text
+from ccdflow.cascade.headers.keywords import (
+    Cards,
+    angle,
+    binning,
+    cards_of,
+    comments_of,
+    first,
+    number,
+    text,
+    without_blanks,
+)
 from ccdflow.cascade.headers.mosaic import mosaic_of
 from ccdflow.cascade.headers.setting import Header, readout_area, settings
 from ccdflow.cascade.records import BIAS_TIME, VALIDITY, Doubt, Extension, FrameRecord, Value
@@ -257,9 +267,10 @@ def describe(
     ValueError
         If no instrument claims the header, or a function of a rule fails.
     """
-    # Cards are made twice: which words are blanks is known only once the instrument is.
-    by = find_instrument(cards_of(header), instruments)
-    reader = _Reader(cards_of(header, by.blanks), by, facts or FileFacts())
+    cards, facts = cards_of(header), facts or FileFacts()
+    by = find_instrument(cards, instruments)
+    facts = replace(facts, comments=comments_of(facts.comments))
+    reader = _Reader(without_blanks(cards, header, by.blanks), by, facts)
     frame_class, sentence = classify(reader.cards, by)
     if sentence:
         reader.doubt("class", sentence)

@@ -244,7 +244,7 @@ _UTC = re.compile(r"\b(UTC?|GMT|universal|zulu)\b", re.I)
 def _odd_comments(comments: Mapping[str, str], told: Told) -> Iterator[str]:
     """Say where the comment of the date names another moment than the start, or a local time."""
     keyword = told.date.keyword
-    comment = next((said for name, said in comments.items() if keyword_name(name) == keyword), "")
+    comment = comments.get(keyword, "")
     for moment, pattern in _MOMENTS.items():
         if pattern.search(comment) and not _START.search(comment):
             yield f"{keyword} is of the {moment} of the exposure by its comment {comment!r}; it is taken for the start"

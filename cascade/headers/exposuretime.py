@@ -58,13 +58,12 @@ class _Search:
     def stated(self, alternatives: Sequence[str]) -> list[_Stated]:
         """Cards that state a believable time, in order; the others are doubts."""
         low, high = self.by.limits.get("exptime", (0.0, float("inf")))
-        comments = {keyword_name(name): comment for name, comment in self.comments.items()}
         statements = []
         for alternative in alternatives:
             value = look_up(self.cards, alternative)
             if value is None:
                 continue
-            comment = comments.get(keyword_name(alternative), "")
+            comment = self.comments.get(keyword_name(alternative), "")
             seconds = duration(value, self._unit(comment))
             if seconds is None or not low <= seconds <= high:
                 why = "is not understood" if seconds is None else f"is outside {low:g} to {high:g}"
@@ -96,7 +95,7 @@ def exposure_time(
     by : Instrument
         The instrument file that claims it.
     comments : mapping
-        Keyword to the comment of its card, which may name a unit.
+        Comments of the cards, which may name a unit; see `ccdflow.cascade.headers.keywords.comments_of`.
     frame_class : str
         What the frame is: of a bias 0 is believed, of all others it is a placeholder where another card says more.
     begun : str

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ccdflow.cascade.headers.instrument import Instrument, plain
 from ccdflow.cascade.headers.keywords import Cards, look_up, number, text
@@ -30,11 +31,12 @@ class _Words:
     whole: frozenset[str]
     beginnings: tuple[str, ...]
 
-    @classmethod
-    def of(cls, words: Iterable[str]) -> "_Words":
+    @staticmethod
+    @lru_cache
+    def of(words: tuple[str, ...]) -> "_Words":
         """Sort the words of an instrument file."""
         starred = tuple(plain(word) for word in words if word.endswith("*"))
-        return cls(frozenset(plain(word) for word in words if not word.endswith("*")), starred)
+        return _Words(frozenset(plain(word) for word in words if not word.endswith("*")), starred)
 
     def holds(self, name: str) -> bool:
         """Return whether a name means that there is no filter."""
@@ -63,7 +65,7 @@ def filter_name(cards: Cards, by: Instrument, respelt: Callable[[str], str]) -> 
     tuple of str
         ``V``, ``V+ND1``, ``Clear``; blank where no card says anything. The sentence is blank where all is well.
     """
-    empty = _Words.of(by.empty.get("filter", ()))
+    empty = _Words.of(tuple(by.empty.get("filter", ())))
     empties: list[str] = []
     for alternative in by.keywords.filter:
         names = _names(cards, alternative, empty, respelt)
@@ -93,7 +95,7 @@ def _beside_wheels(
     cards: Cards, by: Instrument, single: str, respelt: Callable[[str], str]
 ) -> tuple[str, str]:
     """Return the filter of a card that has wheels beside it."""
-    empty = _Words.of(by.empty.get("filter", ()))
+    empty = _Words.of(tuple(by.empty.get("filter", ())))
     for alternative in by.keywords.filter:
         if JOINT not in alternative:
             continue

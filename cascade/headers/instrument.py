@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -360,6 +360,7 @@ INHERITED = "..."
 """In a list of an instrument file: what the file that it extends has there."""
 
 
+@lru_cache(16384)
 def plain(word: str) -> str:
     """Return the letters, the digits and ``=`` of a word, in lower case: ``Sky-Flat`` and ``SKYFLAT`` are the same.
 

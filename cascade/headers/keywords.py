@@ -91,6 +91,50 @@ def cards_of(header: Mapping[str, Any], blanks: Iterable[str] = ()) -> dict[str,
     return cards
 
 
+def without_blanks(
+    cards: dict[str, Value], header: Mapping[str, Any], blanks: Iterable[str]
+) -> dict[str, Value]:
+    """Return `cards_of` a header with the blanks that its instrument file knows, given its cards without them.
+
+    Parameters
+    ----------
+    cards : dict
+        ``cards_of(header)``; which words are blanks is known only once the instrument is.
+    header : mapping
+        Keyword to value.
+    blanks : iterable of str
+        Words that mean that a card says nothing.
+
+    Returns
+    -------
+    dict
+        `keyword_name` to value; `cards` itself where none of them is blank, as in nearly all headers.
+    """
+    empty = _words(tuple(blanks))
+    if not any(isinstance(value, str) and value.casefold() in empty for value in cards.values()):
+        return cards
+    return cards_of(header, blanks)
+
+
+def comments_of(comments: Mapping[str, str]) -> dict[str, str]:
+    """Return the comments of a header's cards by `keyword_name`.
+
+    Parameters
+    ----------
+    comments : mapping
+        Keyword, as the header spells it, to comment.
+
+    Returns
+    -------
+    dict
+        Of keywords that differ only in case the first counts.
+    """
+    named: dict[str, str] = {}
+    for keyword, comment in comments.items():
+        named.setdefault(keyword_name(keyword), comment)
+    return named
+
+
 @lru_cache
 def _words(words: tuple[str, ...]) -> frozenset[str]:
     return frozenset(word.casefold() for word in words)

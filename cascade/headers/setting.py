@@ -40,7 +40,7 @@ class Header:
     by : Instrument
         The instrument file.
     comments : mapping
-        Keyword to the comment of its card.
+        Comments of the cards, see `ccdflow.cascade.headers.keywords.comments_of`.
     doubt : callable
         Told of what is not understood.
     """
@@ -173,8 +173,7 @@ def _temperature(header: Header, name: Literal["ccd_temperature", "set_temperatu
 
 
 def _comment(header: Header, keyword: str) -> str:
-    wanted = keyword_name(keyword)
-    return next((said for name, said in header.comments.items() if keyword_name(name) == wanted), "")
+    return header.comments.get(keyword_name(keyword), "")
 
 
 def _gain_setting(header: Header) -> str:
