@@ -8,6 +8,8 @@ from ccdflow.cascade.records import Value
 
 Area = Literal["same", "covers"]
 """What a calibration's pixels must be to those of a frame: the same ones, or all of the frame's and perhaps more."""
+AREA_KEYWORDS = ("window", "size", "binning")
+"""Keywords of frame and calibration that `area_disagreements` looks at."""
 
 _SECTION = re.compile(r"\[(\d+):(\d+),(\d+):(\d+)\]")
 _SIZE = re.compile(r"(\d+)x(\d+)")

@@ -11,7 +11,7 @@ from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ccdflow.cascade.planning.areas import Area, area_disagreements
+from ccdflow.cascade.planning.areas import AREA_KEYWORDS, Area, area_disagreements
 from ccdflow.cascade.records import PERIODS, SAME_EXPTIME, VALIDITY, Value, seconds
 from ccdflow.cascade.sequences.exposures import ROUNDING
 from ccdflow.cascade.sequences.intervals import circular_difference
@@ -25,6 +25,8 @@ SHOWN_NEAREST = 3
 LOOKED_AT_NEAREST = 30
 """Candidates that did not fit and are compared in how much stands in their way: those of some nights."""
 
+MOST_ANSWERS = 50_000
+"""Comparisons of values that are remembered for one rule: some megabytes."""
 RANGES: dict[str, tuple[float, float]] = {
     "unlimited": (-inf, inf),
     "past": (-inf, 0.0),
@@ -154,6 +156,12 @@ class AssociationRule(BaseModel):
         # A keyword with both limits is judged by its ratio: of two mappings put together the second has the last word.
         return tuple((name, size, name in self.ratio) for name, size in (self.tolerance | self.ratio).items())
 
+    @cached_property
+    def measured(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Keywords that are compared within limits: those that are numbers, and others that no index knows."""
+        exptime = ("exptime",) if "exptime" in self.match + self.equal else ()
+        return tuple(name for name, *_ in self.limits), exptime + (AREA_KEYWORDS if self.area else ())
+
     @property
     def days(self) -> tuple[float, float]:
         """Earliest and latest distance in days that is worth a look; nights are compared by name, not by time."""
@@ -190,6 +198,21 @@ class Candidate(Protocol):
 
     def values(self, keywords: tuple[str, ...]) -> tuple[Value | None, ...]:
         """Return the values of some keywords.
+
+        Parameters
+        ----------
+        keywords : tuple of str
+            Columns or kept keywords.
+
+        Returns
+        -------
+        tuple
+            In the same order; None for a blank.
+        """
+        ...
+
+    def numbers(self, keywords: tuple[str, ...]) -> tuple[Value | None, ...]:
+        """Return the values of some numeric keywords, as `number` gives each.
 
         Parameters
         ----------
@@ -291,8 +314,17 @@ def _other_refusal(
     rule: AssociationRule, reference: Candidate, candidate: Candidate, barriers: Sequence[Barrier]
 ) -> str | None:
     """Say why a candidate fails a rule whose keywords agree: the index has let it through."""
-    # The cheap tests first: this runs for every pair of reference and candidate that the index lets through.
-    return next(_measured_disagreements(rule, reference, candidate), None) or (
+    return next(_measured_disagreements(rule, reference, candidate), None) or _refusal_by_time(
+        rule, reference, candidate, barriers
+    )
+
+
+def _refusal_by_time(
+    rule: AssociationRule, reference: Candidate, candidate: Candidate, barriers: Sequence[Barrier]
+) -> str | None:
+    """Say why a candidate fails a rule whose keywords and limits agree."""
+    # The cheap tests first: this runs for every pair of reference and candidate that is left.
+    return (
         _time_refusal(rule, reference, candidate)
         or _validity_refusal(reference, candidate)
         or _barrier_refusal(rule, reference, candidate, barriers)
@@ -472,6 +504,7 @@ class Candidates(Generic[C]):
         self.barriers = tuple(barriers)
         self._rows: dict[tuple[Hashable, ...], _Row[C]] = {}
         self._parts: dict[_RuleNames, _ByValues[C]] = {}
+        self._answers: dict[int, tuple[AssociationRule, dict[_Measures, bool]]] = {}
 
     def __len__(self) -> int:
         return len(self.all)
@@ -501,9 +534,33 @@ class Candidates(Generic[C]):
                     break
                 if id(candidate) in seen or not low <= days <= high:
                     continue
-                if _other_refusal(rule, reference, candidate, self.barriers) is None:
+                if not self._measures_agree(rule, reference, candidate):
+                    continue
+                if _refusal_by_time(rule, reference, candidate, self.barriers) is None:
                     seen.add(id(candidate))
                     yield Match(candidate, rule.level)
+
+    def _measures_agree(self, rule: AssociationRule, reference: Candidate, candidate: Candidate) -> bool:
+        """Tell whether what is compared within limits agrees; frames of a night ask the same over and over."""
+        numbers, others = rule.measured
+        if not numbers and not others:
+            return True
+        _, answers = self._answers.setdefault(
+            id(rule), (rule, {})
+        )  # the rule too, so that its id is no other's
+        question = (
+            reference.numbers(numbers),
+            reference.values(others),
+            candidate.numbers(numbers),
+            candidate.values(others),
+        )
+        agree = answers.get(question)
+        if agree is None:
+            if len(answers) >= MOST_ANSWERS:
+                answers.clear()
+            agree = next(_measured_disagreements(rule, reference, candidate), None) is None
+            answers[question] = agree
+        return agree
 
     def nearest_refused(self, rules: Sequence[AssociationRule], reference: Candidate) -> list[Refusal[C]]:
         """Return the nearest candidates that no rule lets pass.
@@ -604,6 +661,8 @@ _RuleNames = tuple[tuple[str, ...], tuple[str, ...]]
 """Keywords whose values have to be equal, and keywords that a blank on either side agrees with."""
 
 _Values = tuple[Value | None, ...]
+_Measures = tuple[_Values, _Values, _Values, _Values]
+"""Numbers and other values of a reference, and of a candidate."""
 _ByValues = dict[_Values, dict[_Values, list[C]]]
 """Candidates by the values of the first keywords, and within these by the values of the others."""
 

@@ -93,6 +93,28 @@ class Group:
     def _tuples(self) -> dict[tuple[str, ...], tuple[Value | None, ...]]:
         return {}
 
+    def numbers(self, keywords: tuple[str, ...]) -> tuple[Value | None, ...]:
+        """Return the middles of some numeric keywords, which many rules ask for alike.
+
+        Parameters
+        ----------
+        keywords : tuple of str
+            As for `number`.
+
+        Returns
+        -------
+        tuple
+            In the same order; None for a blank.
+        """
+        known = self._number_tuples.get(keywords)
+        if known is None:
+            known = self._number_tuples[keywords] = tuple([self.number(keyword) for keyword in keywords])
+        return known
+
+    @cached_property
+    def _number_tuples(self) -> dict[tuple[str, ...], tuple[Value | None, ...]]:
+        return {}
+
     def number(self, keyword: str) -> Value | None:
         """Return the middle of the frames' values for a numeric keyword.
 
