@@ -295,10 +295,10 @@ def photon_slopes(values: FloatArray, variance: FloatArray, used: BoolArray) -> 
 def _slope(values: FloatArray, variance: FloatArray) -> float:
     if values.size < 3 or variance.min() == variance.max():
         return 0.0
-    order, third = np.argsort(values), values.size // 3
+    order, third = np.argsort(values, kind="stable"), values.size // 3
     low, high = order[:third], order[-third:]
-    distance = float(np.median(values[high]) - np.median(values[low]))
-    growth = float(np.median(variance[high]) - np.median(variance[low]))
+    distance = float(median(values[high]) - median(values[low]))
+    growth = float(median(variance[high]) - median(variance[low]))
     return max(growth / distance, 0.0) if distance > 0 else 0.0
 
 

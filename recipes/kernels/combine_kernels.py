@@ -325,7 +325,7 @@ def _common_of_all(start, w, table, level, apart_shared, v, s, c, uniform, rows)
     )
     n, at = v.shape[0], stretch(rows, WORST, 0, w)
     for x in range(w):
-        common[x], most[x] = ZERO, -INF
+        common[x], most[x] = ZERO, ZERO
     for x in range(w):
         at[x] = mean[x] if mean[x] < level else level
     for i in range(n):
@@ -343,10 +343,13 @@ def _common_of_all(start, w, table, level, apart_shared, v, s, c, uniform, rows)
             for x in range(w):
                 own[x] = (variance[x] + slope * (at[x] - value[x])) * weight
         # Adding all and taking the largest off again would lose the digits of the others.
-        for x in range(w):
-            lower = own[x] if own[x] < most[x] else most[x]
-            most[x] = own[x] if own[x] > most[x] else most[x]
-            common[x] += lower if lower > -INF else ZERO
+        if i == 0:
+            for x in range(w):
+                most[x] = own[x]
+        else:
+            for x in range(w):
+                common[x] += own[x] if own[x] < most[x] else most[x]
+                most[x] = own[x] if own[x] > most[x] else most[x]
     if n > 2:
         for x in range(w):
             common[x] /= np.float32(n - 1)
@@ -553,6 +556,35 @@ def _farthest(start, w, numbers, table, v, used, counts, rows):
 
 
 @compiled()
+def _to_front(start, w, again, planes, used, counts, where, mean):
+    """Let pixels that are looked at again change places with others, so that they stand first; give their number.
+
+    Which place a gathered pixel has does not matter: `where` says whose it is.
+    """
+    v, s, c, dq, _ = planes
+    first, last = 0, w - 1
+    while True:
+        while first <= last and again[first] > ZERO:
+            first += 1
+        while first <= last and not again[last] > ZERO:
+            last -= 1
+        if first > last:
+            return first
+        a, b = start + first, start + last
+        for i in range(v.shape[0]):
+            v[i, a], v[i, b] = v[i, b], v[i, a]
+            s[i, a], s[i, b] = s[i, b], s[i, a]
+            dq[i, a], dq[i, b] = dq[i, b], dq[i, a]
+            used[i, first], used[i, last] = used[i, last], used[i, first]
+        for i in range(c.shape[0]):
+            c[i, a], c[i, b] = c[i, b], c[i, a]
+        counts[first], counts[last] = counts[last], counts[first]
+        where[first], where[last] = where[last], where[first]
+        mean[first], mean[last] = mean[last], mean[first]
+        again[first], again[last] = ONE, ZERO
+
+
+@compiled()
 def _clip_by_noise(
     start,
     w,
@@ -563,41 +595,44 @@ def _clip_by_noise(
     table,
     exchanges,
     apart_shared,
-    v,
-    s,
-    c,
+    planes,
     used,
     counts,
+    where,
     ordered,
     rows,
 ):
     """Clip of each gathered pixel the value that lies farthest out, and look again, until none lies outside its limit.
 
-    Of two values that contradict each other neither can be told to be the wrong one: both go, unless one weighs so much
-    more than the other that it stays within its limit.
+    Only pixels that lost a value are looked at again, which after two looks are few. Of two values that contradict
+    each other neither can be told to be the wrong one: both go, unless one weighs so much more than the other that it
+    stays within its limit.
     """
-    outside, worst = stretch(rows, OUTSIDE, 0, w), stretch(rows, WORST, 0, w)
+    v, s, c, _, _ = planes
+    outside, worst, mean = stretch(rows, OUTSIDE, 0, w), stretch(rows, WORST, 0, w), stretch(rows, MEAN, 0, w)
     for _ in range(iterations):
-        _mean_of_used(start, w, table, v, used, counts, rows)
-        _common_of_used(start, w, table, numbers[LEVEL], apart_shared, v, s, c, used, counts, rows)
+        left = counts[:w]
+        _mean_of_used(start, w, table, v, used, left, rows)
+        _common_of_used(start, w, table, numbers[LEVEL], apart_shared, v, s, c, used, left, rows)
         _light_of_mean(w, numbers, rows)
         if clip == MAD:
-            _middle_of_values(start, v, used, ordered, exchanges, counts, stretch(rows, CENTRE, 0, w))
-            _find_spread(start, w, clip, complete, exchanges, v, used, counts, ordered, rows)
+            _middle_of_values(start, v, used, ordered, exchanges, left, stretch(rows, CENTRE, 0, w))
+            _find_spread(start, w, clip, complete, exchanges, v, used, left, ordered, rows)
             _widen_by_spread(w, numbers, rows)
-        _farthest(start, w, numbers, table, v, used, counts, rows)
-        changed = False
+        _farthest(start, w, numbers, table, v, used, left, rows)
         for x in range(w):
-            if (worst[x] > ZERO) & (counts[x] > 1):
-                changed = True
+            if (worst[x] > ZERO) & (left[x] > 1):
                 if outside[x] > ONE:
                     for i in range(v.shape[0]):
                         used[i, x] = False
-                    counts[x] = 0
+                    left[x] = 0
                 else:
                     used[int(worst[x]) - 1, x] = False
-                    counts[x] -= 1
-        if not changed:
+                    left[x] -= 1
+            else:
+                worst[x] = ZERO
+        w = _to_front(start, w, worst, planes, used, counts, where, mean)
+        if w == 0:
             break
 
 
@@ -989,11 +1024,10 @@ def combine_strip(options, exchanges, numbers, table, factors, strip, out, room)
                 table,
                 exchanges,
                 apart_shared,
-                v,
-                s,
-                c,
+                known,
                 used,
                 left,
+                where,
                 ordered,
                 rows,
             )
