@@ -37,7 +37,17 @@ def read(shape: tuple[int, int] | None = (200, 300), **cards: Any) -> tuple[Any,
         ({"BAYERPAT": "RGGB", "TRIMSEC": "[3:299,4:199]", "ROWORDER": "BOTTOM-UP"}, "RGGB"),
         ({"BAYERPAT": "RGGB", "XORGSUBF": 10, "YORGSUBF": 20}, "RGGB"),
         ({"BAYERPAT": "RGGB", "XORGSUBF": 11, "YORGSUBF": 20, "XBAYROFF": 1}, "GRBG"),
+        ({"BAYERPAT": "RGGB", "COLORTYP": "RGGB", "XORGSUBF": 0, "YORGSUBF": 0}, "RGGB"),
+        ({"BAYERPAT": "BAYER_RGGB16"}, "RGGB"),
+        ({"BAYERPAT": "[RG;GB]"}, "RGGB"),
+        ({"CFA": "GBRG"}, "GBRG"),
+        ({"BAYERPAT": "RGGB", "CCDSEC": "[11:310,1:200]"}, "RGGB"),
+        ({"BAYERPAT": "RGGB", "CCDSEC": "[12:311,1:200]", "XBAYROFF": 1}, "GRBG"),
+        ({"BAYERPAT": "RGGB", "DATASEC": "[8:300,1:200]", "CCDSEC": "[1:293,1:200]"}, "GRBG"),
         ({"BAYERPAT": "NONE"}, None),
+        ({"BAYERPAT": "MONO16"}, None),
+        ({"BAYERPAT": "no Bayer", "XBAYROFF": 0}, None),
+        ({"COLORTYP": "RAW16"}, None),
         ({"BAYERPAT": "Monochrome"}, None),
         ({"BAYERPAT": ""}, None),
         ({"COLORTYP": "RGB"}, None),
@@ -63,7 +73,14 @@ def test_a_bottom_up_image_of_odd_height_begins_as_the_picture_does() -> None:
         ({"BAYERPAT": "TRUE"}, "not known"),
         ({"COLORTYP": "CMYG"}, "not known"),
         ({"BAYERPAT": "RGGB", "XBINNING": 2, "YBINNING": 2}, "binned 2x2"),
+        ({"COLORTYP": "OSC"}, "not known"),
+        ({"COLORTYP": 1}, "not known"),
+        ({"BAYERPAT": "RGGB", "COLORTYP": "GRBG"}, "contradict each other"),
+        ({"BAYERPAT": "NONE", "COLORTYP": "GRBG"}, "contradict each other"),
         ({"BAYERPAT": "RGGB", "XORGSUBF": 11, "YORGSUBF": 0}, "odd pixel"),
+        ({"BAYERPAT": "RGGB", "CCDSEC": "[12:311,1:200]"}, "odd pixel"),
+        ({"BAYERPAT": "RGGB", "LTV1": 0, "LTV2": -7}, "odd pixel"),
+        ({"BAYERPAT": "RGGB", "ESO DET WIN1 STRX": 12, "ESO DET WIN1 STRY": 1}, "odd pixel"),
         ({"BAYERPAT": "RGGB", "XBAYROFF": 0.5}, "no whole number"),
         ({"BAYERPAT": "RGGB", "ROWORDER": "SIDEWAYS"}, "neither TOP-DOWN nor BOTTOM-UP"),
         ({"BAYERPAT": "RGGB", "TRIMSEC": "[300:1,1:200]"}, "mirrored"),
@@ -76,3 +93,27 @@ def test_a_mosaic_that_can_not_be_taken_apart_is_a_doubt(cards: dict[str, Any], 
 
 def test_no_doubt_where_no_light_falls() -> None:
     assert read(IMAGETYP="BIAS", BAYERPAT="XTRANS") == ("unknown", [])
+
+
+@pytest.mark.parametrize(
+    ("cards", "word"),
+    [
+        ({"XBAYROFF": 0, "YBAYROFF": 0}, "XBAYROFF=0"),
+        ({"INSTRUME": "ZWO ASI294MC Pro"}, "ASI294MC"),
+        ({"INSTRUME": "QHY CCD QHY268C-1f2e"}, "QHY268C"),
+        ({"INSTRUME": "Poseidon-C Pro"}, "Poseidon-C"),
+        ({"CAMERA": "Canon EOS 600D"}, "Canon EOS"),
+    ],
+)
+def test_a_colour_camera_without_a_pattern_is_monochrome_with_a_word(
+    cards: dict[str, Any], word: str
+) -> None:
+    mosaic, (doubt,) = read(**cards)
+    assert mosaic is None and word in doubt and "taken as monochrome" in doubt
+
+
+@pytest.mark.parametrize(
+    "camera", ["ZWO ASI294MM Pro", "QHY268M", "QHY16200A", "Poseidon-M", "CCD47-10", "NGC-C"]
+)
+def test_a_monochrome_camera_needs_no_word(camera: str) -> None:
+    assert read(INSTRUME=camera) == (None, [])
