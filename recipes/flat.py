@@ -397,7 +397,7 @@ def _output(
 
 RECIPE = Recipe(
     name="flat",
-    version="4",
+    version="5",
     inputs={
         "main": Input("raw", 1, None),
         "bias": Input("product", 0, 1),

@@ -410,7 +410,7 @@ def _output(rows: Sequence[tuple[str, Measured, Measured]]) -> Output:
 
 RECIPE = Recipe(
     name="gain",
-    version="2",
+    version="3",
     inputs={"main": Input("raw", 1, None), "bias": Input("raw", 1, None)},
     outputs=("gain_table",),
     parameters=GainParameters,

@@ -168,7 +168,7 @@ def _quality(image: Image) -> dict[str, float]:
 
 RECIPE = Recipe(
     name="science",
-    version="4",
+    version="5",
     inputs={
         "main": Input("raw", 1, 1),
         "bias": Input("product", 0, 1),

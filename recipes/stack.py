@@ -373,7 +373,7 @@ def _shared(
 
 RECIPE = Recipe(
     name="stack",
-    version="3",
+    version="4",
     inputs={"main": Input("product", minimum=2, maximum=None)},
     outputs=("stack",),
     parameters=StackParameters,

@@ -26,6 +26,9 @@ TRAILED = 0.4
 """Ellipticity of stars nearly twice as long as wide: they are trails, unless those of the other frames are, too."""
 TRAILED_BEYOND = 0.2
 """By how much their ellipticity exceeds that of the frames in the middle."""
+STILL_ROUND = 0.5
+"""Part of the usual number of usable stars that a frame shows which is not trailed: the pieces of a satellite's or an
+aeroplane's trail are many and bright, but they take no star away."""
 MOST_REFERENCES = 8
 """Frames that are tried as reference at most: of more fields in one set none is worth a stack."""
 
@@ -221,9 +224,16 @@ def _trailed(frames: Mapping[int, MeasuredFrame]) -> dict[int, str]:
         return {}
     # Where most are trailed (no guiding, a comet) that is how the night was.
     usual = float(np.median(list(lengths.values())))
+    stars = float(np.median([frames[i].stars.usable.sum() for i in lengths]))
     return {
         i: f"it is trailed: its {len(frames[i].stars)} stars have a median ellipticity of {length:.2f}, "
         f"those of the other frames {usual:.2f}"
         for i, length in lengths.items()
-        if length > TRAILED and length > usual + TRAILED_BEYOND
+        if length > TRAILED and length > usual + TRAILED_BEYOND and not _shows_round_stars(frames[i], stars)
     }
+
+
+def _shows_round_stars(frame: MeasuredFrame, usual: float) -> bool:
+    """Tell whether a frame shows its stars as the others do, beside whatever else is long."""
+    stars = frame.stars
+    return bool(stars.usable.sum() >= STILL_ROUND * usual and stars.median_ellipticity <= TRAILED)

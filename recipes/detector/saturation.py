@@ -20,6 +20,8 @@ ASSUMED = Amplifier.saturation
 """adu; the top of 16 bits, where nobody knows better. A header that states it says no more than that."""
 KNOWN_TOPS = frozenset({2**bits - 1 for bits in range(10, 17)} | {2**16 - 2**step for step in range(9)})
 """Highest numbers of converters of 10 to 16 bits, as they are and times a power of 2 that makes 16 bits of them."""
+TYPE_TOPS = {"u1": 255.0, "i2": 32767.0, "u2": ASSUMED}
+"""Highest numbers that files can hold, by the type of their pixels: of no use is a header that states more."""
 LEAST_PILE = 5
 """Pixels at the highest value, below which they may have come there by chance."""
 LEAST_ALONE = 4095
@@ -56,6 +58,8 @@ class Top:
         Pixels that have it.
     step : int
         The power of 2 of which all numbers are multiples; 1 for reals.
+    limit : float or None
+        adu; the highest number that the file can hold, None where that tells nothing (`TYPE_TOPS`).
     is_pile : bool
         Whether the pixels that have it would be higher if they could.
     is_uniform : bool
@@ -65,6 +69,7 @@ class Top:
     value: float
     count: int
     step: int
+    limit: float | None = None
     is_pile: bool = False
     is_uniform: bool = False
 
@@ -91,9 +96,10 @@ def with_saturation(
 
     Notes
     -----
-    By each amplifier: a header that states the bits b of the converter makes 2^b - 1 the top, or (2^b - 1) 2^(16 - b)
-    where all numbers are multiples of 2^(16 - b). Without bits such multiples say it by themselves. Else the highest
-    number is the top where pixels pile up at it (`pile_up`), and none of the job's frames has a higher one.
+    By each amplifier: a header that states the bits b < 16 of the converter makes 2^b - 1 the top, or
+    (2^b - 1) 2^(16 - b) where all numbers are multiples of 2^(16 - b). Without bits such multiples say it by
+    themselves. Else the highest number is the top where pixels pile up at it (`pile_up`), and none of the job's frames
+    has a higher one; or at last the highest that the file can hold.
     """
     if not frames or all(_is_stated(amplifier) for amplifier in frames[0].detector.amplifiers):
         return list(frames), []
@@ -193,19 +199,32 @@ def _resolved(amplifier: Amplifier, tops: Sequence[Top]) -> Amplifier:
         return amplifier
     # Of all frames of the job: a number that another frame has exceeded is no top.
     highest, step = max(top.value for top in tops), min(top.step for top in tops)
-    if amplifier.bits is not None and (top := _by_bits(amplifier.bits, highest, step)) is not None:
-        return replace(amplifier, saturation=top, saturation_from="bits")
-    if any(top.is_pile and top.value == highest for top in tops) and highest < amplifier.saturation:
+    ceiling = _ceiling(tops)
+    bits = None if amplifier.bits is None else _by_bits(amplifier.bits, highest, step)
+    # 16 bits are as many as the file has: programs state them for cameras of 12 and 14, too.
+    if bits is not None and bits < ceiling:
+        return replace(amplifier, saturation=bits, saturation_from="bits")
+    is_pile = any(top.is_pile and top.value == highest for top in tops)
+    if is_pile and (highest < ceiling or highest > ASSUMED):
         return replace(amplifier, saturation=highest, saturation_from="pixels")
-    if amplifier.saturation_from == "header":
+    if amplifier.saturation_from == "header" and (amplifier.saturation <= ceiling or _are_wide(tops)):
         return amplifier
     if highest > ASSUMED:
         # Sums of several readouts: nobody knows where they end, but 16 bits are not it.
         return replace(amplifier, saturation=float(2 ** int(np.ceil(np.log2(highest + 1))) - 1))
-    if step > 1:
-        return replace(amplifier, saturation=ASSUMED + 1 - step, saturation_from="pixels")
-    is_pile = any(top.is_pile and top.value == ASSUMED for top in tops)
-    return replace(amplifier, saturation_from="pixels") if is_pile else amplifier
+    if step > 1 or (is_pile and bits is None):
+        return replace(amplifier, saturation=ceiling + 1 - step, saturation_from="pixels")
+    return replace(amplifier, saturation=ceiling, saturation_from="assumed" if bits is None else "bits")
+
+
+def _ceiling(tops: Sequence[Top]) -> float:
+    """The highest number that files of 16 bits and fewer can hold."""
+    return min([ASSUMED, *(top.limit for top in tops if top.limit is not None)])
+
+
+def _are_wide(tops: Sequence[Top]) -> bool:
+    """Whether files can hold higher numbers than 16 bits do."""
+    return all(top.limit is None for top in tops)
 
 
 def _by_bits(bits: int, highest: float, step: int) -> float | None:
@@ -219,8 +238,8 @@ def _by_bits(bits: int, highest: float, step: int) -> float | None:
 def _news(frame: RawFrame, amplifier: Amplifier, tops: Sequence[Top]) -> Iterator[str]:
     """Say that a level was found that neither header nor bits nor steps had told."""
     is_new = amplifier.saturation_from == "pixels" and amplifier.saturation not in (
-        ASSUMED,
-        ASSUMED + 1 - min(top.step for top in tops),
+        _ceiling(tops),
+        _ceiling(tops) + 1 - min(top.step for top in tops),
     )
     if is_new:
         name = f" of amplifier {amplifier.name}" if amplifier.name else ""
@@ -264,7 +283,7 @@ def _parts(data: Section, pixels: int | None) -> list[slice]:
 def _top(frame: RawFrame, amplifier: Amplifier, pixels: int | None) -> Top:
     columns = slice(amplifier.data.x0, amplifier.data.x1)
     parts = _parts(amplifier.data, pixels)
-    found: dict[int, tuple[float, int]] = {}
+    found: dict[int, tuple[float, int, float | None]] = {}
 
     def work(strips: Iterator[slice]) -> None:
         # One mapping for all threads: to set one of its items is one step of the interpreter.
@@ -272,26 +291,27 @@ def _top(frame: RawFrame, amplifier: Amplifier, pixels: int | None) -> Top:
             found[strip.start] = _highest(frame.pixels, strip, columns)
 
     in_threads(work, parts, threads=None if len(parts) > 1 else 1)
-    value = max(highest for highest, _ in found.values())
+    value = max(highest for highest, *_ in found.values())
     # Of most frames a single strip has the highest number: only there is it counted.
     with_it = [part for part in parts if found[part.start][0] == value]
     count = sum(int((np.asarray(frame.pixels[part, columns]) == value).sum()) for part in with_it)
-    bits = int(np.bitwise_or.reduce([bits for _, bits in found.values()]))
-    top = Top(value, count, _step(bits))
+    bits = int(np.bitwise_or.reduce([bits for _, bits, _ in found.values()]))
+    top = Top(value, count, _step(bits), found[parts[0].start][2])
+    ceiling = _ceiling([top])
     # The end of 16 bits, or of their multiples of a step, is the top whether pixels pile up there or not.
-    if value >= ASSUMED + 1 - top.step:
+    if ceiling + 1 - top.step <= value <= ceiling:
         return replace(top, is_pile=count > 1)
     # Only few frames have several pixels at their highest number: all of their pixels are looked at once more.
     if count < LEAST_PILE and value not in KNOWN_TOPS:
         return top
     adu = np.concatenate([np.ravel(frame.pixels[part, columns]) for part in parts])
     finite = adu if adu.dtype.kind in "iu" else adu[np.isfinite(adu)]
-    uniform = count == adu.size and count >= UNIFORM
+    uniform = count == adu.size and count >= UNIFORM and value > 0
     return replace(top, is_pile=pile_up(finite, value, count), is_uniform=uniform)
 
 
-def _highest(pixels: Pixels, rows: slice, columns: slice) -> tuple[float, int]:
-    """Return the highest number, and all bits that are set in any."""
+def _highest(pixels: Pixels, rows: slice, columns: slice) -> tuple[float, int, float | None]:
+    """Return the highest number, all bits that are set in any, and the highest that the file can hold."""
     # LLVM takes a twentieth of a second to load, and most commands never need it.
     from ccdflow.recipes.kernels.calibrate_kernels import highest_integers
 
@@ -299,13 +319,14 @@ def _highest(pixels: Pixels, rows: slice, columns: slice) -> tuple[float, int]:
     if stored is not None and stored.numbers.dtype.itemsize == _BYTES_OF_INTEGERS:
         told = np.zeros(2, np.uint16)
         highest_integers(stored.numbers, columns.start, columns.stop, told)
-        return float(told[0]) + stored.zero, int(told[1])
+        return float(told[0]) + stored.zero, int(told[1]), ASSUMED + stored.zero
     adu = np.asarray(pixels[rows, columns])
     is_integer = adu.dtype.kind in "iu"
     finite = adu if is_integer else adu[np.isfinite(adu)]
+    limit = TYPE_TOPS.get(adu.dtype.str[1:])
     if not finite.size:
-        return -np.inf, 0
-    return float(finite.max()), int(np.bitwise_or.reduce(finite, axis=None)) if is_integer else 1
+        return -np.inf, 0, limit
+    return float(finite.max()), int(np.bitwise_or.reduce(finite, axis=None)) if is_integer else 1, limit
 
 
 def _step(bits: int) -> int:

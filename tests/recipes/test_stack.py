@@ -382,6 +382,16 @@ def test_one_unusable_frame_is_left_out_and_named(bad: str, register: str, place
         assert np.median(found) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("dashes", [1, 12])
+def test_a_satellite_does_not_cost_the_frame(dashes: int) -> None:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    satellite = 3000.0 * ((np.abs(y - 0.7 * x - 20) < 1.5) & (x // dashes % 2 == 0))
+    frames = [frame(scene(move) + 100 + (satellite if i == 2 else 0), i) for i, move in enumerate(FOUR)]
+    image, _, result = stack(frames)
+    assert result.left_out == ()
+    assert np.abs(image.data[(satellite > 0) & (scene(FOUR[0]) < 1)] - 100).max() < 60
+
+
 @pytest.mark.parametrize(
     ("product", "reason"),
     [

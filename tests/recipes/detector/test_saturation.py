@@ -102,8 +102,34 @@ def test_bits_of_the_converter_tell_the_top_of_plain_and_scaled_numbers() -> Non
     assert shown(frame(light(300.0, step=4), bits=14)) == (65532, "bits")
     assert shown(frame(light(30000.0, step=4), bits=14)) == (65532, "bits")
     assert shown(frame(light(300.0), bits=16)) == (65535, "bits")
+    # 16 bits are those of the file: a camera of 14 whose program states them still ends where its numbers do.
+    assert shown(frame(star(light(300.0, step=4), 65532), bits=16)) == (65532, "pixels")
+    assert shown(frame(star(light(300.0), 16383), bits=16)) == (16383, "pixels")
     # Numbers beyond what the bits allow: the card speaks of something else.
     assert shown(frame(star(light(300.0), 52341), bits=12)) == (52341, "pixels")
+
+
+def test_no_file_holds_more_than_its_numbers_can() -> None:
+    dim = light(20.0, top=255) - BIAS + 20
+    assert shown(frame(dim, dtype=np.uint8)) == (255, "assumed")
+    assert shown(frame(star(dim, 255), dtype=np.uint8)) == (255, "pixels")
+    assert shown(frame(star(dim, 255), dtype=np.uint8, bits=12)) == (255, "bits")
+    assert shown(frame(light(300.0), dtype=np.int16)) == (32767, "assumed")
+    electrons = {"saturation": 98000.0, "saturation_from": "header"}
+    assert shown(frame(light(300.0), **electrons)) == (65535, "assumed")
+    assert shown(frame(light(300.0), dtype=np.int32, **electrons)) == (98000, "header")
+
+
+def test_sums_of_readouts_end_where_pixels_pile_up() -> None:
+    summed = star(light(3000.0, top=300000), 262140)
+    assert shown(frame(summed, dtype=np.int32)) == (262140, "pixels")
+    assert shown(frame(np.where(summed > 262000, 200123 + X, summed), dtype=np.int32)) == (262143, "assumed")
+
+
+def test_a_flat_of_nothing_is_dark_and_not_saturated() -> None:
+    assert (
+        with_saturation([frame(np.zeros(SHAPE))], lit=True)[0][0].detector.amplifiers[0].saturation == 65535
+    )
 
 
 @pytest.mark.parametrize("step", [1, 2, 4, 16, 64])
