@@ -261,8 +261,10 @@ def _fault(image: HduHeader, header: int, data: int) -> Doubt | None:
             return Doubt(EDITED, f"{told}, though CHECKSUM holds: DATASUM is of other data")
         return Doubt(DAMAGED, told)
     if is_whole is False:
-        rest = "its data are as DATASUM says" if stated is not None else "nothing tells of its data alone"
-        return Doubt(EDITED, f"{image.label}: CHECKSUM does not hold, header was edited; {rest}")
+        told = f"{image.label}: CHECKSUM does not hold"
+        if stated is not None:
+            return Doubt(EDITED, f"{told}, header was edited; its data are as DATASUM says")
+        return Doubt(EDITED, f"{told}, header was edited or data are damaged: no DATASUM tells which")
     return None
 
 
