@@ -107,6 +107,11 @@ def _counts_any(value: Value) -> bool:
     return size is not None and size >= 1
 
 
+def _is_named(value: Value) -> bool:
+    """Whether a card names something that was used or made; such cards stand in no raw frame."""
+    return isinstance(value, str) and not _NOT_DONE.fullmatch(value)
+
+
 def _is_number(value: Value) -> bool:
     return not isinstance(value, bool) and number(value) is not None
 
@@ -125,8 +130,9 @@ _CARDS: Mapping[str, tuple[_Test, _Done]] = {
     **dict.fromkeys(("ZEROCOR", "BIASCOR"), (_is_said, frozenset({BIAS}))),
     "DARKCOR": (_is_said, frozenset({DARK})),
     **dict.fromkeys(("FLATCOR", "ILLUMCOR", "SKYFLATC"), (_is_said, frozenset({FLAT}))),
-    "FRINGCOR": (_is_said, _NOTHING),
+    **dict.fromkeys(("FRINGCOR", "FIXPIX"), (_is_said, _NOTHING)),
     "CCDPROC": (_is_made, _NOTHING),
+    "IMCMB001": (_is_named, frozenset({COMBINED})),
     "OVERSCAN": (_is_made, frozenset({OVERSCAN})),
     "TRIM": (_is_made, frozenset({TRIM})),
     "CCDMEAN": (_is_number, _NOTHING),
@@ -141,6 +147,12 @@ _CARDS: Mapping[str, tuple[_Test, _Done]] = {
     "DARKCORR": (_is_said, frozenset({DARK})),
     "FLATCORR": (_is_said, frozenset({FLAT})),
     "ADUTOELE": (_is_made, frozenset({GAIN})),
+    # DRAGONS and IRAF's gemini package.
+    "BIASIM": (_is_named, frozenset({BIAS})),
+    "DARKIM": (_is_named, frozenset({DARK})),
+    "FLATIM": (_is_named, frozenset({FLAT})),
+    **dict.fromkeys(("PREPARE", "GPREPARE"), (_is_made, _NOTHING)),
+    **dict.fromkeys(("GIREDUCE", "GSREDUCE"), (_is_made, REDUCED)),
     **dict.fromkeys(("SUBOVER", "OVERSUB"), (_is_said, frozenset({OVERSCAN}))),
     "TRIMOVER": (_is_made, frozenset({TRIM})),
     **dict.fromkeys(("STACKFRM", "PROCBIAS", "PROCDARK", "PROCFLAT"), (_is_made, frozenset({COMBINED}))),
@@ -156,47 +168,87 @@ _CARDS: Mapping[str, tuple[_Test, _Done]] = {
     "PROCTYPE": (_names_product, REDUCED),
     "LSST BUTLER DATASETTYPE": (_names_product, REDUCED),
     "BSOFTEN": (_is_number, REDUCED | {COMBINED}),
+    # CFHT's Elixir names the flat, SWarp how it resampled and combined, Astro Pixel Processor what it made.
+    "IMRED_FF": (_is_named, frozenset({FLAT})),
+    "RESAMPT1": (_is_named, REDUCED),
+    **dict.fromkeys(("COMBINET", "INTEGRAT"), (_is_named, frozenset({COMBINED}))),
     # How many exposures are in it. Not COADDS nor NFRAMES: cameras sum on their own, and such sums are raw.
     **dict.fromkeys(
-        ("NCOMBINE", "STACKCNT", "NCOADD", "NCOMB", "NSTACK", "NUMCOMB", "SNAPSHOT"),
+        (
+            "NCOMBINE",
+            "STACKCNT",
+            "NCOADD",
+            "NCOMB",
+            "NICOMB",
+            "NSTACK",
+            "NUMSTACK",
+            "NUMCOMB",
+            "SNAPSHOT",
+            "LIGH_CNT",
+        ),
         (_counts_several, frozenset({COMBINED})),
     ),
     "COMBINED": (lambda value: value is True, frozenset({COMBINED})),
 }
 """Card to the test of its value, and what was done where it passes."""
 
-_LETTERS = {"O": OVERSCAN, "T": TRIM, "B": BIAS, "D": DARK, "F": FLAT, "M": COMBINED}
-"""Letters of CALSTAT (MaxIm DL, ACP, AstroImageJ): B, D and F are common to all."""
-_ELECTRON = re.compile(r"(photo)?e(l(ec(tron)?s?)?)?-?s?", re.IGNORECASE)
+_LETTERS = {"O": OVERSCAN, "T": TRIM, "B": BIAS, "D": DARK, "F": FLAT, "M": COMBINED, "S": COMBINED}
+"""Letters of CALSTAT (MaxIm DL, ACP, AstroImageJ): B, D and F are common to all; S is ASTAP's for a stack."""
+_ELECTRON = re.compile(r"(photo)?e(l(ec(tron)?s?)?)?-?s?|photons?", re.IGNORECASE)
 _COUNTS = frozenset(
     {"adu", "adus", "count", "counts", "cnt", "cnts", "dn", "dns", "du", "ct", "ct.", "digital number"}
 )
 _PER_TIME = re.compile(r"\s*(/\s*s(ec(onds?)?)?|\s+s-1|\s+s\^-1|\s*s\*\*-1)\s*", re.IGNORECASE)
 _FLUX = re.compile(
-    r"(micro|nano|milli|[munk])?(jy|maggy|maggies|jansky)\b.*|mjy/sr|.*erg.*|mag(nitude)?s?\b.*",
+    r"(micro|nano|milli|[munk])?(jy|maggy|maggies|jansky)\b.*|mjy/sr|.*erg.*|mag(nitude)?s?\b.*|w ?(/|m).*|"
+    r"normali[sz]ed",
     re.IGNORECASE,
 )
+_PER_PIXEL = re.compile(r"\s*(/\s*pix(el)?s?|\s+pix(el)?-1)\b", re.IGNORECASE)
 # In HISTORY, where MaxIm DL, CCDSoft, AstroImageJ, Siril and PixInsight tell it. A correction must be told as made, not
-# named alone: "dark current 0.01" or "flat field lamp on" is no sign.
+# named alone: "dark current 0.01" or "flat field lamp on" is no sign. PixInsight names the process, Siril what it did.
 _HISTORY: tuple[tuple[re.Pattern[str], _Done], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), steps)
     for pattern, steps in (
         (r"\b(bias|zero|offset)\b[\w -]{0,24}?\b(subtract|correct|remov)", frozenset({BIAS})),
         (r"\bdark\b[\w -]{0,24}?\b(subtract|correct|remov)", frozenset({DARK})),
-        (r"\bflat\b[\w -]{0,24}?\b(divi|correct|calibr|appli)|\bflat[ -]field(ed|ing)\b", frozenset({FLAT})),
+        (
+            r"\bflat\b[\w -]{0,24}?\b(divi|correct|calibr|appli)|\bflat[ -]field(ed|ing)\b|^\s*flat field \(",
+            frozenset({FLAT}),
+        ),
+        (r"\boverscan\b[\w -]{0,24}?\b(subtract|correct|remov)", frozenset({OVERSCAN})),
         (r"\b(subtract|remov)\w*\b[\w -]{0,24}?\b(bias|offset)\b", frozenset({BIAS})),
         (r"\b(subtract|remov)\w*\b[\w -]{0,24}?\bdark\b", frozenset({DARK})),
         (r"\bdivid\w*\b[\w -]{0,24}?\bflat\b", frozenset({FLAT})),
-        (r"\bcalibrated with\b|\bcalibration:.*\bmaster\b", REDUCED),
+        (r"\bcalibrated with\b|\bcalibration:.*\bmaster\b|^\s*calibrated\s*$|\bImageCalibration\b", REDUCED),
         (r"\b(clip\w*|median|mean|average|sum|winsorized) (stack|combin)\w*", frozenset({COMBINED})),
-        (r"\bImageIntegration\b|\bstacking\b.*\bimages\b", frozenset({COMBINED})),
+        (r"\b(Image|Drizzle|Fast)Integration\b|\bstacking\b.*\bimages\b", frozenset({COMBINED})),
+        (r"\b(CosmeticCorrection|Debayer|StarAlignment|LocalNormalization)\b", _NOTHING),
+        (r"^\s*(crop|rotation|background extraction|cosmetic correction)\b.*(\(|of )", _NOTHING),
     )
 )
-_MASTER = re.compile(r"master|\bsuper[ -]?(bias|dark|flat)|integrated|\bstacked\b", re.IGNORECASE)
+_ASIDE = r"(slide|volt\w*|guid\w*|pointing|focus\w*|telescope|zero[ -]?points?|clock|dither\w*|time|timing)"
+_OF_ELSE = re.compile(rf"\b{_ASIDE}\b", re.IGNORECASE)
+_ELSE_BEFORE = re.compile(rf"\b{_ASIDE}\s*$", re.IGNORECASE)
+"""Words in a correction, or just before it, by which it is one of something else: the dark slide, a focus offset."""
+_MADE_WORDS: tuple[tuple[re.Pattern[str], _Done], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), steps)
+    for pattern, steps in (
+        (
+            r"master|\bsuper[ -]?(bias|dark|flat)|integrated|"
+            r"\b(stacked|combined|averaged?|mean|median|co-?added)\b",
+            frozenset({COMBINED}),
+        ),
+        (r"\b(calibrated|reduced|processed)\b", REDUCED),
+    )
+)
+"""What a card with the class says by more words than the class."""
 _NEGATED = re.compile(r"\b(no|not|none|without|off|false|disabled|skipped|omitted)\b", re.IGNORECASE)
 _SCALED_BY = re.compile(r"siril|pixinsight|astro ?pixel|deepsky ?stacker", re.IGNORECASE)
 _LEVEL_OF_ONE = 1.0001
 """Highest number of a file scaled to 0 ... 1; the last digits of float32 are not exact."""
+_DIVIDED = 10.0
+"""Highest number of a flat that was divided by its mean, with room for noise; a camera's bias alone is above it."""
 
 
 def finished(
@@ -237,13 +289,22 @@ def _signs(cards: Cards, history: Sequence[str], pixels: Pixels) -> Iterator[tup
         if value is not None and test(value):
             yield card, _written(card, value), steps
     yield from _unit(cards)
-    yield from _master(cards)
-    yield from _live_time(cards)
+    yield from _class_words(cards)
+    yield from _used_frames(cards)
+    yield from _sums(cards)
     for line in history:
         for pattern, steps in _HISTORY:
-            if pattern.search(line) and not _NEGATED.search(line):
+            if _says(pattern, line) and not _NEGATED.search(line):
                 yield "HISTORY", f"HISTORY {line.strip()[:60]}", steps
     yield from _scaled(cards, pixels)
+
+
+def _says(pattern: re.Pattern[str], line: str) -> bool:
+    """Whether a line tells of a correction, and not of that of something else by the same name."""
+    return any(
+        not _OF_ELSE.search(match[0]) and not _ELSE_BEFORE.search(line[: match.start()])
+        for match in pattern.finditer(line)
+    )
 
 
 def _written(card: str, value: Value) -> str:
@@ -257,7 +318,8 @@ def _calstat(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
         return
     letters = re.sub(r"[\s,;/|+-]", "", value)
     # Letters alone; a word such as "calibrated" is one sign without telling of what.
-    named = letters.isupper() and set(letters) & set("BDF") and len(set(letters)) == len(letters)
+    has_steps = set(letters) & set("BDF") or set(letters) <= set("MS")
+    named = letters.isupper() and has_steps and len(set(letters)) == len(letters)
     steps = frozenset(_LETTERS[letter] for letter in letters if letter in _LETTERS) if named else REDUCED
     yield "CALSTAT", _written("CALSTAT", value), steps
 
@@ -266,28 +328,40 @@ def _unit(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
     value = cards.get("BUNIT")
     if not isinstance(value, str):
         return
-    unit = _PER_TIME.sub("", value.strip())
-    is_rate = unit != value.strip()
+    whole = _PER_PIXEL.sub("", value.strip())
+    unit = _PER_TIME.sub("", whole)
+    is_rate = unit != whole
     if _ELECTRON.fullmatch(unit):
         yield "BUNIT", _written("BUNIT", value), frozenset({GAIN})
-    elif (is_rate and unit.casefold() in _COUNTS) or _FLUX.fullmatch(value.strip()):
+    elif (is_rate and unit.casefold() in _COUNTS) or _FLUX.fullmatch(whole):
         yield "BUNIT", _written("BUNIT", value), REDUCED
 
 
-def _master(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
-    for card in ("IMAGETYP", "OBSTYPE", "IMAGETYPE", "FRAME", "IMGTYPE", "FRAMETYP"):
+def _class_words(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
+    for card in ("IMAGETYP", "OBSTYPE", "IMAGETYPE", "FRAME", "IMGTYPE", "FRAMETYP", "CALFRAME"):
         value = cards.get(card)
-        if isinstance(value, str) and re.search(
-            r"master|\bsuper[ -]?(bias|dark|flat)|integrated|\bstacked\b", value, re.I
-        ):
-            yield card, _written(card, value), frozenset({COMBINED})
+        for pattern, steps in _MADE_WORDS if isinstance(value, str) else ():
+            if pattern.search(text(value)):
+                yield card, _written(card, text(value)), steps
 
 
-def _live_time(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
-    # Siril: LIVETIME is the sum of the exposures, of which EXPTIME is one (or the sum too, with STACKCNT beside it).
-    total, single = number(cards.get("LIVETIME")), number(cards.get("EXPTIME") or cards.get("EXPOSURE"))
-    if total is not None and single is not None and single > 0 and total > 1.5 * single:
-        yield "LIVETIME", f"LIVETIME={total:g} of EXPTIME={single:g}", frozenset({COMBINED})
+def _used_frames(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
+    # ASTAP: of its own kind, in a master, the frames that were combined; else those of the masters that were applied.
+    kind = text(cards.get("IMAGETYP")).casefold()
+    for card, word, steps in (("DARK_CNT", "dark", {DARK}), ("FLAT_CNT", "flat", {FLAT})):
+        value = cards.get(card)
+        if value is not None and _counts_any(value):
+            yield card, _written(card, value), frozenset({COMBINED} if word in kind else steps)
+
+
+def _sums(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
+    # Siril: LIVETIME is the sum of the exposures, of which EXPTIME is one (or the sum too, with STACKCNT beside it);
+    # so is TOTALEXP of a Seestar. SharpCap: EXPTIME is the sum, SUBEXP one of them.
+    exptime = "EXPTIME" if cards.get("EXPTIME") else "EXPOSURE"
+    for whole, part in (("LIVETIME", exptime), ("TOTALEXP", exptime), (exptime, "SUBEXP")):
+        total, single = number(cards.get(whole)), number(cards.get(part))
+        if total is not None and single is not None and single > 0 and total > 1.5 * single:
+            yield whole, f"{whole}={total:g} of {part}={single:g}", frozenset({COMBINED})
 
 
 def _scaled(cards: Cards, pixels: Pixels) -> Iterator[tuple[str, str, _Done]]:
@@ -298,8 +372,8 @@ def _scaled(cards: Cards, pixels: Pixels) -> Iterator[tuple[str, str, _Done]]:
         if isinstance(value, str) and _SCALED_BY.search(value):
             yield card, f"{_written(card, value)} with real numbers", _of_range(pixels)
             return
-    # Nobody's camera writes reals of 0 to 1: something has divided them.
-    if _of_range(pixels) and pixels.low is not None and pixels.low >= 0 and (pixels.high or 0) > 0:
+    # Nobody's camera writes reals of 0 to 1, or of 0 to 10: something has divided them, as flats by their mean.
+    if pixels.low is not None and pixels.high is not None and 0 <= pixels.low < pixels.high <= _DIVIDED:
         yield "BITPIX", f"real numbers from {pixels.low:.3g} to {pixels.high:.3g}", _of_range(pixels)
 
 

@@ -54,6 +54,30 @@ def done(**cards: Any) -> str | None:
         ({"IMAGETYP": "Master Bias"}, "combined"),
         ({"IMAGETYP": "masterDark"}, "combined"),
         ({"COMBINED": True}, "combined"),
+        ({"CALSTAT": "DFS", "LIGH_CNT": 20, "DARK_CNT": 30, "FLAT_CNT": 20}, "combined dark flat"),  # ASTAP
+        ({"CALSTAT": "S"}, "combined"),
+        ({"DARK_CNT": 30, "IMAGETYP": "Light"}, "dark"),
+        ({"DARK_CNT": 30, "IMAGETYP": "DARK"}, "combined"),
+        ({"FLAT_CNT": 20, "BIAS_CNT": 15, "IMAGETYP": "FLAT"}, "combined"),
+        ({"EXPTIME": 280, "SUBEXP": 8}, "combined"),  # SharpCap's live stack
+        ({"EXPTIME": 30.0, "TOTALEXP": 3180}, "combined"),  # Seestar
+        ({"INTEGRAT": "Integration"}, "combined"),  # Astro Pixel Processor
+        ({"CALFRAME": "MasterFlat", "NUMFRAME": 30}, "combined"),
+        ({"IMCMB001": "a.fits", "IMCMB002": "b.fits"}, "combined"),  # IRAF imcombine
+        ({"FIXPIX": "Oct  8 21:19 Fix mscdb$noao/bpm + sat + bleed"}, ""),
+        ({"BIASIM": "N2020_bias.fits", "FLATIM": "N2020_flat.fits"}, "bias flat"),
+        ({"GPREPARE": "2013-01-01T10:00:00"}, ""),
+        ({"GIREDUCE": "2013-01-01T10:00:10"}, "bias dark flat overscan trim"),
+        ({"IMRED_FF": "04Am02.flat.i.36.02.fits[ccd06]"}, "flat"),  # CFHT
+        ({"SOFTNAME": "SWarp", "COMBINET": "MEDIAN"}, "combined"),
+        ({"BUNIT": "photons"}, "gain"),
+        ({"BUNIT": "electron/pixel"}, "gain"),
+        ({"BUNIT": "e-/pixel/s"}, "gain"),
+        ({"BUNIT": "W/m^2/um/sr"}, "bias dark flat overscan trim"),
+        ({"BUNIT": "normalized"}, "bias dark flat overscan trim"),
+        ({"IMAGETYP": "Calibrated Light"}, "bias dark flat overscan trim"),
+        ({"OBSTYPE": "REDUCED"}, "bias dark flat overscan trim"),
+        ({"IMAGETYP": "Median Dark"}, "combined"),
     ],
 )
 def test_a_card_says_what_was_done(cards: dict[str, Any], steps: str) -> None:
@@ -84,6 +108,14 @@ def test_a_card_says_what_was_done(cards: dict[str, Any], steps: str) -> None:
         {"PRODCATG": "SCIENCE.RAW"},
         {"L1STATBI": "N/A", "L1STATFL": "0"},
         {"LIVETIME": 59.9, "EXPTIME": 60.0},
+        {"EXPTIME": 60.0, "SUBEXP": 60.0, "TOTALEXP": 60.0},
+        {"BUNIT": "ADU/pixel"},
+        {"BUNIT": "counts/pixel"},
+        {"BIASFILE": "jref$x_bia.fits"},
+        {"IMAGETYP": "uncalibrated light"},
+        {"PEDESTAL": -100},
+        {"SNAPSHOT": 1, "LIGH_CNT": 1, "DARK_CNT": 0},
+        {"CALSTAT": "0"},
     ],
 )
 def test_cards_of_raw_frames_are_no_sign(cards: dict[str, Any]) -> None:
@@ -101,6 +133,21 @@ def test_cards_of_raw_frames_are_no_sign(cards: dict[str, Any]) -> None:
         ("Dark current at -20 C is 0.02 e/s", None),
         ("Flat lamp was on", None),
         ("dark subtraction: none", None),
+        ("Flat Field (Flat SII 1, SII, 4864 x 3232, Bin1 x 1, Temp -35C,", "flat"),
+        ("dark current subtracted", "dark"),
+        ("Overscan subtracted using [1025:1056,1:1024]", "overscan"),
+        ("ImageCalibration.enableMasterDark: true", "bias dark flat overscan trim"),
+        ("Registration with StarAlignment process", ""),
+        ("Cosmetic correction with CosmeticCorrection process", ""),
+        ("Crop (x=10, y=10, w=100, h=100)", ""),
+        ("Background extraction (Correction: Subtraction)", ""),
+        ("File was processed by PinPoint 5.1.8 at 2018-07-04T14:08:45", None),
+        ("Dark slide removed", None),
+        ("Bias voltage corrected to 2.5 V", None),
+        ("Filter focus offset corrected", None),
+        ("pointing offset corrected, telescope offset removed", None),
+        ("zero point of the clock corrected", None),
+        ("timing offset corrected; bias subtracted", "bias"),
     ],
 )
 def test_history_says_it_too(line: str, steps: str | None) -> None:
@@ -112,6 +159,8 @@ def test_reals_from_0_to_1_were_scaled_by_a_program() -> None:
     by_siril = finished({"PROGRAM": "Siril 1.2.0"}, pixels=Pixels(real=True, low=0.001, high=0.9))
     assert by_siril is not None and by_siril.done == {"scaled"}
     assert finished({}, pixels=Pixels(real=True, low=0.01, high=1.0)) is not None
+    normalised = finished({}, pixels=Pixels(real=True, low=0.4, high=1.3))
+    assert normalised is not None and not normalised.done
     assert (
         finished({}, pixels=Pixels(real=True, low=300.0, high=40000.0)) is None
     )  # a camera that writes reals
