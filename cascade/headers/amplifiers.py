@@ -150,7 +150,7 @@ class _Source:
         told = getattr(self.own, kind, None)
         if told is not None:
             return read_section(f"{kind} of the instrument file", told, self.shape)
-        return told_section(self.cards, self._alternatives(kind), self.shape)
+        return told_section(self.cards, self._alternatives(kind), self.shape, several=kind == "overscan")
 
     def _placed(self, section: Section) -> Section:
         """Return where a section of one image lies in the array of all of them."""

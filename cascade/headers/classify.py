@@ -26,7 +26,7 @@ from ccdflow.cascade.headers.keywords import (
     without_blanks,
 )
 from ccdflow.cascade.headers.mosaic import mosaic_of
-from ccdflow.cascade.headers.setting import Header, readout_area, settings
+from ccdflow.cascade.headers.setting import Header, first_setting, gain_words, readout_area, settings
 from ccdflow.cascade.records import BIAS_TIME, VALIDITY, Doubt, Extension, FrameRecord, Value
 from ccdflow.recipes.detector.amplifiers import Amplifier
 
@@ -226,8 +226,8 @@ def classify(cards: Cards, instrument: Instrument) -> tuple[str, str]:
         written = text(card[1])
         # A bare 2 may be a flat in one keyword and a bias in another: a spelling with its keyword goes first.
         for spelling in (f"{alternative}={written}", written):
-            if plain(spelling) in instrument.spellings:
-                return instrument.spellings[plain(spelling)], ""
+            if known := instrument.class_of(spelling):
+                return known, ""
         seen.append(f"{alternative}={written!r}")
     if seen:
         return "unclassified", f"class not known from {', '.join(seen)}"
@@ -348,8 +348,11 @@ def _keywords(reader: _Reader, shape: tuple[int, int] | None) -> dict[str, Value
     kept: dict[str, Value | None] = {"profile": reader.by.name}
     card = reader.card("binning")
     kept["binning"] = binning(card[1]) if card else None
-    kept["readout_mode"] = reader.text("readout_mode") or None
+    mode = reader.respelt("readout_mode", first_setting(reader.header, "readout_mode"))
+    kept["readout_mode"] = mode or reader.by.defaults.get("readout_mode") or None
     kept |= settings(reader.header)
+    for sentence in gain_words(reader.header):
+        reader.doubt("gain_conflict", sentence)
     kept["airmass"] = reader.measure("airmass")
     kept["ra"] = reader.measure("ra", lambda value: angle(value, hours=True))
     kept["dec"] = reader.measure("dec", angle)

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 
-from ccdflow.cascade.headers.dates import DateReading, moment_after
+from ccdflow.cascade.headers.dates import DateReading, moment_after, parse_moment
 from ccdflow.cascade.headers.instrument import Instrument, plain
 from ccdflow.cascade.headers.keywords import Cards, binning, first, keyword_name, look_up, text
 from ccdflow.cascade.records import Doubt, Value
@@ -21,6 +21,8 @@ LOOSE = 60.0
 COOLED = 5.0
 """Kelvin by which a cooled sensor may miss its set point; more is a cooler that was off, at its limit or on its way."""
 _DAY = 86400.0
+_HOURS = 24
+"""A number below this under a time of day is in hours, others are in seconds."""
 _WRITTEN_LATER = timedelta(hours=26)
 """By how much the exposure may be later than the writing of its file: 14 h of time zones each way, less two."""
 _DARK_FILTERS = frozenset(
@@ -86,7 +88,7 @@ def contradictions(cards: Cards, by: Instrument, comments: Mapping[str, str], to
         ("shutter_conflict", _shutter_conflicts(told)),
         ("binning_conflict", _binning_conflicts(cards, by)),
         ("date_conflict", _date_conflicts(cards, by, told)),
-        ("date", _odd_comments(comments, told)),
+        ("date", _odd_comments(cards, by, comments, told)),
         ("temperature_conflict", _temperature_conflicts(told)),
     ):
         yield from (Doubt(kind, sentence) for sentence in sentences)
@@ -122,9 +124,8 @@ def _other_classes(cards: Cards, by: Instrument, frame_class: str) -> Iterator[s
         if card is None:
             continue
         written = text(card[1])
-        spellings = (plain(f"{alternative}={written}"), plain(written))
-        other = next((by.spellings[spelling] for spelling in spellings if spelling in by.spellings), None)
-        if other not in (None, frame_class) and {other, frame_class} & set(_CALIBRATIONS):
+        other = by.class_of(f"{alternative}={written}") or by.class_of(written)
+        if other not in ("", frame_class) and {other, frame_class} & set(_CALIBRATIONS):
             yield f"it is {_a(frame_class)}, but {alternative}={written!r}"
 
 
@@ -161,16 +162,43 @@ def _date_conflicts(cards: Cards, by: Instrument, told: Told) -> Iterator[str]:
         return
     start = datetime.fromisoformat(told.date.obsdate)
     for keyword, slack in _other_dates(cards, by, told.date):
-        moment = moment_after(cards, keyword, by.keywords.dates, start, by.site.time_zone)
+        is_time = keyword in map(keyword_name, by.keywords.time)
+        moment = _moment(cards, keyword, by, start, is_time=is_time)
         if moment is None:
             continue
         offset = (moment - start).total_seconds()
-        if _is_clock(cards[keyword]):
+        if is_time and not _has_date(cards[keyword]):
             offset = (offset + _DAY / 2) % _DAY - _DAY / 2  # of all days the nearest
-        slack += _grain(cards[keyword]) + _grain(cards.get(told.date.keyword))
+        slack += _grain(cards[keyword], is_time=is_time) + _grain(cards.get(told.date.keyword))
         if not -slack <= offset <= (told.exptime or 0.0) + slack:
             yield f"{told.date.keyword} and {keyword} are {_span(offset)} apart"
+    yield from _other_days(cards, by, told, start)
     yield from _ends_and_files(cards, by, told, start)
+
+
+def _moment(cards: Cards, keyword: str, by: Instrument, start: datetime, *, is_time: bool) -> datetime | None:
+    """The moment that a card states; a number under a time of day is hours or seconds of the day, as ESO writes UTC."""
+    value = cards[keyword]
+    if isinstance(value, str) or not is_time:
+        return moment_after(cards, keyword, by.keywords.dates, start, by.site.time_zone)
+    seconds = value if value >= _HOURS else value * _DAY / _HOURS
+    if isinstance(value, bool) or not 0 <= seconds < _DAY:
+        return None
+    return datetime.combine(start.date(), time()) + timedelta(seconds=seconds)
+
+
+def _other_days(cards: Cards, by: Instrument, told: Told, start: datetime) -> Iterator[str]:
+    """Say where another card states a date in UT that is not that of the exposure: one of both is local."""
+    end = start + timedelta(seconds=told.exptime or 0.0)
+    for name in map(keyword_name, by.keywords.date):
+        if not name.startswith("UT") or name == told.date.keyword or name not in cards:
+            continue
+        try:
+            day, clock, _ = parse_moment(text(cards[name]))
+        except ValueError:
+            continue
+        if clock is None and not start.date() <= day <= end.date():
+            yield f"{told.date.keyword} says {start.date()}, {name} says {day}: which of them is local?"
 
 
 def _other_dates(cards: Cards, by: Instrument, read: DateReading) -> Iterator[tuple[str, float]]:
@@ -210,13 +238,18 @@ def _is_clock(value: Value) -> bool:
     return isinstance(value, str) and re.match(r"\d{1,2}:", value.strip()) is not None
 
 
-def _grain(value: Value | None) -> float:
+def _has_date(value: Value) -> bool:
+    return isinstance(value, str) and not _is_clock(value)
+
+
+def _grain(value: Value | None, *, is_time: bool = False) -> float:
     """Seconds by which a moment may differ from what is written, by its decimals."""
     if isinstance(value, float):
+        unit = _DAY if not is_time else _DAY / _HOURS if value < _HOURS else 1.0
         decimals = len(repr(value).partition(".")[2])
-        return 0.5 * 10.0**-decimals * _DAY
+        return 0.5 * 10.0**-decimals * unit
     if isinstance(value, int):
-        return _DAY  # a whole day, or a time that nobody wrote out
+        return 1.0 if is_time else _DAY  # a whole day, or a time that nobody wrote out
     minutes_only = re.search(r"(?:^|[T\s_])\d{1,2}:\d{2}$", text(value))
     return 60.0 if minutes_only else 0.0
 
@@ -235,21 +268,32 @@ def _span(seconds: float) -> str:
     )
 
 
-_MOMENTS = {"end": re.compile(r"\b(end|finish|close)", re.I), "middle": re.compile(r"\bmid(?!night)", re.I)}
+_MOMENTS = {
+    "the end of the exposure": re.compile(r"\b(end|finish|close|read-?out)", re.I),
+    "the middle of the exposure": re.compile(r"\bmid(?!night)", re.I),
+    "the writing of the file": re.compile(
+        r"\bfile\b.*\b(creat|writ|sav)|\b(creat|writ|sav)\w* .*\bfile\b", re.I
+    ),
+}
 _START = re.compile(r"\b(start|begin|open)", re.I)
+_SCALES = re.compile(r"(UTC?|UT[01]|GMT|Z|ZULU|TAI|IAT|GPS|TT|TDT|ET|TDB|TCB|TCG)\b.*", re.I)
 _LOCAL = re.compile(r"\blocal\b", re.I)
 _UTC = re.compile(r"\b(UTC?|GMT|universal|zulu)\b", re.I)
 
 
-def _odd_comments(comments: Mapping[str, str], told: Told) -> Iterator[str]:
-    """Say where the comment of the date names another moment than the start, or a local time."""
+def _odd_comments(cards: Cards, by: Instrument, comments: Mapping[str, str], told: Told) -> Iterator[str]:
+    """Say where the comment of the date names another moment than the start, or a local time; so for TIMESYS."""
     keyword = told.date.keyword
     comment = comments.get(keyword, "")
     for moment, pattern in _MOMENTS.items():
         if pattern.search(comment) and not _START.search(comment):
-            yield f"{keyword} is of the {moment} of the exposure by its comment {comment!r}; it is taken for the start"
+            yield f"{keyword} is of {moment} by its comment {comment!r}; it is taken for the start"
     if _LOCAL.search(comment) and not _UTC.search(comment):
         yield f"{keyword} is local time by its comment {comment!r}; which zone is not stated"
+    for name in map(keyword_name, by.keywords.time_system):
+        scale = text(cards.get(name))
+        if scale and not _SCALES.fullmatch(scale) and by.site.time_zone == "UTC":
+            yield f"{name}={scale!r} is no time scale that is known: dates are read as UTC (site: time_zone)"
 
 
 def _temperature_conflicts(told: Told) -> Iterator[str]:

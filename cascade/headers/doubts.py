@@ -23,7 +23,7 @@ KINDS: Mapping[str, str] = {
     "binning_conflict": "Two cards state different binnings.",
     "filter_conflict": "The filter of one card is none of those that the wheels' own cards name.",
     "temperature_conflict": "The sensor is more than 5 K from its set point.",
-    GAIN_CONFLICT: "The header's gain differs from the one measured on the same night.",
+    GAIN_CONFLICT: "The header's gain differs from the one measured on the same night, or its comment is against it.",
     "processed": "Another program has calibrated or combined it, and it is taken all the same, as somebody has said.",
     "mosaic": "Its pixels have colours, but in a pattern that can't be taken apart, or that is not told.",
     "sections": "Which pixels are data or overscan is told in part, or in pixels before binning.",

@@ -31,6 +31,8 @@ _LONGEST = 86400.0
 """Seconds; an end that is further from the start is in another time zone, or of another file."""
 _UNITS_MIXED = (1e3, 1e6)
 """Factors by which the same time is larger in ms and in microseconds."""
+_OF_THE_STANDARD = ("XPOSURE", "TELAPSE")
+"""Keywords for durations that the FITS standard has, section 9.4."""
 _NEEDED = ("dark", "flat", "science", "sky")
 """Classes of frames that can't be reduced, or not well, without an exposure time."""
 
@@ -64,7 +66,7 @@ class _Search:
             if value is None:
                 continue
             comment = self.comments.get(keyword_name(alternative), "")
-            seconds = duration(value, self._unit(comment))
+            seconds = duration(value, self._unit(keyword_name(alternative), comment))
             if seconds is None or not low <= seconds <= high:
                 why = "is not understood" if seconds is None else f"is outside {low:g} to {high:g}"
                 self.doubts.append(Doubt("exptime", f"{alternative}={text(value)!r} {why}"))
@@ -72,10 +74,13 @@ class _Search:
                 statements.append(_Stated(alternative, seconds))
         return statements
 
-    def _unit(self, comment: str) -> str:
+    def _unit(self, keyword: str, comment: str) -> str:
         """Unit of a number that states none: the instrument file's, its comment's, that of all times of the header."""
-        # TIMEUNIT: FITS 4.0, section 9.3.
+        # TIMEUNIT: FITS 4.0, section 9.3. Days, of satellites, are those of the standard's own keywords alone: EXPTIME
+        # is in seconds by a convention that is older.
         common = text(self.cards.get("TIMEUNIT"))
+        if common.casefold() in ("d", "day", "days") and keyword not in _OF_THE_STANDARD:
+            common = ""
         return self.by.units.get("exptime", "") or unit_in_comment(comment) or common
 
     def conflict(self, sentence: str) -> None:

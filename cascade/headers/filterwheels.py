@@ -83,7 +83,10 @@ def _names(cards: Cards, alternative: str, empty: _Words, respelt: Callable[[str
     """What the cards of an alternative say, in the order of the wheels."""
     names: list[str] = []
     for keyword in alternative.split(JOINT):
-        written = text(look_up(cards, keyword))
+        value = look_up(cards, keyword)
+        written = (
+            "" if isinstance(value, bool) else text(value)
+        )  # whether there is a wheel, not what is in it
         parts = _PARTS.split(written)
         # A name may have such a sign (`Ha/NII`): it is of several wheels only where one of its parts is empty.
         several = len(parts) > 1 and any(part and empty.holds(part) for part in parts)

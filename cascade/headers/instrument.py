@@ -1,5 +1,6 @@
 """How an instrument says things in its headers, and what is known of its detectors."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
@@ -352,6 +353,19 @@ class Instrument(Model):
     def spellings(self) -> dict[str, str]:
         """Spellings of the classes, each in its plainest form, to the class."""
         return {plain(word): name for name, words in self.classes.items() for word in words}
+
+    def class_of(self, written: str) -> str:
+        """Return the class that a text spells, as it is or as ``Dark Frames``, ``Flats``; blank where it spells none.
+
+        Parameters
+        ----------
+        written : str
+            Value of a card, or keyword and value as ``PICTTYPE=2``.
+        """
+        word = plain(written)
+        bare = re.sub(r"(frame|image)s?$", "", word)
+        endings = (bare.removesuffix(ending) for ending in ("s", "es"))
+        return next((self.spellings[way] for way in (word, bare, *endings) if way in self.spellings), "")
 
 
 M = TypeVar("M", bound=Model)

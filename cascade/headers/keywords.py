@@ -22,16 +22,22 @@ _HOURS_MINUTES_SECONDS = re.compile(r"\s*(\d{1,3}):([0-5]\d):([0-5]\d(?:\.\d*)?)
 _UNIT = re.compile(r"[\[(]?\s*([^\d\s\]),;]+)")
 _SEXAGESIMAL = re.compile(
     r"(?P<sign>[-+]?)\s*(?P<units>\d+)\s*[\s:dh°]\s*(?P<minutes>\d+(?:\.\d*)?)"
-    r"(?:\s*[\s:m'′]\s*(?P<seconds>\d+(?:\.\d*)?)?)?\s*(?:s|''|\"|″)?"
+    r"(?:\s*[\s:m'′]\s*(?P<seconds>\d+(?:[.,]\d*)?)?)?\s*(?:s|''|\"|″)?"
 )
 # A side of the world before or behind; a trailing S after letters such as 28D17M58S means seconds.
 _SIDE = re.compile(
-    r"\s*(?:(?P<lead>[NSEW])\s*(?P<lead_rest>.*)|(?P<trail_rest>[^a-zA-Z]*?)\s*(?P<trail>[NSEW]))\s*"
+    r"\s*(?:(?P<lead>[NSEW])\s*(?P<lead_rest>.*)|(?P<trail_rest>[^a-zA-Z]*?\s*|.*\s)(?P<trail>[NSEW]))\s*"
 )
 _TEMPLATE = re.compile(r"\{([^{}]+)\}")
 _BRACKETED = re.compile(r"[\[(]\s*(\w+)\.?\s*[\])]")
 _IN_UNIT = re.compile(r"\bin\s+(?!m\b|h\b)(\w+)", re.IGNORECASE)
-_SPELT_OUT = re.compile(r"\b((?:milli|micro)?sec(?:ond)?s?|minutes?|msecs?|usecs?|hours?)\b", re.IGNORECASE)
+_SPELT_OUT = re.compile(
+    r"(?<!every )(?<!each )(?<!per )\b((?:milli|micro)?sec(?:ond)?s?|minutes?|msecs?|usecs?|hours?|days?)\b",
+    re.IGNORECASE,
+)
+_PREFIX_APART = re.compile(r"\b(milli|micro)[ -](?=sec)", re.IGNORECASE)
+_PART_OF_SECOND = re.compile(r"\b1/(10{1,3})(?:ths?)?\s*(?:of a )?s(?:ec(?:ond)?s?)?\b", re.IGNORECASE)
+_PARTS_OF_SECOND = {"10": "ds", "100": "cs", "1000": "ms"}
 _EXACT = 1e15
 """Whole numbers below this are exact as floats (up to 2**53, 9.0e15), and are written as integers."""
 _DEGREES_PER_HOUR = 15
@@ -43,6 +49,8 @@ _SECONDS = {
     "microsecond": 1e-6, "microseconds": 1e-6,
     "m": 60.0, "min": 60.0, "minute": 60.0, "minutes": 60.0,
     "h": 3600.0, "hr": 3600.0, "hour": 3600.0, "hours": 3600.0,
+    "d": 86400.0, "day": 86400.0, "days": 86400.0,
+    "ds": 0.1, "cs": 0.01,
 }  # fmt: skip
 """Length in seconds of the units of time that headers use."""
 
@@ -252,12 +260,17 @@ def unit_in_comment(comment: str) -> str:
     -------
     str
         A word of time; of an abbreviation only in brackets or behind *in*, since ``m`` or ``h`` may mean anything.
+        ``cs`` for ``1/100 sec``, in which SBIG's cameras count.
 
     References
     ----------
     FITS standard 4.0, section 4.3, recommends units in square brackets at the beginning of a comment.
     """
-    for match in (*_BRACKETED.finditer(comment), *_IN_UNIT.finditer(comment), *_SPELT_OUT.finditer(comment)):
+    if part := _PART_OF_SECOND.search(comment):
+        return _PARTS_OF_SECOND[part[1]]
+    # What stands behind a semicolon is about something else.
+    said = _PREFIX_APART.sub(r"\1", comment).partition(";")[0]
+    for match in (*_BRACKETED.finditer(said), *_IN_UNIT.finditer(said), *_SPELT_OUT.finditer(said)):
         if match[1].casefold().rstrip(".") in _SECONDS:
             return match[1]
     return ""
@@ -296,7 +309,7 @@ def _sexagesimal(written: str) -> float | None:
     match = _SEXAGESIMAL.fullmatch(written.strip())
     if match is None:
         return None
-    minutes, seconds = float(match["minutes"]), float(match["seconds"] or 0)
+    minutes, seconds = float(match["minutes"]), float((match["seconds"] or "0").replace(",", "."))
     if minutes >= 60 or seconds >= 60:
         return None
     # The sign is kept apart, since -0 degrees 30 minutes has none in its degrees.
@@ -310,17 +323,17 @@ def binning(value: Value | None) -> str:
     Parameters
     ----------
     value : str, int, float, bool or None
-        Value of a card: ``'1 1'``, ``'(1,1)'``, ``'1*1'`` and ``1`` all are ``1x1``.
+        Value of a card: ``'1 1'``, ``'(1,1)'``, ``'1*1'``, ``'1.0'`` and ``1`` all are ``1x1``.
 
     Returns
     -------
     str
         The value as text where it has neither one factor nor two.
     """
-    factors = re.findall(r"\d+", text(value))
+    factors = re.findall(r"\d+(?:\.0+(?!\d))?", text(value))
     if len(factors) == 1:
         factors *= 2
-    return "x".join(str(int(factor)) for factor in factors) if len(factors) == 2 else text(value)
+    return "x".join(str(int(float(factor))) for factor in factors) if len(factors) == 2 else text(value)
 
 
 def look_up(cards: Cards, alternative: str) -> Value | None:

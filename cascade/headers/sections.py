@@ -4,12 +4,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 
 from ccdflow.cascade.headers.keywords import Cards, look_up, text
 from ccdflow.recipes.detector.amplifiers import Section
 
-_NONE = re.compile(r"(?<!\d)(0+):0+(?!\d)")
-"""[0:0,0:0] is how some cameras write "none"; [0010:0050,...] is a section."""
+_NONE = re.compile(r"(?<!\d)(?:0+|1):0+(?!\d)")
+"""[0:0,0:0] and [1:0,1:0] are how some cameras write "none"; [0010:0050,...] is a section."""
+_BOUNDS = re.compile(r"(\d+):(\d+)")
+_BARE = re.compile(r"\d+:\d+,\d+:\d+")
+"""A section without its brackets."""
+_SEVERAL = re.compile(r"(?<=\])[,;]?(?=\[)")
+"""Between sections, where a card tells several: a prescan and an overscan."""
+_OTHER_SIGNS = str.maketrans({"(": "[", ")": "]", "{": "[", "}": "]", ";": ","})
 _CORNERS = re.compile(r"\[(\d+),(\d+):(\d+),(\d+)\]")
 """Corners in place of ranges, [501,1:1500,2048], as Calar Alto writes sections."""
 _NO_SECTION = frozenset(
@@ -34,7 +41,9 @@ class ToldSection:
         return f"{self.keyword}={self.written!r}"
 
 
-def told_section(cards: Cards, alternatives: Sequence[str], shape: tuple[int, int]) -> ToldSection | None:
+def told_section(
+    cards: Cards, alternatives: Sequence[str], shape: tuple[int, int], *, several: bool = False
+) -> ToldSection | None:
     """Return the section that the first card tells which tells one.
 
     Parameters
@@ -45,6 +54,8 @@ def told_section(cards: Cards, alternatives: Sequence[str], shape: tuple[int, in
         Keywords, tried in order. ``[0:0,0:0]``, and words such as ``NONE``, tell no section.
     shape : tuple of int
         Of the raw array, ``(ny, nx)``, which ``*`` stands for.
+    several : bool
+        Whether a card may tell several, of which the largest serves: of two overscans one is enough.
 
     Returns
     -------
@@ -57,12 +68,21 @@ def told_section(cards: Cards, alternatives: Sequence[str], shape: tuple[int, in
         If a card can't be read.
     """
     for keyword in alternatives:
-        written = text(look_up(cards, keyword))
+        written = _widest(text(look_up(cards, keyword))) if several else text(look_up(cards, keyword))
         told = read_section(keyword, written, shape) if says_section(written) else None
         # One pixel is a placeholder, [1024:1024,4096:4096]: nobody means that.
         if told is not None and told.section.shape != (1, 1):
             return told
     return None
+
+
+def _widest(written: str) -> str:
+    """Return the largest of the sections that a text holds, the text itself where it holds one or none."""
+    parts = _SEVERAL.split(_ranges(written))
+    if len(parts) == 1:
+        return written
+    sizes = [[abs(int(end) - int(start)) + 1 for start, end in _BOUNDS.findall(part)] for part in parts]
+    return max(zip(sizes, parts, strict=True), key=lambda pair: prod(pair[0]))[1]
 
 
 def says_section(written: str) -> bool:
@@ -78,8 +98,9 @@ def says_section(written: str) -> bool:
 
 
 def _ranges(written: str) -> str:
-    """Return a section without blanks, by ranges of columns and rows."""
-    return _CORNERS.sub(r"[\1:\3,\2:\4]", written.replace(" ", ""))
+    """Return a section without blanks, by ranges of columns and rows, in brackets."""
+    bare = written.replace(" ", "").replace("..", ":").translate(_OTHER_SIGNS)
+    return _CORNERS.sub(r"[\1:\3,\2:\4]", f"[{bare}]" if _BARE.fullmatch(bare) else bare)
 
 
 def read_section(keyword: str, written: str, shape: tuple[int, int]) -> ToldSection:

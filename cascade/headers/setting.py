@@ -1,7 +1,7 @@
 """What a camera was set to when it read a frame out: all that its counts depend on besides the light."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,6 +27,12 @@ _ZERO_CELSIUS = 273.15
 _WARMEST = 60.0
 """Degrees Celsius above which no sensor works: a larger number without unit is in Kelvin."""
 _FULL_TURN = 360.0
+_LONGEST_OF_A_PIXEL = 1e-3
+"""Seconds: Andor's READTIME of 5e-8 is a setting, another's of 12.3 was measured, and differs from frame to frame."""
+_NO_GAIN = re.compile(r"\b(dB|setting|sensor gain|camera gain|gain set|iso|percent|unity)\b|%", re.IGNORECASE)
+_INVERSE = re.compile(r"\b(adu|dn|counts?) ?(/|per) ?(photo)?-?e", re.IGNORECASE)
+_ELECTRON = re.compile(r"(e-?|el(ec(tron)?s?)?) ?(/|per) ?(adu|dn|count)", re.IGNORECASE)
+"""What comments say of a gain: that it is a setting, or adu per electron, or electron per adu."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def settings(header: Header) -> dict[str, Value | None]:
         in degrees Celsius, ``rotator`` in degrees from 0 to 360; None where nothing is told.
     """
     return {
-        "readout_speed": header.first("readout_speed") or None,
+        "readout_speed": first_setting(header, "readout_speed") or None,
         "gain_setting": _gain_setting(header) or None,
         "offset": header.first("offset") or None,
         "cooler": "off" if _is_off(header) else None,
@@ -83,6 +89,58 @@ def settings(header: Header) -> dict[str, Value | None]:
         "set_temperature": _temperature(header, "set_temperature"),
         "rotator": _rotator(header),
     }
+
+
+def first_setting(header: Header, name: str) -> str:
+    """Return the first value that is there of a field, and that was set, not measured, as text.
+
+    Parameters
+    ----------
+    header : Header
+        The header.
+    name : str
+        Field of the instrument file: ``readout_mode``, ``readout_speed``.
+    """
+    for alternative in header.alternatives(name):
+        value = look_up(header.cards, alternative)
+        if value is not None and not _is_measured(keyword_name(alternative), value):
+            return text(value)
+    return ""
+
+
+def _is_measured(keyword: str, value: Value) -> bool:
+    size = quantity(value)[0]
+    if size is None:
+        return False
+    if keyword == "SPEED":
+        return not isinstance(value, str)  # of the wind, or of the telescope
+    is_long = size > _LONGEST_OF_A_PIXEL
+    return is_long and (keyword == "READTIME" or (keyword == "READOUT" and not size.is_integer()))
+
+
+def gain_words(header: Header) -> Iterator[str]:
+    """Find what the comment of the gain says against its being electron per adu, as which it is read.
+
+    Parameters
+    ----------
+    header : Header
+        The header.
+
+    Yields
+    ------
+    str
+        A sentence.
+    """
+    for alternative in header.by.keywords.gain:
+        told = believable(header.cards, [alternative], "gain", header.by)
+        if told is None:
+            continue
+        comment = _comment(header, alternative)
+        if _INVERSE.search(comment):
+            yield f"{alternative}={told:g} is adu per electron by its comment {comment!r}, yet read as electron per adu"
+        elif _NO_GAIN.search(comment) and not _ELECTRON.search(comment):
+            yield f"{alternative}={told:g} is a setting by its comment {comment!r}, yet read as electron per adu"
+        return
 
 
 def readout_area(

@@ -317,7 +317,7 @@ def test_a_gain_that_can_not_be_is_unknown(instruments, value):
     ("cards", "said"),
     [
         ({"EXPTIME": -5.0}, "EXPTIME='-5' is outside 0 to 1e+06"),
-        ({"CCD-TEMP": -999.0}, "CCD-TEMP='-999' is outside -273.15 to 100"),
+        ({"CCD-TEMP": -999.0}, "CCD-TEMP='-999' is outside -273 to 100"),
         ({"EXPTIME": "long"}, "EXPTIME='long' is not understood"),
     ],
 )
@@ -389,3 +389,30 @@ def test_a_validity_that_is_no_time_refuses_the_frame(instruments, value):
         describe(cards, SHAPE, instruments).refused
         == f"valid_from={value!r} is no time, wanted ISO such as 2026-03-01"
     )
+
+
+@pytest.mark.parametrize(
+    ("cards", "wanted"),
+    [
+        *(
+            ({"IMAGETYP": word}, "dark")
+            for word in ("DARKFLAT", "Dark Flat Frame", "FlatDark", "Darks", "dark images")
+        ),
+        *(({"IMAGETYP": word}, "bias") for word in ("Biases", "bias frames", "Zero Frame", "Offset")),
+        *(
+            ({"IMAGETYP": word}, "flat")
+            for word in ("Flats", "EL_FLAT", "FLAT,SCREEN", "Flat Panel", "AutoFlat", "PLU")
+        ),
+        *(({"IMAGETYP": word}, "science") for word in ("Lights", "Light Frames", "science images")),
+        *(
+            ({"IMAGETYP": word}, "unclassified")
+            for word in ("Acquisition", "run", "frames", "images", "s", "Glass")
+        ),
+        ({"FLAVOR": "bias"}, "bias"),  # SDSS
+        ({"CALFRAME": "MasterFlat"}, "flat"),  # Astro Pixel Processor
+        ({"PICTTYPE": 3}, "dark"),  # TheSky
+        ({"PICTTYPE": 3, "IMAGETYP": "Dark Frame"}, "dark"),
+    ],
+)
+def test_classes_are_known_in_the_plural_too_and_by_the_words_of_many_programs(generic, cards, wanted):
+    assert classify(cards, generic)[0] == wanted

@@ -80,6 +80,21 @@ def test_what_a_frame_is_against_how_it_was_taken(cards: dict[str, object], want
         {"DATE__OBS": "2026-03-01T20:00", "MJD__OBS": MJD + 50 * SECOND},
         {"DATE__END": "2026-03-01T20:01:12"},
         {"DATE__OBS": "2026-03-02T00:00:00", "UT": "23:59:50"},
+        # ESO counts seconds of the day, others hours.
+        {"UTC": 72000.132},
+        {"UTC": 72000},
+        {"UT": 20.0},
+        {"UT": 20.0028},
+        {"DATE__OBS": "2026-03-02T00:00:00", "UTC": 86390.5},
+        {"UT__DATE": "2026-03-01"},
+        {"DATE__OBS": "2026-03-01T23:59:50", "UT__DATE": "2026-03-02"},
+        {"MJD__OBS": 0.0, "JD": 0},
+        {"TIMESYS": "UTC(NIST)"},
+        {
+            "DATE__END": "2026-03-01T20:01:00.4689935",
+            "DATE__AVG": "2026-03-01T20:00:30.42",
+            "JD_UTC": 2461101.333685,
+        },
     ],
 )
 def test_cards_of_the_start_the_middle_and_the_end_agree(cards: dict[str, object]) -> None:
@@ -95,6 +110,12 @@ def test_cards_of_the_start_the_middle_and_the_end_agree(cards: dict[str, object
         ({"JD": MJD + 2400001.5}, "DATE-OBS and JD are 24.0 h apart"),
         ({"DATE__BEG": "2026-03-01T20:05:00"}, "DATE-OBS and DATE-BEG are 5.0 min apart"),
         ({"UT": "18:00:00"}, "DATE-OBS and UT are 2.0 h apart"),
+        ({"UT": 17.01}, "DATE-OBS and UT are 3.0 h apart"),
+        ({"UTC": 61200.0}, "DATE-OBS and UTC are 3.0 h apart"),
+        (
+            {"UT__DATE": "2026-03-02"},
+            "DATE-OBS says 2026-03-01, UT-DATE says 2026-03-02: which of them is local?",
+        ),
         ({"DATE": "2025-11-02T20:01:40"}, "the file was written 119 days before its exposure"),
         ({"DATE__END": "2026-03-01T19:00:00"}, "DATE-END is 60.0 min from the start"),
         ({"DATE__END": "2026-03-02T03:01:00"}, "DATE-END is 7.0 h from the start"),
@@ -115,11 +136,20 @@ def test_cards_that_tell_different_times_are_a_doubt(cards: dict[str, object], s
         ("[ISO 8601] UTC date/time of exposure start", ""),
         ("System Clock:Est. Frame Start", ""),
         ("seconds since midnight", ""),
+        ("UTC date that FITS file was created", "is of the writing of the file"),
+        ("date and time of readout", "is of the end of the exposure"),
+        ("The UTC date and time at the start of the expo", ""),
+        ("UTC shutter open", ""),
     ],
 )
 def test_the_comment_of_the_date_may_say_that_it_is_no_start(comment: str, said: str) -> None:
     description = read({"DATE-OBS": comment})
     assert [said in doubt.text for doubt in description.doubts] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(("scale", "said"), [("LOCAL", True), ("MST", True), ("UT", False), ("TAI", False)])
+def test_a_time_scale_that_nobody_knows_is_a_doubt(scale: str, said: bool) -> None:
+    assert [doubt.startswith(f"date: TIMESYS={scale!r}") for doubt in doubts(TIMESYS=scale)] == [True] * said
 
 
 def test_a_guessed_date_is_a_doubt() -> None:

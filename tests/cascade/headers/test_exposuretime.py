@@ -57,6 +57,12 @@ def test_an_exposure_time_that_is_told_plainly_leaves_no_doubt(
         ("Exposure time in milliseconds", 250, 0.25),
         ("exposure, minutes", 45.0, 2700.0),
         ("Exposure time (microseconds)", 10000, 0.01),
+        ("exposure time in milli-seconds", 60000, 60.0),
+        ("exposure in 1/100 sec", 6000, 60.0),
+        ("[d] time on source", 0.0145, 1252.8),
+        ("exposure time; guider corrects every minute", 60.0, 60.0),
+        ("Exposure time (s); max 10 minutes", 60.0, 60.0),
+        ("Exposure time excluding pauses,in secs", 60.0, 60.0),
     ],
 )
 def test_the_unit_may_stand_in_the_comment(comment: str, value: float, wanted: float) -> None:
@@ -67,6 +73,12 @@ def test_the_unit_may_stand_in_the_comment(comment: str, value: float, wanted: f
 def test_the_unit_of_all_times_counts_where_a_card_has_none_of_its_own() -> None:
     assert read(EXPTIME=1.5, TIMEUNIT="min").exptime == 90.0
     assert read({"EXPTIME": "[s]"}, EXPTIME=60.0, TIMEUNIT="min").exptime == 60.0
+
+
+def test_a_time_unit_of_days_is_that_of_the_standards_keywords_alone() -> None:
+    description = read(EXPTIME=60.0, TELAPSE=0.0007, TIMEUNIT="d")
+    assert (description.exptime, description.doubts) == (60.0, ())
+    assert read(XPOSURE=0.0125, TIMEUNIT="d").exptime == 1080.0
 
 
 @pytest.mark.parametrize(
@@ -87,6 +99,7 @@ def test_the_unit_of_all_times_counts_where_a_card_has_none_of_its_own() -> None
         ({"DATE__END": "2026-03-01T20:01:00"}, 60.0, "exptime", "taken from DATE-END"),
         ({"MJD__END": 61100.834027778}, 60.0, "exptime", "taken from MJD-END"),
         ({"TELAPSE": 60.0}, 60.0, "exptime", "pauses and the readout"),
+        ({"EXPEND": 61100.834027778}, 60.0, "exptime", "taken from EXPEND"),
         ({"EXPTIME": 0.0, "TELAPSE": 60.0}, 60.0, "exptime_conflict", "EXPTIME says 0 s"),
         ({"EXPTIME": 2.0, "COADDS": 30}, 2.0, "exptime", "of one of them (60 s in all)"),
     ],

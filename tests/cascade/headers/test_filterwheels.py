@@ -44,6 +44,15 @@ def test_a_wheel_without_a_filter_adds_nothing(empty: str) -> None:
         ({"FILTER1": "clear", "FILTER2": "open"}, "clear"),
         ({"FILTER1": "open", "FILTER2": "clear"}, "clear"),
         ({"FILTER": " V "}, "V"),
+        ({"FILTER1": "CLEAR1L", "FILTER2": "F814W"}, "F814W"),  # HST
+        ({"FILTER1": "OPEN", "FILTER2": "Sloan_r", "FILTER3": "OPEN", "FILTER4": "OPEN"}, "Sloan_r"),  # GTC
+        ({"WFFBAND": "r"}, "r"),  # Isaac Newton Telescope
+        ({"ACAMWH1": "CLEAR", "ACAMWH2": "SlnR"}, "SlnR"),  # William Herschel Telescope
+        ({"INSFLNAM": "Cousins R"}, "Cousins R"),  # Calar Alto
+        ({"FILTER": "SII", "CLRBAND": "R"}, "SII"),  # MaxIm DL
+        ({"FILTER": "Luminance"}, "Luminance"),
+        ({"FILTER1": "CLR", "FILTER2": "V"}, "V"),
+        ({"FILTER": False}, ""),
         ({}, ""),
     ],
 )

@@ -65,6 +65,15 @@ def generic():
          "[1:72,1:64]", "[73:80,1:64]"),
         ((64, 80), {"TRIMSEC": "[0010:0060,0001:0064]"}, "[10:60,1:64]", None),
         ((64, 80), {"TRIMSEC": "[1:72,1:64,1:1]"}, "[1:72,1:64]", None),
+        # without brackets, in others, with other signs between
+        ((64, 80), {"TRIMSEC": "1:72,1:64", "BIASSEC": "73:80, 1:64"}, "[1:72,1:64]", "[73:80,1:64]"),
+        ((64, 80), {"TRIMSEC": "(1:72,1:64)", "BIASSEC": "[73..80,1..64]"}, "[1:72,1:64]", "[73:80,1:64]"),
+        ((64, 80), {"TRIMSEC": "[1:72;1:64]", "BIASSEC": "[1:0,1:0]"}, "[1:72,1:64]", None),
+        # prescan and overscan in one card
+        ((64, 80), {"TRIMSEC": "[5:72,1:64]", "BIASSEC": "[1:4,1:64],[73:80,1:64]"},
+         "[5:72,1:64]", "[73:80,1:64]"),
+        ((64, 80), {"TRIMSEC": "[9:76,1:64]", "BIASSEC": "[1:8,1:64] [77:80,1:64]"},
+         "[9:76,1:64]", "[1:8,1:64]"),
         # Calar Alto, CAFOS: corners, a width of nothing, and the window's place on the detector
         ((2048, 1000), {"DATASEC": "[501,1:1500,2048]", "BIASSEC": "[0,1:0,2048]"},
          "[1:1000,1:2048]", None),
@@ -154,7 +163,8 @@ def test_an_image_of_several_is_trimmed_beside_its_own_overscan(generic):
 
 
 @pytest.mark.parametrize(
-    "written", ["", "NONE", "none", "[0:0,0:0]", "[ 0:0 , 0:0 ]", "[0,1:0,2048]", "[00:00,0:0]", "UNKNOWN"]
+    "written",
+    ["", "NONE", "none", "[0:0,0:0]", "[ 0:0 , 0:0 ]", "[0,1:0,2048]", "[00:00,0:0]", "[1:0,1:0]", "UNKNOWN"],
 )
 def test_words_and_zeros_say_no_section(written):
     assert not says_section(written)

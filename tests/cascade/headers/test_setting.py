@@ -66,6 +66,12 @@ def test_temperatures_are_celsius_whatever_unit_the_header_has(
         ({"CCD-TEMP": 21.5, "SET-TEMP": 21.0, "COOLER": "OFF"}, 21.5),
         ({"CCD-TEMP": 21.5, "SET-TEMP": "off"}, 21.5),
         ({"DET-TEMP": 163.15}, -110.0),
+        ({"CCDSTEMP": 173, "CCDATEMP": 173}, -100.15),  # Isaac Newton Group
+        ({"TEMPCCD": -110.0}, -110.0),  # Magellan
+        ({"TEMPERAS": -135.8}, -135.8),  # CFHT
+        ({"CCD-TEMP": "-20,1"}, -20.1),
+        ({"CCD-TEMP": "-20.0 degrees C"}, -20.0),
+        ({"CCD-TEMP": -273.15}, None),
         ({}, None),
     ],
 )
@@ -84,7 +90,7 @@ def test_a_corrected_reading_corrects_the_temperature_of_the_sensor() -> None:
 def test_a_temperature_that_can_not_be_is_a_doubt() -> None:
     found = read({"CCD-TEMP": -999.0})
     assert "ccd_temperature" not in found.keywords
-    assert [str(doubt) for doubt in found.doubts] == ["value: CCD-TEMP='-999' is outside -273.15 to 100"]
+    assert [str(doubt) for doubt in found.doubts] == ["value: CCD-TEMP='-999' is outside -273 to 100"]
 
 
 @pytest.mark.parametrize(
@@ -114,11 +120,77 @@ def test_a_cooler_that_runs_or_is_not_spoken_of_says_nothing(said: dict[str, Val
         ({"GAIN": 120}, (None, "120", None)),
         ({"SWCREATE": "SharpCap 4.1", "GAIN": 2.0, "READOUTM": "Low Noise"}, ("Low Noise", "2", None)),
         ({"PREAMP": "4x", "EMGAIN": 200, "GAIN": 1.2, "READSPD": "5 MHz"}, (None, "4x/200", None)),
+        # Programs for CMOS cameras, whose GAIN of 30 could be electron per adu.
+        ({"SWCREATE": "INDIGO 2.0-200", "GAIN": 30.0}, (None, "30", None)),
+        ({"CREATOR": "Sequence Generator Pro v3.1", "GAIN": 30}, (None, "30", None)),
+        ({"INSTRUME": "ZWO CCD ASI1600MM Pro", "GAIN": 30}, (None, "30", None)),
+        ({"ORIGIN": "DWARFLAB", "GAIN": 40, "EXPTIME": None, "EXP": 15.0}, (None, "40", None)),
+        # A readout's duration that was measured is no mode.
+        ({"READOUT": 13.2}, (None, None, None)),
+        ({"READOUT": 2}, ("2", None, None)),
     ],
 )
 def test_mode_gain_and_offset_are_told_apart(cards: dict[str, Value], wanted: tuple[Any, ...]) -> None:
     found = read(cards).keywords
     assert tuple(found.get(name) for name in ("readout_mode", "gain_setting", "offset")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("cards", "speed"),
+    [
+        ({"CCDSPEED": "QUICK"}, "QUICK"),  # Isaac Newton Group
+        ({"ROSPEED": "SLOW"}, "SLOW"),  # SALT
+        ({"RSPEED": "200 kHz"}, "200 kHz"),  # GTC
+        ({"AMPINTEG": 5000}, "5000"),  # Gemini
+        ({"SPEED": "Slow"}, "Slow"),  # Magellan
+        ({"SPEED": 3.2}, None),  # of the wind
+        ({"READTIME": 5e-08}, "5e-08"),  # Andor
+        ({"READTIME": 12.345}, None),
+        ({"READTIME": "36.2 s"}, None),
+        ({"SPEED": 3.2, "READTIME": 36.1, "ESO DET READ SPEED": "fast"}, "fast"),
+    ],
+)
+def test_a_readout_speed_is_what_was_set_and_not_what_was_measured(
+    cards: dict[str, Value], speed: str | None
+) -> None:
+    assert read(cards).keywords.get("readout_speed") == speed
+
+
+@pytest.mark.parametrize(
+    ("gain", "comment", "said"),
+    [
+        (0.5, "[ADU/e-] gain", "is adu per electron"),
+        (0.5, "gain, DN per electron", "is adu per electron"),
+        (26, "Sensor gain", "is a setting"),
+        (12.0, "[dB] analog gain", "is a setting"),
+        (1.5, "Electrons per ADU", ""),
+        (1.5, "CCD gain setting [e-/ADU]", ""),
+        (1.5, "", ""),
+    ],
+)
+def test_a_comment_against_electron_per_adu_is_a_doubt(gain: float, comment: str, said: str) -> None:
+    doubts = read({"GAIN": gain}, GAIN=comment).doubts
+    assert [doubt.kind for doubt in doubts] == (["gain_conflict"] if said else [])
+    assert all(said in doubt.text for doubt in doubts)
+
+
+@pytest.mark.parametrize(
+    ("cards", "wanted"),
+    [
+        ({"DETXBIN": 2, "DETYBIN": 2}, "2x2"),  # NOT
+        ({"CCDBIN1": 2, "CCDBIN2": 2}, "2x2"),  # CFHT
+        ({"COLBIN": 1, "ROWBIN": 2}, "1x2"),  # SDSS
+        ({"CBIN": 2, "RBIN": 2}, "2x2"),  # Lick
+        ({"HBIN": 2, "VBIN": 4}, "2x4"),  # Andor
+        ({"BINAXIS1": 3, "BINAXIS2": 3}, "3x3"),  # HST
+        ({"BINNING": "2.0"}, "2x2"),
+        ({"BINNING": 2.0}, "2x2"),
+        ({"BINNING": "2*2"}, "2x2"),  # DWARF
+        ({"XBINNING": "2.0", "YBINNING": "2.0"}, "2x2"),
+    ],
+)
+def test_binnings_of_many_observatories_are_one_text(cards: dict[str, Value], wanted: str) -> None:
+    assert value(cards, "binning") == wanted
 
 
 @pytest.mark.parametrize(
