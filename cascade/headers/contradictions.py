@@ -161,8 +161,9 @@ def _date_conflicts(cards: Cards, by: Instrument, told: Told) -> Iterator[str]:
     if not told.date.obsdate:
         return
     start = datetime.fromisoformat(told.date.obsdate)
+    times = set(map(keyword_name, by.keywords.time)) & cards.keys()
     for keyword, slack in _other_dates(cards, by, told.date):
-        is_time = keyword in map(keyword_name, by.keywords.time)
+        is_time = keyword in times
         moment = _moment(cards, keyword, by, start, is_time=is_time)
         if moment is None:
             continue
@@ -292,7 +293,7 @@ def _odd_comments(cards: Cards, by: Instrument, comments: Mapping[str, str], tol
         yield f"{keyword} is local time by its comment {comment!r}; which zone is not stated"
     for name in map(keyword_name, by.keywords.time_system):
         scale = text(cards.get(name))
-        if scale and not _SCALES.fullmatch(scale) and by.site.time_zone == "UTC":
+        if scale and scale != "UTC" and not _SCALES.fullmatch(scale) and by.site.time_zone == "UTC":
             yield f"{name}={scale!r} is no time scale that is known: dates are read as UTC (site: time_zone)"
 
 

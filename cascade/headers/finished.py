@@ -347,11 +347,11 @@ def _class_words(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
 
 def _used_frames(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
     # ASTAP: of its own kind, in a master, the frames that were combined; else those of the masters that were applied.
-    kind = text(cards.get("IMAGETYP")).casefold()
-    for card, word, steps in (("DARK_CNT", "dark", {DARK}), ("FLAT_CNT", "flat", {FLAT})):
+    for card, word, step in (("DARK_CNT", "dark", DARK), ("FLAT_CNT", "flat", FLAT)):
         value = cards.get(card)
         if value is not None and _counts_any(value):
-            yield card, _written(card, value), frozenset({COMBINED} if word in kind else steps)
+            kind = text(cards.get("IMAGETYP")).casefold()
+            yield card, _written(card, value), frozenset({COMBINED if word in kind else step})
 
 
 def _sums(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
@@ -359,6 +359,8 @@ def _sums(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
     # so is TOTALEXP of a Seestar. SharpCap: EXPTIME is the sum, SUBEXP one of them.
     exptime = "EXPTIME" if cards.get("EXPTIME") else "EXPOSURE"
     for whole, part in (("LIVETIME", exptime), ("TOTALEXP", exptime), (exptime, "SUBEXP")):
+        if whole not in cards or part not in cards:
+            continue
         total, single = number(cards.get(whole)), number(cards.get(part))
         if total is not None and single is not None and single > 0 and total > 1.5 * single:
             yield whole, f"{whole}={total:g} of {part}={single:g}", frozenset({COMBINED})

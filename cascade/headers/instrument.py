@@ -363,9 +363,11 @@ class Instrument(Model):
             Value of a card, or keyword and value as ``PICTTYPE=2``.
         """
         word = plain(written)
+        if word in self.spellings:
+            return self.spellings[word]
         bare = re.sub(r"(frame|image)s?$", "", word)
         endings = (bare.removesuffix(ending) for ending in ("s", "es"))
-        return next((self.spellings[way] for way in (word, bare, *endings) if way in self.spellings), "")
+        return next((self.spellings[way] for way in (bare, *endings) if way in self.spellings), "")
 
 
 M = TypeVar("M", bound=Model)

@@ -400,7 +400,9 @@ def _all_written(alternatives: tuple[str, ...]) -> tuple[tuple[str, str, _Parts]
 
 
 def _filled(cards: Cards, alternative: str, parts: _Parts) -> str | None:
-    values = {place: text(cards.get(name)) for place, name in parts}
-    if not all(values.values()):
-        return None
+    values: dict[str, str] = {}
+    for place, name in parts:
+        if not (value := text(cards.get(name))):
+            return None
+        values[place] = value
     return _TEMPLATE.sub(lambda match: values[match[1]], alternative)
