@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +19,11 @@ from ccdflow.archive.fits.rawfile import (
     looks_like_fits,
     open_raw,
 )
+from ccdflow.archive.registry.frames.amendmentchecks import (
+    let_nights_follow,
+    settle_amendments,
+    unsettled_frames,
+)
 from ccdflow.archive.registry.frames.amendments import Values
 from ccdflow.archive.registry.frames.doubts import sum_up
 from ccdflow.archive.registry.frames.files import (
@@ -35,7 +39,7 @@ from ccdflow.cascade.headers.amended import amended_header
 from ccdflow.cascade.headers.classify import Description, describe
 from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
-from ccdflow.cascade.headers.keywords import cards_of
+from ccdflow.cascade.headers.keywords import cards_of, plain_value
 from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.rawfiles.copies import Copies, confirmed
@@ -331,7 +335,7 @@ def _new_frame(described: Description, **known: Any) -> NewFrame:
 
 
 def read_pending(space: Workspace, report: IngestReport, patience: float = 0.0) -> int:
-    """Read the files of rows that other programs have inserted with a path alone.
+    """Read the files of rows that other programs have inserted with a path alone, and look at what they corrected.
 
     Parameters
     ----------
@@ -347,6 +351,9 @@ def read_pending(space: Workspace, report: IngestReport, patience: float = 0.0) 
     int
         How many were read or refused.
     """
+    # What others have corrected to something that can't be would stop whoever plans.
+    if unsettled := space.registry.read(unsettled_frames):
+        space.registry.write(settle_amendments, unsettled)
     # In portions, each behind the last one: rows that have to wait are not looked at twice.
     count = last = 0
     while pending := space.registry.read(pending_frames, after=last):
@@ -455,6 +462,7 @@ def recheck_files(space: Workspace) -> IngestReport:
     """
     report = IngestReport()
     read_pending(space, report)
+    space.registry.write(let_nights_follow, find_instrument({}, space.instruments).site.longitude)
     gone: dict[Path, list[str]] = {}
     for name, size, changed_ns in space.registry.read(registered_files):
         path = Path(name)
@@ -547,7 +555,7 @@ def _catalog_frame(row: dict[str, str], by: Instrument) -> NewFrame:
         nobs=_count(row, "nobs"),
         night=row.get("night") or night(obsdate, by.site.longitude),
         keywords={
-            name: _value(text) for name, text in row.items() if name not in (*COLUMNS, "night") and text
+            name: plain_value(text) for name, text in row.items() if name not in (*COLUMNS, "night") and text
         },
     )
 
@@ -571,13 +579,6 @@ def _number(row: dict[str, str], name: str) -> float | None:
     if not math.isfinite(value):
         raise ValueError(f"{name} {row[name]!r} is no number")
     return value
-
-
-def _value(text: str) -> Value:
-    """A further column's text as a number where it is written as one; ``007`` and ``1_000`` are names."""
-    if not re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?", text):
-        return text
-    return int(text) if text.lstrip("+-").isdigit() else float(text)
 
 
 def _count(row: dict[str, str], name: str) -> int | None:

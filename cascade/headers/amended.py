@@ -5,16 +5,19 @@ detector, to write the header of a product, shall find one truth: so it goes int
 those that would contradict it go away.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
+from ccdflow.cascade.headers.dates import YEARS, canonical
 from ccdflow.cascade.headers.filterwheels import JOINT
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.headers.keywords import keyword_name
-from ccdflow.cascade.records import EPOCH, Value
+from ccdflow.cascade.records import CLASSES, EPOCH, Value, is_calibration
+from ccdflow.cascade.wording import unknown
 from ccdflow.recipes.detector.amplifiers import Detector
 
 NUMBERS = ("gain", "read_noise", "saturation")
@@ -46,6 +49,109 @@ _MJD_OF_EPOCH = 40587
 """Modified Julian Date of 1970-01-01."""
 _DAY_S = 86400
 _TEMPLATE = re.compile(r"\{([^{}]+)\}")
+
+
+MEASURED = ("ccd_temperature", "set_temperature", "airmass", "ra", "dec", *NUMBERS)
+"""Keywords that are numbers."""
+
+
+def utc(written: str) -> str:
+    """Return a time that somebody has written, as the registry has it.
+
+    Parameters
+    ----------
+    written : str
+        ISO; in UTC where it has no zone.
+
+    Returns
+    -------
+    str
+        ISO in UTC without zone.
+
+    Raises
+    ------
+    ValueError
+        If it is no time; says what was found and what was wanted.
+    """
+    try:
+        moment = datetime.fromisoformat(written.strip())
+        if YEARS[0] <= moment.year < YEARS[1]:
+            return canonical(moment)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"obsdate={written} is no time, wanted ISO (UTC), as 2026-03-01T21:00:00")
+
+
+def evening(written: str) -> str:
+    """Return a night that somebody has written, as the registry has it.
+
+    Parameters
+    ----------
+    written : str
+        ISO date of the evening.
+
+    Raises
+    ------
+    ValueError
+        If it is no date; says what was found and what was wanted.
+    """
+    try:
+        return date.fromisoformat(written.strip()).isoformat()
+    except ValueError:
+        raise ValueError(f"night={written} is no date, wanted the evening's, as 2026-03-01") from None
+
+
+def understood(name: str, value: Value | None) -> Value | None:
+    """Return a correction as the registry has it, whoever made it.
+
+    Parameters
+    ----------
+    name : str
+        Of a column or keyword.
+    value : str, int, float, bool or None
+        What it is to be; None for unknown.
+
+    Returns
+    -------
+    str, int, float, bool or None
+        The same, in the registry's own way of writing it.
+
+    Raises
+    ------
+    ValueError
+        If it can't be; says what was found and what was wanted.
+    """
+    if value is None or value == "":
+        if name in ("class", "night"):
+            raise ValueError(f"{name}= is blank, and a frame can't be without; wanted a value")
+        return value
+    if name == "obsdate":
+        return utc(str(value))
+    if name == "night":
+        return evening(str(value))
+    if name == "class" and value not in CLASSES and not is_calibration(str(value)):
+        raise ValueError(unknown("class", str(value), CLASSES))
+    if name in _COUNTS:
+        return _count(name, value)
+    return _number(name, value) if name == "exptime" or name in MEASURED else value
+
+
+_COUNTS = ("iobs", "nobs")
+_BELOW_ZERO = ("ccd_temperature", "set_temperature", "ra", "dec")
+
+
+def _count(name: str, value: Value) -> int:
+    if isinstance(value, str) or value < 0 or not float(value).is_integer():
+        raise ValueError(f"{name}={value} is no place in a sequence, wanted a whole number from 1 on")
+    return int(value)
+
+
+def _number(name: str, value: Value) -> Value:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or (float(value) < 0 and name not in _BELOW_ZERO):
+        wanted = "a number" if name in _BELOW_ZERO else "a number from 0 on"
+        raise ValueError(f"{name}={value} can't be, wanted {wanted}")
+    return value
 
 
 def amended_header(
@@ -118,9 +224,10 @@ def _set_time(header: dict[str, Any], instrument: Instrument, value: Value | Non
     if value is None:
         return
     # Without a zone it would be read as one of the instrument's; corrected times are UTC.
-    header["DATE-OBS"] = f"{value}" if instrument.site.time_zone == "UTC" else f"{value}Z"
+    moment = utc(str(value))
+    header["DATE-OBS"] = moment if instrument.site.time_zone == "UTC" else f"{moment}Z"
     if had_mjd:
-        since = datetime.fromisoformat(str(value)) - EPOCH
+        since = datetime.fromisoformat(moment) - EPOCH
         header["MJD-OBS"] = _MJD_OF_EPOCH + since.total_seconds() / _DAY_S
 
 

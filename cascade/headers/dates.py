@@ -23,7 +23,7 @@ _MJD_EPOCH = datetime(1858, 11, 17)
 _JD_OF_MJD = 2400000.5
 """Julian Date, in days, at which the Modified Julian Date is 0."""
 _MILLISECONDS_PER_DAY = 86400e3
-_YEARS = (1900, 2200)
+YEARS = (1900, 2200)
 """First year that is believed, and first that is not: others come from clocks that were never set, or misread dates."""
 _MJD_OF_YEARS = (15020, 124593)
 """The same as Modified Julian Dates: 1900-01-01 and 2200-01-01."""
@@ -392,7 +392,7 @@ def _day(written: str) -> date:
             year += 1900 if year >= _CENTURY_TURNS else 2000
     else:
         raise ValueError("is no date")
-    if not _YEARS[0] <= year < _YEARS[1]:
+    if not YEARS[0] <= year < YEARS[1]:
         raise ValueError("is no date of this age")
     try:
         return date(year, month, day)

@@ -34,6 +34,7 @@ KINDS: Mapping[str, str] = {
     "registration": "A frame was placed by a way other than the one that was asked for.",
     "association": "A calibration fits less than planned, or something else serves in its place, as the plan says.",
     "recipe": "Any other warning of a recipe.",
+    "amendment": "Somebody has corrected it with SQL to something that can't be: what its header says counts.",
     "sequence": "The number of the exposure in its sequence can't be.",
     "value": "A number is not understood, or outside of what is believable: it counts as unknown.",
 }

@@ -13,6 +13,8 @@ Cards = Mapping[str, Value]
 
 # A number with digits on either side of the point, an exponent with Fortran's D too, and whatever unit follows.
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?)\s*/?\s*(.*)")
+# As the database's own triggers read what others have updated: see the migration 0016.
+_PLAIN = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d{1,2})?", re.ASCII)
 # A decimal comma, as programs write it whose computer speaks German or French; behind it three digits could also be
 # the last of a thousand, and nobody knows which.
 _COMMA = re.compile(r"[-+]?\d+,(?!\d{3}\b)\d+(?![\d,.])")
@@ -215,6 +217,24 @@ def quantity(value: Value | None) -> tuple[float | None, str]:
         return None, ""
     size = float(match[1].upper().replace("D", "E"))
     return (size, unit[1] if unit else "") if math.isfinite(size) else (None, "")
+
+
+def plain_value(written: str) -> Value:
+    """Return what a person or a catalogue has written as a number, where it is written as one.
+
+    Parameters
+    ----------
+    written : str
+        Any text.
+
+    Returns
+    -------
+    str, int or float
+        The text itself where it is a name: ``007``, ``1_000``, ``2026-03-01``, ``1e999``.
+    """
+    if not _PLAIN.fullmatch(written):
+        return written
+    return int(written) if written.lstrip("+-").isdigit() else float(written)
 
 
 def duration(value: Value | None, unit: str = "", comment: str = "") -> float | None:

@@ -386,7 +386,13 @@ def amended_digest(values: Mapping[str, Value | None]) -> str:
     str
         16 hexadecimal digits.
     """
-    return digest(dict(values))[:16]
+    # One database gives 30 back as 30, another as 30.0: the same number, and the same work.
+    return digest({name: _plain(value) for name, value in values.items()})[:16]
+
+
+def _plain(value: Value | None) -> Value | None:
+    """A number as it is written shortest: whole ones without a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def digest(value: Any) -> str:

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,15 @@ from sqlalchemy.exc import IntegrityError
 from ccdflow.archive.fits.integrity import DAMAGED, EDITED
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.frames import amendments as registered
+from ccdflow.archive.registry.frames.amendmentchecks import let_nights_follow, settle_amendments
 from ccdflow.archive.registry.frames.amendments import Amendment
-from ccdflow.archive.registry.frames.doubts import find_doubts
-from ccdflow.archive.registry.frames.files import Content, contents
+from ccdflow.archive.registry.frames.doubts import HEADER, find_doubts
+from ccdflow.archive.registry.frames.files import Content, contents, look_again
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
-from ccdflow.cascade.headers.dates import canonical, night
+from ccdflow.cascade.headers.amended import MEASURED, evening, utc
+from ccdflow.cascade.headers.dates import canonical
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
-from ccdflow.cascade.headers.keywords import binning, duration
+from ccdflow.cascade.headers.keywords import binning, duration, plain_value
 from ccdflow.cascade.records import CLASSES, DESCRIBED, FrameRecord, Value
 from ccdflow.cascade.wording import unknown
 from ccdflow.tasks.ingest import IngestReport, ingest_file
@@ -33,12 +35,12 @@ USED = ("registered", "refused")
 """States of frames that plans look at."""
 NOT_AMENDED = ("shape", "profile", "size", "window")
 """Keywords that follow from the file, and from which instrument file claims it."""
-_MEASURED = ("ccd_temperature", "set_temperature", "airmass", "ra", "dec", "gain", "read_noise", "saturation")
-"""Keywords that are numbers."""
 _POSITIVE = ("gain", "read_noise", "saturation")
 _SHIFT = re.compile(r"([+-])\s*(\d+(?:\.\d*)?)\s*(s|m|min|h|d)")
 _SHIFT_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 """Seconds."""
+FURTHEST_S = 100 * 365.25 * 86400
+"""Seconds by which a clock may have been wrong: those that were never set begin at 1900 or 1970."""
 _RANGE = re.compile(r"f(\d+)(?:-f?(\d+))?")
 
 
@@ -58,6 +60,18 @@ class Chosen:
     def anything(self) -> bool:
         """Whether frames are named or described at all."""
         return bool(self.names) or any(value is not None for value in vars(self).values() if value != ())
+
+    def __str__(self) -> str:
+        told = {
+            "class": self.frame_class,
+            "object": self.object,
+            "filter": self.filter,
+            "exptime": self.exptime,
+        }
+        told |= {"night": self.night, "camera": self.camera}
+        said = [f"{name} {value}" for name, value in told.items() if value is not None]
+        among = [f"among {', '.join(self.names)}"] if self.names else []
+        return " ".join([*among, f"has {' and '.join(said)}" if said else "is in use"])
 
     def fits(self, frame: FrameRecord) -> bool:
         """Tell whether a frame is one of those that are meant, but for names, night and camera.
@@ -104,7 +118,7 @@ def chosen_frames(space: Workspace, chosen: Chosen) -> list[FrameRecord]:
     wanted = FrameFilter(status, ids=ids, night=chosen.night, camera=chosen.camera)
     frames = [frame for frame in space.registry.read(find_frames, wanted) if chosen.fits(frame)]
     if not frames:
-        raise ValueError("no frame is so; 'ccdflow list frames' shows those that there are")
+        raise ValueError(f"no frame {chosen}; 'ccdflow list frames' shows those that there are")
     return frames
 
 
@@ -118,7 +132,7 @@ def _ids(space: Workspace, names: Iterable[str]) -> list[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         rows = space.registry.read(list_frames, FrameFilter(status=None, ids=range(first, last + 1)))
         if not rows:
-            raise ValueError(f"there is no frame {name}")
+            raise ValueError(f"there is no frame {name}; 'ccdflow list frames' shows those that there are")
         if first == last:
             _refuse_replaced(rows[0])
         ids |= dict.fromkeys(row["id"] for row in rows)
@@ -202,9 +216,9 @@ def _checked(name: str, written: str, by: Instrument) -> Change:
         return _CHECKS[name](written, by)
     if name in registered.COLUMNS:
         return written
-    if name in _MEASURED:
+    if name in MEASURED:
         return _measure(name, written, by)
-    return _binning(written) if name == "binning" else _plain_value(written)
+    return _binning(written) if name == "binning" else plain_value(written)
 
 
 def _binning(written: str) -> str:
@@ -238,20 +252,17 @@ def _count(written: str, _by: Instrument) -> int:
 def _obsdate(written: str, _by: Instrument) -> str | timedelta:
     if match := _SHIFT.fullmatch(written):
         seconds = float(match[2]) * _SHIFT_UNITS[match[3]]
+        if seconds > FURTHEST_S:
+            raise ValueError(f"obsdate={written} moves it by more than 100 years, wanted less: +1h, -30s")
         return timedelta(seconds=seconds if match[1] == "+" else -seconds)
     try:
-        return canonical(datetime.fromisoformat(written))
-    except ValueError:
-        raise ValueError(
-            f"obsdate={written} is no time, wanted ISO (UTC), as 2026-03-01T21:00:00, or how far to move it: +1h, -30s"
-        ) from None
+        return utc(written)
+    except ValueError as error:
+        raise ValueError(f"{error}, or how far to move it: +1h, -30s") from None
 
 
 def _night(written: str, _by: Instrument) -> str:
-    try:
-        return date.fromisoformat(written).isoformat()
-    except ValueError:
-        raise ValueError(f"night={written} is no date, wanted the evening's, as 2026-03-01") from None
+    return evening(written)
 
 
 _CHECKS: dict[str, Callable[[str, Instrument], Change]] = {
@@ -273,13 +284,6 @@ def _measure(name: str, written: str, by: Instrument) -> float:
     if not low <= value <= high or (value <= 0 and name in _POSITIVE):
         raise ValueError(f"{name}={written} can't be, wanted a number from {low:g} to {high:g}")
     return value
-
-
-def _plain_value(written: str) -> Value:
-    """Of a keyword that an instrument keeps: a number where it is written as one; ``007`` is a name."""
-    if not re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?", written):
-        return written
-    return int(written) if written.lstrip("+-").isdigit() else float(written)
 
 
 def amend_frames(
@@ -312,9 +316,17 @@ def amend_frames(
     try:
         made = space.registry.write(registered.amend, values, who, why)
     except IntegrityError:
-        raise ValueError("another row of a catalogue would be of the same exposure") from None
+        raise ValueError(_same_rows(values)) from None
     _read_again(space, {amendment.frame for amendment in made})
     return made
+
+
+def _same_rows(values: Mapping[int, Mapping[str, Value | None]]) -> str:
+    names = ", ".join(f"f{frame}" for frame in sorted(values)[:3]) + (", ..." if len(values) > 3 else "")
+    return (
+        f"{names} can't be amended so: two rows without a file would be alike in camera, obsdate, iobs, filter, "
+        "object and class; wanted one of these to differ"
+    )
 
 
 def _values(frame: FrameRecord, changes: Mapping[str, Change]) -> dict[str, Value | None]:
@@ -325,7 +337,7 @@ def _values(frame: FrameRecord, changes: Mapping[str, Change]) -> dict[str, Valu
                 raise ValueError(
                     f"f{frame.id} has no obsdate that could be wrong by something; wanted a time"
                 )
-            values[name] = canonical(datetime.fromisoformat(frame.obsdate) + change)
+            values[name] = utc(canonical(datetime.fromisoformat(utc(frame.obsdate)) + change))
         else:
             values[name] = change
     place = [values.get(name, getattr(frame, name)) for name in ("iobs", "nobs")]
@@ -360,14 +372,19 @@ def undo_amendments(
 
 def _read_again(space: Workspace, frames: set[int]) -> None:
     """Let all that follows from what was corrected follow: the night, doubts, whether a frame can be used."""
-    by = find_instrument({}, space.instruments)
+    space.registry.write(settle_amendments, frames)
+    unread = set()
     for content in space.registry.read(contents, frames):
         path = Path(content.path or "")
         if content.path and path.is_file():
             ingest_file(space, path, IngestReport(), look=partial(_look, space, content))
-        elif content.obsdate:  # without its header, by where the telescope stands
-            told = night(content.obsdate, by.site.longitude)
-            space.registry.write(registered.write_values, {content.id: {"night": told}})
+        else:
+            unread.add(content.id)
+    # Without its header, the night follows by what the row said of it and by where the telescope stands; once the file
+    # of one is back, its header tells.
+    longitude = find_instrument({}, space.instruments).site.longitude
+    space.registry.write(let_nights_follow, longitude, unread)
+    space.registry.write(look_again, unread)
 
 
 def _look(space: Workspace, content: Content, path: Path) -> Look:
@@ -376,6 +393,6 @@ def _look(space: Workspace, content: Content, path: Path) -> Look:
     same = (facts.st_size, facts.st_ctime_ns) == (content.size, content.changed_ns)
     if not same or content.sha256 is None:
         return look_at(path)
-    doubts = space.registry.read(find_doubts, [content.id]).get(content.id, ())
+    doubts = space.registry.read(find_doubts, [content.id], HEADER).get(content.id, ())
     faults = tuple(doubt for doubt in doubts if doubt.kind in (DAMAGED, EDITED))
     return Look(open_raw(path), content.sha256, faults, None, facts.st_size, facts.st_ctime_ns)

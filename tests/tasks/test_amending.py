@@ -93,7 +93,8 @@ def test_frames_are_named_or_described(night: Workspace, chosen: dict[str, Any],
         ({"names": ["f77"]}, "there is no frame f77"),
         ({"names": ["bogus"]}, "nothing is called 'bogus'"),
         ({"frame_class": "lights"}, "unknown class 'lights'; known: bias"),
-        ({"object": "M 14"}, "no frame is so"),
+        ({"object": "M 14", "filter": "V"}, "no frame has object M 14 and filter V"),
+        ({"names": ["f1-f2"], "frame_class": "dark"}, "no frame among f1-f2 has class dark"),
     ],
 )
 def test_frames_that_are_not_there_are_told(night: Workspace, chosen: dict[str, Any], words: str) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select, text, update
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.database import now
+from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.keywords import (
     delete_keywords,
     read_value,
@@ -21,6 +22,7 @@ from ccdflow.archive.registry.frames.keywords import (
     write_value,
 )
 from ccdflow.archive.registry.tables import HOLDS, AmendmentRow, FrameKeywordRow, FrameRow, table
+from ccdflow.cascade.headers.amended import understood
 from ccdflow.cascade.records import Value
 
 TEXTS = ("class", "telescope", "camera", "instrument", "filter", "object", "obsdate", "night")
@@ -29,6 +31,12 @@ NUMBERS = ("exptime", "iobs", "nobs")
 """Columns of frames that are numbers."""
 COLUMNS = (*TEXTS, *NUMBERS)
 """Columns that may be corrected; all other names are those of keywords."""
+
+FOLLOWS = "follows from obsdate"
+"""The reason of a corrected night that nobody has said: that of a frame without a file, whose time was corrected."""
+
+CORRECTION = "amendment"
+"""Kind and source of doubts about corrections that can't be."""
 
 Values = Mapping[str, Value | None]
 """Corrected values by name; None for what is not known."""
@@ -91,14 +99,18 @@ def find_amendments(
 
 
 def _amendment(row: Any) -> Amendment:
-    value, said = _read(row.value, row.number), None
+    value, said = _read(row.name, row.value, row.number), None
     if row.said is not None:
-        said = _read(row.said, row.said_number)
+        said = _read(row.name, row.said, row.said_number)
     return Amendment(row.id, row.frame_id, row.name, value, said, row.who, row.why, row.made, row.undone)
 
 
-def _read(written: str, number: float | None) -> Value | None:
-    return None if written == "" and number is None else read_value(written, number)
+def _read(name: str, written: str, number: float | str | None) -> Value | None:
+    # SQLite keeps text where a number belongs; to say that it is none is left to whoever knows the name.
+    if number is None or isinstance(number, str):
+        return written or None
+    # 30 s come back as 30 from one database and as 30.0 from another.
+    return float(number) if name == "exptime" else read_value(written, number)
 
 
 def amended_values(
@@ -146,11 +158,12 @@ def amend(connection: Connection, changes: Mapping[int, Values], who: str, why: 
         (amendment.frame, amendment.name): amendment
         for amendment in find_amendments(connection, list(changes))
     }
+    refused = _refused(connection, changes)
     moment, rows = now(), []
     written: dict[int, dict[str, Value | None]] = defaultdict(dict)
     for frame, values in changes.items():
         for name, value in values.items():
-            if before[frame].get(name) == value:
+            if before[frame].get(name) == value and (frame, name) not in refused:
                 continue
             earlier = held.get((frame, name))
             said = before[frame].get(name) if earlier is None else earlier.said
@@ -162,6 +175,25 @@ def amend(connection: Connection, changes: Mapping[int, Values], who: str, why: 
     ids = _replace(connection, rows, moment)
     write_values(connection, written)
     return [known for known in find_amendments(connection, list(changes), undone=True) if known.id in ids]
+
+
+def _refused(connection: Connection, frames: Collection[int]) -> set[tuple[int, str]]:
+    """What others have corrected last to something that can't be: to say it once more, as it is, clears that up."""
+    refused: set[tuple[int, str]] = set()
+    for frame in find_doubts(connection, frames, CORRECTION):
+        newest = {
+            amendment.name: amendment for amendment in find_amendments(connection, [frame], undone=True)
+        }
+        refused |= {(frame, name) for name, amendment in newest.items() if not _is_understood(amendment)}
+    return refused
+
+
+def _is_understood(amendment: Amendment) -> bool:
+    try:
+        understood(amendment.name, amendment.value)
+    except ValueError:
+        return False
+    return True
 
 
 def _row(frame: int, name: str, value: Value | None, said: Value | None) -> dict[str, Any]:
@@ -293,7 +325,7 @@ def note_said(connection: Connection, amendments: Iterable[Amendment], said: Val
             connection.execute(update(AmendmentRow).where(AmendmentRow.id == amendment.id).values(values))
 
 
-def hand_on(connection: Connection, before: int, after: int) -> None:
+def hand_on(connection: Connection, before: int, after: int) -> bool:
     """Let what was corrected of one row hold for another one that stands for the same exposure from now on.
 
     Parameters
@@ -302,13 +334,18 @@ def hand_on(connection: Connection, before: int, after: int) -> None:
         A transaction that writes.
     before, after : int
         Ids of the rows; the first keeps its corrections.
+
+    Returns
+    -------
+    bool
+        Whether there was anything. Then the file of the second is to be read once more, for what follows from it.
     """
     held = {amendment.name for amendment in find_amendments(connection, [after])}
     said = _before(connection, [after])[after]
     by_name = {
         amendment.name: amendment
         for amendment in find_amendments(connection, [before])
-        if amendment.name not in held
+        if amendment.name not in held and amendment.why != FOLLOWS
     }
     for name, amendment in by_name.items():
         row = _row(after, name, amendment.value, said.get(name))
@@ -316,3 +353,5 @@ def hand_on(connection: Connection, before: int, after: int) -> None:
         connection.execute(table(AmendmentRow).insert().values(row | told))
     if by_name:
         write_values(connection, {after: {name: by_name[name].value for name in by_name}})
+        connection.execute(update(FrameRow).where(FrameRow.id == after).values(changed_ns=None))
+    return bool(by_name)

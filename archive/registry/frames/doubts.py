@@ -124,7 +124,7 @@ def tell_doubts(
 
 
 def find_doubts(
-    connection: Connection, frames: Collection[int] | Select[Any]
+    connection: Connection, frames: Collection[int] | Select[Any], source: str | None = None
 ) -> dict[int, tuple[Doubt, ...]]:
     """Return the doubts of frames.
 
@@ -134,6 +134,8 @@ def find_doubts(
         A transaction that reads.
     frames : collection of int or Select
         Ids, or a statement that selects them.
+    source : str or None
+        Only those that this source has found.
 
     Returns
     -------
@@ -144,6 +146,8 @@ def find_doubts(
     columns = select(FrameDoubtRow.frame_id, FrameDoubtRow.kind, FrameDoubtRow.text).order_by(
         FrameDoubtRow.frame_id, FrameDoubtRow.source != HEADER, FrameDoubtRow.source, FrameDoubtRow.position
     )
+    if source is not None:
+        columns = columns.where(FrameDoubtRow.source == source)
     doubts: dict[int, list[Doubt]] = defaultdict(list)
     for selection in selections:
         for frame, kind, text in connection.execute(columns.where(FrameDoubtRow.frame_id.in_(selection))):

@@ -10,7 +10,7 @@ index: of each path one row is current (`tables.CURRENT`), and each content is h
 - A row of a catalogue gets the file of its exposure (`sameexposure`).
 - Where the file of the row that holds a content is gone, that file was moved: the row takes the new path. If the new
   path has a row already, as a duplicate, that row holds the content from then on, and supersedes the old one.
-- Where the file of that row was overwritten, its oldest duplicate holds the content from then on.
+- Where the file of that row was overwritten, its oldest duplicate that can be used holds the content from then on.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -22,8 +22,10 @@ from sqlalchemy import Connection, insert, select, text, update
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.database import now
+from ccdflow.archive.registry.frames.amendmentchecks import forget_followed, settle_amendments, values_of
 from ccdflow.archive.registry.frames.amendments import (
     COLUMNS,
+    FOLLOWS,
     NUMBERS,
     Values,
     find_amendments,
@@ -31,7 +33,7 @@ from ccdflow.archive.registry.frames.amendments import (
     note_said,
 )
 from ccdflow.archive.registry.frames.checks import damage_of_known
-from ccdflow.archive.registry.frames.doubts import add_doubts, find_doubts, replace_doubts
+from ccdflow.archive.registry.frames.doubts import HEADER, add_doubts, find_doubts, replace_doubts
 from ccdflow.archive.registry.frames.keywords import (
     changed_keywords,
     keep_keywords,
@@ -263,8 +265,10 @@ def _add_row(connection: Connection, new: NewFrame, rows: _Rows, version: int = 
     held = rows.held
     if held is not None and rows.same == "pixels" and _is_better(new, held):
         frame = _insert(connection, new, version)
-        _give_way(connection, held.id, frame)
-        return Registered(frame, "new", None, new.processed)
+        if not _give_way(connection, held.id, frame):
+            return Registered(frame, "new", None, new.processed)
+        corrected, processed = _refresh(connection, frame, new)
+        return Registered(frame, "new", None, processed, frame=corrected)
     frame = _insert(connection, new, version, None if held is None else held.id)
     if held is None:
         return Registered(frame, "new", None, new.processed)
@@ -282,13 +286,17 @@ def _is_banned(row: Any) -> bool:
     return bool(row.status == "refused" and row.reason.startswith(BANNED.rstrip(": ")))
 
 
-def _give_way(connection: Connection, before: int, after: int) -> None:
-    """Let another row hold an exposure: the first is its duplicate then, and so are the duplicates of that."""
-    hand_on(connection, before, after)
+def _give_way(connection: Connection, before: int, after: int) -> bool:
+    """Let another row hold an exposure: the first is its duplicate then, and so are the duplicates of that.
+
+    Returns whether it was given corrections.
+    """
+    handed = hand_on(connection, before, after)
     others = update(FrameRow).where(FrameRow.duplicate_of == before, FrameRow.id != after)
     connection.execute(others.values(duplicate_of=after))
     gone = {"status": "duplicate", "duplicate_of": after, "ungrouped": True}
     connection.execute(update(FrameRow).where(FrameRow.id == before).values(**gone))
+    return handed
 
 
 def _add_version(connection: Connection, old: Any, new: NewFrame) -> Registered:
@@ -306,11 +314,13 @@ def _add_version(connection: Connection, old: Any, new: NewFrame) -> Registered:
     connection.execute(superseded.values(superseded_by=registered.id))
     if registered.outcome == "duplicate":
         return registered
-    hand_on(connection, old.id, registered.id)
     if mended:
         copies = update(FrameRow).where(FrameRow.duplicate_of == old.id, FrameRow.status == "duplicate")
         connection.execute(copies.values(duplicate_of=registered.id))
-    return Registered(registered.id, "version", old.id, new.processed)
+    if not hand_on(connection, old.id, registered.id):
+        return Registered(registered.id, "version", old.id, new.processed)
+    frame, processed = _refresh(connection, registered.id, new)
+    return Registered(registered.id, "version", old.id, processed, frame=frame)
 
 
 def _see_again(connection: Connection, rows: _Rows, new: NewFrame, *, moves: bool) -> Registered:
@@ -327,7 +337,7 @@ def _see_again(connection: Connection, rows: _Rows, new: NewFrame, *, moves: boo
 
 
 def merge_twins(connection: Connection, frame: int, pixels: str) -> int | None:
-    """Let frames with the same pixels, which came before pixels were compared, be one: the oldest stays.
+    """Let frames with the same pixels, which came before pixels were compared, be one: the oldest that can be used.
 
     Parameters
     ----------
@@ -343,13 +353,20 @@ def merge_twins(connection: Connection, frame: int, pixels: str) -> int | None:
     int or None
         The frame that it is a duplicate of now; None where it stays, or stands alone.
     """
-    same = select(FrameRow.id).where(FrameRow.pixels == pixels, text(SAME_PIXELS)).order_by(FrameRow.id)
-    twins = list(connection.execute(same).scalars())
+    columns = select(FrameRow.id, FrameRow.status, FrameRow.reason, FrameRow.frame_class)
+    same = columns.where(FrameRow.pixels == pixels, text(SAME_PIXELS))
+    twins = [row.id for row in sorted(connection.execute(same), key=_usefulness)]
     if frame not in twins:
         return None
     for copy in twins[1:]:
         _give_way(connection, copy, twins[0])
     return twins[0] if frame != twins[0] else None
+
+
+def _usefulness(row: Any) -> tuple[bool, bool, bool, int]:
+    """Sorts those rows first that should hold an exposure, the older of equals."""
+    # What somebody has banned is not to come back by another name.
+    return not _is_banned(row), row.status != "registered", row.frame_class == "unclassified", row.id
 
 
 def _describe(connection: Connection, frame: int, new: NewFrame, rows: _Rows) -> Registered:
@@ -386,11 +403,14 @@ def _corrected(connection: Connection, frame: int, new: NewFrame, *, fills: bool
     amendments = find_amendments(connection, [frame])
     if not amendments:  # nearly always
         return new
+    if any(amendment.why == FOLLOWS for amendment in amendments):
+        forget_followed(connection, frame)
+    amendments = settle_amendments(connection, [frame])
     said = {amendment.name: new.value(amendment.name) for amendment in amendments}
     note_said(
         connection, amendments, {name: said[name] for name in said if said[name] is not None or not fills}
     )
-    return new.amended({amendment.name: amendment.value for amendment in amendments})
+    return new.amended(values_of(amendments))
 
 
 def _promote_duplicate(connection: Connection, superseded: int) -> None:
@@ -398,15 +418,16 @@ def _promote_duplicate(connection: Connection, superseded: int) -> None:
     copies = select(FrameRow.id, FrameRow.reason).where(
         FrameRow.duplicate_of == superseded, FrameRow.status == "duplicate"
     )
-    duplicates = connection.execute(copies.order_by(FrameRow.id)).all()
+    useful_first = FrameRow.reason != "", FrameRow.frame_class == "unclassified", FrameRow.id
+    duplicates = connection.execute(copies.order_by(*useful_first)).all()
     if not duplicates:
         return
-    oldest = duplicates[0]
-    values = {"status": _status_by(oldest.reason), "duplicate_of": None, "ungrouped": True}
-    connection.execute(update(FrameRow).where(FrameRow.id == oldest.id).values(**values))
+    heir = duplicates[0]
+    values = {"status": _status_by(heir.reason), "duplicate_of": None, "ungrouped": True}
+    connection.execute(update(FrameRow).where(FrameRow.id == heir.id).values(**values))
     others = [duplicate.id for duplicate in duplicates[1:]]
-    connection.execute(update(FrameRow).where(FrameRow.id.in_(others)).values(duplicate_of=oldest.id))
-    hand_on(connection, superseded, oldest.id)
+    connection.execute(update(FrameRow).where(FrameRow.id.in_(others)).values(duplicate_of=heir.id))
+    hand_on(connection, superseded, heir.id)
 
 
 def _status_by(reason: str) -> str:
@@ -488,7 +509,8 @@ def _still_taken(connection: Connection, frame: int, new: NewFrame) -> NewFrame:
     said = {name: value for name, value in rows}
     if ENTERS not in said:
         return new
-    kept = find_doubts(connection, [frame]).get(frame, ())
+    # Of its header alone: what pixels or flats have told stays theirs, and goes when they tell otherwise.
+    kept = find_doubts(connection, [frame], HEADER).get(frame, ())
     return replace(new, processed="", keywords={**new.keywords, **said}, doubts=kept)
 
 
@@ -552,6 +574,20 @@ def contents(connection: Connection, frames: Collection[int]) -> list[Content]:
         statement = select(*columns).where(FrameRow.id.in_(part)).order_by(FrameRow.id)
         rows += [Content(*row) for row in connection.execute(statement)]
     return rows
+
+
+def look_again(connection: Connection, frames: Collection[int]) -> None:
+    """Let files be read anew when they are looked at next, though nobody has touched them.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    frames : collection of int
+        Ids of their frames.
+    """
+    for part in batches(sorted(frames)):
+        connection.execute(update(FrameRow).where(FrameRow.id.in_(part)).values(changed_ns=None))
 
 
 def twin_path(connection: Connection, pixels: str, path: str) -> str | None:

@@ -232,6 +232,9 @@ _PATHS = select(table(FrameRow).c.id, table(FrameRow).c.path).where(
 
 def _doubt_gains(connection: Connection, begun: Begun, files: Sequence[Made]) -> None:
     """Let raw frames carry that their gain is not the measured one; where that was cleared up, no longer."""
+    # What a request's own parameters measure, as with other frames left out, is for that request alone.
+    if begun.job.variant:
+        return
     frames = [taken.frame for taken in begun.job.inputs if taken.role == "main" and taken.frame is not None]
     doubts = dict.fromkeys(doubt for file in files for doubt in file.doubts if doubt.kind == GAIN_CONFLICT)
     if frames:

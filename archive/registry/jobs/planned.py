@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, and_, or_, select, text, update
 
 from ccdflow.archive.registry.bulk import batches, inserting_new
 from ccdflow.archive.registry.database import now
@@ -61,7 +61,8 @@ _SAME = (
 def write_jobs(connection: Connection, jobs: Sequence[PlannedJob]) -> int:
     """Write jobs with their inputs and the products that they will make.
 
-    Of a job that is known, nothing changes but the reason why it is incomplete.
+    Of a job that is known, nothing changes but the reason why it is incomplete, unless it lacked something until now,
+    or named a frame that was deleted: then it is written anew.
 
     Parameters
     ----------
@@ -82,12 +83,38 @@ def write_jobs(connection: Connection, jobs: Sequence[PlannedJob]) -> int:
         rows = {job.key: _job_row(job) for job in part}
         statement = inserting_new(connection, job_table).returning(job_table.c.key)
         new |= set(connection.execute(statement, list(rows.values())).scalars())
-        _write_inputs(connection, [job for job in part if job.key in new])
+        known = [job for job in part if job.state == "planned" and job.key not in new]
+        again = _plan_again(connection, _lacking(connection, known))
+        _write_inputs(connection, [job for job in part if job.key in new | again])
         _write_outputs(connection, part)
         for job in part:
             if job.state == "incomplete" and job.key not in new:
                 _say_why(connection, job)
     return len(new)
+
+
+def _lacking(connection: Connection, jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
+    """Jobs that can be done now, of which the registry says that they can't, or has an input that was deleted."""
+    # A frame that was deleted and is registered again has another id. A job's key names its content, so the job is the
+    # same; of one that is done the product holds, and of one that runs its worker knows the files already.
+    lost = JobInputRow.frame_id.is_(None), JobInputRow.parent_job_key.is_(None)
+    of_job = select(JobInputRow.job_key).where(JobInputRow.job_key == JobRow.key, *lost).exists()
+    stuck = or_(JobRow.state == "incomplete", and_(JobRow.state.in_(("planned", "failed")), of_job))
+    statement = select(JobRow.key).where(JobRow.key.in_([job.key for job in jobs]), stuck)
+    keys = set(connection.execute(statement).scalars())
+    return [job for job in jobs if job.key in keys]
+
+
+def _plan_again(connection: Connection, jobs: Sequence[PlannedJob]) -> set[str]:
+    """Let jobs stand there as planned, without the inputs that they had; gives back their keys."""
+    again: set[str] = set()
+    for job in jobs:
+        # Whoever has begun it meanwhile keeps it.
+        idle = JobRow.key == job.key, JobRow.state.in_(("incomplete", "planned", "failed"))
+        anew = update(JobRow).where(*idle).values(**_job_row(job), owner="", heartbeat=None, attempts=0)
+        again |= set(connection.execute(anew.returning(JobRow.key)).scalars())
+    connection.execute(table(JobInputRow).delete().where(JobInputRow.job_key.in_(again)))
+    return again
 
 
 def _say_why(connection: Connection, job: PlannedJob) -> None:

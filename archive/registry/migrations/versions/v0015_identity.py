@@ -61,8 +61,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_amendment_frame", "amendment", ["frame_id", "name"])
     _partial("ix_amendment_holds", "amendment", ["frame_id"], "undone = ''")
-    _drop("frame_changed", "frame")
-    _trigger(
+    drop("frame_changed", "frame")
+    trigger(
         "frame_changed",
         "UPDATE",
         "frame",
@@ -70,15 +70,22 @@ def upgrade() -> None:
         _event(),
         "NEW.status = 'registered'",
     )
-    _trigger("frame_touched", "UPDATE", "frame", ("status", *DESCRIBED), _REGROUP, FOREIGN)
-    _trigger("frame_amended", "UPDATE", "frame", DESCRIBED, _amend_frame(now), f"{FOREIGN} AND {READ}")
-    _trigger("keyword_amended", "UPDATE", "frame_keyword", ("value", "number"), _amend_keyword(now), "")
+    trigger("frame_touched", "UPDATE", "frame", ("status", *DESCRIBED), _REGROUP, FOREIGN)
+    trigger("frame_amended", "UPDATE", "frame", DESCRIBED, _amend_frame(now), f"{FOREIGN} AND {READ}")
+    trigger("keyword_amended", "UPDATE", "frame_keyword", ("value", "number"), amend_keyword(now), "")
     # PostgreSQL fires triggers in the order of their names, and its own, which refuse to delete what others point to,
     # are called RI_...: this one has to come before them.
-    _trigger("A_frame_deleted", "DELETE", "frame", (), _FORGET, "")
+    trigger("A_frame_deleted", "DELETE", "frame", (), FORGET, "")
 
 
 def downgrade() -> None:
+    # The older index has one row for each time. The trigger, which is still there, takes what belongs to the others.
+    twins = " AND ".join(f"first.{name} = frame.{name}" for name in PLACE)
+    op.execute(
+        "DELETE FROM frame WHERE path IS NULL AND EXISTS ("
+        f"SELECT 1 FROM frame first WHERE first.path IS NULL AND {twins} "
+        "AND coalesce(first.iobs, 0) = coalesce(frame.iobs, 0) AND first.id < frame.id)"
+    )
     for name, table in (
         ("A_frame_deleted", "frame"),
         ("keyword_amended", "frame_keyword"),
@@ -86,8 +93,8 @@ def downgrade() -> None:
         ("frame_touched", "frame"),
         ("frame_changed", "frame"),
     ):
-        _drop(name, table)
-    _trigger("frame_changed", "UPDATE", "frame", EVENT_BEFORE, _event(), "NEW.status = 'registered'")
+        drop(name, table)
+    trigger("frame_changed", "UPDATE", "frame", EVENT_BEFORE, _event(), "NEW.status = 'registered'")
     op.drop_table("amendment")
     op.drop_index("uq_frame_catalogue", "frame")
     _catalogue_index()
@@ -147,7 +154,8 @@ def _amend_frame(now: str) -> list[str]:
     return [*inserts, *_retire("NEW.id", now), reread]
 
 
-def _amend_keyword(now: str) -> list[str]:
+def amend_keyword(now: str) -> list[str]:
+    """Return the statements that make a correction of a keyword that others have updated."""
     changed = "NEW.value IS DISTINCT FROM OLD.value"
     value = f"CASE WHEN {changed} THEN NEW.value ELSE coalesce(CAST(NEW.number AS TEXT), '') END"
     number = (
@@ -195,8 +203,8 @@ def _retire(frame: str, now: str) -> list[str]:
     ]
 
 
-_HEIR = "(SELECT min(copy.id) FROM frame copy WHERE copy.duplicate_of = OLD.id)"
-_FORGET = [
+HEIR = "(SELECT min(copy.id) FROM frame copy WHERE copy.duplicate_of = OLD.id)"
+FORGET = [
     # Its sets are cut anew, and who was to work on it is told why not.
     "UPDATE frame_set SET lost = true WHERE status <> 'superseded' "
     "AND id IN (SELECT set_id FROM set_member WHERE frame_id = OLD.id)",
@@ -206,7 +214,7 @@ _FORGET = [
     "UPDATE job_input SET frame_id = NULL WHERE frame_id = OLD.id",
     "UPDATE frame SET superseded_by = NULL WHERE superseded_by = OLD.id",
     # The oldest copy of its file holds the exposure from now on.
-    f"UPDATE frame SET duplicate_of = {_HEIR} WHERE duplicate_of = OLD.id AND id > {_HEIR}",
+    f"UPDATE frame SET duplicate_of = {HEIR} WHERE duplicate_of = OLD.id AND id > {HEIR}",
     "UPDATE frame SET status = CASE WHEN reason = '' THEN 'registered' WHEN reason LIKE 'processed%' THEN 'processed' "
     "ELSE 'refused' END, duplicate_of = NULL, ungrouped = true WHERE duplicate_of = OLD.id",
     "DELETE FROM choice WHERE subject = 'f' || OLD.id",
@@ -220,15 +228,21 @@ _FORGET = [
 ]
 
 
-def _trigger(
-    name: str, when: str, table: str, columns: Sequence[str], work: Sequence[str], condition: str
+def trigger(
+    name: str,
+    event: str,
+    table: str,
+    columns: Sequence[str],
+    work: Sequence[str],
+    condition: str,
+    when: str = "AFTER",
 ) -> None:
-    """A trigger that does `work` for each row in which one of `columns` has changed."""
+    """Make a trigger that does `work` for each row in which one of `columns` has changed."""
     tests = [f"({test})" for test in (condition, _differs(columns) if columns else "") if test]
     where = f"WHEN ({' AND '.join(tests)})" if tests else ""
     of = f" OF {', '.join(columns)}" if columns else ""
     body = "".join(f"{statement}; " for statement in work)
-    head = f'CREATE TRIGGER "{name}" AFTER {when}{of} ON {table}'
+    head = f'CREATE TRIGGER "{name}" {when} {event}{of} ON {table}'
     if op.get_bind().dialect.name == "sqlite":
         op.execute(sa.text(_sqlite(f"{head} FOR EACH ROW {where} BEGIN {body} END").replace(":", "\\:")))
         return
@@ -251,7 +265,8 @@ def _sqlite(statement: str) -> str:
     )
 
 
-def _drop(name: str, table: str) -> None:
+def drop(name: str, table: str) -> None:
+    """Drop a trigger."""
     if op.get_bind().dialect.name == "sqlite":
         op.execute(f'DROP TRIGGER "{name}"')
         return
