@@ -18,6 +18,18 @@ class UnreadableFrameError(Exception):
     """A file that is no raw frame; the message is one sentence that names the file and says why."""
 
 
+class NotReadError(UnreadableFrameError):
+    """A file whose bytes the system can't give now; what it is, nobody knows. `errno` is the system's number.
+
+    A disk that is away, a server that does not answer, a file that another user may read: to judge it would be to
+    refuse a good file for good.
+    """
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(why_unread(path, error))
+        self.errno = error.errno
+
+
 class DamagedFrameError(UnreadableFrameError):
     """A raw file whose content is not what was written; `path` and `reason` are the two halves of the message."""
 
@@ -66,7 +78,7 @@ def file_digest(
                 if watch is not None:
                     watch(buffer[:size])
     except OSError as error:
-        raise UnreadableFrameError(why_unread(path, error)) from None
+        raise unread(path, error) from None
     return digest.hexdigest()
 
 
@@ -92,6 +104,40 @@ def digests_of(paths: Iterable[Path]) -> Iterator[Mapping[Path, Future[str]]]:
         # Leaving the block must not wait for files that are being read: a command that refuses says so at once.
         cancelled.set()
         pool.shutdown(cancel_futures=True)
+
+
+def unread(path: Path, error: OSError) -> UnreadableFrameError:
+    """Return the error for a file that can't be read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    error : OSError
+        Raised when it was opened or read.
+
+    Returns
+    -------
+    UnreadableFrameError
+        A `NotReadError` where this may be otherwise the next time.
+    """
+    if isinstance(error, IsADirectoryError) or error.errno is None:
+        return UnreadableFrameError(why_unread(path, error))
+    return NotReadError(path, error)
+
+
+def is_not_read(error: BaseException) -> bool:
+    """Tell whether an error says that the system can't give a file's bytes now, and nothing of the file.
+
+    Parameters
+    ----------
+    error : BaseException
+        Raised when the file was opened, read or unpacked. gzip's complaints are OSErrors too, yet without a number.
+    """
+    is_folder = isinstance(error, IsADirectoryError)
+    return isinstance(error, NotReadError) or (
+        isinstance(error, OSError) and error.errno is not None and not is_folder
+    )
 
 
 def why_unread(path: Path, error: OSError) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from ccdflow.archive.digest import file_digest
+from ccdflow.archive.digest import NotReadError, file_digest
 from ccdflow.archive.fits.writer import HashingFile
 from ccdflow.archive.registry.jobs.products import ProductRecord
 
@@ -29,6 +29,9 @@ _LONGEST = 100
 """Characters of a part of a file name; most file systems take 255 bytes for all of it."""
 _TEMPORARY = re.compile(r"\.(?P<key>[0-9A-Za-z]+)\.[0-9a-f]{32}\.part")
 """Name of a temporary file: the job's key, and a random part, since two workers may write the same product."""
+
+
+State = Literal["ok", "missing", "unread", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class FileCheck:
         Id of the product.
     path : str
         Relative to the store's root.
-    state : {"ok", "missing", "damaged"}
+    state : {"ok", "missing", "unread", "damaged"}
+        Unread is a file whose bytes the system can't give now.
         Damaged is a file of other size or content than was written.
     reason : str
         What is wrong; empty for a file that is whole.
@@ -80,7 +84,7 @@ class FileCheck:
 
     product: int
     path: str
-    state: Literal["ok", "missing", "damaged"]
+    state: State
     reason: str = ""
 
 
@@ -267,20 +271,11 @@ class Store:
             One for each product, in the same order.
         """
         for product in products:
-            file = self.absolute(product.path)
-            if not file.is_file():
-                yield FileCheck(product.id, product.path, "missing", "there is no such file")
-                continue
-            # Size first: it costs nothing, and tells of a file that was cut short without reading it.
-            size = file.stat().st_size
-            if size != product.size:
-                reason = f"it has {size} bytes, was written with {product.size}"
-                yield FileCheck(product.id, product.path, "damaged", reason)
-            elif (digest := file_digest(file)) != product.sha256:
-                reason = f"its sha256 is {digest[:16]}..., was {str(product.sha256)[:16]}..."
-                yield FileCheck(product.id, product.path, "damaged", reason)
-            else:
-                yield FileCheck(product.id, product.path, "ok")
+            try:
+                state, reason = _judged(self.absolute(product.path), product)
+            except (OSError, NotReadError) as error:
+                state, reason = "unread", f"{error}; it is looked at again the next time"
+            yield FileCheck(product.id, product.path, state, reason)
 
     def foreign(self, known: Collection[str]) -> list[str]:
         """List the files of the store that no product owns, temporary ones included.
@@ -299,6 +294,20 @@ class Store:
         paths = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
         names = {path.as_posix() for path in paths if not path.parts[0].startswith(".")}
         return sorted(names - set(known))
+
+
+def _judged(file: Path, product: ProductRecord) -> tuple[State, str]:
+    """What a product's file is, and what is wrong with it."""
+    if not file.is_file():
+        return "missing", "there is no such file"
+    # Size first: it costs nothing, and tells of a file that was cut short without reading it.
+    size = file.stat().st_size
+    if size != product.size:
+        return "damaged", f"it has {size} bytes, was written with {product.size}"
+    digest = file_digest(file)
+    if digest != product.sha256:
+        return "damaged", f"its sha256 is {digest[:16]}..., was {str(product.sha256)[:16]}..."
+    return "ok", ""
 
 
 def _sync(folders: Iterable[Path]) -> None:

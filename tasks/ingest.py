@@ -10,7 +10,7 @@ from os.path import isdir, isfile  # which know no error: what may not be looked
 from pathlib import Path
 from typing import Any
 
-from ccdflow.archive.digest import file_digest
+from ccdflow.archive.digest import file_digest, is_not_read
 from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.rawfile import (
     RawFile,
@@ -36,7 +36,7 @@ from ccdflow.archive.registry.frames.files import (
 )
 from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.headers.amended import amended_header
-from ccdflow.cascade.headers.classify import Description, describe
+from ccdflow.cascade.headers.classify import Description, FileFacts, describe
 from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.headers.keywords import cards_of, plain_value
@@ -215,6 +215,7 @@ def ingest_file(
     path = path.absolute()
     try:
         looked = look(path)
+        facts = file_facts(looked.file, looked.faults)
     except (UnreadableFrameError, OSError) as error:
         _unreadable(space, path, error, report)
         return
@@ -227,7 +228,7 @@ def ingest_file(
     known = {"path": str(path), "sha256": sha256, "size": looked.size, "changed_ns": looked.changed_ns}
     if not calibration:
         known["pixels"] = confirmed(space, path, file.pixels, looked.pixels)
-    read = _Reading(space, file, looked.faults, category if calibration else "", take_processed, known)
+    read = _Reading(space, file, facts, category if calibration else "", take_processed, known)
     new = replace(read.as_it_stands(), read_with=read.as_amended)
     registered = space.registry.write(add_frame, new)
     _tell(space, path, registered.frame or new, registered, report)
@@ -242,7 +243,7 @@ class _Reading:
 
     space: Workspace
     file: RawFile
-    faults: tuple[Doubt, ...]
+    facts: FileFacts
     category: str
     take_processed: str
     known: Mapping[str, Any]
@@ -258,7 +259,7 @@ class _Reading:
 
     def _read(self, header: Mapping[str, Value]) -> NewFrame:
         space, file = self.space, self.file
-        described = describe(header, file.shape, space.instruments, file_facts(file, self.faults))
+        described = describe(header, file.shape, space.instruments, self.facts)
         if self.category:
             return _new_frame(_as_product(described, self.category, file.header), **self.known)
         task = self.take_processed or described.enter
@@ -306,14 +307,15 @@ def _as_product(described: Description, category: str, header: Mapping[str, Any]
 def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestReport) -> None:
     """A file that is no frame: a row that says so, if there is a file at all."""
     reason = str(error) if isinstance(error, UnreadableFrameError) else f"{path} can't be read: {error}"
-    if isfile(path) and looks_like_fits(path):
+    # Of one whose bytes can't be had now nothing is known: no row would be read again that says so of its content.
+    if isfile(path) and looks_like_fits(path) and not is_not_read(error):
         try:
             facts = path.stat()
             known = {"sha256": file_digest(path), "size": facts.st_size, "changed_ns": facts.st_ctime_ns}
             space.registry.write(
                 add_frame, _refused_frame(space, error, path=str(path), refused=reason, **known)
             )
-        except UnreadableFrameError:
+        except (UnreadableFrameError, OSError):
             pass  # its bytes can't be had at all; the report names it
     report.counts["unreadable"] += 1
     report.problems.append(reason)

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ccdflow.archive.digest import NotReadError
+from ccdflow.archive.fits.productfile import ProductFileError
 from ccdflow.archive.registry.database import is_passing
 from ccdflow.cascade.planning.jobqueue import JobQueue, Needs, Order, urgent_jobs
 from ccdflow.cascade.planning.jobs import Job
@@ -122,7 +124,7 @@ def is_the_machines(error: Exception) -> bool:
     bool
         True for a full disk, no memory, a database that is gone: the job then waits, and has not failed.
     """
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | NotReadError | ProductFileError):
         return error.errno in PASSING
     return isinstance(error, FullStoreError | MemoryError) or is_passing(error)
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ccdflow.archive.digest import DamagedFrameError, UnreadableFrameError, file_digest, why_unread
+from ccdflow.archive.digest import DamagedFrameError, file_digest, unread
 from ccdflow.archive.fits.cards import BLOCK
 from ccdflow.archive.fits.hduheaders import HduHeader
 from ccdflow.archive.fits.rawfile import RawFile
@@ -162,7 +162,7 @@ def _unpack(path: Path, feed: Callable[[Any], None], cancelled: Event | None) ->
     except (EOFError, zlib.error) as error:
         return f"gzip can't unpack it to its end ({str(error).lower()})"
     except OSError as error:
-        raise UnreadableFrameError(why_unread(path, error)) from None
+        raise unread(path, error) from None
     return ""
 
 

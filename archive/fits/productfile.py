@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.archive.digest import UnreadableFrameError
+from ccdflow.archive.digest import UnreadableFrameError, is_not_read
 from ccdflow.archive.fits.hduheaders import HduHeader, hdu_headers
 from ccdflow.archive.fits.productheader import InputNote, Origin, common_cards, header_cards
 from ccdflow.archive.fits.rawfile import (
@@ -61,7 +61,14 @@ _MASKS = ("MASK", "BPM")
 
 
 class ProductFileError(Exception):
-    """A file that is no product, or a damaged one; the message is one sentence that names it."""
+    """A file that is no product, or a damaged one; the message is one sentence that names it.
+
+    `errno` is the system's number where it can't give the file's bytes now, which says nothing of the file.
+    """
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 def write_product(stream: Sink, output: Output, origin: Origin) -> None:
@@ -236,7 +243,10 @@ def read_product(path: Path) -> InputProduct:
         return _any_product(path, file_contents(path, every=True))
     except (UnreadableFrameError, OSError, KeyError, TypeError, ValueError) as error:
         told = str(error)
-        raise ProductFileError(told if str(path) in told else f"{path} is no product: {told}") from None
+        passing = getattr(error, "errno", None) if is_not_read(error) else None
+        raise ProductFileError(
+            told if str(path) in told else f"{path} is no product: {told}", passing
+        ) from None
 
 
 def read_image(product: InputProduct) -> Image:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
-from ccdflow.archive.digest import UnreadableFrameError, why_unread
+from ccdflow.archive.digest import UnreadableFrameError, unread, why_unread
 from ccdflow.archive.fits.cards import BLOCK
 from ccdflow.archive.fits.hduheaders import (
     HduHeader,
@@ -246,8 +246,9 @@ def file_contents(path: Path, *, every: bool = False) -> FileContents:
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise TruncatedError(f"{path} is a damaged gzip file, or ends before it should") from None
     except OSError as error:
-        kind = NotFitsError if isinstance(error, IsADirectoryError) else UnreadableFrameError
-        raise kind(why_unread(path, error)) from None
+        if isinstance(error, IsADirectoryError):
+            raise NotFitsError(why_unread(path, error)) from None
+        raise unread(path, error) from None
 
 
 def image_pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels | TiledPixels:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from os.path import isfile  # which knows no error
 from pathlib import Path
 from shlex import quote
 
-from ccdflow.archive.digest import UnreadableFrameError
+from ccdflow.archive.digest import UnreadableFrameError, is_not_read
 from ccdflow.archive.fits.pixeldigest import RawPixels, pixel_digest, same_pixels
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.frames.files import (
@@ -48,12 +49,12 @@ def digest_of(pixels: RawPixels) -> str | None:
     Returns
     -------
     str or None
-        The digest; blank where the pixels tell nothing; None where they can't be read.
+        The digest; blank where the pixels tell nothing, or are damaged; None where they can't be read now.
     """
     try:
         return pixel_digest(pixels)
-    except UNREAD:
-        return None
+    except UNREAD as error:
+        return None if is_not_read(error) else ""
 
 
 def confirmed(space: Workspace, path: Path, pixels: RawPixels, digest: str | None) -> str | None:
@@ -73,16 +74,16 @@ def confirmed(space: Workspace, path: Path, pixels: RawPixels, digest: str | Non
     Returns
     -------
     str or None
-        Blank where the pixels only begin as those of another frame do.
+        Blank where the pixels only begin as those of another frame do; None where they can't be read now.
     """
     other = space.registry.read(twin_path, digest, str(path)) if digest else None
-    # The original may be on a disk that is away: then the noise of its first rows is proof enough.
-    if other is None or not Path(other).is_file():
+    # The original may be damaged, or on a disk that is away: then the noise of its first rows is proof enough.
+    if other is None or not isfile(other):
         return digest
     try:
         return digest if same_pixels(open_raw(Path(other)).pixels, pixels) else ""
-    except UNREAD:
-        return None
+    except UNREAD as error:
+        return None if is_not_read(error) else digest
 
 
 @dataclass
@@ -155,21 +156,33 @@ def compare_known(space: Workspace, limit: int = 500) -> list[str]:
     space : Workspace
         The project.
     limit : int
-        The most frames that are looked at this time; the rest comes the next time.
+        The most frames that are looked at this time; the rest comes the next time, and so do those whose files can't be
+        read now.
 
     Returns
     -------
     list of str
         A line for each frame that turned out to be a duplicate.
     """
-    lines = []
-    for frame, name in space.registry.read(without_pixels, limit):
-        path = Path(name)
-        try:
-            pixels = open_raw(path).pixels
-            digest = confirmed(space, path, pixels, digest_of(pixels)) or ""
-        except UNREAD:
-            digest = ""
-        if original := space.registry.write(keep_pixels, frame, digest):
-            lines.append(f"{path} is a duplicate of f{original}: the same pixels")
+    lines, looks, last = [], 0, 0
+    # In portions, each behind the last one: files on a disk that is away must not keep the others from their turn.
+    while looks < limit and (frames := space.registry.read(without_pixels, limit - looks, last)):
+        last = frames[-1][0]
+        for frame, name in frames:
+            digest = _digest(space, Path(name))
+            if digest is None:
+                continue
+            looks += 1
+            for copy, original in space.registry.write(keep_pixels, frame, digest).items():
+                told = name if copy == frame else f"f{copy}"
+                lines.append(f"{told} is a duplicate of f{original}: the same pixels")
     return lines
+
+
+def _digest(space: Workspace, path: Path) -> str | None:
+    """By what the pixels of a known frame are known; None where its file can't be read now."""
+    try:
+        pixels = open_raw(path).pixels
+    except UNREAD as error:
+        return None if is_not_read(error) else ""
+    return confirmed(space, path, pixels, digest_of(pixels))

@@ -31,7 +31,7 @@ class Look:
     faults : tuple of Doubt
         What its own checks say of its content.
     pixels : str or None
-        Digest of its pixels, see `ccdflow.archive.fits.pixeldigest`; None where they can't be read.
+        Digest of its pixels, see `ccdflow.archive.fits.pixeldigest`; None where they can't be read now.
     size, changed_ns : int
         Bytes, and time of the last change of the inode, which no program can set back as it can that of modification.
         From before the reading: of a file that grows meanwhile they tell later that it has changed.

@@ -1,18 +1,19 @@
 """Raw files are held against what they were when they were registered, and against their own checks."""
 
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ccdflow.archive.digest import UnreadableFrameError, file_digest
+from ccdflow.archive.digest import NotReadError, UnreadableFrameError, file_digest
 from ccdflow.archive.fits.integrity import DAMAGED, faults_of, tile_faults
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.frames.checks import RegisteredRaw, note_check, raws_by_age_of_check
 from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.tasks.workspace import Workspace
 
-State = Literal["ok", "missing", "changed", "damaged"]
+State = Literal["ok", "missing", "unread", "changed", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,10 @@ class RawCheck:
         Id of its frame.
     path : str
         The file.
-    state : {"ok", "missing", "changed", "damaged"}
-        Changed is a file that somebody has touched and that holds something else now: the next run registers that.
+    state : {"ok", "missing", "unread", "changed", "damaged"}
+        Unread is a file whose bytes the system can't give now (a server that does not answer, another user's file):
+        that says nothing of its content. Changed is one that somebody has touched and that holds something else now:
+        the next run registers that.
         Damaged is one that nobody has touched and that is not what it was, or that contradicts its own checks.
     reason : str
         What is wrong; empty for a file that is whole.
@@ -58,22 +61,29 @@ def check_raws(space: Workspace, most_bytes: float | None = None) -> Iterator[Ra
         if most_bytes is not None and read >= most_bytes:
             return
         state, reason = _state(space, raw)
-        # A file that is away, on a disk that is not mounted, is no damage, and is looked at again the next time.
+        # A file that is away, on a disk that is not mounted, is no damage, and is looked at again the next time; it
+        # must not use up what is read of others.
         if state in ("ok", "damaged"):
             space.registry.write(note_check, raw.id, reason if state == "damaged" else "")
-        read += raw.size
+        read += raw.size if state not in ("missing", "unread") else 0
         yield RawCheck(raw.id, raw.path, state, reason)
 
 
 def _state(space: Workspace, raw: RegisteredRaw) -> tuple[State, str]:
-    path = Path(raw.path)
-    if not path.is_file():
-        return "missing", "there is no such file"
     try:
-        facts = path.stat()
-        digest = file_digest(path)
-    except (OSError, UnreadableFrameError) as error:
-        return "damaged", f"it can't be read ({error})"
+        return _judged(space, raw, Path(raw.path))
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing", "there is no such file"
+    except (OSError, NotReadError) as error:
+        return "unread", f"{error}; it is looked at again the next time"
+
+
+def _judged(space: Workspace, raw: RegisteredRaw, path: Path) -> tuple[State, str]:
+    """As `_state`, of a file that can be read."""
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        return "missing", "there is no such file"
+    digest = file_digest(path)
     if digest != raw.sha256:
         told = f"its sha256 is {digest[:16]}..., was {raw.sha256[:16]}... when it was registered"
         touched = (facts.st_size, facts.st_ctime_ns) != (raw.size, raw.changed_ns)
@@ -86,6 +96,8 @@ def _own_faults(space: Workspace, path: Path) -> Sequence[str]:
     """What a file's own checks say of it, all its tiles decompressed; not what its instrument file passes over."""
     try:
         file = open_raw(path)
+    except NotReadError:
+        raise
     except UnreadableFrameError:
         return ()  # it was refused when it was registered, for what it is and has been
     faults = dict.fromkeys((*faults_of(file), *tile_faults(file)))

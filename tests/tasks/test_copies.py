@@ -10,6 +10,7 @@ import pytest
 from astropy.io import fits
 from sqlalchemy import text
 
+from ccdflow.archive.registry.frames.files import without_pixels
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.rawfiles.copies import compare_known
@@ -128,3 +129,23 @@ def test_frames_of_a_project_from_before_are_compared_by_and_by(space: Workspace
     assert line.endswith("c.fits.gz is a duplicate of f1: the same pixels")
     assert len(space.registry.read(find_frames)) == 2
     assert compare_known(space) == []
+
+
+def test_a_frame_that_can_not_be_read_now_is_compared_later_and_keeps_nobody_waiting(
+    space: Workspace, tmp_path: Path
+) -> None:
+    first = write(tmp_path / "raw" / "a.fits")
+    gzipped(tmp_path / "raw")
+    paths = [first, write(tmp_path / "raw" / "c.fits", np.roll(NOISE, 7)), tmp_path / "raw" / "b.fits.gz"]
+    for path in paths:
+        ingest_files(space, [path])
+        with space.registry.database.write() as connection:
+            connection.execute(text("UPDATE frame SET pixels = NULL"))
+    whole = first.rename(tmp_path / "whole")
+    first.symlink_to("/proc/self/mem")  # reading it gives EIO, as a disk that fails does
+    assert compare_known(space, limit=2) == []
+    assert [frame for frame, _ in space.registry.read(without_pixels, 9)] == [1]
+    whole.replace(first)
+    (line,) = compare_known(space, limit=1)
+    assert line == "f3 is a duplicate of f1: the same pixels"
+    assert space.registry.read(without_pixels, 9) == []

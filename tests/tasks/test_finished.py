@@ -9,9 +9,11 @@ import pytest
 from astropy.io import fits
 
 from ccdflow.archive.fits.productfile import InputNote, read_image
+from ccdflow.archive.registry.frames.doubts import MEASURED, find_doubts, tell_doubts
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.cascade.planning.request import Request
+from ccdflow.cascade.records import Doubt
 from ccdflow.recipes.core.image import Image
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import ingest_files, recheck_files
@@ -156,6 +158,13 @@ def test_the_word_that_takes_a_frame_outlives_the_next_ingest(space: Workspace, 
     ingest_files(space, [night])
     recheck_files(space)
     assert states(space)["s2.fits"] == ("done", "")
+    # What others have found stays theirs.
+    noticed = Doubt("gain_conflict", "EGAIN says 1.5 electron/adu, measured was 0.75")
+    (frame,) = (frame for frame in space.registry.read(find_frames) if frame.path == str(path))
+    space.registry.write(tell_doubts, [frame.id], [noticed], MEASURED)
+    ingest_files(space, [night])
+    space.registry.write(tell_doubts, [frame.id], [], MEASURED)  # the next flats say otherwise
+    assert [doubt.kind for doubt in space.registry.read(find_doubts, [frame.id])[frame.id]] == ["processed"]
     # Another word counts.
     report = ingest_files(space, [path], take_processed="bias")
     assert states(space)["s2.fits"][0] == "done" and report.counts == {"known": 1}

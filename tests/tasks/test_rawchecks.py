@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, insert, update
 from tests.tasks.test_ingest import EVERYTHING, counts, write
 
+from ccdflow.archive.digest import DamagedFrameError, NotReadError
+from ccdflow.archive.fits.productfile import ProductFileError, read_product
+from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.frames.checks import find_damage, raws_by_age_of_check, refuse_damaged_file
 from ccdflow.archive.registry.frames.queries import list_frames
 from ccdflow.archive.registry.tables import FrameRow, table
-from ccdflow.tasks.ingest import ingest_files
+from ccdflow.tasks.ingest import ingest_files, recheck_files
+from ccdflow.tasks.machine import is_the_machines
 from ccdflow.tasks.rawfiles.rawchecks import check_raws
 from ccdflow.tasks.workspace import Workspace
 
@@ -91,6 +95,74 @@ def test_what_nobody_touched_and_is_not_what_it_was_is_damaged(space: Workspace,
     assert list(damage) == [1]
     # What was made of it stays: the frame is refused only where its pixels are wanted again.
     assert rows(space)["0.fits"]["status"] != "refused"
+
+
+def unreadable(path: Path) -> Path:
+    """Lets the system answer with EIO, as for a disk that fails; gives the file back under another name."""
+    whole = path.with_suffix(".whole")
+    path.rename(whole)
+    path.symlink_to("/proc/self/mem")
+    return whole
+
+
+def test_a_file_that_can_not_be_read_now_is_no_damage(space: Workspace, tmp_path: Path) -> None:
+    paths = night(tmp_path / "n")
+    ingest_files(space, paths)
+    whole = unreadable(paths[0])
+    paths[1].unlink()
+    size = paths[2].stat().st_size
+    # What can't be read takes nothing of what the others may use.
+    checks = {Path(check.path).name: check for check in check_raws(space, size)}
+    assert {name: check.state for name, check in checks.items()} == {
+        "0.fits": "unread",
+        "1.fits": "missing",
+        "2.fits": "ok",
+    }
+    assert "input/output error; it is looked at again" in checks["0.fits"].reason
+    assert space.registry.read(find_damage, [1, 2, 3]) == {}
+    assert counts(recheck_files(space)) == {"unreadable": 1}
+    assert rows(space)["0.fits"]["status"] == "done"
+    whole.replace(paths[0])
+    assert [check.state for check in check_raws(space)] == ["ok", "missing", "ok"]
+
+
+def test_a_file_that_could_not_be_read_is_taken_once_it_can_be(space: Workspace, tmp_path: Path) -> None:
+    paths = night(tmp_path / "n")
+    whole = unreadable(paths[0])
+    report = ingest_files(space, paths)
+    assert counts(report) == {"new": 2, "unreadable": 1}
+    assert report.problems == [f"{paths[0]} can't be read: input/output error"]
+    assert sorted(rows(space)) == ["1.fits", "2.fits"]
+    whole.replace(paths[0])
+    assert counts(ingest_files(space, paths)) == {"new": 1, "known": 2}
+
+
+def test_a_row_of_plain_sql_whose_file_could_not_be_read_is_read_once_it_can_be(
+    space: Workspace, tmp_path: Path
+) -> None:
+    (path, *_) = night(tmp_path / "n")
+    whole = unreadable(path)
+    with space.registry.database.write() as connection:
+        connection.execute(insert(table(FrameRow)).values(path=str(path)))
+    recheck_files(space)
+    assert rows(space)["0.fits"]["reason"] == f"{path} can't be read: input/output error"
+    whole.replace(path)
+    recheck_files(space)
+    assert (rows(space)["0.fits"]["status"], rows(space)["0.fits"]["reason"]) == ("done", "")
+
+
+def test_a_job_waits_for_a_file_that_can_not_be_read_now(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.fits", 1)
+    unreadable(path)
+    with pytest.raises(NotReadError) as raw:
+        open_raw(path)
+    with pytest.raises(ProductFileError) as product:
+        read_product(path)
+    assert is_the_machines(raw.value) and is_the_machines(product.value)
+    path.unlink()
+    with pytest.raises(ProductFileError) as gone:
+        read_product(path)
+    assert not is_the_machines(gone.value) and not is_the_machines(DamagedFrameError(path, "odd"))
 
 
 def test_files_are_looked_at_in_turn_those_first_that_waited_longest(

@@ -332,35 +332,31 @@ def _see_again(connection: Connection, rows: _Rows, new: NewFrame, *, moves: boo
     frame, processed = _refresh(connection, at_path.id, new)
     original = at_path.duplicate_of
     if at_path.pixels is None and new.pixels and original is None:
-        original = merge_twins(connection, at_path.id, new.pixels)
+        original = merge_twins(connection, new.pixels).get(at_path.id)
     return Registered(at_path.id, "known", original, processed, frame=frame)
 
 
-def merge_twins(connection: Connection, frame: int, pixels: str) -> int | None:
+def merge_twins(connection: Connection, pixels: str) -> dict[int, int]:
     """Let frames with the same pixels, which came before pixels were compared, be one: the oldest that can be used.
 
     Parameters
     ----------
     connection : Connection
         A transaction that writes.
-    frame : int
-        Id of a frame whose pixels are known now.
     pixels : str
         Their digest, not blank.
 
     Returns
     -------
-    int or None
-        The frame that it is a duplicate of now; None where it stays, or stands alone.
+    dict of int to int
+        Those that gave way, each with the frame that it is a duplicate of now.
     """
     columns = select(FrameRow.id, FrameRow.status, FrameRow.reason, FrameRow.frame_class)
     same = columns.where(FrameRow.pixels == pixels, text(SAME_PIXELS))
     twins = [row.id for row in sorted(connection.execute(same), key=_usefulness)]
-    if frame not in twins:
-        return None
     for copy in twins[1:]:
         _give_way(connection, copy, twins[0])
-    return twins[0] if frame != twins[0] else None
+    return dict.fromkeys(twins[1:], twins[0])
 
 
 def _usefulness(row: Any) -> tuple[bool, bool, bool, int]:
@@ -634,7 +630,7 @@ def without_pixels(connection: Connection, limit: int, after: int = 0) -> list[t
     return [(frame, path or "") for frame, path in rows]
 
 
-def keep_pixels(connection: Connection, frame: int, pixels: str) -> int | None:
+def keep_pixels(connection: Connection, frame: int, pixels: str) -> dict[int, int]:
     """Keep the digest of a frame's pixels, and let it be one with frames that have the same.
 
     Parameters
@@ -648,11 +644,11 @@ def keep_pixels(connection: Connection, frame: int, pixels: str) -> int | None:
 
     Returns
     -------
-    int or None
+    dict of int to int
         As of `merge_twins`.
     """
     connection.execute(update(FrameRow).where(FrameRow.id == frame).values(pixels=pixels))
-    return merge_twins(connection, frame, pixels) if pixels else None
+    return merge_twins(connection, pixels) if pixels else {}
 
 
 def pending_frames(connection: Connection, limit: int = 1000, after: int = 0) -> list[tuple[int, str, str]]:

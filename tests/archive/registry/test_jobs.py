@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
 from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.files import NewFrame, add_frame
 from ccdflow.archive.registry.frames.queries import find_frames
 from ccdflow.archive.registry.frames.stages import StageState, stage_states, stages_of
@@ -62,6 +64,7 @@ from ccdflow.archive.registry.sets.changes import NewSet, apply_set_changes
 from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.planning.jobs import JobInput
+from ccdflow.cascade.records import Doubt
 
 LEASE = 60.0
 BIAS, SCIENCE, STACK = "b" * 64, "c" * 64, "d" * 64
@@ -172,6 +175,63 @@ def test_where_the_inputs_of_a_job_lie(registry: Registry, frames: list[int]) ->
     assert (
         registry.read(find_sources, registry.read(find_job, SCIENCE)).products == {}
     )  # the bias is not there
+
+
+@pytest.mark.parametrize("state", ["planned", "failed", "done"])
+def test_a_job_of_a_frame_that_was_deleted_and_came_back_is_planned_again(
+    registry: Registry, frames: list[int], state: str
+) -> None:
+    registry.write(plan_jobs, planned(frames))
+    if state == "failed":
+        registry.write(claim, BIAS, "one", LEASE)
+        registry.write(change_held, BIAS, "one", {"state": "failed", "reason": "no room"})
+    elif state == "done":  # and its product is lost behind that
+        product = done(registry, BIAS, Made("master_bias", "a/b.fits", "e" * 64, 10))
+    with registry.database.write() as connection:
+        connection.execute(text(f"DELETE FROM frame WHERE id = {frames[0]}"))
+    if state == "done":
+        registry.write(lose_products, product, "gone")
+    else:
+        job = registry.read(find_job, BIAS)
+        assert (job.state, job.reason) == ("incomplete", f"frame f{frames[0]} was deleted")
+    add_catalogue(registry, [NewFrame(telescope="T", obsdate="2026-03-01T20:00:00")])
+    back = [frames[2] + 1, *frames[1:]]
+    assert registry.write(plan_jobs, planned(back)) == 0
+    job = registry.read(find_job, BIAS)
+    assert (job.state, [taken.frame for taken in job.inputs]) == ("planned", back[:2])
+    assert registry.write(claim, BIAS, "two", LEASE) is not None
+
+
+def test_a_job_that_runs_or_is_done_keeps_what_it_was_begun_with(
+    registry: Registry, frames: list[int]
+) -> None:
+    registry.write(plan_jobs, planned(frames))
+    done(registry, BIAS, Made("master_bias", "a/b.fits", "e" * 64, 10))
+    registry.write(claim, SCIENCE, "one", LEASE)
+    with registry.database.write() as connection:
+        connection.execute(text("DELETE FROM frame"))
+    registry.write(plan_jobs, planned(frames)[:2])
+    assert [registry.read(find_job, key).state for key in (BIAS, SCIENCE)] == ["done", "running"]
+    assert [taken.frame for taken in registry.read(find_job, BIAS).inputs] == [None, None]
+
+
+def test_what_a_request_s_own_parameters_measure_is_no_doubt_of_the_frames(
+    registry: Registry, frames: list[int]
+) -> None:
+    doubt = Doubt("gain_conflict", "EGAIN says 1.5 electron/adu, measured was 0.75")
+    own, *_ = planned(frames)
+    for key, variant, doubts in (
+        (BIAS, "", {frame: (doubt,) for frame in frames[:2]}),
+        (SCIENCE, "set deep", {frame: (doubt,) for frame in frames[:2]}),
+        (STACK, "", {}),
+    ):
+        job = replace(own, key=key, variant=variant, outputs=[("master_bias", key)])
+        registry.write(plan_jobs, [job])
+        begun = registry.write(begin_job, key, "worker", LEASE, STAGES)
+        found = [doubt] if key == BIAS else []
+        made = Made("master_bias", key, "e" * 64, 10, doubts=found)
+        registry.write(complete_job, begun, "worker", [made], STAGES)
+        assert registry.read(find_doubts, frames) == doubts
 
 
 def test_a_raw_input_is_told_by_the_size_and_time_of_its_file(registry: Registry) -> None:

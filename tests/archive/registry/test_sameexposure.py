@@ -51,6 +51,38 @@ def only(registry: Registry) -> FrameRecord:
     return known
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "stays"),
+    [
+        ({}, {}, 1),
+        ({"refused": "no time"}, {}, 2),
+        ({"processed": "processed by AstroImageJ"}, {}, 2),
+        ({"frame_class": "unclassified"}, {}, 2),
+        ({"refused": "no time"}, {"processed": "processed by AstroImageJ"}, 1),
+        ({"refused": "no time"}, {"frame_class": "unclassified"}, 2),
+    ],
+)
+def test_of_frames_from_before_the_oldest_that_can_be_used_stays(
+    registry: Registry, tmp_path: Path, first: dict[str, str], second: dict[str, str], stays: int
+) -> None:
+    registry.write(add_frame, file(tmp_path / "a.fits", "a", None, **first))
+    registry.write(add_frame, file(tmp_path / "b.fits", "b", None, **second))
+    assert registry.write(keep_pixels, 1, "noise") == {}
+    assert registry.write(keep_pixels, 2, "noise") == {3 - stays: stays}
+    assert states(registry)[3 - stays] == ("duplicate", stays) and states(registry)[stays][1] is None
+
+
+def test_of_frames_from_before_one_that_is_banned_does_not_come_back_by_its_copy(
+    registry: Registry, tmp_path: Path
+) -> None:
+    for name in "ab":
+        registry.write(add_frame, file(tmp_path / f"{name}.fits", name, None))
+    registry.write(choose, ["f2"], "banned", "clouds")
+    for number in (1, 2):
+        registry.write(keep_pixels, number, "noise")
+    assert states(registry) == {1: ("duplicate", 2), 2: ("refused", None)}
+
+
 def test_another_file_with_the_same_pixels_is_a_duplicate(registry: Registry, tmp_path: Path) -> None:
     first = registry.write(add_frame, file(tmp_path / "a.fits", "a"))
     second = registry.write(add_frame, file(tmp_path / "a.fits.fz", "b", obsdate="2026-03-01T21:00:10"))
@@ -126,8 +158,8 @@ def test_frames_from_before_pixels_were_compared_are_merged_when_they_are_looked
 ) -> None:
     old = [registry.write(add_frame, file(tmp_path / f"{name}.fits", name, None)).id for name in "abc"]
     assert [number for number, _ in registry.read(without_pixels, 10)] == old
-    assert registry.write(keep_pixels, old[0], "noise") is None
-    assert registry.write(keep_pixels, old[1], "") is None
+    assert registry.write(keep_pixels, old[0], "noise") == {}
+    assert registry.write(keep_pixels, old[1], "") == {}
     again = registry.write(add_frame, file(tmp_path / "c.fits", "c"))
     assert (again.outcome, again.of) == ("known", old[0])
     assert states(registry) == {
