@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, get_args
 
+from ccdflow.recipes.core.doubts import Doubt as Doubt
+
 Value = str | int | float | bool
 """Value of a keyword."""
 
@@ -27,8 +29,6 @@ DESCRIBED = (
 """Keywords that are looked for in every header, or worked out of those that are."""
 PERIODS = {"rotator": 360.0}
 """Keywords that lie on a circle, to its length: 359.9 and 0.1 degrees are close."""
-SAME_EXPTIME = 0.001
-"""Largest relative difference of exposure times that count as one."""
 BIAS_TIME = 1e-3
 """Seconds; an exposure up to this long is one of a bias: what dark current it holds is nothing beside the read noise.
 Cameras without a shutter have no shorter one than some µs (3.2e-5), and some programs write 1e-32 rather than 0."""
@@ -74,25 +74,6 @@ def seconds(obsdate: str) -> float:
     # `datetime.timestamp` takes a time without zone for one of the computer's own zone; here it is always UTC.
     moment = datetime.fromisoformat(obsdate)
     return (moment - EPOCH).total_seconds() if moment.tzinfo is None else moment.timestamp()
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """One thing about a frame or a product that is not as it should be, though it can be used.
-
-    Parameters
-    ----------
-    kind : str
-        Which kind it is, one word: ``exptime_conflict``; `ccdflow.cascade.headers.doubts.KINDS` has those of headers.
-    text : str
-        One sentence with what was found: ``EXPTIME says 60 s, EXPOSURE 41.7 s``.
-    """
-
-    kind: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-SAME_EXPTIME = 1e-3
-"""Exposure times that differ by no more than this fraction are told as one, as the sequence rules count them."""
+from ccdflow.recipes.core.times import SAME_EXPTIME
+
 MOST_EXPTIMES = 3
 """Exposure times that a name lists; of more it tells the shortest and the longest, so that it stays short."""
 

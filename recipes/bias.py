@@ -94,7 +94,7 @@ def run(inputs: Inputs, parameters: BiasParameters) -> Result:
         cards={**combined_cards(combined, len(frames)), **known[0].cards, **cards},
         quality=quality,
     )
-    doubts = [sentence for readout in known for sentence in readout.warnings]
+    doubts = [doubt for readout in known for doubt in readout.warnings]
     doubts += own + combined_warnings(combined)
     # Frames of one camera have the same doubts: each is said once.
     return Result({"master_bias": output}, tuple(dict.fromkeys(doubts)))
@@ -121,7 +121,7 @@ def _noise_quality(readout: Readout, measured: Sequence[float]) -> dict[str, flo
 
 RECIPE = Recipe(
     name="bias",
-    version="3",
+    version="4",
     inputs={"main": Input("raw", 1, None), "gain": Input("product", 0, 1)},
     outputs=("master_bias",),
     parameters=BiasParameters,

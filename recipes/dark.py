@@ -11,12 +11,13 @@ import numpy as np
 from pydantic import Field
 
 from ccdflow.recipes.combine.average import Combined, combine
-from ccdflow.recipes.core.arithmetic import SAME_EXPTIME
+from ccdflow.recipes.core.doubts import OTHER, Doubt
 from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.core.image import FloatArray, Image
 from ccdflow.recipes.core.recipe import Card, Input, Inputs, Output, Recipe, Result
 from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import good_sample, median, robust_sigma
+from ccdflow.recipes.core.times import SAME_EXPTIME
 from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.recipes.detector.calibrate import (
     BIAS_LEVEL,
@@ -78,10 +79,12 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
         If frames do not fit together; with a master bias, if an exposure time is not above 0; where the bias stays in
         it, if exposure times differ by more than 0.1 %.
 
-    Notes ----- Each frame is divided by its exposure time t, its variance by t², and weighted by the inverse of its
-    typical variance, which lies between t, where photon noise rules, and t², where read noise does: the longer one
-    tells more. The error of the master bias is the same in all frames of one exposure time, and is not averaged down,
-    see `combine`.
+    Notes
+    -----
+    Each frame is divided by its exposure time t, its variance by t², and weighted by the inverse of its typical
+    variance, which lies between t, where photon noise rules, and t², where read noise does: the longer one tells more.
+    The error of the master bias is the same in all frames of one exposure time, and is not averaged down, see
+    `combine`.
     """
     # A dark takes no dark and no flat, whatever else stands among the inputs.
     masters = masters_of({role: inputs.get(role, ()) for role in ("bias",)})
@@ -110,7 +113,8 @@ def run(inputs: Inputs, parameters: DarkParameters) -> Result:
         quality=_quality(image, hot, combined),
     )
     if is_rate and masters.bias is None:
-        doubts.append("no master bias: the overscan serves as bias, whose pattern stays in the dark")
+        sentence = "no master bias: the overscan serves as bias, whose pattern stays in the dark"
+        doubts.append(Doubt(OTHER, sentence))
     return Result({"master_dark": output}, tuple(doubts + combined_warnings(combined)))
 
 
@@ -233,7 +237,7 @@ def _bias_cards(masters: Masters, *, is_rate: bool) -> dict[str, Card]:
 
 RECIPE = Recipe(
     name="dark",
-    version="3",
+    version="4",
     inputs={"main": Input("raw", 1, None), "bias": Input("product", 0, 1), "gain": Input("product", 0, 1)},
     outputs=("master_dark",),
     parameters=DarkParameters,

@@ -12,14 +12,24 @@ import numpy as np
 from pydantic import Field
 
 from ccdflow.recipes.combine.average import Combined, combine
-from ccdflow.recipes.core.arithmetic import SAME_EXPTIME
+from ccdflow.recipes.core.doubts import Doubt
 from ccdflow.recipes.core.dq import DQ, BoolArray, excluded
 from ccdflow.recipes.core.image import FloatArray, Image
 from ccdflow.recipes.core.mosaic import colour_pixels
-from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Recipe, Result
+from ccdflow.recipes.core.recipe import (
+    Card,
+    Input,
+    InputProduct,
+    Inputs,
+    LeftOut,
+    Output,
+    Recipe,
+    Result,
+    left_out_cards,
+)
 from ccdflow.recipes.core.response import response_cards
 from ccdflow.recipes.core.statistics import clipped_mean, median, robust_sigma
-from ccdflow.recipes.core.times import time_cards
+from ccdflow.recipes.core.times import SAME_EXPTIME, time_cards
 from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.recipes.detector.calibrate import (
     NO_EXPTIME,
@@ -121,8 +131,8 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     Returns
     -------
     Result
-        Category ``master_flat``, without unit; see `normalised` for variance and DQ. Flats that are left out are
-        named in the warnings, with the reason.
+        Category ``master_flat``, without unit; see `normalised` for variance and DQ. Flats that can't be
+        used are left out by name, with the reason.
 
     Raises
     ------
@@ -135,16 +145,15 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     its signal over noise, which is the inverse of its relative variance. What the masters brought is common to
     all of them, see `combine`.
     """
-    frames, doubts = _without_dark(inputs, parameters)
+    frames, reasons, doubts = _without_dark(inputs, parameters)
     # One look at each frame before it is combined: its level is its scale, and a bad one is left out with a reason.
-    lit = [(frame, illumination(frame)) for frame in frames]
-    refused = [(frame.name, light.refusal(parameters)) for frame, light in lit]
-    doubts += [f"{name} is left out: {reason}" for name, reason in refused if reason]
-    usable = [(frame, light) for frame, light in lit if not light.refusal(parameters)]
+    lit = {place: (frame, illumination(frame)) for place, frame in frames.items()}
+    reasons |= {place: reason for place, (_, light) in lit.items() if (reason := light.refusal(parameters))}
+    usable = [lit[place] for place in lit if place not in reasons]
+    left_out = [LeftOut(place, inputs["main"][place].name, reasons[place]) for place in sorted(reasons)]
     if not usable:
-        raise ValueError(
-            "; ".join(["no flat can be used", *(f"{name}: {reason}" for name, reason in refused)])
-        )
+        refused = [f"{left.name}: {left.reason}" for left in left_out]
+        raise ValueError("; ".join(["no flat can be used", *refused]))
     # Scaled to level 1 each, so that a clip sees pattern and noise, and not the setting sun.
     combined = combine(
         [frame for frame, _ in usable],
@@ -164,10 +173,11 @@ def run(inputs: Inputs, parameters: FlatParameters) -> Result:
     gain_cards, conflicts = _checked_gain([] if parameters.done else [frame for frame, _ in usable])
     cards = {**output.cards, **_of_the_usable(usable, float(np.mean(norm)), combined), **gain_cards}
     doubts += [*combined_warnings(combined), *conflicts]
-    return Result({"master_flat": replace(output, cards=cards)}, tuple(doubts))
+    output = replace(output, cards=cards | left_out_cards(left_out))
+    return Result({"master_flat": output}, tuple(doubts), tuple(left_out))
 
 
-def _checked_gain(frames: Sequence[CalibratedFrame]) -> tuple[dict[str, Card], list[str]]:
+def _checked_gain(frames: Sequence[CalibratedFrame]) -> tuple[dict[str, Card], list[Doubt]]:
     """The gain that a master's flats measure, as cards, and where it is not the one that their headers state."""
     if len(frames) < 2 or frames[0].prepared.readout.gain_from != "header":
         return {}, []
@@ -193,33 +203,34 @@ def _of_the_usable(
     return {**times, **response_cards(response, "")}
 
 
-def _without_dark(inputs: Inputs, parameters: FlatParameters) -> tuple[list[CalibratedFrame], list[str]]:
-    """Flats in electron, bias and dark subtracted, in the order in which they came; and doubts."""
+def _without_dark(
+    inputs: Inputs, parameters: FlatParameters
+) -> tuple[dict[int, CalibratedFrame], dict[int, str], list[Doubt]]:
+    """Flats in electron, bias and dark subtracted, by their places; why others can't be so; and doubts."""
     raws, shown = _raws(inputs, parameters)
     darks = inputs.get("dark", ())
     # One flat without an exposure time does not cost the others their dark.
-    frames = [frame for frame in raws if not darks or not lacks_exptime(frame)] or raws
-    left_out = [frame.name for frame in raws if lacks_exptime(frame)] if len(frames) < len(raws) else []
-    chosen = [_dark_of(frame, darks) for frame in frames]
+    timeless = [place for place, frame in enumerate(raws) if darks and lacks_exptime(frame)]
+    reasons = dict.fromkeys(timeless, NO_EXPTIME) if len(timeless) < len(raws) else {}
+    chosen = {place: _dark_of(frame, darks) for place, frame in enumerate(raws) if place not in reasons}
     calibrated: dict[int, CalibratedFrame] = {}
-    doubts: list[str] = []
+    doubts: list[Doubt] = []
     # Those of one dark together: each master is looked at once. A flat is never divided by a flat.
-    for dark in dict.fromkeys(chosen):
-        own = [number for number, other in enumerate(chosen) if other == dark]
+    for dark in dict.fromkeys(chosen.values()):
+        own = [place for place, other in chosen.items() if other == dark]
         roles = {"bias": inputs.get("bias", ()), "dark": () if dark is None else darks[dark : dark + 1]}
         ready, more = calibrated_frames(
-            [frames[number] for number in own],
+            [raws[place] for place in own],
             masters_of(roles),
             one_product(inputs, "gain"),
             parameters.overscan,
         )
         calibrated.update(zip(own, ready, strict=True))
         doubts += more
-    doubts += [*shown, *(f"{name} is left out: {NO_EXPTIME}" for name in left_out)]
-    return [calibrated[number] for number in range(len(frames))], list(dict.fromkeys(doubts))
+    return {place: calibrated[place] for place in chosen}, reasons, list(dict.fromkeys([*doubts, *shown]))
 
 
-def _raws(inputs: Inputs, parameters: FlatParameters) -> tuple[list[RawFrame], list[str]]:
+def _raws(inputs: Inputs, parameters: FlatParameters) -> tuple[list[RawFrame], list[Doubt]]:
     """Return the raw flats, and what is said of the level at which they saturate."""
     raws = as_taken(raw_frames(inputs, "main"), parameters.done)
     # Once something was done to them, no number is where the converter has put it.
@@ -397,7 +408,7 @@ def _output(
 
 RECIPE = Recipe(
     name="flat",
-    version="5",
+    version="6",
     inputs={
         "main": Input("raw", 1, None),
         "bias": Input("product", 0, 1),

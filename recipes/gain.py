@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ccdflow.recipes.core.doubts import GAIN_ASSUMED, READ_NOISE_UNKNOWN, Doubt
 from ccdflow.recipes.core.dq import excluded
 from ccdflow.recipes.core.image import FloatArray, Image
 from ccdflow.recipes.core.mosaic import CELL
@@ -112,7 +113,7 @@ def run(inputs: Inputs, parameters: GainParameters) -> Result:
     biases = raw_frames(inputs, "bias")
     if not flats + biases:
         raise ValueError("there is no flat and no bias to measure with")
-    rows, warnings = [], shown
+    rows, doubts = [], shown
     # Frames of one job are of one detector: the first one's amplifiers are those of all.
     for number, amplifier in enumerate((flats or biases)[0].detector.amplifiers):
         if not biases and amplifier.overscan is None:
@@ -123,11 +124,13 @@ def run(inputs: Inputs, parameters: GainParameters) -> Result:
         gain = gain_from_flats(flats, biases, number, noise.value, parameters)
         label = amplifier.name or str(number + 1)
         if not gain.pairs:
-            warnings.append(f"amplifier {label}: no pair of alike flats; a gain of 1 electron/adu is assumed")
+            sentence = f"amplifier {label}: no pair of alike flats; a gain of 1 electron/adu is assumed"
+            doubts.append(Doubt(GAIN_ASSUMED, sentence))
         if not noise.pairs:
-            warnings.append(f"amplifier {label}: fewer than 2 biases; read noise is not known")
+            sentence = f"amplifier {label}: fewer than 2 biases; read noise is not known"
+            doubts.append(Doubt(READ_NOISE_UNKNOWN, sentence))
         rows.append((label, gain, noise))
-    return Result({"gain_table": _output(rows)}, tuple(warnings))
+    return Result({"gain_table": _output(rows)}, tuple(doubts))
 
 
 def read_noise_adu(

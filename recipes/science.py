@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from ccdflow.recipes.core.arithmetic import flag_bad_pixels, flag_cosmic_rays
+from ccdflow.recipes.core.doubts import OTHER, Doubt
 from ccdflow.recipes.core.dq import DQ, EXCLUDED
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
@@ -105,8 +106,8 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
     return Result({"science": output}, (*doubts, *shown))
 
 
-def _lacking(frame: CalibratedFrame, masters: Masters, done: Collection[str]) -> list[str]:
-    """One sentence for each step that was not done for want of a master."""
+def _lacking(frame: CalibratedFrame, masters: Masters, done: Collection[str]) -> list[Doubt]:
+    """One doubt for each step that was not done for want of a master."""
     lacking = []
     subtracted = any(level is not None for level in frame.prepared.levels)
     if masters.bias_from == "overscan" and "bias" not in done:
@@ -117,7 +118,7 @@ def _lacking(frame: CalibratedFrame, masters: Masters, done: Collection[str]) ->
         )
     if masters.flat is None and "flat" not in done:
         lacking.append("no master flat: the frame is not divided by one")
-    return lacking
+    return [Doubt(OTHER, sentence) for sentence in lacking]
 
 
 def _flagged(image: Image, bad_pixel_mask: InputProduct | None, parameters: ScienceParameters) -> Image:

@@ -22,9 +22,19 @@ from ccdflow.recipes.alignment.register import Registration
 from ccdflow.recipes.alignment.resample import Interpolation, Offset, align
 from ccdflow.recipes.alignment.selection import Placed, most_common, select
 from ccdflow.recipes.combine.average import Combination, Combined, combine
-from ccdflow.recipes.combine.report import cards, left_out_cards, quality
+from ccdflow.recipes.combine.report import cards, quality
+from ccdflow.recipes.core.doubts import OTHER, SCATTER, Doubt
 from ccdflow.recipes.core.image import ImageSource
-from ccdflow.recipes.core.recipe import Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
+from ccdflow.recipes.core.recipe import (
+    Input,
+    InputProduct,
+    Inputs,
+    Output,
+    Parameters,
+    Recipe,
+    Result,
+    left_out_cards,
+)
 from ccdflow.recipes.core.response import Response, combined_response, response_cards, response_of
 from ccdflow.recipes.core.statistics import NORMAL_MAD
 from ccdflow.recipes.core.strips import BYTES_PER_VALUE
@@ -149,7 +159,7 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     if len(members) < 2 or reference is None:
         return Result({}, tuple(doubts), left_out)
     if _by_exposure(reference.product, parameters) and not reference.product.exptime > 0:
-        doubts.append("no exposure time is known: frames are stacked as if all had the same")
+        doubts.append(Doubt(OTHER, "no exposure time is known: frames are stacked as if all had the same"))
     combined = _combine(members, reference, parameters)
     if combined.fell_back:
         doubts.append(_scatter_doubt(combined, parameters))
@@ -186,13 +196,11 @@ def _mean_sky(members: Sequence[RegisteredFrame]) -> float:
     return float(np.average(levels, weights=[member.weight for member in members]))
 
 
-def _scatter_doubt(combined: Combined, parameters: StackParameters) -> str:
+def _scatter_doubt(combined: Combined, parameters: StackParameters) -> Doubt:
     ratio = combined.scatter_ratio
     compared = "could not be compared with" if ratio is None else f"is {ratio:.2f} times"
-    return (
-        f"scatter between the frames {compared} the stated noise: values were clipped "
-        f"by {combined.clip} at 5 sigma, not by {parameters.clip}"
-    )
+    clipped = f"values were clipped by {combined.clip} at 5 sigma, not by {parameters.clip}"
+    return Doubt(SCATTER, f"scatter between the frames {compared} the stated noise: {clipped}")
 
 
 def _misfits(products: Sequence[InputProduct], parameters: StackParameters) -> Iterator[tuple[int, str]]:
@@ -262,7 +270,7 @@ def _place(
     weight = 1 / noise if parameters.weight == "variance" and noise > 0 else 1.0
     member = RegisteredFrame(frame, registration, scale, level, weight)
     doubts = [doubt, _transparency_doubt(member, reference)]
-    return member, [sentence for sentence in doubts if sentence]
+    return member, [told for told in doubts if told is not None]
 
 
 def _exposure_ratio(frame: MeasuredFrame, reference: MeasuredFrame) -> float:
@@ -311,18 +319,16 @@ def _flux_ratio(frame: MeasuredFrame, reference: MeasuredFrame, pairs: Pairs) ->
     return float(np.median(ratios[np.abs(ratios - middle) <= PAIR_SIGMA * spread]))
 
 
-def _transparency_doubt(member: RegisteredFrame, reference: MeasuredFrame) -> str:
+def _transparency_doubt(member: RegisteredFrame, reference: MeasuredFrame) -> Doubt | None:
     """Say where a frame's stars stay much fainter, or brighter, than the reference's, though it was scaled."""
     pairs, frame = _pairs(member.frame, reference, member.registration), member.frame
     if len(pairs) < FEWEST_PAIRS or frame is reference:
-        return ""
+        return None
     brightness = member.scale / _flux_ratio(frame, reference, pairs)
     if 1 / SAME_TRANSPARENCY <= brightness <= SAME_TRANSPARENCY:
-        return ""
-    return (
-        f"{frame.name}: its stars have {brightness:.2f} times the fluxes of those in {reference.name} "
-        "(clouds?); scale: stars brings them to one"
-    )
+        return None
+    fluxes = f"its stars have {brightness:.2f} times the fluxes of those in {reference.name} (clouds?)"
+    return Doubt(OTHER, f"{frame.name}: {fluxes}; scale: stars brings them to one")
 
 
 def _combine(
@@ -373,7 +379,7 @@ def _shared(
 
 RECIPE = Recipe(
     name="stack",
-    version="4",
+    version="5",
     inputs={"main": Input("product", minimum=2, maximum=None)},
     outputs=("stack",),
     parameters=StackParameters,

@@ -6,6 +6,7 @@ A cascade runs it as it is by ``recipes: {sky: {function: ccdflow.recipes.templa
 import numpy as np
 from pydantic import Field
 
+from ccdflow.recipes.core.doubts import OTHER, Doubt
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import Input, Inputs, Output, Parameters, Recipe, Result
 from ccdflow.recipes.core.statistics import good_sample, without_outliers
@@ -59,8 +60,9 @@ def run(inputs: Inputs, parameters: TemplateParameters) -> Result:
         quality={"sky_level": level, "sky_error": error},
     )
     # A doubt is no failure: it is said beside the product, which is made all the same.
-    doubts = [] if level > 0 else [f"the sky of {frame.name} is {level:.1f} {image.unit}, not above 0"]
-    return Result({"sky_subtracted": output}, tuple(doubts))
+    sentence = f"the sky of {frame.name} is {level:.1f} {image.unit}, not above 0"
+    doubts = () if level > 0 else (Doubt(OTHER, sentence),)
+    return Result({"sky_subtracted": output}, doubts)
 
 
 # The declaration: from it alone jobs are planned. Raise `version` whenever the pixels that come out change.

@@ -71,7 +71,7 @@ class JobInputs:
     """All inputs of a job, by role, and what its products' headers say of them.
 
     `trim` is columns and rows by which pixels of the main input's first image move when the detector is assembled.
-    `finished` has a sentence for each raw file on which another program has worked already. `policies` is what the
+    `headers`, `spans` and `amended` have one item for each main input. `finished` has a sentence for each raw file on which another program has worked already. `policies` is what the
     instrument file of the main input's raw frames says about kinds of doubts. `area` is what the first of the main
     input's raw frames has read out: masters of more of the detector are cut to it. `settings` are cards that tell what
     its camera was set to.
@@ -85,7 +85,7 @@ class JobInputs:
     paths: dict[str, list[Path]] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
-    amended: list[Amended] = field(default_factory=list)
+    amended: list[Sequence[Amended]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     area: ReadArea | None = None
     settings: Mapping[str, Card] = field(default_factory=dict)
@@ -150,7 +150,7 @@ class JobInputs:
             self.settings = self.settings or cards
             self.spans.append(span)
             self.headers.append(holding_cards(header, span, said, instrument))
-            self.amended += [Amended(amendment.name, f"{path.name}: {amendment}") for amendment in amendments]
+            self.amended.append([Amended(told.name, f"{path.name}: {told}") for told in amendments])
             self.comments = self.comments or file.comments
             self.trim = trim_of(assembled, several=len(file.extensions) > 1)
 
@@ -179,7 +179,7 @@ class JobInputs:
         if role == "main":
             self.spans.append(span_of(product.header))
             self.headers.append(product.header)
-            self.amended += amended_before(product.header)
+            self.amended.append(list(amended_before(product.header)))
 
     def add_master(
         self, role: str, path: Path, instruments: Sequence[Instrument], note: InputNote, category: str
@@ -223,7 +223,7 @@ class JobInputs:
         self.by_role[role][-1] = as_ours(product, master)
 
     def without(self, left_out: Iterable[int]) -> "JobInputs":
-        """Return the inputs with the headers of those alone that a product holds something of.
+        """Return the inputs with headers, times and corrections of those alone that a product holds something of.
 
         Parameters
         ----------
@@ -236,13 +236,18 @@ class JobInputs:
             All inputs are still named: the job took them.
         """
         left = set(left_out)
-        headers = [header for i, header in enumerate(self.headers) if i not in left]
-        return replace(self, headers=headers or self.headers)
+        used = [place for place in range(len(self.headers)) if place not in left] or range(len(self.headers))
+        headers, spans = ([told[place] for place in used] for told in (self.headers, self.spans))
+        return replace(self, headers=headers, spans=spans, amended=[self.amended[place] for place in used])
 
     @property
     def recipe_inputs(self) -> Inputs:
         """The inputs as the recipe takes them: of the masters what the frame has read out."""
         return self.by_role if self.area is None else cut_to(self.area, self.by_role)[0]
+
+    @property
+    def _amended_cards(self) -> dict[str, Card]:
+        return amended_cards([correction for told in self.amended for correction in told])
 
     @property
     def _area_cards(self) -> dict[str, Card]:
@@ -276,7 +281,7 @@ class JobInputs:
             header=without_amended(common_cards(self.headers) | own),
             comments=self.comments,
             trim=self.trim,
-            cards=self._times(first) | dict(self.settings) | self._area_cards | amended_cards(self.amended),
+            cards=self._times(first) | dict(self.settings) | self._area_cards | self._amended_cards,
             # What is made of one product has the errors of the masters behind it.
             inherited=str(first.get("CALIBID", "")) if len(self.headers) == 1 else "",
         )

@@ -1,51 +1,27 @@
-"""Warnings of recipes as doubts: each gets its kind, the instrument file's word on it, and a card in the product."""
+"""Doubts of recipes: the instrument file's word on each, and a card in the product."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 from ccdflow.cascade.headers.doubts import Policy, policy_of
 from ccdflow.cascade.records import Doubt
-from ccdflow.recipes.core.recipe import Card
+from ccdflow.recipes.core.doubts import LEFT_OUT, as_doubt
+from ccdflow.recipes.core.recipe import Card, Result
 
-# A recipe says sentences: it knows neither kinds nor instrument files, and one of a project says whatever it likes. So
-# the kind is told from the words, and a sentence that nobody knows is of the kind `recipe`.
-_WORDS = {
-    "gain_assumed": r"gain is neither in the header nor measured|a gain of 1 electron/adu is assumed",
-    "read_noise_unknown": r"read noise is (neither|not known)",
-    "gain_conflict": r"by the photon noise|was made with a gain of",
-    "scatter": r"^scatter between the frames|the frames state no noise",
-    "left_out": r"\b(is|are) left out\b",
-    "registration": r"registered by|matched stars allow",
-}
-_KINDS = {kind: re.compile(words) for kind, words in _WORDS.items()}
 ASSOCIATION = "association"
 """Kind of what an input is less than planned in."""
-OTHER = "recipe"
-"""Kind of a warning that none of the others fits."""
 _NUMBERED = 999
 """Doubts that have a card each: DOUBT001 to DOUBT999."""
 
 
-def kind_of(sentence: str) -> str:
-    """Return the kind of a recipe's warning.
-
-    Parameters
-    ----------
-    sentence : str
-        The warning.
-    """
-    return next((kind for kind, words in _KINDS.items() if words.search(sentence)), OTHER)
-
-
 def product_doubts(
-    warnings: Sequence[str], chosen: Mapping[str, Policy], compromises: Sequence[str] = ()
+    result: Result, chosen: Mapping[str, Policy], compromises: Sequence[str] = ()
 ) -> tuple[Doubt, ...]:
-    """Return the doubts that a recipe's warnings are, and those of its inputs, without those that are ignored.
+    """Return the doubts of a recipe, and those of its inputs, without those that are ignored.
 
     Parameters
     ----------
-    warnings : sequence of str
-        What the recipe said.
+    result : Result
+        What the recipe gave: its warnings, and what it has left out, which is told elsewhere but may be refused.
     chosen : mapping
         Kind to policy, as the instrument file of the job's raw frames says.
     compromises : sequence of str, optional
@@ -62,8 +38,9 @@ def product_doubts(
         If one of them is refused: the product shall not be made.
     """
     doubts = [Doubt(ASSOCIATION, sentence) for sentence in compromises]
-    doubts += [Doubt(kind_of(sentence), sentence) for sentence in dict.fromkeys(warnings)]
-    refused = [doubt for doubt in doubts if policy_of(doubt.kind, chosen) == "refuse"]
+    doubts += dict.fromkeys(map(as_doubt, result.warnings))
+    left_out = [Doubt(LEFT_OUT, left.sentence) for left in result.left_out]
+    refused = [doubt for doubt in (*doubts, *left_out) if policy_of(doubt.kind, chosen) == "refuse"]
     if refused:
         raise ValueError("; ".join(f"{doubt.text} (doubts: {doubt.kind}: refuse)" for doubt in refused))
     return tuple(doubt for doubt in doubts if policy_of(doubt.kind, chosen) == "note")

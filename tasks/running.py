@@ -158,7 +158,7 @@ def _do(space: Workspace, begun: Begun) -> tuple[list[Made], dict[int, str]]:
             result = run_external(own, inputs.paths, values)
         else:
             result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
-    doubts = product_doubts(result.warnings, inputs.policies, job.compromises.splitlines())
+    doubts = product_doubts(result, inputs.policies, job.compromises.splitlines())
     for line in (*map(str, doubts), *(left.sentence for left in result.left_out)):
         get_run_logger().warning(line)
     paths = dict(begun.outputs)

@@ -4,11 +4,18 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from ccdflow.recipes.core.doubts import (
+    GAIN_ASSUMED,
+    GAIN_CONFLICT,
+    LEFT_OUT,
+    OTHER,
+    READ_NOISE_UNKNOWN,
+    REGISTRATION,
+    SCATTER,
+)
+
 Policy = Literal["note", "refuse", "ignore"]
 """``note``: the doubt is kept with the frame or product; ``refuse``: the frame is not used, the product not made."""
-
-GAIN_CONFLICT = "gain_conflict"
-"""The kind that is told by pixels, once masters are made, and by no header alone."""
 
 KINDS: Mapping[str, str] = {
     "class": "What the frame is can't be told from its header.",
@@ -27,13 +34,13 @@ KINDS: Mapping[str, str] = {
     "processed": "Another program has calibrated or combined it, and it is taken all the same, as somebody has said.",
     "mosaic": "Its pixels have colours, but in a pattern that can't be taken apart, or that is not told.",
     "sections": "Which pixels are data or overscan is told in part, or in pixels before binning.",
-    "gain_assumed": "Neither header nor flats tell the gain: 1 electron/adu was taken, and variances are guesses.",
-    "read_noise_unknown": "Neither header nor biases tell the read noise: variances lack it.",
-    "scatter": "The scatter between the frames that were combined is not the stated noise.",
-    "left_out": "A frame was left out of what was combined.",
-    "registration": "A frame was placed by a way other than the one that was asked for.",
+    GAIN_ASSUMED: "Neither header nor flats tell the gain: 1 electron/adu was taken, and variances are guesses.",
+    READ_NOISE_UNKNOWN: "Neither header nor biases tell the read noise: variances lack it.",
+    SCATTER: "The scatter between the frames that were combined is not the stated noise.",
+    LEFT_OUT: "A frame was left out of what was combined.",
+    REGISTRATION: "A frame was placed by a way other than the one that was asked for.",
     "association": "A calibration fits less than planned, or something else serves in its place, as the plan says.",
-    "recipe": "Any other warning of a recipe.",
+    OTHER: "Any other warning of a recipe.",
     "amendment": "Somebody has corrected it with SQL to something that can't be: what its header says counts.",
     "sequence": "The number of the exposure in its sequence can't be.",
     "value": "A number is not understood, or outside of what is believable: it counts as unknown.",

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.headers.keywords import Cards, binning, cards_of, first, number, text
-from ccdflow.cascade.planning.areas import binning_factors
 from ccdflow.cascade.records import Extension, Value
+from ccdflow.cascade.windows import binning_factors
 from ccdflow.recipes.detector.amplifiers import Detector, Section
 
 

@@ -9,8 +9,8 @@ from ccdflow.cascade.headers.amplifiers import believable
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.headers.keywords import Cards, binning, first, keyword_name, look_up, quantity, text
 from ccdflow.cascade.headers.place import detector_place
-from ccdflow.cascade.planning.areas import window_of
 from ccdflow.cascade.records import Extension, Value
+from ccdflow.cascade.windows import window_of
 from ccdflow.recipes.detector.amplifiers import Detector
 
 Doubter = Callable[[str, str], None]

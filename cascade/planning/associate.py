@@ -12,11 +12,12 @@ from typing import Annotated, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ccdflow.cascade.planning.areas import AREA_KEYWORDS, Area, area_disagreements
-from ccdflow.cascade.records import PERIODS, SAME_EXPTIME, VALIDITY, Value, seconds
+from ccdflow.cascade.records import PERIODS, VALIDITY, Value, seconds
 from ccdflow.cascade.sequences.exposures import ROUNDING
 from ccdflow.cascade.sequences.intervals import circular_difference
 from ccdflow.cascade.specification.dotted import FunctionText, called
 from ccdflow.cascade.specification.names import Names
+from ccdflow.recipes.core.times import SAME_EXPTIME
 
 SECONDS_PER_DAY = 86400.0
 SHOWN_NEAREST = 3

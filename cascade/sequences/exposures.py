@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from ccdflow.cascade.records import FrameRecord, seconds
+from ccdflow.recipes.core.times import SAME_EXPTIME
 
 Stream = tuple[str, str, str]
 OrderKey = tuple[str, int, str, int]
@@ -24,7 +25,7 @@ class SequenceRules(BaseModel):
 
     same: tuple[str, ...] = ("class", "object", "filter", "exptime")
     """Keywords that don't change within a sequence; a missing value equals only a missing value."""
-    exptime_tolerance: float = Field(0.001, ge=0)
+    exptime_tolerance: float = Field(SAME_EXPTIME, ge=0)
     """Largest relative difference of equal exposure times; flats ignore the exposure time."""
     tolerance: dict[str, float] = Field(default_factory=lambda: {"ccd_temperature": 2.0})
     """Largest difference from the sequence's first frame, for numeric keywords, in the keyword's unit."""

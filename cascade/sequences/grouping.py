@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from ccdflow.cascade.records import PERIODS, SAME_EXPTIME, FrameRecord
+from ccdflow.cascade.records import PERIODS, FrameRecord
 from ccdflow.cascade.sequences.clusters import Cluster, clusters
 from ccdflow.cascade.sequences.exposures import number, order_key
 from ccdflow.cascade.sequences.intervals import Widest, intervals
 from ccdflow.cascade.specification import dotted
 from ccdflow.cascade.specification.names import Names
+from ccdflow.recipes.core.times import SAME_EXPTIME
 
 
 class GroupSpec(BaseModel):

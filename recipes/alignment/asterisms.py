@@ -279,7 +279,7 @@ def _triangles(stars: Floats) -> tuple[Pairs, Floats, Floats]:
     # Side i lies opposite corner i. Corners are ordered by the sides opposite to them, so that the same corner of two
     # similar triangles has the same place.
     sides = np.linalg.norm(np.roll(points, -1, axis=1) - np.roll(points, -2, axis=1), axis=2)
-    order = np.argsort(sides, axis=1)
+    order = np.argsort(sides, axis=1, kind="stable")
     sides = np.take_along_axis(sides, order, axis=1)
     corners = np.take_along_axis(corners, order, axis=1)
     # In a narrow triangle the error of a position changes the shape.

@@ -28,6 +28,7 @@ from ccdflow.recipes.alignment.register import (
     residual_rms,
 )
 from ccdflow.recipes.alignment.transform import Transform
+from ccdflow.recipes.core.doubts import REGISTRATION, Doubt
 from ccdflow.recipes.core.dq import excluded
 from ccdflow.recipes.core.image import Image, ImageSource
 from ccdflow.recipes.core.recipe import InputProduct
@@ -200,7 +201,7 @@ def references(frames: Mapping[int, MeasuredFrame], options: RegistrationOptions
 
 def register_frame(
     frame: MeasuredFrame, reference: MeasuredFrame, options: RegistrationOptions, *, correlate: bool = True
-) -> tuple[Registration, str | None]:
+) -> tuple[Registration, Doubt | None]:
     """Find out where a frame lies on the reference's grid.
 
     Parameters
@@ -216,8 +217,8 @@ def register_frame(
     -------
     registration : Registration
         With the method that was used.
-    warning : str or None
-        A sentence, where that took a fallback.
+    warning : Doubt or None
+        Where that took a fallback.
 
     Raises
     ------
@@ -245,7 +246,7 @@ def register_frame(
         doubts.append(f"{registration.matches} matched stars allow a {registration.method} only, not {model}")
     if registration.transform.is_mirrored:
         doubts.append(f"it is mirrored, by {registration.matches} matched stars, and was turned back")
-    warning = f"{frame.name}: {'; '.join(doubts)}" if doubts else None
+    warning = Doubt(REGISTRATION, f"{frame.name}: {'; '.join(doubts)}") if doubts else None
     return _on_pixels(registration, frame, reference, model), warning
 
 
@@ -297,7 +298,7 @@ def _refuse_contradiction(
 
 def _by_correlation(
     frame: MeasuredFrame, reference: MeasuredFrame, options: RegistrationOptions, cause: str
-) -> tuple[Registration, str | None]:
+) -> tuple[Registration, Doubt | None]:
     detection = options.detection
     # Correlation is for what has no stars by its nature. Where one of the two has none at all, something hides them.
     if not len(frame.stars) and reference.stars.usable.sum() >= _FEWEST_STARS:
@@ -311,7 +312,8 @@ def _by_correlation(
         seems = f"it seems to show another field than {reference.name}"
         problem = seems if fewest >= _MANY_STARS else f"it cannot be registered on {reference.name}"
         raise UnfitFrameError(f"{problem}: {cause}; {error}") from error
-    return result, f"{frame.name}: registered by cross-correlation to whole pixels, since {cause}"
+    sentence = f"{frame.name}: registered by cross-correlation to whole pixels, since {cause}"
+    return result, Doubt(REGISTRATION, sentence)
 
 
 def _on_pixels(

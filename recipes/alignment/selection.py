@@ -20,6 +20,7 @@ from ccdflow.recipes.alignment.placement import (
     references,
 )
 from ccdflow.recipes.alignment.register import NoMatchError, register_stars
+from ccdflow.recipes.core.doubts import Doubt
 from ccdflow.recipes.core.recipe import InputProduct, LeftOut
 
 TRAILED = 0.4
@@ -32,7 +33,7 @@ aeroplane's trail are many and bright, but they take no star away."""
 MOST_REFERENCES = 8
 """Frames that are tried as reference at most: of more fields in one set none is worth a stack."""
 
-Placed = tuple[RegisteredFrame, Sequence[str]]
+Placed = tuple[RegisteredFrame, Sequence[Doubt]]
 """A frame on the reference, and the doubts about it."""
 Place = Callable[[MeasuredFrame, MeasuredFrame, bool], Placed]
 """Puts a frame on a reference, by cross-correlation too if that is allowed; raises `UnfitFrameError` if it can't be."""
@@ -50,14 +51,14 @@ class Selection:
         The one that the others are placed on; None where no frame can be used.
     left_out : list of LeftOut
         In the order of the inputs, each with its reason.
-    doubts : list of str
-        Sentences about members.
+    doubts : list of Doubt
+        About members.
     """
 
     members: list[RegisteredFrame] = field(default_factory=list)
     reference: MeasuredFrame | None = None
     left_out: list[LeftOut] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
 
 
 def select(

@@ -132,12 +132,14 @@ class ClipRule:
         The clip ``mad`` takes no standard deviation below this times the stated one: three or four values
         often lie close together by chance, and a plain MAD then rejects 2-7 % of good ones.
 
-    Notes ----- Where the frames' noise is known (`by_noise`), each value is compared with the mean of all the others,
-    every frame weighted by its precision, and the error of that mean is in its limit. So a deep frame is not thrown
-    out because three shallow ones scatter, and a value is found that only a deep frame can tell to be wrong. The
-    farthest value of a pixel goes first, and the others are then looked at again: an outlier pulls the mean, and
-    makes good values look bad. Of good values 0.27 % are rejected at 3 sigma, whatever the number and the depth of
-    the frames, and fewer of a frame that outweighs all others, see `limits_squared`.
+    Notes
+    -----
+    Where the frames' noise is known (`by_noise`), each value is compared with the mean of all the others, every frame
+    weighted by its precision, and the error of that mean is in its limit. So a deep frame is not thrown out because
+    three shallow ones scatter, and a value is found that only a deep frame can tell to be wrong. The farthest value
+    of a pixel goes first, and the others are then looked at again: an outlier pulls the mean, and makes good values
+    look bad. Of good values 0.27 % are rejected at 3 sigma, whatever the number and the depth of the frames, and
+    fewer of a frame that outweighs all others, see `limits_squared`.
 
     The variance is taken *at the mean* c, so that no value's own noise decides whether it stays: V_i(c) = V_i + p_i
     (c - x_i) with slopes p_i. Up to the level l for which the ratios r hold, the frames share one variance, V(c) =
@@ -284,8 +286,10 @@ def photon_slopes(values: FloatArray, variance: FloatArray, used: BoolArray) -> 
     tuple of float
         Not below 0; empty where no frame's variance grows.
 
-    Notes ----- The median variance of the upper third of the values less that of the lower third, over the difference
-    of their median values: a few variances that come from elsewhere do not tilt it.
+    Notes
+    -----
+    The median variance of the upper third of the values less that of the lower third, over the difference of their
+    median values: a few variances that come from elsewhere do not tilt it.
     """
     rows = zip(values, variance, used, strict=True)
     slopes = tuple(_slope(row[counted], spread[counted]) for row, spread, counted in rows)
@@ -295,6 +299,7 @@ def photon_slopes(values: FloatArray, variance: FloatArray, used: BoolArray) -> 
 def _slope(values: FloatArray, variance: FloatArray) -> float:
     if values.size < 3 or variance.min() == variance.max():
         return 0.0
+    # Stable: of equal values, which whole adu often are, each processor's own order would take other variances.
     order, third = np.argsort(values, kind="stable"), values.size // 3
     low, high = order[:third], order[-third:]
     distance = float(median(values[high]) - median(values[low]))

@@ -9,7 +9,7 @@ import numpy as np
 from ccdflow.recipes.alignment.placement import MeasuredFrame, RegisteredFrame
 from ccdflow.recipes.alignment.resample import correlation
 from ccdflow.recipes.combine.average import Combined
-from ccdflow.recipes.core.recipe import Card, LeftOut
+from ccdflow.recipes.core.recipe import Card
 from ccdflow.recipes.core.times import span_of, time_cards
 from ccdflow.recipes.stars.sources import Detection, find_stars
 
@@ -118,25 +118,6 @@ def _frame_cards(members: Sequence[RegisteredFrame], shape: tuple[int, int]) -> 
 def _method(member: RegisteredFrame) -> str:
     method = member.registration.method
     return f"{method}, mirrored" if member.registration.transform.is_mirrored else method
-
-
-def left_out_cards(left_out: Sequence[LeftOut]) -> dict[str, Card]:
-    """Return the cards that name the frames which are not in a stack.
-
-    Parameters
-    ----------
-    left_out : sequence of LeftOut
-        In the order of the inputs.
-
-    Returns
-    -------
-    dict of str to (value, comment)
-        Their number, also 0, and name and reason of each.
-    """
-    cards: dict[str, Card] = {"NLEFTOUT": (len(left_out), "frames of the set that are not in the stack")}
-    for number, left in enumerate(left_out, start=1):
-        cards[f"LEFT{number:03d}"] = f"{left.name}: {left.reason}", ""
-    return cards
 
 
 def _wcs_cards(header: Mapping[str, Any]) -> dict[str, Card]:

@@ -17,13 +17,11 @@ import numpy as np
 
 from ccdflow.recipes.core.dq import DQ, excluded
 from ccdflow.recipes.core.image import FloatArray, Image, Planes
+from ccdflow.recipes.core.times import SAME_EXPTIME
 
 # The kernel's arguments have fixed types: what is not there is an array without elements.
 _NOTHING = np.empty(0, np.float32)
 _NO_MASTER = _NOTHING, _NOTHING, np.empty(0, np.uint16)
-
-SAME_EXPTIME = 1e-3
-"""Exposure times that differ by less than this fraction count as equal: shutters are not better."""
 
 LEAST_COSMIC_VARIANCE = np.float32(1e-6)
 """Electron²; L.A.Cosmic divides by the noise, and a frame without read noise has none in its darkest pixels."""

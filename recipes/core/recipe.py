@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from ccdflow.recipes.core.doubts import Doubt
 from ccdflow.recipes.core.image import FloatArray, Image, ImageSource
 from ccdflow.recipes.detector.amplifiers import RawFrame
 
@@ -114,6 +115,25 @@ class LeftOut:
         return f"{self.name} is left out: {self.reason}"
 
 
+def left_out_cards(left_out: Sequence[LeftOut]) -> dict[str, Card]:
+    """Return the cards that name the frames which are not in a product.
+
+    Parameters
+    ----------
+    left_out : sequence of LeftOut
+        In the order of the inputs.
+
+    Returns
+    -------
+    dict of str to (value, comment)
+        Their number, also 0, and name and reason of each.
+    """
+    cards: dict[str, Card] = {"NLEFTOUT": (len(left_out), "frames of the set that are not in it")}
+    for number, left in enumerate(left_out, start=1):
+        cards[f"LEFT{number:03d}"] = f"{left.name}: {left.reason}", ""
+    return cards
+
+
 @dataclass(frozen=True)
 class Result:
     """What a recipe gives back.
@@ -123,14 +143,15 @@ class Result:
     outputs : mapping
         Category to `Output`; those categories that `Recipe.outputs` states. Empty where `left_out` leaves nothing to be
         combined: then the main inputs pass as they are.
-    warnings : tuple of str
-        One sentence for each doubt; they stand in the job's row and in the product's header.
+    warnings : tuple of Doubt
+        What is odd about it; they stand in the registry and in the product's header. A sentence alone, as text, will
+        do: it is of the kind ``recipe``.
     left_out : tuple of LeftOut
         Main inputs that the outputs hold nothing of. Frame and set say so, and the header's cards.
     """
 
     outputs: Mapping[str, Output]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Doubt | str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 

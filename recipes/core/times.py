@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ccdflow.recipes.core.recipe import Card
 
+SAME_EXPTIME = 1e-3
+"""Largest relative difference of exposure times that count as one: shutters are not better."""
 MJD_EPOCH = datetime(1858, 11, 17)
 """Where Modified Julian Dates count from."""
 DAY = timedelta(days=1)

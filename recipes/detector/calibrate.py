@@ -13,6 +13,7 @@ import numpy as np
 
 from ccdflow.recipes.core.arithmetic import Applied, apply_masters, check_master, dark_factor
 from ccdflow.recipes.core.cutting import CutSource
+from ccdflow.recipes.core.doubts import OTHER, Doubt
 from ccdflow.recipes.core.image import FloatArray, Image, ImageSource, Planes, empty_planes
 from ccdflow.recipes.core.recipe import InputProduct, Inputs
 from ccdflow.recipes.detector.amplifiers import RawFrame
@@ -49,8 +50,8 @@ class Masters:
     bias_levels : tuple of float or None
         Electron, for each amplifier: how high the bias is in frames from which none is subtracted, so that it does not
         count as light in their photon noise. None where a bias is subtracted, or nobody knows.
-    doubts : tuple of str
-        A sentence for each thing that is odd about them.
+    doubts : tuple of Doubt
+        One for each thing that is odd about them.
     """
 
     bias: InputProduct | None = None
@@ -58,7 +59,7 @@ class Masters:
     flat: InputProduct | None = None
     same_bias: bool = False
     bias_levels: tuple[float, ...] | None = None
-    doubts: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def named(self) -> list[tuple[str, InputProduct | None]]:
@@ -132,18 +133,15 @@ def masters_of(inputs: Inputs) -> Masters:
 
 def _with_bias_in_dark(bias: InputProduct | None, dark: InputProduct, flat: InputProduct | None) -> Masters:
     """Masters with a dark that takes the bias from a frame along with the dark signal."""
-    doubts = []
+    doubts, holds = [], f"{dark.name or 'the master dark'} still holds its bias"
     if bias is not None:
-        doubts.append(
-            f"{dark.name or 'the master dark'} still holds its bias: no master bias is subtracted besides"
-        )
+        doubts.append(f"{holds}: no master bias is subtracted besides")
     levels = _bias_levels(dark.header)
     if levels is None:
-        doubts.append(
-            f"{dark.name or 'the master dark'} still holds its bias and does not say how much of it is bias: "
-            "the noise of the dark current is not in the variance"
-        )
-    return Masters(None, dark, flat, bias_levels=levels, doubts=tuple(doubts))
+        unknown = f"{holds} and does not say how much of it is bias"
+        doubts.append(f"{unknown}: the noise of the dark current is not in the variance")
+    told = tuple(Doubt(OTHER, sentence) for sentence in doubts)
+    return Masters(None, dark, flat, bias_levels=levels, doubts=told)
 
 
 def _bias_levels(header: Mapping[str, Any]) -> tuple[float, ...] | None:
@@ -425,7 +423,7 @@ def calibrated_planes(frame: CalibratedFrame) -> Planes:
 
 def known_readouts(
     frames: Sequence[RawFrame], masters: Masters, gain_table: InputProduct | None
-) -> tuple[list[Readout], list[str]]:
+) -> tuple[list[Readout], list[Doubt]]:
     """Return gain and read noise of each frame, as headers, gain table, master bias or its own overscan tell them.
 
     Parameters
@@ -439,8 +437,8 @@ def known_readouts(
 
     Returns
     -------
-    (list of Readout, list of str)
-        In the same order, and one sentence for each doubt.
+    (list of Readout, list of Doubt)
+        In the same order, and what is odd about gain and read noise.
 
     Raises
     ------
@@ -448,12 +446,12 @@ def known_readouts(
         If the gain table does not fit a frame.
     """
     known, doubts = with_own_noise(frames, readouts(frames, gain_table, masters.bias))
-    return known, [sentence for readout in known for sentence in readout.warnings] + doubts
+    return known, [doubt for readout in known for doubt in readout.warnings] + doubts
 
 
 def calibrated_frames(
     frames: Sequence[RawFrame], masters: Masters, gain_table: InputProduct | None, overscan: Overscan
-) -> tuple[list[CalibratedFrame], list[str]]:
+) -> tuple[list[CalibratedFrame], list[Doubt]]:
     """Return raw frames with what is known of their readout, and with their masters.
 
     Parameters
@@ -469,22 +467,24 @@ def calibrated_frames(
 
     Returns
     -------
-    (list of CalibratedFrame, list of str)
-        The frames in the same order, and one sentence for each doubt about gain and read noise.
+    (list of CalibratedFrame, list of Doubt)
+        The frames in the same order, and the doubts about gain and read noise.
 
     Raises
     ------
     ValueError
         If a master or the gain table does not fit a frame.
     """
-    known, warnings = known_readouts(frames, masters, gain_table)
-    warnings += masters.doubts
+    known, doubts = known_readouts(frames, masters, gain_table)
+    doubts += masters.doubts
     # Bias and dark are in electron, and wrong with another gain. A flat is a ratio and does not mind, but for the
     # ratio of its amplifiers; where bias and dark are missing, it is among the first two and gets looked at.
-    warnings += [gains_disagree(product, readout) for readout in known for _, product in masters.present[:2]]
+    for readout in known:
+        for _, product in masters.present[:2]:
+            doubts += gains_disagree(product, readout)
     calibrated = [
         CalibratedFrame(PreparedFrame(frame, readout, overscan=overscan), masters)
         for frame, readout in zip(frames, known, strict=True)
     ]
     # Frames of one camera have the same doubts: each is said once, in the order in which they came up.
-    return calibrated, [sentence for sentence in dict.fromkeys(warnings) if sentence]
+    return calibrated, list(dict.fromkeys(doubts))

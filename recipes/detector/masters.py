@@ -4,6 +4,7 @@ from pydantic import Field
 
 from ccdflow.recipes.combine.average import Combination, Combined, Method
 from ccdflow.recipes.combine.clip import Clip
+from ccdflow.recipes.core.doubts import SCATTER, Doubt
 from ccdflow.recipes.core.recipe import Card, Parameters
 from ccdflow.recipes.detector.finished import DONE_FIELD, Done
 from ccdflow.recipes.detector.raw import Overscan
@@ -71,7 +72,7 @@ def combined_quality(combined: Combined) -> dict[str, float]:
     return quality
 
 
-def combined_warnings(combined: Combined) -> list[str]:
+def combined_warnings(combined: Combined) -> list[Doubt]:
     """Return the doubts about a combination.
 
     Parameters
@@ -81,14 +82,13 @@ def combined_warnings(combined: Combined) -> list[str]:
 
     Returns
     -------
-    list of str
-        One sentence if the scatter contradicted the stated noise, or none could be stated; else nothing.
+    list of Doubt
+        One if the scatter contradicted the stated noise, or none could be stated; else nothing.
     """
     if not combined.fell_back:
         return []
     if combined.scatter_ratio is None:
-        return ["the frames state no noise: outliers were clipped at 5 sigma of their scatter"]
-    return [
-        f"scatter between the frames is {combined.scatter_ratio:.2f} times the stated noise: "
-        "outliers were clipped at 5 sigma of the scatter"
-    ]
+        sentence = "the frames state no noise: outliers were clipped at 5 sigma of their scatter"
+        return [Doubt(SCATTER, sentence)]
+    ratio = f"scatter between the frames is {combined.scatter_ratio:.2f} times the stated noise"
+    return [Doubt(SCATTER, f"{ratio}: outliers were clipped at 5 sigma of the scatter")]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.recipes.core.doubts import OTHER, Doubt
 from ccdflow.recipes.core.statistics import clipped_mean, without_outliers
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
 from ccdflow.recipes.detector.raw import Overscan, PreparedFrame
@@ -34,7 +35,7 @@ OUTLIER = 5.0
 
 def with_own_noise(
     frames: Sequence[RawFrame], readouts: Sequence[Readout], *, single: bool = False
-) -> tuple[list[Readout], list[str]]:
+) -> tuple[list[Readout], list[Doubt]]:
     """Return the readouts, read noise that nobody knows measured on the frames themselves.
 
     Parameters
@@ -49,21 +50,21 @@ def with_own_noise(
 
     Returns
     -------
-    (list of Readout, list of str)
-        In the same order; and one sentence where a noise is that of neighbouring pixels.
+    (list of Readout, list of Doubt)
+        In the same order; and one doubt where a noise is that of neighbouring pixels.
     """
     measured, doubts = [], []
     for frame, readout in zip(frames, readouts, strict=True):
-        noises, doubt = _own_noises(frame, readout, single=single)
+        noises, own = _own_noises(frame, readout, single=single)
         known = noises != readout.read_noises
         origin = "measured" if known and all(noises) else readout.noise_from
         measured.append(replace(readout, read_noises=noises, noise_from=origin))
-        doubts += [doubt] if doubt else []
+        doubts += own
     return measured, doubts
 
 
-def _own_noises(frame: RawFrame, readout: Readout, *, single: bool) -> tuple[tuple[float, ...], str]:
-    noises, doubt = list(readout.read_noises), ""
+def _own_noises(frame: RawFrame, readout: Readout, *, single: bool) -> tuple[tuple[float, ...], list[Doubt]]:
+    noises, doubts = list(readout.read_noises), []
     # 0 is a noise that nobody knows, amplifier by amplifier.
     for number, amplifier in enumerate(frame.detector.amplifiers):
         if noises[number]:
@@ -72,11 +73,14 @@ def _own_noises(frame: RawFrame, readout: Readout, *, single: bool) -> tuple[tup
         if single and not noises[number]:
             adu = _amplifier_rows(frame, number, gain=1.0, overscan="none")
             noises[number] = readout.gains[number] * _neighbours_noise(adu)
-            doubt = (
-                f"read noise is neither in the header nor measured by two frames: {noises[number]:.3g} electron is "
-                f"the scatter of neighbouring pixels of {frame.name or 'the frame'}, its pattern included"
+            measured = (
+                f"{noises[number]:.3g} electron is the scatter of neighbouring pixels of "
+                f"{frame.name or 'the frame'}, its pattern included"
             )
-    return tuple(noises), doubt
+            # It is measured after a fashion: variances have it.
+            sentence = f"read noise is neither in the header nor measured by two frames: {measured}"
+            doubts = [Doubt(OTHER, sentence)]
+    return tuple(noises), doubts
 
 
 def overscan_noise(frame: RawFrame, amplifier: Amplifier) -> float:

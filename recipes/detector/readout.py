@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ccdflow.recipes.core.doubts import GAIN_ASSUMED, GAIN_CONFLICT, READ_NOISE_UNKNOWN, Doubt
 from ccdflow.recipes.core.recipe import Card, InputProduct
 from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
 
@@ -51,14 +52,16 @@ class Readout:
         return cards
 
     @property
-    def warnings(self) -> list[str]:
-        """One sentence for each number that nobody knew."""
-        sentences = []
+    def warnings(self) -> list[Doubt]:
+        """One doubt for each number that nobody knew."""
+        doubts = []
         if self.gain_from == "assumed":
-            sentences.append("gain is neither in the header nor measured: 1 electron/adu is assumed")
+            sentence = "gain is neither in the header nor measured: 1 electron/adu is assumed"
+            doubts.append(Doubt(GAIN_ASSUMED, sentence))
         if self.noise_from == "assumed":
-            sentences.append("read noise is neither in the header nor measured: variance lacks it")
-        return sentences
+            sentence = "read noise is neither in the header nor measured: variance lacks it"
+            doubts.append(Doubt(READ_NOISE_UNKNOWN, sentence))
+        return doubts
 
 
 def resolve_readout(
@@ -139,8 +142,8 @@ def readouts(
     return [resolve_readout(frame.detector, gain_table, master_bias) for frame in frames]
 
 
-def gains_disagree(master: InputProduct, readout: Readout) -> str:
-    """Return a sentence that says so, if a master was made with other gains than those of the frame.
+def gains_disagree(master: InputProduct, readout: Readout) -> list[Doubt]:
+    """Return a doubt, if a master was made with other gains than those of the frame.
 
     Parameters
     ----------
@@ -151,24 +154,22 @@ def gains_disagree(master: InputProduct, readout: Readout) -> str:
 
     Returns
     -------
-    str
+    list of Doubt
         Empty if they agree to 0.1 %, or the master does not say.
     """
     # The first amplifier that differs is named; others would say the same.
     theirs = _numbers(master.header, "GAIN", len(readout.gains))
     for number, (used, wanted) in enumerate(zip(theirs, readout.gains, strict=True), start=1):
         if used is not None and abs(used / wanted - 1) > SAME_GAIN:
-            return (
-                f"{master.name or 'a master'} was made with a gain of {used:g} electron/adu "
-                f"in amplifier {number}, the frame has {wanted:g}"
-            )
-    return ""
+            made = f"{master.name or 'a master'} was made with a gain of {used:g} electron/adu"
+            return [Doubt(GAIN_CONFLICT, f"{made} in amplifier {number}, the frame has {wanted:g}")]
+    return []
 
 
 def stated_gain_conflicts(
     readout: Readout, measured: Sequence[float | None], errors: Sequence[float] = ()
-) -> list[str]:
-    """Return a sentence for each amplifier whose stated gain is not the one that flats measured.
+) -> list[Doubt]:
+    """Return a doubt for each amplifier whose stated gain is not the one that flats measured.
 
     Parameters
     ----------
@@ -181,22 +182,20 @@ def stated_gain_conflicts(
 
     Returns
     -------
-    list of str
+    list of Doubt
         Empty where all agree to `MEASURED_APART`.
     """
     if readout.gain_from != "header":
         return []
-    sentences = []
+    doubts = []
     for number, (stated, found) in enumerate(zip(readout.gains, measured, strict=True)):
         if found is None or abs(stated / found - 1) <= MEASURED_APART:
             continue
         if errors and abs(stated - found) <= 5 * errors[number]:
             continue
-        sentences.append(
-            f"the header's gain of {stated:g} electron/adu in amplifier {number + 1} is {found:.3g} "
-            "by the photon noise of the flats"
-        )
-    return sentences
+        told = f"the header's gain of {stated:g} electron/adu in amplifier {number + 1}"
+        doubts.append(Doubt(GAIN_CONFLICT, f"{told} is {found:.3g} by the photon noise of the flats"))
+    return doubts
 
 
 def measured_gains(master_flat: InputProduct | None, amplifiers: int) -> list[float | None]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.recipes.core.doubts import OTHER, Doubt
 from ccdflow.recipes.core.recipe import Card
 from ccdflow.recipes.core.statistics import median, robust_sigma
 from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, Pixels, RawFrame, Section, are_stored
@@ -76,7 +77,7 @@ class Top:
 
 def with_saturation(
     frames: Sequence[RawFrame], *, pixels: int | None = None, lit: bool = False
-) -> tuple[list[RawFrame], list[str]]:
+) -> tuple[list[RawFrame], list[Doubt]]:
     """Return frames of one detector with the saturation that their pixels show, where no header states it.
 
     Parameters
@@ -90,9 +91,9 @@ def with_saturation(
 
     Returns
     -------
-    (list of RawFrame, list of str)
+    (list of RawFrame, list of Doubt)
         The frames in their order, their amplifiers with `Amplifier.saturation` and `Amplifier.saturation_from`; and a
-        sentence for each level that was taken from a pile of pixels and that nobody would have known.
+        doubt for each level that was taken from a pile of pixels and that nobody would have known.
 
     Notes
     -----
@@ -105,7 +106,7 @@ def with_saturation(
         return list(frames), []
     looks = [_look(frame, pixels, lit=lit) for frame in frames]
     kept = [frame for frame, _ in looks]
-    said: list[str] = []
+    said: list[Doubt] = []
     detectors = [list(frame.detector.amplifiers) for frame in kept]
     for number in range(min(map(len, detectors))):
         tops = [tops[number] for _, tops in looks]
@@ -235,7 +236,7 @@ def _by_bits(bits: int, highest: float, step: int) -> float | None:
     return top if highest <= top else None
 
 
-def _news(frame: RawFrame, amplifier: Amplifier, tops: Sequence[Top]) -> Iterator[str]:
+def _news(frame: RawFrame, amplifier: Amplifier, tops: Sequence[Top]) -> Iterator[Doubt]:
     """Say that a level was found that neither header nor bits nor steps had told."""
     is_new = amplifier.saturation_from == "pixels" and amplifier.saturation not in (
         _ceiling(tops),
@@ -243,7 +244,8 @@ def _news(frame: RawFrame, amplifier: Amplifier, tops: Sequence[Top]) -> Iterato
     )
     if is_new:
         name = f" of amplifier {amplifier.name}" if amplifier.name else ""
-        yield f"pixels{name} pile up at {amplifier.saturation:g} adu: taken as saturation, which no header states"
+        pile = f"pixels{name} pile up at {amplifier.saturation:g} adu"
+        yield Doubt(OTHER, f"{pile}: taken as saturation, which no header states")
 
 
 def _look(frame: RawFrame, pixels: int | None, *, lit: bool) -> tuple[RawFrame, list[Top]]:

@@ -24,6 +24,7 @@ from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plai
 from ccdflow.cascade.headers.keywords import binning, duration, plain_value
 from ccdflow.cascade.records import CLASSES, DESCRIBED, FrameRecord, Value
 from ccdflow.cascade.wording import unknown
+from ccdflow.recipes.core.times import SAME_EXPTIME
 from ccdflow.tasks.ingest import IngestReport, ingest_file
 from ccdflow.tasks.rawfiles.lookahead import Look, look_at
 from ccdflow.tasks.workspace import Workspace
@@ -86,7 +87,7 @@ class Chosen:
         # Exposure times of one setting differ by less, as everywhere.
         return texts and (
             self.exptime is None
-            or (frame.exptime is not None and math.isclose(frame.exptime, self.exptime, rel_tol=1e-3))
+            or (frame.exptime is not None and math.isclose(frame.exptime, self.exptime, rel_tol=SAME_EXPTIME))
         )
 
 

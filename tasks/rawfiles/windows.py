@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ccdflow.cascade.planning.areas import Window, binning_factors, window_of
 from ccdflow.cascade.records import Value
+from ccdflow.cascade.windows import Window, binning_factors, window_of
 from ccdflow.recipes.core.cutting import cut_product
 from ccdflow.recipes.core.recipe import Card, InputProduct
 

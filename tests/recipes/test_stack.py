@@ -317,7 +317,10 @@ def test_scatter_beyond_the_stated_noise_makes_the_clip_fall_back() -> None:
     assert output.cards["CLIPFALL"][0] is True
     assert output.cards["CLIPUSED"][0] == "mad"
     assert output.quality["scatter_ratio"] == pytest.approx(2, rel=0.05)
-    assert "2.0" in result.warnings[0] and "clipped by mad at 5 sigma, not by variance" in result.warnings[0]
+    assert (
+        "2.0" in result.warnings[0].text
+        and "clipped by mad at 5 sigma, not by variance" in result.warnings[0].text
+    )
 
 
 def test_too_few_stars_fall_back_to_correlation_with_a_warning() -> None:
@@ -326,8 +329,8 @@ def test_too_few_stars_fall_back_to_correlation_with_a_warning() -> None:
     _, output, result = stack(frames, register="affine")
     assert (output.cards["SHFTX002"][0], output.cards["SHFTY002"][0]) == (4, -3)
     assert output.cards["REGBY002"][0] == "correlation"
-    assert "frame1.fits: registered by cross-correlation to whole pixels" in result.warnings[0]
-    assert "found 2 usable stars" in result.warnings[0]
+    assert "frame1.fits: registered by cross-correlation to whole pixels" in result.warnings[0].text
+    assert "found 2 usable stars" in result.warnings[0].text
 
 
 def reasons(result: Result) -> dict[str, str]:
@@ -426,7 +429,9 @@ def test_a_frame_that_is_unlike_the_others_is_left_out_though_it_is_the_first(
 def test_where_no_exposure_time_is_known_frames_count_alike_with_a_word() -> None:
     _, output, result = stack([frame(scene(Transform()) + 100, i, np.nan) for i in range(3)], register="none")
     assert [output.cards[f"SCALE00{i}"][0] for i in (1, 2, 3)] == [1, 1, 1]
-    assert result.warnings == ("no exposure time is known: frames are stacked as if all had the same",)
+    assert [str(doubt) for doubt in result.warnings] == [
+        "recipe: no exposure time is known: frames are stacked as if all had the same"
+    ]
 
 
 def test_of_two_fields_the_one_with_more_frames_is_stacked() -> None:
@@ -485,14 +490,15 @@ def test_mirrored_frames_are_turned_back_with_a_word(flips: tuple[slice, slice],
     assert np.median(measured(image)[:, 2] / measured(without_noise())[:, 2]) == pytest.approx(1, abs=0.015)
     assert str(output.cards["REGBY003"][0]).endswith(", mirrored")
     (doubt,) = result.warnings
-    assert "frame2.fits: it is mirrored, by " in doubt and "matched stars" in doubt
+    assert "frame2.fits: it is mirrored, by " in doubt.text and "matched stars" in doubt.text
+    assert doubt.kind == "registration"
 
 
 def test_a_frame_half_behind_clouds_is_told() -> None:
     frames = [frame(factor * scene(Transform()) + 100, i) for i, factor in enumerate((1.0, 1.0, 0.3))]
     _, _, result = stack(frames)
     (doubt,) = result.warnings
-    assert "frame2.fits: its stars have 0.30 times the fluxes of those in frame0.fits (clouds?)" in doubt
+    assert "frame2.fits: its stars have 0.30 times the fluxes of those in frame0.fits (clouds?)" in doubt.text
 
 
 def test_a_scale_that_stars_make_absurd_leaves_the_frame_out() -> None:

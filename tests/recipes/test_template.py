@@ -94,7 +94,7 @@ def test_a_sky_below_0_is_a_doubt():
     image.data[:] -= 300
     output, result = subtracted(image)
     assert output.quality["sky_level"] < 0
-    assert len(result.warnings) == 1 and "frame.fits" in result.warnings[0]
+    assert len(result.warnings) == 1 and "frame.fits" in result.warnings[0].text
 
 
 def test_a_frame_without_a_good_pixel_is_refused_by_name():

@@ -1,5 +1,6 @@
 """Headers of products of single raw frames: what of the camera's own cards is left, and what is said anew."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from ccdflow.archive.fits.writer import HashingFile
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
+from ccdflow.recipes.core.times import Span
 from ccdflow.tasks.inputs import JobInputs
+from ccdflow.tasks.rawfiles.amendedcards import Amended
 from ccdflow.tasks.rawfiles.rawheaders import Registered
 
 INSTRUMENTS = load_instruments([shipped("instruments")])
@@ -152,3 +155,23 @@ def test_masters_state_what_their_own_numbers_mean(tmp_path: Path) -> None:
     assert (header["DATE-BEG"], header["DATE-END"]) == ("2026-03-01T21:00:00", "2026-03-01T21:03:00")
     assert (header["DATE-AVG"], header["XPOSURE"]) == ("2026-03-01T21:01:30", 0.0)
     assert "EGAIN" not in header
+
+
+def test_times_and_corrections_of_what_is_left_out_are_not_the_products() -> None:
+    begun = [datetime(2026, 3, 1, hour) for hour in (20, 21, 22)]
+    inputs = JobInputs(
+        headers=[{"OBJECT": "M13"}, {"OBJECT": "M13"}, {"OBJECT": "moth"}],
+        spans=[Span(begin, exptime=60.0) for begin in begun],
+        amended=[
+            [],
+            [Amended("filter", "b.fits: filter B -> V")],
+            [Amended("object", "c.fits: object M13 -> moth")],
+        ],
+    )
+    cards = inputs.without([2]).origin("0" * 64, "stack", "1")
+    assert (cards.cards["DATE-BEG"][0], cards.cards["DATE-END"][0]) == (
+        "2026-03-01T20:00:00.000",
+        "2026-03-01T21:01:00.000",
+    )
+    assert cards.cards["AMENDED"][0] == "filter" and cards.header["OBJECT"] == "M13"
+    assert inputs.without([0, 1, 2]).spans == inputs.spans

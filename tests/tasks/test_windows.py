@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from ccdflow.archive.fits.productfile import InputNote, Origin, read_product, write_product
-from ccdflow.cascade.planning.areas import Window
+from ccdflow.cascade.windows import Window
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes import science

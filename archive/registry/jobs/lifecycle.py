@@ -28,8 +28,8 @@ from ccdflow.archive.registry.jobs.records import (
     find_jobs,
 )
 from ccdflow.archive.registry.tables import FrameRow, JobInputRow, JobRow, ProductRow, table
-from ccdflow.cascade.headers.doubts import GAIN_CONFLICT
 from ccdflow.cascade.planning.jobs import JobInput
+from ccdflow.recipes.core.doubts import GAIN_CONFLICT
 
 _NOTHING: Mapping[str, Sequence[StageState]] = {}
 _NONE: Mapping[int, str] = {}

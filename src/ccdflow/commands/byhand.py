@@ -21,6 +21,7 @@ from ccdflow.cascade.wording import unknown
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
+from ccdflow.recipes.core.doubts import as_doubt
 from ccdflow.recipes.core.recipe import Output, Parameters, Recipe
 from ccdflow.recipes.kernels.compiled import prepare
 from ccdflow.tasks.inputs import JobInputs
@@ -99,11 +100,15 @@ def run_recipe(
     ((category, product),) = result.outputs.items()
     key = _key(recipe, values, inputs, instruments)
     used = inputs.without(left.position for left in result.left_out)
-    cards = doubt_cards(product_doubts(result.warnings, inputs.policies))
+    cards = doubt_cards(product_doubts(result, inputs.policies))
     _write(output, replace(product, cards={**product.cards, **cards}), used, recipe, key)
     # Whoever names a file means it; but nothing is calibrated a second time without a word.
     twice = [f"{sentence}; --param done=... leaves out what was done" for sentence in inputs.finished]
-    warnings = [*(() if parameters.get("done") else twice), *result.warnings, *told]
+    warnings = [
+        *(() if parameters.get("done") else twice),
+        *(as_doubt(warning).text for warning in result.warnings),
+        *told,
+    ]
     return RecipeReport(name, category, output, key, product.quality, warnings)
 
 

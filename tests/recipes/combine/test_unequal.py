@@ -167,6 +167,17 @@ def test_limit_of_a_frame_that_outweighs_all_others_grows_with_its_weight():
     assert 4 < limits[2] < 5
 
 
+def test_of_equal_values_the_first_pixels_count_on_every_machine():
+    rng = np.random.default_rng(5)
+    values = 2 * np.round(rng.normal(100, 2, 2000)).astype(np.float32)  # whole adu: most are there many times
+    variance = (values * rng.uniform(0.5, 1.5, values.size) + 50).astype(np.float32)
+    order = sorted(range(values.size), key=values.tolist().__getitem__)
+    low, high = order[: values.size // 3], order[-(values.size // 3) :]
+    growth, distance = (np.median(plane[high]) - np.median(plane[low]) for plane in (variance, values))
+    (slope,) = photon_slopes(values[None], variance[None], np.ones((1, values.size), bool))
+    assert slope == pytest.approx(float(growth / distance), rel=1e-6)
+
+
 def test_slopes_are_those_of_photon_noise():
     rng = np.random.default_rng(2)
     electrons = rng.poisson(np.linspace(10, 5000, 20_000), (2, 20_000)).astype(np.float32)

@@ -77,7 +77,7 @@ def test_gain_that_nobody_knows_is_one_sentence_whatever_the_number_of_frames():
     frames = biases(np.random.default_rng(3), gain=None, read_noise=4.0)
     result = bias.RECIPE.run({"main": frames}, bias.BiasParameters())
     assert len(result.warnings) == 1
-    assert "1 electron/adu is assumed" in result.warnings[0]
+    assert "1 electron/adu is assumed" in result.warnings[0].text
     assert result.outputs["master_bias"].cards["GAINSRC"][0] == "assumed"
 
 
@@ -96,7 +96,7 @@ def test_stated_noise_that_is_not_true_is_said():
     frames = biases(np.random.default_rng(5), read_noise=2.0)
     result = bias.RECIPE.run({"main": frames}, bias.BiasParameters())
     assert result.outputs["master_bias"].cards["CLIPFALL"][0] is True
-    assert "times the stated noise" in result.warnings[0]
+    assert "times the stated noise" in result.warnings[0].text
 
 
 def test_a_single_bias_is_its_own_master():
@@ -205,7 +205,10 @@ def test_a_frame_without_exposure_time_has_no_dark_subtracted_as_if_it_were_0():
         {"main": [unknown, *flats(rng, np.ones(SHAPE), [20_000, 30_000])], **masters}, flat.FlatParameters()
     )
     assert result.outputs["master_flat"].cards["NCOMBINE"][0] == 2
-    assert "s1.fits is left out: its exposure time is not known" in result.warnings[0]
+    (left,) = result.left_out
+    assert left.position == 0 and left.sentence.startswith(
+        "s1.fits is left out: its exposure time is not known"
+    )
 
 
 def test_a_frame_without_exposure_time_is_calibrated_where_there_is_no_dark():
@@ -266,9 +269,12 @@ def test_flats_that_are_faint_or_saturated_are_left_out_by_name():
         {"main": [*good, faint, bright], "bias": [made_bias(rng)]}, flat.FlatParameters()
     )
     assert result.outputs["master_flat"].cards["NCOMBINE"][0] == 2
-    assert len(result.warnings) == 2
-    assert "flat0 is left out: its signal over noise" in result.warnings[0]
-    assert "flat1 is left out: 100.0% of its pixels are saturated" in result.warnings[1]
+    assert result.warnings == () and [left.position for left in result.left_out] == [2, 3]
+    faint_one, bright_one = (left.sentence for left in result.left_out)
+    assert faint_one.startswith("flat0 is left out: its signal over noise")
+    assert bright_one.startswith("flat1 is left out: 100.0% of its pixels are saturated")
+    cards = result.outputs["master_flat"].cards
+    assert cards["NLEFTOUT"][0] == 2 and cards["LEFT001"][0].startswith("flat0: its signal over noise")
 
 
 def flats_and_light(stated, response=None):
@@ -292,8 +298,8 @@ def test_a_stated_gain_that_the_flats_contradict_is_said_of_master_and_frames(st
     sentence = (
         f"the header's gain of {stated:g} electron/adu in amplifier 1 is {measured:.3g} by the photon noise"
     )
-    assert any(warning.startswith(sentence) for warning in made.warnings)
-    assert any(warning.startswith(sentence) for warning in light.warnings)
+    assert any(doubt.text.startswith(sentence) for doubt in made.warnings)
+    assert any(doubt.text.startswith(sentence) for doubt in light.warnings)
 
 
 def test_a_stated_gain_that_the_flats_confirm_is_no_doubt_whatever_pattern_they_share():
@@ -384,10 +390,10 @@ def test_gain_that_differs_from_the_masters_is_said():
     result = science.RECIPE.run(
         {"main": biases(rng, 1, gain=2.2), "bias": [zero]}, science.ScienceParameters()
     )
-    assert result.warnings == (
-        "master was made with a gain of 2 electron/adu in amplifier 1, the frame has 2.2",
-        "no master flat: the frame is not divided by one",
-    )
+    assert [str(doubt) for doubt in result.warnings] == [
+        "gain_conflict: master was made with a gain of 2 electron/adu in amplifier 1, the frame has 2.2",
+        "recipe: no master flat: the frame is not divided by one",
+    ]
 
 
 def brought_by_masters(frame, rows):

@@ -80,8 +80,8 @@ def test_a_burnt_flat_is_left_out_at_any_top(top: int, step: int, times: float) 
     nothing = np.zeros(SHAPE, np.float32)
     bias = Image(nothing + np.float32(BIAS), nothing, np.zeros(SHAPE, np.uint16), "electron")
     result = FLAT.run({"main": flats, "bias": [InputProduct(bias)]}, FlatParameters(min_snr=10))
-    (left_out,) = (sentence for sentence in result.warnings if "left out" in sentence)
-    assert left_out.startswith("f0.fits is left out: ") and f"saturated (from {top} adu)" in left_out
+    (left,) = result.left_out
+    assert left.name == "f0.fits" and f"saturated (from {top} adu)" in left.reason
     image = result.outputs["master_flat"].image
     assert image is not None
     corner, centre = image.data[:8, :8].mean(), image.data[28:36, 36:44].mean()
@@ -161,7 +161,9 @@ def test_a_number_that_another_frame_exceeds_is_no_top() -> None:
 def test_one_frame_that_shows_it_tells_it_of_all() -> None:
     frames, said = with_saturation([frame(light(3000.0)), frame(star(light(300.0), 16383))])
     assert [f.detector.amplifiers[0].saturation for f in frames] == [16383, 16383]
-    assert said == ["pixels pile up at 16383 adu: taken as saturation, which no header states"]
+    assert [doubt.text for doubt in said] == [
+        "pixels pile up at 16383 adu: taken as saturation, which no header states"
+    ]
 
 
 def test_each_amplifier_has_its_own_top() -> None:
@@ -172,7 +174,7 @@ def test_each_amplifier_has_its_own_top() -> None:
     raw = RawFrame(counts.astype(np.uint16), Detector(SHAPE, amplifiers))
     (resolved,), said = with_saturation([raw])
     assert [amplifier.saturation for amplifier in resolved.detector.amplifiers] == [60001, 58003]
-    assert "amplifier L pile up at 60001 adu" in said[0]
+    assert "amplifier L pile up at 60001 adu" in said[0].text
 
 
 def test_sums_of_several_readouts_do_not_end_at_16_bits() -> None:

@@ -155,9 +155,9 @@ def test_overscan_serves_as_bias_and_the_dark_is_a_rate():
         master = product(result, "master_dark", 60.0)
         assert master.image.unit == "electron / s"
         assert master.header["BIASFROM"] == "overscan"
-        assert "overscan serves as bias" in result.warnings[0]
+        assert "overscan serves as bias" in result.warnings[0].text
         done = calibrated(camera.frame(300, 120.0), dark=master, flat=made_flat(camera, [master]))
-        assert "overscan alone serves as bias" in done.warnings[0]
+        assert "overscan alone serves as bias" in done.warnings[0].text
         assert done.outputs["science"].cards["BIASFROM"][0] == "overscan"
         images.append(done.outputs["science"].image)
     assert_true(drawn(images, [300.0] * NIGHTS))
@@ -166,7 +166,7 @@ def test_overscan_serves_as_bias_and_the_dark_is_a_rate():
 def test_frames_without_a_flat_are_calibrated_and_say_so():
     camera = Camera(3)
     done = calibrated(camera.frame(300, 60.0), dark=made_dark(camera, 60.0))
-    assert done.warnings == ("no master flat: the frame is not divided by one",)
+    assert [doubt.text for doubt in done.warnings] == ["no master flat: the frame is not divided by one"]
     output = done.outputs["science"]
     assert output.cards["FLATCORR"][0] is False
     assert output.cards["BIASFROM"][0] == "dark"
@@ -177,7 +177,7 @@ def test_bias_beside_a_dark_that_holds_it_is_not_subtracted_twice():
     camera = Camera(4)
     zero = product(bias.RECIPE.run({"main": camera.frames(5, 0, 0)}, bias.BiasParameters()), "master_bias")
     done = calibrated(camera.frame(300, 60.0), dark=made_dark(camera, 60.0), bias=zero)
-    assert "no master bias is subtracted besides" in done.warnings[0]
+    assert "no master bias is subtracted besides" in done.warnings[0].text
     assert done.outputs["science"].image.data.mean() == pytest.approx(300, abs=2)
 
 
@@ -185,7 +185,7 @@ def test_dark_of_others_that_holds_its_bias_counts_no_bias_as_light():
     camera = Camera(5)
     master = replace(made_dark(camera, 60.0), header={})
     done = calibrated(camera.frame(300, 60.0), dark=master, flat=flat_of(camera))
-    assert "does not say how much of it is bias" in done.warnings[0]
+    assert "does not say how much of it is bias" in done.warnings[0].text
     image = done.outputs["science"].image
     assert image.data.mean() == pytest.approx(300, abs=2)
     # Read noise, light, the noise of the dark: and not the 1500 electron of the bias.
