@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ccdflow.archive.digest import DamagedFrameError, file_digest
+from ccdflow.archive.digest import DamagedFrameError, UnreadableFrameError, file_digest
 from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.productfile import InputNote, Origin, common_cards, read_product
-from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.fits.rawfile import RawFile, open_raw
 from ccdflow.cascade.headers.amended import amended_detector, amended_header
 from ccdflow.cascade.headers.amplifiers import detector
-from ccdflow.cascade.headers.classify import describe
+from ccdflow.cascade.headers.classify import Description, describe
 from ccdflow.cascade.headers.doubts import Policy
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
 from ccdflow.cascade.headers.keywords import cards_of
@@ -20,12 +21,12 @@ from ccdflow.cascade.headers.place import trim_of
 from ccdflow.cascade.planning.jobs import AMENDED, amended_digest
 from ccdflow.cascade.records import CATEGORY, CLASSES
 from ccdflow.recipes.core.mosaic import PATTERNS
-from ccdflow.recipes.core.recipe import Card, Inputs
+from ccdflow.recipes.core.recipe import Card, InputProduct, Inputs
 from ccdflow.recipes.core.times import Span, moment, span_of, time_cards
 from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.tasks.masters import MASTERS
 from ccdflow.tasks.rawfiles.amendedcards import Amended, amended_before, amended_cards, without_amended
-from ccdflow.tasks.rawfiles.foreign import as_ours, foreign_master
+from ccdflow.tasks.rawfiles.foreign import foreign_master
 from ccdflow.tasks.rawfiles.rawheaders import (
     Registered,
     holding_cards,
@@ -33,7 +34,7 @@ from ccdflow.tasks.rawfiles.rawheaders import (
     raw_span,
     setting_cards,
 )
-from ccdflow.tasks.rawfiles.windows import ReadArea, cut_to
+from ccdflow.tasks.rawfiles.windows import ReadArea, cut_to, placed
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
 if TYPE_CHECKING:
@@ -70,11 +71,11 @@ The time, and where the telescope pointed: a stack's pixels lie as those of the 
 class JobInputs:
     """All inputs of a job, by role, and what its products' headers say of them.
 
-    `trim` is columns and rows by which pixels of the main input's first image move when the detector is assembled.
-    `headers`, `spans` and `amended` have one item for each main input. `finished` has a sentence for each raw file on which another program has worked already. `policies` is what the
-    instrument file of the main input's raw frames says about kinds of doubts. `area` is what the first of the main
-    input's raw frames has read out: masters of more of the detector are cut to it. `settings` are cards that tell what
-    its camera was set to.
+    `headers`, `spans` and `amended` have one item for each main input. `trim` is columns and rows by which pixels of
+    the main input's first image move when the detector is assembled. `finished` has a sentence for each raw file on
+    which another program has worked already. `policies` is what the instrument file of the main input's raw frames
+    says about kinds of doubts. `area` is what the first of the main input's raw frames has read out: masters of more
+    of the detector are cut to it. `settings` are cards that tell what its camera was set to.
     """
 
     by_role: dict[str, list[Any]] = field(default_factory=dict)
@@ -130,8 +131,7 @@ class JobInputs:
         header = amended_header(file.header, find_instrument(cards_of(file.header), instruments), values)
         instrument = find_instrument(cards_of(header), instruments)
         assembled = amended_detector(detector(header, instrument, file.shape, file.extensions), values)
-        facts = file_facts(file)
-        said = describe(header, file.shape, instruments, facts)
+        said = describe(header, file.shape, instruments, file_facts(file))
         if said.finished is not None:
             self.finished.append(f"{path.name} is {said.finished.sentence}")
         span = raw_span(header, said, instrument, registered)
@@ -154,7 +154,9 @@ class JobInputs:
             self.comments = self.comments or file.comments
             self.trim = trim_of(assembled, several=len(file.extensions) > 1)
 
-    def add_product(self, role: str, path: Path, note: InputNote) -> None:
+    def add_product(
+        self, role: str, path: Path, note: InputNote, instruments: Sequence[Instrument] = ()
+    ) -> None:
         """Take a product.
 
         Parameters
@@ -165,6 +167,8 @@ class JobInputs:
             The file.
         note : InputNote
             What the products' headers say of it.
+        instruments : sequence of Instrument
+            Of which one tells where on the detector the pixels of a calibration lie that another program has made.
 
         Raises
         ------
@@ -173,9 +177,11 @@ class JobInputs:
         """
         # One of many to be combined is read row by row; one that many jobs take is kept in memory.
         product = read_product(path) if role == "main" else MASTERS.product(path)
-        self.by_role.setdefault(role, []).append(product)
-        self.notes.append(note)
-        self.paths.setdefault(role, []).append(path)
+        if role != "main" and instruments and product.image is not None and not is_ours(product.header):
+            # What can't be read as a frame, such as a mask among tables, tells no place.
+            with suppress(UnreadableFrameError):
+                product = placed(product, _described(open_raw(path), instruments))
+        self._take(role, path, product, note)
         if role == "main":
             self.spans.append(span_of(product.header))
             self.headers.append(product.header)
@@ -206,21 +212,26 @@ class JobInputs:
         ValueError
             If it can't be taken as one of ours any more.
         """
-        self.add_product(role, path, note)
-        product = self.by_role[role][-1]
-        if PRODUCT_CARD in product.header or CATEGORY in product.header:
+        if is_ours(read_product(path).header):
+            self.add_product(role, path, note)
             return
         file = open_raw(path)
-        instrument = find_instrument(cards_of(file.header), instruments)
-        described = describe(file.header, file.shape, instruments, file_facts(file))
+        described = _described(file, instruments)
         # A calibration that says nothing of having been finished is taken as it is, in the unit that it states.
         if described.finished is None:
+            self.add_product(role, path, note, instruments)
             return
+        instrument = find_instrument(cards_of(file.header), instruments)
         assembled = detector(file.header, instrument, file.shape, file.extensions)
-        master = foreign_master(described, file.header, assembled, file.shape)
+        master = foreign_master(described, assembled, file.shape)
         if isinstance(master, str) or master.category != category:
             raise ValueError(f"{path} is no {category} for ours: {master}")
-        self.by_role[role][-1] = as_ours(product, master)
+        self._take(role, path, placed(MASTERS.product(path, master), described), note)
+
+    def _take(self, role: str, path: Path, product: InputProduct, note: InputNote) -> None:
+        self.by_role.setdefault(role, []).append(product)
+        self.notes.append(note)
+        self.paths.setdefault(role, []).append(path)
 
     def without(self, left_out: Iterable[int]) -> "JobInputs":
         """Return the inputs with headers, times and corrections of those alone that a product holds something of.
@@ -237,8 +248,12 @@ class JobInputs:
         """
         left = set(left_out)
         used = [place for place in range(len(self.headers)) if place not in left] or range(len(self.headers))
-        headers, spans = ([told[place] for place in used] for told in (self.headers, self.spans))
-        return replace(self, headers=headers, spans=spans, amended=[self.amended[place] for place in used])
+        return replace(
+            self,
+            headers=[self.headers[place] for place in used],
+            spans=[self.spans[place] for place in used],
+            amended=[self.amended[place] for place in used],
+        )
 
     @property
     def recipe_inputs(self) -> Inputs:
@@ -294,6 +309,21 @@ class JobInputs:
         if begin and len(self.spans) == 1 and moment(first.get("DATE-OBS")) == moment(begin[0]):
             del cards["DATE-OBS"]
         return cards
+
+
+def _described(file: RawFile, instruments: Sequence[Instrument]) -> Description:
+    return describe(file.header, file.shape, instruments, file_facts(file))
+
+
+def is_ours(header: Mapping[str, Any]) -> bool:
+    """Tell whether a file is a product of ccdflow.
+
+    Parameters
+    ----------
+    header : mapping
+        Keyword to value.
+    """
+    return PRODUCT_CARD in header or CATEGORY in header
 
 
 def read_inputs(space: "Workspace", job: "JobRecord") -> JobInputs:

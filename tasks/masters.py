@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 
@@ -17,8 +18,27 @@ from ccdflow.recipes.core.recipe import InputProduct
 BYTES_PER_PIXEL = 10
 """Data and variance are float32, DQ is uint16."""
 
-Identity = tuple[str, int, int, int]
-"""Path, inode, size and time of the last change of a file: another content has another."""
+
+class Conversion(Protocol):
+    """Makes a product of ours of what a file holds; of equal ones each makes the same."""
+
+    def __hash__(self) -> int:
+        """Return the same number for equal conversions."""
+        ...
+
+    def applied(self, product: InputProduct) -> InputProduct:
+        """Return the product as recipes take it.
+
+        Parameters
+        ----------
+        product : InputProduct
+            As its file has it, its pixels on demand.
+        """
+        ...
+
+
+Identity = tuple[str, int, int, int, Conversion | None]
+"""Path, inode, size and time of the last change of a file (another content has another), and what is made of it."""
 
 
 class ProductCache:
@@ -39,7 +59,7 @@ class ProductCache:
         self._lock = Lock()
         self._known: OrderedDict[Identity, Future[tuple[InputProduct, int]]] = OrderedDict()
 
-    def product(self, path: Path) -> InputProduct:
+    def product(self, path: Path, conversion: Conversion | None = None) -> InputProduct:
         """Return the product in a file: the same object, as long as the file is the same and the product is kept.
 
         Threads that ask for the same product at the same time wait for one to load it.
@@ -48,6 +68,8 @@ class ProductCache:
         ----------
         path : Path
             The file.
+        conversion : Conversion, optional
+            What makes a product of ours of it, once for all jobs.
 
         Returns
         -------
@@ -61,8 +83,8 @@ class ProductCache:
         """
         facts = path.stat() if path.is_file() else None
         if facts is None:
-            return self._read(path)
-        identity = str(path), facts.st_ino, facts.st_size, facts.st_ctime_ns
+            return self._converted(path, conversion)
+        identity = str(path), facts.st_ino, facts.st_size, facts.st_ctime_ns, conversion
         # The lock is held for looking only. Whoever puts the promise in loads; all others wait for the promise, not for
         # the lock, so that other masters are loaded meanwhile.
         with self._lock:
@@ -75,9 +97,13 @@ class ProductCache:
             self._load(path, identity, known)
         return known.result()[0]
 
+    def _converted(self, path: Path, conversion: Conversion | None) -> InputProduct:
+        product = self._read(path)
+        return product if conversion is None else conversion.applied(product)
+
     def _load(self, path: Path, identity: Identity, wanted: Future[tuple[InputProduct, int]]) -> None:
         try:
-            product, size = loaded(self._read(path), self.budget)
+            product, size = loaded(self._converted(path, identity[-1]), self.budget)
         except BaseException as error:  # those who wait must hear of an interrupt, too
             with self._lock:
                 del self._known[identity]

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from ccdflow.cascade.headers.instrument import FixedAmplifier, FixedDetector, Instrument, claims
-from ccdflow.cascade.headers.keywords import Cards, binning, cards_of, first, look_up, number, text
+from ccdflow.cascade.headers.keywords import Cards, binned_by, cards_of, first, look_up, number, text
 from ccdflow.cascade.headers.sections import (
     ToldSection,
     binned_section,
@@ -284,10 +284,10 @@ def believable(cards: Cards, alternatives: Sequence[str], field: str, instrument
     float or None
         In the unit of the header; None where no alternative has a number that can be believed.
     """
-    low, high = instrument.limits.get(field, (float("-inf"), float("inf")))
     for alternative in alternatives:
         value = number(look_up(cards, alternative))
-        if value is not None and low <= value <= high and (value > 0 or field not in _NUMBERS):
+        believed = value is not None and not instrument.disbelief(field, value)
+        if value is not None and believed and (value > 0 or field not in _NUMBERS):
             return value
     return None
 
@@ -520,10 +520,7 @@ def _binned(source: _Source, section: Section) -> Section:
 
 def _factors(source: _Source) -> tuple[int, int]:
     """Return the binning along x and y; 1 where it is not known."""
-    card = first(source.cards, source.instrument.keywords.binning)
-    factors = binning(card[1]).split("x") if card else []
-    is_known = len(factors) == 2 and all(map(str.isdigit, factors)) and all(map(int, factors))
-    return (int(factors[0]), int(factors[1])) if is_known else (1, 1)
+    return binned_by(source.cards, source.instrument.keywords.binning)
 
 
 def _cut(target: Section, sensitive: Section, data: Section) -> Section:

@@ -21,6 +21,7 @@ from ccdflow.cascade.headers.keywords import (
     cards_of,
     comments_of,
     first,
+    keyword_name,
     number,
     text,
     without_blanks,
@@ -164,10 +165,8 @@ class _Reader:
         if card is None:
             return None
         keyword, value = card
-        low, high = self.by.limits.get(name, (float("-inf"), float("inf")))
         result = read(value)
-        if result is None or not low <= result <= high:
-            why = "is not understood" if result is None else f"is outside {low:g} to {high:g}"
+        if why := self.by.disbelief(name, result):
             self.doubt("value", f"{keyword}={text(value)!r} {why}")
             return None
         return result
@@ -304,9 +303,14 @@ def describe(
         keywords=keywords,
         doubts=tuple(reader.doubts),
         refused="; ".join(reader.refused),
-        finished=finished(reader.cards, reader.facts.history, reader.facts.pixels, by.processed.ignored),
+        finished=finished(reader.cards, reader.facts.history, reader.facts.pixels, _no_signs(by)),
         enter=by.processed.enter,
     )
+
+
+def _no_signs(by: Instrument) -> frozenset[str]:
+    """Return the cards that are no sign of a finished frame: those of the file, and those of the camera's own sums."""
+    return by.processed.ignored | frozenset(map(keyword_name, by.keywords.coadds))
 
 
 def _date(reader: _Reader) -> DateReading:

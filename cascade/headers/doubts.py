@@ -37,7 +37,7 @@ KINDS: Mapping[str, str] = {
     GAIN_ASSUMED: "Neither header nor flats tell the gain: 1 electron/adu was taken, and variances are guesses.",
     READ_NOISE_UNKNOWN: "Neither header nor biases tell the read noise: variances lack it.",
     SCATTER: "The scatter between the frames that were combined is not the stated noise.",
-    LEFT_OUT: "A frame was left out of what was combined.",
+    LEFT_OUT: "A frame was left out of what was combined: `refuse` makes no product without it.",
     REGISTRATION: "A frame was placed by a way other than the one that was asked for.",
     "association": "A calibration fits less than planned, or something else serves in its place, as the plan says.",
     OTHER: "Any other warning of a recipe.",

@@ -59,7 +59,6 @@ class _Search:
 
     def stated(self, alternatives: Sequence[str]) -> list[_Stated]:
         """Cards that state a believable time, in order; the others are doubts."""
-        low, high = self.by.limits.get("exptime", (0.0, float("inf")))
         statements = []
         for alternative in alternatives:
             value = look_up(self.cards, alternative)
@@ -67,10 +66,9 @@ class _Search:
                 continue
             comment = self.comments.get(keyword_name(alternative), "")
             seconds = duration(value, self._unit(keyword_name(alternative), comment))
-            if seconds is None or not low <= seconds <= high:
-                why = "is not understood" if seconds is None else f"is outside {low:g} to {high:g}"
+            if why := self.by.disbelief("exptime", seconds, least=0.0):
                 self.doubts.append(Doubt("exptime", f"{alternative}={text(value)!r} {why}"))
-            else:
+            elif seconds is not None:
                 statements.append(_Stated(alternative, seconds))
         return statements
 

@@ -21,6 +21,12 @@ PROCESSED = "processed already: "
 STATED_AT_ONCE = 3
 """Signs that a sentence names: one pipeline writes a dozen, which say the same."""
 
+COUNTS = (
+    *("NCOMBINE", "STACKCNT", "NCOADD", "NCOMB", "NICOMB"),
+    *("NSTACK", "NUMSTACK", "NUMCOMB", "SNAPSHOT", "LIGH_CNT"),
+)
+"""Cards that say how many exposures are in a frame."""
+
 _Done = frozenset[str]
 _NOTHING: _Done = frozenset()
 
@@ -35,10 +41,13 @@ class Finished:
         Of `DONE`, as far as the header tells.
     signs : tuple of str
         Cards that say so, as they are written: ``CALSTAT='BDF'``.
+    frames : float or None
+        How many exposures are in it; None where no card says it.
     """
 
     done: frozenset[str]
     signs: tuple[str, ...]
+    frames: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -172,22 +181,8 @@ _CARDS: Mapping[str, tuple[_Test, _Done]] = {
     "IMRED_FF": (_is_named, frozenset({FLAT})),
     "RESAMPT1": (_is_named, REDUCED),
     **dict.fromkeys(("COMBINET", "INTEGRAT"), (_is_named, frozenset({COMBINED}))),
-    # How many exposures are in it. Not COADDS nor NFRAMES: cameras sum on their own, and such sums are raw.
-    **dict.fromkeys(
-        (
-            "NCOMBINE",
-            "STACKCNT",
-            "NCOADD",
-            "NCOMB",
-            "NICOMB",
-            "NSTACK",
-            "NUMSTACK",
-            "NUMCOMB",
-            "SNAPSHOT",
-            "LIGH_CNT",
-        ),
-        (_counts_several, frozenset({COMBINED})),
-    ),
+    # Not COADDS nor NFRAMES: cameras sum on their own, and such sums are raw.
+    **dict.fromkeys(COUNTS, (_counts_several, frozenset({COMBINED}))),
     "COMBINED": (lambda value: value is True, frozenset({COMBINED})),
 }
 """Card to the test of its value, and what was done where it passes."""
@@ -278,7 +273,9 @@ def finished(
         if card not in ignored:
             signs.append(sign)
             done |= steps
-    return Finished(done, tuple(dict.fromkeys(signs))) if signs else None
+    counts = (number(cards.get(card)) for card in COUNTS if card not in ignored)
+    frames = next((count for count in counts if count is not None and count > 1), None)
+    return Finished(done, tuple(dict.fromkeys(signs)), frames) if signs else None
 
 
 def _signs(cards: Cards, history: Sequence[str], pixels: Pixels) -> Iterator[tuple[str, str, _Done]]:

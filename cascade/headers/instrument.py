@@ -349,6 +349,28 @@ class Instrument(Model):
                 raise ValueError(unknown_kind(kind))
         return value
 
+    def disbelief(self, field: str, size: float | None, least: float = float("-inf")) -> str:
+        """Say why a number of a field can't be believed.
+
+        Parameters
+        ----------
+        field : str
+            Name of the field.
+        size : float or None
+            What was read; None for what is no number.
+        least : float
+            Lowest believable value, where `limits` has none.
+
+        Returns
+        -------
+        str
+            The rest of a sentence that begins with the card; empty for a number that can be believed.
+        """
+        low, high = self.limits.get(field, (least, float("inf")))
+        if size is None:
+            return "is not understood"
+        return "" if low <= size <= high else f"is outside {low:g} to {high:g}"
+
     @cached_property
     def spellings(self) -> dict[str, str]:
         """Spellings of the classes, each in its plainest form, to the class."""

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from ccdflow.cascade.records import Value
+from ccdflow.cascade.windows import binning_factors
 
 Cards = Mapping[str, Value]
 """A header whose keywords are written as `keyword_name` writes them, and whose blanks are gone."""
@@ -354,6 +355,25 @@ def binning(value: Value | None) -> str:
     if len(factors) == 1:
         factors *= 2
     return "x".join(str(int(float(factor))) for factor in factors) if len(factors) == 2 else text(value)
+
+
+def binned_by(cards: Cards, alternatives: Sequence[str]) -> tuple[int, int]:
+    """Return the factors by which an image is binned, along x and along y.
+
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `cards_of`.
+    alternatives : sequence of str
+        Keywords and templates, of which the first that the header has counts.
+
+    Returns
+    -------
+    tuple of int
+        1 where it is not known.
+    """
+    card = first(cards, alternatives)
+    return binning_factors(binning(card[1])) if card else (1, 1)
 
 
 def look_up(cards: Cards, alternative: str) -> Value | None:

@@ -1,12 +1,14 @@
 """Where on the detector the pixels lie that were read out."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from ccdflow.cascade.headers.instrument import Instrument
-from ccdflow.cascade.headers.keywords import Cards, binning, cards_of, first, number, text
-from ccdflow.cascade.records import Extension, Value
-from ccdflow.cascade.windows import binning_factors
+from ccdflow.cascade.headers.keywords import Cards, binned_by, cards_of, look_up, number, text
+from ccdflow.cascade.headers.sections import told_section
+from ccdflow.cascade.records import Extension
 from ccdflow.recipes.detector.amplifiers import Detector, Section
 
 
@@ -26,13 +28,17 @@ class _Source(NamedTuple):
     data: Section
     factors: tuple[int, int]
 
+    def sections(self, alternatives: Sequence[str]) -> Iterator[Section]:
+        """Find the sections that are told under some keywords; what can't be read hides none behind it."""
+        for keyword in alternatives:
+            with suppress(ValueError):
+                told = told_section(self.cards, [keyword], self.shape)
+                if told is not None:
+                    yield told.section
+
     def section(self, alternatives: Sequence[str]) -> Section | None:
-        """Return the first section that is told under some keywords, if it can be read."""
-        card = first(self.cards, alternatives)
-        try:
-            return None if card is None else Section.parse(text(card[1]))
-        except ValueError:
-            return None
+        """Return the first section that is told under some keywords, and can be read."""
+        return next(self.sections(alternatives), None)
 
     @property
     def sensitive(self) -> Section:
@@ -78,8 +84,7 @@ def detector_place(
     -----
     ``LTVn`` and ``LTMn_n`` (IRAF): image pixel = LTM × detector pixel + LTV.
     """
-    card = first(cards, instrument.keywords.binning)
-    factors = binning_factors(binning(card[1])) if card else (1, 1)
+    factors = binned_by(cards, instrument.keywords.binning)
     several = len(detector.amplifiers) > 1
     source = _Source(cards, instrument, shape, detector.amplifiers[0].data, factors)
     ways = (
@@ -145,9 +150,14 @@ def _unbinned(told: Section, data: Section, factors: tuple[int, int]) -> Place:
 
 
 def _of_section(source: _Source) -> Place | None:
-    """Return the place by a section of the detector."""
-    told = source.section(source.by.window.section)
-    if told is None or told.flip_x or told.flip_y:
+    """Return the place by the first section of the detector that the data are."""
+    told = map(partial(_of_told, source), source.sections(source.by.window.section))
+    return next((place for place in told if place is not None), None)
+
+
+def _of_told(source: _Source, told: Section) -> Place | None:
+    """Return the place by a section of the detector; None where it is mirrored, or has another size than the data."""
+    if told.flip_x or told.flip_y:
         return None
     # It speaks of all light-sensitive pixels (DATASEC), of which TRIMSEC may keep fewer, or of those that are kept.
     x, y = source.factors
@@ -177,10 +187,10 @@ def _trim(source: _Source) -> Place:
 def _of_origin(source: _Source, trimmed: Place) -> Place | None:
     """Return the place by the first column and row."""
     window = source.by.window
-    if (start := _two_numbers(first(source.cards, window.origin))) is not None:
+    if (start := _two_numbers(source.cards, window.origin)) is not None:
         x, y = (1, 1) if window.unbinned else source.factors
         return Place(round(start[0]) * x + trimmed.x, round(start[1]) * y + trimmed.y)
-    if (start := _two_numbers(first(source.cards, window.first))) is not None:
+    if (start := _two_numbers(source.cards, window.first)) is not None:
         return Place(round(start[0]) - 1 + trimmed.x, round(start[1]) - 1 + trimmed.y)
     return None
 
@@ -198,7 +208,11 @@ def _of_transform(source: _Source) -> Place | None:
     return Place(*starts)
 
 
-def _two_numbers(card: tuple[str, Value] | None) -> tuple[float, float] | None:
-    words = text(card[1]).replace(",", " ").split() if card else []
-    values = [value for word in words if (value := number(word)) is not None]
-    return (values[0], values[1]) if len(words) == len(values) == 2 else None
+def _two_numbers(cards: Cards, alternatives: Sequence[str]) -> tuple[float, float] | None:
+    """Return the first two numbers that are told under some keywords."""
+    for alternative in alternatives:
+        words = text(look_up(cards, alternative)).replace(",", " ").split()
+        values = [value for word in words if (value := number(word)) is not None]
+        if len(words) == len(values) == 2:
+            return values[0], values[1]
+    return None

@@ -222,9 +222,7 @@ def _temperature(header: Header, name: Literal["ccd_temperature", "set_temperatu
     keyword, value = card
     comment = _comment(header, keyword)
     degrees = celsius(value, comment, header.by.units.get(name) or "")
-    low, high = header.by.limits.get(name, (float("-inf"), float("inf")))
-    if degrees is None or not low <= degrees <= high:
-        why = "is not understood" if degrees is None else f"is outside {low:g} to {high:g}"
+    if why := header.by.disbelief(name, degrees):
         header.doubt("value", f"{keyword}={text(value)!r} {why}")
         return None
     return degrees

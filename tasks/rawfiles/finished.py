@@ -99,7 +99,7 @@ def offered(
         return described, finished.sentence
     instrument = find_instrument(cards_of(file.header), instruments)
     assembled = detector(file.header, instrument, file.shape, file.extensions)
-    master = foreign_master(described, file.header, assembled, file.shape)
+    master = foreign_master(described, assembled, file.shape)
     if isinstance(master, str):
         return described, f"{finished.sentence}; no master for ours, since {master}"
     # What is trimmed has not the shape of raw frames, by which calibrations are chosen.

@@ -1,24 +1,15 @@
 """Masters that other programs have made, as ours: in our units, with what is known of their noise."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from ccdflow.cascade.headers.classify import Description
-from ccdflow.cascade.headers.keywords import number
-from ccdflow.recipes.core.dq import DQ, excluded
-from ccdflow.recipes.core.image import Image, ImageSource
 from ccdflow.recipes.core.recipe import InputProduct
-from ccdflow.recipes.core.statistics import median
 from ccdflow.recipes.detector.amplifiers import Detector, Section
 from ccdflow.recipes.detector.finished import FULL_SCALE
+from ccdflow.recipes.detector.foreign import Multiplied, flat_level, states_variance
 
 CATEGORIES = {"bias": "master_bias", "dark": "master_dark", "flat": "master_flat"}
 """Class of the frames to the category of their master."""
-COUNTS = ("NCOMBINE", "STACKCNT", "NCOADD", "NCOMB", "NSTACK", "NUMCOMB", "SNAPSHOT")
-"""Cards that say how many frames a master is the average of."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +33,34 @@ class ForeignMaster:
     factor: float
     variance: float | None
 
+    def applied(self, product: InputProduct) -> InputProduct:
+        """Return a master of another program as recipes take masters.
+
+        Parameters
+        ----------
+        product : InputProduct
+            As its file has it.
+
+        Returns
+        -------
+        InputProduct
+            In `unit`; a variance that its file states counts before what is known otherwise. What is not finite is
+            ``NO_DATA``.
+
+        Raises
+        ------
+        ValueError
+            If it is a flat whose median is not above 0.
+        """
+        if product.image is None:
+            return product
+        factor = self.factor
+        if self.category == "master_flat":
+            factor /= flat_level(product.image)
+        # Once for the whole: a strip without variance of an image that has one is no other noise.
+        variance = None if states_variance(product.image) else self.variance or 0.0
+        return replace(product, image=Multiplied(product.image, factor, self.unit, variance))
+
     @property
     def sentence(self) -> str:
         """What a doubt says of it."""
@@ -53,17 +72,13 @@ class ForeignMaster:
         return f"offered as {self.category} in {self.unit or 'no unit'}; {noise}"
 
 
-def foreign_master(
-    described: Description, header: Mapping[str, Any], detector: Detector, shape: tuple[int, int]
-) -> ForeignMaster | str:
+def foreign_master(described: Description, detector: Detector, shape: tuple[int, int]) -> ForeignMaster | str:
     """Return how a master can be taken as one of ours, or why it can't honestly be.
 
     Parameters
     ----------
     described : Description
         What its header says; it is combined.
-    header : mapping
-        Its cards.
     detector : Detector
         As its header describes it.
     shape : tuple of int
@@ -89,7 +104,8 @@ def foreign_master(
     if gain is None:
         return "its numbers are adu, and the gain is not known"
     factor = gain * (FULL_SCALE if "scaled" in done else 1.0)
-    noise, frames = detector.amplifiers[0].read_noise, _frames(header)
+    noise = detector.amplifiers[0].read_noise
+    frames = None if described.finished is None else described.finished.frames
     variance = None if noise is None or frames is None else noise**2 / frames
     if described.frame_class == "bias":
         return ForeignMaster("master_bias", "electron", factor, variance)
@@ -98,66 +114,3 @@ def foreign_master(
     seconds = described.exptime
     rate = None if variance is None else variance / seconds**2
     return ForeignMaster("master_dark", "electron / s", factor / seconds, rate)
-
-
-def _frames(header: Mapping[str, Any]) -> float | None:
-    """How many frames it is the average of; None where it does not say."""
-    told = (number(header.get(name)) for name in COUNTS)
-    return next((count for count in told if count is not None and count > 1), None)
-
-
-def as_ours(product: InputProduct, master: ForeignMaster) -> InputProduct:
-    """Return a master of another program as recipes take masters.
-
-    Parameters
-    ----------
-    product : InputProduct
-        As its file has it.
-    master : ForeignMaster
-        How it becomes one of ours.
-
-    Returns
-    -------
-    InputProduct
-        In `ForeignMaster.unit`; a variance that its file states counts before what is known otherwise. What is not
-        finite is ``NO_DATA``.
-    """
-    if product.image is None:
-        return product
-    factor = master.factor
-    if master.category == "master_flat":
-        factor /= _level(product.image)
-    return replace(product, image=_Multiplied(product.image, factor, master.unit, master.variance or 0.0))
-
-
-def _level(source: ImageSource) -> float:
-    image = source.rows(slice(0, source.shape[0]))
-    good = image.data[~excluded(image.dq) & np.isfinite(image.data)]
-    level = float(median(good)) if good.size else 0.0
-    if not level > 0:
-        raise ValueError(f"the median of a master flat is {level:g}, above 0 is needed")
-    return level
-
-
-@dataclass(frozen=True)
-class _Multiplied:
-    """An image source in another unit."""
-
-    source: ImageSource
-    factor: float
-    unit: str
-    variance: float
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.source.shape
-
-    def rows(self, rows: slice) -> Image:
-        image = self.source.rows(rows)
-        finite = np.isfinite(image.data)
-        data = np.where(finite, image.data, np.float32(0)) * np.float32(self.factor)
-        variance = image.variance * np.float32(self.factor**2)
-        if not variance.any():
-            variance = np.full(data.shape, self.variance, np.float32)
-        dq = image.dq | np.where(finite, np.uint16(0), np.uint16(DQ.NO_DATA))
-        return Image(data.astype(np.float32), variance, dq, self.unit)

@@ -1,9 +1,10 @@
 """Masters cut to the part of the detector that a raw frame has read out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ccdflow.cascade.headers.classify import Description
 from ccdflow.cascade.records import Value
 from ccdflow.cascade.windows import Window, binning_factors, window_of
 from ccdflow.recipes.core.cutting import cut_product
@@ -52,6 +53,26 @@ class ReadArea:
         if self.window is None:
             return {}
         return {WINDOW_CARD: (str(self.window), "part of the detector, unbinned pixels")}
+
+
+def placed(product: InputProduct, described: Description) -> InputProduct:
+    """Return a calibration of another program with its place on the detector told as our products tell it.
+
+    Parameters
+    ----------
+    product : InputProduct
+        As its file has it.
+    described : Description
+        What its header says: its place may stand in ``XORGSUBF``, ``DETSEC``, ``LTV1``, ...
+
+    Returns
+    -------
+    InputProduct
+        With `WINDOW_CARD`, or without where nobody knows: then it was chosen as one of all the detector.
+    """
+    header = {name: value for name, value in product.header.items() if name != WINDOW_CARD}
+    window = described.keywords.get("window")
+    return replace(product, header=header if window is None else {**header, WINDOW_CARD: window})
 
 
 def cut_to(

@@ -3,14 +3,19 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from numpy.typing import NDArray
 
 from ccdflow.archive.fits.productfile import Origin, ProductFileError, read_image, read_product, write_product
+from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import InputProduct, Output
 from ccdflow.tasks.masters import ProductCache
+from ccdflow.tasks.rawfiles.foreign import ForeignMaster
 
 SHAPE = 30, 41
 SIZE = 30 * 41 * 10
@@ -104,3 +109,36 @@ def test_damaged_file_is_refused_each_time_and_read_once_mended(tmp_path: Path) 
     assert read_image(cache.product(path)).data.mean() == pytest.approx(100, abs=1)
     with pytest.raises(ProductFileError):
         cache.product(tmp_path / "missing.fits")
+
+
+def foreign(path: Path, variance: NDArray[Any] | None) -> Path:
+    level = np.full(SHAPE, 20_000.0, np.float32)
+    level[:, 0] = np.nan
+    hdus = fits.HDUList([fits.PrimaryHDU(level)])
+    if variance is not None:
+        hdus.append(fits.ImageHDU(variance.astype(np.float32), name="VAR"))
+    hdus.writeto(path)
+    return path
+
+
+def test_a_master_of_another_program_is_made_ours_once(tmp_path: Path) -> None:
+    path, read = foreign(tmp_path / "flat.fits", None), Counting()
+    cache = ProductCache(10 * SIZE, read)
+    master = cache.product(path, ForeignMaster("master_flat", "", 1.0, None))
+    assert cache.product(path, ForeignMaster("master_flat", "", 1.0, None)) is master and len(read.paths) == 1
+    image = read_image(master)
+    assert (image.data[:, 1:] == 1).all() and image.unit == "" and not image.variance.any()
+    assert (image.dq[:, 0] == DQ.NO_DATA).all() and not image.dq[:, 1:].any()
+    assert read_image(cache.product(path)).data[0, 1] == 20_000
+
+
+@pytest.mark.parametrize("budget", [10 * SIZE, 0])
+def test_a_variance_that_a_master_states_counts_for_all_of_it(tmp_path: Path, budget: int) -> None:
+    variance = np.zeros(SHAPE)
+    variance[20:] = 4.0
+    cache, bias = ProductCache(budget), ForeignMaster("master_bias", "electron", 2.0, 9.0)
+    stated = cache.product(foreign(tmp_path / "a.fits", variance), bias).image
+    assumed = cache.product(foreign(tmp_path / "b.fits", None), bias).image
+    assert stated is not None and assumed is not None
+    assert [stated.rows(slice(row, row + 1)).variance[0, 1] for row in (0, 25)] == [0, 16]
+    assert (assumed.rows(slice(0, 5)).variance == 9).all()

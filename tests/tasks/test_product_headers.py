@@ -170,8 +170,8 @@ def test_times_and_corrections_of_what_is_left_out_are_not_the_products() -> Non
     )
     cards = inputs.without([2]).origin("0" * 64, "stack", "1")
     assert (cards.cards["DATE-BEG"][0], cards.cards["DATE-END"][0]) == (
-        "2026-03-01T20:00:00.000",
-        "2026-03-01T21:01:00.000",
+        "2026-03-01T20:00:00",
+        "2026-03-01T21:01:00",
     )
     assert cards.cards["AMENDED"][0] == "filter" and cards.header["OBJECT"] == "M13"
     assert inputs.without([0, 1, 2]).spans == inputs.spans

@@ -1,6 +1,7 @@
 """Masters of the full frame serve a window: cut where the window lies, and told in the header."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,3 +136,28 @@ def test_a_window_is_calibrated_with_masters_of_the_full_frame(tmp_path: Path) -
     header = read_product(tmp_path / "out.fits").header
     wanted = ("[24:47,12:27]",) * 3
     assert (header["CCDSEC"], header["BIASCUT"], header["FLATCUT"]) == wanted
+
+
+PLACES: list[dict[str, Any]] = [
+    {"XORGSUBF": 100, "YORGSUBF": 200},
+    {"DETSEC": "[101:160,201:240]"},
+    {"CCDSEC": "unknown", "DETSEC": "[101:160,201:240]"},
+    {"LTV1": -100.0, "LTV2": -200.0, "LTM1_1": 1.0, "LTM2_2": 1.0},
+]
+
+
+@pytest.mark.parametrize("finished", [{"IMAGETYP": "Master Bias", "NCOMBINE": 9}, {"IMAGETYP": "Bias"}])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_master_of_another_program_is_cut_where_it_tells_its_place(
+    tmp_path: Path, place: dict[str, Any], finished: dict[str, Any]
+) -> None:
+    rows, columns = np.indices(FULL, dtype=np.float32)
+    cards = {"DATE-OBS": "2026-03-01T20:00:00", "EXPTIME": 0.0, "BUNIT": "adu", "EGAIN": 1.0, "RDNOISE": 3.0}
+    hdu = fits.PrimaryHDU(100 * rows + columns, fits.Header(cards | place | finished))
+    hdu.writeto(tmp_path / "master.fits")
+    inputs = JobInputs(area=ReadArea((5, 8), Window.parse("[121:128,211:215]"), "1x1"))
+    note = InputNote("bias", "master.fits", "1" * 64, "product", 0)
+    inputs.add_master("bias", tmp_path / "master.fits", INSTRUMENTS, note, "master_bias")
+    (master,) = inputs.recipe_inputs["bias"]
+    assert isinstance(master, InputProduct) and master.image is not None
+    assert master.image.rows(slice(0, 1)).data[0, 0] == 100 * 10 + 20

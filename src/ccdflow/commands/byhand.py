@@ -159,7 +159,7 @@ def _read(
                     refuse_damaged(open_raw(path))
                     inputs.add_raw(role, path, instruments, note)
                 else:
-                    inputs.add_product(role, path, note)
+                    inputs.add_product(role, path, note, instruments)
             except (UnreadableFrameError, ProductFileError) as error:
                 raise ValueError(str(error)) from None
     return inputs

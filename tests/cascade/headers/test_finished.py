@@ -181,3 +181,15 @@ def test_an_instrument_says_which_cards_mean_something_else_and_where_frames_ent
     assert frame.finished is None
     frame = describe({**RAW, "BUNIT": "electron", "CALSTAT": "B"}, (8, 8), [mine], FileFacts())
     assert frame.finished is not None and frame.finished.done == {"bias"} and frame.enter == "science"
+
+
+@pytest.mark.parametrize("card", ["NCOADD", "COADDS", "NCOADDS", "ESO DET NDIT"])
+def test_sums_of_the_camera_are_raw(card: str) -> None:
+    generic = next(known for known in INSTRUMENTS if known.name == "generic")
+    assert describe({**RAW, card: 5}, (8, 8), [generic]).finished is None
+    # Of an instrument that calls its own sums otherwise it is a sign, and tells how many there are.
+    mine = generic.model_copy(
+        update={"keywords": generic.keywords.model_copy(update={"coadds": ("MYSUMS",)})}
+    )
+    told = describe({**RAW, "NCOADD": 5}, (8, 8), [mine]).finished
+    assert told is not None and told.frames == 5 and told.done == {"combined"}

@@ -229,6 +229,15 @@ def test_only_the_angle_of_the_rotator_itself_is_read(cards: dict[str, Value], a
         ),
         ({"ESO DET WIN1 STRX": 101, "ESO DET WIN1 STRY": 201}, (48, 64), "[101:164,201:248]"),
         ({"ESO DET WIN1 STRX": 101, "ESO DET WIN1 STRY": 201, "XBINNING": 2}, (48, 64), "[101:228,201:296]"),
+        # What can't be read, or is no section of the data, hides none behind it.
+        ({"CCDSEC": "unknown!", "DETSEC": "[101:164,201:248]"}, (48, 64), "[101:164,201:248]"),
+        ({"CCDSEC": "[1:1024,1:1024]", "DETSEC": "[101:164,201:248]"}, (48, 64), "[101:164,201:248]"),
+        ({"CCDSEC": "[0:0,0:0]", "DETSEC": "[101,201:164,248]"}, (48, 64), "[101:164,201:248]"),
+        (
+            {"ESO DET WIN1 STRX": 101, "ESO DET WIN1 STRY": "?", "WIN1STRX": 101, "WIN1STRY": 201},
+            (48, 64),
+            "[101:164,201:248]",
+        ),
         # Of another size than the data, mirrored, or before the first pixel: then nothing is known.
         ({"CCDSEC": "[1:1024,1:1024]"}, (48, 64), None),
         ({"CCDSEC": "[164:101,201:248]"}, (48, 64), None),
