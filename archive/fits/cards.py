@@ -94,6 +94,25 @@ def read_cards(block: bytes) -> tuple[dict[str, Value], dict[str, str]]:
     >>> read_cards(b"".join(card.ljust(80) for card in cards))
     ({'EXPTIME': 60.0}, {'EXPTIME': '[s] exposure time'})
     """
+    values, comments, _ = read_all_cards(block)
+    return values, comments
+
+
+def read_all_cards(block: bytes) -> tuple[dict[str, Value], dict[str, str], dict[str, Value]]:
+    """Return what `read_cards` does, and other values of keywords that stand there again.
+
+    Parameters
+    ----------
+    block : bytes
+        Bytes of the header, as for `read_cards`.
+
+    Returns
+    -------
+    values, comments : dict
+        See `read_cards`.
+    repeated : dict
+        Keyword to the first value that is not the one that counts.
+    """
     end = find_end(block)
     text = _decoded(block if end < 0 else block[:end])
     cards: Iterator[ValuedCard | None] = map(
@@ -103,12 +122,17 @@ def read_cards(block: bytes) -> tuple[dict[str, Value], dict[str, str]]:
         cards = _joined(text)
     values: dict[str, Value] = {}
     comments: dict[str, str] = {}
+    repeated: dict[str, Value] = {}
     for card in cards:
-        if card is not None and card[0] not in values:
-            keyword, value, comment = card
+        if card is None:
+            continue
+        keyword, value, comment = card
+        if keyword not in values:
             values[keyword] = value
             comments[keyword] = comment
-    return values, comments
+        elif values[keyword] != value:
+            repeated.setdefault(keyword, value)
+    return values, comments, repeated
 
 
 def read_history(block: bytes) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ BANDS, BAND_ROWS = 4, 4
 
 
 def file_facts(file: RawFile, faults: Sequence[Doubt] = ()) -> FileFacts:
-    """Return comments, images, history and the kind of numbers of a raw file.
+    """Return comments, images, history, the kind of numbers and the repeated cards of a raw file.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def file_facts(file: RawFile, faults: Sequence[Doubt] = ()) -> FileFacts:
     -------
     FileFacts
     """
-    return FileFacts(file.comments, file.extensions, file.history, _look(file), faults)
+    return FileFacts(file.comments, file.extensions, file.history, _look(file), faults, file.repeated)
 
 
 def _look(file: RawFile) -> Pixels:

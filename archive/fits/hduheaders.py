@@ -5,7 +5,7 @@ tens of megabytes only some kilobytes are read, which is what makes registering 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from gzip import GzipFile
 from math import prod
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccdflow.archive.digest import UnreadableFrameError
-from ccdflow.archive.fits.cards import BLOCK, find_end, read_cards, read_history
+from ccdflow.archive.fits.cards import BLOCK, find_end, read_all_cards, read_history
 from ccdflow.cascade.records import Value
 
 Stream = BinaryIO | GzipFile
@@ -61,6 +61,8 @@ class HduHeader:
         Texts of its ``HISTORY`` cards.
     start : int
         Byte at which the header begins.
+    repeated : mapping
+        Other values of keywords that stand there more than once.
     """
 
     index: int
@@ -69,6 +71,7 @@ class HduHeader:
     offset: int
     history: tuple[str, ...] = ()
     start: int = 0
+    repeated: Mapping[str, Value] = field(default_factory=dict)
 
     @cached_property
     def tiled(self) -> bool:
@@ -192,8 +195,10 @@ def hdu_headers(path: Path, stream: Stream, *, ahead: int = 1, every: bool = Fal
     """
     index, position = 0, 0
     while (block := _header(path, stream, primary=index == 0, ahead=ahead)) is not None:
-        values, comments = read_cards(block)
-        hdu = HduHeader(index, values, comments, position + len(block), read_history(block), position)
+        values, comments, repeated = read_all_cards(block)
+        hdu = HduHeader(
+            index, values, comments, position + len(block), read_history(block), position, repeated
+        )
         yield hdu
         if index == 0 and hdu.axes and not every:
             return

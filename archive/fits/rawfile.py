@@ -9,7 +9,7 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -99,6 +99,8 @@ class RawFile:
         Headers of the images as they stand in the file, in the order of `extensions`.
     gzipped : bool
         The file as a whole is gzipped.
+    repeated : mapping
+        Other values of keywords that stand more than once in the header of the first image or the primary one.
     """
 
     path: Path
@@ -110,6 +112,7 @@ class RawFile:
     bitpix: int = 16
     images: tuple[HduHeader, ...] = ()
     gzipped: bool = False
+    repeated: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def parts(self) -> Sequence[PlainPixels | TiledPixels]:
@@ -194,7 +197,7 @@ def open_raw(path: Path) -> RawFile:
         for image, row in zip(images, rows, strict=False)
     )
     history = tuple(line for hdu in dict.fromkeys([0, first.index]) for line in contents.hdus[hdu].history)
-    more = history, first.size("BITPIX"), tuple(images), gzipped
+    more = history, first.size("BITPIX"), tuple(images), gzipped, {**contents.hdus[0].repeated, **first.repeated}
     return RawFile(path, header, comments, extensions, pixels, *more)
 
 

@@ -1,5 +1,6 @@
 """What a raw frame is, told from its header: class, names, times and the keywords kept with it."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -7,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ccdflow.cascade.headers.amplifiers import believable, detector_of
-from ccdflow.cascade.headers.contradictions import Told, contradictions
+from ccdflow.cascade.headers.contradictions import Told, contradictions, repetitions
 from ccdflow.cascade.headers.dates import DateReading, night, read_date
 from ccdflow.cascade.headers.doubts import policy_of
 from ccdflow.cascade.headers.exposuretime import exposure_time
@@ -31,6 +32,8 @@ from ccdflow.cascade.headers.setting import Header, first_setting, gain_words, r
 from ccdflow.cascade.records import BIAS_TIME, VALIDITY, Doubt, Extension, FrameRecord, Value
 from ccdflow.recipes.detector.amplifiers import Amplifier
 
+_DEVICE_PATH = re.compile(r"\\\\\?|usb#|vid_\w+&pid_|^/dev/", re.IGNORECASE)
+"""Where a camera is plugged in, as N.I.N.A. writes it into CAMERAID: no name, since another socket gives another."""
 _NAMES = ("telescope", "camera", "instrument", "object")
 """Fields that are text and columns of the registry; so is the filter, which may be of several wheels."""
 _HALF_TURN, _TURN = 180, 360
@@ -53,6 +56,8 @@ class FileFacts:
         What its numbers look like.
     faults : sequence of Doubt
         What the file's own checks say of its content.
+    repeated : mapping
+        Other values of keywords that stand there more than once.
     """
 
     comments: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +65,7 @@ class FileFacts:
     history: Sequence[str] = ()
     pixels: Pixels = field(default_factory=Pixels)
     faults: Sequence[Doubt] = ()
+    repeated: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,10 @@ class _Reader:
     def text(self, name: str) -> str:
         """Return a field that is text, in the spelling that the instrument file prefers."""
         card = self.card(name)
-        return self.respelt(name, text(card[1]) if card else "") or self.by.defaults.get(name, "")
+        written = text(card[1]) if card else ""
+        if name == "camera" and _DEVICE_PATH.search(written):
+            written = ""
+        return self.respelt(name, written) or self.by.defaults.get(name, "")
 
     def respelt(self, name: str, written: str) -> str:
         """Return the spelling of a field's value that the instrument file prefers."""
@@ -275,6 +284,8 @@ def describe(
         reader.doubt("class", sentence)
     for fault in reader.facts.faults:
         reader.doubt(fault.kind, fault.text)
+    for doubt in repetitions(reader.cards, by, reader.facts.repeated):
+        reader.doubt(doubt.kind, doubt.text)
     date = _date(reader)
     obsdate = date.obsdate
     longitude = reader.longitude()

@@ -7,7 +7,7 @@ from datetime import datetime, time, timedelta
 
 from ccdflow.cascade.headers.dates import DateReading, moment_after, parse_moment
 from ccdflow.cascade.headers.instrument import Instrument, plain
-from ccdflow.cascade.headers.keywords import Cards, binning, first, keyword_name, look_up, text
+from ccdflow.cascade.headers.keywords import Cards, binning, cards_of, first, keyword_name, look_up, text
 from ccdflow.cascade.records import Doubt, Value
 
 LONGEST_BIAS = 1.0
@@ -149,6 +149,48 @@ def _binning_conflicts(cards: Cards, by: Instrument) -> Iterator[str]:
             stated.setdefault(factors, alternative)
     if len(stated) > 1:
         yield ", ".join(f"{alternative} says {factors}" for factors, alternative in stated.items())
+
+
+_OF_FIELDS = {
+    "frame_class": "class_conflict",
+    "filter": "filter_conflict",
+    "exptime": "exptime_conflict",
+    **dict.fromkeys(("date", "time", "mjd", "jd"), "date_conflict"),
+    "binning": "binning_conflict",
+    "gain": "gain_conflict",
+    **dict.fromkeys(("ccd_temperature", "set_temperature"), "temperature_conflict"),
+    **dict.fromkeys(("telescope", "camera", "instrument", "object", "readout_mode", "offset"), "value"),
+}
+"""Field of an instrument file to the kind of doubt about it."""
+_NAMES = re.compile(r"[^{}+]+")
+
+
+def repetitions(cards: Cards, by: Instrument, repeated: Mapping[str, Value]) -> Iterator[Doubt]:
+    """Find cards that stand in a header more than once, and say different things.
+
+    Parameters
+    ----------
+    cards : mapping
+        The header, see `ccdflow.cascade.headers.keywords.cards_of`, in which the first of them counts.
+    by : Instrument
+        The instrument file that claims it.
+    repeated : mapping
+        Keyword to another value.
+
+    Yields
+    ------
+    Doubt
+        One for each keyword that the instrument file reads.
+    """
+    others = cards_of(repeated, by.blanks) if repeated else {}
+    for field, kind in _OF_FIELDS.items() if others else ():
+        names = {
+            keyword_name(name) for way in getattr(by.keywords, field) for name in _NAMES.findall(way)
+        } & others.keys()
+        for name in sorted(names):
+            counts, other = text(cards.get(name)), text(others.pop(name))
+            if counts and counts != other:
+                yield Doubt(kind, f"{name} stands twice, {counts!r} and {other!r}: the first counts")
 
 
 # --- dates --------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ KINDS: Mapping[str, str] = {
     OTHER: "Any other warning of a recipe.",
     "amendment": "Somebody has corrected it with SQL to something that can't be: what its header says counts.",
     "sequence": "The number of the exposure in its sequence can't be.",
-    "value": "A number is not understood, or outside of what is believable: it counts as unknown.",
+    "value": "A number is not understood or not believable: it counts as unknown. Or a card stands twice.",
 }
 """Kind to the sentence that says what it is."""
 

@@ -27,6 +27,7 @@ _ZERO_CELSIUS = 273.15
 _WARMEST = 60.0
 """Degrees Celsius above which no sensor works: a larger number without unit is in Kelvin."""
 _FULL_TURN = 360.0
+_WHOLE_NUMBER = re.compile(r"[-+]?\d+\.?\d*([eE][-+]?\d+)?")
 _LONGEST_OF_A_PIXEL = 1e-3
 """Seconds: Andor's READTIME of 5e-8 is a setting, another's of 12.3 was measured, and differs from frame to frame."""
 _NO_GAIN = re.compile(r"\b(dB|setting|sensor gain|camera gain|gain set|iso|percent|unity)\b|%", re.IGNORECASE)
@@ -83,7 +84,7 @@ def settings(header: Header) -> dict[str, Value | None]:
     return {
         "readout_speed": first_setting(header, "readout_speed") or None,
         "gain_setting": _gain_setting(header) or None,
-        "offset": header.first("offset") or None,
+        "offset": _as_number(header.first("offset")) or None,
         "cooler": "off" if _is_off(header) else None,
         "ccd_temperature": _temperature(header, "ccd_temperature"),
         "set_temperature": _temperature(header, "set_temperature"),
@@ -243,8 +244,15 @@ def _gain_setting(header: Header) -> str:
         value = look_up(header.cards, alternative)
         told = gain is not None and quantity(value)[0] == gain
         if value is not None and not (told and keyword_name(alternative) in numbers):
-            values[text(value)] = alternative
+            values[_as_number(text(value))] = alternative
     return "/".join(values)
+
+
+def _as_number(written: str) -> str:
+    """Return a number as another program would write it: ``1.0E+02`` and ``100.0`` are 100; all else as it is."""
+    if not _WHOLE_NUMBER.fullmatch(written):
+        return written
+    return text(float(written))
 
 
 def _is_off(header: Header) -> bool:

@@ -6,7 +6,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccdflow.archive.fits.cards import find_end, read_cards
+from ccdflow.archive.fits.cards import find_end, read_all_cards, read_cards
 
 # Without a quote before a slash: astropy takes it for the end of the text, though in the card it is doubled.
 PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=150).filter(
@@ -103,7 +103,9 @@ def test_cards_without_value_are_left_out() -> None:
 
 
 def test_of_cards_alike_the_first_with_a_value_counts() -> None:
-    assert read_cards(block("KEY     =", "KEY     = 1", "KEY     = 2"))[0] == {"KEY": 1}
+    cards = block("KEY     =", "KEY     = 1", "KEY     = 1", "KEY     = 2", "KEY     = 3")
+    assert read_cards(cards)[0] == {"KEY": 1}
+    assert read_all_cards(cards)[2] == {"KEY": 2}
 
 
 def test_text_is_continued() -> None:

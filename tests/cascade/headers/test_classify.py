@@ -416,3 +416,17 @@ def test_a_validity_that_is_no_time_refuses_the_frame(instruments, value):
 )
 def test_classes_are_known_in_the_plural_too_and_by_the_words_of_many_programs(generic, cards, wanted):
     assert classify(cards, generic)[0] == wanted
+
+
+@pytest.mark.parametrize(
+    ("written", "camera"),
+    [
+        (r"ToupTek_\\?\usb#vid_0547&pid_157c#5&2ec8f72a&0&15", ""),
+        ("/dev/video0", ""),
+        ("ZWO ASI2600MM Pro (2)", "ZWO ASI2600MM Pro (2)"),
+        ("112E900511080900", "112E900511080900"),
+    ],
+)
+def test_the_socket_of_a_camera_is_not_its_name(instruments, written, camera):
+    header = {"IMAGETYP": "Light", "DATE-OBS": "2026-03-01T20:00:00", "EXPTIME": 60.0, "CAMERAID": written}
+    assert describe(header, SHAPE, instruments).camera == camera

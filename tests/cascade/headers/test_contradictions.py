@@ -1,6 +1,7 @@
 import pytest
 
 from ccdflow.cascade.headers.classify import Description, FileFacts, describe
+from ccdflow.cascade.records import Value
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.shipped import shipped
 
@@ -150,6 +151,28 @@ def test_the_comment_of_the_date_may_say_that_it_is_no_start(comment: str, said:
 @pytest.mark.parametrize(("scale", "said"), [("LOCAL", True), ("MST", True), ("UT", False), ("TAI", False)])
 def test_a_time_scale_that_nobody_knows_is_a_doubt(scale: str, said: bool) -> None:
     assert [doubt.startswith(f"date: TIMESYS={scale!r}") for doubt in doubts(TIMESYS=scale)] == [True] * said
+
+
+@pytest.mark.parametrize(
+    ("cards", "repeated", "kind"),
+    [
+        ({"FILTER": "V"}, {"FILTER": "R"}, "filter_conflict"),
+        ({}, {"IMAGETYP": "Flat Field"}, "class_conflict"),
+        ({}, {"EXPTIME": 120.0}, "exptime_conflict"),
+        ({}, {"DATE-OBS": "2026-03-02T20:00:00"}, "date_conflict"),
+        ({"XBINNING": 1, "YBINNING": 1}, {"XBINNING": 2}, "binning_conflict"),
+        ({"CCD-TEMP": -20.0}, {"CCD-TEMP": 5.0}, "temperature_conflict"),
+        ({"OBJECT": "M 31"}, {"OBJECT": "M 33"}, "value"),
+        ({}, {"EXPTIME": 60, "DATE-OBS": " 2026-03-01T20:00:00 ", "NOTES": "x", "FILTER": ""}, ""),
+        ({}, {"OBJECT": "M 33"}, ""),
+    ],
+)
+def test_a_card_that_stands_twice_is_a_doubt_where_it_says_two_things(
+    cards: dict[str, object], repeated: dict[str, Value], kind: str
+) -> None:
+    found = describe({**LIGHT, **cards}, (4, 4), KNOWN, FileFacts(repeated=repeated)).doubts
+    assert [doubt.kind for doubt in found] == ([kind] if kind else [])
+    assert all("stands twice" in doubt.text for doubt in found)
 
 
 def test_a_guessed_date_is_a_doubt() -> None:

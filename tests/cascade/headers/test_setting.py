@@ -125,6 +125,8 @@ def test_a_cooler_that_runs_or_is_not_spoken_of_says_nothing(said: dict[str, Val
         ({"CREATOR": "Sequence Generator Pro v3.1", "GAIN": 30}, (None, "30", None)),
         ({"INSTRUME": "ZWO CCD ASI1600MM Pro", "GAIN": 30}, (None, "30", None)),
         ({"ORIGIN": "DWARFLAB", "GAIN": 40, "EXPTIME": None, "EXP": 15.0}, (None, "40", None)),
+        ({"GAIN": "1.0E+02", "OFFSET": "10.0"}, (None, "100", "10")),
+        ({"GAINSET": "2x", "OFFSET": "auto"}, (None, "2x", "auto")),
         # A readout's duration that was measured is no mode.
         ({"READOUT": 13.2}, (None, None, None)),
         ({"READOUT": 2}, ("2", None, None)),
