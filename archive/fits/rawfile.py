@@ -197,7 +197,13 @@ def open_raw(path: Path) -> RawFile:
         for image, row in zip(images, rows, strict=False)
     )
     history = tuple(line for hdu in dict.fromkeys([0, first.index]) for line in contents.hdus[hdu].history)
-    more = history, first.size("BITPIX"), tuple(images), gzipped, {**contents.hdus[0].repeated, **first.repeated}
+    more = (
+        history,
+        first.size("BITPIX"),
+        tuple(images),
+        gzipped,
+        {**contents.hdus[0].repeated, **first.repeated},
+    )
     return RawFile(path, header, comments, extensions, pixels, *more)
 
 
