@@ -5,6 +5,7 @@ camera, time, place in its sequence, filter and object. A blank fits anything, s
 all of it alike; of several that fit, the nearest in time is meant.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -80,10 +81,11 @@ class _Candidate:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """A value as it is compared: M 13 is m13, but the filter R is not r. None for a blank."""
+    """A value as it is compared: M 13 is m13 and M_13, but the filter R is not r. None for a blank."""
     if value in ("", None) or (name == "frame_class" and value == "unclassified"):
         return None
-    return "".join(value.casefold().split()) if name == "object" else value
+    # Plans and file names write lines where headers have blanks; a plus is part of a position.
+    return re.sub(r"[\s_-]", "", value.casefold()) if name == "object" else value
 
 
 def _distance(one: str, other: str) -> float | None:

@@ -185,6 +185,8 @@ def arrives(registry: Registry, tmp_path: Path, **changes: Any) -> Registered:
         {"obsdate": "2026-03-01T20:00:09.510"},
         {"camera": "", "iobs": None, "nobs": None},
         {"object": "m13", "exptime": 59.97},
+        {"object": "M_13"},
+        {"object": "M-13"},
         {"filter": "", "object": ""},
         {"frame_class": "unclassified"},
     ],
