@@ -16,8 +16,10 @@ from ccdflow.cascade.headers.dates import YEARS, canonical
 from ccdflow.cascade.headers.filterwheels import JOINT
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.headers.keywords import keyword_name
+from ccdflow.cascade.headers.mosaic import MOSAIC_CARD
 from ccdflow.cascade.records import CLASSES, EPOCH, Value, is_calibration
 from ccdflow.cascade.wording import unknown
+from ccdflow.recipes.core.mosaic import PATTERNS
 from ccdflow.recipes.detector.amplifiers import Detector
 
 NUMBERS = ("gain", "read_noise", "saturation")
@@ -38,8 +40,10 @@ _CARD = {
 """Where a header that says nothing of it is told."""
 _FIELD = {"class": "frame_class"}
 """Fields of the instrument file that are called otherwise."""
-_BESIDE = {"exptime": ("elapsed", "end", "coadds")}
+_BESIDE = {"exptime": ("elapsed", "end", "coadds"), "mosaic": ("mosaic_x", "mosaic_y")}
 """Fields of the instrument file that say the same in another way, and would contradict it."""
+_ALONE = {"mosaic": MOSAIC_CARD}
+"""Cards of our own that tell a thing as it is corrected; a header's own are to be read together with others."""
 _OF_ANOTHER_TIME = (
     *("DATE-BEG", "DATE-AVG", "DATE-END", "MJD-BEG", "MJD-AVG", "MJD-END"),
     *("HJD", "BJD", "HJD-OBS", "BJD-OBS", "JD-HELIO", "TIMESYS"),
@@ -48,6 +52,8 @@ _OF_ANOTHER_TIME = (
 _MJD_OF_EPOCH = 40587
 """Modified Julian Date of 1970-01-01."""
 _DAY_S = 86400
+_LONGEST_DATE = len("2026-03-01")
+"""Letters of an ISO date without a time."""
 _TEMPLATE = re.compile(r"\{([^{}]+)\}")
 
 
@@ -75,11 +81,37 @@ def utc(written: str) -> str:
     """
     try:
         moment = datetime.fromisoformat(written.strip())
-        if YEARS[0] <= moment.year < YEARS[1]:
+        # A date alone would be its midnight, which nobody means.
+        if len(written.strip()) > _LONGEST_DATE and YEARS[0] <= moment.year < YEARS[1]:
             return canonical(moment)
     except (ValueError, OverflowError):
         pass
     raise ValueError(f"obsdate={written} is no time, wanted ISO (UTC), as 2026-03-01T21:00:00")
+
+
+def colours(written: str) -> str:
+    """Return a mosaic that somebody has written, as the registry has it.
+
+    Parameters
+    ----------
+    written : str
+        Colours of the first pixels that are kept.
+
+    Returns
+    -------
+    str
+        One of `ccdflow.recipes.core.mosaic.PATTERNS`.
+
+    Raises
+    ------
+    ValueError
+        If it is none; says what was found and what was wanted.
+    """
+    pattern = written.strip().upper()
+    if pattern not in PATTERNS:
+        wanted = ", ".join(PATTERNS)
+        raise ValueError(f"mosaic={written} can't be taken apart, wanted the colours of the first pixels: {wanted}")
+    return pattern
 
 
 def evening(written: str) -> str:
@@ -127,6 +159,8 @@ def understood(name: str, value: Value | None) -> Value | None:
         return value
     if name == "obsdate":
         return utc(str(value))
+    if name == "mosaic":
+        return colours(str(value))
     if name == "night":
         return evening(str(value))
     if name == "class" and value not in CLASSES and not is_calibration(str(value)):
@@ -190,7 +224,8 @@ def _set(header: dict[str, Any], instrument: Instrument, name: str, value: Value
     for keyword in (*told, *(present[card] for card in together if card in present)):
         header.pop(keyword, None)
     if value is not None:
-        header[(told or [_CARD.get(name) or next(iter(alone), name.upper())])[0]] = value
+        first = [_ALONE[name]] if name in _ALONE else told
+        header[(first or [_CARD.get(name) or next(iter(alone), name.upper())])[0]] = value
 
 
 def _cards(instrument: Instrument, name: str) -> tuple[list[str], list[str]]:

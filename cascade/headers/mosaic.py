@@ -13,6 +13,8 @@ from ccdflow.recipes.detector.amplifiers import Detector
 
 UNKNOWN = "unknown"
 """Value of the keyword ``mosaic`` of a frame whose pixels have colours, but nobody knows which."""
+MOSAIC_CARD = "MOSAIC"
+"""Card of ours that tells the pattern of the assembled image, wherever else the header has it begin."""
 _NONE = frozenset(
     (
         "NONE",
@@ -87,6 +89,9 @@ def mosaic_of(header: Header, shape: tuple[int, int] | None, images: int = 1) ->
     number of rows begins with the pattern's second row. ``XBAYROFF`` and ``YBAYROFF`` count on from there. So Siril
     reads it (``adjust_Bayer_pattern``; manual, "Orientation of FITS images").
     """
+    own = text(header.cards.get(MOSAIC_CARD, ""))
+    if own in PATTERNS:
+        return own, ""
     stated = list(_stated(header))
     if not stated:
         return None, _not_told(header)

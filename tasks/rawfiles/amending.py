@@ -18,7 +18,7 @@ from ccdflow.archive.registry.frames.amendments import Amendment
 from ccdflow.archive.registry.frames.doubts import HEADER, find_doubts
 from ccdflow.archive.registry.frames.files import Content, contents, look_again
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
-from ccdflow.cascade.headers.amended import MEASURED, evening, utc
+from ccdflow.cascade.headers.amended import MEASURED, colours, evening, utc
 from ccdflow.cascade.headers.dates import canonical
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.headers.keywords import binning, duration, plain_value
@@ -266,6 +266,10 @@ def _night(written: str, _by: Instrument) -> str:
     return evening(written)
 
 
+def _mosaic(written: str, _by: Instrument) -> str:
+    return colours(written)
+
+
 _CHECKS: dict[str, Callable[[str, Instrument], Change]] = {
     "class": _class,
     "exptime": _exptime,
@@ -273,6 +277,7 @@ _CHECKS: dict[str, Callable[[str, Instrument], Change]] = {
     "nobs": _count,
     "obsdate": _obsdate,
     "night": _night,
+    "mosaic": _mosaic,
 }
 
 

@@ -133,6 +133,7 @@ def test_a_duplicate_and_an_old_version_say_which_to_amend(night: Workspace, tmp
         ("OBSERVER=007", "007"),
         ("ROTANGLE=90", 90),
         ("night=2026-03-02", "2026-03-02"),
+        ("mosaic=rggb", "RGGB"),
     ],
 )
 def test_values_are_read_as_people_write_them(space: Workspace, change: str, value: Any) -> None:
@@ -150,6 +151,8 @@ def test_values_are_read_as_people_write_them(space: Workspace, change: str, val
         ("exptime=abc", "exptime=abc is no exposure time, wanted seconds"),
         ("exptime=-3", "exptime=-3 is no exposure time"),
         ("obsdate=yesterday", "wanted ISO"),
+        ("obsdate=2026-03-01", "wanted ISO"),
+        ("mosaic=xtrans", "mosaic=xtrans can't be taken apart, wanted the colours of the first pixels: RGGB"),
         ("night=tonight", "night=tonight is no date"),
         ("iobs=0", "'0' is no place in a sequence"),
         ("gain=-1", "gain=-1 can't be, wanted a number from 0.001"),

@@ -56,5 +56,6 @@ def read_order_key(written: str) -> OrderKey | None:
     """
     if not written:
         return None
-    obsdate, place, sha256, frame = written.split(" ")
+    # Others may write a time with a blank in it.
+    obsdate, place, sha256, frame = written.rsplit(" ", 3)
     return obsdate, int(place), sha256, int(frame)

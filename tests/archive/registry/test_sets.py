@@ -178,4 +178,6 @@ def test_order_keys_sort_as_text() -> None:
     ]
     assert sorted(keys) == keys
     assert sorted(map(write_order_key, keys)) == [write_order_key(key) for key in keys]
-    assert [read_order_key(write_order_key(key)) for key in keys] == keys
+    as_others_write = ("2026-03-01 20:00:00", 0, "", 1)
+    for key in (*keys, as_others_write):
+        assert read_order_key(write_order_key(key)) == key

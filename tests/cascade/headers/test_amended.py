@@ -106,3 +106,12 @@ def test_a_corrected_gain_is_that_of_all_amplifiers() -> None:
     assert (amplifier.gain, amplifier.read_noise) == (2.5, 7.0)
     assert amplifier.saturation == known.amplifiers[0].saturation
     assert amended_detector(known, {"filter": "R"}) is known
+
+
+def test_a_corrected_mosaic_is_that_of_the_first_pixels_whatever_else_the_header_tells() -> None:
+    cards = {"BAYERPAT": "GRBG", "XBAYROFF": 1, "TRIMSEC": "[2:300,1:200]", "XORGSUBF": 11, "YORGSUBF": 0}
+    header = HEADER | cards
+    for value, wanted in (("RGGB", "RGGB"), (None, None)):
+        said = describe(amended_header(header, generic(), {"mosaic": value}), (200, 300), INSTRUMENTS)
+        assert said.keywords.get("mosaic") == wanted
+        assert not [doubt for doubt in said.doubts if doubt.kind == "mosaic"]
