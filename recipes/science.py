@@ -4,7 +4,7 @@ The whole recipe is `run`: read out, subtract, divide (`calibrated_planes`), the
 Nothing is replaced or interpolated: data stay what was measured, and the DQ says what not to use.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from pydantic import Field
@@ -103,7 +103,21 @@ def run(inputs: Inputs, parameters: ScienceParameters) -> Result:
         },
         quality=_quality(image),
     )
-    return Result({"science": output}, (*doubts, *shown))
+    return Result({"science": output}, (*doubts, *shown, *_of_other_colours(frame, masters.flat)))
+
+
+def _of_other_colours(frame: CalibratedFrame, flat: InputProduct | None) -> Iterator[str]:
+    """Say where a frame has colours and its flat was made without, or the other way round."""
+    if flat is None:
+        return
+    own, of_flat = frame.prepared.frame.mosaic, str(flat.header.get("MOSAIC", ""))
+    if own and not of_flat:
+        yield (
+            f"its flat states no colours, while the frame is a mosaic ({own}): the colour of the flat's light, unless it "
+            "was 1 in each, is taken out of the frame's"
+        )
+    elif of_flat and not own:
+        yield f"its flat is of a colour mosaic ({of_flat}), while the frame states none: colours are not told apart"
 
 
 def _lacking(frame: CalibratedFrame, masters: Masters, done: Collection[str]) -> list[Doubt]:

@@ -8,7 +8,10 @@ from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.mosaic import PATTERNS, colour_pixels, places, shifted
 from ccdflow.recipes.core.recipe import InputProduct, Output
+from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
 from ccdflow.recipes.flat import normalised_colours
+from ccdflow.recipes.science import RECIPE as SCIENCE
+from ccdflow.recipes.science import ScienceParameters
 from ccdflow.recipes.stack import RECIPE as STACK
 from ccdflow.recipes.stack import StackParameters
 from ccdflow.recipes.stack_colour import RECIPE as STACK_COLOUR
@@ -146,3 +149,24 @@ def test_a_pattern_read_from_another_pixel() -> None:
         and shifted("RGGB", 1, 1) == "BGGR"
         and shifted("GRBG", 2, 1) == "BGGR"
     )
+
+
+@pytest.mark.parametrize(
+    ("frame", "flat", "word"),
+    [
+        ("RGGB", "", "its flat states no colours, while the frame is a mosaic (RGGB)"),
+        ("", "RGGB", "its flat is of a colour mosaic (RGGB), while the frame states none"),
+        ("GRBG", "RGGB", ""),  # of the full frame, for a window
+        ("", "", ""),
+    ],
+)
+def test_a_frame_whose_flat_knows_other_colours_says_so(frame: str, flat: str, word: str) -> None:
+    shape = (8, 10)
+    whole = Section.whole(shape)
+    detector = Detector(shape, (Amplifier(whole, whole, gain=1.0, read_noise=5.0, saturation=60000.0),))
+    raw = RawFrame(np.full(shape, 300, np.uint16), detector, 60.0, "s.fits", mosaic=frame)
+    ones = Image(np.ones(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.uint16), "")
+    header = {"MOSAIC": flat} if flat else {}
+    result = SCIENCE.run({"main": [raw], "flat": [InputProduct(ones, header=header)]}, ScienceParameters())
+    told = [str(warning) for warning in result.warnings if "colours" in str(warning)]
+    assert [word in sentence for sentence in told] == ([True] if word else [])
