@@ -112,10 +112,8 @@ def _of_other_colours(frame: CalibratedFrame, flat: InputProduct | None) -> Iter
         return
     own, of_flat = frame.prepared.frame.mosaic, str(flat.header.get("MOSAIC", ""))
     if own and not of_flat:
-        yield (
-            f"its flat states no colours, while the frame is a mosaic ({own}): the colour of the flat's light, unless it "
-            "was 1 in each, is taken out of the frame's"
-        )
+        told = f"its flat states no colours, while the frame is a mosaic ({own})"
+        yield f"{told}: the colour of the flat's light, unless it was 1 in each, is taken out of the frame's"
     elif of_flat and not own:
         yield f"its flat is of a colour mosaic ({of_flat}), while the frame states none: colours are not told apart"
 

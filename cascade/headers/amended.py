@@ -110,7 +110,9 @@ def colours(written: str) -> str:
     pattern = written.strip().upper()
     if pattern not in PATTERNS:
         wanted = ", ".join(PATTERNS)
-        raise ValueError(f"mosaic={written} can't be taken apart, wanted the colours of the first pixels: {wanted}")
+        raise ValueError(
+            f"mosaic={written} can't be taken apart, wanted the colours of the first pixels: {wanted}"
+        )
     return pattern
 
 
