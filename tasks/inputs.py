@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +169,8 @@ class JobInputs:
         note : InputNote
             What the products' headers say of it.
         instruments : sequence of Instrument
-            Of which one tells where on the detector the pixels of a calibration lie that another program has made.
+            Of which one tells where on the detector the pixels of a calibration lie that another program has made, and
+            when the light of a main input fell where its header tells so in its own way.
 
         Raises
         ------
@@ -181,9 +183,12 @@ class JobInputs:
             # What can't be read as a frame, such as a mask among tables, tells no place.
             with suppress(UnreadableFrameError):
                 product = placed(product, _described(open_raw(path), instruments))
+        span = span_of(product.header)
+        if role == "main" and instruments and not is_ours(product.header):
+            product, span = _timed(product, span, path, instruments)
         self._take(role, path, product, note)
         if role == "main":
-            self.spans.append(span_of(product.header))
+            self.spans.append(span)
             self.headers.append(product.header)
             self.amended.append(list(amended_before(product.header)))
 
@@ -313,6 +318,26 @@ class JobInputs:
 
 def _described(file: RawFile, instruments: Sequence[Instrument]) -> Description:
     return describe(file.header, file.shape, instruments, file_facts(file))
+
+
+def _timed(
+    product: InputProduct, span: Span, path: Path, instruments: Sequence[Instrument]
+) -> tuple[InputProduct, Span]:
+    """Return a product of another program with the start and the exposure time that it tells as raw frames do."""
+    # IRAF keeps DATE-OBS and UT apart, others write '60.0 s' or a Julian Date: what reads raw frames knows all that.
+    if span.begin is not None and span.exptime is not None and span.scale == "UTC":
+        return product, span
+    try:
+        said = _described(open_raw(path), instruments)
+    except UnreadableFrameError:
+        return product, span
+    begin, exptime = span.begin, span.exptime if span.exptime is not None else said.exptime
+    if said.obsdate and (begin is None or span.scale != "UTC"):
+        begin = datetime.fromisoformat(said.obsdate)
+        span = Span(begin, airmass=span.airmass)
+    if math.isnan(product.exptime) and said.exptime is not None:
+        product = replace(product, exptime=said.exptime)
+    return product, replace(span, begin=begin, exptime=exptime)
 
 
 def is_ours(header: Mapping[str, Any]) -> bool:

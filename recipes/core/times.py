@@ -20,6 +20,8 @@ SAME_EXPTIME = 1e-3
 MJD_EPOCH = datetime(1858, 11, 17)
 """Where Modified Julian Dates count from."""
 DAY = timedelta(days=1)
+LEAST_AIRMASS = 0.99
+"""The zenith's is 1: less is a placeholder, -1 or 0, or a number that was rounded."""
 DIGITS = 9
 """Decimals of an MJD: 0.1 ms, which a float of 60000 days holds with room to spare."""
 
@@ -86,7 +88,7 @@ def span_of(header: Mapping[str, Any]) -> Span:
         end=_moment(header, ("DATE-END",), ("MJD-END",)),
         middle=_moment(header, ("DATE-AVG",), ("MJD-AVG",)),
         exptime=exptime if exptime is not None and exptime >= 0 else None,
-        airmass=_first_number(header, ("AIRMASS",)),
+        airmass=_airmass(header),
         scale=str(header.get("TIMESYS") or "UTC").strip().upper(),
     )
 
@@ -121,6 +123,11 @@ def _moment(header: Mapping[str, Any], dates: Iterable[str], days: Iterable[str]
     mjd = _first_number(header, days)
     # A microsecond is what a datetime holds; an MJD of today as a float is known to half of one.
     return None if mjd is None else MJD_EPOCH + timedelta(microseconds=round(mjd * 86400e6))
+
+
+def _airmass(header: Mapping[str, Any]) -> float | None:
+    airmass = _first_number(header, ("AIRMASS",))
+    return airmass if airmass is not None and airmass >= LEAST_AIRMASS else None
 
 
 def _first_number(header: Mapping[str, Any], names: Iterable[str]) -> float | None:

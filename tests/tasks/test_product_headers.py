@@ -175,3 +175,25 @@ def test_times_and_corrections_of_what_is_left_out_are_not_the_products() -> Non
     )
     assert cards.cards["AMENDED"][0] == "filter" and cards.header["OBJECT"] == "M13"
     assert inputs.without([0, 1, 2]).spans == inputs.spans
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"DATE-OBS": "2026-03-01", "UT": "21:00:00", "EXPTIME": 60.0},  # IRAF
+        {"DATE-OBS": "2026-03-01 21:00:00", "EXPTIME": "60.0 s"},
+        {"DATE-OBS": "2026-03-01T21:00:37", "TIMESYS": "TAI", "EXPTIME": 60.0},
+        {"JD": 2461101.375, "EXPOSURE": 60},
+    ],
+)
+def test_a_product_of_another_program_tells_its_time_as_raw_frames_do(
+    tmp_path: Path, cards: dict[str, Any]
+) -> None:
+    path = tmp_path / "reduced.fits"
+    header = fits.Header({"BUNIT": "electron", "IMAGETYP": "Light Frame", **cards})
+    fits.PrimaryHDU(np.full((8, 8), 5, np.float32), header).writeto(path)
+    inputs = JobInputs()
+    inputs.add_product("main", path, InputNote("main", path.name, "0" * 64, "product"), INSTRUMENTS)
+    (span,), (image,) = inputs.spans, inputs.by_role["main"]
+    assert (span.begin, span.exptime, span.scale) == (datetime(2026, 3, 1, 21), 60.0, "UTC")
+    assert image.exptime == 60.0

@@ -92,3 +92,10 @@ def test_a_date_alone_is_no_moment() -> None:
     assert moment("2026-03-01") is None
     assert moment(61100.875) is None
     assert MJD_EPOCH + timedelta(days=61100.875) == NINE
+
+
+@pytest.mark.parametrize(
+    ("airmass", "wanted"), [(1.2, 1.2), (0.998, 0.998), (0.0, None), (-1.0, None), ("1.4", None)]
+)
+def test_a_placeholder_for_the_airmass_is_none(airmass: Any, wanted: float | None) -> None:
+    assert span_of({"AIRMASS": airmass}).airmass == wanted
