@@ -344,10 +344,16 @@ def _class_words(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
 
 def _used_frames(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
     # ASTAP: of its own kind, in a master, the frames that were combined; else those of the masters that were applied.
-    for card, word, step in (("DARK_CNT", "dark", DARK), ("FLAT_CNT", "flat", FLAT)):
+    for card, word, step in (
+        ("DARK_CNT", "dark", DARK),
+        ("FLAT_CNT", "flat", FLAT),
+        ("BIAS_CNT", "bias", BIAS),
+    ):
         value = cards.get(card)
         if value is not None and _counts_any(value):
             kind = text(cards.get("IMAGETYP")).casefold()
+            if card == "BIAS_CNT" and "light" in kind:
+                continue  # what was subtracted from its flats
             yield card, _written(card, value), frozenset({COMBINED if word in kind else step})
 
 

@@ -120,7 +120,7 @@ def _is_measured(keyword: str, value: Value) -> bool:
 
 
 def gain_words(header: Header) -> Iterator[str]:
-    """Find what the comment of the gain says against its being electron per adu, as which it is read.
+    """Find what the unit or the comment of the gain says against its being electron per adu, as which it is read.
 
     Parameters
     ----------
@@ -136,11 +136,12 @@ def gain_words(header: Header) -> Iterator[str]:
         told = believable(header.cards, [alternative], "gain", header.by)
         if told is None:
             continue
-        comment = _comment(header, alternative)
-        if _INVERSE.search(comment):
-            yield f"{alternative}={told:g} is adu per electron by its comment {comment!r}, yet read as electron per adu"
-        elif _NO_GAIN.search(comment) and not _ELECTRON.search(comment):
-            yield f"{alternative}={told:g} is a setting by its comment {comment!r}, yet read as electron per adu"
+        # The unit may stand behind the number too: '12 dB'.
+        said = f"{text(look_up(header.cards, alternative))} / {_comment(header, alternative)}"
+        if _INVERSE.search(said):
+            yield f"{alternative}={told:g} is adu per electron by its card ({said}), yet read as electron per adu"
+        elif _NO_GAIN.search(said) and not _ELECTRON.search(said):
+            yield f"{alternative}={told:g} is a setting by its card ({said}), yet read as electron per adu"
         return
 
 

@@ -56,9 +56,10 @@ def done(**cards: Any) -> str | None:
         ({"COMBINED": True}, "combined"),
         ({"CALSTAT": "DFS", "LIGH_CNT": 20, "DARK_CNT": 30, "FLAT_CNT": 20}, "combined dark flat"),  # ASTAP
         ({"CALSTAT": "S"}, "combined"),
+        ({"FLAT_CNT": 20, "BIAS_CNT": 15, "IMAGETYP": "Light"}, "flat"),
         ({"DARK_CNT": 30, "IMAGETYP": "Light"}, "dark"),
         ({"DARK_CNT": 30, "IMAGETYP": "DARK"}, "combined"),
-        ({"FLAT_CNT": 20, "BIAS_CNT": 15, "IMAGETYP": "FLAT"}, "combined"),
+        ({"FLAT_CNT": 20, "BIAS_CNT": 15, "IMAGETYP": "FLAT"}, "bias combined"),
         ({"EXPTIME": 280, "SUBEXP": 8}, "combined"),  # SharpCap's live stack
         ({"EXPTIME": 30.0, "TOTALEXP": 3180}, "combined"),  # Seestar
         ({"INTEGRAT": "Integration"}, "combined"),  # Astro Pixel Processor

@@ -165,12 +165,15 @@ def test_a_readout_speed_is_what_was_set_and_not_what_was_measured(
         (0.5, "gain, DN per electron", "is adu per electron"),
         (26, "Sensor gain", "is a setting"),
         (12.0, "[dB] analog gain", "is a setting"),
+        ("12 dB", "", "is a setting"),
+        ("0.5 ADU/e-", "", "is adu per electron"),
+        ("1.5 e-/ADU", "", ""),
         (1.5, "Electrons per ADU", ""),
         (1.5, "CCD gain setting [e-/ADU]", ""),
         (1.5, "", ""),
     ],
 )
-def test_a_comment_against_electron_per_adu_is_a_doubt(gain: float, comment: str, said: str) -> None:
+def test_a_comment_against_electron_per_adu_is_a_doubt(gain: Value, comment: str, said: str) -> None:
     doubts = read({"GAIN": gain}, GAIN=comment).doubts
     assert [doubt.kind for doubt in doubts] == (["gain_conflict"] if said else [])
     assert all(said in doubt.text for doubt in doubts)
