@@ -169,7 +169,10 @@ def understood(name: str, value: Value | None) -> Value | None:
         raise ValueError(unknown("class", str(value), CLASSES))
     if name in _COUNTS:
         return _count(name, value)
-    return _number(name, value) if name == "exptime" or name in MEASURED else value
+    if name == "exptime" or name in MEASURED:
+        return _number(name, value)
+    # As of cards: blanks around a text mean nothing.
+    return value.strip() if isinstance(value, str) else value
 
 
 _COUNTS = ("iobs", "nobs")

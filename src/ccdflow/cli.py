@@ -340,8 +340,12 @@ def run(
 def group(now: Now = None, json: Json = False) -> None:
     """Cut the stream of frames into stack sets by the sequence rules."""
     from ccdflow.tasks.grouping import group_sets
+    from ccdflow.tasks.ingest import recheck_files
 
     space = workspace()
+    # What others have corrected in the database, a time above all, decides where sets are cut.
+    for problem in recheck_files(space).problems:
+        warn(problem)
     counts = group_sets(space, request_of(None, None, None, None, None, None, now))
     if json:
         print_json(counts)

@@ -371,6 +371,7 @@ def test_the_same_correction_is_the_same_work_on_each_database_and_by_command(
         ("obsdate", "'garbage'", "obsdate=garbage is no time, wanted ISO (UTC)"),
         ("obsdate", "'9999-99-99T00:00:00'", "is no time"),
         ("obsdate", "'0001-01-01T00:00:00+05:00'", "is no time"),
+        ("obsdate", "'2026-03-01'", "is no time"),
         ("night", "'tonight'", "night=tonight is no date, wanted the evening's"),
         ("class", "'lights'", "unknown class 'lights'; known: bias"),
         ("exptime", "-3", "exptime=-3.0 can't be, wanted a number from 0 on"),
@@ -411,6 +412,13 @@ def test_a_time_with_a_zone_is_understood(
         {"obsdate": "2026-03-01T21:00:00"},
     )
     assert registry.read(find_doubts, [1]) == {}
+
+
+def test_blanks_around_a_text_mean_nothing(registry: Registry, science: Callable[..., NewFrame]) -> None:
+    registry.write(add_frame, science())
+    sql(registry, "UPDATE frame SET filter = ' R ', object = 'M13 '")
+    registry.write(settle_amendments)
+    assert (frame(registry).filter, frame(registry).amended) == ("R", {"filter": "R"})
 
 
 def test_a_zone_that_would_make_two_rows_of_a_catalogue_one_stops_nobody(
