@@ -9,6 +9,7 @@ from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.housekeeping import throw_away, waste
+from ccdflow.tasks.pages.markdown import LISTED_ROWS, plain, shortened
 from ccdflow.tasks.rawfiles.copies import compare_known
 from ccdflow.tasks.rawfiles.rawchecks import RawCheck, check_raws
 from ccdflow.tasks.workspace import open_workspace
@@ -48,17 +49,21 @@ def housekeeping(
         damaged: list[FileCheck | RawCheck] = [verdict for verdict in verdicts if verdict.state != "ok"]
         looks = list(check_raws(space, raw_gigabytes * 1e9))
         damaged += [look for look in looks if look.state != "ok"]
-        for verdict in damaged:
-            get_run_logger().error(f"{verdict.path}: {verdict.reason}")
+        # Where a disk is away, all of them: neither log nor page grows with the store.
+        listed = [f"{verdict.path}: {verdict.reason}" for verdict in damaged[:LISTED_ROWS]]
+        if more := len(damaged) - len(listed):
+            listed.append(f"... and {more} more; 'ccdflow verify' and 'ccdflow verify --raws' tell them all")
+        for line in listed:
+            get_run_logger().error(shortened(line))
         for line in compare_known(space):
             get_run_logger().warning(line)
         freed = 0
         if keep_days is not None or most_gigabytes is not None:
             most = None if most_gigabytes is None else int(most_gigabytes * 1e9)
             freed = throw_away(space, waste(space, days=keep_days or 0.0, most_bytes=most))
-        lines = [f"- {verdict.path}: {verdict.reason}" for verdict in damaged]
+        lines = [f"- {plain(shortened(line))}" for line in listed]
         lines = lines or ["All products are intact."]
         told = f"{len(looks)} raw files looked at, {freed / 1e9:.2f} GB freed."
         text = "\n".join(["# Housekeeping", "", *lines, "", told])
-        create_markdown_artifact(text, key="housekeeping", description=f"Housekeeping of {project}")
+        create_markdown_artifact(text, key="housekeeping", description=plain(f"Housekeeping of {project}"))
     return len(damaged)

@@ -7,12 +7,13 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from ccdflow.archive.registry.jobs.records import ended_since
 from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.dashboard import artifact_key, publishing
 from ccdflow.flows.forms import form
 from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack, timed
 from ccdflow.tasks.ingest import read_rows
-from ccdflow.tasks.nightlog import finished_since, night_summaries
+from ccdflow.tasks.nightlog import night_summaries
 from ccdflow.tasks.workspace import open_workspace
 
 
@@ -52,12 +53,13 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
             ingest(project, paths)
         # Each stage is a flow of its own for those who look at the dashboard; each also does what one before has left.
         failed = calibrate(project, wanted)
-        failed |= science(project, wanted, failed)
+        failed |= science(project, wanted, started)
         group(project, wanted)
-        failed |= stack(project, wanted, failed)
-        summaries = night_summaries(project, wanted)
+        failed |= stack(project, wanted, started)
+        ended = open_workspace(project).registry.read(ended_since, started)
+        summaries = night_summaries(project, wanted, set(ended.values()))
         if publisher is not None:
-            publisher.tell(summaries, finished_since(project, started))
+            publisher.tell(summaries, ended)
     for night, text in summaries.items():
         create_markdown_artifact(
             text, key=artifact_key(project, "night", night), description=f"Night {night}"

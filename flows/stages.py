@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect import flow, runtime
 
+from ccdflow.archive.registry.jobs.records import tried_since
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import JOB_STAGES, Stage
 from ccdflow.flows.execute import execute, task_runner
@@ -80,7 +81,7 @@ def ingest(project: str, paths: list[str]) -> dict[str, int]:
 @flow(name="calibrate", flow_run_name=run_name("calibrate"), task_runner=task_runner())
 @form
 def calibrate(
-    project: str, request: Request | None = None, failed: dict[str, str] | None = None
+    project: str, request: Request | None = None, since: str | None = None
 ) -> dict[str, str]:
     """Make the master calibrations that the request's targets need.
 
@@ -90,16 +91,16 @@ def calibrate(
         Directory of the project.
     request : Request, optional
         Targets, parameters and selection; without it, everything.
-    failed : dict, optional
-        Jobs that have failed already, by key: they are not tried again.
+    since : str, optional
+        ISO time, UTC: jobs that were tried in vain since then are not tried again.
     """
-    return _run(project, timed(request), "calibrate", failed or {})
+    return _run(project, timed(request), "calibrate", since)
 
 
 @flow(name="science", flow_run_name=run_name("science"), task_runner=task_runner())
 @form
 def science(
-    project: str, request: Request | None = None, failed: dict[str, str] | None = None
+    project: str, request: Request | None = None, since: str | None = None
 ) -> dict[str, str]:
     """Make the calibrated frames that the request's targets need.
 
@@ -109,10 +110,10 @@ def science(
         Directory of the project.
     request : Request, optional
         Targets, parameters and selection; without it, everything.
-    failed : dict, optional
-        Jobs that have failed already, by key: they are not tried again.
+    since : str, optional
+        ISO time, UTC: jobs that were tried in vain since then are not tried again.
     """
-    return _run(project, timed(request), "science", failed or {})
+    return _run(project, timed(request), "science", since)
 
 
 @flow(name="group", flow_run_name=run_name("group"))
@@ -133,7 +134,7 @@ def group(project: str, request: Request | None = None) -> dict[str, int]:
 @flow(name="stack", flow_run_name=run_name("stack"), task_runner=task_runner())
 @form
 def stack(
-    project: str, request: Request | None = None, failed: dict[str, str] | None = None
+    project: str, request: Request | None = None, since: str | None = None
 ) -> dict[str, str]:
     """Make the stacks that the request asks for.
 
@@ -143,15 +144,18 @@ def stack(
         Directory of the project.
     request : Request, optional
         Targets, parameters and selection; without it, everything.
-    failed : dict, optional
-        Jobs that have failed already, by key: they are not tried again.
+    since : str, optional
+        ISO time, UTC: jobs that were tried in vain since then are not tried again.
     """
-    return _run(project, timed(request), "stack", failed or {})
+    return _run(project, timed(request), "stack", since)
 
 
-def _run(project: str, request: Request, last: Stage, failed: dict[str, str]) -> dict[str, str]:
+def _run(project: str, request: Request, last: Stage, since: str | None) -> dict[str, str]:
     """Plan and run until nothing is left up to a stage; gives the sentences of what failed, by job key."""
-    failed = dict(failed)
+    # What failed before is asked of the registry, and not a parameter: it grows with the night, and of more than
+    # 512 kB of parameters Prefect makes no run.
+    tried = set() if since is None else open_workspace(project).registry.read(tried_since, since)
+    failed: dict[str, str] = {}
     stages = JOB_STAGES[: JOB_STAGES.index(last) + 1]
     # A stage does what an earlier one has left: a calibration that fails is replaced by the next best, which may still
     # have to be made. Where nothing failed, nothing is left.
@@ -159,10 +163,11 @@ def _run(project: str, request: Request, last: Stage, failed: dict[str, str]) ->
         space = open_workspace(project)
         work = Round(
             space,
-            plan=partial(planned_again, space, request, failed),
+            plan=partial(planned_again, space, request, tried),
             do=lambda jobs: execute(project, jobs, request.order).failed,
             choose=lambda jobs: [job for job in jobs if job.stage in stages],
-        ).run(failed)
+        ).run(tried)
         failed |= work.failed
+        tried = tried | work.failed.keys()
         if not work.failed:
             return failed

@@ -25,6 +25,7 @@ from ccdflow.cascade.specification.model import Cascade
 from ccdflow.cascade.specification.parameters import chosen, grouping, tuned
 from ccdflow.config.instruments import load_instruments
 from ccdflow.recipes.core.preview import png, preview
+from ccdflow.tasks.pages.markdown import code, plain, shortened, table
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 PICTURES_PER_PAGE = 4
@@ -35,6 +36,14 @@ PICTURE_SIZE = 480
 """Rows and columns, in pixels, that a picture on a dashboard has at most: it is sent within the page's text."""
 LATENCY_SHARE = 0.95
 """Share of a night's frames for which it is said how long they took: the slowest few tell of accidents alone."""
+LAST_NIGHTS = 3
+"""Nights that are told though nothing of them was done."""
+MOST_NIGHTS = 30
+"""Nights that are told at once: where years are reduced again, nobody reads a page of each in a browser."""
+LISTED_FRAMES = 2000
+"""Frames of a camera's log, the last ones: written every minute, it must not grow with the night for ever."""
+LISTED = f"{code('ccdflow list jobs')} and {code('ccdflow list frames')} tell them all"
+"""Where whatever a page leaves out is found."""
 NOT_DONE = ("failed", "incomplete", "refused")
 """States of jobs that a night's page lists with their reasons."""
 
@@ -98,25 +107,6 @@ def cameras_of(space: Workspace, night: str) -> list[tuple[str, str]]:
     return sorted({(frame.telescope, frame.camera) for frame in frames})
 
 
-def finished_since(project: str, moment: str) -> list[str]:
-    """Return the jobs that were done since a moment.
-
-    Parameters
-    ----------
-    project : str
-        Directory of the project.
-    moment : str
-        ISO time, UTC.
-
-    Returns
-    -------
-    list of str
-        Their keys.
-    """
-    jobs = open_workspace(project).registry.read(find_jobs, JobFilter(states=("done",)))
-    return [job.key for job in jobs if job.finished_at >= moment]
-
-
 # --- rows --------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +130,7 @@ def unreadable(space: Workspace) -> list[Row]:
             "frame": f"f{frame['id']}",
             "file": frame["path"],
             "since": frame["registered_at"][:19],
-            "reason": frame["reason"],
+            "reason": shortened(frame["reason"]),
         }
         for frame in frames[:LISTED_REFUSED]
     ]
@@ -175,9 +165,9 @@ def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
             "exposure": frame["exptime"],
             "state": f"{frame['stage']} {frame['status']}",
             "set": f"s{frame['set']}" if frame["set"] else "",
-            "product": " ".join(names.get(frame["id"], ())),
-            "reason": frame["reason"],
-            "doubts": "; ".join(frame["doubts"]),
+            "product": shortened(" ".join(names.get(frame["id"], ()))),
+            "reason": shortened(frame["reason"]),
+            "doubts": shortened("; ".join(frame["doubts"])),
         }
         for frame in frames
     ]
@@ -226,9 +216,9 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
     """
     # Every frame stands in the ledger once, in the state that it has reached: so its numbers add up to all frames.
     log = observing_log(space, night, camera)
-    lines = [f"# {camera}, night {night}", "", *_ledger(log), *_latency(space, night, camera)]
+    lines = [f"# {plain(camera)}, night {plain(night)}", "", *_ledger(log), *_latency(space, night, camera)]
     for sentence in singles_in_words(space, [night], camera):
-        lines += [sentence + ".", ""]
+        lines += [plain(sentence) + ".", ""]
     products = space.registry.read(find_products, ProductFilter(night=night, camera=camera))
     frames = [int(row["frame"][1:]) for row in log]
     lines += [*_not_done(space, night, camera, log), *_doubts(space, frames, products)]
@@ -239,7 +229,7 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
 def _ledger(log: Sequence[Row]) -> list[str]:
     counts = Counter((row["class"], row["state"]) for row in log)
     rows = [(*class_and_state, number) for class_and_state, number in sorted(counts.items())]
-    return [f"{len(log)} frames", "", *_table("class | state | frames", rows)]
+    return [f"{len(log)} frames", "", *table("class | state | frames", rows)]
 
 
 def _latency(space: Workspace, night: str, camera: str) -> list[str]:
@@ -284,7 +274,7 @@ def _not_done(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> 
         for row in log
         if row["state"] in ("ingest refused", "ingest processed") or row["reason"].startswith(LEFT_OUT)
     ]
-    return ["## Not done", "", *_table("what | object | filter | state | reason", rows)] if rows else []
+    return ["## Not done", "", *table("what | object | filter | state | reason", rows, LISTED)] if rows else []
 
 
 def _doubts(space: Workspace, frames: Collection[int], products: Sequence[ProductRecord]) -> list[str]:
@@ -295,7 +285,7 @@ def _doubts(space: Workspace, frames: Collection[int], products: Sequence[Produc
     warned = space.registry.read(find_product_doubts, ids)
     counts += sum_up((f"p{product}", doubt) for product, own in warned.items() for doubt in own)
     rows = [(count.kind, count.number, count.subject, count.example) for count in counts]
-    return ["## Doubts", "", *_table("kind | frames or products | for instance | what", rows)] if rows else []
+    return ["## Doubts", "", *table("kind | frames or products | for instance | what", rows)] if rows else []
 
 
 def _pictures(space: Workspace, night: str, camera: str) -> Iterator[str]:
@@ -331,17 +321,17 @@ def stack_page(space: Workspace, product: ProductRecord) -> str:
     ]
     frames = ", ".join(f"f{frame}" for frame in space.registry.read(main_frames, product.job_key))
     place = f"Night {product.night}, {product.telescope} {product.camera}; of {frames}"
-    lines = [f"# {_name(product)}", "", place, ""]
+    lines = [f"# {plain(_name(product))}", "", plain(place), ""]
     # The name is the head of the page already.
-    lines += [*_shown(space, product)[2:], "", *_table("number | value", numbers)]
+    lines += [*_shown(space, product)[2:], "", *table("number | value", numbers)]
     lines += ["Lengths in pixels, the background in the unit of the product.", ""]
-    lines += [*_doubts(space, (), [replace(product, superseded_by=None)]), f"`{product.path}`"]
+    lines += [*_doubts(space, (), [replace(product, superseded_by=None)]), code(product.path)]
     return "\n".join(lines)
 
 
 def _shown(space: Workspace, product: ProductRecord) -> list[str]:
     """A product's name and below it, behind an empty line, its picture; one line where it has none."""
-    name = _name(product)
+    name = plain(_name(product))
     address = picture_of(space, product)
     return [f"**{name}**", "", f"![{name}]({address})"] if address else [f"**{name}**: no picture"]
 
@@ -351,8 +341,10 @@ def _name(product: ProductRecord) -> str:
     return " ".join(word for word in words if word)
 
 
-def night_summaries(project: str, request: Request) -> dict[str, str]:
-    """Return for each night that a request selects its frames, states, products and what failed or is missing.
+def night_summaries(
+    project: str, request: Request, touched: Collection[str] | None = None
+) -> dict[str, str]:
+    """Return for nights that a request selects their frames, states, products and what failed or is missing.
 
     Parameters
     ----------
@@ -360,6 +352,9 @@ def night_summaries(project: str, request: Request) -> dict[str, str]:
         Directory of the project.
     request : Request
         Its night, camera and times count.
+    touched : collection of str, optional
+        Nights of which something was done: these are told, and the last few; without it, all. Of very many the last
+        `MOST_NIGHTS`.
 
     Returns
     -------
@@ -371,8 +366,11 @@ def night_summaries(project: str, request: Request) -> dict[str, str]:
         night=request.night, camera=request.camera, since=request.since, until=request.until, keywords=()
     )
     frames = space.registry.read(find_frames, wanted)
-    nights = {frame.night for frame in frames if frame.night and request.selects(frame)}
-    return {night: _summary(space, night) for night in sorted(nights)}
+    nights = sorted({frame.night for frame in frames if frame.night and request.selects(frame)})
+    if touched is not None:
+        # Nights where nothing happened have their pages since something did: a registry has thousands of them.
+        nights = [night for night in nights if night in touched or night in nights[-LAST_NIGHTS:]]
+    return {night: _summary(space, night) for night in nights[-MOST_NIGHTS:]}
 
 
 def _summary(space: Workspace, night: str) -> str:
@@ -380,12 +378,12 @@ def _summary(space: Workspace, night: str) -> str:
     states = Counter((frame["stage"], frame["status"]) for frame in frames)
     products = space.registry.read(find_products, ProductFilter(night=night))
     categories = Counter(product.category for product in products)
-    lines = [f"# {space.project.directory.name}, night {night}", "", f"{len(frames)} frames", ""]
+    lines = [f"# {plain(space.project.directory.name)}, night {plain(night)}", "", f"{len(frames)} frames", ""]
     rows = [(*stage_and_state, number) for stage_and_state, number in sorted(states.items())]
-    lines += _table("stage | state | frames", rows)
-    lines += _table("product | number", [*sorted(categories.items())])
+    lines += table("stage | state | frames", rows)
+    lines += table("product | number", [*sorted(categories.items())])
     for sentence in singles_in_words(space, [night]):
-        lines += [sentence + ".", ""]
+        lines += [plain(sentence) + ".", ""]
     not_done: list[tuple[object, ...]] = [
         (frame["id"], frame["object"], frame["status"], frame["reason"])
         for frame in frames
@@ -393,20 +391,9 @@ def _summary(space: Workspace, night: str) -> str:
         or frame["reason"].startswith(LEFT_OUT)
     ]
     if not_done:
-        lines += ["## Not done", "", *_table("frame | object | state | reason", not_done)]
+        lines += ["## Not done", "", *table("frame | object | state | reason", not_done, LISTED)]
     lines += _doubts(space, [frame["id"] for frame in frames], products)
     return "\n".join(lines)
-
-
-def _table(heads: str, rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a table in Markdown, an empty one behind it; `heads` are parted by ``|``."""
-    rule = " | ".join("---" for _ in heads.split("|"))
-    return [heads, rule, *(" | ".join(_cell(value) for value in row) for row in rows), ""]
-
-
-def _cell(value: object) -> str:
-    """What stands in a cell: nothing that would end it."""
-    return " ".join(str(value).split()).replace("|", "\\|") or " "
 
 
 # --- nights without sequences ----------------------------------------------------------------------------

@@ -43,6 +43,8 @@ RESULTS = ".results"
 """Folder in the store where Prefect keeps the records, so that all workers share them."""
 
 
+LONGEST_WORD = 68
+"""Characters of a word in names and tags of task runs: as many as a card of a header holds."""
 ELSEWHERE = "Elsewhere"
 """Name of the state of a task run that has left its job to another worker."""
 
@@ -131,7 +133,7 @@ def _tag(job: JobRecord) -> None:
     context = TaskRunContext.get()
     if context is not None:
         words = (job.night, job.camera, job.object, job.step)
-        context.task_run.tags += [tag for tag in dict.fromkeys(words) if tag]
+        context.task_run.tags += [tag[:LONGEST_WORD] for tag in dict.fromkeys(words) if tag]
 
 
 def _done_by_another(space: Workspace, key: str) -> Record | None:
@@ -230,7 +232,7 @@ def job_title(job: Job) -> str:
     frame = job.group.frames[0]
     object_ = frame.object if job.stage != "calibrate" else ""
     words = [frame.camera, job.step, object_, frame.filter, frame.obsdate[:19], job.key[:8]]
-    return " ".join(word for word in words if word)
+    return " ".join(word[:LONGEST_WORD] for word in words if word)
 
 
 def done_keys(project: str, keys: Collection[str]) -> set[str]:

@@ -250,6 +250,46 @@ def count_finished(connection: Connection, keys: Collection[str]) -> int:
     return sum(connection.execute(statement).scalar_one() for statement in statements)
 
 
+def tried_since(connection: Connection, moment: str) -> set[str]:
+    """Return the jobs that were tried in vain since a moment.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    moment : str
+        ISO time, UTC.
+
+    Returns
+    -------
+    set of str
+        Keys of those that have failed, and of those that were given back since the machine could not do them.
+    """
+    # A job that was given back is planned, and its reason says why; one that failed and was opened again is as new.
+    in_vain = JobRow.state.in_(("failed", "planned")) & (JobRow.reason != "") & (JobRow.attempts > 0)
+    statement = select(JobRow.key).where(in_vain, JobRow.finished_at >= moment)
+    return set(connection.execute(statement).scalars())
+
+
+def ended_since(connection: Connection, moment: str) -> dict[str, str]:
+    """Return the jobs that have come to an end since a moment, well or not.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    moment : str
+        ISO time, UTC.
+
+    Returns
+    -------
+    dict of str to str
+        The night of each, by key.
+    """
+    ended = JobRow.state.in_(("done", "failed")), JobRow.finished_at >= moment
+    return {key: night for key, night in connection.execute(select(JobRow.key, JobRow.night).where(*ended))}
+
+
 def reopen_failed(connection: Connection, keys: Collection[str]) -> list[str]:
     """Let jobs that have failed be tried again as if they never had been.
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
+from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.files import NewFrame, add_frame
@@ -37,6 +38,7 @@ from ccdflow.archive.registry.jobs.leases import (
 from ccdflow.archive.registry.jobs.lifecycle import (
     begin_job,
     complete_job,
+    give_up_job,
     job_record,
     plan_jobs,
     put_back_job,
@@ -56,9 +58,12 @@ from ccdflow.archive.registry.jobs.records import (
     count_finished,
     done_keys,
     done_without_products,
+    ended_since,
     find_job,
     find_jobs,
     keys_like,
+    reopen_failed,
+    tried_since,
 )
 from ccdflow.archive.registry.sets.changes import NewSet, apply_set_changes
 from ccdflow.archive.registry.sets.records import find_sets
@@ -596,6 +601,23 @@ def test_job_that_the_machine_could_not_do_waits_with_its_reason(
     assert set(registry.read(stage_states, "bias", frames).values()) == {"waiting"}
     assert not registry.write(put_back_job, begun, "one", "again", {})
     assert registry.write(begin_job, BIAS, "two", LEASE, {}) is not None
+
+
+def test_what_was_tried_in_vain_since_a_moment_is_asked_of_the_registry(
+    registry: Registry, frames: list[int]
+) -> None:
+    registry.write(plan_jobs, planned(frames))
+    start = now()
+    for key, end in ((BIAS, give_up_job), (SCIENCE, put_back_job)):
+        begun = registry.write(begin_job, key, "one", LEASE, {})
+        assert begun is not None and registry.write(end, begun, "one", "in vain", {})
+    done(registry, STACK)
+    assert registry.read(tried_since, start) == {BIAS, SCIENCE}
+    assert registry.read(ended_since, start) == {BIAS: "2026-03-01", STACK: ""}
+    assert registry.read(tried_since, now()) == set() and registry.read(ended_since, now()) == {}
+    registry.write(reopen_failed, [BIAS])
+    assert registry.write(begin_job, SCIENCE, "two", LEASE, {}) is not None
+    assert registry.read(tried_since, start) == set()
 
 
 def test_frames_that_a_job_has_left_out_pass_with_the_reason(registry: Registry, frames: list[int]) -> None:
