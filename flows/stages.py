@@ -80,9 +80,7 @@ def ingest(project: str, paths: list[str]) -> dict[str, int]:
 
 @flow(name="calibrate", flow_run_name=run_name("calibrate"), task_runner=task_runner())
 @form
-def calibrate(
-    project: str, request: Request | None = None, since: str | None = None
-) -> dict[str, str]:
+def calibrate(project: str, request: Request | None = None, since: str | None = None) -> dict[str, str]:
     """Make the master calibrations that the request's targets need.
 
     Parameters
@@ -99,9 +97,7 @@ def calibrate(
 
 @flow(name="science", flow_run_name=run_name("science"), task_runner=task_runner())
 @form
-def science(
-    project: str, request: Request | None = None, since: str | None = None
-) -> dict[str, str]:
+def science(project: str, request: Request | None = None, since: str | None = None) -> dict[str, str]:
     """Make the calibrated frames that the request's targets need.
 
     Parameters
@@ -133,9 +129,7 @@ def group(project: str, request: Request | None = None) -> dict[str, int]:
 
 @flow(name="stack", flow_run_name=run_name("stack"), task_runner=task_runner())
 @form
-def stack(
-    project: str, request: Request | None = None, since: str | None = None
-) -> dict[str, str]:
+def stack(project: str, request: Request | None = None, since: str | None = None) -> dict[str, str]:
     """Make the stacks that the request asks for.
 
     Parameters

@@ -274,7 +274,9 @@ def _not_done(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> 
         for row in log
         if row["state"] in ("ingest refused", "ingest processed") or row["reason"].startswith(LEFT_OUT)
     ]
-    return ["## Not done", "", *table("what | object | filter | state | reason", rows, LISTED)] if rows else []
+    return (
+        ["## Not done", "", *table("what | object | filter | state | reason", rows, LISTED)] if rows else []
+    )
 
 
 def _doubts(space: Workspace, frames: Collection[int], products: Sequence[ProductRecord]) -> list[str]:
@@ -341,9 +343,7 @@ def _name(product: ProductRecord) -> str:
     return " ".join(word for word in words if word)
 
 
-def night_summaries(
-    project: str, request: Request, touched: Collection[str] | None = None
-) -> dict[str, str]:
+def night_summaries(project: str, request: Request, touched: Collection[str] | None = None) -> dict[str, str]:
     """Return for nights that a request selects their frames, states, products and what failed or is missing.
 
     Parameters
@@ -378,7 +378,12 @@ def _summary(space: Workspace, night: str) -> str:
     states = Counter((frame["stage"], frame["status"]) for frame in frames)
     products = space.registry.read(find_products, ProductFilter(night=night))
     categories = Counter(product.category for product in products)
-    lines = [f"# {plain(space.project.directory.name)}, night {plain(night)}", "", f"{len(frames)} frames", ""]
+    lines = [
+        f"# {plain(space.project.directory.name)}, night {plain(night)}",
+        "",
+        f"{len(frames)} frames",
+        "",
+    ]
     rows = [(*stage_and_state, number) for stage_and_state, number in sorted(states.items())]
     lines += table("stage | state | frames", rows)
     lines += table("product | number", [*sorted(categories.items())])
