@@ -41,7 +41,9 @@ _DECODED_ROWS = 256
 """Rows of a compressed image that are decompressed at once; not kept."""
 
 
-def read_whole(raw: RawFile, cancelled: Event | None = None) -> tuple[str, tuple[Doubt, ...]]:
+def read_whole(
+    raw: RawFile, cancelled: Event | None = None, *, tiles: bool = False
+) -> tuple[str, tuple[Doubt, ...]]:
     """Read all of a raw file: its sha256, and what its own checks say of it.
 
     Parameters
@@ -50,6 +52,8 @@ def read_whole(raw: RawFile, cancelled: Event | None = None) -> tuple[str, tuple
         As `ccdflow.archive.fits.rawfile.open_raw` gives it.
     cancelled : Event or None
         Ends the reading early.
+    tiles : bool
+        Whether all tiles are decompressed, also where a sum tells enough of them.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def read_whole(raw: RawFile, cancelled: Event | None = None) -> tuple[str, tuple
     # A plain file is hashed and added up in one reading; of a gzipped one the sums are of what it holds.
     watch = sums.feed if sums.regions and not raw.gzipped else None
     digest = file_digest(raw.path, cancelled, watch)
-    return digest, _faults(raw, sums, read=watch is not None, cancelled=cancelled)
+    return digest, _faults(raw, sums, read=watch is not None, cancelled=cancelled, tiles=tiles)
 
 
 def faults_of(raw: RawFile) -> tuple[Doubt, ...]:
@@ -121,7 +125,7 @@ def tile_faults(raw: RawFile) -> Iterator[Doubt]:
 
 
 def _faults(
-    raw: RawFile, sums: "_FileSums", *, read: bool, cancelled: Event | None = None
+    raw: RawFile, sums: "_FileSums", *, read: bool, cancelled: Event | None = None, tiles: bool = False
 ) -> tuple[Doubt, ...]:
     """Return all faults; `read` says whether the sums have seen the file already."""
     if raw.gzipped:
@@ -132,7 +136,7 @@ def _faults(
         file_digest(raw.path, cancelled, sums.feed)
     faults = list(sums.faults())
     # To decompress takes ten times as long as to hash: only where there is a check, and no other.
-    if any(_is_checked_by_tiles(image) for image in raw.images):
+    if tiles or any(_is_checked_by_tiles(image) for image in raw.images):
         faults += tile_faults(raw)
     return tuple(faults)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from ccdflow.archive.digest import NotReadError, UnreadableFrameError, file_digest
-from ccdflow.archive.fits.integrity import DAMAGED, faults_of, tile_faults
-from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.fits.integrity import DAMAGED, read_whole
+from ccdflow.archive.fits.rawfile import RawFile, open_raw
 from ccdflow.archive.registry.frames.checks import RegisteredRaw, note_check, raws_by_age_of_check
 from ccdflow.cascade.headers.classify import FileFacts, describe
+from ccdflow.cascade.records import Doubt
 from ccdflow.tasks.workspace import Workspace
 
 State = Literal["ok", "missing", "unread", "changed", "damaged"]
@@ -83,24 +84,29 @@ def _judged(space: Workspace, raw: RegisteredRaw, path: Path) -> tuple[State, st
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
         return "missing", "there is no such file"
-    digest = file_digest(path)
+    file = _opened(path)
+    # One reading for the digest, the sums and, of a compressed file, its tiles.
+    digest, faults = (file_digest(path), ()) if file is None else read_whole(file, tiles=True)
     if digest != raw.sha256:
         told = f"its sha256 is {digest[:16]}..., was {raw.sha256[:16]}... when it was registered"
         touched = (facts.st_size, facts.st_ctime_ns) != (raw.size, raw.changed_ns)
         return ("changed", f"{told}; the next run registers it anew") if touched else ("damaged", told)
-    faults = _own_faults(space, path)
-    return ("damaged", "; ".join(faults)) if faults else ("ok", "")
+    counted = [] if file is None else _counted(space, file, faults)
+    return ("damaged", "; ".join(counted)) if counted else ("ok", "")
 
 
-def _own_faults(space: Workspace, path: Path) -> Sequence[str]:
-    """What a file's own checks say of it, all its tiles decompressed; not what its instrument file passes over."""
+def _opened(path: Path) -> RawFile | None:
+    """The file; None for what is no raw frame: it was refused when it was registered, or is another file now."""
     try:
-        file = open_raw(path)
+        return open_raw(path)
     except NotReadError:
         raise
     except UnreadableFrameError:
-        return ()  # it was refused when it was registered, for what it is and has been
-    faults = dict.fromkeys((*faults_of(file), *tile_faults(file)))
+        return None
+
+
+def _counted(space: Workspace, file: RawFile, faults: Sequence[Doubt]) -> Sequence[str]:
+    """What a file's own checks say of it, but for what its instrument file passes over."""
     damaged = [fault for fault in faults if fault.kind == DAMAGED]
     if not damaged:
         return ()

@@ -217,3 +217,20 @@ def test_an_instrument_file_may_pass_over_damage(space: Workspace, tmp_path: Pat
     space = replace(space, instruments=lenient)
     assert counts(ingest_files(space, [path])) == {"new": 1}
     assert [check.state for check in check_raws(space)] == ["ok"]
+
+
+def bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts what is read")
+def test_a_file_is_read_once_for_digest_and_sums(space: Workspace, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(8).integers(0, 60_000, (1024, 1024)).astype(np.uint16)
+    path = with_sums(tmp_path / "large.fits", 8)
+    with fits.open(path) as hdus:
+        hdus[0].data = pixels
+        hdus.writeto(path, overwrite=True, checksum=True)
+    ingest_files(space, [path])
+    before, size = bytes_read(), path.stat().st_size
+    assert [check.state for check in check_raws(space)] == ["ok"]
+    assert bytes_read() - before < 1.5 * size
