@@ -18,7 +18,9 @@ from ccdflow.cascade.headers.classify import Description, describe
 from ccdflow.cascade.headers.doubts import Policy
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
 from ccdflow.cascade.headers.keywords import cards_of
+from ccdflow.cascade.headers.mosaic import is_bottom_up
 from ccdflow.cascade.headers.place import trim_of
+from ccdflow.cascade.headers.setting import Header
 from ccdflow.cascade.planning.jobs import AMENDED, amended_digest
 from ccdflow.cascade.records import CATEGORY, CLASSES
 from ccdflow.recipes.core.mosaic import PATTERNS
@@ -147,7 +149,9 @@ class JobInputs:
         if role == "main":
             self.policies = instrument.doubts
             self.area = self.area or ReadArea.of(assembled.shape, said.keywords)
-            cards = setting_cards(said.keywords) | mosaic_cards(pattern, header, assembled.shape)
+            cards = setting_cards(said.keywords) | mosaic_cards(
+                pattern, assembled.shape, bottom_up=is_bottom_up(Header(cards_of(header), instrument))
+            )
             self.settings = self.settings or cards
             self.spans.append(span)
             self.headers.append(holding_cards(header, span, said, instrument))

@@ -70,6 +70,8 @@ class Keywords(Model):
     """Time from the beginning to the end of the exposure, which counts where no `exptime` is stated."""
     end: Strings = ()
     """End of the exposure: date and time, time of day or Julian Date."""
+    middle: Strings = ()
+    """Middle of the exposure: date and time, or Julian Date."""
     coadds: Strings = ()
     """Number of exposures that were summed or averaged by the camera."""
     shutter: Strings = ()

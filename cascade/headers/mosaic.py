@@ -173,9 +173,24 @@ def _whole(header: Header, name: str) -> int:
     return int(size)
 
 
+def is_bottom_up(header: Header) -> bool:
+    """Tell whether a file's first row is the lowest of the picture.
+
+    Parameters
+    ----------
+    header : Header
+        The header, read by its instrument file.
+    """
+    return _order(header) == _BOTTOM_UP
+
+
+def _order(header: Header) -> str:
+    return re.sub(r"[^A-Z]", "", header.first("row_order").upper())
+
+
 def _row_order(header: Header, shape: tuple[int, int] | None) -> int:
     """Return by how many rows the file's first one lies behind the pattern's first."""
-    order = re.sub(r"[^A-Z]", "", header.first("row_order").upper())
+    order = _order(header)
     if order not in ("", _TOP_DOWN, _BOTTOM_UP):
         raise _Unknown(f"ROWORDER={order!r} is neither TOP-DOWN nor BOTTOM-UP")
     rows = 0 if shape is None else shape[0]

@@ -5,13 +5,13 @@ the raw numbers, or may have been corrected since, and give way to the FITS stan
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from ccdflow.cascade.headers.classify import Description
-from ccdflow.cascade.headers.dates import DateKeywords, observation_date
+from ccdflow.cascade.headers.dates import moment_after
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.headers.keywords import cards_of, keyword_name
 from ccdflow.cascade.records import Value
@@ -19,19 +19,13 @@ from ccdflow.recipes.core.mosaic import shifted
 from ccdflow.recipes.core.recipe import Card
 from ccdflow.recipes.core.times import Span, moment
 
-ENDS = DateKeywords(date=("DATE-END", "DATE_END"), mjd=("MJD-END", "MJD_END"))
-"""Where a header may say when the exposure ended."""
-MIDDLES = DateKeywords(
-    date=("DATE-AVG", "DATE-MID", "DATE_AVG"), mjd=("MJD-AVG", "MJD-MID", "MJD_MID", "MJDMID")
-)
-"""Where a header may say when the middle of the exposure was."""
 EARLY_END_S = 1.0
 """Seconds by which a stated end may lie before start + exposure time: many clocks write whole seconds."""
 LATE_END_S = 60.0
 """Seconds, besides once more the exposure time, by which it may lie behind: the shutter, pauses, a slow readout. What
 is later is the time at which something else ended."""
-SAME_EXPTIME = 1e-6
-"""Exposure times that differ by less, relatively, are written alike."""
+WRITTEN_ALIKE = 1e-6
+"""Exposure times that differ by less, relatively, are one number."""
 
 
 _AMPLIFIER_GAIN = re.compile(r"GAIN\d\d")
@@ -54,28 +48,32 @@ def setting_cards(keywords: Mapping[str, Value]) -> dict[str, Card]:
     return {card: (value, comment) for card, (value, comment) in named.items() if value is not None}
 
 
-def mosaic_cards(pattern: str, header: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Card]:
+def mosaic_cards(pattern: str, shape: tuple[int, int], *, bottom_up: bool) -> dict[str, Card]:
     """Return the cards that tell the colour mosaic of a product, as other programs look for it.
 
     Parameters
     ----------
     pattern : str
         Colours of the first two rows of two pixels, first row first; empty without a mosaic.
-    header : mapping
-        Keyword to value, of the raw frame.
     shape : (int, int)
         Rows and columns of the product.
+    bottom_up : bool
+        Whether its first row is the lowest of the picture.
 
     Returns
     -------
     dict of str to (value, comment)
-        ``MOSAIC`` is the pattern; ``BAYERPAT`` is the same as the raw frame's ``ROWORDER`` wants it.
+        ``MOSAIC`` is the pattern; ``BAYERPAT`` is the same as ``ROWORDER`` wants it, which is told where it is not the
+        rule: the raw frame may have said it in another card.
     """
     if not pattern:
         return {}
-    from_top = "BOTTOM" in str(header.get("ROWORDER", "")).upper()
-    shown = shifted(pattern, 0, shape[0] - 1) if from_top else pattern
+    shown = shifted(pattern, 0, shape[0] - 1) if bottom_up else pattern
+    order: dict[str, Card] = (
+        {"ROWORDER": ("BOTTOM-UP", "first row is the picture's lowest")} if bottom_up else {}
+    )
     return {
+        **order,
         "MOSAIC": (pattern, "colours of the first pixels, first row first"),
         "BAYERPAT": (shown, "the same, top row of the picture first"),
         "XBAYROFF": (0, "columns before the pattern's first"),
@@ -133,19 +131,22 @@ def raw_span(
     span = Span(begin, exptime=exptime, airmass=airmass if isinstance(airmass, float) else None)
     if begin is None or begin != moment(said.obsdate) or exptime != said.exptime:
         return span
-    end, middle = (_stated(header, by, cards) for cards in (ENDS, MIDDLES))
-    end = end if end is not None and _can_end(end, begin, exptime) else None
+    ends, middles = (_stated(header, by, names, begin) for names in (by.keywords.end, by.keywords.middle))
+    end = next((told for told in ends if _can_end(told, begin, exptime)), None)
     last = end or span.last
-    in_it = middle is not None and last is not None and begin <= middle <= last
+    middle = next((told for told in middles if last is not None and begin <= told <= last), None)
     # Without an end of its own the middle is that of the exposure, however long the readout took afterwards.
     halfway = begin + timedelta(seconds=exptime / 2) if exptime is not None else None
-    return Span(begin, end, middle if in_it else halfway, exptime, span.airmass)
+    return Span(begin, end, middle or halfway, exptime, span.airmass)
 
 
-def _stated(header: Mapping[str, Any], by: Instrument, keywords: DateKeywords) -> datetime | None:
-    """The moment in one of these cards, in UTC."""
-    where = DateKeywords(keywords.date, (), keywords.mjd, (), by.keywords.time_system)
-    return moment(observation_date(cards_of(header, by.blanks), where, by.site.time_zone)[0])
+def _stated(
+    header: Mapping[str, Any], by: Instrument, keywords: Sequence[str], begin: datetime
+) -> list[datetime]:
+    """The moments in these cards, in UTC, as far as they are understood."""
+    cards, dates, zone = cards_of(header, by.blanks), by.keywords.dates, by.site.time_zone
+    told = (moment_after(cards, keyword, dates, begin, zone) for keyword in keywords)
+    return [stated for stated in told if stated is not None]
 
 
 def _can_end(end: datetime, begin: datetime, exptime: float | None) -> bool:
@@ -181,7 +182,7 @@ def holding_cards(header: Mapping[str, Any], span: Span, said: Description, by: 
     in_utc = str(header.get("TIMESYS") or "UTC").strip().upper() == "UTC"
     if not in_utc or span.begin != moment(said.obsdate) or by.site.time_zone != "UTC":
         gone |= {*dates.date, *dates.time, *dates.mjd, *dates.jd, *dates.system}
-        gone |= {*ENDS.date, *ENDS.mjd, *MIDDLES.date, *MIDDLES.mjd}
+        gone |= {*keywords.end, *keywords.middle}
     names = {keyword_name(name) for name in gone}
     times = {keyword_name(name) for name in keywords.exptime}
     kept = {
@@ -203,4 +204,4 @@ def _is_time(value: Any, exptime: float | None) -> bool:
     """Whether a card says the exposure time as it is known, as a number of seconds."""
     if exptime is None or isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return abs(value - exptime) <= SAME_EXPTIME * abs(exptime)
+    return abs(value - exptime) <= WRITTEN_ALIKE * abs(exptime)

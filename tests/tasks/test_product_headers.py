@@ -101,6 +101,10 @@ def test_a_single_frame_tells_begin_middle_and_end(tmp_path: Path) -> None:
             "21:02:05",
             "21:01:02",
         ),
+        # In any card that the instrument file knows; the first that can be true.
+        ({"UT-END": "21:01:02"}, "21:00:00", "21:01:02", "21:00:30"),
+        ({"DATE-END": "2026-03-02", "MJD-END": 61100.875763}, "21:00:00", "21:01:05.923", "21:00:30"),
+        ({"DATE-AVG": "2026-03-01T20:00:00", "MJDMID": 61100.87537}, "21:00:00", "21:01:00", "21:00:31.968"),
         # Date and time apart, as IRAF has them; days; another time scale.
         ({"DATE-OBS": "2026-03-01", "TIME-OBS": "21:00:00"}, "21:00:00", "21:01:00", "21:00:30"),
         ({"DATE-OBS": None, "MJD-OBS": 61100.875}, "21:00:00", "21:01:00", "21:00:30"),
@@ -197,3 +201,30 @@ def test_a_product_of_another_program_tells_its_time_as_raw_frames_do(
     (span,), (image,) = inputs.spans, inputs.by_role["main"]
     assert (span.begin, span.exptime, span.scale) == (datetime(2026, 3, 1, 21), 60.0, "UTC")
     assert image.exptime == 60.0
+
+
+@pytest.mark.parametrize(
+    ("row_order", "shown", "order"),
+    [
+        ({}, "GBRG", None),
+        ({"ROWORDER": "TOP-DOWN"}, "GBRG", "TOP-DOWN"),
+        ({"ROWORDER": "bottom up"}, "GBRG", "BOTTOM-UP"),
+    ],
+)
+def test_the_mosaic_is_told_as_other_programs_read_it(
+    tmp_path: Path, row_order: dict[str, str], shown: str, order: str | None
+) -> None:
+    header = science(tmp_path, BAYERPAT="GBRG", **row_order)
+    assert (header["BAYERPAT"], header.get("ROWORDER")) == (shown, order)
+    assert header["MOSAIC"] == ("RGGB" if order == "BOTTOM-UP" else "GBRG")
+
+
+def test_a_row_order_in_a_card_of_ones_own_is_told_in_the_card_that_others_read(tmp_path: Path) -> None:
+    generic = next(known for known in INSTRUMENTS if known.name == "generic")
+    keywords = generic.keywords.model_copy(update={"row_order": ("MYORDER",)})
+    mine = [generic.model_copy(update={"keywords": keywords})]
+    inputs = JobInputs()
+    path = raw(tmp_path / "raw.fits", BAYERPAT="GBRG", MYORDER="BOTTOM-UP")
+    inputs.add_raw("main", path, mine, InputNote("main", path.name, "0" * 64))
+    cards = {name: inputs.settings[name][0] for name in ("MOSAIC", "BAYERPAT", "ROWORDER")}
+    assert cards == {"MOSAIC": "RGGB", "BAYERPAT": "GBRG", "ROWORDER": "BOTTOM-UP"}
