@@ -51,6 +51,23 @@ def _seconds(exptimes: Sequence[float]) -> str:
     return f"{mean:.4g}" if mean < 1000 else f"{mean:.0f}"
 
 
+def shown(value: Any) -> str:
+    """Return a value of a keyword as people read it.
+
+    Parameters
+    ----------
+    value : str, int, float, bool or None
+        None is ``blank``.
+
+    Examples
+    --------
+    >>> shown(None), shown(-19.999999999), shown("R")
+    ('blank', '-20', 'R')
+    """
+    # Numbers as they stand in most headers: a mean of readings has more digits than it knows.
+    return "blank" if value is None else f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
 def unknown(kind: str, name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     """Return a sentence that says that a name is not known, which are, and which was perhaps meant.
 

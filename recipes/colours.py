@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.recipes.core.cardnumbers import card_number
 from ccdflow.recipes.core.image import FloatArray, Image
 from ccdflow.recipes.core.mosaic import CELL, COLOURS, PATTERNS, places
 from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
 from ccdflow.recipes.core.response import combined_response, response_cards, response_of
-from ccdflow.recipes.core.statistics import good_sample, median, without_outliers
+from ccdflow.recipes.core.sky import sky_quality
 from ccdflow.recipes.detector.calibrate import one_product, pixels_of
 
-SKY_CLIP = 3.0
-"""Standard deviations from the sky beyond which a pixel belongs to a star, for the quality numbers."""
 MOSAIC_CARDS = (
     "MOSAIC",
     "BAYERPAT",
@@ -111,7 +110,7 @@ def _output(
             **_size_cards(frame.header),
             **response_cards(response, image.unit),
         },
-        quality=_quality(plane),
+        quality=sky_quality(plane),
         dropped=MOSAIC_CARDS,
     )
 
@@ -167,10 +166,10 @@ def wcs_cards(header: Mapping[str, Any], cells: Sequence[tuple[int, int]]) -> di
     offsets = [float(np.mean([cell[axis] for cell in cells])) for axis in (1, 0)]
     cards: dict[str, Card] = {}
     for axis, offset in enumerate(offsets, 1):
-        if (pixel := _number(header, f"CRPIX{axis}")) is not None:
+        if (pixel := card_number(header.get(f"CRPIX{axis}"))) is not None:
             cards[f"CRPIX{axis}"] = ((pixel - 1 - offset) / CELL + 1, "reference pixel")
         names = (f"CDELT{axis}", f"CD{axis}_1", f"CD{axis}_2")
-        steps = {name: step for name in names if (step := _number(header, name)) is not None}
+        steps = {name: step for name in names if (step := card_number(header.get(name))) is not None}
         # PCi_j without CDELTi means that this is 1.
         if not steps and f"CTYPE{axis}" in header:
             steps = {f"CDELT{axis}": 1.0}
@@ -183,29 +182,16 @@ def _sip_cards(header: Mapping[str, Any]) -> dict[str, Card]:
     for letters in ("A", "B", "AP", "BP"):
         for p in range(10):
             for q in range(10):
-                value = _number(header, f"{letters}_{p}_{q}")
+                value = card_number(header.get(f"{letters}_{p}_{q}"))
                 if value is not None:
                     cards[f"{letters}_{p}_{q}"] = (value * CELL ** (p + q - 1), "SIP distortion")
     return cards
 
 
 def _size_cards(header: Mapping[str, Any]) -> dict[str, Card]:
-    sizes = {name: _number(header, name) for name in PIXEL_SIZES}
+    sizes = {name: card_number(header.get(name)) for name in PIXEL_SIZES}
     return {
         name: (CELL * size, "of a cell of 2 x 2 pixels") for name, size in sizes.items() if size is not None
-    }
-
-
-def _number(header: Mapping[str, Any], name: str) -> float | None:
-    value = header.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _quality(image: Image) -> dict[str, float]:
-    sky = without_outliers(good_sample(image), sigma=SKY_CLIP)
-    return {
-        "background": float(median(sky)) if sky.size else 0.0,
-        "background_sigma": float(sky.std()) if sky.size else 0.0,
     }
 
 

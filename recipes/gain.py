@@ -5,7 +5,7 @@ vignetting) is gone and noise is left: photon transfer. A table comes out, one r
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from math import hypot, sqrt
 from typing import Any
@@ -27,10 +27,10 @@ from ccdflow.recipes.core.statistics import (
     typical_size,
     without_outliers,
 )
-from ccdflow.recipes.detector.amplifiers import Detector, RawFrame, Section
+from ccdflow.recipes.detector.amplifiers import RawFrame
+from ccdflow.recipes.detector.blocks import NOISE_PIXELS, OUTLIER, amplifier_rows, blocks, middle_rows
 from ccdflow.recipes.detector.calibrate import CalibratedFrame, raw_frames
-from ccdflow.recipes.detector.raw import Overscan, PreparedFrame
-from ccdflow.recipes.detector.readout import Readout
+from ccdflow.recipes.detector.raw import Overscan
 from ccdflow.recipes.detector.saturation import with_saturation
 
 Floats = NDArray[np.float64]
@@ -39,13 +39,8 @@ AGREEMENT = 0.02
 """Fraction of the smallest 1 / gain within which pairs are averaged, besides their errors."""
 AGREEMENT_SIGMA = 5.0
 """Standard errors of the difference between two pairs that are added to `AGREEMENT`."""
-OUTLIER = 5.0
-"""Standard deviations beyond which a pixel's difference was hit by something; of good pixels one in two million is."""
 LEAST_SPREAD = 1e-9
 """adu; a limit above 0 where two frames are alike, whose differences of 0 then count as good."""
-NOISE_PIXELS = 200_000
-"""Pixels of a pair that the read noise is measured from: known to 0.2 % then; more would only cost time."""
-
 SATURATION_PIXELS = 300_000
 """Pixels of a flat that tell at which number it is burnt."""
 
@@ -290,7 +285,7 @@ def measured_gain(frames: Sequence[CalibratedFrame], number: int) -> Measured:
     readout = frames[0].prepared.readout
     stated, noise = readout.gains[number], readout.read_noises[number]
     target = frames[0].prepared.frame.detector.amplifiers[number].target
-    middle = _middle((target.y1 - target.y0, target.x1 - target.x0), NOISE_PIXELS, parameters.block)
+    middle = middle_rows((target.y1 - target.y0, target.x1 - target.x0), NOISE_PIXELS, parameters.block)
     rows = slice(target.y0 + middle.start, target.y0 + middle.stop)
     flats = frames[:CHECKED_FLATS]
     images = [frame.rows(rows).data[:, target.x0 : target.x1] for frame in flats]
@@ -327,7 +322,7 @@ def block_variances(difference: FloatArray, block: int) -> Floats:
         than two good pixels.
     """
     # Flats whose light changed its slope, or skies with a gradient, differ by a plane: small blocks see little of it.
-    cells = _blocks(difference, block)
+    cells = blocks(difference, block)
     residual = cells - median(cells)[:, None]
     # One spread for all blocks, since it is only to tell what was hit; the level is the mean of what is left.
     good = np.abs(residual) <= OUTLIER * max(NORMAL_MAD * typical_size(sampled(residual)), LEAST_SPREAD)
@@ -340,7 +335,7 @@ def block_variances(difference: FloatArray, block: int) -> Floats:
 
 def _inverse_gains(first: FloatArray, second: FloatArray, noise: float, parameters: GainParameters) -> Floats:
     """1 / gain in each block; none if the flats are too different for a pair, or hold no light."""
-    levels, others = (median(_blocks(flat, parameters.block)) for flat in (first, second))
+    levels, others = (median(blocks(flat, parameters.block)) for flat in (first, second))
     # A block without light has no ratio.
     if min(levels.min(), others.min()) <= 0:
         return np.empty(0)
@@ -358,34 +353,8 @@ def _amplifier_images(
     frames: Sequence[RawFrame], number: int, parameters: GainParameters, pixels: int | None = None
 ) -> Iterator[Image]:
     """Pixels of one amplifier in adu, or about so many in its middle, one frame after the other."""
-    # With gain 1 and read noise 0 the "electron" of a prepared frame are adu.
     for frame in frames:
-        amplifier = frame.detector.amplifiers[number]
-        alone = replace(amplifier, target=Section.whole(amplifier.data.shape))
-        detector = Detector(alone.data.shape, (alone,))
-        prepared = PreparedFrame(
-            replace(frame, detector=detector), Readout((1.0,), (0.0,)), overscan=parameters.overscan
-        )
-        yield prepared.rows(_middle(prepared.shape, pixels, parameters.block))
-
-
-def _middle(shape: tuple[int, int], pixels: int | None, block: int) -> slice:
-    """Rows in the middle of a frame that hold about so many pixels, or all."""
-    if pixels is None:
-        return slice(None)
-    height = max(pixels // shape[1], block)
-    first = max(0, (shape[0] - height) // 2)
-    return slice(first, min(shape[0], first + height))
-
-
-def _blocks(plane: FloatArray, block: int) -> Floats:
-    """Blocks as rows of an array of shape (blocks, pixels); what is left over at the edges is not used."""
-    # Where a side is shorter than a block, the block is as short.
-    ny, nx = (max(1, size // block) for size in plane.shape)
-    height, width = min(block, plane.shape[0]), min(block, plane.shape[1])
-    cut: Floats = plane[: ny * height, : nx * width].reshape(ny, height, nx, width).astype(np.float64)
-    cells: Floats = cut.swapaxes(1, 2).reshape(ny * nx, height * width)
-    return cells
+        yield amplifier_rows(frame, number, parameters.overscan, pixels=pixels, block=parameters.block)
 
 
 def _mean(pairs: Sequence[tuple[float, float]]) -> Measured:

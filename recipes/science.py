@@ -15,7 +15,7 @@ from ccdflow.recipes.core.dq import DQ, EXCLUDED
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import Card, Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
 from ccdflow.recipes.core.response import response_cards
-from ccdflow.recipes.core.statistics import good_sample, median, without_outliers
+from ccdflow.recipes.core.sky import sky_quality
 from ccdflow.recipes.detector.calibrate import (
     CalibratedFrame,
     Masters,
@@ -33,8 +33,6 @@ from ccdflow.recipes.detector.response import calibrated_response
 from ccdflow.recipes.detector.saturation import saturation_cards, with_saturation
 
 ALL_ROWS = slice(None)
-SKY_CLIP = 3.0
-"""Standard deviations from the sky beyond which a pixel belongs to a star, for the quality numbers."""
 
 
 class ScienceParameters(Parameters):
@@ -170,10 +168,8 @@ def _quality(image: Image) -> dict[str, float]:
 
     # The sky's level and scatter are those of the frame as calibrated, in electron.
     bits = np.ravel(image.dq)
-    sky = without_outliers(good_sample(image), sigma=SKY_CLIP)
     return {
-        "background": float(median(sky)) if sky.size else 0.0,
-        "background_sigma": float(sky.std()) if sky.size else 0.0,
+        **sky_quality(image),
         "saturated_fraction": count_flagged(bits, DQ.SATURATED) / bits.size,
         "bad_fraction": count_flagged(bits, int(EXCLUDED)) / bits.size,
     }

@@ -37,6 +37,7 @@ from ccdflow.archive.fits.writer import (
     table_hdu,
     write_hdus,
 )
+from ccdflow.recipes.core.cardnumbers import card_number
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image, ImageSource
 from ccdflow.recipes.core.recipe import InputProduct, Output
@@ -293,7 +294,7 @@ def _own_product(path: Path) -> InputProduct | None:
     except (OSError, UnreadableFrameError, KeyError, ValueError):
         return None
     planes = {name: _plane(path, hdu) for name, hdu in hdus.items() if hdu.axes}
-    exptime = header.get("EXPTIME", header.get("EXPOSURE"))
+    exptime = card_number(header.get("EXPTIME", header.get("EXPOSURE")))
     image = None
     if "PRIMARY" in planes:
         unit = str(header.get("BUNIT", ""))
@@ -305,7 +306,7 @@ def _own_product(path: Path) -> InputProduct | None:
         masters = _Planes(planes["CALVAR"].shape, unit, planes["CALVAR"], None, None)
     return InputProduct(
         image=image,
-        exptime=float(exptime) if isinstance(exptime, int | float) else math.nan,
+        exptime=math.nan if exptime is None else exptime,
         name=path.name,
         header=header,
         calibration=str(header.get("CALIBID", "")),
@@ -332,7 +333,7 @@ def _any_product(path: Path, contents: FileContents) -> InputProduct:
     table = _columns(path, named["TABLE"].index) if "TABLE" in named else None
     if main is None and table is None:
         raise ProductFileError(f"{path} is no product: it holds neither an image nor a table")
-    exptime = header.get("EXPTIME", header.get("EXPOSURE"))
+    exptime = card_number(header.get("EXPTIME", header.get("EXPOSURE")))
     image = masters = None
     if main is not None:
         image = _image_source(path, contents, main, named, str(header.get("BUNIT", "")).strip())
@@ -341,7 +342,7 @@ def _any_product(path: Path, contents: FileContents) -> InputProduct:
         masters = _Planes(plane.shape, str(named["CALVAR"].values.get("BUNIT", "")), plane, None, None)
     return InputProduct(
         image=image,
-        exptime=float(exptime) if isinstance(exptime, int | float) else math.nan,
+        exptime=math.nan if exptime is None else exptime,
         name=path.name,
         header=header,
         calibration=str(header.get("CALIBID", "")),

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from ccdflow.cascade.records import Value
 from ccdflow.cascade.windows import Window, binning_factors, window_of
+from ccdflow.cascade.wording import shown
 
 Area = Literal["same", "covers"]
 """What a calibration's pixels must be to those of a frame: the same ones, or all of the frame's and perhaps more."""
@@ -54,7 +55,7 @@ def area_disagreements(
         # Rows of a catalogue have no size: then only what is told can disagree.
         either_blank = wanted is None or window is None
         if wanted != window and not (either_blank and blanks):
-            yield f"window is {_shown(window)}, wanted {_shown(wanted)}"
+            yield f"window is {shown(window)}, wanted {shown(wanted)}"
         return
     if area == "same":
         yield f"size is {size}, wanted {wanted_size}"
@@ -77,7 +78,3 @@ def _uncovered(reference: Described, candidate: Described, *, blanks: bool) -> I
                 whole.cut(wanted, binning_factors(binning))
         except ValueError as error:
             yield str(error)
-
-
-def _shown(value: Value | None) -> str:
-    return "blank" if value is None else str(value)

@@ -17,6 +17,7 @@ from ccdflow.cascade.sequences.exposures import ROUNDING
 from ccdflow.cascade.sequences.intervals import circular_difference
 from ccdflow.cascade.specification.dotted import FunctionText, called
 from ccdflow.cascade.specification.names import Names
+from ccdflow.cascade.wording import shown
 from ccdflow.recipes.core.times import SAME_EXPTIME
 
 SECONDS_PER_DAY = 86400.0
@@ -361,7 +362,7 @@ def _keyword_disagreements(
         wanted, value = reference.value(keyword), candidate.value(keyword)
         blank = wanted is None or value is None
         if wanted != value and not (blank and keyword in rule.match) and keyword != "exptime":
-            yield f"{keyword} is {_shown(value)}, wanted {_shown(wanted)}"
+            yield f"{keyword} is {shown(value)}, wanted {shown(wanted)}"
 
 
 def _measured_disagreements(
@@ -383,7 +384,7 @@ def _exptime_disagreements(
         return
     if isinstance(wanted, int | float) and isinstance(value, int | float) and _same_time(wanted, value):
         return
-    yield f"exptime is {_shown(value)}, wanted {_shown(wanted)}"
+    yield f"exptime is {shown(value)}, wanted {shown(wanted)}"
 
 
 def _same_time(wanted: float, value: float) -> bool:
@@ -420,22 +421,22 @@ def _number_disagreements(rule: AssociationRule, reference: Candidate, candidate
             continue
         if wanted is None or value is None:
             if wanted is not value and not rule.blanks:
-                yield f"{keyword} is {_shown(value)}, wanted {_shown(wanted)}"
+                yield f"{keyword} is {shown(value)}, wanted {shown(wanted)}"
             continue
         try:
             here, there = float(wanted), float(value)
         except ValueError:
-            yield f"{keyword} is {_shown(value)}, and of {_shown(wanted)}: a tolerance is for numbers"
+            yield f"{keyword} is {shown(value)}, and of {shown(wanted)}: a tolerance is for numbers"
             continue
         limit = allowed * abs(here) if is_ratio else allowed
         if circular_difference(there, here, PERIODS.get(keyword)) > limit * (1 + ROUNDING):
-            yield f"{keyword} is {_shown(value)}, wanted {_shown(wanted)} within {limit:g}"
+            yield f"{keyword} is {shown(value)}, wanted {shown(wanted)} within {limit:g}"
 
 
 def _time_refusal(rule: AssociationRule, reference: Candidate, candidate: Candidate) -> str | None:
     if rule.within == "same_night":
         wanted, night = reference.value("night"), candidate.value("night")
-        return None if wanted == night else f"night is {_shown(night)}, wanted {_shown(wanted)}"
+        return None if wanted == night else f"night is {shown(night)}, wanted {shown(wanted)}"
     # The words depend on how the range was written: one side only, so many days around, or two different sides.
     low, high = rule.within
     days = (candidate.time - reference.time) / SECONDS_PER_DAY
@@ -479,11 +480,6 @@ def _function_refusal(rule: AssociationRule, reference: Candidate, candidate: Ca
     if isinstance(answer, str):
         return answer or None
     return None if answer else f"{rule.function} says no"
-
-
-def _shown(value: Value | None) -> str:
-    # Numbers as they stand in most headers: a mean of readings has more digits than it knows.
-    return "blank" if value is None else f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 class Candidates(Generic[C]):

@@ -13,8 +13,10 @@ ratio, the read noise in the unit of the data; ``SATURATE`` is in that unit too.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import sqrt
 from typing import TYPE_CHECKING, Any
+
+from ccdflow.recipes.core.cardnumbers import positive_card
 
 if TYPE_CHECKING:
     from ccdflow.recipes.core.recipe import Card
@@ -59,13 +61,8 @@ def response_of(header: Mapping[str, Any], unit: str) -> Response:
     Response
         In electron an unknown gain is 1.
     """
-    gain, noise, saturation = (_positive(header.get(name)) for name in ("GAIN", "RDNOISE", "SATURATE"))
+    gain, noise, saturation = (positive_card(header.get(name)) for name in ("GAIN", "RDNOISE", "SATURATE"))
     return Response(1.0 if gain is None and unit == "electron" else gain, noise, saturation)
-
-
-def _positive(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
-    return float(value) if known else None
 
 
 def combined_response(

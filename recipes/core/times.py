@@ -8,8 +8,9 @@ What a header does not tell is not in the product's either: an unknown time is n
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+from ccdflow.recipes.core.cardnumbers import card_number
 
 # Raw frames have a span, and recipes take raw frames: at run time there would be a circle.
 if TYPE_CHECKING:
@@ -131,11 +132,8 @@ def _airmass(header: Mapping[str, Any]) -> float | None:
 
 
 def _first_number(header: Mapping[str, Any], names: Iterable[str]) -> float | None:
-    for name in names:
-        value = header.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
-            return float(value)
-    return None
+    numbers = (card_number(header.get(name)) for name in names)
+    return next((number for number in numbers if number is not None), None)
 
 
 def time_cards(spans: Sequence[Span]) -> "dict[str, Card]":

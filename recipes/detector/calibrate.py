@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ccdflow.recipes.core.arithmetic import Applied, apply_masters, check_master, dark_factor
+from ccdflow.recipes.core.cardnumbers import card_number
 from ccdflow.recipes.core.cutting import CutSource
 from ccdflow.recipes.core.doubts import OTHER, Doubt
 from ccdflow.recipes.core.image import FloatArray, Image, ImageSource, Planes, empty_planes
@@ -147,8 +148,8 @@ def _with_bias_in_dark(bias: InputProduct | None, dark: InputProduct, flat: Inpu
 def _bias_levels(header: Mapping[str, Any]) -> tuple[float, ...] | None:
     """Levels of the bias of each amplifier, from the cards of a dark that holds it; None where it does not say."""
     levels: list[float] = []
-    while isinstance(level := header.get(f"{BIAS_LEVEL}{len(levels) + 1:02d}"), int | float):
-        levels.append(float(level))
+    while (level := card_number(header.get(f"{BIAS_LEVEL}{len(levels) + 1:02d}"))) is not None:
+        levels.append(level)
     return tuple(levels) or None
 
 

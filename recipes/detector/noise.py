@@ -15,22 +15,17 @@ from numpy.typing import NDArray
 
 from ccdflow.recipes.core.doubts import OTHER, Doubt
 from ccdflow.recipes.core.statistics import clipped_mean, without_outliers
-from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, RawFrame, Section
-from ccdflow.recipes.detector.raw import Overscan, PreparedFrame
+from ccdflow.recipes.detector.amplifiers import Amplifier, RawFrame
+from ccdflow.recipes.detector.blocks import OUTLIER, amplifier_rows, blocks
+from ccdflow.recipes.detector.raw import Overscan
 from ccdflow.recipes.detector.readout import Readout
 
 Floats = NDArray[np.floating[Any]]
 
-NOISE_PIXELS = 200_000
-"""Pixels of an amplifier that are looked at, in its middle: noise is known to 0.2 % then."""
 NOISE_FRAMES = 4
 """Frames whose differences are looked at: more would only cost time."""
 FEWEST_PIXELS = 50
 """Differences of pixels that tell a noise at least: of fewer it is not even known to 10 %."""
-BLOCK = 32
-"""Side in pixels of the blocks within which dark current is taken for even, glow of amplifiers included."""
-OUTLIER = 5.0
-"""Standard deviations beyond which a difference was hit by something; of good pixels one in two million is."""
 
 
 def with_own_noise(
@@ -71,7 +66,7 @@ def _own_noises(frame: RawFrame, readout: Readout, *, single: bool) -> tuple[tup
             continue
         noises[number] = readout.gains[number] * overscan_noise(frame, amplifier)
         if single and not noises[number]:
-            adu = _amplifier_rows(frame, number, gain=1.0, overscan="none")
+            adu = amplifier_rows(frame, number, "none").data
             noises[number] = readout.gains[number] * _neighbours_noise(adu)
             measured = (
                 f"{noises[number]:.3g} electron is the scatter of neighbouring pixels of "
@@ -160,7 +155,7 @@ def bias_levels(
 
 def _bias_level(frames: Sequence[RawFrame], readouts: Sequence[Readout], number: int) -> float:
     gain, noise = readouts[0].gains[number], readouts[0].read_noises[number]
-    images = [_amplifier_rows(frame, number, gain=gain, overscan="none") for frame in frames]
+    images = [amplifier_rows(frame, number, "none", gain=gain).data for frame in frames]
     if len(images) > 1:
         pairs = [((a + b) / 2, a - b) for a, b in pairwise(images)]
     else:
@@ -171,7 +166,7 @@ def _bias_level(frames: Sequence[RawFrame], readouts: Sequence[Readout], number:
         pairs = [((left + right) / 2, left - right)]
     levels, electrons = [], []
     for mean, difference in pairs:
-        for level, step in zip(_blocks(mean), _blocks(difference), strict=True):
+        for level, step in zip(blocks(mean), blocks(difference), strict=True):
             kept = np.isfinite(step)
             if kept.sum() < FEWEST_PIXELS:
                 continue
@@ -182,26 +177,3 @@ def _bias_level(frames: Sequence[RawFrame], readouts: Sequence[Readout], number:
     level, dark = np.array(levels), np.array(electrons)
     # Averaged over the blocks before it is limited: one block's noise must not decide.
     return min(clipped_mean(level - dark), float(np.median(level)))
-
-
-def _amplifier_rows(frame: RawFrame, number: int, *, gain: float, overscan: Overscan) -> Floats:
-    """About `NOISE_PIXELS` pixels of one amplifier, rows in its middle, times the gain."""
-    amplifier = frame.detector.amplifiers[number]
-    alone = replace(amplifier, target=Section.whole(amplifier.data.shape))
-    detector = Detector(alone.data.shape, (alone,))
-    prepared = PreparedFrame(replace(frame, detector=detector), Readout((gain,), (0.0,)), overscan=overscan)
-    ny, nx = prepared.shape
-    height = min(ny, max(NOISE_PIXELS // nx, BLOCK))
-    start = (ny - height) // 2
-    return prepared.rows(slice(start, start + height)).data
-
-
-def _blocks(plane: Floats) -> list[Floats]:
-    """Square blocks, each as a row of pixels; what is left over at the far edges is not used, unless it is all."""
-    ny, nx = (max(1, size // BLOCK) for size in plane.shape)
-    height, width = min(BLOCK, plane.shape[0]), min(BLOCK, plane.shape[1])
-    return [
-        plane[y * height : (y + 1) * height, x * width : (x + 1) * width].ravel()
-        for y in range(ny)
-        for x in range(nx)
-    ]

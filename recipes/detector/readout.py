@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ccdflow.recipes.core.cardnumbers import positive_card
 from ccdflow.recipes.core.doubts import GAIN_ASSUMED, GAIN_CONFLICT, READ_NOISE_UNKNOWN, Doubt
 from ccdflow.recipes.core.recipe import Card, InputProduct
 from ccdflow.recipes.detector.amplifiers import Detector, RawFrame
@@ -234,5 +235,4 @@ def _column(table: InputProduct, name: str, n: int) -> list[float | None]:
 
 def _numbers(header: Mapping[str, Any], stem: str, n: int) -> list[float | None]:
     """Positive numbers in the cards ``{stem}01``, ``{stem}02``, ..."""
-    values = [header.get(f"{stem}{number:02d}") for number in range(1, n + 1)]
-    return [float(value) if isinstance(value, int | float) and value > 0 else None for value in values]
+    return [positive_card(header.get(f"{stem}{number:02d}")) for number in range(1, n + 1)]

@@ -287,7 +287,8 @@ def _print_plan(rows: list[dict[str, Any]]) -> None:
                 typer.echo(f"  {row['key'][:8]} {missing['input']}: {left}")
             for near in missing["nearest"]:
                 typer.echo(f"  {row['key'][:8]} {missing['input']}: {near['name']}: {near['reason']}")
-    for line in queries.compromise_lines(rows):
+    told = ((row["step"], lack["level"], lack["reason"]) for row in rows for lack in row["compromises"])
+    for line in queries.compromise_lines(told):
         typer.echo(line)
 
 

@@ -15,6 +15,7 @@ from ccdflow.cascade.headers.dates import moment_after
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.headers.keywords import cards_of, keyword_name
 from ccdflow.cascade.records import Value
+from ccdflow.recipes.core.cardnumbers import card_number
 from ccdflow.recipes.core.mosaic import shifted
 from ccdflow.recipes.core.recipe import Card
 from ccdflow.recipes.core.times import Span, moment
@@ -202,6 +203,7 @@ def holding_cards(header: Mapping[str, Any], span: Span, said: Description, by: 
 
 def _is_time(value: Any, exptime: float | None) -> bool:
     """Whether a card says the exposure time as it is known, as a number of seconds."""
-    if exptime is None or isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value - exptime) <= WRITTEN_ALIKE * abs(exptime)
+    seconds = card_number(value)
+    return (
+        seconds is not None and exptime is not None and abs(seconds - exptime) <= WRITTEN_ALIKE * abs(exptime)
+    )

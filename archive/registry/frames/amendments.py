@@ -60,11 +60,18 @@ class Amendment:
     undone: str
 
     def __str__(self) -> str:
-        told = f"{self.name} {_shown(self.said)} -> {_shown(self.value)}"
+        told = f"{self.name} {shown_amended(self.said)} -> {shown_amended(self.value)}"
         return f"{told} ({self.why})" if self.why else told
 
 
-def _shown(value: Value | None) -> str:
+def shown_amended(value: Value | None) -> str:
+    """Return a value of a correction as people read it: a blank is unknown.
+
+    Parameters
+    ----------
+    value : str, int, float, bool or None
+        Before or after.
+    """
     return "unknown" if value in (None, "") else str(value)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ccdflow.archive.registry.frames.amendments import Amendment
+from ccdflow.archive.registry.frames.amendments import Amendment, shown_amended
 from ccdflow.commands.queries import amendment_row
 from ccdflow.tasks.rawfiles.amending import (
     Chosen,
@@ -67,15 +67,11 @@ class Told:
         """One line for people."""
         told = self.amendment
         now, before = (told.said, told.value) if self.undone else (told.value, told.said)
-        return f"f{told.frame} {told.name}: {_shown(before)} -> {_shown(now)}"
+        return f"f{told.frame} {told.name}: {shown_amended(before)} -> {shown_amended(now)}"
 
     def row(self) -> dict[str, Any]:
         """The correction for ``--json``."""
         return amendment_row(self.amendment)
-
-
-def _shown(value: object) -> object:
-    return "unknown" if value in (None, "") else value
 
 
 def amend_or_undo(space: Workspace, words: Words, chosen: Chosen, why: str, *, undo: bool) -> list[Told]:

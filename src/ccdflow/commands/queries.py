@@ -5,7 +5,7 @@ named by its key.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -548,7 +548,7 @@ def _plan_row(job: Job, ids: Mapping[str, str]) -> Row:
         "missing": _missing_rows(job),
         "without": [{"input": lack.input, "reason": lack.reason} for lack in job.without],
         "compromises": [
-            {"input": lack.input, "level": lack.level, "reason": lack.reason} for lack in job.compromises
+            {"input": lack.input, "level": lack.level or 0, "reason": lack.reason} for lack in job.compromises
         ],
         "parameters": {
             name: {"value": parameter.value, "origin": parameter.origin}
@@ -588,23 +588,20 @@ def inputs_text(row: Mapping[str, Any]) -> str:
     return f"{shown} + {', '.join(roles)}" if roles else shown
 
 
-def compromise_lines(rows: Sequence[Row]) -> Iterator[str]:
+def compromise_lines(compromises: Iterable[tuple[str, int, str]]) -> Iterator[str]:
     """Say what is not as planned in the jobs of a plan, and of how many.
 
     Parameters
     ----------
-    rows : sequence of dict
-        As from `plan_rows`.
+    compromises : iterable of (str, int, str)
+        Step, level and reason of each, job by job.
 
     Yields
     ------
     str
         ``5 science at level 2: bias fits less than planned: offset is blank, wanted 50``.
     """
-    alike = Counter(
-        (row["step"], told["level"], told["reason"]) for row in rows for told in row["compromises"]
-    )
-    for (step, level, reason), number in alike.items():
+    for (step, level, reason), number in Counter(compromises).items():
         yield f"{number} {step} at level {level}: {reason}"
 
 

@@ -20,6 +20,7 @@ from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
+from ccdflow.commands.queries import compromise_lines
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files, static_files
 from ccdflow.tasks.nightlog import singles_in_words
 from ccdflow.tasks.planning import planned, planned_again
@@ -70,7 +71,9 @@ class RunReport:
         if self.failed and waiting:
             lines.append(f"{len(waiting)} jobs wait for those that failed; the next run does them all")
         lines += _why_incomplete([job for job in self.after.jobs if job.state == "incomplete"])
-        lines += _compromises([job for job in self.after.jobs if job.state != "incomplete"])
+        able = [job for job in self.after.jobs if job.state != "incomplete"]
+        lacks = ((job.step, lack.level or 0, lack.reason) for job in able for lack in job.compromises)
+        lines += compromise_lines(lacks)
         lines += [count.line() for count in self.doubts]
         if not self.after.jobs:
             lines.append("nothing to do: no frame of the registry belongs to the target")
@@ -123,13 +126,6 @@ def _why_incomplete(jobs: Sequence[Job]) -> Iterator[str]:
         for missing in held[0].missing:
             for near in missing.nearest:
                 yield f"    {missing.input}: {near.name}: {near.reason}"
-
-
-def _compromises(jobs: Sequence[Job]) -> Iterator[str]:
-    """Yield what is not as planned, and how many jobs that concerns, with the level."""
-    alike = Counter((job.step, lack.reason, lack.level or 0) for job in jobs for lack in job.compromises)
-    for (step, reason, level), number in alike.items():
-        yield f"{number} {step} at level {level}: {reason}"
 
 
 def _frames(job: Job) -> str:
