@@ -17,7 +17,13 @@ _SIXTY = re.compile(r"(\d{1,2}:\d{1,2}):60(?!\d)")
 _MIDNIGHT = re.compile(r"(?<![\d:])24:00(:00)?(\.0*)?(?![\d:])")
 _HALF_OF_DAY = re.compile(r"([AP])\.?M\.?", re.IGNORECASE)
 _COMPACT = re.compile(r"(\d{2})(\d{2})(\d{2}(?:\.\d*)?)")
-_TIME = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d*)?)?")
+_MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
+_OF_C = re.compile(r"(?:[A-Za-z]{3},? +)?([A-Za-z]{3}) +(\d{1,2}) +(\d{1,2}:\d\d:\d\d(?:\.\d+)?) +(\d{4})()")
+_LETTERS = re.compile(r"(\d{1,2})[-/ ]([A-Za-z]{3})[a-z]*[-/ ,]+(\d{4})(.*)")
+_DOTS = re.compile(r"(\d{4})\.(\d{1,2})\.(\d{1,2})(?!\d)(.*)")
+_NO_SIGNS = re.compile(r"(\d{4})(\d\d)(\d\d)(?:[T_ ](\d{6}(?:\.\d*)?Z?))?")
+_HMS = re.compile(r"(\d{1,2})h ?(\d{1,2})m ?(\d{1,2}(?:\.\d*)?)s?", re.IGNORECASE)
+_TIME = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})([.,]\d*)?)?")
 _ZONE = re.compile(r"([-+])(\d{2}):?(\d{2})?")
 _MJD_EPOCH = datetime(1858, 11, 17)
 _JD_OF_MJD = 2400000.5
@@ -242,6 +248,7 @@ def parse_moment(written: str) -> tuple[date, time | None, tzinfo | None]:
     ValueError
         With the rest of a sentence that begins with the text: "is no date", "has no such time of day", ...
     """
+    written = _in_iso(written.strip())
     # The shortest beginning that leaves T, _ or blanks and something behind them; without those all of it is the day.
     parts = re.fullmatch(r"(\S+?)(?:(?:\s*[T_]\s*|\s+)(.*))?", written.strip(), re.IGNORECASE)
     if parts is None:
@@ -298,6 +305,26 @@ def zone_of(name: str) -> tzinfo:
         raise ValueError(
             f"unknown time zone {name!r}; wanted UTC, +02:00 or a name such as Europe/Madrid"
         ) from None
+
+
+def _in_iso(written: str) -> str:
+    """Return a date with its month in letters, with dots or without signs as the standard writes it; others as is."""
+    if written[:4].isdigit() and written[4:5] in "-/":
+        return written
+    if match := _OF_C.fullmatch(written):
+        month, day, clock, year, rest = match.groups()
+    elif match := _LETTERS.fullmatch(written):
+        day, month, year, rest = match.groups()
+        clock = ""
+    elif match := _DOTS.fullmatch(written):
+        return f"{match[1]}-{match[2]}-{match[3]}{match[4]}"
+    elif match := _NO_SIGNS.fullmatch(written):
+        clock = f"T{match[4]}" if match[4] else ""
+        return f"{match[1]}-{match[2]}-{match[3]}{clock}"
+    else:
+        return written
+    number = _MONTHS.find(month[:3].casefold()) // 3 + 1
+    return f"{year}-{number:02d}-{int(day):02d}{'T' if clock else ''}{clock}{rest}" if number else written
 
 
 def _present(cards: Cards, keywords: Iterable[str]) -> list[str]:
@@ -401,13 +428,18 @@ def _day(written: str) -> date:
 
 
 def _clock(written: str) -> tuple[time, tzinfo | None]:
-    match = _TIME.match(written.strip())
+    written = _HMS.sub(r"\1:\2:\3", written.strip())
+    if compact := _COMPACT.match(written):
+        written = ":".join(compact.groups()) + written[compact.end() :]
+    match = _TIME.match(written)
     if match is None:
         raise ValueError("has no such time of day")
-    zone = written.strip()[match.end() :].strip()
+    zone = written[match.end() :].strip()
     hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
     # Beyond 0.999999 a rounded fraction would be the next second.
-    micro = min(round(float(match[4]) * 1e6), 999999) if match[4] and len(match[4]) > 1 else 0
+    micro = (
+        min(round(float(match[4].replace(",", ".")) * 1e6), 999999) if match[4] and len(match[4]) > 1 else 0
+    )
     try:
         clock = time(hour, minute, second, micro)
     except ValueError:

@@ -238,7 +238,10 @@ _MADE_WORDS: tuple[tuple[re.Pattern[str], _Done], ...] = tuple(
     )
 )
 """What a card with the class says by more words than the class."""
-_NEGATED = re.compile(r"\b(no|not|none|without|off|false|disabled|skipped|omitted)\b", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"\b(no|not|none|without|off|false|disabled|skipped|omitted|(to|will|must|should) be|needs?|pending)\b",
+    re.IGNORECASE,
+)
 _SCALED_BY = re.compile(r"siril|pixinsight|astro ?pixel|deepsky ?stacker", re.IGNORECASE)
 _LEVEL_OF_ONE = 1.0001
 """Highest number of a file scaled to 0 ... 1; the last digits of float32 are not exact."""

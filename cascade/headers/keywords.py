@@ -21,6 +21,7 @@ _PLAIN = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d{1,2})?", re.ASCII)
 _COMMA = re.compile(r"[-+]?\d+,(?!\d{3}\b)\d+(?![\d,.])")
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d*)?)\s*/\s*(\d+(?:\.\d*)?)\s*(?:s|sec)?\s*")
 _HOURS_MINUTES_SECONDS = re.compile(r"\s*(\d{1,3}):([0-5]\d):([0-5]\d(?:\.\d*)?)\s*")
+_IN_LETTERS = re.compile(r"\s*(?:(\d{1,3}) ?h)? ?(?:(\d{1,3}) ?m) ?(\d{1,2}(?:\.\d*)?) ?s\s*", re.IGNORECASE)
 # The first word of what follows a number, in brackets or not.
 _UNIT = re.compile(r"[\[(]?\s*([^\d\s\]),;]+)")
 _SEXAGESIMAL = re.compile(
@@ -244,8 +245,8 @@ def duration(value: Value | None, unit: str = "", comment: str = "") -> float | 
     Parameters
     ----------
     value : str, int, float, bool or None
-        Value of a card; a unit behind the number (``'500 ms'``) goes before all else. ``'1/250'`` and ``'00:01:30'``
-        are seconds.
+        Value of a card; a unit behind the number (``'500 ms'``) goes before all else. ``'1/250'``, ``'00:01:30'`` and
+        ``'1m30s'`` are seconds.
     unit : str
         Unit of a number that states none, as the instrument file says.
     comment : str
@@ -256,8 +257,10 @@ def duration(value: Value | None, unit: str = "", comment: str = "") -> float | 
     float or None
         Seconds, which are also meant where no unit is known; None for what is no number.
     """
-    if isinstance(value, str) and (clock := _HOURS_MINUTES_SECONDS.fullmatch(value)):
-        return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
+    if isinstance(value, str) and (
+        clock := _HOURS_MINUTES_SECONDS.fullmatch(value) or _IN_LETTERS.fullmatch(value)
+    ):
+        return int(clock[1] or 0) * 3600 + int(clock[2]) * 60 + float(clock[3])
     if isinstance(value, str) and (fraction := _FRACTION.fullmatch(value)) and float(fraction[2]):
         return float(fraction[1]) / float(fraction[2])
     size, own = quantity(value)

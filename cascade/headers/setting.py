@@ -27,6 +27,7 @@ _ZERO_CELSIUS = 273.15
 _WARMEST = 60.0
 """Degrees Celsius above which no sensor works: a larger number without unit is in Kelvin."""
 _FULL_TURN = 360.0
+_NUMBERS = re.compile(r"[-+\d.,;\s]+")
 _WHOLE_NUMBER = re.compile(r"[-+]?\d+\.?\d*([eE][-+]?\d+)?")
 _LONGEST_OF_A_PIXEL = 1e-3
 """Seconds: Andor's READTIME of 5e-8 is a setting, another's of 12.3 was measured, and differs from frame to frame."""
@@ -84,7 +85,7 @@ def settings(header: Header) -> dict[str, Value | None]:
     return {
         "readout_speed": first_setting(header, "readout_speed") or None,
         "gain_setting": _gain_setting(header) or None,
-        "offset": _as_number(header.first("offset")) or None,
+        "offset": _offset(header) or None,
         "cooler": "off" if _is_off(header) else None,
         "ccd_temperature": _temperature(header, "ccd_temperature"),
         "set_temperature": _temperature(header, "set_temperature"),
@@ -244,9 +245,19 @@ def _gain_setting(header: Header) -> str:
     for alternative in header.alternatives("gain_setting"):
         value = look_up(header.cards, alternative)
         told = gain is not None and quantity(value)[0] == gain
-        if value is not None and not (told and keyword_name(alternative) in numbers):
+        # Drivers write -1 for a setting that they do not have.
+        if value is not None and value != -1 and not (told and keyword_name(alternative) in numbers):
             values[_as_number(text(value))] = alternative
     return "/".join(values)
+
+
+def _offset(header: Header) -> str:
+    """Return what the camera adds to each pixel; fractions, and several numbers, are offsets of a telescope."""
+    for alternative in header.alternatives("offset"):
+        written = _as_number(text(look_up(header.cards, alternative)))
+        if written and (written.isdigit() or not _NUMBERS.fullmatch(written)):
+            return written
+    return ""
 
 
 def _as_number(written: str) -> str:

@@ -127,6 +127,10 @@ def test_a_cooler_that_runs_or_is_not_spoken_of_says_nothing(said: dict[str, Val
         ({"ORIGIN": "DWARFLAB", "GAIN": 40, "EXPTIME": None, "EXP": 15.0}, (None, "40", None)),
         ({"GAIN": "1.0E+02", "OFFSET": "10.0"}, (None, "100", "10")),
         ({"GAINSET": "2x", "OFFSET": "auto"}, (None, "2x", "auto")),
+        # -1 is none, and what is no whole number is an offset of the telescope.
+        ({"GAIN": -1, "OFFSET": -1}, (None, None, None)),
+        ({"OFFSET": -12.5}, (None, None, None)),
+        ({"OFFSET": "12.0 -3.0", "BLKLEVEL": 8}, (None, None, "8")),
         # A readout's duration that was measured is no mode.
         ({"READOUT": 13.2}, (None, None, None)),
         ({"READOUT": 2}, ("2", None, None)),
@@ -243,6 +247,9 @@ def test_only_the_angle_of_the_rotator_itself_is_read(cards: dict[str, Value], a
             (48, 64),
             "[101:164,201:248]",
         ),
+        ({"DETWIN1": "[101:164, 201:248]"}, (48, 64), "[101:164,201:248]"),
+        ({"DETWIN1": "[101:228, 201:296]", "DETXBIN": 2, "DETYBIN": 2}, (48, 64), "[101:228,201:296]"),
+        ({"DETWIN1": "[1:80, 201:248]", "BIASSEC": "[1:10,1:48]"}, (48, 80), "[11:80,201:248]"),
         # Of another size than the data, mirrored, or before the first pixel: then nothing is known.
         ({"CCDSEC": "[1:1024,1:1024]"}, (48, 64), None),
         ({"CCDSEC": "[164:101,201:248]"}, (48, 64), None),
