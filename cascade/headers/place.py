@@ -159,8 +159,8 @@ def _of_told(source: _Source, told: Section) -> Place | None:
     """Return the place by a section of the detector; None where it is mirrored, or has another size than the data."""
     if told.flip_x or told.flip_y:
         return None
-    # It speaks of all light-sensitive pixels (DATASEC), of which TRIMSEC may keep fewer, of those that are kept, or of the
-    # whole array with its prescan, as NOT counts.
+    # It speaks of all light-sensitive pixels (DATASEC), of which TRIMSEC may keep fewer, of those that are kept, or of
+    # the whole array with its prescan, as NOT counts.
     x, y = source.factors
     for part in (source.sensitive, source.data, Section.whole(source.shape)):
         ny, nx = part.shape
