@@ -134,11 +134,21 @@ def _faults(
             return (Doubt(DAMAGED, broken),)
     elif sums.regions and not read:
         file_digest(raw.path, cancelled, sums.feed)
-    faults = list(sums.faults())
+    faults = [*sums.faults(), *_lost_tiles(raw)]
     # To decompress takes ten times as long as to hash: only where there is a check, and no other.
     if tiles or any(_is_checked_by_tiles(image) for image in raw.images):
         faults += tile_faults(raw)
     return tuple(faults)
+
+
+def _lost_tiles(raw: RawFile) -> Iterator[Doubt]:
+    """Say which images without a sum have tiles that lie nowhere: a look at their table tells."""
+    for image, pixels in zip(raw.images, raw.parts, strict=False):
+        if isinstance(pixels, TiledPixels) and _stated(image, "DATASUM") is None:
+            try:
+                pixels.locate()
+            except DamagedFrameError as error:
+                yield Doubt(DAMAGED, f"{image.label}: {error.reason}")
 
 
 def _is_checked_by_tiles(image: HduHeader) -> bool:

@@ -352,6 +352,8 @@ def _images(path: Path, hdus: list[HduHeader]) -> list[HduHeader]:
         if len(image.axes) != 2:
             kind = "a cube" if len(image.axes) > 2 else "a single row"
             raise NoImageError(f"{path} holds {kind} of shape {image.axes}, wanted an image with two axes")
+        if min(image.axes) < 1:
+            raise NotFitsError(f"{path} has {image.axes} as its rows and columns, wanted numbers above 0")
     return images
 
 

@@ -234,6 +234,16 @@ class TiledPixels:
         source = self._bands if self._tiles is None else self._tiles
         return self.layout.values(source.rows(y0, max(y0, y1))[:, key[1]])
 
+    def locate(self) -> None:
+        """Look up where the tiles lie, which reading them needs anyway; none is decompressed.
+
+        Raises
+        ------
+        DamagedFrameError
+            If one lies where the image has no data.
+        """
+        _ = self._tiles
+
     def numbers(self, y0: int, y1: int) -> Pixels:
         """Return rows as they were before compression, without BSCALE, BZERO and BLANK.
 

@@ -153,6 +153,11 @@ def row_tiles(path: Path, index: int) -> RowTiles | None:
     RowTiles or None
         None for an image that is compressed in any other way, or has tiles that are.
 
+    Raises
+    ------
+    DamagedFrameError
+        If a tile lies where the image has no data.
+
     Notes
     -----
     FITS Standard 4.0, section 10.1: each row of a binary table holds the length and the place, in the heap behind
@@ -177,7 +182,14 @@ def row_tiles(path: Path, index: int) -> RowTiles | None:
     if not (tiles[:, 0] > 0).all():
         return None  # tiles that did not get smaller are stored elsewhere
     # From places in the heap to places in the file; without THEAP the heap follows the table at once.
-    tiles[:, 1] += start + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
+    table = header["NAXIS1"] * header["NAXIS2"]
+    first, end = start + header.get("THEAP", table), start + table + header.get("PCOUNT", 0)
+    tiles[:, 1] += first
+    outside = np.flatnonzero((tiles[:, 1] < first) | (tiles.sum(axis=1) > end))
+    if outside.size:
+        raise DamagedFrameError(
+            path, f"tile {outside[0] + 1} of {len(tiles)} lies outside of the image's data"
+        )
     shape = header["ZNAXIS2"], header["ZNAXIS1"]
     return RowTiles(path, shape, header.get("ZTILE2", 1), options["BYTEPIX"], options["BLOCKSIZE"], tiles)
 

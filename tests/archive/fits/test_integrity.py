@@ -240,6 +240,23 @@ def test_a_broken_rice_tile_is_damage_with_the_files_name(tmp_path: Path) -> Non
         np.asarray(open_raw(path).pixels)
 
 
+@pytest.mark.parametrize("byte", [4, 5])  # the highest of the place: a bit of it is a gigabyte, or the sign
+def test_a_tile_that_lies_nowhere_is_damage_without_any_sum(tmp_path: Path, byte: int) -> None:
+    path = packed(tmp_path / "a.fits.fz", "RICE", sums=False, tile_dims=(1, 67))
+    table = open_raw(path).images[0].offset
+    content = bytearray(path.read_bytes())
+    content[table + 8 * 2 + byte] ^= 0x80
+    path.write_bytes(content)
+    (fault,) = faults_of(open_raw(path))
+    assert (
+        fault.kind == "damaged"
+        and "tile 3 of" in fault.text
+        and "lies outside of the image's data" in fault.text
+    )
+    with pytest.raises(DamagedFrameError, match="tile 3 of"):
+        np.asarray(open_raw(path).pixels)
+
+
 @pytest.mark.parametrize(("off", "wanted"), [(0, []), (1, ["damaged"])])
 def test_the_sum_of_the_pixels_before_they_were_packed_is_looked_at(
     tmp_path: Path, off: int, wanted: list[str]

@@ -235,6 +235,16 @@ def test_an_impossible_bitpix_is_refused(tmp_path, pixels):
         open_raw(path)
 
 
+def test_a_size_below_0_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    fits.PrimaryHDU(np.zeros((4, 120), np.int16)).writeto(path)
+    path.write_bytes(
+        path.read_bytes().replace(b"NAXIS1  =                  120", b"NAXIS1  =                 -120")
+    )
+    with pytest.raises(NotFitsError, match=r"has \(4, -120\) as its rows and columns"):
+        open_raw(path)
+
+
 def test_folders_and_missing_files_are_refused(tmp_path):
     with pytest.raises(NotFitsError, match="is a folder, not a FITS file"):
         open_raw(tmp_path)
