@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccdflow.archive.digest import DamagedFrameError
+from ccdflow.archive.fits.hduheaders import HduHeader, hdu_headers
 
 _DESCRIPTORS = {"P": ">i4", "Q": ">i8"}
 """Numbers, length and offset, that say where in the heap a tile lies, by the kind of the column (FITS 4.0, 7.3.5)."""
@@ -163,12 +164,16 @@ def row_tiles(path: Path, index: int) -> RowTiles | None:
     FITS Standard 4.0, section 10.1: each row of a binary table holds the length and the place, in the heap behind
     the table, of one tile's bytes.
     """
-    from astropy.io import fits
+    # The table as it stands, not the image that it holds; and by our own reader, which no odd card stops.
+    with path.open("rb") as stream:
+        table = next(hdu for hdu in hdu_headers(path, stream, ahead=4, every=True) if hdu.index == index)
+    with damage_named(path):
+        return _told(path, table)
 
-    # The table as it stands, not the image that astropy would show in its place.
-    with fits.open(path, disable_image_compression=True) as file:
-        header = dict(file[index].header)
-        start = file[index].fileinfo()["datLoc"]
+
+def _told(path: Path, table: HduHeader) -> RowTiles | None:
+    """Read where the tiles lie; None for what is not of the usual form."""
+    header: Mapping[str, Any] = table.values
     column = re.match(r"1?([PQ])B", str(header.get("TFORM1", "")))
     options = _options(header)
     if column is None or not _is_plain(header, options):
@@ -178,20 +183,21 @@ def row_tiles(path: Path, index: int) -> RowTiles | None:
     if header["NAXIS1"] != 2 * kind.itemsize:
         return None
     # Only the table is read here, 8 or 16 bytes for each tile; the heap, which holds the pixels, is not.
-    tiles = np.fromfile(path, kind, 2 * header["NAXIS2"], offset=start).reshape(-1, 2).astype(np.int64)
+    places = np.fromfile(path, kind, 2 * header["NAXIS2"], offset=table.offset).reshape(-1, 2)
+    tiles = places.astype(np.int64)
     if not (tiles[:, 0] > 0).all():
         return None  # tiles that did not get smaller are stored elsewhere
     # From places in the heap to places in the file; without THEAP the heap follows the table at once.
-    table = header["NAXIS1"] * header["NAXIS2"]
-    first, end = start + header.get("THEAP", table), start + table + header.get("PCOUNT", 0)
+    size = header["NAXIS1"] * header["NAXIS2"]
+    first, end = table.offset + header.get("THEAP", size), table.offset + size + header.get("PCOUNT", 0)
     tiles[:, 1] += first
     outside = np.flatnonzero((tiles[:, 1] < first) | (tiles.sum(axis=1) > end))
     if outside.size:
-        raise DamagedFrameError(
-            path, f"tile {outside[0] + 1} of {len(tiles)} lies outside of the image's data"
-        )
-    shape = header["ZNAXIS2"], header["ZNAXIS1"]
-    return RowTiles(path, shape, header.get("ZTILE2", 1), options["BYTEPIX"], options["BLOCKSIZE"], tiles)
+        told = f"tile {outside[0] + 1} of {len(tiles)} lies outside of the image's data"
+        raise DamagedFrameError(path, told)
+    numbers = header["ZNAXIS2"], header["ZNAXIS1"], header.get("ZTILE2", 1)
+    ny, nx, height = map(int, numbers)
+    return RowTiles(path, (ny, nx), height, int(options["BYTEPIX"]), int(options["BLOCKSIZE"]), tiles)
 
 
 def _options(header: Mapping[str, Any]) -> dict[str, int]:

@@ -65,3 +65,13 @@ def test_a_file_that_got_shorter_says_so(tmp_path):
     path.write_bytes(path.read_bytes()[:2880])
     with pytest.raises(OSError, match="ends before its last pixel"):
         tiles.rows(0, 10)
+
+
+def test_a_card_that_is_broken_stops_nobody(tmp_path):
+    pixels = np.random.default_rng(6).normal(5000, 300, SHAPE).astype(np.uint16)
+    image = fits.CompImageHDU(pixels, fits.Header({"OBJECT": "M 13"}), compression_type="RICE_1")
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(tmp_path / "a.fits.fz")
+    content = (tmp_path / "a.fits.fz").read_bytes()
+    (tmp_path / "a.fits.fz").write_bytes(content.replace(b"'M 13    '", b"\xff M 13   '"))
+    assert row_tiles(tmp_path / "a.fits.fz", 1) is not None
+    np.testing.assert_array_equal(np.asarray(open_raw(tmp_path / "a.fits.fz").pixels), pixels)
