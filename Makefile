@@ -1,10 +1,12 @@
 # make test: everything that must hold.  make demo: a simulated night, from raw frames to stacks.
+# JOBS=1: the tests one after the other, not two files at a time.
 # make torture: everything killed, filled, stopped at every moment, on both databases; 20 to 30 minutes, and a report.
 # make bench: measured beside the programs that people use today, into docs/; ONLY=combine: one part; QUICK=1: on little.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 DEMO   ?= demo
+JOBS   ?= 2
 TORTURE ?= torture.md
 READY   = $(VENV)/.ready
 PLOTS   = $(VENV)/.ready-bench
@@ -33,7 +35,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 tests: $(READY)
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests --numprocesses $(JOBS) --dist loadfile
 
 torture: $(READY)
 	CCDFLOW_TORTURE_REPORT=$(TORTURE) $(BIN)/pytest tests/flows/faults tests/flows/test_two_machines.py tests/flows/test_secrets.py \
