@@ -44,6 +44,8 @@ _CLIP_LOW, _CLIP_HIGH = -5, 30
 """In sigma of the sky, before correlation: no single star or flaw decides."""
 _WCS_POINTS = 20
 """Points along each axis at which two WCS are compared."""
+_WCS_SCALE = 10.0
+"""Pixels of one frame along a pixel of the other, more than any binning or reducer makes."""
 _FEWEST = {"shift": 3, "similarity": 4, "affine": 12}
 """Matches that a model needs, at least twice as many as fix it: the others check it."""
 _FIXED_BY = {"shift": 1, "similarity": 2, "affine": 3}
@@ -387,19 +389,18 @@ def register_wcs(
     Raises
     ------
     NoMatchError
-        If a header has no celestial coordinates, or the two differ from an affine transform by more than
-        `max_residual` pixels.
+        If a header has no celestial coordinates, or none that can be, or the two differ from an affine transform by
+        more than `max_residual` pixels.
     """
     ny, nx = shape
     x, y = (
         grid.ravel()
         for grid in np.meshgrid(np.linspace(0, nx - 1, _WCS_POINTS), np.linspace(0, ny - 1, _WCS_POINTS))
     )
-    sky = _celestial(reference, "reference").pixel_to_world(x, y)
+    grid = np.column_stack([x, y])
+    at = _mapped(grid, _celestial(reference, "reference"), _celestial(frame, "frame"))
     # Both may hold distortions. What matters is the map from one frame to the other, since an affine transform is all
     # that resampling knows.
-    at = np.column_stack(_celestial(frame, "frame").world_to_pixel(sky))
-    grid = np.column_stack([x, y])
     transform = fit_affine(grid, at)
     worst = float(np.abs(transform(grid) - at).max())
     # Written so that NaN, from places that the frame's WCS can't give, is refused as well.
@@ -408,11 +409,32 @@ def register_wcs(
             f"the two WCS differ from an affine transform by up to {worst:.2f} pixels, "
             f"{max_residual:g} are allowed"
         )
+    # Matrices of zeros and misplaced exponents: the frame would shrink to a point, and its light to nothing.
+    if not 1 / _WCS_SCALE <= transform.scale <= _WCS_SCALE:
+        raise NoMatchError(
+            f"by the two WCS one pixel of the reference is {transform.scale:.3g} pixels of the frame, "
+            f"{1 / _WCS_SCALE:g} to {_WCS_SCALE:g} are allowed"
+        )
     return Registration(transform, "wcs")
 
 
+def _mapped(grid: Floats, reference: "WCS", frame: "WCS") -> Floats:
+    """Return where pixels of the reference lie in the frame."""
+    from astropy.wcs import NoConvergence
+
+    try:
+        return np.column_stack(frame.world_to_pixel(reference.pixel_to_world(*grid.T)))
+    except (ValueError, TypeError, NoConvergence) as error:
+        raise NoMatchError(f"the two WCS can't be put on each other ({_sentence(error)})") from error
+
+
+def _sentence(error: Exception) -> str:
+    """The first line of what a library says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def _celestial(header: Mapping[str, Any], whose: str) -> "WCS":
-    from astropy.io.fits import Header
+    from astropy.io.fits import Header, VerifyError
     from astropy.wcs import WCS, FITSFixedWarning  # seldom needed, and takes long to import
 
     # Free text says nothing about coordinates.
@@ -420,7 +442,11 @@ def _celestial(header: Mapping[str, Any], whose: str) -> "WCS":
     with warnings.catch_warnings():
         # astropy mends old spellings such as RADECSYS, and says so.
         warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = WCS(Header(cards))
+        # Whatever is wrong with the cards of one frame is a matter of that frame.
+        try:
+            wcs = WCS(Header(cards))
+        except (ValueError, TypeError, KeyError, VerifyError) as error:
+            raise NoMatchError(f"the {whose}'s WCS can't be read ({_sentence(error)})") from error
     if not wcs.has_celestial:
         raise NoMatchError(f"the {whose}'s header has no celestial WCS (CTYPE1, CTYPE2)")
     return wcs.celestial

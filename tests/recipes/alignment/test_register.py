@@ -1,6 +1,7 @@
 """Frames are placed where they were moved to, or refused with the reason."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,6 +251,22 @@ def test_wcs_places_by_world_coordinates() -> None:
     at = np.array([[10.0, 20.0], [400.0, 300.0]])
     sky = WCS(fits.Header(one)).pixel_to_world(*at.T)
     assert found(at) == pytest.approx(np.column_stack(WCS(fits.Header(other)).world_to_pixel(sky)), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cards", "told"),
+    [
+        ({"CRVAL1": float("nan")}, "the frame's WCS can't be read"),
+        ({"CTYPE1": "RA---XYZ"}, "can't be read|no celestial|can't be put"),
+        ({"CTYPE2": "RA---TAN"}, "can't be read|no celestial|can't be put"),
+        ({"CDELT1": 1e-30, "CDELT2": 1e-30}, "can't be read|allowed|can't be put"),
+        ({"PC1_1": 0.0, "PC1_2": 0.0, "PC2_1": 0.0, "PC2_2": 0.0}, "can't be read|can't be put|allowed"),
+        ({"CDELT1": -3e-7, "CDELT2": 3e-7}, "0.1 to 10 are allowed"),
+    ],
+)
+def test_a_wcs_that_can_not_be_is_that_frames_own_matter(cards: dict[str, Any], told: str) -> None:
+    with pytest.raises(NoMatchError, match=told):
+        register_wcs(header(250.0), header(250.0) | cards, (512, 512), 0.1)
 
 
 def test_wcs_that_is_missing_is_named() -> None:
