@@ -30,6 +30,7 @@ from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.tasks.masters import MASTERS
 from ccdflow.tasks.rawfiles.amendedcards import Amended, amended_before, amended_cards, without_amended
 from ccdflow.tasks.rawfiles.foreign import foreign_master
+from ccdflow.tasks.rawfiles.mainframes import MainFrame, differences
 from ccdflow.tasks.rawfiles.rawheaders import (
     Registered,
     holding_cards,
@@ -74,25 +75,35 @@ The time, and where the telescope pointed: a stack's pixels lie as those of the 
 class JobInputs:
     """All inputs of a job, by role, and what its products' headers say of them.
 
-    `headers`, `spans` and `amended` have one item for each main input. `trim` is columns and rows by which pixels of
-    the main input's first image move when the detector is assembled. `finished` has a sentence for each raw file on
-    which another program has worked already. `policies` is what the instrument file of the main input's raw frames
-    says about kinds of doubts. `area` is what the first of the main input's raw frames has read out: masters of more
-    of the detector are cut to it. `settings` are cards that tell what its camera was set to.
+    `headers`, `spans` and `amended` have one item for each main input. `finished` has a sentence for each raw file on
+    which another program has worked already. `frames` are the raw frames of the main input: the first of them tells
+    what the instrument file says about kinds of doubts, what was read out (masters of more of the detector are cut to
+    it), and what the camera was set to; `differences` names the others.
     """
 
     by_role: dict[str, list[Any]] = field(default_factory=dict)
     notes: list[InputNote] = field(default_factory=list)
     headers: list[Mapping[str, Any]] = field(default_factory=list)
-    comments: Mapping[str, str] = field(default_factory=dict)
-    trim: tuple[int, int] = (0, 0)
     paths: dict[str, list[Path]] = field(default_factory=dict)
-    policies: Mapping[str, Policy] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     amended: list[Sequence[Amended]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
-    area: ReadArea | None = None
-    settings: Mapping[str, Card] = field(default_factory=dict)
+    frames: list[MainFrame] = field(default_factory=list)
+
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        """What is done about kinds of doubts."""
+        return self.frames[0].instrument.doubts if self.frames else {}
+
+    @property
+    def area(self) -> ReadArea | None:
+        """What was read out of the detector; None for products."""
+        return self.frames[0].area if self.frames else None
+
+    @property
+    def differences(self) -> list[str]:
+        """Sentences about raw frames of the main input that are not as the first, by which they are all told."""
+        return list(differences(self.frames))
 
     def add_raw(
         self,
@@ -147,17 +158,15 @@ class JobInputs:
         self.notes.append(note)
         self.paths.setdefault(role, []).append(path)
         if role == "main":
-            self.policies = instrument.doubts
-            self.area = self.area or ReadArea.of(assembled.shape, said.keywords)
-            cards = setting_cards(said.keywords) | mosaic_cards(
-                pattern, assembled.shape, bottom_up=is_bottom_up(Header(cards_of(header), instrument))
-            )
-            self.settings = self.settings or cards
             self.spans.append(span)
             self.headers.append(holding_cards(header, span, said, instrument))
             self.amended.append([Amended(told.name, f"{path.name}: {told}") for told in amendments])
-            self.comments = self.comments or file.comments
-            self.trim = trim_of(assembled, several=len(file.extensions) > 1)
+            area = ReadArea.of(assembled.shape, said.keywords)
+            trim = trim_of(assembled, several=len(file.extensions) > 1)
+            cards = setting_cards(said.keywords) | mosaic_cards(
+                pattern, assembled.shape, bottom_up=is_bottom_up(Header(cards_of(header), instrument))
+            )
+            self.frames.append(MainFrame(path.name, instrument, area, trim, cards, file.comments))
 
     def add_product(
         self, role: str, path: Path, note: InputNote, instruments: Sequence[Instrument] = ()
@@ -270,6 +279,10 @@ class JobInputs:
         return self.by_role if self.area is None else cut_to(self.area, self.by_role)[0]
 
     @property
+    def _settings(self) -> dict[str, Card]:
+        return dict(self.frames[0].settings) if self.frames else {}
+
+    @property
     def _amended_cards(self) -> dict[str, Card]:
         return amended_cards([correction for told in self.amended for correction in told])
 
@@ -303,9 +316,9 @@ class JobInputs:
             inputs=self.notes,
             level=max((note.level for note in self.notes if note.level is not None), default=0),
             header=without_amended(common_cards(self.headers) | own),
-            comments=self.comments,
-            trim=self.trim,
-            cards=self._times(first) | dict(self.settings) | self._area_cards | self._amended_cards,
+            comments=self.frames[0].comments if self.frames else {},
+            trim=self.frames[0].trim if self.frames else (0, 0),
+            cards=self._times(first) | self._settings | self._area_cards | self._amended_cards,
             # What is made of one product has the errors of the masters behind it.
             inherited=str(first.get("CALIBID", "")) if len(self.headers) == 1 else "",
         )

@@ -1,6 +1,7 @@
 """One job as a Prefect task: claim, read, call one recipe, write, finish."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,8 @@ def _do(space: Workspace, begun: Begun) -> tuple[list[Made], dict[int, str]]:
             result = run_external(own, inputs.paths, values)
         else:
             result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
-    doubts = product_doubts(result, inputs.policies, job.compromises.splitlines())
+    doubted = replace(result, warnings=(*inputs.differences, *result.warnings))
+    doubts = product_doubts(doubted, inputs.policies, job.compromises.splitlines())
     for line in (*map(str, doubts), *(left.sentence for left in result.left_out)):
         get_run_logger().warning(line)
     paths = dict(begun.outputs)

@@ -77,6 +77,43 @@ def test_no_gain_is_left_that_would_be_applied_again(
     assert header["GAIN01"] == pytest.approx(gain)
 
 
+@pytest.mark.parametrize(
+    ("second", "third", "sentences"),
+    [
+        ({}, {}, []),
+        ({}, {"GAINSET": "low"}, ["2.fits has GAINSET low; the first, 0.fits, has high, and counts"]),
+        (
+            {"GAINSET": None},
+            {"GAINSET": None},
+            ["1.fits, 2.fits have GAINSET unknown; the first, 0.fits, has high, and counts"],
+        ),
+        (
+            {"CCDSEC": "[41:70,1:24]"},
+            {"TRIMSEC": "[3:30,1:24]", "CCDSEC": "[3:30,1:24]"},
+            [
+                "1.fits has window [41:70,1:24]; the first, 0.fits, has [1:30,1:24], and counts",
+                "2.fits has window [3:30,1:24]; the first, 0.fits, has [1:30,1:24], and counts",
+                "2.fits has size 28x24; the first, 0.fits, has 30x24, and counts",
+                "2.fits has trim 2x0; the first, 0.fits, has 0x0, and counts",
+            ],
+        ),
+    ],
+    ids=["alike", "setting", "blank", "place"],
+)
+def test_what_the_first_frame_says_counts_and_those_that_differ_are_told(
+    tmp_path: Path, second: dict[str, Any], third: dict[str, Any], sentences: list[str]
+) -> None:
+    first = {"GAINSET": "high", "CCDSEC": "[1:30,1:24]"}
+    inputs = JobInputs()
+    for number, cards in enumerate(({}, second, third)):
+        path = raw(tmp_path / f"{number}.fits", **(first | cards))
+        inputs.add_raw("main", path, INSTRUMENTS, InputNote("main", path.name, "0" * 64))
+    assert inputs.differences == sentences
+    cards = inputs.origin("0" * 64, "bias", "1").cards
+    assert cards["GAINSET"][0] == "high" and inputs.area is not None
+    assert (inputs.area.shape, str(inputs.area.window)) == ((24, 30), "[1:30,1:24]")
+
+
 def test_a_single_frame_tells_begin_middle_and_end(tmp_path: Path) -> None:
     header = science(tmp_path, DATE__OBS="2026-03-01T21:00:00.250", AIRMASS=1.2)
     assert header["DATE-OBS"] == "2026-03-01T21:00:00.250"

@@ -100,13 +100,14 @@ def run_recipe(
     ((category, product),) = result.outputs.items()
     key = _key(recipe, values, inputs, instruments)
     used = inputs.without(left.position for left in result.left_out)
-    cards = doubt_cards(product_doubts(result, inputs.policies))
+    doubted = replace(result, warnings=(*inputs.differences, *result.warnings))
+    cards = doubt_cards(product_doubts(doubted, inputs.policies))
     _write(output, replace(product, cards={**product.cards, **cards}), used, recipe, key)
     # Whoever names a file means it; but nothing is calibrated a second time without a word.
     twice = [f"{sentence}; --param done=... leaves out what was done" for sentence in inputs.finished]
     warnings = [
         *(() if parameters.get("done") else twice),
-        *(as_doubt(warning).text for warning in result.warnings),
+        *(as_doubt(warning).text for warning in doubted.warnings),
         *told,
     ]
     return RecipeReport(name, category, output, key, product.quality, warnings)
