@@ -110,7 +110,9 @@ class Copies:
         wanted = FrameFilter(status=None, ids=[registered.of or 0], keywords=())
         for original in space.registry.read(find_frames, wanted):
             name = f"f{original.id} ({Path(original.path or '').name})"
-            ours = {column: new.value(column) for column in COMPARED}
+            # What a person has corrected of the original, its copies say as it did.
+            compared = [column for column in COMPARED if column not in original.amended]
+            ours = {column: new.value(column) for column in compared}
             differs = {column: value for column, value in ours.items() if value != original.value(column)}
             if not differs:
                 self.alike.append((path, name))

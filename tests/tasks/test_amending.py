@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 
 from ccdflow.archive.fits.productheader import InputNote
 from ccdflow.archive.registry.frames.amendments import Amendment
+from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, show_frame
 from ccdflow.archive.registry.sets.records import SetFilter, find_sets
 from ccdflow.cascade.planning.request import Request
@@ -130,7 +131,9 @@ def test_a_duplicate_and_an_old_version_say_which_to_amend(night: Workspace, tmp
         ("gain=2.5", 2.5),
         ("ccd_temperature=-20", -20.0),
         ("binning=2", "2x2"),
+        ("obsdate=2026-03-01T22:30:00Z", "2026-03-01T22:30:00"),
         ("OBSERVER=007", "007"),
+        ("OBSERVER=2026-03-01", "2026-03-01"),
         ("ROTANGLE=90", 90),
         ("night=2026-03-02", "2026-03-02"),
         ("mosaic=rggb", "RGGB"),
@@ -153,6 +156,8 @@ def test_values_are_read_as_people_write_them(space: Workspace, change: str, val
         ("obsdate=yesterday", "wanted ISO"),
         ("obsdate=2026-03-01", "wanted ISO"),
         ("mosaic=xtrans", "mosaic=xtrans can't be taken apart, wanted the colours of the first pixels: RGGB"),
+        ("obsdate=0001-01-01T00:00:00+05:00", "is no time, wanted ISO"),
+        ("obsdate=+99999999d", "moves it by more than 100 years"),
         ("night=tonight", "night=tonight is no date"),
         ("iobs=0", "'0' is no place in a sequence"),
         ("gain=-1", "gain=-1 can't be, wanted a number from 0.001"),
@@ -182,6 +187,40 @@ def test_a_clock_that_was_wrong_moves_frames_and_their_night(night: Workspace, t
     shown = night.registry.read(show_frame, 4)
     assert shown is not None
     assert shown["amended"] == ["obsdate 2026-03-01T21:01:00 -> 2026-03-02T13:01:00 (because)"]
+
+
+def test_a_copy_does_not_contradict_a_correction(night: Workspace, tmp_path: Path) -> None:
+    amended(night, "filter=R", names=["f3"])
+    copy = tmp_path / "copy.fits"
+    copy.write_bytes((tmp_path / "raw" / "s0.fits").read_bytes())
+    assert list(ingest_files(night, [copy]).copies.lines()) == [f"{copy} is a duplicate of f3 (s0.fits)"]
+
+
+def test_the_night_of_a_frame_whose_file_is_away_follows_until_its_header_tells(
+    night: Workspace, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw" / "s0.fits"
+    raw.rename(tmp_path / "away")
+    amended(night, "filter=R", names=["f3"])
+    assert frame(night, 3).night == "2026-03-01"
+    amended(night, "obsdate=+16h", names=["f3"])
+    assert (frame(night, 3).obsdate, frame(night, 3).night) == ("2026-03-02T13:00:00", "2026-03-02")
+    recheck_files(night)
+    (tmp_path / "away").rename(raw)
+    recheck_files(night)
+    assert frame(night, 3).night == "2026-03-02"
+    assert list(frame(night, 3).amended) == ["filter", "obsdate"]
+
+
+def test_a_new_version_of_a_file_has_the_night_of_the_corrected_time(
+    night: Workspace, tmp_path: Path
+) -> None:
+    amended(night, "obsdate=+16h", names=["f3"])
+    raw = tmp_path / "raw" / "s0.fits"
+    raw.unlink()
+    write(tmp_path / "raw", "s0.fits", "Light Frame", "2026-03-01T21:00:00", FILTER="V", OBJECT="M 13")
+    ingest_files(night, [raw])
+    assert (frame(night, 7).obsdate, frame(night, 7).night) == ("2026-03-02T13:00:00", "2026-03-02")
 
 
 def test_a_frame_without_a_time_becomes_usable(space: Workspace, tmp_path: Path) -> None:
@@ -282,6 +321,21 @@ def test_sets_follow_frames_that_others_correct_and_the_next_ingest_changes_noth
     assert (cut(space), frame(space, 2).filter) == (after, "R")
     execute("UPDATE frame SET filter = 'V'")
     assert [frames for _, frames in cut(space)] == [(1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("value", ["garbage", "2026-03-01T21:01", "2026-03-01T22:01:00+01:00"])
+def test_one_time_that_others_correct_to_whatever_stops_nobody(
+    plain: tuple[Workspace, Execute], value: str
+) -> None:
+    space, execute = plain
+    execute(f"UPDATE frame SET obsdate = '{value}' WHERE id = 2")
+    execute("UPDATE frame SET filter = 'R' WHERE id = 4")
+    recheck_files(space)
+    assert frame(space, 2).obsdate == "2026-03-01T21:01:00"
+    assert [frames for _, frames in cut(space)] == [(1, 2, 3), (4,)]
+    doubts = space.registry.read(find_doubts, [1, 2, 3, 4])
+    assert [doubt.kind for own in doubts.values() for doubt in own] == ["amendment"] * (value == "garbage")
+    assert planned(space, LATER).jobs
 
 
 def test_sets_follow_a_frame_that_moves_to_another_camera(plain: tuple[Workspace, Execute]) -> None:

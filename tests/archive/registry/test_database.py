@@ -1,5 +1,6 @@
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -101,6 +102,20 @@ def test_a_database_of_the_first_version_is_brought_up_to_date_with_its_rows(reg
     registry.upgrade()
     assert indexes(registry) >= {"ix_frame_calibration", "ix_frame_calibration_night", "ix_product_made"}
     assert [record.telescope for record in registry.read(find_frames)] == ["T"]
+
+
+def test_a_database_goes_back_to_where_a_time_had_one_row(registry: Registry) -> None:
+    rows = [NewFrame(telescope="T", obsdate="2026-03-01T20:00:00", filter=name) for name in "BVR"]
+    add_catalogue(registry, [*rows, replace(rows[0], obsdate="2026-03-01T21:00:00")])
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with registry.database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0014")
+        left = connection.execute(text("SELECT filter FROM frame ORDER BY id")).scalars().all()
+    registry.upgrade()
+    assert left == ["B", "B"]
+    assert add_catalogue(registry, rows) == 2
 
 
 def indexes(registry: Registry) -> set[str | None]:
