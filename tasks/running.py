@@ -16,6 +16,7 @@ from prefect.tasks import Task
 from ccdflow.archive.digest import DamagedFrameError
 from ccdflow.archive.registry.database import sentence
 from ccdflow.archive.registry.frames.checks import refuse_damaged_file
+from ccdflow.archive.registry.frames.files import let_copy_take_over
 from ccdflow.archive.registry.jobs.leases import LeaseLostError, Whereabouts, find_whereabouts, this_owner
 from ccdflow.archive.registry.jobs.lifecycle import (
     Begun,
@@ -104,8 +105,9 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
         return None
     except Exception as error:
         if isinstance(error, DamagedFrameError):
-            # The next round plans without that frame.
+            # The next round plans without that frame, or with a copy of its file.
             space.registry.write(refuse_damaged_file, str(error.path), error.reason)
+            space.registry.write(let_copy_take_over, str(error.path))
         reason = sentence(error)
         # A full disk says nothing about the job: its frames wait, and no other calibration takes its place.
         end = put_back_job if is_the_machines(error) else give_up_job

@@ -572,6 +572,39 @@ def contents(connection: Connection, frames: Collection[int]) -> list[Content]:
     return rows
 
 
+def let_copy_take_over(connection: Connection, path: str) -> int | None:
+    """Let a copy that can be used hold the exposure of a frame whose file turned out to be damaged.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    path : str
+        The damaged file.
+
+    Returns
+    -------
+    int or None
+        Id of the copy's frame; None where there is no copy that could be read, or the frame is not refused.
+    """
+    damaged = FrameRow.path == path, FrameRow.status == "refused", text(CURRENT)
+    frame = connection.execute(select(FrameRow.id, FrameRow.status, FrameRow.reason).where(*damaged)).first()
+    if frame is None or _is_banned(frame):
+        return None
+    copies = select(FrameRow.id, FrameRow.path).where(
+        FrameRow.duplicate_of == frame.id, FrameRow.status == "duplicate", FrameRow.reason == ""
+    )
+    for copy, place in connection.execute(
+        copies.order_by(FrameRow.frame_class == "unclassified", FrameRow.id)
+    ):
+        if place and Path(place).is_file():
+            _give_way(connection, frame.id, copy)
+            heir = update(FrameRow).where(FrameRow.id == copy)
+            connection.execute(heir.values(status="registered", duplicate_of=None, ungrouped=True))
+            return int(copy)
+    return None
+
+
 def look_again(connection: Connection, frames: Collection[int]) -> None:
     """Let files be read anew when they are looked at next, though nobody has touched them.
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, or_, select, text, update
+from sqlalchemy import Connection, bindparam, select, text, update
 
 from ccdflow.archive.registry.bulk import batches, inserting_new
 from ccdflow.archive.registry.database import now
@@ -62,7 +62,7 @@ def write_jobs(connection: Connection, jobs: Sequence[PlannedJob]) -> int:
     """Write jobs with their inputs and the products that they will make.
 
     Of a job that is known, nothing changes but the reason why it is incomplete, unless it lacked something until now,
-    or named a frame that was deleted: then it is written anew.
+    or names a frame that was deleted or has given way to a copy: then it is written anew.
 
     Parameters
     ----------
@@ -94,15 +94,32 @@ def write_jobs(connection: Connection, jobs: Sequence[PlannedJob]) -> int:
 
 
 def _lacking(connection: Connection, jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
-    """Jobs that can be done now, of which the registry says that they can't, or has an input that was deleted."""
-    # A frame that was deleted and is registered again has another id. A job's key names its content, so the job is the
-    # same; of one that is done the product holds, and of one that runs its worker knows the files already.
-    lost = JobInputRow.frame_id.is_(None), JobInputRow.parent_job_key.is_(None)
-    of_job = select(JobInputRow.job_key).where(JobInputRow.job_key == JobRow.key, *lost).exists()
-    stuck = or_(JobRow.state == "incomplete", and_(JobRow.state.in_(("planned", "failed")), of_job))
-    statement = select(JobRow.key).where(JobRow.key.in_([job.key for job in jobs]), stuck)
-    keys = set(connection.execute(statement).scalars())
-    return [job for job in jobs if job.key in keys]
+    """Jobs that can be done now, of which the registry says that they can't, or names other frames."""
+    # A frame that was deleted and is registered again, and a copy that takes the place of a frame, have another id. A
+    # job's key names the content, so the job is the same; of one that is done the product holds, and who does it knows
+    # the files already.
+    rows = connection.execute(_FRAMES_OF, {"keys": [job.key for job in jobs]}).all()
+    lacking = {key for key, state, *_ in rows if state == "incomplete"}
+    known: dict[str, list[tuple[str, int | None]]] = {}
+    for key, _, role, frame, parent in rows:
+        if parent is None and role is not None:
+            known.setdefault(key, []).append((role, frame))
+    for job in jobs:
+        wanted = [(taken.role, taken.frame) for taken in job.inputs if taken.job is None]
+        # Sorted by role as the rows are, and in their order within it.
+        if job.key in known and known[job.key] != sorted(wanted, key=lambda taken: taken[0]):
+            lacking.add(job.key)
+    return [job for job in jobs if job.key in lacking]
+
+
+_IDLE = ("incomplete", "planned", "failed")
+_INPUT = table(JobInputRow).c
+_FRAMES_OF = (
+    select(JobRow.key, JobRow.state, _INPUT.role, _INPUT.frame_id, _INPUT.parent_job_key)
+    .join_from(table(JobRow), table(JobInputRow), _INPUT.job_key == JobRow.key, isouter=True)
+    .where(JobRow.key.in_(bindparam("keys", expanding=True)), JobRow.state.in_(_IDLE))
+    .order_by(JobRow.key, _INPUT.role, _INPUT.position)
+)
 
 
 def _plan_again(connection: Connection, jobs: Sequence[PlannedJob]) -> set[str]:
@@ -110,7 +127,7 @@ def _plan_again(connection: Connection, jobs: Sequence[PlannedJob]) -> set[str]:
     again: set[str] = set()
     for job in jobs:
         # Whoever has begun it meanwhile keeps it.
-        idle = JobRow.key == job.key, JobRow.state.in_(("incomplete", "planned", "failed"))
+        idle = JobRow.key == job.key, JobRow.state.in_(_IDLE)
         anew = update(JobRow).where(*idle).values(**_job_row(job), owner="", heartbeat=None, attempts=0)
         again |= set(connection.execute(anew.returning(JobRow.key)).scalars())
     connection.execute(table(JobInputRow).delete().where(JobInputRow.job_key.in_(again)))

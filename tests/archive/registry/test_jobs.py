@@ -207,6 +207,21 @@ def test_a_job_of_a_frame_that_was_deleted_and_came_back_is_planned_again(
     assert registry.write(claim, BIAS, "two", LEASE) is not None
 
 
+def test_a_job_takes_the_frame_that_holds_its_content_now(registry: Registry, frames: list[int]) -> None:
+    """A copy has taken the place of the first frame: the job is the same, its file another."""
+    other = [frames[2], *frames[1:]]
+    registry.write(plan_jobs, planned(frames))
+    registry.write(claim, BIAS, "one", LEASE)
+    registry.write(plan_jobs, planned(other))
+    assert [taken.frame for taken in registry.read(find_job, BIAS).inputs] == frames[:2]
+    registry.write(change_held, BIAS, "one", {"state": "failed", "reason": "a.fits is damaged"})
+    registry.write(plan_jobs, planned(other))
+    job = registry.read(find_job, BIAS)
+    assert (job.state, job.reason, [taken.frame for taken in job.inputs]) == ("planned", "", other[:2])
+    registry.write(plan_jobs, planned(other))  # as it stands there: nothing is written
+    assert registry.read(find_job, BIAS).planned_at == job.planned_at
+
+
 def test_a_job_that_runs_or_is_done_keeps_what_it_was_begun_with(
     registry: Registry, frames: list[int]
 ) -> None:

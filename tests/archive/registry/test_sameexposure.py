@@ -8,7 +8,16 @@ import pytest
 
 from ccdflow.archive.registry.choices import choose
 from ccdflow.archive.registry.doors import Registry
-from ccdflow.archive.registry.frames.files import NewFrame, Registered, add_frame, keep_pixels, without_pixels
+from ccdflow.archive.registry.frames.amendments import amend
+from ccdflow.archive.registry.frames.checks import refuse_damaged_file
+from ccdflow.archive.registry.frames.files import (
+    NewFrame,
+    Registered,
+    add_frame,
+    keep_pixels,
+    let_copy_take_over,
+    without_pixels,
+)
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.records import FrameRecord
@@ -81,6 +90,24 @@ def test_of_frames_from_before_one_that_is_banned_does_not_come_back_by_its_copy
     for number in (1, 2):
         registry.write(keep_pixels, number, "noise")
     assert states(registry) == {1: ("duplicate", 2), 2: ("refused", None)}
+
+
+@pytest.mark.parametrize("content", ["a", "b"])
+def test_a_copy_takes_the_place_of_a_frame_that_turned_out_to_be_damaged(
+    registry: Registry, tmp_path: Path, content: str
+) -> None:
+    registry.write(add_frame, file(tmp_path / "a.fits", "a"))
+    registry.write(add_frame, file(tmp_path / "gone.fits", content))
+    registry.write(add_frame, file(tmp_path / "c.fits", content))
+    registry.write(amend, {1: {"filter": "R"}}, "ada", "wheel stuck")
+    (tmp_path / "gone.fits").unlink()
+    path = str(tmp_path / "a.fits")
+    assert registry.write(let_copy_take_over, path) is None  # nothing is wrong with it
+    registry.write(refuse_damaged_file, path, "a tile does not decompress")
+    assert registry.write(let_copy_take_over, path) == 3
+    assert registry.write(let_copy_take_over, path) is None
+    assert states(registry) == {1: ("duplicate", 3), 2: ("duplicate", 3), 3: ("done", None)}
+    assert (only(registry).filter, only(registry).amended) == ("R", {"filter": "R"})
 
 
 def test_another_file_with_the_same_pixels_is_a_duplicate(registry: Registry, tmp_path: Path) -> None:
