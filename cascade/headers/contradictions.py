@@ -224,10 +224,14 @@ def _moment(cards: Cards, keyword: str, by: Instrument, start: datetime, *, is_t
     value = cards[keyword]
     if isinstance(value, str) or not is_time:
         return moment_after(cards, keyword, by.keywords.dates, start, by.site.time_zone)
-    seconds = value if value >= _HOURS else value * _DAY / _HOURS
-    if isinstance(value, bool) or not 0 <= seconds < _DAY:
+    if isinstance(value, bool) or not 0 <= value < _DAY:
         return None
-    return datetime.combine(start.date(), time()) + timedelta(seconds=seconds)
+    # Below 24 it may be either: hours, or the first seconds of a day.
+    readings = [value, value * _DAY / _HOURS] if value < _HOURS else [value]
+    midnight = datetime.combine(start.date(), time())
+    since = (start - midnight).total_seconds()
+    seconds = min(readings, key=lambda reading: abs((reading - since + _DAY / 2) % _DAY - _DAY / 2))
+    return midnight + timedelta(seconds=seconds)
 
 
 def _other_days(cards: Cards, by: Instrument, told: Told, start: datetime) -> Iterator[str]:

@@ -139,7 +139,8 @@ _CARDS: Mapping[str, tuple[_Test, _Done]] = {
     **dict.fromkeys(("ZEROCOR", "BIASCOR"), (_is_said, frozenset({BIAS}))),
     "DARKCOR": (_is_said, frozenset({DARK})),
     **dict.fromkeys(("FLATCOR", "ILLUMCOR", "SKYFLATC"), (_is_said, frozenset({FLAT}))),
-    **dict.fromkeys(("FRINGCOR", "FIXPIX"), (_is_said, _NOTHING)),
+    "FRINGCOR": (_is_said, _NOTHING),
+    "FIXPIX": (_is_made, _NOTHING),
     "CCDPROC": (_is_made, _NOTHING),
     "IMCMB001": (_is_named, frozenset({COMBINED})),
     "OVERSCAN": (_is_made, frozenset({OVERSCAN})),
@@ -180,7 +181,8 @@ _CARDS: Mapping[str, tuple[_Test, _Done]] = {
     # CFHT's Elixir names the flat, SWarp how it resampled and combined, Astro Pixel Processor what it made.
     "IMRED_FF": (_is_named, frozenset({FLAT})),
     "RESAMPT1": (_is_named, REDUCED),
-    **dict.fromkeys(("COMBINET", "INTEGRAT"), (_is_named, frozenset({COMBINED}))),
+    "COMBINET": (_is_named, frozenset({COMBINED})),
+    "INTEGRAT": (lambda value: text(value).casefold() == "integration", frozenset({COMBINED})),
     # Not COADDS nor NFRAMES: cameras sum on their own, and such sums are raw.
     **dict.fromkeys(COUNTS, (_counts_several, frozenset({COMBINED}))),
     "COMBINED": (lambda value: value is True, frozenset({COMBINED})),
@@ -219,7 +221,7 @@ _HISTORY: tuple[tuple[re.Pattern[str], _Done], ...] = tuple(
         (r"\b(clip\w*|median|mean|average|sum|winsorized) (stack|combin)\w*", frozenset({COMBINED})),
         (r"\b(Image|Drizzle|Fast)Integration\b|\bstacking\b.*\bimages\b", frozenset({COMBINED})),
         (r"\b(CosmeticCorrection|Debayer|StarAlignment|LocalNormalization)\b", _NOTHING),
-        (r"^\s*(crop|rotation|background extraction|cosmetic correction)\b.*(\(|of )", _NOTHING),
+        (r"^\s*(crop \(x|rotation \([\d.]+ ?deg|background extraction \(|cosmetic correction of )", _NOTHING),
     )
 )
 _ASIDE = r"(slide|volt\w*|guid\w*|pointing|focus\w*|telescope|zero[ -]?points?|clock|dither\w*|time|timing)"

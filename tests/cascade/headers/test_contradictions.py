@@ -84,6 +84,7 @@ def test_what_a_frame_is_against_how_it_was_taken(cards: dict[str, object], want
         # ESO counts seconds of the day, others hours.
         {"UTC": 72000.132},
         {"UTC": 72000},
+        {"DATE__OBS": "2026-03-02T00:00:12.3", "UTC": 12.3},
         {"UT": 20.0},
         {"UT": 20.0028},
         {"DATE__OBS": "2026-03-02T00:00:00", "UTC": 86390.5},

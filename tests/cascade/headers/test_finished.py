@@ -117,6 +117,8 @@ def test_a_card_says_what_was_done(cards: dict[str, Any], steps: str) -> None:
         {"PEDESTAL": -100},
         {"SNAPSHOT": 1, "LIGH_CNT": 1, "DARK_CNT": 0},
         {"CALSTAT": "0"},
+        {"INTEGRAT": "60.0"},  # the exposure time
+        {"FIXPIX": True},
     ],
 )
 def test_cards_of_raw_frames_are_no_sign(cards: dict[str, Any]) -> None:
@@ -143,6 +145,9 @@ def test_cards_of_raw_frames_are_no_sign(cards: dict[str, Any]) -> None:
         ("Crop (x=10, y=10, w=100, h=100)", ""),
         ("Background extraction (Correction: Subtraction)", ""),
         ("File was processed by PinPoint 5.1.8 at 2018-07-04T14:08:45", None),
+        ("Rotation (45.00 deg, cropped=TRUE)", ""),
+        ("Rotation of the field: 12.3", None),
+        ("Rotation (deg): 12.3", None),
         ("Dark slide removed", None),
         ("dark frames to be subtracted later", None),
         ("Bias will be subtracted", None),
