@@ -53,10 +53,17 @@ __all__ = [
     "write_product",
 ]
 
-_UNCERTAINTIES = {"VarianceUncertainty": 1, "StdDevUncertainty": 2}
+_UNCERTAINTIES = {"VarianceUncertainty": 1, "StdDevUncertainty": 2, "InverseVariance": -1}
 """Power that makes a variance of the uncertainty, by ``UTYPE``."""
-_UNCERTAINTY_OF: Mapping[str, int | None] = {"UNCERT": None, "VAR": 1, "VARIANCE": 1, "ERR": 2, "ERROR": 2}
-"""The same by the extension's name: astropy's, whose ``UTYPE`` says it, DRAGONS' and BANZAI's."""
+_UNCERTAINTY_OF: Mapping[str, int | None] = {
+    "UNCERT": None,
+    "VAR": 1,
+    "VARIANCE": 1,
+    "ERR": 2,
+    "ERROR": 2,
+    "IVAR": -1,
+}
+"""The same by the extension's name: astropy's, whose ``UTYPE`` says it, DRAGONS', BANZAI's and DESI's."""
 _MASKS = ("MASK", "BPM")
 """Names of extensions that are not 0 where a pixel is bad."""
 
@@ -178,7 +185,8 @@ class _Planes:
     data, variance, dq, mask : PlainPixels, TiledPixels or None
         Without `variance` it is 0; without `dq` what `mask` marks is a bad pixel.
     power : int
-        Power of the stored uncertainty that is the variance: 2 for a standard deviation.
+        Power of the stored uncertainty that is the variance: 2 for a standard deviation, -1 for an inverse variance,
+        of which 0 means that nothing is known: such a pixel has no data.
     """
 
     shape: tuple[int, int]
@@ -198,14 +206,21 @@ class _Planes:
         if self.variance is None:
             return np.zeros_like(data)
         stated = read_adu(self.variance, rows)
+        if self.power < 0:
+            return np.divide(1, stated, out=np.zeros_like(stated), where=stated > 0)
         return stated if self.power == 1 else stated**self.power
 
     def _dq(self, rows: slice, data: NDArray[Any]) -> NDArray[np.uint16]:
         if self.dq is not None:
-            return self.dq[rows, :].astype(np.uint16, copy=False)
-        if self.mask is None:
-            return np.zeros(data.shape, np.uint16)
-        return np.where(self.mask[rows, :] != 0, np.uint16(DQ.BAD_PIXEL), np.uint16(0))
+            flags: NDArray[np.uint16] = self.dq[rows, :].astype(np.uint16, copy=False)
+        elif self.mask is None:
+            flags = np.zeros(data.shape, np.uint16)
+        else:
+            flags = np.where(self.mask[rows, :] != 0, np.uint16(DQ.BAD_PIXEL), np.uint16(0))
+        if self.power > 0 or self.variance is None:
+            return flags
+        known = read_adu(self.variance, rows) > 0
+        return flags | np.where(known, np.uint16(0), np.uint16(DQ.NO_DATA))
 
 
 def read_product(path: Path) -> InputProduct:

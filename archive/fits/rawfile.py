@@ -51,7 +51,7 @@ _KNOWN_BITPIX = (8, 16, 32, 64, -32, -64)  # FITS 4.0, section 4.4.1.1
 # fmt: off
 _NO_FRAME = frozenset({
     "BPM", "MASK", "DQ", "ERR", "ERROR", "VAR", "VARIANCE",
-    "UNCERT", "WEIGHT", "WGT", "CAT", "CALVAR", "NGOOD",
+    "UNCERT", "IVAR", "WEIGHT", "WGT", "CAT", "CALVAR", "NGOOD",
 })
 """Names of extensions that go with an image and are none of their own."""
 

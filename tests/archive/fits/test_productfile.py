@@ -364,6 +364,20 @@ def test_masters_of_other_programs_are_read(tmp_path: Path) -> None:
     assert read_image(read_product(tmp_path / "b.fits")).variance.max() == 9.0
 
 
+@pytest.mark.parametrize(("name", "kind"), [("IVAR", ""), ("UNCERT", "InverseVariance")])
+def test_inverse_variances_are_turned_and_0_of_them_is_no_data(tmp_path: Path, name: str, kind: str) -> None:
+    truth = image()
+    inverse = 1 / truth.variance
+    inverse[2, 3] = 0
+    plane = fits.ImageHDU(inverse, name=name)
+    if kind:
+        plane.header["UTYPE"] = kind
+    fits.HDUList([fits.PrimaryHDU(truth.data), plane]).writeto(tmp_path / "a.fits")
+    master = read_image(read_product(tmp_path / "a.fits"))
+    assert master.dq[2, 3] == DQ.NO_DATA and (master.dq != 0).sum() == 1
+    np.testing.assert_allclose(master.variance[master.dq == 0], truth.variance[master.dq == 0], rtol=1e-6)
+
+
 def test_files_that_are_no_products_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.fits").write_text("no FITS at all" * 500)
     fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
