@@ -31,7 +31,8 @@ _NUMBERS = re.compile(r"[-+\d.,;\s]+")
 _WHOLE_NUMBER = re.compile(r"[-+]?\d+\.?\d*([eE][-+]?\d+)?")
 _LONGEST_OF_A_PIXEL = 1e-3
 """Seconds: Andor's READTIME of 5e-8 is a setting, another's of 12.3 was measured, and differs from frame to frame."""
-_NO_GAIN = re.compile(r"\b(dB|setting|sensor gain|camera gain|gain set|iso|percent|unity)\b|%", re.IGNORECASE)
+_NO_GAIN = re.compile(r"\b(dB|setting|gain set|iso|percent)\b|%", re.IGNORECASE)
+_OF_CAMERA = re.compile(r"\b(sensor|camera) gain\b", re.IGNORECASE)
 _INVERSE = re.compile(r"\b(adu|dn|counts?) ?(/|per) ?(photo)?-?e", re.IGNORECASE)
 _ELECTRON = re.compile(r"(e-?|el(ec(tron)?s?)?) ?(/|per) ?(adu|dn|count)", re.IGNORECASE)
 """What comments say of a gain: that it is a setting, or adu per electron, or electron per adu."""
@@ -141,7 +142,10 @@ def gain_words(header: Header) -> Iterator[str]:
         said = f"{text(look_up(header.cards, alternative))} / {_comment(header, alternative)}"
         if _INVERSE.search(said):
             yield f"{alternative}={told:g} is adu per electron by its card ({said}), yet read as electron per adu"
-        elif _NO_GAIN.search(said) and not _ELECTRON.search(said):
+            return
+        # A whole number of the camera is a setting, 1.39 may be either.
+        setting = _NO_GAIN.search(said) or (told.is_integer() and _OF_CAMERA.search(said))
+        if setting and not _ELECTRON.search(said):
             yield f"{alternative}={told:g} is a setting by its card ({said}), yet read as electron per adu"
         return
 

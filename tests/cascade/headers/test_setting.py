@@ -173,6 +173,7 @@ def test_a_readout_speed_is_what_was_set_and_not_what_was_measured(
         ("0.5 ADU/e-", "", "is adu per electron"),
         ("1.5 e-/ADU", "", ""),
         (1.5, "Electrons per ADU", ""),
+        (1.39, "camera gain", ""),
         (1.5, "CCD gain setting [e-/ADU]", ""),
         (1.5, "", ""),
     ],
