@@ -279,7 +279,8 @@ class JobInputs:
         return self.by_role if self.area is None else cut_to(self.area, self.by_role)[0]
 
     @property
-    def _settings(self) -> dict[str, Card]:
+    def settings(self) -> dict[str, Card]:
+        """Cards that tell what the camera was set to."""
         return dict(self.frames[0].settings) if self.frames else {}
 
     @property
@@ -318,7 +319,7 @@ class JobInputs:
             header=without_amended(common_cards(self.headers) | own),
             comments=self.frames[0].comments if self.frames else {},
             trim=self.frames[0].trim if self.frames else (0, 0),
-            cards=self._times(first) | self._settings | self._area_cards | self._amended_cards,
+            cards=self._times(first) | self.settings | self._area_cards | self._amended_cards,
             # What is made of one product has the errors of the masters behind it.
             inherited=str(first.get("CALIBID", "")) if len(self.headers) == 1 else "",
         )

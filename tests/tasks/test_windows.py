@@ -18,6 +18,7 @@ from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import InputProduct, Output
 from ccdflow.recipes.detector.calibrate import fingerprint
 from ccdflow.tasks.inputs import JobInputs
+from ccdflow.tasks.rawfiles.mainframes import MainFrame
 from ccdflow.tasks.rawfiles.windows import ReadArea, cut_to
 
 FULL = (40, 60)
@@ -155,7 +156,8 @@ def test_a_master_of_another_program_is_cut_where_it_tells_its_place(
     cards = {"DATE-OBS": "2026-03-01T20:00:00", "EXPTIME": 0.0, "BUNIT": "adu", "EGAIN": 1.0, "RDNOISE": 3.0}
     hdu = fits.PrimaryHDU(100 * rows + columns, fits.Header(cards | place | finished))
     hdu.writeto(tmp_path / "master.fits")
-    inputs = JobInputs(area=ReadArea((5, 8), Window.parse("[121:128,211:215]"), "1x1"))
+    area = ReadArea((5, 8), Window.parse("[121:128,211:215]"), "1x1")
+    inputs = JobInputs(frames=[MainFrame("light.fits", INSTRUMENTS[0], area, (0, 0), {}, {})])
     note = InputNote("bias", "master.fits", "1" * 64, "product", 0)
     inputs.add_master("bias", tmp_path / "master.fits", INSTRUMENTS, note, "master_bias")
     (master,) = inputs.recipe_inputs["bias"]
