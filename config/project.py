@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
 from ccdflow.cascade.planning.jobqueue import Order
+from ccdflow.cascade.specification.durations import Seconds
 from ccdflow.cascade.specification.model import Memory
 from ccdflow.config.shipped import shipped
 from ccdflow.config.yamlfile import ConfigError, load_model
@@ -16,6 +17,9 @@ PROJECT_FILE = "ccdflow.yaml"
 
 TEMPLATE_PARTS = frozenset(("category", "night", "telescope", "camera", "name", "key8"))
 """What the path of a product in the store can be made of."""
+
+TIME_LIMIT_S = 7200.0
+"""Seconds that a recipe of somebody's own may take: far more than any takes that comes to an end."""
 
 TEMPLATE = """\
 # A ccdflow project. Paths are relative to this file.
@@ -27,6 +31,7 @@ cascade: imaging                      # name of a cascade that comes with ccdflo
 # order: depth                        # or breadth, type, dynamic: which jobs go first
 # least_free: 1 GB                    # no job is begun with less space left where the store is
 # memory: 16 GB                       # what jobs may take together (default: the machine's); also cores: 4
+# time_limit: 2 h                     # after which a job of a recipe of your own is ended, and has failed
 # late_calibrations: keep             # keep what was made when better calibrations come in; '--late redo' asks for it
 # urgent: [GRB*]                      # objects whose frames go before all others
 # template: "{category}/{night}/{telescope}-{camera}/{name}-{key8}.fits"   # where products lie in the store
@@ -63,6 +68,8 @@ class ProjectFile(BaseModel):
     """Memory that jobs may take together; without, the machine's."""
     keep_alive: float = 60.0
     """Seconds without a sign of life after which a job is given to another worker."""
+    time_limit: Seconds = TIME_LIMIT_S
+    """Time that a job of a recipe of your own may take, such as ``30 min``, unless recipe or task say otherwise."""
     template: str | None = None
     """Path of a product in the store, of category, night, telescope, camera, name and key8 in braces."""
 
@@ -106,6 +113,7 @@ class Project(BaseModel):
     cores: int | None = None
     memory: int | None = None
     template: str | None = None
+    time_limit: float = TIME_LIMIT_S
 
     @property
     def scratch(self) -> Path:
@@ -154,6 +162,7 @@ def load_project(directory: Path) -> Project:
         cores=written.cores,
         memory=written.memory,
         template=written.template,
+        time_limit=written.time_limit,
     )
 
 

@@ -15,6 +15,7 @@ from ccdflow.recipes.kernels.threads import cores
 from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.machine import job_queue
 from ccdflow.tasks.memory import keep_memory
+from ccdflow.tasks.processes.stopping import stoppable
 from ccdflow.tasks.running import ELSEWHERE, done_keys, failure, job_title, recipe_task, whereabouts
 from ccdflow.tasks.workspace import open_workspace
 
@@ -71,7 +72,8 @@ def execute(
         What became of the jobs.
     """
     keep_memory()
-    return _Execution(directory, list(jobs), order, may_go_on or Holding(directory).wait).run()
+    with stoppable():
+        return _Execution(directory, list(jobs), order, may_go_on or Holding(directory).wait).run()
 
 
 class _Execution:

@@ -1,7 +1,6 @@
 """Recipes that are programs of their own: files in, files out, an exit code."""
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,16 @@ from typing import Any
 from ccdflow.archive.fits.productfile import ProductFileError, read_image, read_product
 from ccdflow.cascade.specification.ownrecipes import PLACEHOLDER, OwnRecipe
 from ccdflow.recipes.core.recipe import Output, Result
+from ccdflow.tasks.processes.children import TimeLimitError, run_program, status_in_words
+from ccdflow.tasks.processes.output import Kept
 
 
 def run_external(
-    own: OwnRecipe, inputs: Mapping[str, Sequence[Path]], parameters: Mapping[str, Any]
+    own: OwnRecipe,
+    inputs: Mapping[str, Sequence[Path]],
+    parameters: Mapping[str, Any],
+    limit: float,
+    kept: Kept,
 ) -> Result:
     """Run a module or program in an empty folder, and take the files that it leaves as its outputs.
 
@@ -30,6 +35,10 @@ def run_external(
         Files by role.
     parameters : mapping of str to object
         Values that JSON can write, by name.
+    limit : float
+        Seconds that it may take.
+    kept : Kept
+        What takes its output.
 
     Returns
     -------
@@ -41,6 +50,10 @@ def run_external(
     ValueError
         If the program can't be started, ends with another exit code than 0 (the last line of its standard error
         says why), or leaves an output out.
+    TimeLimitError
+        If it took longer than it may.
+    StoppedError
+        If we were told to end.
     """
     with tempfile.TemporaryDirectory(prefix="ccdflow-recipe-") as name:
         folder = Path(name)
@@ -50,17 +63,35 @@ def run_external(
         files = {role: [str(path) for path in paths] for role, paths in inputs.items()}
         named = {category: str(path) for category, path in outputs.items()}
         job.write_text(json.dumps({"inputs": files, "outputs": named, "parameters": dict(parameters)}))
-        _call(_arguments(own, files, named, parameters, job), folder)
+        _call(arguments_of(own, files, named, parameters, job), folder, limit, kept)
         return Result({category: _output(category, path) for category, path in outputs.items()})
 
 
-def _arguments(
+def arguments_of(
     own: OwnRecipe,
     files: Mapping[str, Sequence[str]],
     outputs: Mapping[str, str],
     parameters: Mapping[str, Any],
     job: Path,
 ) -> list[str]:
+    """Return program and arguments of a recipe that runs on files.
+
+    Parameters
+    ----------
+    own : OwnRecipe
+        What the cascade says of it.
+    files, outputs : mapping
+        Paths of the inputs by role, and of each output by category.
+    parameters : mapping of str to object
+        Values by name.
+    job : Path
+        JSON file that says all of this too.
+
+    Returns
+    -------
+    list of str
+        As the system takes them.
+    """
     if own.module:
         return [sys.executable, "-m", own.module, str(job)]
     values = {name: str(value) for name, value in parameters.items()} | {"job": str(job)}
@@ -77,25 +108,16 @@ def _arguments(
     return arguments
 
 
-def _call(arguments: Sequence[str], folder: Path) -> None:
+def _call(arguments: Sequence[str], folder: Path, limit: float, kept: Kept) -> None:
     """Run a program to its end; where that is a bad one, its last line is what people read."""
     try:
-        ran = subprocess.run(
-            arguments,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,  # a program that asks something would wait for ever
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        status = run_program(arguments, folder, limit, kept)
     except OSError as error:
         raise ValueError(f"{arguments[0]} can't be started: {error.strerror or error}") from None
-    if ran.returncode != 0:
-        said = [line.strip() for line in ran.stderr.splitlines() if line.strip()]
-        raise ValueError(
-            f"{arguments[0]} ended with {ran.returncode}: {said[-1] if said else 'it said nothing'}"
-        )
+    except TimeLimitError as error:
+        raise TimeLimitError(f"{arguments[0]} {error}") from None
+    if status != 0:
+        raise ValueError(f"{arguments[0]} {status_in_words(status)}: {kept.last_line or 'it said nothing'}")
 
 
 def _output(category: str, path: Path) -> Output:

@@ -2,14 +2,16 @@
 
 import threading
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.jobs.leases import beat_jobs
+from ccdflow.archive.registry.jobs.lifecycle import return_job
+from ccdflow.tasks.processes.stopping import STOP
 
 BEATS_PER_LEASE = 4
 """Signs of life within the length of a lease: some may be late, or fail."""
@@ -23,6 +25,7 @@ class _Lease:
     key: str
     owner: str
     seconds: float
+    stages: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class _Pulse:
@@ -45,6 +48,14 @@ class _Pulse:
     def drop(self, lease: _Lease) -> None:
         with self._changed:
             self._held.discard(lease)
+
+    def give_back(self, reason: str) -> None:
+        """Let the jobs that are held be planned again: this process ends before they do."""
+        with self._changed:
+            held = set(self._held)
+        for lease in held:
+            with suppress(SQLAlchemyError, KeyError):
+                lease.registry.write(return_job, lease.key, lease.owner, reason, lease.stages)
 
     def _run(self) -> None:
         last = time.monotonic()
@@ -73,10 +84,13 @@ def _renew(held: Collection[_Lease]) -> None:
 
 
 _PULSE = _Pulse()
+STOP.before_the_end(_PULSE.give_back)
 
 
 @contextmanager
-def kept_alive(registry: Registry, key: str, owner: str, seconds: float) -> Iterator[None]:
+def kept_alive(
+    registry: Registry, key: str, owner: str, seconds: float, stages: Mapping[str, str]
+) -> Iterator[None]:
     """Renew the lease of a job while the block works on it.
 
     Parameters
@@ -89,13 +103,15 @@ def kept_alive(registry: Registry, key: str, owner: str, seconds: float) -> Iter
         Who has claimed it.
     seconds : float
         Length of the lease; signs of life come `BEATS_PER_LEASE` times within it.
+    stages : mapping of str to str
+        The stage of each step, for the frames of a job that is given back.
 
     Yields
     ------
     None
         Whether the lease was lost meanwhile is found when the job is finished.
     """
-    lease = _Lease(registry, key, owner, seconds)
+    lease = _Lease(registry, key, owner, seconds, stages)
     _PULSE.hold(lease)
     try:
         yield

@@ -12,6 +12,7 @@ from ccdflow.archive.registry.database import is_passing
 from ccdflow.cascade.planning.jobqueue import JobQueue, Needs, Order, urgent_jobs
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.recipes.kernels.threads import cores
+from ccdflow.tasks.processes.stopping import StoppedError
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 JOBS_AHEAD = 4
@@ -111,22 +112,23 @@ class FullStoreError(Exception):
     """The store has less space left than the project wants."""
 
 
-def is_the_machines(error: Exception) -> bool:
+def is_the_machines(error: BaseException) -> bool:
     """Tell whether a job has failed because of what the machine lacks now, and not because of what it was made of.
 
     Parameters
     ----------
-    error : Exception
+    error : BaseException
         As which it failed.
 
     Returns
     -------
     bool
-        True for a full disk, no memory, a database that is gone: the job then waits, and has not failed.
+        True for a full disk, no memory, a database that is gone, an end that we were told: the job then waits, and has
+        not failed.
     """
     if isinstance(error, OSError | NotReadError | ProductFileError):
         return error.errno in PASSING
-    return isinstance(error, FullStoreError | MemoryError) or is_passing(error)
+    return isinstance(error, FullStoreError | MemoryError | StoppedError) or is_passing(error)
 
 
 def refuse_full_store(space: Workspace) -> None:

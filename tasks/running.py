@@ -14,7 +14,7 @@ from prefect.states import Completed
 from prefect.tasks import Task
 
 from ccdflow.archive.digest import DamagedFrameError
-from ccdflow.archive.registry.database import sentence
+from ccdflow.archive.registry.database import sentence, typed_sentence
 from ccdflow.archive.registry.frames.checks import refuse_damaged_file
 from ccdflow.archive.registry.frames.files import let_copy_take_over
 from ccdflow.archive.registry.jobs.leases import LeaseLostError, Whereabouts, find_whereabouts, this_owner
@@ -26,15 +26,21 @@ from ccdflow.archive.registry.jobs.lifecycle import (
     job_record,
     put_back_job,
 )
+from ccdflow.archive.registry.jobs.logs import keep_log
 from ccdflow.archive.registry.jobs.productchanges import Made
 from ccdflow.archive.registry.jobs.records import JobRecord, done_among, find_job
 from ccdflow.cascade.planning.jobs import Job
+from ccdflow.recipes.core.recipe import Result
 from ccdflow.recipes.kernels.threads import at_most
 from ccdflow.tasks.external import run_external
-from ccdflow.tasks.inputs import read_inputs
+from ccdflow.tasks.inputs import JobInputs, read_inputs
 from ccdflow.tasks.leases import kept_alive
 from ccdflow.tasks.machine import is_the_machines, refuse_full_store, refuse_too_large
 from ccdflow.tasks.outputs import store_result
+from ccdflow.tasks.processes.children import TimeLimitError
+from ccdflow.tasks.processes.functions import RecipeError, run_function
+from ccdflow.tasks.processes.output import Kept
+from ccdflow.tasks.processes.stopping import refuse_when_stopping
 from ccdflow.tasks.productdoubts import product_doubts
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -88,6 +94,7 @@ def run_job(project: str, key: str, title: str = "") -> Record | State[Any]:
 
 def _do_or_find_done(space: Workspace, key: str) -> Record | None:
     """Do the job if nobody else does; None where another works on it or has taken it over."""
+    refuse_when_stopping()
     owner = this_owner()
     stages = {name: step.stage for name, step in space.cascade.tasks.items()}
     begun = space.registry.write(begin_job, key, owner, space.project.keep_alive, stages)
@@ -96,25 +103,28 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
         return _done_by_another(space, key)
     _tag(begun.job)
     try:
-        with kept_alive(space.registry, key, owner, space.project.keep_alive):
+        with kept_alive(space.registry, key, owner, space.project.keep_alive, stages):
             products, left_out = _do(space, begun)
         # The files are in the store; they count from when this transaction is committed, all of them or none.
         ids = space.registry.write(complete_job, begun, owner, products, stages, left_out)
     except LeaseLostError:
         _tell_lost(space, begun)
         return None
-    except Exception as error:
+    # Whatever it is, it is this job's: an exit that a recipe asks for must not end the run, nor leave the job running.
+    except BaseException as error:
         if isinstance(error, DamagedFrameError):
             # The next round plans without that frame, or with a copy of its file.
             space.registry.write(refuse_damaged_file, str(error.path), error.reason)
             space.registry.write(let_copy_take_over, str(error.path))
-        reason = sentence(error)
+        reason = sentence(error) if isinstance(error, Exception) else typed_sentence(error)
         # A full disk says nothing about the job: its frames wait, and no other calibration takes its place.
         end = put_back_job if is_the_machines(error) else give_up_job
-        if space.registry.write(end, begun, owner, reason, stages):
+        if not space.registry.write(end, begun, owner, reason, stages):
+            _tell_lost(space, begun, reason)
+            return None
+        if isinstance(error, Exception):
             raise
-        _tell_lost(space, begun, reason)
-        return None
+        raise RecipeError(reason) from error
     return _record(key, ids, products)
 
 
@@ -150,19 +160,10 @@ def _done_by_another(space: Workspace, key: str) -> Record | None:
 def _do(space: Workspace, begun: Begun) -> tuple[list[Made], dict[int, str]]:
     """Read, call the recipe, write; say which main inputs it has left out, and why."""
     job = begun.job
-    recipe = space.recipes[job.recipe]
     refuse_too_large(space, job.step)
     refuse_full_store(space)
     inputs = read_inputs(space, job)
-    values = {name: resolved["value"] for name, resolved in job.parameters.items()}
-    own = space.cascade.recipes.get(job.recipe)
-    step = space.cascade.tasks.get(job.step)
-    # The queue lets other jobs run on the cores that the cascade does not give to this step.
-    with at_most(step.cores if step is not None else None):
-        if own is not None and own.is_external and space.project.executor == "recipes":
-            result = run_external(own, inputs.paths, values)
-        else:
-            result = recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
+    result = _called(space, job, inputs)
     doubted = replace(result, warnings=(*inputs.differences, *result.warnings))
     doubts = product_doubts(doubted, inputs.policies, job.compromises.splitlines())
     for line in (*map(str, doubts), *(left.sentence for left in result.left_out)):
@@ -173,6 +174,39 @@ def _do(space: Workspace, begun: Begun) -> tuple[list[Made], dict[int, str]]:
         space.store.clean_job(job.key, paths.values())
     products = store_result(space, job, inputs, result, paths, doubts)
     return products, {left.position: left.reason for left in result.left_out}
+
+
+def _called(space: Workspace, job: JobRecord, inputs: JobInputs) -> Result:
+    """Call the recipe: ours in this process, one of others in its own, with its output kept."""
+    recipe = space.recipes[job.recipe]
+    values = {name: resolved["value"] for name, resolved in job.parameters.items()}
+    own = space.cascade.recipes.get(job.recipe)
+    step = space.cascade.tasks.get(job.step)
+    cores = None if step is None else step.cores
+    is_limited = step is not None and step.time_limit is not None
+    if space.project.executor == "stub" or (own is None and not is_limited):
+        # The queue lets other jobs run on the cores that the cascade does not give to this step.
+        with at_most(cores):
+            return recipe.run(inputs.recipe_inputs, recipe.parameters.model_validate(values))
+    limit, kept = _time_limit(space, job), Kept()
+    try:
+        if own is not None and own.is_external:
+            return run_external(own, inputs.paths, values, limit, kept)
+        named = "" if own is None else own.function or own.class_
+        project = str(space.project.directory)
+        try:
+            return run_function(project, job.key, named, cores, limit, kept)
+        except TimeLimitError as error:
+            raise TimeLimitError(f"recipe {job.recipe!r} {error}") from None
+    finally:
+        space.registry.write(keep_log, job.key, job.attempts, kept.text)
+
+
+def _time_limit(space: Workspace, job: JobRecord) -> float:
+    """Seconds that a job may take: as its task says, else its recipe, else the project."""
+    step, own = space.cascade.tasks.get(job.step), space.cascade.recipes.get(job.recipe)
+    stated = (step and step.time_limit, own and own.time_limit)
+    return next((limit for limit in stated if limit), space.project.time_limit)
 
 
 def _record(key: str, ids: Sequence[int], products: Sequence[Made]) -> Record:

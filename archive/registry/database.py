@@ -85,6 +85,23 @@ def sentence(error: BaseException) -> str:
     return " ".join(str(cause).split()) or type(cause).__name__
 
 
+def typed_sentence(error: BaseException) -> str:
+    """Return what went wrong, in one line that begins with the exception's type.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any error.
+
+    Returns
+    -------
+    str
+        ``KeyError: 'main'``; the type alone where the error says nothing.
+    """
+    text_of_it = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text_of_it}" if text_of_it else type(error).__name__
+
+
 def again(work: Callable[_P, _T]) -> Callable[_P, _T]:
     """Let work be done again where the database is lost meanwhile.
 

@@ -436,6 +436,16 @@ class JobInputRow(Base):
     )
 
 
+class JobLogRow(Base):
+    """What programs and functions of others have written while they did a job: head and tail, of the last attempt."""
+
+    __tablename__ = "job_log"
+    job_key: Mapped[str] = mapped_column(ForeignKey("job.key", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer)
+    written: Mapped[str] = _time()
+    text: Mapped[str] = mapped_column(Text)
+
+
 class ProductRow(Base):
     """Products of jobs: the row is there, as ``planned``, before the file is."""
 

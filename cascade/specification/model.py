@@ -22,6 +22,7 @@ from ccdflow.cascade.records import CLASSES, Stage
 from ccdflow.cascade.sequences.grouping import GroupSpec
 from ccdflow.cascade.sequences.statemachine import SequenceRules
 from ccdflow.cascade.specification import dotted, expressions
+from ccdflow.cascade.specification.durations import Seconds
 from ccdflow.cascade.specification.ownrecipes import OwnRecipe
 from ccdflow.cascade.wording import unknown
 
@@ -171,6 +172,9 @@ class Step(Model):
     once, and as many threads as there are cores."""
     memory: Memory = 0
     """Memory that a job takes, such as ``2 GB``; no more jobs run at once than the machine has memory for."""
+    time_limit: Seconds | None = None
+    """Time that a job may take, such as ``30 min``, until its process is ended; without, as the recipe or the project
+    says. A recipe of ours runs in a process of its own where a limit is stated here."""
     masters: dotted.FunctionText = ""
     """Expression or dotted path: of finished masters that were made elsewhere only those for which it holds stand for
     what this task makes."""

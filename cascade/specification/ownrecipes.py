@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, create_model, mo
 
 from ccdflow.cascade.planning.jobs import digest
 from ccdflow.cascade.specification import dotted
+from ccdflow.cascade.specification.durations import Seconds
 from ccdflow.recipes.core.recipe import Input, Inputs, Parameters, Recipe, Result
 
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*)\}")
@@ -47,6 +48,8 @@ class OwnRecipe(BaseModel):
     outputs: tuple[str, ...] = ()
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Names and defaults; a value must be of its default's type."""
+    time_limit: Seconds | None = None
+    """Time that a job may take, such as ``30 min``; without, as the project says. It is no part of a job's key."""
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> "OwnRecipe":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames.doubts import MEASURED, tell_doubts
@@ -112,10 +112,7 @@ def begin_job(
     if row is None:
         return None
     # All that the worker has to know, in the same transaction: one way to the database before a job, one behind it.
-    inputs = tuple(JobInput(*values) for values in connection.execute(_INPUTS_OF, {"its_key": key}))
-    job = JobRecord(*[*row, inputs])
-    outputs = tuple((category, path) for category, path in connection.execute(_OUTPUTS_OF, {"its_key": key}))
-    begun = Begun(job, tuple(_frames_behind(connection, job)), outputs)
+    begun = _begun(connection, row)
     _mark_frames(connection, begun, stages, "running")
     return begun
 
@@ -299,6 +296,45 @@ def put_back_job(
     if held:
         _mark_frames(connection, begun, stages, "waiting", reason)
     return held
+
+
+def return_job(
+    connection: Connection, key: str, owner: str, reason: str, stages: Mapping[str, str]
+) -> bool:
+    """Give a job back of which its owner knows no more than the key, as `put_back_job` does.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    key : str
+        The job.
+    owner : str
+        Who gives it back.
+    reason : str
+        Why, in one sentence.
+    stages : mapping of str to str
+        As in `begin_job`.
+
+    Returns
+    -------
+    bool
+        False where the job is not, or no longer, this owner's.
+    """
+    row = connection.execute(_HELD, {"its_key": key, "taker": owner}).one_or_none()
+    if row is None:
+        return False
+    begun = _begun(connection, row)
+    return put_back_job(connection, begun, owner, reason, stages)
+
+
+def _begun(connection: Connection, row: Row[Any]) -> Begun:
+    """Return all that a worker has to know of the job in a row."""
+    key = {"its_key": row.key}
+    inputs = tuple(JobInput(*values) for values in connection.execute(_INPUTS_OF, key))
+    job = JobRecord(*[*row, inputs])
+    outputs = tuple((category, path) for category, path in connection.execute(_OUTPUTS_OF, key))
+    return Begun(job, tuple(_frames_behind(connection, job)), outputs)
 
 
 def _mark_frames(

@@ -1,0 +1,1 @@
+"""Programs and functions of others: started beside us, listened to, limited, and ended."""
