@@ -31,7 +31,7 @@ from ccdflow.upkeep import upkeep
 
 # Each command imports what it needs: what others need would take it a second to start.
 if TYPE_CHECKING:
-    from ccdflow.commands import scenarios
+    from ccdflow.commands import reduction, scenarios
 
 NIGHTS_TOLD = 5
 """Nights of whose single frames ``status`` says a word."""
@@ -316,18 +316,22 @@ def run(
     json: Json = False,
 ) -> None:
     """Make what is wanted and not there yet: register PATHS, plan, run, sum up."""
-    from ccdflow.archive.registry.holds import hold_in_words
-    from ccdflow.commands.reduction import reduce_now
+    from ccdflow.tasks.processes.stopping import STOP, stoppable
 
-    space = workspace()
-    request = request_of(
-        target, param, night, since, until, camera, now, set_, threshold, prefer, late, order
-    )
-    if held := space.registry.read(hold_in_words):
-        stop(f"the project is {held}; 'ccdflow resume' goes on")
-    if take_processed and not paths:
-        stop("--take-processed needs the files or folders that it is for")
-    report = reduce_now(space, paths or [], request, quiet=json, take_processed=take_processed)
+    try:
+        with stoppable():
+            report = _reduced(
+                paths or [],
+                (target, param, night, since, until, camera, now, set_, threshold, prefer, late, order),
+                quiet=json,
+                take_processed=take_processed,
+            )
+    # A KeyboardInterrupt, or what Prefect makes of the signal.
+    except BaseException:
+        if not STOP.is_told:
+            raise
+        warn(f"{STOP.reason or 'stopped'}; what ran is planned again, 'ccdflow run' goes on")
+        raise typer.Exit(128 + STOP.number) from None
     if json:
         print_json(report.document())
     else:
@@ -335,6 +339,22 @@ def run(
     for problem in report.problems:
         warn(problem)
     raise typer.Exit(report.exit_code)
+
+
+def _reduced(
+    paths: list[Path], wanted: tuple[Any, ...], *, quiet: bool, take_processed: str
+) -> "reduction.RunReport":
+    """Do what `run` is asked for."""
+    from ccdflow.archive.registry.holds import hold_in_words
+    from ccdflow.commands.reduction import reduce_now
+
+    space = workspace()
+    request = request_of(*wanted)
+    if held := space.registry.read(hold_in_words):
+        stop(f"the project is {held}; 'ccdflow resume' goes on")
+    if take_processed and not paths:
+        stop("--take-processed needs the files or folders that it is for")
+    return reduce_now(space, paths, request, quiet=quiet, take_processed=take_processed)
 
 
 @app.command()

@@ -14,8 +14,8 @@ from ccdflow.tasks.processes.keeper import Call
 from ccdflow.tasks.workspace import open_workspace
 
 Answer = tuple[Any, ...]
-"""``done`` with the result; ``failed`` with the type of the exception and its text; ``damaged`` with path and reason of a
-raw file; ``machine`` with number and text of the system's error."""
+"""``done`` with the result; ``failed`` with the type of the exception and its text; ``damaged`` with path and reason of
+a raw file; ``machine`` with number and text of the system's error."""
 
 
 def answer_of(call: Call) -> Answer:
@@ -32,7 +32,6 @@ def answer_of(call: Call) -> Answer:
         What came of it; whatever is raised is caught and told.
     """
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     space = open_workspace(call.project)
     job = space.registry.read(find_job, call.key)
     if job is None:
@@ -41,6 +40,8 @@ def answer_of(call: Call) -> Answer:
     inputs = read_inputs(space, job).recipe_inputs
     values = {name: resolved["value"] for name, resolved in job.parameters.items()}
     parameters = recipe.parameters.model_validate(values)
+    # From here on: what we log ourselves is not the function's.
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         with at_most(call.cores):
             return "done", recipe.run(inputs, parameters)

@@ -51,19 +51,26 @@ class _Keeper:
         os.close(answers_end)
         self._calls = Connection(calls, readable=False)
         self._answers = Connection(answers, writable=False)
+        self.is_free = True
 
     def run(self, call: Call, limit: float, kept: Kept) -> int:
         """Do a call; return the exit code of its fork, or less than 0 the signal that ended it."""
         standard, errors = self._process.stdout, self._process.stderr
         assert standard is not None and errors is not None
+        self.is_free = False
         listener = Listener(kept, standard.fileno(), errors.fileno())
         try:
             self._calls.send(call)
             # Until it has forked, what there is to be ended is the keeper itself.
             wait_for(self._answers.poll, self._process.pid, limit + _START_S, listener)
             fork: int = self._answers.recv()
-            wait_for(self._answers.poll, fork, limit, listener)
-            status: int = self._answers.recv()
+            try:
+                wait_for(self._answers.poll, fork, limit, listener)
+            finally:
+                # A fork that was ended here is reported as any other: then the next call may come.
+                if self._answers.poll(_END_S):
+                    status: int = self._answers.recv()
+                    self.is_free = True
             return status
         finally:
             listener.finish()
@@ -91,17 +98,18 @@ _LOCK = Lock()
 
 @contextmanager
 def _keeper() -> Iterator[_Keeper]:
-    """Take a keeper that waits, or a new one; one at which something went wrong is not used again."""
+    """Take a keeper that waits, or a new one; one that has not told how its last call ended is ended."""
     with _LOCK:
         keeper = _IDLE.pop() if _IDLE else None
     keeper = keeper or _Keeper()
     try:
         yield keeper
-    except BaseException:
-        keeper.end()
-        raise
-    with _LOCK:
-        _IDLE.append(keeper)
+    finally:
+        if keeper.is_free:
+            with _LOCK:
+                _IDLE.append(keeper)
+        else:
+            keeper.end()
 
 
 def end_keepers() -> None:
@@ -115,9 +123,7 @@ def end_keepers() -> None:
 atexit.register(end_keepers)
 
 
-def run_function(
-    project: str, key: str, named: str, cores: int | None, limit: float, kept: Kept
-) -> Result:
+def run_function(project: str, key: str, named: str, cores: int | None, limit: float, kept: Kept) -> Result:
     """Call the recipe of a job in a process of its own.
 
     Parameters

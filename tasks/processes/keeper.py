@@ -43,7 +43,10 @@ class Call:
 
 def main() -> None:
     """Take calls until the other side has ended."""
-    calls, answers = Connection(int(sys.argv[1]), writable=False), Connection(int(sys.argv[2]), readable=False)
+    calls, answers = (
+        Connection(int(sys.argv[1]), writable=False),
+        Connection(int(sys.argv[2]), readable=False),
+    )
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     known: set[str] = set()
     while True:
@@ -105,7 +108,11 @@ def _do(call: Call) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         answer = import_module("ccdflow.tasks.processes.calling").answer_of(call)
-        _write(Path(call.answer), answer)
+        try:
+            _write(Path(call.answer), answer)
+        except Exception as error:
+            told = f"what it gave can't be handed over: {error}"
+            _write(Path(call.answer), ("failed", type(error).__name__, told))
         status = 0
     except BaseException as error:
         with suppress(BaseException):

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: programs that we started end, jobs go back to planned, and the process ends, within 10 seconds."""
+"""SIGTERM and SIGINT: programs that we started end, jobs go back to planned, and we end within 10 seconds."""
 
 import os
 import signal

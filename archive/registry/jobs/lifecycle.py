@@ -298,9 +298,7 @@ def put_back_job(
     return held
 
 
-def return_job(
-    connection: Connection, key: str, owner: str, reason: str, stages: Mapping[str, str]
-) -> bool:
+def return_job(connection: Connection, key: str, owner: str, reason: str, stages: Mapping[str, str]) -> bool:
     """Give a job back of which its owner knows no more than the key, as `put_back_job` does.
 
     Parameters
