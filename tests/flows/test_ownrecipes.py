@@ -1,5 +1,6 @@
 """Recipes of a cascade's own, through the real flow: a function, a class, a module and a program."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,33 +14,6 @@ from tests.flows.conftest import Bench
 from ccdflow.archive.registry.jobs.products import find_products
 from ccdflow.commands.reduction import RunReport
 from ccdflow.config.shipped import shipped
-from ccdflow.recipes.core.image import Image
-from ccdflow.recipes.core.recipe import Input, InputProduct, Inputs, Output, Parameters, Recipe, Result
-
-
-def doubled(inputs: Inputs, parameters: Parameters) -> Result:
-    """The main product times a factor."""
-    factor = np.float32(parameters.factor)
-    (main,) = inputs["main"]
-    assert isinstance(main, InputProduct) and main.image is not None
-    image = main.image.rows(slice(0, main.image.shape[0]))
-    made = Image(image.data * factor, image.variance * factor**2, image.dq, image.unit)
-    return Result({"doubled": Output(made, quality={"factor": float(factor)})})
-
-
-class Doubler:
-    """The same as a class."""
-
-    def run(self, inputs: Inputs, parameters: Parameters) -> Result:
-        return doubled(inputs, parameters)
-
-
-class _Factor(Parameters):
-    factor: float = 2.0
-
-
-DECLARED = Recipe("declared", "7", {"main": Input("product")}, ("doubled",), _Factor, doubled)
-"""A recipe that declares itself."""
 
 PROGRAM = """
 import sys
@@ -66,6 +40,7 @@ def with_recipe(bench: Bench, recipe: dict[str, object], **task: object) -> None
     written["recipes"] = {"mine": recipe}
     group = {"group": "each", "groups": {"each": {"how": "each"}}}
     written["tasks"]["twice"] = {"recipe": "mine", "main": "science", "stage": "stack", **group, **task}
+    shutil.copy(Path(__file__).with_name("ownfunctions.py"), bench.project)
     (bench.project / "mine.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
     file = bench.project / "ccdflow.yaml"
     file.write_text(file.read_text().replace("cascade: imaging", "cascade: mine.yaml"))
@@ -85,9 +60,9 @@ def made(bench: Bench, report: RunReport) -> tuple[np.ndarray, np.ndarray]:
 
 
 RECIPES: dict[str, Callable[[Path], dict[str, object]]] = {
-    "function": lambda folder: {"function": f"{__name__}.doubled", **DECLARATION},
-    "class": lambda folder: {"class": f"{__name__}.Doubler", **DECLARATION},
-    "recipe": lambda folder: {"function": f"{__name__}.DECLARED"},
+    "function": lambda folder: {"function": "ownfunctions.doubled", **DECLARATION},
+    "class": lambda folder: {"class": "ownfunctions.Doubler", **DECLARATION},
+    "recipe": lambda folder: {"function": "ownfunctions.DECLARED"},
     "module": lambda folder: {"module": "doubling", **DECLARATION},
     "program": lambda folder: {
         "program": [sys.executable, str(folder / "program.py"), "{main}", "{out.doubled}", "{factor}"],

@@ -79,6 +79,10 @@ def never_ends(inputs, parameters):
         time.sleep(0.01)
 
 
+def waits(inputs, parameters):
+    time.sleep(300)
+
+
 def needs_too_much(inputs, parameters):
     np.ones(10**16)
 

@@ -1,8 +1,11 @@
 """Functions of others: whatever one does, its own job fails with a reason, and the others go on."""
 
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from ccdflow.config.project import init_project
 from ccdflow.tasks.ingest import ingest_files
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.processes.functions import end_keepers
+from ccdflow.tasks.processes.stopping import STOP, StoppedError
 from ccdflow.tasks.rounds import write_plan
 from ccdflow.tasks.running import run_job
 from ccdflow.tasks.workspace import Workspace, open_workspace
@@ -36,6 +40,7 @@ FAILURES = {
     "needs_too_much": "MemoryError: Unable to allocate",
     "gives_what_cannot_be_sent": "AttributeError: what it gave can't be handed over: ",
 }
+UNENDING = "waits"
 SUCCESSES = ("good", "talks", "floods", "leaves_a_thread", "leaves_a_grandchild")
 
 
@@ -48,10 +53,8 @@ class Project:
 
     def run(self, name: str) -> JobRecord:
         """Do the job of a function; give what the registry then says of it."""
-        try:
+        with suppress(Exception):
             run_job(str(self.space.project.directory), self.keys[name])
-        except Exception:
-            pass
         job = self.space.registry.read(find_job, self.keys[name])
         assert job is not None
         return job
@@ -91,7 +94,7 @@ def own_project(folder: Path, recipes: dict[str, dict[str, object]]) -> Project:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    names = (*SUCCESSES, *FAILURES)
+    names = (*SUCCESSES, *FAILURES, UNENDING)
     limits = {"never_ends": {"time_limit": "0.3 s"}}
     recipes = {name: {"function": f"badfunctions.{name}"} | limits.get(name, {}) for name in names}
     made = own_project(tmp_path_factory.mktemp("own") / "project", recipes)
@@ -136,3 +139,17 @@ def test_a_crash_leaves_its_traceback_in_the_log(project: Project) -> None:
     assert "Segmentation fault" in project.log("crashes") and "badfunctions.py" in project.log("crashes")
 
 
+def test_when_we_are_told_to_end_a_job_is_planned_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(STOP, "exit", lambda status: None)
+    threading.Timer(0.5, STOP.tell, [signal.SIGTERM]).start()
+    try:
+        job = project.run(UNENDING)
+        assert (job.state, job.reason, job.owner) == ("planned", "stopped by SIGTERM", "")
+        # Nothing new is begun from now on.
+        assert project.run("good").state != "running"
+        with pytest.raises(StoppedError):
+            run_job(str(project.space.project.directory), project.keys[UNENDING])
+    finally:
+        STOP.forget()
