@@ -53,6 +53,8 @@ MOST_EXTINCTION = 10.0
 """Factor between what stars and exposure times say of a scale, beyond which clouds, or wrong stars, say it."""
 SAME_TRANSPARENCY = 2.0
 """Factor of the fluxes up to which nothing is said: airmass and haze do that."""
+SAME_WIDTH = 2.0
+"""Factor of the stars' widths up to which nothing is said: seeing does that."""
 PAIR_SIGMA = 3.0
 """Standard deviations (MAD) from the median beyond which a star's ratio of fluxes does not count."""
 
@@ -269,7 +271,7 @@ def _place(
     noise = frame.variance * (scale * area) ** 2
     weight = 1 / noise if parameters.weight == "variance" and noise > 0 else 1.0
     member = RegisteredFrame(frame, registration, scale, level, weight)
-    doubts = [doubt, _transparency_doubt(member, reference)]
+    doubts = [doubt, _transparency_doubt(member, reference), _width_doubt(member, reference)]
     return member, [told for told in doubts if told is not None]
 
 
@@ -329,6 +331,16 @@ def _transparency_doubt(member: RegisteredFrame, reference: MeasuredFrame) -> Do
         return None
     fluxes = f"its stars have {brightness:.2f} times the fluxes of those in {reference.name} (clouds?)"
     return Doubt(OTHER, f"{frame.name}: {fluxes}; scale: stars brings them to one")
+
+
+def _width_doubt(member: RegisteredFrame, reference: MeasuredFrame) -> Doubt | None:
+    """Say where a frame's stars are much wider, or sharper, than the reference's: the stack has some of both."""
+    # In pixels of the reference; NaN, of a frame without stars, is nothing to compare.
+    ratio = member.frame.stars.fwhm / member.registration.transform.scale / reference.stars.fwhm
+    if not (ratio > SAME_WIDTH or ratio < 1 / SAME_WIDTH):
+        return None
+    width = f"its stars are {ratio:.2g} times as wide as those in {reference.name} (focus?)"
+    return Doubt(OTHER, f"{member.frame.name}: {width}")
 
 
 def _combine(

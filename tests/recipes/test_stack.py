@@ -494,6 +494,15 @@ def test_mirrored_frames_are_turned_back_with_a_word(flips: tuple[slice, slice],
     assert doubt.kind == "registration"
 
 
+def test_a_frame_out_of_focus_is_told() -> None:
+    frames = [
+        frame(scene(Transform(), fwhm) + 100, i) for i, fwhm in enumerate((FWHM, 1.8 * FWHM, 2.6 * FWHM))
+    ]
+    _, _, result = stack(frames)
+    (doubt,) = result.warnings
+    assert "frame2.fits: its stars are 2.6 times as wide as those in frame0.fits (focus?)" in doubt.text
+
+
 def test_a_frame_half_behind_clouds_is_told() -> None:
     frames = [frame(factor * scene(Transform()) + 100, i) for i, factor in enumerate((1.0, 1.0, 0.3))]
     _, _, result = stack(frames)
