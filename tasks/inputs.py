@@ -271,6 +271,7 @@ class JobInputs:
             headers=[self.headers[place] for place in used],
             spans=[self.spans[place] for place in used],
             amended=[self.amended[place] for place in used],
+            frames=[self.frames[place] for place in used] if self.frames else [],
         )
 
     @property

@@ -110,6 +110,8 @@ def test_what_the_first_frame_says_counts_and_those_that_differ_are_told(
         inputs.add_raw("main", path, INSTRUMENTS, InputNote("main", path.name, "0" * 64))
     assert inputs.differences == sentences
     cards = inputs.origin("0" * 64, "bias", "1").cards
+    left = inputs.without([0]).origin("0" * 64, "bias", "1")
+    assert left.cards.get("GAINSET", (None,))[0] == (first | second)["GAINSET"]
     assert cards["GAINSET"][0] == "high" and inputs.area is not None
     assert (inputs.area.shape, str(inputs.area.window)) == ((24, 30), "[1:30,1:24]")
 
