@@ -177,16 +177,24 @@ def deploy(
             "--morning", help="Cron line in UTC of `nightly` (default: 07:30 local mean time at the site)."
         ),
     ] = None,
+    reset: Annotated[
+        bool,
+        typer.Option(
+            "--reset", help="Make schedules and automations as ccdflow has them, whoever changed them."
+        ),
+    ] = False,
 ) -> None:
-    """Make known to the Prefect server: work pool, queues, deployments and automations; twice is harmless."""
-    from ccdflow.commands import deploying
+    """Make known to the Prefect server: work pool, queues, deployments and automations.
+
+    Twice is harmless: what somebody has switched off or changed on the server stays so, and is named.
+    """
+    from ccdflow.commands import deploying, onserver
 
     _need_server("deploy")
-    code = deploying.deploy(workspace(), cron)
-    if code == 0:
-        typer.echo("next, on each machine that shall work: prefect worker start --pool ccdflow")
-        typer.echo("and on one: ccdflow listen")
-    raise typer.Exit(code)
+    for line in onserver.lines(deploying.deploy(workspace(), cron, reset=reset)):
+        typer.echo(line)
+    typer.echo("next, on each machine that shall work: prefect worker start --type process --pool ccdflow")
+    typer.echo("and on one: ccdflow listen")
 
 
 def _need_server(command: str) -> None:

@@ -1,4 +1,4 @@
-"""`ccdflow deploy` makes what a server needs, and twice is harmless."""
+"""`ccdflow deploy` makes what a server needs, and what people have changed there stays."""
 
 import json
 import os
@@ -25,6 +25,7 @@ from tests.flows.conftest import NIGHT, Bench
 
 from ccdflow.archive.registry.holds import put_hold, release_hold
 from ccdflow.archive.registry.jobs.products import find_products
+from ccdflow.commands import deploying
 
 PATIENCE = 90.0
 FLOWS = (
@@ -43,6 +44,11 @@ FLOWS = (
     "group",
     "stack",
 )
+AUTOMATIONS = [
+    "ccdflow: late live and sweep runs are cancelled",
+    "ccdflow: late nightly and housekeeping runs are cancelled",
+    "live__automation_1",
+]
 SCHEDULED = ("sweep", "nightly", "housekeeping")
 """Deployments that a clock starts."""
 
@@ -97,11 +103,11 @@ def ask(path: str) -> list[dict[str, Any]]:
     return found
 
 
-def state(bench: Bench) -> dict[str, Any]:
+def state(bench: Bench, *, check: bool = True) -> dict[str, Any]:
     """What the server knows of ccdflow's deployments, without ids and times."""
     deployments = {one["name"]: one for one in ask("/deployments/filter")}
     mine = {name: deployments[name] for name in FLOWS}
-    assert all(one["parameters"]["project"] == str(bench.project) for one in mine.values())
+    assert not check or all(one["parameters"]["project"] == str(bench.project) for one in mine.values())
     queues = {one["name"]: one["priority"] for one in ask("/work_pools/ccdflow/queues/filter")}
     automations = [one["name"] for one in ask("/automations/filter")]
     schedules = {name: [each["schedule"] for each in one["schedules"]] for name, one in mine.items()}
@@ -121,6 +127,11 @@ def scheduled(name: str) -> int:
         time.sleep(0.5)
 
 
+def deploy_again(bench: Bench, morning: str | None = "15 8 * * *", *, reset: bool = False) -> list[str]:
+    """What the command does, without the start of a process; gives what was left as it is."""
+    return deploying.deploy(bench.space, morning, reset=reset).left
+
+
 def deploy(bench: Bench, url: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ccdflow", "-C", str(bench.project), "deploy", "--morning", "15 8 * * *"]
     env = os.environ | {"PREFECT_API_URL": url}
@@ -130,17 +141,86 @@ def deploy(bench: Bench, url: str) -> subprocess.CompletedProcess[str]:
 def test_deploying_twice_makes_everything_once(real_server: str, fresh: Bench) -> None:
     done = deploy(fresh, real_server)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "prefect worker start --pool ccdflow" in done.stdout
+    assert "prefect worker start --type process --pool ccdflow" in done.stdout
     first = state(fresh)
     assert [first["queues"][name] for name in ("live", "nightly", "reprocessing")] == [1, 2, 3]
     assert first["schedules"]["nightly"][0]["cron"] == "15 8 * * *"
     assert first["schedules"]["sweep"][0]["interval"] == 60.0
     assert (first["queue_of"]["live"], first["queue_of"]["reduce"]) == ("live", "reprocessing")
-    assert len(first["automations"]) == 1
-    assert deploy(fresh, real_server).returncode == 0
+    assert sorted(first["automations"]) == AUTOMATIONS
+    assert deploy_again(fresh, None) == []
+    # Nobody has changed the time, which was asked for once: the one that now would be chosen takes its place.
+    assert state(fresh) != first
+    assert deploy_again(fresh) == []
     assert state(fresh) == first
     # With some versions of its libraries Prefect's scheduler only logs errors.
     assert all(scheduled(name) > 1 for name in SCHEDULED)
+
+
+def patch(path: str, **body: object) -> None:
+    """Change what the server has, as the browser does."""
+    with get_client(sync_client=True) as client:
+        client.request("PATCH", path, json=body)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("real_server")
+def test_what_somebody_has_switched_off_or_changed_stays_so_and_is_told(fresh: Bench) -> None:
+    deploy_again(fresh, reset=True)
+    mine = {one["name"]: one for one in ask("/deployments/filter")}
+    schedules = {name: f"/deployments/{mine[name]['id']}/schedules" for name in SCHEDULED}
+    sweep, nightly, housekeeping = (mine[name]["schedules"][0]["id"] for name in SCHEDULED)
+    patch(f"{schedules['sweep']}/{sweep}", active=False)
+    patch(f"{schedules['nightly']}/{nightly}", schedule={"cron": "0 5 * * *", "timezone": "UTC"})
+    with get_client(sync_client=True) as client:
+        client.request("DELETE", f"{schedules['housekeeping']}/{housekeeping}")  # type: ignore[arg-type]
+    patch(f"/deployments/{mine['housekeeping']['id']}", parameters={"project": "there", "keep_days": 30})
+    automations = {one["name"]: one["id"] for one in ask("/automations/filter")}
+    _, late_by_day, live = AUTOMATIONS
+    patch(f"/automations/{automations[live]}", enabled=False)
+    with get_client(sync_client=True) as client:
+        client.request("DELETE", f"/automations/{automations[late_by_day]}")  # type: ignore[arg-type]
+    before = state(fresh, check=False)
+    told = deploy_again(fresh, None)
+    assert state(fresh) == before
+    assert [one["enabled"] for one in ask("/automations/filter") if one["name"] == live] == [False]
+    assert told[2].startswith("nightly's schedule, 0 5 * * * where ccdflow's would be ")
+    assert told[:2] + told[3:] == [
+        "the automation 'live__automation_1', switched off on the server",
+        "sweep's schedule, switched off on the server",
+        "housekeeping's parameters keep_days, set on the server",
+        "housekeeping's schedule, deleted on the server",
+        f"the automation {late_by_day!r}, deleted on the server",
+    ]
+    kept = next(one["parameters"] for one in ask("/deployments/filter") if one["name"] == "housekeeping")
+    assert kept == {"project": str(fresh.project), "keep_days": 30}
+    # What is asked for counts, though not whether it is on; and all of it is as ccdflow has it, once that is wanted.
+    patch(f"{schedules['nightly']}/{nightly}", active=False)
+    deploy_again(fresh, "7 7 * * *")
+    (asked,) = next(one["schedules"] for one in ask("/deployments/filter") if one["name"] == "nightly")
+    assert (asked["schedule"]["cron"], asked["active"]) == ("7 7 * * *", False)
+    assert deploy_again(fresh, reset=True) == []
+    assert state(fresh)["schedules"]["nightly"][0]["cron"] == "15 8 * * *"
+    deployments = {one["name"]: one for one in ask("/deployments/filter")}
+    assert all(deployments[name]["schedules"][0]["active"] for name in SCHEDULED)
+    assert sorted(one["name"] for one in ask("/automations/filter") if one["enabled"]) == AUTOMATIONS
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "told"),
+    [
+        ("reduce", {"path": ["/raw"]}, "'path' was unexpected"),
+        ("reduce", {"late": "kep"}, "'kep' is not one of"),
+        ("nightly", {"request": {"nigth": "2026-03-01"}}, "'nigth' was unexpected"),
+        ("housekeeping", {"keep_day": 30}, "'keep_day' was unexpected"),
+    ],
+)
+def test_a_misspelled_parameter_is_told(
+    real_server: str, worked: Bench, name: str, parameters: dict[str, object], told: str
+) -> None:
+    base = f"{real_server}/deployments"
+    known = httpx.get(f"{base}/name/{name}/{name}").json()["id"]
+    answer = httpx.post(f"{base}/{known}/create_flow_run", json={"parameters": parameters})
+    assert answer.status_code == httpx.codes.CONFLICT and told in answer.json()["detail"]
 
 
 @pytest.fixture
@@ -173,13 +253,13 @@ def worked(
 ) -> Iterator[Bench]:
     """A deployed project, and a worker for it."""
     bench, home = new_bench(), tmp_path_factory.mktemp("worker")
-    assert deploy(bench, real_server).returncode == 0
+    deploy_again(bench)
     env = os.environ | {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": real_server,
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "ccdflow"]
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", "ccdflow"]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
         try:

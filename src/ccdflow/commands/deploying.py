@@ -1,16 +1,23 @@
 """`ccdflow deploy` and `ccdflow listen`: the work of Prefect's own commands, in one go."""
 
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.resources import files
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
+
+from httpx import HTTPStatusError
 
 from ccdflow.tasks.nightlog import site_longitude
 from ccdflow.tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+    from ccdflow.commands.onserver import Deployed
 
 POOL = "ccdflow"
 QUEUES = ("live", "nightly", "reprocessing")
@@ -26,31 +33,61 @@ def morning(space: Workspace) -> str:
     return f"{minutes % 60} {minutes // 60 % 24} * * *"
 
 
-def deploy(space: Workspace, cron: str | None, say: object = print) -> int:
-    """Make pool, queues, deployments and automations; twice is harmless. Gives Prefect's exit code."""
-    # The deployments' file takes these from the environment: one file serves every project.
-    env = os.environ | {
+def deploy(space: Workspace, cron: str | None, *, reset: bool = False) -> "Deployed":
+    """Make known to the server: pool, queues, deployments, automations; what people have changed there stays.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    cron : str or None
+        Cron line in UTC of `nightly`; None for the morning at the site.
+    reset : bool
+        Whether what people have changed is made as ccdflow has it.
+
+    Returns
+    -------
+    Deployed
+        What was made, and what was left.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.events.schemas.automations import AutomationCore
+
+    from ccdflow.commands.onserver import Deploying, shipped_files
+
+    # The deployments' file takes these as Prefect's own command takes them from the environment: one file for all.
+    variables = {
         "CCDFLOW_PROJECT": str(space.project.directory),
         "CCDFLOW_MORNING": cron or morning(space),
     }
-    _prefect(["work-pool", "create", POOL, "--type", "process"], env, quiet=True)
-    for priority, queue in enumerate(QUEUES, 1):
-        words = ["work-queue", "create", queue, "--pool", POOL, "--priority", str(priority)]
-        _prefect(words, env, quiet=True)
-    path = Path(str(files("ccdflow.deployments"))) / "prefect.yaml"
-    return _prefect(["--no-prompt", "deploy", "--all", "--prefect-file", str(path)], env)
+    deployments, automations = shipped_files(variables)
+    with get_client(sync_client=True) as client:
+        _make_pool(client)
+        work = Deploying(client, reset=reset, wanted=["nightly"] if cron else [])
+        for deployment in deployments:
+            work.deployment(deployment)
+        for automation in automations:
+            work.automation(AutomationCore.model_validate(automation))
+        work.keep_record()
+    return work.result
 
 
-def _prefect(words: Sequence[str], env: dict[str, str], *, quiet: bool = False) -> int:
-    """Run a command of Prefect and return its exit code; what is there already is no failure of the quiet ones."""
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *words], env=env, check=False, capture_output=quiet, text=True
-    )
-    if quiet and done.returncode and "already exists" not in done.stdout + done.stderr:
-        raise RuntimeError(
-            f"prefect {' '.join(words)}: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
-        )
-    return done.returncode
+def _make_pool(client: "SyncPrefectClient") -> None:
+    """Make the work pool and its queues, where they are not there."""
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    with suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+    for priority, name in enumerate(QUEUES, 1):
+        body, place = {"name": name, "priority": priority}, {"work_pool_name": POOL}
+        try:
+            client.request("POST", "/work_pools/{work_pool_name}/queues", path_params=place, json=body)
+        except HTTPStatusError as error:
+            if error.response.status_code != HTTPStatus.CONFLICT:
+                raise
 
 
 UNDER_WAY = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")

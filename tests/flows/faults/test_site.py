@@ -52,7 +52,7 @@ class Site:
         """Everything as the manual says, for frames of any age and with a drain that soon ends."""
         self.deploy()
         env = prefect_env(self.home) | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
-        words = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "ccdflow"]
+        words = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", "ccdflow"]
         self.worker = Process(words, self.home / "worker.log", env).start()
         self.bridge = bridge(self.night).start()
         eventually(lambda: "started" in self.worker.said, "the worker has started", self.worker)
