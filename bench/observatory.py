@@ -165,7 +165,12 @@ def observatory(folder: Path, project: Path, linger: float) -> Iterator[Observat
         ccdflow(project, "deploy", env=env)
         _linger(api, linger)
         stack.enter_context(
-            _running(folder, "worker", ["prefect", "worker", "start", "--type", "process", "--pool", "ccdflow"], env)
+            _running(
+                folder,
+                "worker",
+                ["prefect", "worker", "start", "--type", "process", "--pool", "ccdflow"],
+                env,
+            )
         )
         stack.enter_context(_running(folder, "listen", ["ccdflow", "-C", str(project), "listen"], env))
         yield Observatory(api, project)

@@ -286,7 +286,17 @@ def test_two_workers_share_a_night_and_one_of_them_is_stopped(
     forget_runs()
     machines = {name: machine(name) for name in ("north", "south")}
     for one in machines.values():
-        one.start(str(COMMANDS / "prefect"), "worker", "start", "--type", "process", "--pool", "ccdflow", "--limit", "1")
+        one.start(
+            str(COMMANDS / "prefect"),
+            "worker",
+            "start",
+            "--type",
+            "process",
+            "--pool",
+            "ccdflow",
+            "--limit",
+            "1",
+        )
 
     def told() -> str:
         return "\n".join(f"{one.name}: {one.said}" for one in machines.values())
