@@ -405,12 +405,30 @@ def show(
     id_: Annotated[
         str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")
     ],
+    log: Annotated[
+        bool, typer.Option("--log", help="What the program or function of a job has written, head and tail.")
+    ] = False,
+    command: Annotated[
+        bool, typer.Option("--command", help="The command line that does the job by hand.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show one frame, set, job or product."""
     from ccdflow.commands import queries
 
-    row = queries.find(workspace(), id_)
+    if log and command:
+        stop("--log and --command are asked for one at a time")
+    if log or command:
+        from ccdflow.commands import jobs
+
+        text, row = (jobs.log_of if log else jobs.command_of)(workspace(), id_)
+        for note in () if json else row.get("notes", ()):
+            warn(note)
+        if not json:
+            typer.echo(text, nl=not text.endswith("\n"))
+            return
+    else:
+        row = queries.find(workspace(), id_)
     if json:
         print_json(row)
     else:
@@ -618,7 +636,9 @@ def _show_result(file: Path, result: "scenarios.ScenarioResult") -> None:
 
 @app.command()
 def recipe(
-    name: Annotated[str, typer.Argument(help="bias, dark, flat, science, stack or gain.")],
+    name: Annotated[
+        str, typer.Argument(help="bias, dark, flat, science, stack, gain, ..., or one of the project's own.")
+    ],
     files: Annotated[list[Path], typer.Argument(help="The main input: raw frames or products.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The product; never overwritten unless --force.")
@@ -632,7 +652,7 @@ def recipe(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     json: Json = False,
 ) -> None:
-    """Run one recipe by hand, on files: no project, no database, no Prefect."""
+    """Run one recipe by hand, on files: no database, no Prefect; in a project also one of its own."""
     from ccdflow.archive.digest import digests_of
     from ccdflow.tasks.memory import importing
 
@@ -642,7 +662,11 @@ def recipe(
     with digests_of(inputs) as digests:
         with importing():  # the threads work meanwhile
             from ccdflow.commands.byhand import run_recipe
-        report = run_recipe(name, files, parameters, associated, output, digests, force=force)
+        is_project = (options.directory / "ccdflow.yaml").is_file()
+        project = options.directory if is_project else None
+        report = run_recipe(
+            name, files, parameters, associated, output, digests, force=force, project=project
+        )
     if json:
         print_json(report.document())
     else:

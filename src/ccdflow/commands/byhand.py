@@ -1,9 +1,11 @@
-"""`ccdflow recipe`: one recipe on files, without project, database or Prefect."""
+"""`ccdflow recipe`: one recipe on files, without database or Prefect; a project is looked at where there is one."""
 
+import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,22 @@ from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.planning.jobs import JobInput, Resolved
 from ccdflow.cascade.planning.keys import KeyMaker
+from ccdflow.cascade.records import CATEGORY
+from ccdflow.cascade.specification.ownrecipes import OwnRecipe, Recipes
 from ccdflow.cascade.wording import unknown
+from ccdflow.config.cascadefile import load_cascade
 from ccdflow.config.instruments import load_instruments
+from ccdflow.config.project import load_project
 from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.recipes.core.doubts import as_doubt
-from ccdflow.recipes.core.recipe import Output, Parameters, Recipe
+from ccdflow.recipes.core.recipe import Output, Parameters, Recipe, Result
 from ccdflow.recipes.kernels.compiled import prepare
+from ccdflow.tasks.external import run_external
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.memory import keep_memory
+from ccdflow.tasks.processes.output import Kept
+from ccdflow.tasks.processes.stopping import StoppedError
 from ccdflow.tasks.productdoubts import doubt_cards, product_doubts
 
 WRITING = "ccdflow.archive.fits.writer_kernels"
@@ -34,7 +43,7 @@ WRITING = "ccdflow.archive.fits.writer_kernels"
 
 @dataclass(frozen=True)
 class RecipeReport:
-    """What a recipe made of files."""
+    """What a recipe made of files; `others` are its further products, by category."""
 
     recipe: str
     category: str
@@ -42,6 +51,7 @@ class RecipeReport:
     key: str
     quality: Mapping[str, float]
     warnings: Sequence[str]
+    others: Mapping[str, Path] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """The report for ``--json``."""
@@ -52,12 +62,14 @@ class RecipeReport:
             "key": self.key,
             "quality": dict(self.quality),
             "warnings": list(self.warnings),
+            "others": {category: str(path) for category, path in self.others.items()},
         }
 
     def sentence(self) -> str:
         """The report for people."""
         numbers = [f"  {name} {value:.6g}" for name, value in self.quality.items()]
-        return "\n".join([f"{self.category} in {self.path}", *numbers])
+        others = [f"{category} in {path}" for category, path in self.others.items()]
+        return "\n".join([f"{self.category} in {self.path}", *numbers, *others])
 
 
 def run_recipe(
@@ -69,40 +81,39 @@ def run_recipe(
     digests: Mapping[Path, Future[str]],
     *,
     force: bool = False,
+    project: Path | None = None,
 ) -> RecipeReport:
     """Run a recipe on files and write its product; `digests` is to hold the sha256 of each file.
+
+    Where `project` is the directory of a project, its instruments count, and its cascade's own recipes are known. A
+    recipe that makes several products writes them beside each other, with the category behind the output's name.
 
     Raises
     ------
     ValueError
         If anything that is given is not known, does not fit, or can't be read; one line says what and what was wanted.
     """
-    if name not in RECIPES:
-        raise ValueError(unknown("recipe", name, RECIPES))
-    if output.exists() and not force:
-        raise ValueError(f"{output} is there already; --force overwrites it")
-    recipe = RECIPES[name]
+    hand = _Hand.of(name, project)
+    recipe = hand.recipe
     keep_memory()
     # Machine code is loaded by a thread of its own while the files are opened.
     prepare(*recipe.kernels, WRITING)
     roles = {"main": files, **associated}
     _check_roles(recipe, roles)
     values = _parameters(recipe, parameters)
-    instruments = load_instruments([shipped("instruments")])
-    inputs = _read(recipe, roles, instruments, digests)
-    try:
-        result = recipe.run(inputs.recipe_inputs, values)
-    except UnreadableFrameError as error:  # of a file that is found damaged where it is read
-        raise ValueError(str(error)) from None
+    targets = _targets(recipe, output, force=force)
+    inputs = _read(recipe, roles, hand.instruments, digests)
+    result = hand.run(inputs, values)
     told = [left.sentence for left in result.left_out]
     if not result.outputs:
         raise ValueError(f"recipe {name!r} has nothing to combine: {'; '.join(told)}")
-    ((category, product),) = result.outputs.items()
-    key = _key(recipe, values, inputs, instruments)
+    key = _key(recipe, values, inputs, hand.instruments)
     used = inputs.without(left.position for left in result.left_out)
     doubted = replace(result, warnings=(*inputs.differences, *result.warnings))
     cards = doubt_cards(product_doubts(doubted, inputs.policies))
-    _write(output, replace(product, cards={**product.cards, **cards}), used, recipe, key)
+    for category, product in result.outputs.items():
+        own = {**product.cards, **cards, CATEGORY: (category, "what this product is")}
+        _write(targets[category], replace(product, cards=own), used, recipe, key)
     # Whoever names a file means it; but nothing is calibrated a second time without a word.
     twice = [f"{sentence}; --param done=... leaves out what was done" for sentence in inputs.finished]
     warnings = [
@@ -110,7 +121,73 @@ def run_recipe(
         *(as_doubt(warning).text for warning in doubted.warnings),
         *told,
     ]
-    return RecipeReport(name, category, output, key, product.quality, warnings)
+    (first, product), *others = result.outputs.items()
+    further = {category: targets[category] for category, _ in others}
+    return RecipeReport(name, first, targets[first], key, product.quality, warnings, further)
+
+
+@dataclass(frozen=True)
+class _Hand:
+    """A recipe with what is to be known to run it: its declaration, where it is not ours, and the instruments."""
+
+    recipe: Recipe
+    own: OwnRecipe | None
+    instruments: Sequence[Instrument]
+
+    @classmethod
+    def of(cls, name: str, directory: Path | None) -> "_Hand":
+        if directory is None:
+            if name not in RECIPES:
+                raise ValueError(unknown("recipe", name, RECIPES) + "; of a project: ccdflow -C DIR recipe")
+            return cls(RECIPES[name], None, load_instruments([shipped("instruments")]))
+        project = load_project(directory)
+        instruments = load_instruments([*project.instruments, shipped("instruments")], project.directory)
+        # The cascade takes its time to be read, and most recipes are ours.
+        if name in RECIPES:
+            return cls(RECIPES[name], None, instruments)
+        cascade = load_cascade(project.cascade_path, project.directory)
+        recipes = Recipes(RECIPES, cascade.recipes)
+        if name not in recipes:
+            raise ValueError(unknown("recipe", name, recipes))
+        return cls(recipes[name], cascade.recipes[name], instruments)
+
+    def run(self, inputs: JobInputs, values: Parameters) -> Result:
+        """Run the recipe; what goes wrong in one of others is said in one line, with its type."""
+        try:
+            if self.own is None:
+                return self.recipe.run(inputs.recipe_inputs, values)
+            if self.own.is_external:
+                return self._external(self.own, inputs, values)
+        except UnreadableFrameError as error:  # of a file that is found damaged where it is read
+            raise ValueError(str(error)) from None
+        try:
+            return self.recipe.run(inputs.recipe_inputs, values)
+        except (Exception, SystemExit) as error:
+            text = " ".join(str(error).split())
+            raise ValueError(f"{self.recipe.name}: {type(error).__name__}: {text}".rstrip(": ")) from error
+
+    def _external(self, own: OwnRecipe, inputs: JobInputs, values: Parameters) -> Result:
+        """Run a program or module, and pass on what it has written."""
+        kept = Kept()
+        try:
+            return run_external(own, inputs.paths, values.model_dump(), math.inf, kept)
+        except StoppedError as error:
+            raise ValueError(str(error)) from None
+        finally:
+            sys.stderr.write(kept.text)
+
+
+def _targets(recipe: Recipe, output: Path, *, force: bool) -> dict[str, Path]:
+    """Return where each product goes; refuse to write over one that is there."""
+    if len(recipe.outputs) == 1:
+        targets = {recipe.outputs[0]: output}
+    else:
+        stem = output.name.removesuffix("".join(output.suffixes[-1:]))
+        targets = {name: output.with_name(f"{stem}_{name}{output.suffix}") for name in recipe.outputs}
+    for path in () if force else targets.values():
+        if path.exists():
+            raise ValueError(f"{path} is there already; --force overwrites it")
+    return targets
 
 
 def _check_roles(recipe: Recipe, roles: Mapping[str, Sequence[Path]]) -> None:

@@ -71,7 +71,7 @@ def frame(path: Path) -> Path:
     return path
 
 
-def own_project(folder: Path, recipes: dict[str, dict[str, object]]) -> Project:
+def project_of(folder: Path, recipes: dict[str, dict[str, object]]) -> Project:
     """A project whose tasks each run one recipe of its own on one raw frame."""
     declared = {"inputs": {"main": {"kind": "raw"}}, "outputs": ["made"]}
     cascade = {
@@ -97,7 +97,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     names = (*SUCCESSES, *FAILURES, UNENDING)
     limits = {"never_ends": {"time_limit": "0.3 s"}}
     recipes = {name: {"function": f"badfunctions.{name}"} | limits.get(name, {}) for name in names}
-    made = own_project(tmp_path_factory.mktemp("own") / "project", recipes)
+    made = project_of(tmp_path_factory.mktemp("own") / "project", recipes)
     yield made
     end_keepers()
     made.space.registry.close()

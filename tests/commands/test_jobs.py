@@ -1,0 +1,132 @@
+"""`show JOB --log` and `--command`: what a job has written, and how it is done by hand."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from tests.commands.test_cli import document, invoke
+from tests.tasks.processes.test_functions import Project, project_of
+
+from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
+from ccdflow.tasks.processes.functions import end_keepers
+
+COPYING = "import sys; from astropy.io import fits; print('copied'); fits.open(sys.argv[1]).writeto(sys.argv[2])"
+MODULE = """
+import json, sys
+from astropy.io import fits
+job = json.load(open(sys.argv[1]))
+header = fits.Header({"FWHM": job["parameters"]["fwhm"]})
+fits.PrimaryHDU(fits.getdata(job["inputs"]["main"][0]), header).writeto(job["outputs"]["made"])
+"""
+RECIPES: dict[str, dict[str, object]] = {
+    "function": {"function": "badfunctions.talks"},
+    "program": {"program": [sys.executable, "-c", COPYING, "{main}", "{out.made}"]},
+    "module": {"module": "copying", "parameters": {"fwhm": 2.5, "words": "it's \"so\"", "many": [1, 2]}},
+    "failing": {"program": ["sh", "-c", "echo said; echo no stars >&2; exit 4"]},
+    "exiting": {"function": "badfunctions.exits_with_words"},
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("byhand")
+    (folder / "copying.py").write_text(MODULE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder), prepend=":")
+        made = project_of(folder / "project", RECIPES)
+        for name in RECIPES:
+            made.run(name)
+        yield made
+    end_keepers()
+    made.space.registry.close()
+
+
+def told(project: Project, name: str, *options: str) -> str:
+    result = invoke("-C", project.space.project.directory, "show", project.keys[name][:10], *options)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def by_hand(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command as somebody pastes it into a shell."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        errors="replace",
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["function", "program", "module"])
+def test_the_command_makes_the_same_by_hand(project: Project, tmp_path: Path, name: str) -> None:
+    result = by_hand(told(project, name, "--command"), tmp_path)
+    assert result.returncode == 0, result.stderr
+    (path,) = tmp_path.glob("*.fits")
+    (product,) = project.space.registry.read(find_products, ProductFilter(job_keys=[project.keys[name]]))
+    assert path.name == Path(product.path).name
+    stored = project.space.store.absolute(product.path)
+    np.testing.assert_array_equal(fits.getdata(path), fits.getdata(stored))
+
+
+def test_a_recipes_product_by_hand_has_the_header_of_the_job(project: Project, tmp_path: Path) -> None:
+    words = shlex.split(told(project, "function", "--command"))
+    assert words[0] == "ccdflow"
+    output = tmp_path / "made.fits"
+    result = invoke(*words[1:-1], output)
+    assert result.exit_code == 0, result.output
+    (product,) = project.space.registry.read(
+        find_products, ProductFilter(job_keys=[project.keys["function"]])
+    )
+    here, stored = fits.getheader(output), fits.getheader(project.space.store.absolute(product.path))
+    assert here["CATEGORY"] == "made"
+    assert {*stored} == {*here}
+    assert {name: (stored[name], stored.comments[name]) for name in stored if name not in OWN} == {
+        name: (here[name], here.comments[name]) for name in here if name not in OWN
+    }
+
+
+OWN = ("CHECKSUM", "DATASUM", "JOBKEY")
+
+
+def test_parameters_that_the_recipe_states_itself_go_without_saying(project: Project) -> None:
+    assert "--param" not in told(project, "module", "--command")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("failing", "no stars"), ("exiting", "SystemExit: no stars"), ("program", "copied")],
+)
+def test_what_was_written_is_shown(project: Project, name: str, said: str) -> None:
+    assert said in told(project, name, "--log")
+    row = document(
+        invoke("-C", project.space.project.directory, "show", project.keys[name], "--log", "--json")
+    )
+    assert said in row["log"] and row["attempt"] == 1
+
+
+def test_of_a_silent_job_it_is_said(project: Project) -> None:
+    assert "has written nothing" in told(project, "module", "--log")
+
+
+@pytest.mark.parametrize(("name", "word"), [("f1", "f1 is neither a job nor a product"), ("p99", "nothing")])
+def test_what_is_no_job_has_no_log(project: Project, name: str, word: str) -> None:
+    result = invoke("-C", project.space.project.directory, "show", name, "--log")
+    assert result.exit_code != 0 and word in str(result.exception or result.output)
+
+
+def test_a_recipe_of_others_that_fails_by_hand_is_one_line(project: Project, tmp_path: Path) -> None:
+    words = shlex.split(told(project, "exiting", "--command"))
+    result = invoke(*words[1:-1], tmp_path / "x.fits")
+    assert isinstance(result.exception, ValueError)
+    assert str(result.exception) == "exiting: SystemExit: no stars in sight"
