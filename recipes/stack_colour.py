@@ -37,4 +37,4 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     return stack.run(inputs, parameters)
 
 
-RECIPE = replace(stack.RECIPE, name="stack_colour", version="1", run=run)
+RECIPE = replace(stack.RECIPE, name="stack_colour", version="2", run=run)

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ccdflow.archive.fits.productfile import ProductFileError, read_image, read_product
+from ccdflow.archive.fits.productheader import is_of_the_content
 from ccdflow.cascade.specification.ownrecipes import PLACEHOLDER, OwnRecipe
-from ccdflow.recipes.core.recipe import Output, Result
+from ccdflow.recipes.core.recipe import Card, InputProduct, Output, Result
 from ccdflow.tasks.processes.children import TimeLimitError, run_program, status_in_words
 from ccdflow.tasks.processes.output import Kept
+
+_QUALITY = "QC "
+"""Begins the names of cards that hold quality numbers."""
 
 
 def run_external(
@@ -25,7 +29,8 @@ def run_external(
 
     An argument that is nothing but the place of a role becomes one argument for each file. Outputs are FITS files
     with an image in the primary HDU, and ``UNCERT``, ``MASK`` and ``DQ`` as products have them, or with a ``TABLE``;
-    without ``UNCERT`` the variance is 0.
+    without ``UNCERT`` the variance is 0. Cards of the primary header that none of the inputs has so become the
+    product's, and cards ``HIERARCH QC NAME`` its quality numbers.
 
     Parameters
     ----------
@@ -64,7 +69,16 @@ def run_external(
         named = {category: str(path) for category, path in outputs.items()}
         job.write_text(json.dumps({"inputs": files, "outputs": named, "parameters": dict(parameters)}))
         _call(arguments_of(own, files, named, parameters, job), folder, limit, kept)
-        return Result({category: _output(category, path) for category, path in outputs.items()})
+        headers = [header for paths in inputs.values() for header in map(_header, paths)]
+        return Result({name: _output(name, path, headers) for name, path in outputs.items()})
+
+
+def _header(path: Path) -> Mapping[str, Any]:
+    """The header of an input; of one that can't be read as a product by itself, nothing."""
+    try:
+        return read_product(path).header
+    except ProductFileError:
+        return {}
 
 
 def arguments_of(
@@ -120,7 +134,7 @@ def _call(arguments: Sequence[str], folder: Path, limit: float, kept: Kept) -> N
         raise ValueError(f"{arguments[0]} {status_in_words(status)}: {kept.last_line or 'it said nothing'}")
 
 
-def _output(category: str, path: Path) -> Output:
+def _output(category: str, path: Path, inputs: Sequence[Mapping[str, Any]]) -> Output:
     if not path.is_file():
         raise ValueError(f"it left no {category}: {path.name} is not there")
     try:
@@ -128,4 +142,30 @@ def _output(category: str, path: Path) -> Output:
     except ProductFileError as error:
         raise ValueError(f"its {category} can't be read: {error}") from None
     image = None if product.image is None else read_image(product)
-    return Output(image, table=product.table)
+    masters = product.calibration_variance
+    return Output(
+        image,
+        table=product.table,
+        calibration_variance=None if masters is None else masters.rows(slice(0, masters.shape[0])).data,
+        cards=_own_cards(product, inputs),
+        quality=_own_quality(product),
+    )
+
+
+def _own_cards(product: InputProduct, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Card]:
+    """Cards that a program has written itself: those that none of its inputs has, or has so."""
+    # Most programs hand on the header of one of their inputs: what that says we know, and whether it holds for all.
+    return {
+        name: (value, product.comments.get(name, ""))
+        for name, value in product.header.items()
+        if is_of_the_content(name) and all(header.get(name) != value for header in inputs)
+    }
+
+
+def _own_quality(product: InputProduct) -> dict[str, float]:
+    """Quality numbers of a program: its cards ``HIERARCH QC NAME``."""
+    return {
+        name.removeprefix(_QUALITY): float(value)
+        for name, value in product.header.items()
+        if name.startswith(_QUALITY) and isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -318,12 +318,19 @@ class JobInputs:
             inputs=self.notes,
             level=max((note.level for note in self.notes if note.level is not None), default=0),
             header=without_amended(common_cards(self.headers) | own),
-            comments=self.frames[0].comments if self.frames else {},
+            comments=self._comments,
             trim=self.frames[0].trim if self.frames else (0, 0),
             cards=self._times(first) | self.settings | self._area_cards | self._amended_cards,
             # What is made of one product has the errors of the masters behind it.
             inherited=str(first.get("CALIBID", "")) if len(self.headers) == 1 else "",
         )
+
+    @property
+    def _comments(self) -> Mapping[str, str]:
+        """Comments of the cards of the first main input, raw frame or product."""
+        if self.frames:
+            return self.frames[0].comments
+        return next((product.comments for product in self.by_role.get("main", ())), {})
 
     def _times(self, first: Mapping[str, Any]) -> dict[str, Card]:
         """When the frames were taken; a recipe that leaves frames out says it of those that are left."""

@@ -327,6 +327,7 @@ def _own_product(path: Path) -> InputProduct | None:
         calibration=str(header.get("CALIBID", "")),
         calibration_variance=masters,
         table=table,
+        comments=hdus["PRIMARY"].comments,
     )
 
 
@@ -342,7 +343,9 @@ def _any_product(path: Path, contents: FileContents) -> InputProduct:
         raise ProductFileError(contents.short)
     named = {hdu.name: hdu for hdu in reversed(hdus) if hdu.name}  # of several alike the first counts
     main = _main_image(hdus)
-    header = hdus[0].values if main in (None, hdus[0]) else merged_header(hdus[0], [main])[0]
+    header, comments = hdus[0].values, hdus[0].comments
+    if main is not None and main is not hdus[0]:
+        header, comments = merged_header(hdus[0], [main])
     if "JOBKEY" in header and "PROVENANCE" not in named:
         raise ProductFileError(f"{path} is truncated: it has no PROVENANCE, with which every product ends")
     table = _columns(path, named["TABLE"].index) if "TABLE" in named else None
@@ -363,6 +366,7 @@ def _any_product(path: Path, contents: FileContents) -> InputProduct:
         calibration=str(header.get("CALIBID", "")),
         calibration_variance=masters,
         table=table,
+        comments=comments,
     )
 
 

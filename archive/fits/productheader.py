@@ -139,6 +139,25 @@ class Origin:
         return hashlib.sha256("\n".join(applied).encode()).hexdigest()[:SHORT] if applied else self.inherited
 
 
+def is_of_the_content(keyword: str) -> bool:
+    """Tell whether a card of a file says something of its content, and not how it is stored or by what job it was made.
+
+    Parameters
+    ----------
+    keyword : str
+        The keyword, without ``HIERARCH``.
+
+    Returns
+    -------
+    bool
+        True of what a program may state anew of what it has made, ``CALIBID`` and ``NCOMBINE`` included.
+    """
+    name = keyword.strip().upper()
+    if name in ("CALIBID", "NCOMBINE", *_OF_ITSELF.split()):
+        return True
+    return bool(name) and name not in _DROPPED and not _DROPPED_PATTERN.fullmatch(name)
+
+
 def common_cards(headers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the cards that have the same value in all headers.
 
@@ -207,9 +226,11 @@ def header_cards(
         _put(header, new_name, _shifted(name, value, origin.trim), origin.comments.get(keyword, ""))
     for keyword, (value, comment) in (*origin.cards.items(), *cards.items(), *_provenance(origin)):
         _put(header, keyword, value, comment)
-    # A recipe that has left some inputs out knows better how many it has combined.
-    if "NCOMBINE" in cards:
-        _put(header, "NCOMBINE", *cards["NCOMBINE"])
+    # A recipe that has left some inputs out knows better how many it has combined; one of somebody's own may know which
+    # masters stand behind what it takes.
+    for keyword in ("NCOMBINE", "CALIBID"):
+        if keyword in cards:
+            _put(header, keyword, *cards[keyword])
     for name, number in quality.items():
         _put(header, f"QC {name}", number, "")
     return header

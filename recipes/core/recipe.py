@@ -49,6 +49,8 @@ class InputProduct:
         The part of the variance that those masters brought, as the data of an image.
     table : mapping of arrays or None
         The columns of a calibration that is a table, each of shape (rows,).
+    comments : mapping
+        Comments of its header cards, by keyword.
     """
 
     image: ImageSource | None
@@ -58,6 +60,7 @@ class InputProduct:
     calibration: str = ""
     calibration_variance: ImageSource | None = None
     table: Mapping[str, NDArray[Any]] | None = None
+    comments: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

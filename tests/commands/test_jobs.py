@@ -16,18 +16,23 @@ from tests.tasks.processes.test_functions import Project, project_of
 from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
 from ccdflow.tasks.processes.functions import end_keepers
 
-COPYING = "import sys; from astropy.io import fits; print('copied'); fits.open(sys.argv[1]).writeto(sys.argv[2])"
+COPYING = (
+    "import sys; from astropy.io import fits; print('copied'); fits.open(sys.argv[1]).writeto(sys.argv[2])"
+)
 MODULE = """
 import json, sys
 from astropy.io import fits
 job = json.load(open(sys.argv[1]))
-header = fits.Header({"FWHM": job["parameters"]["fwhm"]})
+header = fits.getheader(job["inputs"]["main"][0])
+header["FWHM"] = (job["parameters"]["fwhm"], "[pixel] of stars")
+header["CALIBID"] = "abc"
+header["HIERARCH QC STARS"] = 7
 fits.PrimaryHDU(fits.getdata(job["inputs"]["main"][0]), header).writeto(job["outputs"]["made"])
 """
 RECIPES: dict[str, dict[str, object]] = {
     "function": {"function": "badfunctions.talks"},
     "program": {"program": [sys.executable, "-c", COPYING, "{main}", "{out.made}"]},
-    "module": {"module": "copying", "parameters": {"fwhm": 2.5, "words": "it's \"so\"", "many": [1, 2]}},
+    "module": {"module": "copying", "parameters": {"fwhm": 2.5, "words": 'it\'s "so"', "many": [1, 2]}},
     "failing": {"program": ["sh", "-c", "echo said; echo no stars >&2; exit 4"]},
     "exiting": {"function": "badfunctions.exits_with_words"},
 }
@@ -94,6 +99,14 @@ def test_a_recipes_product_by_hand_has_the_header_of_the_job(project: Project, t
     assert {name: (stored[name], stored.comments[name]) for name in stored if name not in OWN} == {
         name: (here[name], here.comments[name]) for name in here if name not in OWN
     }
+
+
+def test_cards_that_a_program_writes_are_its_products(project: Project) -> None:
+    (product,) = project.space.registry.read(find_products, ProductFilter(job_keys=[project.keys["module"]]))
+    header = fits.getheader(project.space.store.absolute(product.path))
+    assert (header["FWHM"], header.comments["FWHM"]) == (2.5, "[pixel] of stars")
+    assert (header["CALIBID"], header["QC STARS"]) == ("abc", 7)
+    assert header["INSTRUME"] == "CAM" and "BZERO" not in header
 
 
 OWN = ("CHECKSUM", "DATASUM", "JOBKEY")

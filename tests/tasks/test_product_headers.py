@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 
 from ccdflow.archive.fits.productfile import InputNote, write_product
+from ccdflow.archive.fits.productheader import Origin, header_cards
 from ccdflow.archive.fits.writer import HashingFile
 from ccdflow.config.instruments import load_instruments
 from ccdflow.config.shipped import shipped
@@ -267,3 +268,19 @@ def test_a_row_order_in_a_card_of_ones_own_is_told_in_the_card_that_others_read(
     inputs.add_raw("main", path, mine, InputNote("main", path.name, "0" * 64))
     cards = {name: inputs.settings[name][0] for name in ("MOSAIC", "BAYERPAT", "ROWORDER")}
     assert cards == {"MOSAIC": "RGGB", "BAYERPAT": "GBRG", "ROWORDER": "BOTTOM-UP"}
+
+
+def test_a_product_of_products_keeps_the_comments_of_their_cards(tmp_path: Path) -> None:
+    inputs = JobInputs()
+    for number in (1, 2):
+        path = tmp_path / f"{number}.fits"
+        header = fits.Header([("OBJECT", "M31", "what is looked at")])
+        fits.PrimaryHDU(np.zeros((4, 4), np.float32), header).writeto(path)
+        inputs.add_product("main", path, InputNote("main", path.name, str(number), "product"))
+    cards = header_cards(inputs.origin("key", "stack", "1"), {}, {})
+    assert cards["OBJECT"] == ("M31", "what is looked at")
+
+
+def test_a_recipe_may_know_which_masters_stand_behind_what_it_takes() -> None:
+    cards = header_cards(Origin("key", "mine", "1", inherited="theirs"), {"CALIBID": ("own", "")}, {})
+    assert cards["CALIBID"][0] == "own"
