@@ -208,5 +208,8 @@ JOB_STAGES: tuple[Stage, ...] = get_args(Stage)
 STAGES = ("ingest", "calibrate", "science", "group", "stack")
 """The stages of a frame's life, in order: those of jobs, and those in which it is registered and put into sets."""
 
+NO_FILE = "no file, only a row of a catalogue"
+"""Why nothing can be made of a frame, as long as it has no file."""
+
 Action = Literal["stack", "pass"]
 Status = Literal["open", "closed", "superseded"]

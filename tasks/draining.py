@@ -276,7 +276,7 @@ class Drain:
         for level in all_levels[self._level :]:
             plan = planned(self.space, request, failed, window(self.space.cascade, request, level))
             self._level = all_levels.index(level)
-            last = level == all_levels[-1] and all(job.state != "incomplete" for job in plan.jobs)
+            last = level == all_levels[-1] and not any(job.lacks_inputs for job in plan.jobs)
             if last or all(is_sure(job, level) for job in plan.jobs):
                 return plan
         return planned(self.space, request, failed)  # all nights tell more of what is missing

@@ -459,7 +459,7 @@ def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> N
     # The request may be for one night or camera; what is not planned would lose its sets.
     everything = {"targets": (task,), "night": None, "camera": None, "since": None, "until": None}
     sets = []
-    for of_plan in planned(space, request.model_copy(update=everything)).sets:
+    for of_plan in planned(space, request.model_copy(update=everything), every_row=True).sets:
         members = [frames[number] for number in of_plan.frames]
         first, last = members[0], members[-1]
         sets.append(

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from ccdflow.archive.registry.choices import ChoiceKind, ChoiceRecord, find_choices
+from ccdflow.archive.registry.frames.nearrows import count_rows, find_frames_and_rows
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
+from ccdflow.archive.registry.frames.stages import count_unfinished
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
 from ccdflow.archive.registry.jobs.records import JobFilter, done_without_products, find_jobs
 from ccdflow.cascade.headers.amplifiers import detector_digest
@@ -16,7 +18,8 @@ from ccdflow.cascade.planning.planner import plan
 from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.reach import nights_back
 from ccdflow.cascade.planning.request import Known, Request
-from ccdflow.cascade.records import CLASSES
+from ccdflow.cascade.records import CLASSES, JOB_STAGES, FrameRecord
+from ccdflow.cascade.sequences.exposures import SequenceRules
 from ccdflow.cascade.specification.model import Cascade
 from ccdflow.tasks.workspace import Workspace
 
@@ -24,6 +27,10 @@ MOST_NIGHTS = 10_000
 """Nights, 27 years: a reach beyond is as good as none, and its date need not exist in the calendar."""
 LONGEST_FRAME_NAME = 20
 """Characters: names of frames (``f12``) are shorter, keys of jobs (64 hexadecimal digits) longer."""
+
+
+LIVE_AGE_DAYS = 2.0
+"""Days: what is older is not done while frames come in, unless `live` is told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,12 @@ def _night_before(since: str | None, nights: float | None) -> str:
 
 
 def planned(
-    space: Workspace, request: Request, failed: Collection[str] = frozenset(), part: Window | None = None
+    space: Workspace,
+    request: Request,
+    failed: Collection[str] = frozenset(),
+    part: Window | None = None,
+    *,
+    every_row: bool = False,
 ) -> Plan:
     """Return the plan for a request. Jobs count as done where their products are intact.
 
@@ -85,6 +97,8 @@ def planned(
         Keys of jobs for which the plan is to look for another way.
     part : Window, optional
         No more than these nights is read of the registry; without it, all.
+    every_row : bool
+        Whether sets are wanted of rows that have no files, too.
 
     Returns
     -------
@@ -97,7 +111,7 @@ def planned(
     known = Known(
         cascade=space.cascade,
         recipes=space.recipes,
-        frames=space.registry.read(find_frames, FrameFilter(nights=part.frames if part else {})),
+        frames=_frames(space, request, part, every_row=every_row),
         done=space.intact_keys(part.jobs if part else None),
         detectors={instrument.name: detector_digest(instrument) for instrument in space.instruments},
         barriers=[Barrier(**asdict(event)) for event in space.registry.read(find_instrument_events)],
@@ -110,11 +124,37 @@ def planned(
     # What takes products of a job that has made none does without them, as if it had failed.
     without = {*failed, *space.registry.read(done_without_products, part.jobs if part else None)}
     wanted = plan(known, request, without)
+    if part is None and (note := _rows_in_words(space, request)):
+        wanted = replace(wanted, notes=(*wanted.notes, note))
     if not request.variant:
         return wanted
     # What the project's own parameters would ask for as well is its own, whoever asks.
     own = {job.key for job in plan(known, request.own, without).jobs}
     return replace(wanted, variants={job.key: request.variant for job in wanted.jobs if job.key not in own})
+
+
+def _frames(space: Workspace, request: Request, part: Window | None, *, every_row: bool) -> list[FrameRecord]:
+    """The frames of some nights, or of all; of rows without files only those that sequences of others depend on."""
+    wanted = FrameFilter(nights=part.frames if part else {})
+    groups = [group for step in space.cascade.tasks.values() for group in step.groups.values()]
+    rules = [group for group in groups if isinstance(group, SequenceRules)]
+    # How long a sequence may be with the project's own rules is known before anything is planned.
+    if request.variant or every_row or not rules:
+        return space.registry.read(find_frames, wanted)
+    near = max(group.max_sequence for group in rules) + 1
+    return space.registry.read(find_frames_and_rows, wanted, near)
+
+
+def _rows_in_words(space: Workspace, request: Request) -> str:
+    """Say how many rows without files a request is about."""
+    wanted = FrameFilter(
+        status=("registered",),
+        classes=last_stages(space.cascade, request.targets).keys(),
+        **{name: getattr(request, name) for name in ("night", "camera", "since", "until")},
+    )
+    count = space.registry.read(count_rows, wanted)
+    rows = "1 row of a catalogue has" if count == 1 else f"{count:,} rows of a catalogue have"
+    return f"{rows} no file yet: no job is made of that" if count else ""
 
 
 def _chosen(space: Workspace, choices: Sequence[ChoiceRecord], verdict: ChoiceKind) -> frozenset[str]:
@@ -178,6 +218,53 @@ def for_good(space: Workspace, tried: Collection[str]) -> set[str]:
     if not tried:
         return set()
     return {job.key for job in space.registry.read(find_jobs, JobFilter(keys=tried, states=("failed",)))}
+
+
+def last_stages(cascade: Cascade, targets: Sequence[str] = ()) -> dict[str, str]:
+    """Return the last stage that frames go through on the way to some targets.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        What is made from what.
+    targets : sequence of str
+        Tasks or tags; by default what is made without being asked for.
+
+    Returns
+    -------
+    dict of str to str
+        The stage by class of frame.
+    """
+    # Of several targets that begin with the same frames the last stage counts, which stands last here.
+    tasks = sorted(cascade.targets(targets), key=lambda task: JOB_STAGES.index(cascade.tasks[task].stage))
+    return {
+        cascade.sources[cascade.main_source(task)].frame_class: cascade.tasks[task].stage for task in tasks
+    }
+
+
+def left_to_others(space: Workspace, days: float, ids: tuple[int, int | None] = (0, None)) -> str:
+    """Say how many frames wait that are too old for `live`.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    days : float
+        The age from which on they are.
+    ids : tuple of int and int or None
+        Only frames from the first id to the last; None for no last one.
+
+    Returns
+    -------
+    str
+        As ``12 frames older than 2 days: left to nightly or reduce``; empty where there are none.
+    """
+    before = (datetime.now(UTC) - timedelta(days=min(days, MOST_NIGHTS))).replace(tzinfo=None)
+    oldest = before.isoformat(timespec="seconds")
+    count = space.registry.read(count_unfinished, last_stages(space.cascade), oldest, ids)
+    age = f"{days:g} day{'' if days == 1 else 's'}"
+    frames = "1 frame" if count == 1 else f"{count:,} frames"
+    return f"{frames} older than {age}: left to nightly or reduce" if count else ""
 
 
 def to_do(plan: Plan, tried: Collection[str]) -> list[Job]:

@@ -80,7 +80,7 @@ class FrameGroups:
         if source not in self._raw:
             frames = self.resolved.conditions.source_frames(source, self.ordered)
             groups: list[Group] = []
-            for alike in _by_done(frames):
+            for alike in _alike(frames):
                 grouped = group_frames(alike, self.resolved.cascade.sources[source].group)
                 groups += [Group(members) for members in grouped.groups]
                 self._notes += [f"{source}: {left.reason}" for left in grouped.left_out]
@@ -166,11 +166,15 @@ class FrameGroups:
             inside = {frame.id for group in products.values() for frame in group.frames[1:]} - counted
             yield from self._sequences(rules, frame_class, counted, inside)
             return
-        grouped = group_frames([frame for frame in self.ordered if frame.id in counted], rules)
-        for left in grouped.left_out:
-            yield [_whole_set(left.frames, "pass", left.reason)]
-        for members in grouped.groups:
-            yield [_whole_set(members, "stack", "")]
+        # Sequences have a place for what has no file yet; all other groups of what is there do not wait for it.
+        members = [frame for frame in self.ordered if frame.id in counted]
+        there = [frame for frame in members if frame.path is not None]
+        for alike in (there, [frame for frame in members if frame.path is None]):
+            grouped = group_frames(alike, rules)
+            for left in grouped.left_out:
+                yield [_whole_set(left.frames, "pass", left.reason)]
+            for together in grouped.groups:
+                yield [_whole_set(together, "stack", "")]
 
     def _sequences(
         self, rules: SequenceRules, frame_class: str, counted: set[int], inside: set[int]
@@ -206,9 +210,10 @@ def _in_order(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
     return sorted((frame for frame in frames if frame.obsdate), key=order_key)
 
 
-def _by_done(frames: Sequence[FrameRecord]) -> Iterable[list[FrameRecord]]:
-    """Part frames by what was done to them already: one job leaves out the same for all of its frames."""
-    parts: dict[Value | None, list[FrameRecord]] = {}
+def _alike(frames: Sequence[FrameRecord]) -> Iterable[list[FrameRecord]]:
+    """Part frames by what one job can have in common: what was done to them already, and whether they have files."""
+    # One job leaves out the same for all of its frames. Rows without files would keep a master from being made.
+    parts: dict[tuple[Value | None, bool], list[FrameRecord]] = {}
     for frame in frames:
-        parts.setdefault(frame.keywords.get(DONE_BEFORE), []).append(frame)
+        parts.setdefault((frame.keywords.get(DONE_BEFORE), frame.path is None), []).append(frame)
     return parts.values()

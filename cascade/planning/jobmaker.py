@@ -8,6 +8,7 @@ from ccdflow.cascade.planning.jobs import Group, Job, JobInput, Missing, frame_i
 from ccdflow.cascade.planning.keys import work_name
 from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.planning.search import group_name
+from ccdflow.cascade.records import NO_FILE
 
 WAITS = "can't be calibrated"
 """How the reason ends why a job on products is incomplete: the jobs that make them are."""
@@ -123,7 +124,7 @@ class JobMaker:
             main = [JobInput("main", frame_identity(frame), frame=frame.id) for frame in group.frames]
             missing = []
             if any(frame.path is None for frame in group.frames):
-                missing.append(Missing("main", "no file, only a row of a catalogue"))
+                missing.append(Missing("main", NO_FILE))
             self._of_frames[name] = self._assembler.assembled(task, group, main, missing)
         return self._of_frames[name]
 
@@ -140,13 +141,18 @@ class JobMaker:
         Returns
         -------
         Job
-            Incomplete where one of the members is, or a mandatory input is missing.
+            Incomplete where one of the members is, or a mandatory input is missing. Of members that have no files yet
+            there are no jobs, so that it does not name them as inputs.
         """
         product = self._cascade.tasks[task].product
-        main = [self._product_input("main", job, product) for job in members.values()]
-        waiting = [f"f{frame}" for frame, job in members.items() if job.state == "incomplete"]
+        there = {frame: job for frame, job in members.items() if job.has_files}
+        main = [self._product_input("main", job, product) for job in there.values()]
+        waiting = [f"f{frame}" for frame, job in there.items() if job.state == "incomplete"]
         missing = [Missing("main", f"{', '.join(waiting)} {WAITS}")] if waiting else []
-        return self._assembler.assembled(task, self._groups.group_of(members), main, missing)
+        if absent := [f"f{frame}" for frame in members if frame not in there]:
+            has = "has" if len(absent) == 1 else "have"
+            missing.append(Missing("main", f"{', '.join(absent)} {has} no file yet"))
+        return self._assembler.assembled(task, self._groups.group_of(there or members), main, missing)
 
     def members(self, task: str, frames: Sequence[int]) -> dict[int, Job]:
         """Return the jobs that make what a task on products takes.

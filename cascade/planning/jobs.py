@@ -296,6 +296,17 @@ class Job:
         return tuple(item.job for item in self.inputs if item.job is not None)
 
     @property
+    def has_files(self) -> bool:
+        """Whether it can be a job at all: one on raw frames is none until these have files."""
+        # Frames of one group either all have files, or none of them (`framegroups`).
+        return any(item.job is not None for item in self.main) or self.group.frames[0].path is not None
+
+    @property
+    def lacks_inputs(self) -> bool:
+        """Whether an associated input is missing, and not only what it is made of itself."""
+        return any(lack.input != "main" for lack in self.missing)
+
+    @property
     def level(self) -> int:
         """The worst level of its own associations, and of going without one; 0 without any."""
         levels = [*(item.level for item in self.inputs), *(lack.level for lack in self.without)]

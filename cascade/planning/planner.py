@@ -120,7 +120,10 @@ class _Walk:
         main = self._cascade.tasks[task].main
         for group in self._groups.raw_groups(self._cascade.main_source(task)):
             selected = any(map(self._request.selects, group.frames))
-            if selected and self._resolved.conditions.passes(main, group) and self._maker.wanted(task, group):
+            # Rows of a catalogue may be thousands: nothing is planned for them before their files are there.
+            if not selected or group.frames[0].path is None:
+                continue
+            if self._resolved.conditions.passes(main, group) and self._maker.wanted(task, group):
                 yield self._maker.on_frames(task, group)
 
     def _jobs_of_sequence(self, task: str, sets: Sequence[FrameSet]) -> Iterator[Job]:
@@ -128,7 +131,7 @@ class _Walk:
         frames = [frame for frame_set in sets for frame in frame_set.frames]
         members = self._maker.members(task, frames)
         # First those of the members, also of sets that pass or wait: their frames are to be calibrated all the same.
-        yield from members.values()
+        yield from (job for job in members.values() if job.has_files)
         lost = {frame for frame in frames if frame not in members or self._maker.is_lost(members[frame])}
         # A grouping without sequences has no rule for failures; the default leaves its sets smaller.
         grouping = self._resolved.grouping(task)
@@ -152,7 +155,11 @@ class _Walk:
         action: Action = "stack" if settled.outcome == "stack" else "pass"
         planned = PlannedSet(task, settled.set.frames, action, settled.set.closed, settled.reason)
         if action == "stack" and settled.set.closed:
-            if self._maker.wanted(task, self._groups.group_of(settled.frames)):
+            if not any(members[frame].has_files for frame in settled.frames):
+                planned = replace(
+                    planned, reason=f"{settled.reason}; none of its frames has a file yet".lstrip("; ")
+                )
+            elif self._maker.wanted(task, self._groups.group_of(settled.frames)):
                 job = self._maker.on_products(task, {frame: members[frame] for frame in settled.frames})
                 planned = replace(planned, job=job.key)
                 yield job

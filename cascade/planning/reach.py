@@ -94,7 +94,8 @@ def is_sure(job: Job, level: int) -> bool:
     """
     # What is only less than planned has a level, which tells; what is lacking has none.
     lacks = any(lack.level is None for lack in job.without)
-    return job.state != "incomplete" and not lacks and job.worst_level <= level
+    # What only waits for its own frames' files, or for their calibration, has found all that it looked for.
+    return not job.lacks_inputs and not lacks and job.worst_level <= level
 
 
 def _span_of_products(step: Step) -> float:

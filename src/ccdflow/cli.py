@@ -463,6 +463,7 @@ def status(night: Night = None, json: Json = False) -> None:
     from ccdflow.archive.registry.holds import hold_in_words
     from ccdflow.commands import queries
     from ccdflow.tasks.nightlog import singles_in_words
+    from ccdflow.tasks.planning import LIVE_AGE_DAYS, left_to_others
 
     rows = queries.ledger(workspace(), night)
     if json:
@@ -486,6 +487,8 @@ def status(night: Night = None, json: Json = False) -> None:
         # Of the last ones: who looks for an older night names it.
         for sentence in singles_in_words(workspace(), sorted({row["night"] for row in rows})[-NIGHTS_TOLD:]):
             typer.echo(sentence)
+        if night is None and (old := left_to_others(workspace(), LIVE_AGE_DAYS)):
+            typer.echo(old)
         if held := workspace().registry.read(hold_in_words):
             typer.echo(f"{held}; 'ccdflow resume' goes on")
     else:

@@ -29,7 +29,7 @@ from ccdflow.archive.registry.tables import (
     FrameStageRow,
     SetMemberRow,
 )
-from ccdflow.cascade.records import STAGES, FrameRecord, Value
+from ccdflow.cascade.records import NO_FILE, STAGES, FrameRecord, Value
 from ccdflow.cascade.sequences.exposures import Stream, order_key
 
 _ROWS_AT_ONCE = 10_000
@@ -60,7 +60,8 @@ class FrameFilter:
     `status` is by default what grouping sees: duplicates and superseded versions are left out. `camera` is
     CAMERA or TELESCOPE/CAMERA; `since` and `until` are ISO times that belong to the range. `keywords` names
     those that the frames shall come with, which takes less time than all. `nights` names the earliest night by
-    class; of classes that it does not name, all.
+    class; of classes that it does not name, all. `has_file` leaves out rows that have no file, or whose file nobody
+    has read.
     """
 
     status: Collection[str] | None = ("registered", "refused")
@@ -72,6 +73,7 @@ class FrameFilter:
     ids: Collection[int] | None = None
     keywords: Collection[str] | None = None
     nights: Mapping[str, str] = field(default_factory=dict)
+    has_file: bool = False
 
 
 ALL_FRAMES = FrameFilter()
@@ -80,7 +82,19 @@ COUNTED = ("registered", "refused", "processed")
 """States of the rows that a night's ledger counts: what was delivered, whether it is used or not."""
 
 
-def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
+def conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions on rows of frames that a filter stands for, but for its ids.
+
+    Parameters
+    ----------
+    wanted : FrameFilter
+        Which frames.
+
+    Returns
+    -------
+    list of ColumnElement of bool
+        All of which hold.
+    """
     tests: list[ColumnElement[bool]] = []
     if wanted.status is not None:
         tests.append(FrameRow.status.in_(wanted.status))
@@ -92,6 +106,8 @@ def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
         tests.append(FrameRow.obsdate >= wanted.since)
     if wanted.until is not None:
         tests.append(FrameRow.obsdate <= wanted.until)
+    if wanted.has_file:
+        tests.append(FrameRow.sha256.is_not(None))
     if wanted.camera is not None:
         tests.append(is_of_camera(FrameRow, wanted.camera))
     if wanted.nights:
@@ -107,10 +123,10 @@ def _conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
 def _selections(wanted: FrameFilter) -> Iterator[list[ColumnElement[bool]]]:
     """The conditions of one statement or, for many ids, of several."""
     if wanted.ids is None:
-        yield _conditions(wanted)
+        yield conditions(wanted)
         return
     for ids in batches(sorted(set(wanted.ids))):
-        yield [*_conditions(wanted), FrameRow.id.in_(ids)]
+        yield [*conditions(wanted), FrameRow.id.in_(ids)]
 
 
 def find_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> list[FrameRecord]:
@@ -268,7 +284,8 @@ def _frame_row(
     columns: Any, stages: Mapping[int, tuple[str, str, str]], sets: Mapping[int, int]
 ) -> dict[str, Any]:
     row = dict(columns)
-    stage, status, reason = stages.get(row["id"], ("ingest", "done", ""))
+    beginning = ("ingest", "waiting", NO_FILE) if row["path"] is None else ("ingest", "done", "")
+    stage, status, reason = stages.get(row["id"], beginning)
     if row["status"] != "registered":  # whatever had become of it before
         stage, status, reason = "ingest", row["status"], row["reason"]
     row |= {"stage": stage, "status": status, "set": sets.get(row["id"])}

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal_column, or_, select
 
 from ccdflow.archive.registry.bulk import batches, replace_rows
 from ccdflow.archive.registry.database import now
@@ -104,7 +104,53 @@ def unsettled_since(connection: Connection, ends: Mapping[str, str], since: str)
     return min((time for time in times if time is not None), default=None)
 
 
+def count_unfinished(
+    connection: Connection, ends: Mapping[str, str], before: str, ids: tuple[int, int | None] = (0, None)
+) -> int:
+    """Return how many frames with files are older than a time, and have not come to an end.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    ends : mapping of str to str
+        As for `unsettled_since`.
+    before : str
+        ISO time (UTC): only frames begun before.
+    ids : tuple of int and int or None
+        Only frames from the first id to the last; None for no last one.
+
+    Returns
+    -------
+    int
+        How many there are.
+    """
+    first, last = ids
+    tests = [FrameRow.obsdate < before, FrameRow.obsdate != "", FrameRow.id >= first]
+    if last is not None:
+        tests.append(FrameRow.id <= last)
+    return sum(
+        connection.execute(
+            select(func.count()).select_from(FrameRow).where(*tests, *_unfinished(frame_class, end))
+        ).scalar_one()
+        for frame_class, end in ends.items()
+    )
+
+
+def newest_frame(connection: Connection) -> int:
+    """Return the highest id of all frames; 0 where there is none."""
+    return connection.execute(select(func.max(FrameRow.id))).scalar_one() or 0
+
+
 def _oldest(connection: Connection, frame_class: str, end: str, since: str) -> str | None:
+    earliest = select(func.min(FrameRow.obsdate)).where(
+        FrameRow.obsdate >= since, *_unfinished(frame_class, end)
+    )
+    return connection.execute(earliest).scalar_one()
+
+
+def _unfinished(frame_class: str, end: str) -> tuple[ColumnElement[bool], ...]:
+    """The conditions that a frame has a file and is not over."""
     # Over is a frame that is through its last stage, and one that is stuck in an earlier one: failed, or waiting for
     # what the reason names.
     # NOT EXISTS, which the primary key of frame_stage answers for each frame.
@@ -114,9 +160,9 @@ def _oldest(connection: Connection, frame_class: str, end: str, since: str) -> s
         FrameStageRow.state == "failed", and_(FrameStageRow.state == "waiting", FrameStageRow.reason != "")
     )
     over = or_(through, and_(FrameStageRow.stage != end, stuck))
-    tests = FrameRow.frame_class == frame_class, FrameRow.obsdate >= since, FrameRow.status == "registered"
-    earliest = select(func.min(FrameRow.obsdate)).where(*tests, ~stage.where(over).exists())
-    return connection.execute(earliest).scalar_one()
+    # Of a row without a file nothing can be made, and a catalogue may have a hundred thousand.
+    there = FrameRow.status == "registered", FrameRow.sha256.is_not(None)
+    return FrameRow.frame_class == frame_class, *there, ~stage.where(over).exists()
 
 
 def stages_of(connection: Connection, frame: int) -> list[dict[str, str]]:

@@ -23,7 +23,7 @@ from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.changes import differences
-from ccdflow.tasks.planning import planned
+from ccdflow.tasks.planning import LIVE_AGE_DAYS, left_to_others, planned
 from ccdflow.tasks.rawfiles.rawchecks import check_raws
 from ccdflow.tasks.workspace import Workspace
 
@@ -362,6 +362,8 @@ def _explain_frame(space: Workspace, frame: Row, request: Request) -> Row:
     row |= {"state": f"{frame['stage']} {frame['status']}", "reason": frame["reason"]}
     if frame["duplicate_of"]:
         row["reason"] = f"the same exposure as {frame['duplicate_of']}"
+    elif not row["reason"] and (old := left_to_others(space, LIVE_AGE_DAYS, (number, number))):
+        row["reason"] = old.partition(" frame ")[2]
     row["doubts"] = frame["doubts"]
     row["amended"] = frame["amended"]
     row["used_by"] = [{"id": job.key[:12], "what": job.step, "state": job.state} for job in jobs_of]

@@ -82,7 +82,11 @@ def test_a_job_on_products_waits_for_members_that_are_incomplete() -> None:
     frames = [replace(one, path=None) if one.id == 11 else one for one in night()]
     house = House(frames)
     job = house.maker.on_products("stack", house.maker.members("stack", [10, 11, 12]))
-    assert (job.state, job.reason) == ("incomplete", f"f11 {WAITS}")
+    assert (job.state, job.reason) == ("incomplete", "f11 has no file yet")
+    assert len(job.main) == 2 and ids(job.group) == [10, 12]
+    # One whose calibrations are rows has a job of its own, which tells why.
+    lacking = House([replace(one, path=None) if one.frame_class == "bias" else one for one in night()])
+    assert lacking.maker.on_products("stack", lacking.maker.members("stack", [10])).reason == f"f10 {WAITS}"
 
 
 def test_frames_of_which_nothing_is_made_have_no_job() -> None:

@@ -1,5 +1,6 @@
 """From a target to jobs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
@@ -8,6 +9,7 @@ import pytest
 from ccdflow.cascade.planning.jobs import Job, digest
 from ccdflow.cascade.planning.planner import plan
 from ccdflow.cascade.planning.plans import Plan
+from ccdflow.cascade.planning.reach import is_sure
 from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.records import FrameRecord
 from ccdflow.config.cascadefile import load_cascade
@@ -295,10 +297,47 @@ def test_selection_keeps_the_sets_that_hold_a_selected_frame() -> None:
     assert planned(frames, "stack", camera="T1/C1") == planned(frames, "stack", camera="C1")
 
 
-def test_rows_of_a_catalogue_are_incomplete() -> None:
-    frames = [replace(one, path=None, sha256=None) for one in night()]
-    assert {job.state for job in planned(frames, "bias").jobs} == {"incomplete"}
-    assert "no file, only a row of a catalogue" in planned(frames, "bias").jobs[0].reason
+def without_files(frames: Sequence[FrameRecord], *ids: int) -> list[FrameRecord]:
+    """The same frames, of which these have no files yet."""
+    return [replace(one, path=None, sha256=None) if one.id in ids else one for one in frames]
+
+
+def test_rows_without_files_make_no_jobs_and_their_sets_say_why() -> None:
+    frames = without_files(night(), *range(1, 100))
+    found = planned(frames)
+    assert found.jobs == ()
+    assert found.sets and all(one.job is None for one in found.sets)
+    (stack,) = (one for one in found.sets if one.action == "stack")
+    assert stack.reason == "frames 1 to 3 of 3; none of its frames has a file yet"
+
+
+def test_a_row_without_a_file_keeps_no_master_from_being_made() -> None:
+    frames = night()
+    biases = [one.id for one in frames if one.frame_class == "bias"]
+    found = planned(without_files(frames, biases[0]), "bias")
+    (bias,) = found.jobs
+    assert bias.state == "new" and [one.frame for one in bias.main] == biases[1:]
+
+
+def test_a_set_waits_for_the_file_of_a_row_and_its_other_frames_are_calibrated() -> None:
+    frames = night()
+    lights = [one.id for one in frames if one.frame_class == "science"]
+    found = planned(without_files(frames, lights[0]))
+    calibrated = [one.frame for job in found.jobs if job.step == "science" for one in job.main]
+    assert calibrated == lights[1:]
+    stack = only(found, "stack")
+    assert (stack.state, stack.reason) == ("incomplete", f"f{lights[0]} has no file yet")
+    assert {key for job in found.jobs for key in job.parents} <= {job.key for job in found.jobs}
+    # Nothing that lies further away would help it: a drain need not look for more.
+    assert not stack.lacks_inputs and is_sure(stack, 0)
+
+
+def test_what_takes_all_products_of_an_object_does_without_rows_that_have_no_file() -> None:
+    frames = night()
+    lights = [one.id for one in frames if one.frame_class == "science"]
+    request = {"parameters": {"stack.group": "object"}}
+    found = planned(without_files(frames, lights[0]), "stack", **request)
+    assert only(found, "stack").state == "new" and len(only(found, "stack").main) == len(lights) - 1
 
 
 def test_a_key_is_the_digest_of_all_that_the_result_depends_on() -> None:

@@ -1,0 +1,106 @@
+"""Rows without files, in their thousands: they make no jobs, and what has files does not notice them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+from tests.tasks.test_grouping import START, clock, exposure, sequence
+
+from ccdflow.archive.registry.frames.files import NewFrame, add_frame
+from ccdflow.archive.registry.frames.nearrows import find_frames_and_rows
+from ccdflow.archive.registry.frames.queries import ALL_FRAMES, list_frames
+from ccdflow.archive.registry.frames.stages import StageState, set_stages
+from ccdflow.archive.registry.transactions import add_catalogue
+from ccdflow.cascade.planning.request import Request
+from ccdflow.cascade.records import NO_FILE
+from ccdflow.commands.queries import explain
+from ccdflow.config.project import PROJECT_FILE, init_project
+from ccdflow.tasks.planning import left_to_others, planned
+from ccdflow.tasks.workspace import Workspace, open_workspace
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workspace]:
+    """An empty project on each of the databases."""
+    init_project(tmp_path / "project")
+    if request.param == "postgresql":
+        url = request.getfixturevalue("new_database")
+        (tmp_path / "project" / PROJECT_FILE).write_text(f"registry: {url}\n")
+    space = open_workspace(tmp_path / "project")
+    yield space
+    space.registry.close()
+
+
+def filed(space: Workspace, *frames: NewFrame) -> list[int]:
+    """Register frames as those of files; nobody looks at the files in these tests."""
+    ids = []
+    for frame in frames:
+        name = f"{frame.camera}-{frame.frame_class}-{frame.obsdate}-{frame.iobs}"
+        held = replace(frame, path=f"/raw/{name}.fits", sha256=name, size=1, changed_ns=1)
+        ids.append(space.registry.write(add_frame, held).id)
+    return ids
+
+
+def bulk(space: Workspace, count: int, begin: datetime, seconds: float = 1.0, **changes: object) -> None:
+    """Rows without files from a time on, all alike, so many seconds from one to the next."""
+    times = (begin + timedelta(seconds=number * seconds) for number in range(count))
+    add_catalogue(space.registry, [exposure(0, obsdate=time.isoformat(), **changes) for time in times])
+
+
+def test_a_row_without_a_file_waits_and_says_for_what(either: Workspace) -> None:
+    add_catalogue(either.registry, sequence(3))
+    assert planned(either, clock(600)).jobs == ()
+    for row in either.registry.read(list_frames):
+        assert (row["stage"], row["status"], row["reason"]) == ("ingest", "waiting", NO_FILE)
+    told = explain(either, "f1", clock(600))
+    assert (told["state"], told["reason"], told["missing"]) == ("ingest waiting", NO_FILE, [])
+
+
+def test_only_rows_next_to_frames_with_files_are_read(either: Workspace) -> None:
+    bulk(either, 400, START)
+    bulk(either, 400, START, camera="D")
+    filed(either, exposure(3, object="A"), exposure(3.01, object="A"), exposure(20, object="A"))
+    read = either.registry.read(find_frames_and_rows, ALL_FRAMES, 5)
+    rows = [frame for frame in read if frame.path is None]
+    # Five on each side of the first two, and the last five of the stream, which come before the third.
+    assert len(read) - len(rows) == 3 and len(rows) == 15 and {row.camera for row in rows} == {"C"}
+    assert [frame.obsdate for frame in read] == sorted(frame.obsdate for frame in read)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_plan_is_the_same_as_one_that_knows_every_row(space: Workspace, seed: int) -> None:
+    random = Random(seed)
+    minute = 0.0
+    for _number in range(60):
+        minute += random.choice([0.0, 2.0, 2.0, 2.0, 45.0])
+        length = random.choice([1, 2, 3, 4, 6, 16])
+        frames = sequence(length, minute, object=random.choice("AB"), filter=random.choice("LR"))
+        minute += 2 * length
+        share = random.choice([0.0, 0.0, 0.0, 0.7, 1.0])
+        with_files = [frame for frame in frames if random.random() < share]
+        filed(space, *with_files)
+        add_catalogue(space.registry, [frame for frame in frames if frame not in with_files])
+    request = clock(minute + 600)
+    near, whole = planned(space, request), planned(space, request, every_row=True)
+    assert [job.key for job in near.jobs] == [job.key for job in whole.jobs]
+    assert {job.step for job in near.jobs} >= {"science", "stack"}
+
+
+def test_frames_that_are_too_old_for_live_are_counted(either: Workspace) -> None:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    old = [exposure(0, obsdate=(now - timedelta(days=3, minutes=n)).isoformat()) for n in range(3)]
+    (first, *_) = filed(either, *old)
+    filed(either, exposure(0, obsdate=now.isoformat()))
+    bulk(either, 10, now - timedelta(days=5))
+    assert left_to_others(either, 2.0) == "3 frames older than 2 days: left to nightly or reduce"
+    assert left_to_others(either, 7.0) == ""
+    either.registry.write(set_stages, [StageState(first + 1, "stack", "done")])
+    assert left_to_others(either, 2.0).startswith("2 frames")
+    assert (
+        left_to_others(either, 1.0, (first, first)) == "1 frame older than 1 day: left to nightly or reduce"
+    )
+    assert explain(either, f"f{first}", Request())["reason"] == "older than 2 days: left to nightly or reduce"
+    assert explain(either, f"f{first + 1}", Request())["reason"] == ""
