@@ -73,7 +73,8 @@ def live(
             space.recover()
             # Asked before every job: on hold, or once the lease is lost, what runs is finished and nothing is begun.
             do = _doing(project, publisher, lambda: not mine.lost and not held())
-            drain = Drain(space, do, camera, max_age_days, lambda: not held() and mine.is_held())
+            say = get_run_logger().info
+            drain = Drain(space, do, camera, max_age_days, lambda: not held() and mine.is_held(), say)
             drain.run(linger)
         # Outside the lease: while this run waits for its server, another drain may work.
         wait_for_server()

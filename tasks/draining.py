@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from ccdflow.archive.registry.frames.stages import unsettled_since
+from ccdflow.archive.registry.frames.stages import newest_frame, unsettled_since
 from ccdflow.archive.registry.jobs.leases import leave_drain, live_drains, stay_drain, take_drain, this_owner
 from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.cascade.planning.jobqueue import first_jobs, urgent_jobs
@@ -16,11 +16,10 @@ from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.reach import association_levels, is_sure
 from ccdflow.cascade.planning.request import Request
-from ccdflow.cascade.records import JOB_STAGES
 from ccdflow.tasks.bridge import stream_name
-from ccdflow.tasks.ingest import IngestReport, read_pending
+from ccdflow.tasks.ingest import IngestReport, Turn, read_pending
 from ccdflow.tasks.leases import BEATS_PER_LEASE
-from ccdflow.tasks.planning import for_good, planned, window
+from ccdflow.tasks.planning import LIVE_AGE_DAYS, for_good, last_stages, left_to_others, planned, window
 from ccdflow.tasks.rounds import Do, Round
 from ccdflow.tasks.workspace import Workspace
 
@@ -30,6 +29,8 @@ JOBS_PER_ROUND = 40
 """Jobs that are done between two plans: an urgent job that comes meanwhile waits for these."""
 ARRIVAL_PATIENCE_S = 60.0
 """Seconds after which a row whose file is missing or incomplete is refused: copies over a network take a while."""
+READING_S = 2.0
+"""Seconds that files of new rows are read between two plans: what has been read is calibrated before all is read."""
 MOST_ATTEMPTS = 3
 """Attempts of drains at a job before it is left to people, and to the nightly run."""
 RETRY_S = 10.0
@@ -144,6 +145,8 @@ class Drain:
         Older frames are left to ``nightly``.
     may_go_on : callable
         Called before each round; once it returns False, the drain ends.
+    say : callable
+        Takes a sentence for people.
     """
 
     def __init__(
@@ -151,10 +154,11 @@ class Drain:
         space: Workspace,
         do: Do,
         camera: str | None = None,
-        max_age_days: float = 2.0,
+        max_age_days: float = LIVE_AGE_DAYS,
         may_go_on: Callable[[], bool] = lambda: True,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.may_go_on = may_go_on
+        self.may_go_on, self.say = may_go_on, say
         self.space, self.do, self.camera, self.max_age_days = space, do, camera, max_age_days
         # What former drains have tried in vain often enough is left alone by this one.
         tried = space.registry.read(find_jobs, JobFilter(states=("failed",)))
@@ -163,6 +167,8 @@ class Drain:
         self.held: dict[str, tuple[float, str]] = {}  # until when, and why, by key of the job
         self._looked = -WHOLE_LOOK_S  # when all was looked at last
         self._unsure = True  # whether anything has happened since
+        self._turn = Turn(READING_S)
+        self._counted = 0  # the newest frame of which it is known whether it is too old
         self._level = 0  # place in the cascade's levels of the last one that was enough
 
     def run(self, linger: float) -> None:
@@ -174,7 +180,8 @@ class Drain:
             Seconds to wait for the next frame.
         """
         # On hold too frames are registered, before `may_go_on` is asked: a hold is for jobs.
-        read_pending(self.space, IngestReport(), ARRIVAL_PATIENCE_S)
+        if not self.may_go_on():
+            read_pending(self.space, IngestReport(), ARRIVAL_PATIENCE_S)
         with self.space.registry.ear() as ear:
             last = time.monotonic()
             while self.may_go_on():
@@ -204,7 +211,7 @@ class Drain:
         int
             Number of rows read and of jobs that came to an end; 0 where there was nothing to do.
         """
-        count = read_pending(self.space, IngestReport(), ARRIVAL_PATIENCE_S)
+        count = read_pending(self.space, IngestReport(), ARRIVAL_PATIENCE_S, self._turn)
         self._unsure = self._unsure or count > 0
         request = live_request(self.camera, self.max_age_days)
         # Mostly a plan from the oldest unfinished frame on is enough, and takes a fraction of the time. What it leaves
@@ -223,7 +230,20 @@ class Drain:
         # Jobs that were put off do not count: while the disk is full they are tried every `RETRY_S`, and a drain that
         # took this for progress would never end.
         put_off = self.held.keys() & work.failed.keys()
-        return count + len(work.jobs) - len(put_off)
+        progress = count + len(work.jobs) - len(put_off)
+        if not progress:
+            self._tell_of_the_old()
+        return progress
+
+    def _tell_of_the_old(self) -> None:
+        """Say how many frames have come that are too old for a drain, each of them once."""
+        # Behind all that is due: in a registry of years it takes a second the first time.
+        newest = self.space.registry.read(newest_frame)
+        if newest > self._counted:
+            sentence = left_to_others(self.space, self.max_age_days, (self._counted + 1, newest))
+            self._counted = newest
+            if sentence:
+                self.say(sentence)
 
     def _first(self, jobs: list[Job]) -> list[Job]:
         """Return so few jobs that an urgent one which comes meanwhile need not wait for long."""
@@ -253,15 +273,7 @@ class Drain:
 
     def _of_the_last(self, request: Request) -> Request | None:
         """Return the request, narrowed to the oldest unfinished frame and later ones; None where all are finished."""
-        cascade = self.space.cascade
-        targets = sorted(
-            cascade.targets(request.targets), key=lambda task: JOB_STAGES.index(cascade.tasks[task].stage)
-        )
-        # Of several targets that begin with the same frames the last stage counts, which stands last here.
-        ends = {
-            cascade.sources[cascade.main_source(task)].frame_class: cascade.tasks[task].stage
-            for task in targets
-        }
+        ends = last_stages(self.space.cascade, request.targets)
         since = self.space.registry.read(unsettled_since, ends, request.since or "")
         return None if since is None else request.model_copy(update={"since": since})
 

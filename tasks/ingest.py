@@ -2,6 +2,7 @@
 
 import csv
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,8 +22,6 @@ from ccdflow.archive.fits.rawfile import (
 )
 from ccdflow.archive.registry.frames.amendmentchecks import (
     let_nights_follow,
-    settle_amendments,
-    unsettled_frames,
 )
 from ccdflow.archive.registry.frames.amendments import Values
 from ccdflow.archive.registry.frames.doubts import sum_up
@@ -32,6 +31,7 @@ from ccdflow.archive.registry.frames.files import (
     add_frame,
     pending_frames,
     refuse_frame,
+    refuse_frames,
     registered_files,
 )
 from ccdflow.archive.registry.transactions import add_catalogue
@@ -336,8 +336,45 @@ def _new_frame(described: Description, **known: Any) -> NewFrame:
     return NewFrame(**{**columns, **known})
 
 
-def read_pending(space: Workspace, report: IngestReport, patience: float = 0.0) -> int:
-    """Read the files of rows that other programs have inserted with a path alone, and look at what they corrected.
+@dataclass
+class Turn:
+    """How long rows are read at a time, and which of them are not looked at again at once.
+
+    `seconds` is how long; `later` has by id when a row whose file was not there is due again, and after how long.
+    """
+
+    seconds: float = math.inf
+    later: dict[int, tuple[float, float]] = field(default_factory=dict)
+    _end: float = math.inf
+
+    def begin(self) -> None:
+        """Begin: from now on the seconds count."""
+        self._end = time.monotonic() + self.seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether others are to have their turn."""
+        return time.monotonic() >= self._end
+
+    def is_due(self, frame: int) -> bool:
+        """Whether a row is looked at now."""
+        return frame not in self.later or self.later[frame][0] <= time.monotonic()
+
+    def put_off(self, frame: int) -> None:
+        """Look at a row later, each time a little later: thousands may wait for files that never come."""
+        if self.seconds < math.inf:
+            pause = min(LONGEST_PAUSE_S, 2 * self.later.get(frame, (0.0, FIRST_PAUSE_S / 2))[1])
+            self.later[frame] = time.monotonic() + pause, pause
+
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+"""Seconds until a row is looked at again whose file was not there."""
+
+
+def read_pending(
+    space: Workspace, report: IngestReport, patience: float = 0.0, turn: Turn | None = None
+) -> int:
+    """Read the files of rows that other programs have inserted with a path alone, the newest first.
 
     Parameters
     ----------
@@ -347,33 +384,60 @@ def read_pending(space: Workspace, report: IngestReport, patience: float = 0.0) 
         Is told what became of them.
     patience : float
         Seconds: a file that is not there, or not whole, is waited for until its row is so old.
+    turn : Turn, optional
+        How long to read; what is left is read the next time. Without it, all are read.
 
     Returns
     -------
     int
         How many were read or refused.
     """
-    # What others have corrected to something that can't be would stop whoever plans.
-    if unsettled := space.registry.read(unsettled_frames):
-        space.registry.write(settle_amendments, unsettled)
+    turn = turn or Turn()
+    turn.begin()
+    count, before = 0, None
     # In portions, each behind the last one: rows that have to wait are not looked at twice.
-    count = last = 0
-    while pending := space.registry.read(pending_frames, after=last):
-        for frame, name, registered in pending:
-            if _age(registered) >= patience or _is_whole(Path(name)):
-                _read_row(space, frame, Path(name), report)
-                count += 1
-        last = pending[-1][0]
+    while not turn.is_over and (pending := space.registry.read(pending_frames, before=before)):
+        count += _read_rows(space, pending, report, patience, turn)
+        before = pending[-1][0]
+    return count
+
+
+def _read_rows(
+    space: Workspace,
+    pending: Sequence[tuple[int, str, str]],
+    report: IngestReport,
+    patience: float,
+    turn: Turn,
+) -> int:
+    """Read the files of some rows; those whose files never came are refused together."""
+    count, gone = 0, {}
+    for frame, name, registered in pending:
+        if turn.is_over:
+            break
+        if not turn.is_due(frame):
+            continue
+        if _age(registered) < patience and not _is_whole(Path(name)):
+            turn.put_off(frame)
+            continue
+        turn.later.pop(frame, None)
+        count += 1
+        if isfile(name):
+            _read_row(space, frame, Path(name), report)
+        else:
+            gone[frame] = _why_unread(Path(name))
+            report.problems.append(f"{name}: {gone[frame]}")
+    if gone:
+        space.registry.write(refuse_frames, gone)
+        report.counts["unreadable"] += len(gone)
     return count
 
 
 def _read_row(space: Workspace, frame: int, path: Path, report: IngestReport) -> None:
     """Read the file of a row; where nothing comes of it, the row says why."""
-    if isfile(path):
-        ingest_file(space, path, report)
+    ingest_file(space, path, report)
     # A row that still waits though its file was looked at would be read again in every round, for ever.
-    first = space.registry.read(pending_frames, 1, after=frame - 1)
-    if not isfile(path) or any(waiting == frame for waiting, *_ in first):
+    first = space.registry.read(pending_frames, 1, after=frame - 1, before=frame + 1)
+    if any(waiting == frame for waiting, *_ in first):
         reason = _why_unread(path)
         space.registry.write(refuse_frame, frame, reason)
         report.counts["unreadable"] += 1

@@ -225,7 +225,7 @@ def urgent_jobs(jobs: Sequence[Job], patterns: Sequence[str]) -> set[str]:
 
 
 def first_jobs(jobs: Sequence[Job], urgent: Collection[str], most: int) -> list[Job]:
-    """Return a part of the jobs that can be done by itself, the urgent ones first.
+    """Return a part of the jobs that can be done by itself: the urgent ones first, then those of the newest frames.
 
     Parameters
     ----------
@@ -241,8 +241,43 @@ def first_jobs(jobs: Sequence[Job], urgent: Collection[str], most: int) -> list[
     list of Job
         Whatever of `jobs` one of them needs is among them too.
     """
-    ordered = sorted(jobs, key=lambda job: job.key not in urgent)  # stable: otherwise the order stays
+    ordered = sorted(
+        newest_first(jobs), key=lambda job: job.key not in urgent
+    )  # stable: otherwise the order stays
     return ordered[:most]
+
+
+def newest_first(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs in the order of their newest frames, each behind those whose products it takes.
+
+    What was exposed just now is looked at just now; what waits since yesterday can wait a little longer.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Each after those whose products it takes.
+
+    Returns
+    -------
+    list of Job
+        The same jobs. A calibration stands before the first that needs it.
+    """
+    by_key = {job.key: job for job in jobs}
+    ordered: dict[str, Job] = {}
+
+    def add(job: Job) -> None:
+        # As deep as the cascade has tasks.
+        for parent in job.parents:
+            if parent in by_key and parent not in ordered:
+                add(by_key[parent])
+        ordered[job.key] = job
+
+    # Sorting is stable: of frames of one moment the plan's order stays. Calibrations come when they are needed.
+    newest = sorted(jobs, key=lambda job: max(frame.obsdate for frame in job.group.frames), reverse=True)
+    for job in sorted(newest, key=lambda job: job.stage == "calibrate"):
+        if job.key not in ordered:
+            add(job)
+    return list(ordered.values())
 
 
 def parse_memory(text: str | int) -> int:

@@ -13,9 +13,10 @@ from astropy.io import fits
 from sqlalchemy import make_url
 
 from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.frames.files import pending_frames
 from ccdflow.archive.registry.frames.queries import find_frames, list_frames
 from ccdflow.config.project import PROJECT_FILE, init_project
-from ccdflow.tasks.ingest import IngestReport, read_pending, recheck_files
+from ccdflow.tasks.ingest import IngestReport, Turn, read_pending, recheck_files
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 Execute = Callable[..., list[Any]]
@@ -156,3 +157,45 @@ def test_postgresql_notifies_who_listens(new_database: str) -> None:
         mouth.commit()
         assert [one.channel for one in ear.notifies(timeout=5, stop_after=1)] == ["ccdflow"]
     registry.close()
+
+
+def test_the_newest_rows_are_read_first_and_no_longer_than_their_turn(
+    plain: tuple[Workspace, Execute], tmp_path: Path
+) -> None:
+    space, execute = plain
+    for number in range(4):
+        execute(
+            "INSERT INTO frame (path) VALUES (?)", str(bias(tmp_path / f"{number}.fits", value=number + 1))
+        )
+    # No time at all: nothing is read, and nothing is lost.
+    assert read_pending(space, IngestReport(), turn=Turn(0.0)) == 0
+    read_first: list[str] = []
+
+    class OneRow(Turn):
+        @property
+        def is_over(self) -> bool:
+            return bool(read_first)
+
+        def is_due(self, frame: int) -> bool:
+            read_first.append(f"f{frame}")
+            return True
+
+    assert read_pending(space, IngestReport(), turn=OneRow()) == 1
+    assert read_first == ["f4"] and len(space.registry.read(pending_frames)) == 3
+    assert read_pending(space, IngestReport(), turn=Turn(60.0)) == 3
+
+
+def test_thousands_of_rows_whose_files_never_come_cost_little(plain: tuple[Workspace, Execute]) -> None:
+    space, execute = plain
+    count = 400
+    execute(
+        "INSERT INTO frame (path) WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row WHERE n < ?) "
+        "SELECT '/nowhere/' || n || '.fits' FROM row",
+        count,
+    )
+    turn = Turn(60.0)
+    assert read_pending(space, IngestReport(), patience=60.0, turn=turn) == 0
+    assert len(turn.later) == count
+    # Once they are old enough, all are refused together.
+    assert read_pending(space, IngestReport(), turn=Turn(60.0)) == count
+    assert {row["reason"] for row in space.registry.read(list_frames)} == {"no such file"}

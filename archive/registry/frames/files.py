@@ -684,7 +684,9 @@ def keep_pixels(connection: Connection, frame: int, pixels: str) -> dict[int, in
     return merge_twins(connection, pixels) if pixels else {}
 
 
-def pending_frames(connection: Connection, limit: int = 1000, after: int = 0) -> list[tuple[int, str, str]]:
+def pending_frames(
+    connection: Connection, limit: int = 1000, after: int = 0, before: int | None = None
+) -> list[tuple[int, str, str]]:
     """Return rows that other programs have inserted, whose files have not been read yet.
 
     Parameters
@@ -694,18 +696,36 @@ def pending_frames(connection: Connection, limit: int = 1000, after: int = 0) ->
     limit : int
         The most rows.
     after : int
-        Only rows with higher ids, to go on where the last answer ended.
+        Only rows with higher ids.
+    before : int, optional
+        Only rows with lower ids, to go on where the last answer ended.
 
     Returns
     -------
     list of tuple of int, str and str
-        Id, path and time of registration (ISO UTC) of each, by id.
+        Id, path and time of registration (ISO UTC) of each, the newest first.
     """
     columns = select(FrameRow.id, FrameRow.path, FrameRow.registered_at).where(
         text(PENDING), FrameRow.id > after
     )
-    rows = connection.execute(columns.order_by(FrameRow.id).limit(limit))
+    if before is not None:
+        columns = columns.where(FrameRow.id < before)
+    rows = connection.execute(columns.order_by(FrameRow.id.desc()).limit(limit))
     return [(frame, path or "", registered_at) for frame, path, registered_at in rows]
+
+
+def refuse_frames(connection: Connection, reasons: Mapping[int, str]) -> None:
+    """Record that frames can't be used.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    reasons : mapping of int to str
+        By id why, in one sentence.
+    """
+    for frame in sorted(reasons):
+        refuse_frame(connection, frame, reasons[frame])
 
 
 def refuse_frame(connection: Connection, frame: int, reason: str) -> None:

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccdflow.cascade.planning.jobqueue import JobQueue, Needs, Order, first_jobs, parse_memory, urgent_jobs
+from ccdflow.cascade.planning.jobqueue import (
+    JobQueue,
+    Needs,
+    Order,
+    first_jobs,
+    newest_first,
+    parse_memory,
+    urgent_jobs,
+)
 from ccdflow.cascade.planning.jobs import Group, Job, JobInput
 from ccdflow.cascade.records import FrameRecord
 
@@ -174,6 +182,17 @@ def test_a_part_of_the_jobs_holds_what_it_needs_and_the_urgent_ones_first() -> N
         assert set(keys[:4]) <= urgent
         for one in part:
             assert set(one.parents) <= set(keys[: keys.index(one.key)])
+
+
+def test_the_newest_frames_are_done_first_with_what_they_need() -> None:
+    times = {"s1": 1, "s2": 2, "t1": 2, "s3": 3, "s4": 4, "t2": 4}
+    night = [
+        replace(one, group=Group((replace(FRAME, obsdate=f"2026-03-01T20:0{times.get(one.key, 0)}:00"),)))
+        for one in NIGHT
+    ]
+    keys = [one.key for one in newest_first(night)]
+    assert keys == ["b2", "f2", "s4", "s3", "t2", "b1", "f1", "s2", "s1", "t1"]
+    assert [one.key for one in first_jobs(night, set(), 3)] == keys[:3]
 
 
 def test_a_job_in_other_hands_needs_no_room_and_what_depends_on_it_waits() -> None:
