@@ -3,6 +3,7 @@
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from ccdflow.archive.registry.events import forget_events
 from ccdflow.archive.registry.jobs.products import find_products
 from ccdflow.archive.store import FileCheck
 from ccdflow.flows.forms import form
@@ -57,6 +58,8 @@ def housekeeping(
             get_run_logger().error(shortened(line))
         for line in compare_known(space):
             get_run_logger().warning(line)
+        while space.registry.write(forget_events):
+            pass
         freed = 0
         if keep_days is not None or most_gigabytes is not None:
             most = None if most_gigabytes is None else int(most_gigabytes * 1e9)

@@ -2,11 +2,12 @@
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import httpx
@@ -14,7 +15,14 @@ from prefect.client.orchestration import get_client
 from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow.archive.registry.database import sentence
-from ccdflow.archive.registry.events import EventRecord, deliver_events, find_events
+from ccdflow.archive.registry.events import (
+    EventRecord,
+    EventSum,
+    deliver_events,
+    find_events,
+    forget_events,
+    summed_up,
+)
 from ccdflow.archive.registry.frames.files import registered_files
 from ccdflow.archive.registry.holds import hold_in_words
 from ccdflow.archive.registry.jobs.leases import live_drains
@@ -24,8 +32,14 @@ from ccdflow.tasks.workspace import Workspace
 Sender = Callable[[Sequence[dict[str, Any]]], None]
 """Hands events to the server; raises where that has not certainly taken them."""
 
-EVENTS_PER_REQUEST = 200
-"""Events that are sent together."""
+EVENTS_PER_REQUEST = 2000
+"""Events of the outbox that are sent together, summed up by stream and second."""
+SENDING_S = 5.0
+"""Seconds that are spent on sending before anything else gets its turn."""
+TIMEOUT_S = 10.0
+"""Seconds after which a server counts as gone that takes no events."""
+FORGETTING_S = 60.0
+"""Seconds between two looks for events that are so old that they are deleted."""
 IDLE_LOOK_S = 5.0
 """Seconds after which the outbox is looked at though nothing was heard."""
 BUSY_LOOK_S = 1.0
@@ -76,6 +90,7 @@ class Bridge:
     sent: int = 0
     problem: str = ""
     _called: float = -CALL_AGAIN_S
+    _forgot: float = -FORGETTING_S
     # When frames came that may need a call still, and their last event.
     _came: tuple[float, int] | None = None
     # Size and time of change of files in watched folders, at the last look.
@@ -89,33 +104,79 @@ class Bridge:
         should_stop : callable
             Asked before each look.
         """
-        with self.space.registry.ear() as ear:
+        with self._watching(should_stop), self.space.registry.ear() as ear:
             while not should_stop():
-                self.look()
-                ear.wait(BUSY_LOOK_S if self.watch or self._came else IDLE_LOOK_S)
+                self.deliver()
+                if self.problem:
+                    time.sleep(BUSY_LOOK_S)  # not for every row that is written while the server is away
+                ear.wait(BUSY_LOOK_S if self._came else IDLE_LOOK_S)
+
+    @contextmanager
+    def _watching(self, should_stop: Callable[[], bool]) -> Iterator[None]:
+        """Look into the folders while the block runs, by themselves: a slow server must not keep frames back."""
+        stop = Event()
+
+        def watch() -> None:
+            while not stop.is_set() and not should_stop():
+                with suppress(SQLAlchemyError):  # a database that is away is told of by those who send
+                    self._look_into_folders()
+                stop.wait(BUSY_LOOK_S)
+
+        thread = Thread(target=watch, name="folders", daemon=True)
+        if self.watch:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            if self.watch:
+                thread.join()
 
     def look(self) -> int:
-        """Register what has come into the watched folders, and send what is waiting.
+        """Register what has come into the watched folders, and send what is waiting; see `deliver`.
 
         Returns
         -------
         int
-            How many events were sent.
+            How many events were delivered.
         """
-        count = 0
         try:
             self._look_into_folders()
+        except SQLAlchemyError as error:
+            self._tell(f"{type(error).__name__}: {sentence(error)}")
+            return 0
+        return self.deliver()
+
+    def deliver(self) -> int:
+        """Send what is waiting, summed up by kind, stream and second, for no more than `SENDING_S`.
+
+        Returns
+        -------
+        int
+            How many events were delivered.
+        """
+        count, end = 0, time.monotonic() + SENDING_S
+        try:
             while events := self.space.registry.read(find_events, undelivered=True, limit=EVENTS_PER_REQUEST):
                 # Marked only once they are sent: whoever is killed in between sends them again, with the same ids.
                 self._send(events)
                 self.space.registry.write(deliver_events, [event.id for event in events])
                 count += len(events)
+                if time.monotonic() >= end:
+                    break
             self._send(())
             self._tell("")
+            self._forget()
         except (httpx.HTTPError, OSError, SQLAlchemyError) as error:  # what is not marked is sent again
             self._tell(f"{type(error).__name__}: {sentence(error)}")
         self.sent += count
         return count
+
+    def _forget(self) -> None:
+        """Delete old events now and then, a few thousand at a time."""
+        if time.monotonic() - self._forgot >= FORGETTING_S:
+            self._forgot = time.monotonic()
+            self.space.registry.write(forget_events)
 
     def _tell(self, problem: str) -> None:
         """Say once what is wrong, and once that it is over."""
@@ -123,17 +184,19 @@ class Bridge:
             self.say(f"events wait: {problem}" if problem else "events are sent again")
         self.problem = problem
 
-    def _event(self, record: EventRecord) -> dict[str, Any]:
+    def _event(self, what: EventSum) -> dict[str, Any]:
         """An event of the server; the same one, sent twice, has the same id, and counts once."""
+        record, more = what.first, {"count": what.count, "last": what.last.subject}
+        until = "" if what.count == 1 else f" {what.last.id} {what.count}"
         return {
-            "id": self._id(f"{record.id} {record.created}"),
+            "id": self._id(f"{record.id} {record.created}{until}"),
             "occurred": f"{record.created}+00:00",
             "event": f"ccdflow.{record.kind}",
             "resource": {
                 "prefect.resource.id": self._resource(record.payload),
                 "ccdflow.project": self._project,
             },
-            "payload": {**record.payload, "project": self._project, "subject": record.subject},
+            "payload": {**record.payload, "project": self._project, "subject": record.subject, **more},
         }
 
     def _id(self, subject: str) -> str:
@@ -152,7 +215,7 @@ class Bridge:
         """Hand over what happened, and a call for a drain where frames wait for one."""
         calls = [self._call(self._came[1])] if self._should_call(events) and self._came else []
         if events or calls:
-            self.send([*map(self._event, events), *calls])
+            self.send([*map(self._event, summed_up(events)), *calls])
         # Not before: where the sending failed, the call is made again.
         if calls:
             self._called, self._came = time.monotonic(), None
@@ -218,5 +281,5 @@ def to_server(events: Sequence[dict[str, Any]]) -> None:
     httpx.HTTPError
         If it does not answer, or does not take them.
     """
-    with get_client(sync_client=True) as client:
+    with get_client(httpx_settings={"timeout": TIMEOUT_S}, sync_client=True) as client:
         client.request("POST", "/events", json=list(events)).raise_for_status()

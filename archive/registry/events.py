@@ -1,10 +1,11 @@
 """The outbox: what happened, as database triggers have written it, and what of it was delivered."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.database import now
@@ -68,3 +69,69 @@ def deliver_events(connection: Connection, ids: Collection[int]) -> None:
     for part in batches(ids):
         undelivered = update(EventRow).where(EventRow.id.in_(part), EventRow.delivered.is_(None))
         connection.execute(undelivered.values(delivered=now()))
+
+
+@dataclass(frozen=True)
+class EventSum:
+    """Events of one kind and stream in one second: `count` of them, from the first to the last."""
+
+    first: EventRecord
+    last: EventRecord
+    count: int
+
+
+def summed_up(events: Iterable[EventRecord]) -> list[EventSum]:
+    """Sum up events: one for each kind, stream and second.
+
+    Parameters
+    ----------
+    events : iterable of EventRecord
+        In order.
+
+    Returns
+    -------
+    list of EventSum
+        In the order of the first ones.
+    """
+    sums: dict[tuple[str, ...], EventSum] = {}
+    for event in events:
+        stream = (str(event.payload.get(name) or "") for name in ("telescope", "camera", "instrument"))
+        name = (event.kind, event.created[:SECOND], *stream)
+        known = sums.get(name)
+        sums[name] = EventSum(known.first if known else event, event, known.count + 1 if known else 1)
+    return list(sums.values())
+
+
+SECOND = len("2026-03-01T20:00:00")
+"""Characters of a time up to its second."""
+DELIVERED_DAYS, UNDELIVERED_DAYS = 7.0, 30.0
+"""Days that events are kept once they are delivered, and where nobody ever delivers them."""
+
+
+def forget_events(connection: Connection, limit: int = 5000) -> int:
+    """Delete the oldest events: an event only wakes, and that one wakes nobody any more.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    limit : int
+        The most events.
+
+    Returns
+    -------
+    int
+        How many were deleted; fewer than the limit where nothing is left to delete.
+    """
+    # By id, the oldest first: no index of times is needed, and no more than so many rows are looked at.
+    oldest = select(EventRow.id, EventRow.created, EventRow.delivered).order_by(EventRow.id).limit(limit)
+    rows = oldest.subquery()
+    moment = datetime.now(UTC).replace(tzinfo=None)
+    delivered, created = (
+        (moment - timedelta(days=days)).isoformat() for days in (DELIVERED_DAYS, UNDELIVERED_DAYS)
+    )
+    stale = select(rows.c.id).where(or_(rows.c.delivered < delivered, rows.c.created < created))
+    ids = connection.execute(stale).scalars().all()
+    for part in batches(ids):
+        connection.execute(delete(EventRow).where(EventRow.id.in_(part)))
+    return len(ids)
