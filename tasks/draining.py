@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ccdflow.archive.registry.frames.stages import newest_frame, unsettled_since
 from ccdflow.archive.registry.jobs.leases import leave_drain, live_drains, stay_drain, take_drain, this_owner
 from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
+from ccdflow.archive.registry.sets.news import first_row
 from ccdflow.cascade.planning.jobqueue import first_jobs, urgent_jobs
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan
@@ -31,6 +32,8 @@ ARRIVAL_PATIENCE_S = 60.0
 """Seconds after which a row whose file is missing or incomplete is refused: copies over a network take a while."""
 READING_S = 2.0
 """Seconds that files of new rows are read between two plans: what has been read is calibrated before all is read."""
+ROWS_PER_ROUND = 500
+"""Rows without files that are put into sets between two looks for frames with files: a fraction of a second."""
 MOST_ATTEMPTS = 3
 """Attempts of drains at a job before it is left to people, and to the nightly run."""
 RETRY_S = 10.0
@@ -168,6 +171,7 @@ class Drain:
         self._looked = -WHOLE_LOOK_S  # when all was looked at last
         self._unsure = True  # whether anything has happened since
         self._turn = Turn(READING_S)
+        self._row: int | None = None  # the first row without a file that is in no set yet
         self._counted = 0  # the newest frame of which it is known whether it is too old
         self._level = 0  # place in the cascade's levels of the last one that was enough
 
@@ -226,6 +230,7 @@ class Drain:
             choose=self._first,
             whole=whole,
             grouping=request,
+            most_rows=ROWS_PER_ROUND,
         ).run(self._in_vain())
         # Jobs that were put off do not count: while the disk is full they are tried every `RETRY_S`, and a drain that
         # took this for progress would never end.
@@ -233,7 +238,12 @@ class Drain:
         progress = count + len(work.jobs) - len(put_off)
         if not progress:
             self._tell_of_the_old()
-        return progress
+        return progress + self._rows_are_left()
+
+    def _rows_are_left(self) -> bool:
+        """Whether more rows without files are to be put into sets, and the round has come on with them."""
+        before, self._row = self._row, self.space.registry.read(first_row)
+        return self._row is not None and self._row != before
 
     def _tell_of_the_old(self) -> None:
         """Say how many frames have come that are too old for a drain, each of them once."""

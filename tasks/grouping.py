@@ -21,7 +21,7 @@ from ccdflow.archive.registry.sets.changes import (
     apply_set_changes,
 )
 from ccdflow.archive.registry.sets.counts import count_sets
-from ccdflow.archive.registry.sets.news import News, read_news
+from ccdflow.archive.registry.sets.news import News, last_row, read_news
 from ccdflow.archive.registry.sets.records import SetFilter, SetRecord, find_sets, last_boundary
 from ccdflow.archive.registry.sets.settling import Settling
 from ccdflow.archive.registry.transactions import exposures_in_stream, settle_sets
@@ -56,7 +56,7 @@ def group_frames(project: str, request: Request) -> dict[str, int]:
     return group_sets(open_workspace(project), request)
 
 
-def group_sets(space: Workspace, request: Request) -> dict[str, int]:
+def group_sets(space: Workspace, request: Request, most_rows: int | None = None) -> dict[str, int]:
     """Cut all streams into sets, and settle those whose frames are settled.
 
     Parameters
@@ -66,6 +66,9 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     request : Request
         Its clock says what time may have closed, its targets which tasks are looked at that group all frames at once.
         Sets are those of the project's own rules, whatever parameters a request has: what these make stands beside.
+    most_rows : int, optional
+        So many new rows without files are looked at, the first ones; others are left to the next time. Without it,
+        all.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def group_sets(space: Workspace, request: Request) -> dict[str, int]:
     at_once = [task for task in at_once if not _has_nothing(space, cascade, task, settled)]
     others = [_settling(space.cascade, task) for task in at_once]
     if by_rules:
-        group_streams(space.registry, by_rules, others)
+        group_streams(space.registry, by_rules, others, most_rows)
     else:
         settle_sets(space.registry, others)
     for task in at_once:
@@ -207,6 +210,7 @@ class _Known:
     stream: Stream
     by: SequenceTask
     anew: bool
+    until: int
 
     def boundary_before(self, key: OrderKey) -> OrderKey | None:
         # Keys end with the frame's id, a whole number: with one less it is the last key that comes before.
@@ -221,7 +225,9 @@ class _Known:
     def frames_from(self, key: OrderKey | None) -> Iterator[Exposure]:
         just_before = None if key is None else (*key[:3], key[3] - 1)
         classes = (self.by.frame_class,)
-        return exposures_in_stream(self.registry, self.stream, self.by.rules, classes, just_before)
+        return exposures_in_stream(
+            self.registry, self.stream, self.by.rules, classes, just_before, until=self.until
+        )
 
 
 T = TypeVar("T")
@@ -262,12 +268,14 @@ class _News:
 
     news: News
     unsettled: Sequence[Settling]
+    until: int
 
     @classmethod
-    def of(cls, registry: Registry, settling: Sequence[Settling]) -> "_News":
-        """What the registry has."""
-        news = registry.read(read_news, [way.upstream for way in settling])
-        return cls(news, [way for way in settling if way.upstream in news.unsettled])
+    def of(cls, registry: Registry, settling: Sequence[Settling], most_rows: int | None) -> "_News":
+        """What the registry has; of new rows without files the first ones, and the others are not there yet."""
+        until = registry.read(last_row, most_rows)
+        news = registry.read(read_news, [way.upstream for way in settling], until)
+        return cls(news, [way for way in settling if way.upstream in news.unsettled], until)
 
     def is_anew(self, stream: Stream, by: SequenceTask) -> bool:
         """Whether the sets of a stream are to be made anew, since it has none, or of other rules."""
@@ -293,7 +301,12 @@ class _News:
 
 
 @again
-def group_streams(registry: Registry, tasks: Sequence[SequenceTask], others: Sequence[Settling] = ()) -> None:
+def group_streams(
+    registry: Registry,
+    tasks: Sequence[SequenceTask],
+    others: Sequence[Settling] = (),
+    most_rows: int | None = None,
+) -> None:
     """Group what is new in any stream, what has left it, and what time may have closed.
 
     Parameters
@@ -305,6 +318,8 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask], others: Seq
     others : sequence of Settling, optional
         How sets of other tasks become ready. Like those of `tasks` they are settled where frames had changed their
         states before.
+    most_rows : int, optional
+        As for `group_sets`.
 
     Notes
     -----
@@ -313,7 +328,7 @@ def group_streams(registry: Registry, tasks: Sequence[SequenceTask], others: Seq
     """
     with registry.view():
         settling = [*others, *(by.settling for by in tasks if by.settling is not None)]
-        new = _News.of(registry, settling)
+        new = _News.of(registry, settling, most_rows)
         work = [(stream, by) for stream in new.streams(tasks) for by in tasks]
         # One new frame is the common case: then all is read in this transaction.
         first = _stream_changes(registry, *work[0], new) if len(work) == 1 else None
@@ -376,7 +391,7 @@ def _stream_changes(registry: Registry, stream: Stream, by: SequenceTask, new: _
     changes: list[SetChange] = []
     anew = new.is_anew(stream, by)
     with registry.view():
-        known = _Known(registry, stream, by, anew)
+        known = _Known(registry, stream, by, anew, new.until)
         touched = [BEGINNING] if anew else new.touched(stream, by)
         # From the last boundary before each touched frame until the new boundaries coincide with the old ones again.
         for region in regroup(stream, known, touched, by.rules, by.clock):

@@ -60,6 +60,8 @@ class Round:
         it no longer names are forgotten.
     grouping : Request, optional
         By which sets are cut at the end of the round. Without it sets are left to a flow of their own.
+    most_rows : int, optional
+        So many new rows without files are put into sets at the most; without it, all.
     """
 
     space: Workspace
@@ -68,6 +70,7 @@ class Round:
     choose: Callable[[list[Job]], list[Job]] = list
     whole: bool = True
     grouping: Request | None = None
+    most_rows: int | None = None
 
     def run(self, tried: Collection[str] = frozenset()) -> Work:
         """Plan, write, do, supersede, group, link: in this order, which is what makes a kill at any moment harmless.
@@ -87,7 +90,7 @@ class Round:
         work = Work() if plan is None else self._follow(plan, tried)
         # Sets are cut by the states that frames have reached, so behind all work.
         if self.grouping is not None:
-            group_sets(self.space, self.grouping)
+            group_sets(self.space, self.grouping, self.most_rows)
             # Where its set stood in the registry, a job linked it when it was finished. This is for sets that have come
             # into it only now.
             if plan is not None and (work.jobs or self.do is None):

@@ -43,6 +43,10 @@ LOST = "lost"
 """A set that a frame was deleted of."""
 PENDING = "path IS NOT NULL AND sha256 IS NULL AND status = 'registered'"
 """A row that another program has inserted, whose file has not been read yet."""
+NEW_FILE = "ungrouped AND path IS NOT NULL"
+"""A frame with a file that grouping has not seen as it is."""
+NEW_ROW = "ungrouped AND path IS NULL"
+"""A row without a file that grouping has not seen as it is: there may be a hundred thousand."""
 CALIBRATION = "status = 'registered' AND class NOT IN ('science', 'unclassified')"
 """A raw frame that calibrations may be made of."""
 MADE = "state = 'done'"
@@ -188,6 +192,7 @@ class FrameRow(Base):
         Index("ix_frame_night", "night"),
         Index("ix_frame_obsdate", "obsdate"),
         Index("ix_frame_duplicate_of", "duplicate_of"),
+        _where(NEW_ROW, "ix_frame_ungrouped_row", "id"),
         # What grouping has not seen: empty nearly always, however many frames there are.
         Index(
             "ix_frame_ungrouped",
@@ -198,8 +203,8 @@ class FrameRow(Base):
             text(SEQUENCE_POSITION),
             text("coalesce(sha256, '')"),
             "id",
-            sqlite_where=text("ungrouped"),
-            postgresql_where=text("ungrouped"),
+            sqlite_where=text(NEW_FILE),
+            postgresql_where=text(NEW_FILE),
         ),
         {"sqlite_autoincrement": True},
     )

@@ -42,6 +42,7 @@ def exposures_in_stream(
     after: OrderKey | None = None,
     *,
     batch: int = 5000,
+    until: int | None = None,
 ) -> Iterator[Exposure]:
     """Read the frames of a stream in order, and of each only what the rules look at.
 
@@ -59,6 +60,8 @@ def exposures_in_stream(
         Where to begin: behind the frame with this key.
     batch : int
         Frames for each transaction. The first transactions are smaller: who regroups a late frame needs few.
+    until : int, optional
+        As `exposure_page` has it.
 
     Yields
     ------
@@ -69,7 +72,7 @@ def exposures_in_stream(
     # read little too much, and who reads all soon reads in large pages.
     size = min(FIRST_PAGE, batch)
     while True:
-        page = registry.read(exposure_page, stream, (rules, classes), after, size)
+        page = registry.read(exposure_page, stream, (rules, classes), after, size, until)
         yield from page.frames
         if page.length < size:
             return

@@ -19,14 +19,16 @@ from sqlalchemy import (
     and_,
     bindparam,
     exists,
+    not_,
     null,
     select,
+    text,
     tuple_,
 )
 
 from ccdflow.archive.registry.frames.keywords import read_value
 from ccdflow.archive.registry.frames.orderkeys import ORDER
-from ccdflow.archive.registry.tables import STREAM, FrameKeywordRow, FrameRow, table
+from ccdflow.archive.registry.tables import NEW_ROW, STREAM, FrameKeywordRow, FrameRow, table
 from ccdflow.cascade.records import EPOCH
 from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream, known_time, number
 
@@ -73,6 +75,7 @@ def exposure_page(
     grouping: tuple[SequenceRules, Collection[str]],
     after: OrderKey | None,
     size: int,
+    until: int | None = None,
 ) -> Page:
     """Read the next frames of a stream, in order.
 
@@ -90,6 +93,8 @@ def exposure_page(
         The frames begin behind the one with this key; None for the beginning.
     size : int
         The most frames.
+    until : int, optional
+        Of the rows without files that grouping has not seen, only those up to this id are there; without it, all.
 
     Returns
     -------
@@ -102,7 +107,9 @@ def exposure_page(
     values: dict[str, Any] = dict(zip(STREAM, stream, strict=True))
     if after is not None:
         values |= dict(zip(_AFTER, after, strict=True))
-    result = connection.execute(_page(names, after is not None), values | {"size": size})
+    if until is not None:
+        values |= {"until": until}
+    result = connection.execute(_page(names, after is not None, until is not None), values | {"size": size})
     # Texts and numbers as the driver gives them: a million `Row`s would take as long as the reading.
     rows = result.cursor.fetchall() if result.cursor is not None else []
     result.close()
@@ -137,9 +144,11 @@ _AFTER = ("after_obsdate", "after_place", "after_content", "after_id")
 
 
 @lru_cache
-def _page(names: _Names, goes_on: bool) -> Select[Any]:
+def _page(names: _Names, goes_on: bool, in_part: bool) -> Select[Any]:
     """The statement that reads a page; remembered, since making it takes longer than reading a few frames."""
     tests: list[ColumnElement[bool]] = [_OF_STREAM]
+    if in_part:
+        tests.append(not_(and_(text(NEW_ROW), _FRAME.id > bindparam("until"))))
     if goes_on:
         after = [bindparam(name, type_=column.type) for name, column in zip(_AFTER, ORDER, strict=True)]
         # Keys are compared as rows, (a, b, c, d) > (...). The bare comparison of the first part beside it lets the

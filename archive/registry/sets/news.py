@@ -13,6 +13,8 @@ from sqlalchemy import Connection, Select, bindparam, exists, literal_column, se
 from ccdflow.archive.registry.frames.orderkeys import ORDER, read_order_key
 from ccdflow.archive.registry.tables import (
     LOST,
+    NEW_FILE,
+    NEW_ROW,
     STREAM,
     FrameRow,
     FrameSetRow,
@@ -26,6 +28,8 @@ from ccdflow.cascade.sequences.exposures import OrderKey, Stream
 FRAME, SET, RULES, STAGE = range(4)
 """Kinds of rows: the number that each begins with."""
 
+EVERY_ROW = 2**62
+"""Higher than all ids."""
 _GROUPED = ("registered", "refused")
 """The states of rows that grouping looks at; others are old versions and duplicates."""
 
@@ -59,7 +63,34 @@ class News(NamedTuple):
         return [*self.versions, *(key[3] for keys in self.frames.values() for key in keys)]
 
 
-def read_news(connection: Connection, stages: Collection[str]) -> News:
+def last_row(connection: Connection, most: int | None) -> int:
+    """Return the last of so many rows without files that grouping has not seen.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    most : int or None
+        How many rows; None for all.
+
+    Returns
+    -------
+    int
+        Its id: those of later rows are higher. `EVERY_ROW` where there are no more.
+    """
+    if most is None:
+        return EVERY_ROW
+    ids = connection.execute(_ROWS.limit(most)).scalars().all()
+    return int(ids[-1]) if len(ids) == most else EVERY_ROW
+
+
+def first_row(connection: Connection) -> int | None:
+    """Return the id of the first row without a file that grouping has not seen; None where there is none."""
+    first: int | None = connection.execute(_ROWS.limit(1)).scalar_one_or_none()
+    return first
+
+
+def read_news(connection: Connection, stages: Collection[str], until: int = EVERY_ROW) -> News:
     """Return all that grouping has not seen.
 
     Parameters
@@ -68,6 +99,8 @@ def read_news(connection: Connection, stages: Collection[str]) -> News:
         A transaction that reads.
     stages : collection of str
         The stages that are looked at, whether the states of frames have changed there.
+    until : int
+        Of rows without files only those up to this id, as `last_row` gives it.
 
     Returns
     -------
@@ -76,7 +109,8 @@ def read_news(connection: Connection, stages: Collection[str]) -> News:
     """
     names = sorted(set(stages))
     result = connection.execute(
-        _statement(len(names)), {_stage(place): name for place, name in enumerate(names)}
+        _statement(len(names)),
+        {_stage(place): name for place, name in enumerate(names)} | {"until": until},
     )
     # As the driver gives them: a million `Row`s would take as long as the reading.
     rows = result.cursor.fetchall() if result.cursor is not None else []
@@ -111,7 +145,13 @@ _NOUGHT: Any = literal_column("0")
 
 # Conditions are written as the indexes have them: SQLite does not use one for "ungrouped IS 1", nor for a bound value.
 # Sets that hold a frame which has changed: it may have left them, or belong elsewhere in their order.
-_UNSEEN = select(_MEMBER.set_id).where(_MEMBER.frame_id.in_(select(_FRAME.id).where(text("ungrouped"))))
+_NEW_FILE = (text(NEW_FILE),)
+_NEW_ROW = text(NEW_ROW), _FRAME.id <= bindparam("until")
+_ROWS = select(_FRAME.id).where(text(NEW_ROW)).order_by(_FRAME.id)
+_UNSEEN = [
+    select(_MEMBER.set_id).where(_MEMBER.frame_id.in_(select(_FRAME.id).where(*new)))
+    for new in (_NEW_FILE, _NEW_ROW)
+]
 
 
 def _rows(kind: int, columns: Any, name: Any, *key: Any) -> Select[Any]:
@@ -119,7 +159,7 @@ def _rows(kind: int, columns: Any, name: Any, *key: Any) -> Select[Any]:
     return select(literal_column(str(kind)), *[columns[part] for part in STREAM], name, *key)
 
 
-_FRAMES = _rows(FRAME, _FRAME, _FRAME.status, *ORDER).where(text("ungrouped"))
+_FRAMES = _rows(FRAME, _FRAME, _FRAME.status, *ORDER)
 _SETS = _rows(SET, _SET, _SET.step, _SET.sequence_start, _NOUGHT, _EMPTY, _SET.id)
 _RULES = _rows(RULES, _STATE, _STATE.step, _STATE.rules, _NOUGHT, _EMPTY, _NOUGHT)
 
@@ -132,9 +172,10 @@ def _stage(place: int) -> str:
 def _statement(stages: int) -> Any:
     """The statement, for so many stages."""
     parts = [
-        _FRAMES,
+        _FRAMES.where(*_NEW_FILE),
+        _FRAMES.where(*_NEW_ROW),
         _SETS.where(literal_column("status") == literal_column("'open'")),
-        _SETS.where(_SET.id.in_(_UNSEEN), _SET.status != "superseded"),
+        *[_SETS.where(_SET.id.in_(unseen), _SET.status != "superseded") for unseen in _UNSEEN],
         _SETS.where(text(LOST), _SET.status != "superseded"),
         _RULES,
     ]
