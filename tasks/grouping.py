@@ -21,14 +21,21 @@ from ccdflow.archive.registry.sets.changes import (
     apply_set_changes,
 )
 from ccdflow.archive.registry.sets.counts import count_sets
-from ccdflow.archive.registry.sets.news import News, last_row, read_news
+from ccdflow.archive.registry.sets.news import News, Unsure, last_row, read_news
 from ccdflow.archive.registry.sets.records import SetFilter, SetRecord, find_sets, last_boundary
 from ccdflow.archive.registry.sets.settling import Settling
 from ccdflow.archive.registry.transactions import exposures_in_stream, settle_sets
 from ccdflow.cascade.planning.jobs import Group, digest
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import FrameRecord, Status
-from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream, order_key
+from ccdflow.cascade.sequences.exposures import (
+    Exposure,
+    OrderKey,
+    SequenceRules,
+    Stream,
+    known_time,
+    order_key,
+)
 from ccdflow.cascade.sequences.regroup import difference, regroup
 from ccdflow.cascade.sequences.statemachine import FrameSet
 from ccdflow.cascade.specification.expressions import Context, evaluate, names
@@ -283,8 +290,12 @@ class _News:
 
     def streams(self, tasks: Sequence[SequenceTask]) -> list[Stream]:
         """Streams with something new, with sets that may not stay, or that other rules have grouped."""
-        steps = {by.task for by in tasks}
-        unsure = {record.stream for record in self.news.unsure if record.step in steps}
+        steps = {by.task: by for by in tasks}
+        unsure = {
+            record.stream
+            for record in self.news.unsure
+            if record.step in steps and not _stays_open(record, steps[record.step])
+        }
         others = {stream for stream in self.news.rules if any(self.is_anew(stream, by) for by in tasks)}
         return sorted(self.news.frames.keys() | unsure | others)
 
@@ -347,6 +358,13 @@ def group_streams(
         registry.tidy_sets()
     if new.unsettled:
         settle_sets(registry, new.unsettled)
+
+
+def _stays_open(record: Unsure, by: SequenceTask) -> bool:
+    """Whether an open set to which nothing has happened is as open as it was: too little time has passed."""
+    # Not read again in each round: a sequence that goes on all night may have thousands of frames. A gap is counted
+    # from the start of the last exposure at the earliest.
+    return bool(record.until) and by.clock - known_time(record.until) <= by.rules.max_gap
 
 
 Changes = tuple[list[SetChange], bool]

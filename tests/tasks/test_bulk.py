@@ -1,6 +1,6 @@
 """Rows without files, in their thousands: they make no jobs, and what has files does not notice them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,13 +11,16 @@ from tests.tasks.test_grouping import START, clock, exposure, sequence
 
 from ccdflow.archive.registry.frames.files import NewFrame, add_frame
 from ccdflow.archive.registry.frames.nearrows import find_frames_and_rows
-from ccdflow.archive.registry.frames.queries import ALL_FRAMES, list_frames
+from ccdflow.archive.registry.frames.queries import ALL_FRAMES, find_frames, list_frames
 from ccdflow.archive.registry.frames.stages import StageState, set_stages
+from ccdflow.archive.registry.sets.news import first_row
+from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.archive.registry.transactions import add_catalogue
 from ccdflow.cascade.planning.request import Request
-from ccdflow.cascade.records import NO_FILE
+from ccdflow.cascade.records import NO_FILE, FrameRecord
 from ccdflow.commands.queries import explain
 from ccdflow.config.project import PROJECT_FILE, init_project
+from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.planning import left_to_others, planned
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -104,3 +107,64 @@ def test_frames_that_are_too_old_for_live_are_counted(either: Workspace) -> None
     )
     assert explain(either, f"f{first}", Request())["reason"] == "older than 2 days: left to nightly or reduce"
     assert explain(either, f"f{first + 1}", Request())["reason"] == ""
+
+
+def worked_off(space: Workspace, request: Request, most_rows: int) -> int:
+    """Put rows into sets, so many at a time; how many times that took."""
+    for turn in range(1, 500):
+        group_sets(space, request, most_rows)
+        if space.registry.read(first_row) is None:
+            return turn
+    raise AssertionError("rows are left for ever")
+
+
+def cut(space: Workspace) -> list[tuple[str, tuple[str, ...]]]:
+    """What sets there are, by times and objects of their frames."""
+    known = {frame.id: f"{frame.obsdate} {frame.camera} {frame.object}" for frame in all_frames(space)}
+    sets = space.registry.read(find_sets)
+    return sorted((of.action, tuple(known[number] for number in of.frames)) for of in sets)
+
+
+def all_frames(space: Workspace) -> list[FrameRecord]:
+    return space.registry.read(find_frames, ALL_FRAMES)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_put_into_sets_little_by_little_give_the_same_sets(
+    new_project: Callable[[str], Workspace], seed: int
+) -> None:
+    random = Random(seed)
+    frames = [
+        frame
+        for number in range(12)
+        for frame in sequence(
+            random.choice([1, 3, 4, 6, 14]),
+            40.0 * number,
+            object=random.choice("AB"),
+            camera=random.choice("CD"),
+        )
+    ]
+    request = clock(2000)
+    whole, parts = new_project("whole"), new_project("parts")
+    with_files = [frame for frame in frames if random.random() < 0.3]
+    rows = [frame for frame in frames if frame not in with_files]
+    random.shuffle(rows)
+    filed(whole, *with_files)
+    add_catalogue(whole.registry, rows)
+    group_sets(whole, request)
+    add_catalogue(parts.registry, rows[::2])
+    group_sets(parts, request, 5)
+    filed(parts, *with_files)
+    add_catalogue(parts.registry, rows[1::2])
+    assert worked_off(parts, request, 5) >= len(rows) // 5 - 1
+    assert cut(parts) == cut(whole)
+
+
+def test_a_frame_with_a_file_is_put_into_its_set_before_thousands_of_rows(either: Workspace) -> None:
+    bulk(either, 3000, START)
+    (number,) = filed(either, exposure(600))
+    group_sets(either, clock(600), 100)
+    sets = either.registry.read(find_sets)
+    assert number in {frame for of in sets for frame in of.frames}
+    assert sum(len(of.frames) for of in sets) == 101
+    assert either.registry.read(first_row) == 101

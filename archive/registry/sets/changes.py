@@ -315,12 +315,20 @@ def _span(connection: Connection, frames: Sequence[int]) -> tuple[str, str]:
 
 
 def _replace(connection: Connection, change: Replace) -> None:
-    # All anew: positions are part of the key, and frames that move up would meet each other there.
-    connection.execute(table(SetMemberRow).delete().where(_MEMBER.set_id == change.set))
-    if change.frames:
-        connection.execute(_INSERT_MEMBERS, _member_rows(change.set, change.frames))
+    # What stays at the beginning stays as it is: a sequence may have grown to thousands of frames, by one at a time.
+    known = connection.execute(_FRAMES_OF, {"its_id": change.set}).scalars().all()
+    pairs = enumerate(zip(known, change.frames, strict=False))
+    same = next((place for place, (old, new) in pairs if old != new), min(len(known), len(change.frames)))
+    # The rest all anew: positions are part of the key, and frames that move up would meet each other there.
+    behind = _MEMBER.set_id == change.set, _MEMBER.position >= same
+    connection.execute(table(SetMemberRow).delete().where(*behind))
+    if rows := _member_rows(change.set, change.frames)[same:]:
+        connection.execute(_INSERT_MEMBERS, rows)
     first, last = _span(connection, change.frames) if change.frames else ("", "")
     _update(connection, change.set, {"first_obsdate": first, "last_obsdate": last})
+
+
+_FRAMES_OF = select(_MEMBER.frame_id).where(_MEMBER.set_id == bindparam("its_id")).order_by(_MEMBER.position)
 
 
 def _change(connection: Connection, change: Change) -> None:

@@ -35,12 +35,17 @@ _GROUPED = ("registered", "refused")
 
 
 class Unsure(NamedTuple):
-    """A set that may not stay as it is: it is open, or a frame of it was deleted or has not been seen by grouping."""
+    """A set that may not stay as it is: it is open, or a frame of it was deleted or has not been seen by grouping.
+
+    `until` is the time of its last frame where it is only open, and blank where anything has happened to it: what is
+    open changes with new frames, or once enough time has passed.
+    """
 
     id: int
     stream: Stream
     step: str
     sequence_start: OrderKey | None
+    until: str = ""
 
 
 class News(NamedTuple):
@@ -125,7 +130,9 @@ def read_news(connection: Connection, stages: Collection[str], until: int = EVER
         elif kind == FRAME:
             news.versions.append(key[3])
         elif kind == SET:
-            unsure[key[3]] = Unsure(key[3], stream, name, read_order_key(key[0]))
+            record = Unsure(key[3], stream, name, read_order_key(key[0]), key[2])
+            if record.until == "" or record.id not in unsure:
+                unsure[record.id] = record
         elif kind == RULES:
             news.rules.setdefault(stream, {})[name] = key[0]
         else:
@@ -161,6 +168,7 @@ def _rows(kind: int, columns: Any, name: Any, *key: Any) -> Select[Any]:
 
 _FRAMES = _rows(FRAME, _FRAME, _FRAME.status, *ORDER)
 _SETS = _rows(SET, _SET, _SET.step, _SET.sequence_start, _NOUGHT, _EMPTY, _SET.id)
+_OPEN = _rows(SET, _SET, _SET.step, _SET.sequence_start, _NOUGHT, _SET.last_obsdate, _SET.id)
 _RULES = _rows(RULES, _STATE, _STATE.step, _STATE.rules, _NOUGHT, _EMPTY, _NOUGHT)
 
 
@@ -174,7 +182,7 @@ def _statement(stages: int) -> Any:
     parts = [
         _FRAMES.where(*_NEW_FILE),
         _FRAMES.where(*_NEW_ROW),
-        _SETS.where(literal_column("status") == literal_column("'open'")),
+        _OPEN.where(literal_column("status") == literal_column("'open'")),
         *[_SETS.where(_SET.id.in_(unseen), _SET.status != "superseded") for unseen in _UNSEEN],
         _SETS.where(text(LOST), _SET.status != "superseded"),
         _RULES,
