@@ -5,6 +5,7 @@ it when the first flow begins. Nothing here imports Prefect into the program tha
 """
 
 import atexit
+import fcntl
 import os
 import shutil
 import socket
@@ -18,7 +19,7 @@ from contextlib import closing
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -29,6 +30,9 @@ STARTUP_SECONDS = 300
 
 STOP_SECONDS = 5
 """How long the server may take to stop before it is killed; what it holds has been written by then."""
+
+STARTED_LOOK_S = 0.05
+"""Seconds between two looks whether a server has started."""
 
 IDLE_SERVICES = (
     "CANCELLATION_CLEANUP",
@@ -136,6 +140,7 @@ class EmbeddedServer:
             "PREFECT_API_BLOCKS_REGISTER_ON_START": str(not self._is_copy),  # the template holds them
             "PREFECT__SERVER_EPHEMERAL": "1",
             "PREFECT__SERVER_FINAL": "1",
+            "DO_NOT_TRACK": "1",
             "PREFECT_HOME": str(self.home),
             "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -203,13 +208,16 @@ def _template() -> Path:
 
 def _take_template(database: Path) -> bool:
     """Whether a new database could be copied from the template."""
-    # Under a name of this process's own, then renamed: two that start at once never see half a database.
+    # Under a name of this process's own, then linked, which fails where there is one: of two that start at once none
+    # sees half a database, and none takes away the one that the other's server has opened.
     part = database.with_name(f".{database.name}.{os.getpid()}")
     try:
         shutil.copyfile(_template(), part)
-        part.replace(database)
+        os.link(part, database)
     except OSError:
         return False
+    finally:
+        part.unlink(missing_ok=True)
     return True
 
 
@@ -235,6 +243,8 @@ def _serve() -> None:
     print(listening.getsockname()[1], flush=True)
     running: list[Any] = []
     threading.Thread(target=_end_with_parent, args=(running,), daemon=True).start()
+    # Prefect makes and changes its tables as it starts, and two that do it at once both fail.
+    turn = _turn(Path(os.environ["PREFECT_HOME"]) / "starting.lock")
     # The socket listens from here on: whoever asks waits in its queue until the server has started.
     with importing():  # a fifth of the time
         import uvicorn
@@ -243,7 +253,27 @@ def _serve() -> None:
         app = create_app()
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
     running.append(uvicorn.Server(config))
+    threading.Thread(target=_let_others_start, args=(running[0], turn), daemon=True).start()
     running[0].run(sockets=[listening])
+
+
+def _turn(path: Path) -> BinaryIO | None:
+    """Wait until no other server of this home is starting; None where its file system knows no locks."""
+    try:
+        # Ends with the process that holds it, however that ends. Never deleted: a second file would be a second lock.
+        lock = path.open("ab")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError:
+        return None
+    return lock
+
+
+def _let_others_start(server: Any, turn: BinaryIO | None) -> None:
+    """Give the turn away once a server has started."""
+    while not server.started:
+        time.sleep(STARTED_LOOK_S)
+    if turn is not None:
+        turn.close()
 
 
 def _end_with_parent(running: Sequence[Any]) -> None:

@@ -46,6 +46,8 @@ BUSY_LOOK_S = 1.0
 """The same, where files or the end of a drain are waited for."""
 CALL_AGAIN_S = 10.0
 """Seconds between two calls for a drain, unless one is seen in between: one needs some to start."""
+SAME_CALL_S = 10.0
+"""Seconds within which calls of two bridges for the same frames are one."""
 WAKE = "ccdflow.work.waiting"
 """Event that asks for a drain; all others tell what happened."""
 ALL = "all"
@@ -240,9 +242,12 @@ class Bridge:
         return idle and self._came is not None and not self.space.registry.read(hold_in_words)
 
     def _call(self, number: int) -> dict[str, Any]:
-        """The event that asks for a drain; calls of two bridges for the same frames are the same one."""
+        """The event that asks for a drain; calls of two bridges for the same frames are mostly the same one."""
+        # The time as well: where the registry was restored, its events have numbers again that were called for once,
+        # and the server would take the call for one that it knows.
+        turn = int(time.time() / SAME_CALL_S)
         return {
-            "id": self._id(f"call {number}"),
+            "id": self._id(f"call {number} {turn}"),
             "occurred": datetime.now(UTC).isoformat(),
             "event": WAKE,
             "resource": {"prefect.resource.id": f"ccdflow.project.{self.space.project.directory.name}"},

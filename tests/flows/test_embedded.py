@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from ccdflow.flows import embedded
 from ccdflow.flows.embedded import EmbeddedServer
 
 PATIENCE = 30.0
@@ -19,6 +20,7 @@ PATIENCE = 30.0
 PROGRAM = """
 import sys, time
 from pathlib import Path
+from ccdflow.flows import embedded
 from ccdflow.flows.embedded import EmbeddedServer
 
 server = EmbeddedServer(Path(sys.argv[1]))
@@ -41,8 +43,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def first(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """The first server that is started after an installation."""
-    server = EmbeddedServer(tmp_path_factory.mktemp("first"))
-    server.wait()
+    home = tmp_path_factory.mktemp("first")
+    # Two at once, as two runs of one project: each wants to make the tables.
+    server, other = EmbeddedServer(home), EmbeddedServer(home)
+    server.start()
+    other.start()
+    assert server.wait() != other.wait()
+    other.stop()
     yield server
     server.stop()
 
@@ -66,6 +73,14 @@ def test_a_server_answers_and_a_second_start_is_the_same_server(first: EmbeddedS
     assert (first.wait(), first.pid) == (url, pid)
     with urlopen(f"{url}/health", timeout=PATIENCE) as answer:
         assert answer.status == 200
+
+
+def test_two_that_take_the_template_at_once_have_one_database(first: EmbeddedServer, tmp_path: Path) -> None:
+    database = tmp_path / "prefect.db"
+    assert embedded._take_template(database)
+    taken = database.stat().st_ino
+    assert not embedded._take_template(database)
+    assert database.stat().st_ino == taken and list(tmp_path.iterdir()) == [database]
 
 
 def test_the_first_server_leaves_the_tables_for_the_next_project(first: EmbeddedServer, cache: Path) -> None:

@@ -1,8 +1,11 @@
 """What the bridge makes of thousands of events, and what of them is kept, with no server at all."""
 
+import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,9 +24,10 @@ from ccdflow.archive.registry.events import (
     summed_up,
 )
 from ccdflow.archive.registry.frames.queries import find_frames
+from ccdflow.config.project import init_project
 from ccdflow.tasks import bridge
 from ccdflow.tasks.bridge import WAKE, Bridge
-from ccdflow.tasks.workspace import Workspace
+from ccdflow.tasks.workspace import Workspace, open_workspace
 
 __all__ = ["either"]
 Sent = list[dict[str, Any]]
@@ -118,3 +122,27 @@ def test_a_server_that_hangs_keeps_no_frame_from_being_registered(
     stop.set()
     thread.join(10.0)
     assert not thread.is_alive() and listener.problem == "ReadTimeout: no answer"
+
+
+def test_a_call_for_work_is_another_one_after_the_registry_was_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init_project(tmp_path)
+    space, sent = open_workspace(tmp_path), list[dict[str, Any]]()
+    database, backup = tmp_path / "registry.sqlite", tmp_path / "backup.sqlite"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("INSERT INTO frame (path) VALUES ('/raw/1.fits')")
+        connection.commit()
+        connection.execute("VACUUM INTO ?", (str(backup),))
+    for later in range(2):
+        monkeypatch.setattr("time.time", lambda later=later: 1_800_000_000.0 + 60 * later)
+        bridge.Bridge(space, sent.extend).look()
+        space.registry.close()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{database}{suffix}").unlink(missing_ok=True)
+        shutil.copyfile(backup, database)
+    happened = [event["id"] for event in sent if event["event"] == "ccdflow.frame.registered"]
+    calls = [event["id"] for event in sent if event["event"] == bridge.WAKE]
+    # What happened happened once; that somebody is to work on it again is new.
+    assert len(happened) == 2 and len(set(happened)) == 1
+    assert len(calls) == 2 and len(set(calls)) == 2
