@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -20,6 +21,8 @@ from ccdflow.flows.embedded import embedded_server
 _EMBEDDED: ContextVar[bool] = ContextVar("embedded", default=False)
 SERVER_PATIENCE_S = 120.0
 """Seconds that a run waits at its end for a server that is gone: systemd has started it again by then."""
+DRAIN_S = 10.0
+"""Seconds that a program waits at most for the last events of its flows to be taken by its own server."""
 SERVER_LOOK_S = 1.0
 """Seconds between two questions whether it is there again."""
 
@@ -61,6 +64,11 @@ def prefect_server(scratch: Path) -> Iterator[None]:
         else:
             server = embedded_server(scratch)
             token = _EMBEDDED.set(True)
-            with temporary_settings({PREFECT_API_URL: server.wait(), PREFECT_HOME: server.home}):
-                yield
-            _EMBEDDED.reset(token)
+            try:
+                with temporary_settings({PREFECT_API_URL: server.wait(), PREFECT_HOME: server.home}):
+                    yield
+            finally:
+                # One worker of Prefect's sends the events of a program, and keeps to the server that it began with.
+                # The next project's would go to this server, which may have ended, with an error for each.
+                EventsWorker.drain_all(timeout=DRAIN_S, at_exit=False)
+                _EMBEDDED.reset(token)

@@ -10,9 +10,13 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from prefect.events.worker import EventsWorker
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from ccdflow.commands.onserver import shipped_files
 from ccdflow.flows import embedded
 from ccdflow.flows.embedded import EmbeddedServer
+from ccdflow.flows.server import prefect_server
 
 PATIENCE = 30.0
 """Seconds within which a process ends."""
@@ -102,6 +106,30 @@ def test_a_later_server_begins_with_these_tables_and_ends_when_its_program_is_ki
     while is_alive(pid) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_alive(pid)
+
+
+def test_events_of_the_next_project_go_to_its_own_server(
+    first: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccdflow.flows.server.embedded_server", lambda _: first)
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        with prefect_server(tmp_path / "one"):
+            sender = EventsWorker.instance()
+        with prefect_server(tmp_path / "other"):
+            assert EventsWorker.instance() is not sender
+
+
+@pytest.mark.parametrize("name", ["DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED"])
+def test_nobody_is_told_how_prefect_is_used(name: str) -> None:
+    program = f"import os, ccdflow; print(os.environ[{name!r}])"
+    env = {key: value for key, value in os.environ.items() if key != name}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() in ("1", "false")
+    # Runs are processes of a worker, which imports Prefect before us.
+    deployments, _ = shipped_files({})
+    assert {one["work_pool"]["job_variables"]["env"]["DO_NOT_TRACK"] for one in deployments} == {"1"}
 
 
 def test_a_server_that_can_not_start_says_where_to_look(cache: Path, tmp_path: Path) -> None:
