@@ -4,12 +4,12 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from ccdflow.archive.registry.events import forget_events
-from ccdflow.archive.registry.jobs.products import find_products
 from ccdflow.archive.store import FileCheck
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.housekeeping import throw_away, waste
+from ccdflow.tasks.keeping.audit import audit, repair
 from ccdflow.tasks.pages.markdown import LISTED_ROWS, plain, shortened
 from ccdflow.tasks.rawfiles.copies import compare_known
 from ccdflow.tasks.rawfiles.rawchecks import RawCheck, check_raws
@@ -26,6 +26,8 @@ def housekeeping(
 ) -> int:
     """Verify all products and some raw files; where asked, delete superseded products, never what is still needed.
 
+    Products that are gone or damaged are made again by the next run, and those that are back count again.
+
     Parameters
     ----------
     project : str
@@ -41,13 +43,20 @@ def housekeeping(
     -------
     int
         How many files are missing or damaged.
+
+    Raises
+    ------
+    StoreAwayError
+        If the store, or much of it, is not there. Then nothing is changed.
     """
     space = open_workspace(project)
     with without_heartbeat():
         # Files that dead workers left half written go first: nobody will finish them.
+        space.claim_store()
         space.recover()
-        verdicts = space.store.verify(space.registry.read(find_products))
-        damaged: list[FileCheck | RawCheck] = [verdict for verdict in verdicts if verdict.state != "ok"]
+        found = audit(space)
+        repair(space, found)
+        damaged: list[FileCheck | RawCheck] = [*found.problems]
         looks = list(check_raws(space, raw_gigabytes * 1e9))
         damaged += [look for look in looks if look.state != "ok"]
         # Where a disk is away, all of them: neither log nor page grows with the store.

@@ -1,10 +1,12 @@
 """Near-live: what is due is done while frames come in; whatever was not woken is swept up."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from prefect import flow, get_run_logger, runtime
 
+from ccdflow.archive.storemark import StoreAwayError
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.flows.dashboard import Publisher, publishing
 from ccdflow.flows.execute import execute, task_runner
@@ -47,6 +49,8 @@ def live(
 ) -> dict[str, str]:
     """Do what is due, ask again until nothing is left, then wait for more; one drain at a time.
 
+    While the store is not there it only registers frames, says so once, and waits.
+
     Parameters
     ----------
     project : str
@@ -70,7 +74,9 @@ def live(
             if mine is None:
                 get_run_logger().info("another drain is at work")
                 return {}
-            space.recover()
+            with suppress(StoreAwayError):  # the drain says so, and waits
+                space.find_store()
+                space.recover()
             # Asked before every job: on hold, or once the lease is lost, what runs is finished and nothing is begun.
             do = _doing(project, publisher, lambda: not mine.lost and not held())
             say = get_run_logger().info

@@ -42,12 +42,19 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
     -------
     dict
         Key of each job that failed, and the sentence that says why.
+
+    Raises
+    ------
+    StoreAwayError
+        If the store is not there: then nothing is changed.
     """
     wanted = timed(request)
     # Not the request's clock, which may be of any night: what is made from now on gets its page.
     started = timed(None).now or ""
     with without_heartbeat(), publishing(project) as publisher:
-        open_workspace(project).recover()
+        space = open_workspace(project)
+        space.claim_store()
+        space.recover()
         read_rows(project)
         if paths:
             ingest(project, paths)

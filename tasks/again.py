@@ -52,7 +52,8 @@ def make_again(
         wanted |= {job.key for job in space.registry.read(lineage, wanted, up=False)}
     # A job is planned anew where its products are not there; jobs that were never done need no asking.
     products = space.registry.read(find_products, ProductFilter(job_keys=wanted))
-    space.registry.write(lose_products, [product.id for product in products], "asked to be made again")
+    ids = [product.id for product in products]
+    space.registry.write(lose_products, ids, "asked to be made again", unwanted=True)
     return sorted({product.job_key for product in products})
 
 

@@ -12,6 +12,7 @@ from ccdflow.archive.registry.frames.stages import newest_frame, unsettled_since
 from ccdflow.archive.registry.jobs.leases import leave_drain, live_drains, stay_drain, take_drain, this_owner
 from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.archive.registry.sets.news import first_row
+from ccdflow.archive.storemark import StoreAwayError
 from ccdflow.cascade.planning.jobqueue import first_jobs, urgent_jobs
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan
@@ -19,6 +20,7 @@ from ccdflow.cascade.planning.reach import association_levels, is_sure
 from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.bridge import stream_name
 from ccdflow.tasks.ingest import IngestReport, Turn, read_pending
+from ccdflow.tasks.keeping.stock import kept_keys
 from ccdflow.tasks.leases import BEATS_PER_LEASE
 from ccdflow.tasks.planning import LIVE_AGE_DAYS, for_good, last_stages, left_to_others, planned, window
 from ccdflow.tasks.rounds import Do, Round
@@ -40,6 +42,8 @@ RETRY_S = 10.0
 """Seconds until a job is tried again that could not be done just then, as on a full disk."""
 GAP_LOOK_S = 10.0
 """Seconds after which sequences are looked at even if nothing came: a gap may have passed."""
+STORE_LOOK_S = 5.0
+"""Seconds between two looks at a store that is not there."""
 TOGETHER_S = 0.05
 """Seconds of waiting after the first news, so that rows which are inserted together are processed together."""
 
@@ -173,6 +177,7 @@ class Drain:
         self._turn = Turn(READING_S)
         self._row: int | None = None  # the first row without a file that is in no set yet
         self._counted = 0  # the newest frame of which it is known whether it is too old
+        self._away = ""  # what was said of a store that is not there
         self._level = 0  # place in the cascade's levels of the last one that was enough
 
     def run(self, linger: float) -> None:
@@ -189,7 +194,10 @@ class Drain:
         with self.space.registry.ear() as ear:
             last = time.monotonic()
             while self.may_go_on():
-                if self.round():
+                # However long the store is away, the drain waits for it: frames come in meanwhile.
+                if not (count := self._round_where_stored()) and self._away:
+                    ear.wait(STORE_LOOK_S)
+                if count or self._away:
                     last = time.monotonic()
                     continue
                 # Nothing was due. When nothing has come for `linger` seconds the drain ends, but not before a round has
@@ -201,6 +209,20 @@ class Drain:
                     self._looked = -WHOLE_LOOK_S  # the next round is due to look at everything
                 elif ear.wait(min(left, GAP_LOOK_S)):
                     time.sleep(TOGETHER_S)
+
+    def _round_where_stored(self) -> int:
+        """Do a round; where the store is not there, only frames are registered."""
+        try:
+            count = self.round()
+        except StoreAwayError as error:
+            if str(error) != self._away:
+                self.say(f"{error}; this drain waits for it")
+            self._away, self._unsure = str(error), True
+            return 0
+        if self._away:
+            self.say(f"the store {self.space.store.root} is there again")
+            self._away, self._looked = "", -WHOLE_LOOK_S
+        return count
 
     @property
     def problems(self) -> dict[str, str]:
@@ -289,6 +311,8 @@ class Drain:
 
     def _planned(self, request: Request | None) -> Plan | None:
         """Return the plan, made from the fewest nights that give the same as all nights; None for no request."""
+        # Where nothing is due the store is asked for nothing else; that it is away is said all the same.
+        self.space.claim_store()
         if request is None:
             return None
         # Good calibrations lie near in time. So the nights that rules of the best level reach are read first, and only
@@ -296,9 +320,12 @@ class Drain:
         all_levels = association_levels(self.space.cascade)
         failed = self.given_up | self.failed.keys()
         for level in all_levels[self._level :]:
-            plan = planned(self.space, request, failed, window(self.space.cascade, request, level))
+            nights = window(self.space.cascade, request, level)
+            plan = planned(self.space, request, failed, nights, stock=kept_keys)
             self._level = all_levels.index(level)
             last = level == all_levels[-1] and not any(job.lacks_inputs for job in plan.jobs)
             if last or all(is_sure(job, level) for job in plan.jobs):
                 return plan
-        return planned(self.space, request, failed)  # all nights tell more of what is missing
+        return planned(
+            self.space, request, failed, stock=kept_keys
+        )  # all nights tell more of what is missing

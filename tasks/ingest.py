@@ -46,6 +46,7 @@ from ccdflow.tasks.rawfiles.copies import Copies, confirmed
 from ccdflow.tasks.rawfiles.finished import check_entry, taken_in
 from ccdflow.tasks.rawfiles.lookahead import LookAt, look_at, looking_ahead
 from ccdflow.tasks.rawfiles.rawheaders import SETTING_CARDS, settings_of
+from ccdflow.tasks.rawfiles.unread import gone_in_words
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 COLUMNS = (
@@ -544,10 +545,7 @@ def recheck_files(space: Workspace) -> IngestReport:
         for path in static:
             if str(path.absolute()) not in known:
                 ingest_file(space, path, report)
-    # A sentence for each folder: of an archive that is not mounted it is one, not thousands.
-    for folder, names in gone.items():
-        files = f"{folder / names[0]} is" if len(names) == 1 else f"{len(names)} raw files of {folder} are"
-        report.problems.append(f"{files} gone; what was made from them stays")
+    report.problems += gone_in_words(gone)
     return report
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ccdflow.archive.digest import NotReadError
 from ccdflow.archive.fits.productfile import ProductFileError
 from ccdflow.archive.registry.database import is_passing
+from ccdflow.archive.storemark import StoreAwayError
 from ccdflow.cascade.planning.jobqueue import JobQueue, Needs, Order, urgent_jobs
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.recipes.kernels.threads import cores
@@ -123,12 +124,14 @@ def is_the_machines(error: BaseException) -> bool:
     Returns
     -------
     bool
-        True for a full disk, no memory, a database that is gone, an end that we were told: the job then waits, and has
-        not failed.
+        True for a full disk, no memory, a store or database that is gone, an end that we were told: the job then waits,
+        and has not failed.
     """
     if isinstance(error, OSError | NotReadError | ProductFileError):
         return error.errno in PASSING
-    return isinstance(error, FullStoreError | MemoryError | StoppedError) or is_passing(error)
+    return isinstance(error, FullStoreError | StoreAwayError | MemoryError | StoppedError) or is_passing(
+        error
+    )
 
 
 def refuse_full_store(space: Workspace) -> None:

@@ -51,9 +51,13 @@ def store_result(
     ------
     ValueError
         If the recipe gave a category that it does not declare.
+    StoreAwayError
+        If the store went away while the recipe worked.
     """
     if paths is None:
         paths = {product.category: product.path for product in space.registry.read(outputs_of, job.key)}
+    # Recipes take their time: into the empty folder of a disk that went away meanwhile nothing is written.
+    space.find_store()
     products = []
     inputs = inputs.without(left.position for left in result.left_out)
     for category, output in result.outputs.items():

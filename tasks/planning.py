@@ -1,6 +1,6 @@
-"""Plans made from what the registry knows; nothing is written here."""
+"""Plans made from what the registry knows; a plan writes nothing, but for what who works notes of the store."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,11 @@ from ccdflow.cascade.planning.request import Known, Request
 from ccdflow.cascade.records import CLASSES, JOB_STAGES, FrameRecord
 from ccdflow.cascade.sequences.exposures import SequenceRules
 from ccdflow.cascade.specification.model import Cascade
+from ccdflow.tasks.keeping.stock import kept_keys, whole_keys
 from ccdflow.tasks.workspace import Workspace
+
+TakeStock = Callable[[Workspace, str | None], set[str]]
+"""Gives the keys of the jobs, from a night on, whose products are all there."""
 
 MOST_NIGHTS = 10_000
 """Nights, 27 years: a reach beyond is as good as none, and its date need not exist in the calendar."""
@@ -82,6 +86,7 @@ def planned(
     request: Request,
     failed: Collection[str] = frozenset(),
     part: Window | None = None,
+    stock: TakeStock = whole_keys,
     *,
     every_row: bool = False,
 ) -> Plan:
@@ -97,13 +102,20 @@ def planned(
         Keys of jobs for which the plan is to look for another way.
     part : Window, optional
         No more than these nights is read of the registry; without it, all.
+    stock : callable
+        Tells which jobs' products are there: who works takes `kept_keys`, which also notes what is gone.
     every_row : bool
         Whether sets are wanted of rows that have no files, too.
 
     Returns
     -------
     Plan
-        Its jobs and sets. The registry only learns which products are gone or damaged.
+        Its jobs and sets.
+
+    Raises
+    ------
+    StoreAwayError
+        If the store, or much of it, is not there.
     """
     choices = space.registry.read(find_choices)
     if request.late is None:
@@ -112,7 +124,7 @@ def planned(
         cascade=space.cascade,
         recipes=space.recipes,
         frames=_frames(space, request, part, every_row=every_row),
-        done=space.intact_keys(part.jobs if part else None),
+        done=stock(space, part.jobs if part else None),
         detectors={instrument.name: detector_digest(instrument) for instrument in space.instruments},
         barriers=[Barrier(**asdict(event)) for event in space.registry.read(find_instrument_events)],
         banned=_chosen(space, choices, "banned"),
@@ -180,7 +192,7 @@ def _done_jobs(space: Workspace, part: Window | None, variant: str) -> dict[tupl
 
 
 def planned_again(space: Workspace, request: Request, tried: Collection[str]) -> Plan:
-    """Return the plan for a request after some jobs were tried in vain; see `planned`.
+    """Return the plan of who works, after some jobs were tried in vain; see `planned`.
 
     Parameters
     ----------
@@ -196,7 +208,7 @@ def planned_again(space: Workspace, request: Request, tried: Collection[str]) ->
     Plan
         Its jobs and sets.
     """
-    return planned(space, request, for_good(space, tried))
+    return planned(space, request, for_good(space, tried), stock=kept_keys)
 
 
 def for_good(space: Workspace, tried: Collection[str]) -> set[str]:

@@ -161,6 +161,7 @@ def _do(space: Workspace, begun: Begun) -> tuple[list[Made], dict[int, str]]:
     """Read, call the recipe, write; say which main inputs it has left out, and why."""
     job = begun.job
     refuse_too_large(space, job.step)
+    space.claim_store()
     refuse_full_store(space)
     inputs = read_inputs(space, job)
     result = _called(space, job, inputs)

@@ -1,5 +1,6 @@
 """A project opened for work: its registry, its store, its cascade and its instruments."""
 
+import atexit
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -7,9 +8,7 @@ from pathlib import Path
 
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.jobs.leases import sweep_jobs
-from ccdflow.archive.registry.jobs.productchanges import lose_products, touch_products
-from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
-from ccdflow.archive.registry.jobs.records import JobFilter, done_keys, find_jobs
+from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.archive.store import TEMPLATE as PRODUCT_TEMPLATE
 from ccdflow.archive.store import Store
 from ccdflow.cascade.headers.instrument import Instrument
@@ -23,6 +22,7 @@ from ccdflow.config.shipped import shipped
 from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.recipes.core.recipe import Recipe
 from ccdflow.recipes.core.stub import Stubs
+from ccdflow.tasks.keeping.marking import claim_store, find_store
 
 
 @dataclass(frozen=True)
@@ -50,38 +50,25 @@ class Workspace:
     def _with_own(self) -> Mapping[str, Recipe]:
         return Recipes(RECIPES, self.cascade.recipes)
 
-    def intact_keys(self, from_night: str | None = None) -> set[str]:
-        """Return the jobs whose products are all there, as they were written.
+    def find_store(self) -> None:
+        """Make sure that the store is there.
 
-        Jobs whose products are gone or damaged are to be done again: the registry then says so.
-
-        Parameters
-        ----------
-        from_night : str, optional
-            ISO date of the first night that is looked at; without it, all.
-
-        Returns
-        -------
-        set of str
-            Keys of jobs.
+        Raises
+        ------
+        StoreAwayError
+            If it isn't; says what was found and what was wanted.
         """
-        # Asked for every plan. So a file that has not been changed since it was written is not read again; only a
-        # changed one is held against its checksum.
-        lost: list[int] = []
-        touched: dict[int, int] = {}
-        for product in self.registry.read(find_products, ProductFilter(from_night=from_night)):
-            changed_ns = self.store.changed_ns(product.path)
-            if changed_ns is not None and changed_ns == product.changed_ns:
-                continue
-            if changed_ns is not None and self.store.intact(product.path, product.size, product.sha256):
-                touched[product.id] = changed_ns
-            else:
-                lost.append(product.id)
-        if touched:
-            self.registry.write(touch_products, touched)
-        if lost:
-            self.registry.write(lose_products, lost, "its product is gone from the store, or damaged")
-        return self.registry.read(done_keys, from_night)
+        find_store(self.registry, self.store)
+
+    def claim_store(self) -> None:
+        """Make sure that the store is there, and give one that is new, or of a project from before, its mark.
+
+        Raises
+        ------
+        StoreAwayError
+            If it isn't there; then nothing is changed.
+        """
+        claim_store(self.registry, self.store)
 
     def recover(self) -> None:
         """Give back the jobs of dead workers, and delete the files that they left half written."""
@@ -96,13 +83,15 @@ class Workspace:
                 self.store.absolute(path).unlink(missing_ok=True)
 
 
-def open_workspace(directory: str | Path) -> Workspace:
+def open_workspace(directory: str | Path, *, read_only: bool = False) -> Workspace:
     """Open the workspace of a project; changed YAML counts at the next call.
 
     Parameters
     ----------
     directory : str or Path
         Directory of the project.
+    read_only : bool
+        Only questions are asked: the registry is neither made nor brought up to date, and nothing is written to it.
 
     Returns
     -------
@@ -113,13 +102,15 @@ def open_workspace(directory: str | Path) -> Workspace:
     ------
     ConfigError
         If there is no project, or one of its files is not understood.
+    DatabaseVersionError
+        If a registry that is only asked is not there, or of another version.
     """
     # The key of the cache is what was read and when that had been changed: with other YAML it is another workspace.
     project = _project(Path(directory))
     folders = (*project.instruments, shipped("instruments"))
     written = [project.directory / PROJECT_FILE]
     written += [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
-    return _opened(project, _stamps(written) + _cascade_stamps(project))
+    return _opened(project, _stamps(written) + _cascade_stamps(project), read_only=read_only)
 
 
 Stamps = tuple[tuple[Path, int], ...]
@@ -161,10 +152,10 @@ def _loaded(directory: Path, _changed: tuple[int, ...]) -> Project:
 
 
 @lru_cache(maxsize=8)
-def _opened(project: Project, _written: tuple[tuple[Path, int], ...]) -> Workspace:
+def _opened(project: Project, _written: tuple[tuple[Path, int], ...], *, read_only: bool) -> Workspace:
     return Workspace(
         project=project,
-        registry=_registry(project.registry),
+        registry=_registry(project.registry, read_only=read_only),
         store=Store(project.store, project.template or PRODUCT_TEMPLATE),
         cascade=load_cascade(project.cascade_path, project.directory),
         instruments=load_instruments([*project.instruments, shipped("instruments")], project.directory),
@@ -172,7 +163,13 @@ def _opened(project: Project, _written: tuple[tuple[Path, int], ...]) -> Workspa
 
 
 @lru_cache(maxsize=8)
-def _registry(url: str) -> Registry:
-    registry = Registry(url)
-    registry.upgrade()
+def _registry(url: str, *, read_only: bool) -> Registry:
+    registry = Registry(url, read_only=read_only)
+    try:
+        registry.check() if read_only else registry.upgrade()
+    except Exception:
+        registry.close()
+        raise
+    # Else a program's end leaves most of an SQLite registry in the log beside it, where no copy of the file finds it.
+    atexit.register(registry.close)
     return registry

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -17,6 +17,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from ccdflow.archive.registry.asking import is_closed_folder, open_for_questions
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -27,6 +30,8 @@ DATABASE_PAUSES_S = (0.0, 0.1, 0.3, 1.0)
 only a connection of the pool that is stale."""
 SQLITE_BUSY_MS = 60_000
 """How long a program waits for another that writes to the same SQLite file, in milliseconds."""
+CHECKPOINT_MS = 2000
+"""How long the end of a program waits for others that work on the same SQLite file, in milliseconds."""
 POSTGRESQL_IDLE_S = 60
 """Seconds after which PostgreSQL ends a transaction whose program is stopped or cut off, and holds up the others."""
 
@@ -161,6 +166,8 @@ class Database:
     ----------
     url : str
         ``sqlite:///FILE`` or ``postgresql://USER@HOST/NAME``.
+    read_only : bool
+        It is only asked: nothing is ever written, and rights to read are enough.
 
     Raises
     ------
@@ -168,11 +175,12 @@ class Database:
         If the URL is neither, or can't be read.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
         self.url = _checked(url)
+        self.read_only = read_only
         self.sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _engine(self.url)
-        if self.sqlite:
+        self.engine = _engine(self.url, read_only=read_only)
+        if self.sqlite and not read_only:
             event.listen(self.engine, "connect", _configure_sqlite)
         # A question takes several statements (a frame, its keywords), which must see one state. On SQLite all those of
         # a transaction do; PostgreSQL's default, READ COMMITTED, lets each see what was committed before it. Whoever
@@ -221,6 +229,8 @@ class Database:
         """
         # IMMEDIATE: it begins with the right to write, and waits for that up to SQLITE_BUSY_MS. One that began by
         # reading could not wait: where another has written since, what it has read is old, and SQLite refuses at once.
+        if self.read_only:
+            raise RuntimeError("a command that only asks has tried to write to the registry")
         with self._turn, self._transaction(self.engine, "BEGIN IMMEDIATE") as connection:
             yield connection
 
@@ -230,9 +240,19 @@ class Database:
         with engine.connect() as connection:
             if self.sqlite:
                 connection.exec_driver_sql(begin)
+            before = self._file_facts()
             yield connection
+            if self._file_facts() != before:
+                raise _changed_meanwhile()
             # Of reading too: with a rollback the driver of PostgreSQL would forget which statements it has prepared.
             connection.commit()
+
+    def _file_facts(self) -> tuple[int, int] | None:
+        """By what a file that is read without locks is seen to have changed; None where there are locks."""
+        if not (self.read_only and self.sqlite and is_closed_folder(str(self.url.database))):
+            return None
+        facts = Path(str(self.url.database)).stat()
+        return facts.st_size, facts.st_mtime_ns
 
     def tidy(self, *tables: str) -> None:
         """Let PostgreSQL look at tables of which many rows have changed, before it does so by itself.
@@ -259,8 +279,7 @@ class Database:
         """
         if self.sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config = _alembic()
         scripts = ScriptDirectory.from_config(config)
         with self.engine.connect() as connection:
             if _revision(connection) == scripts.get_current_head():
@@ -281,9 +300,53 @@ class Database:
                 f"{self.url} is at version {revision}, this ccdflow knows up to {known[0]}: update ccdflow"
             )
 
+    def check(self) -> None:
+        """Make sure that the tables are there and up to date, without changing anything.
+
+        Raises
+        ------
+        DatabaseVersionError
+            If they are not; the sentence says what makes or changes them, or that ccdflow is too old.
+        """
+        shown = self.url.render_as_string(hide_password=True)
+        if self.sqlite and not Path(str(self.url.database)).exists():
+            raise DatabaseVersionError(
+                f"there is no registry {self.url.database}; 'ccdflow upgrade' makes it"
+            )
+        scripts = _scripts()
+        with self.engine.connect() as connection:
+            revision = _revision(connection)
+            if revision == scripts.get_current_head():
+                return
+            self._refuse_unknown(connection, scripts)
+        if revision is None:
+            raise DatabaseVersionError(f"{shown} has no tables yet; 'ccdflow upgrade' makes them")
+        raise DatabaseVersionError(
+            f"{shown} is at version {revision}, this ccdflow asks those at {scripts.get_current_head()}; "
+            "'ccdflow upgrade', and any command that writes, brings it up to date"
+        )
+
+    def revision(self) -> str | None:
+        """Return the version of the tables; None where there are none."""
+        with self.engine.connect() as connection:
+            return _revision(connection)
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and leave an SQLite file whole: nothing of it only in the log beside it."""
+        if self.sqlite and not self.read_only:
+            with suppress(sqlite3.Error, OSError):
+                self._empty_log()
         self.engine.dispose()
+
+    def _empty_log(self) -> None:
+        """Bring what others may see already from the log (WAL) into the file."""
+        # The last one that closes the file would do so by itself. But others may have it open for as long as they like.
+        path = Path(str(self.url.database))
+        if not Path(f"{path}-wal").exists():
+            return
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_MS}")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _checked(text_of_url: str) -> URL:
@@ -308,11 +371,34 @@ def _checked(text_of_url: str) -> URL:
     return url
 
 
-def _engine(url: URL) -> Engine:
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_alembic())
+
+
+def _changed_meanwhile() -> OperationalError:
+    """As if SQLite had found the file taken: what was read of it may be half old and half new, and is asked again."""
+    error = sqlite3.OperationalError("the database was written to while it was read")
+    error.sqlite_errorname = "SQLITE_BUSY"
+    return OperationalError("", None, error)
+
+
+def _engine(url: URL, *, read_only: bool) -> Engine:
     """An engine; its connections to PostgreSQL end transactions of stopped programs."""
     arguments: dict[str, str] = {}
+    if read_only and url.get_backend_name() == "sqlite":
+        path = str(url.database)
+        # Where nothing can be made beside a file its connections see nothing of later writes: each is used once.
+        pool = {"poolclass": NullPool} if is_closed_folder(path) else {}
+        return create_engine(url, creator=lambda: open_for_questions(path), hide_parameters=True, **pool)
     if url.get_backend_name() != "sqlite":
         own = f"-c idle_in_transaction_session_timeout={POSTGRESQL_IDLE_S}s"
+        own += " -c default_transaction_read_only=on" if read_only else ""
         # What the URL says itself comes later, and so counts.
         users = url.query.get("options", "")
         arguments["options"] = " ".join([own, *([users] if isinstance(users, str) else users)]).strip()

@@ -28,6 +28,8 @@ class Registry:
     ----------
     url : str
         Where the database is. Nothing connects to it yet; call `upgrade` before anything else is asked.
+    read_only : bool
+        It is only asked, and nothing is ever written; call `check` instead of `upgrade`.
 
     Raises
     ------
@@ -41,8 +43,8 @@ class Registry:
     >>> registry.write(refuse_frame, 12, "the dome was closed")  # doctest: +SKIP
     """
 
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        self.database = Database(url, read_only=read_only)
 
     @property
     def url(self) -> str:
@@ -61,8 +63,18 @@ class Registry:
         # has never answered.
         self.database.upgrade()
 
+    def check(self) -> None:
+        """Make sure that the tables are there and up to date, without changing anything.
+
+        Raises
+        ------
+        DatabaseVersionError
+            If they are not; the sentence says what makes or changes them, or that ccdflow is too old.
+        """
+        self.database.check()
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and leave an SQLite file whole: nothing of it only in the log beside it."""
         self.database.close()
 
     def view(self) -> AbstractContextManager[None]:

@@ -452,7 +452,11 @@ class JobLogRow(Base):
 
 
 class ProductRow(Base):
-    """Products of jobs: the row is there, as ``planned``, before the file is."""
+    """Products of jobs: the row is there, as ``planned``, before the file is.
+
+    `unwanted` is a product that is missing since somebody has asked for it to be made again: its file does not count,
+    though it may be there until it is replaced.
+    """
 
     __tablename__ = "product"
     id: Mapped[int] = _id()
@@ -474,6 +478,7 @@ class ProductRow(Base):
     cards: Mapped[Any] = mapped_column(JSON, nullable=True)
     # No foreign key: rows of products are deleted with their jobs.
     superseded_by: Mapped[int | None] = mapped_column(BIG)
+    unwanted: Mapped[bool] = mapped_column(server_default=false())
     __table_args__ = (
         # So a product that is made a second time is the same row, with the same id.
         UniqueConstraint("job_key", "category", name="uq_product_job_category"),
@@ -542,6 +547,15 @@ class InstrumentEventRow(Base):
     happened: Mapped[str] = _time()
     what: Mapped[str] = mapped_column(Text)
     __table_args__ = (Index("ix_instrument_event_happened", "happened"), {"sqlite_autoincrement": True})
+
+
+class ArchiveRow(Base):
+    """The name by which the registry and its store know each other: one row, made once (``archive.storemark``)."""
+
+    __tablename__ = "archive"
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    id: Mapped[str] = mapped_column(Text)
+    since: Mapped[str] = mapped_column(Text)
 
 
 class HoldRow(Base):

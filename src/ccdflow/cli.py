@@ -1,6 +1,7 @@
 """The command `ccdflow`: what is asked for is read here, done elsewhere, and told here."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, prin
 from ccdflow.options import (
     Camera,
     CascadeName,
+    Gone,
     Json,
     Late,
     Night,
@@ -27,6 +29,7 @@ from ccdflow.options import (
     request_of,
     workspace,
 )
+from ccdflow.safekeeping import safekeeping
 from ccdflow.upkeep import upkeep
 
 # Each command imports what it needs: what others need would take it a second to start.
@@ -45,6 +48,7 @@ app = typer.Typer(
 )
 
 app.add_typer(upkeep)
+app.add_typer(safekeeping)
 
 
 def main() -> None:
@@ -101,7 +105,7 @@ def init(
 
     path = init_project(directory or options.directory)
     space = open_workspace(path.parent)
-    space.project.store.mkdir(parents=True, exist_ok=True)
+    space.claim_store()
     if json:
         print_json(
             {"project": str(path.parent), "registry": space.registry.url, "store": str(space.project.store)}
@@ -245,19 +249,21 @@ def plan(
     late: Late = None,
     now: Now = None,
     tree: Annotated[bool, typer.Option("--tree", help="Data sets: all that each target job needs.")] = False,
+    gone: Gone = False,
     json: Json = False,
 ) -> None:
     """Show the jobs that a run would do: new, reused, incomplete and why."""
     from ccdflow.commands import queries
-    from ccdflow.tasks.ingest import recheck_files
+    from ccdflow.tasks.keeping.stock import whole_keys
     from ccdflow.tasks.planning import planned
+    from ccdflow.tasks.rawfiles.unread import changed_since
 
-    space = workspace()
+    space = workspace(read_only=True)
     request = request_of(target, param, night, since, until, camera, now, set_, threshold, prefer, late)
-    # Files may have gone, or have been repaired, since they were registered.
-    for problem in recheck_files(space).problems:
-        warn(problem)
-    proposal = planned(space, request)
+    proposal = planned(space, request, stock=partial(whole_keys, gone=gone))
+    # Files may have gone, or have been repaired, since they were registered: a run reads them first.
+    for sentence in changed_since(space):
+        warn(sentence)
     rows = queries.plan_rows(space, proposal)
     if json:
         data_sets = {"data_sets": queries.data_set_rows(proposal)} if tree else {}
@@ -313,6 +319,7 @@ def run(
     ] = None,
     now: Now = None,
     take_processed: TakeProcessed = "",
+    gone: Gone = False,
     json: Json = False,
 ) -> None:
     """Make what is wanted and not there yet: register PATHS, plan, run, sum up."""
@@ -325,6 +332,7 @@ def run(
                 (target, param, night, since, until, camera, now, set_, threshold, prefer, late, order),
                 quiet=json,
                 take_processed=take_processed,
+                gone=gone,
             )
     # A KeyboardInterrupt, or what Prefect makes of the signal.
     except BaseException:
@@ -342,7 +350,7 @@ def run(
 
 
 def _reduced(
-    paths: list[Path], wanted: tuple[Any, ...], *, quiet: bool, take_processed: str
+    paths: list[Path], wanted: tuple[Any, ...], *, quiet: bool, take_processed: str, gone: bool
 ) -> "reduction.RunReport":
     """Do what `run` is asked for."""
     from ccdflow.archive.registry.holds import hold_in_words
@@ -354,7 +362,7 @@ def _reduced(
         stop(f"the project is {held}; 'ccdflow resume' goes on")
     if take_processed and not paths:
         stop("--take-processed needs the files or folders that it is for")
-    return reduce_now(space, paths, request, quiet=quiet, take_processed=take_processed)
+    return reduce_now(space, paths, request, quiet=quiet, take_processed=take_processed, gone=gone)
 
 
 @app.command()
@@ -391,7 +399,7 @@ def list_(
 
     if what not in queries.LISTS:
         stop(unknown("list", what, list(queries.LISTS)))
-    rows = queries.LISTS[what](workspace(), night=night, camera=camera, superseded=all_)
+    rows = queries.LISTS[what](workspace(read_only=True), night=night, camera=camera, superseded=all_)
     if json:
         print_json(rows)
     elif rows:
@@ -418,17 +426,18 @@ def show(
 
     if log and command:
         stop("--log and --command are asked for one at a time")
+    space = workspace(read_only=True)
     if log or command:
         from ccdflow.commands import jobs
 
-        text, row = (jobs.log_of if log else jobs.command_of)(workspace(), id_)
+        text, row = (jobs.log_of if log else jobs.command_of)(space, id_)
         for note in () if json else row.get("notes", ()):
             warn(note)
         if not json:
             typer.echo(text, nl=not text.endswith("\n"))
             return
     else:
-        row = queries.find(workspace(), id_)
+        row = queries.find(space, id_)
     if json:
         print_json(row)
     else:
@@ -450,7 +459,7 @@ def explain(
     from ccdflow.commands import queries
 
     request = request_of(target, param, None, None, None, None, None, set_, threshold)
-    tree = queries.explain(workspace(), id_, request)
+    tree = queries.explain(workspace(read_only=True), id_, request)
     if json:
         print_json(tree)
     else:
@@ -465,7 +474,8 @@ def status(night: Night = None, json: Json = False) -> None:
     from ccdflow.tasks.nightlog import singles_in_words
     from ccdflow.tasks.planning import LIVE_AGE_DAYS, left_to_others
 
-    rows = queries.ledger(workspace(), night)
+    space = workspace(read_only=True)
+    rows = queries.ledger(space, night)
     if json:
         print_json(rows)
     elif rows:
@@ -485,11 +495,11 @@ def status(night: Night = None, json: Json = False) -> None:
             ],
         )
         # Of the last ones: who looks for an older night names it.
-        for sentence in singles_in_words(workspace(), sorted({row["night"] for row in rows})[-NIGHTS_TOLD:]):
+        for sentence in singles_in_words(space, sorted({row["night"] for row in rows})[-NIGHTS_TOLD:]):
             typer.echo(sentence)
-        if night is None and (old := left_to_others(workspace(), LIVE_AGE_DAYS)):
+        if night is None and (old := left_to_others(space, LIVE_AGE_DAYS)):
             typer.echo(old)
-        if held := workspace().registry.read(hold_in_words):
+        if held := space.registry.read(hold_in_words):
             typer.echo(f"{held}; 'ccdflow resume' goes on")
     else:
         typer.echo("no frames; register some with 'ccdflow ingest' or 'ccdflow run'")
@@ -500,12 +510,17 @@ def verify(
     raws: Annotated[
         bool, typer.Option("--raws", help="Raw files too: against what they were, and their own checks.")
     ] = False,
+    mend: Annotated[
+        bool,
+        typer.Option("--repair", help="Note it: what is gone or damaged is made again, what is back counts."),
+    ] = False,
+    gone: Gone = False,
     json: Json = False,
 ) -> None:
-    """Hold every product against its checksum; name what is missing, damaged or foreign."""
+    """Hold every product against its checksum; name what is missing, damaged, back or foreign."""
     from ccdflow.commands import queries
 
-    outcome = queries.verify(workspace(), raws=raws)
+    outcome = queries.verify(workspace(read_only=not mend), raws=raws, mend=mend, gone=gone)
     if json:
         print_json(outcome)
     else:
@@ -516,6 +531,8 @@ def verify(
         )
         if raws:
             typer.echo(f"{outcome['raws_intact']} of {outcome['raws']} raw files intact")
+        if mend:
+            typer.echo(f"{outcome['again']} to be made again by the next run, {outcome['back']} known again")
     raise typer.Exit(FAILED if outcome["problems"] else DONE)
 
 
@@ -568,7 +585,7 @@ def graph(
 
     if jobs:
         request = request_of(target, param, night, None, None, camera, None, set_)
-        drawing = plan_graph(planned(workspace(), request))
+        drawing = plan_graph(planned(workspace(read_only=True), request))
     else:
         drawing = cascade_graph(cascades.read_cascade(options.directory, cascade), detailed=detailed)
     text = cascades.drawn(drawing, output, format_)

@@ -72,8 +72,19 @@ Now = Annotated[
 ]
 
 
-def workspace() -> "Workspace":
+Gone = Annotated[
+    bool,
+    typer.Option("--gone", help="What is away from the store is really gone, however much: make it again."),
+]
+
+
+def workspace(*, read_only: bool = False) -> "Workspace":
     """Open the project that the command is for.
+
+    Parameters
+    ----------
+    read_only : bool
+        The command only asks: nothing is written, and rights to read are enough.
 
     Returns
     -------
@@ -82,7 +93,7 @@ def workspace() -> "Workspace":
     """
     from ccdflow.tasks.workspace import open_workspace
 
-    return open_workspace(directory)
+    return open_workspace(directory, read_only=read_only)
 
 
 def moment(text: str | None, *, end: bool = False) -> str | None:

@@ -287,7 +287,7 @@ def cancel(
     _need_server("cancel")
     from ccdflow.commands.deploying import cancel_runs
 
-    runs = cancel_runs(workspace(), names or ())
+    runs = cancel_runs(workspace(read_only=True), names or ())
     if json:
         print_json(runs)
     elif runs:
@@ -313,7 +313,7 @@ def missing(
     from ccdflow.tasks.planning import planned
 
     rows = queries.missing_calibrations(
-        planned(workspace(), request_of(target, param, night, None, None, camera, None, set_))
+        planned(workspace(read_only=True), request_of(target, param, night, None, None, camera, None, set_))
     )
     if json:
         print_json(rows)
@@ -337,7 +337,8 @@ def report(
     """Write a page about products: picture, quality numbers and their trend, inputs, parameters."""
     from ccdflow.commands.reports import report as written
 
-    space = workspace()
+    space = workspace(read_only=True)
+    space.find_store()
     products = _named_products(space, ids)
     output.write_text(written(space, [product.id for product in products], raw=raw), encoding="utf-8")
     if json:
@@ -380,7 +381,8 @@ def export(
 
     if mode not in get_args(housekeeping.Mode):
         stop(unknown("--mode", mode, get_args(housekeeping.Mode)))
-    space = workspace()
+    space = workspace(read_only=True)
+    space.find_store()
     products = (
         _named_products(space, ids)
         if ids
@@ -416,7 +418,8 @@ def clean(
     from ccdflow.cascade.planning.jobqueue import parse_memory
     from ccdflow.tasks.housekeeping import throw_away, waste
 
-    space = workspace()
+    space = workspace(read_only=not really)
+    space.find_store()
     wasted = waste(space, days=days, most_bytes=None if most is None else parse_memory(most))
     # Without --yes nothing is touched: the sum is that of the sizes in the registry.
     freed = throw_away(space, wasted) if really else sum(item.product.size or 0 for item in wasted)

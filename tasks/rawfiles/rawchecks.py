@@ -42,7 +42,7 @@ class RawCheck:
     reason: str = ""
 
 
-def check_raws(space: Workspace, most_bytes: float | None = None) -> Iterator[RawCheck]:
+def check_raws(space: Workspace, most_bytes: float | None = None, *, note: bool = True) -> Iterator[RawCheck]:
     """Read raw files whole, those first that nobody has looked at for longest, and note what was found.
 
     Parameters
@@ -51,6 +51,8 @@ def check_raws(space: Workspace, most_bytes: float | None = None) -> Iterator[Ra
         The project.
     most_bytes : float, optional
         No further file is begun once so many bytes were read; without, all files are read.
+    note : bool
+        Whether the registry learns what was found: a damaged file is then used no more.
 
     Yields
     ------
@@ -64,7 +66,7 @@ def check_raws(space: Workspace, most_bytes: float | None = None) -> Iterator[Ra
         state, reason = _state(space, raw)
         # A file that is away, on a disk that is not mounted, is no damage, and is looked at again the next time; it
         # must not use up what is read of others.
-        if state in ("ok", "damaged"):
+        if note and state in ("ok", "damaged"):
             space.registry.write(note_check, raw.id, reason if state == "damaged" else "")
         read += raw.size if state not in ("missing", "unread") else 0
         yield RawCheck(raw.id, raw.path, state, reason)

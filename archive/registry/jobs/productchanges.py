@@ -114,6 +114,7 @@ def _finish_product(
         "size": file.size,
         "changed_ns": file.changed_ns,
         "state": "done",
+        "unwanted": False,
         "cards": dict(file.cards),
     }
     values |= {} if file.exptime is None else {"exptime": file.exptime}
@@ -130,7 +131,9 @@ def _finish_product(
     return int(identity)
 
 
-def lose_products(connection: Connection, ids: Collection[int], reason: str) -> int:
+def lose_products(
+    connection: Connection, ids: Collection[int], reason: str, *, unwanted: bool = False
+) -> int:
     """Record that files of products are gone or damaged, so that their jobs are done again.
 
     Parameters
@@ -141,6 +144,8 @@ def lose_products(connection: Connection, ids: Collection[int], reason: str) -> 
         Ids of the products; those that are not there anyhow stay as they are.
     reason : str
         What is wrong, in one sentence.
+    unwanted : bool
+        Whether they are to be made again though their files are there.
 
     Returns
     -------
@@ -151,7 +156,7 @@ def lose_products(connection: Connection, ids: Collection[int], reason: str) -> 
     for part in batches(ids):
         lost_ones = ProductRow.id.in_(part), ProductRow.state == "done"
         keys = connection.execute(select(ProductRow.job_key).where(*lost_ones).distinct()).scalars().all()
-        connection.execute(update(ProductRow).where(*lost_ones).values(state="missing"))
+        connection.execute(update(ProductRow).where(*lost_ones).values(state="missing", unwanted=unwanted))
         # Only jobs that are done: one that runs makes its products anyhow.
         jobs = update(JobRow).where(JobRow.key.in_(keys), JobRow.state == "done")
         connection.execute(jobs.values(state="planned", reason=reason, owner=""))

@@ -21,7 +21,8 @@ class ProductRecord:
     """A product as the registry knows it.
 
     `path` is relative to the store, `size` in bytes, `changed_ns` the time of the file's last change in nanoseconds
-    since 1970-01-01 UTC, `exptime` in seconds. `superseded_by` is the id of the product that has taken its place.
+    since 1970-01-01 UTC, `exptime` in seconds. `superseded_by` is the id of the product that has taken its place,
+    `unwanted` is true while it is to be made again though its file is there.
     """
 
     id: int
@@ -42,6 +43,7 @@ class ProductRecord:
     obsdate: str
     cards: Mapping[str, Any] | None
     superseded_by: int | None = None
+    unwanted: bool = False
     quality: Mapping[str, float | None] = field(default_factory=dict)
 
 

@@ -16,13 +16,14 @@ from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames, show_frame
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
 from ccdflow.archive.registry.jobs.lineage import keys_of_frames, main_frames
-from ccdflow.archive.registry.jobs.products import ProductFilter, find_products, list_products
+from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_job, find_jobs, keys_like
 from ccdflow.archive.registry.sets.records import SetFilter, list_sets
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.changes import differences
+from ccdflow.tasks.keeping.audit import audit, repair
 from ccdflow.tasks.planning import LIVE_AGE_DAYS, left_to_others, planned
 from ccdflow.tasks.rawfiles.rawchecks import check_raws
 from ccdflow.tasks.workspace import Workspace
@@ -631,28 +632,42 @@ def ledger(space: Workspace, night: str | None) -> list[Row]:
     return [counts[key] for key in sorted(counts)]
 
 
-def verify(space: Workspace, *, raws: bool = False) -> Row:
-    """Every product, and on request every raw file, against its checksum; files of the store that are none of ours."""
-    known = space.registry.read(find_products)
-    checks = list(space.store.verify(known))
-    foreign = space.store.foreign({product.path for product in known})
+def verify(space: Workspace, *, raws: bool = False, mend: bool = False, gone: bool = False) -> Row:
+    """Every product, and on request every raw file, against its checksum; files of the store that are none of ours.
+
+    With `mend` the registry learns of it, and with `gone` also where much is away at once.
+    """
+    found = audit(space)
+    if mend:
+        repair(space, found, gone=gone)
     problems = [
         {"what": check.state, "path": check.path, "reason": check.reason, "product": f"p{check.product}"}
-        for check in checks
-        if check.state != "ok"
+        for check in found.problems
     ]
+    if not mend:
+        problems += [
+            {
+                "what": "back",
+                "path": product.path,
+                "reason": "its file is there again; 'ccdflow run' or 'ccdflow verify --repair' takes it",
+                "product": f"p{product.id}",
+            }
+            for product in found.back
+        ]
     problems += [
-        {"what": "foreign", "path": path, "reason": "no product of the registry"} for path in foreign
+        {"what": "foreign", "path": path, "reason": "no product of the registry"} for path in found.foreign
     ]
     told: Row = {
-        "products": len(known),
-        "intact": sum(check.state == "ok" for check in checks),
-        "foreign": foreign,
+        "products": len(found.checks),
+        "intact": len(found.checks) - len(found.problems),
+        "foreign": list(found.foreign),
         "problems": problems,
     }
+    if mend:
+        told |= {"again": len(found.problems), "back": len(found.back)}
     if not raws:
         return told
-    looks = list(check_raws(space))
+    looks = list(check_raws(space, note=mend))
     problems += [
         {"what": look.state, "path": look.path, "reason": look.reason, "frame": f"f{look.frame}"}
         for look in looks

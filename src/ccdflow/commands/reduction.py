@@ -22,6 +22,7 @@ from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.commands.queries import compromise_lines
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files, static_files
+from ccdflow.tasks.keeping.stock import kept_keys
 from ccdflow.tasks.nightlog import singles_in_words
 from ccdflow.tasks.planning import planned, planned_again
 from ccdflow.tasks.rounds import Round
@@ -134,19 +135,32 @@ def _frames(job: Job) -> str:
 
 
 def reduce_now(
-    space: Workspace, paths: Sequence[Path], request: Request, *, quiet: bool, take_processed: str = ""
+    space: Workspace,
+    paths: Sequence[Path],
+    request: Request,
+    *,
+    quiet: bool,
+    take_processed: str = "",
+    gone: bool = False,
 ) -> RunReport:
     """Make what `request` wants and the store lacks; Prefect is started only where there is work.
 
-    `take_processed` is the task at which frames of `paths` enter that another program has finished.
+    `take_processed` is the task at which frames of `paths` enter that another program has finished. `gone` says that
+    what is away from the store is really gone, however much.
+
+    Raises
+    ------
+    StoreAwayError
+        If the store, or much of it, is not there. Then nothing is changed.
     """
+    whole = kept_keys(space, gone=gone)
     space.recover()
     if paths and _brings_new_files(space, paths):
         _prepare(space)
     with counting("registering", quiet=quiet) as progress:
         files = [*paths, *static_files(space)] if paths else []
         ingested = ingest_files(space, files, progress, take_processed) if paths else recheck_files(space)
-    before = planned(space, request)
+    before = planned(space, request, stock=lambda *_: whole)
     failed: dict[str, str] = {}
     new = [job for job in before.jobs if job.state == "new"]
     if new:

@@ -1,0 +1,1 @@
+"""What is kept: whether the store is there, and what of the products."""

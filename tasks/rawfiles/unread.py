@@ -1,0 +1,68 @@
+"""Raw files that a plan does not know as they are now: a question tells of them, and leaves the reading to a run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ccdflow.archive.registry.frames.files import pending_frames, registered_files
+from ccdflow.tasks.workspace import Workspace
+
+READS = "'ccdflow run' reads"
+
+
+def changed_since(space: Workspace) -> Iterator[str]:
+    """Say which raw files have gone, have changed since they were registered, or were not read yet.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+
+    Yields
+    ------
+    str
+        A sentence for each folder whose files are gone, one for all that have changed, one for rows not read yet.
+    """
+    changed: list[Path] = []
+    gone: dict[Path, list[str]] = {}
+    for name, size, changed_ns in space.registry.read(registered_files):
+        path = Path(name)
+        try:
+            facts = path.stat()
+        except OSError:
+            gone.setdefault(path.parent, []).append(path.name)
+            continue
+        if (facts.st_size, facts.st_ctime_ns) != (size, changed_ns):
+            changed.append(path)
+    yield from gone_in_words(gone)
+    if changed:
+        one = len(changed) == 1
+        named = f"{changed[0]} has" if one else f"{len(changed)} raw files, for instance {changed[0]}, have"
+        yield f"{named} changed since registered; {READS} {'it' if one else 'them'} anew"
+    if unread := _unread(space):
+        yield f"{unread} frame{' is' if unread == 1 else 's are'} registered by a row alone; {READS} the files first"
+
+
+def gone_in_words(gone: dict[Path, list[str]]) -> Iterator[str]:
+    """Say which raw files are gone: a sentence for each folder.
+
+    Parameters
+    ----------
+    gone : dict of Path to list of str
+        Names of files by their folder.
+
+    Yields
+    ------
+    str
+        Of an archive that is not mounted it is one, not thousands.
+    """
+    for folder, names in gone.items():
+        files = f"{folder / names[0]} is" if len(names) == 1 else f"{len(names)} raw files of {folder} are"
+        yield f"{files} gone; what was made from them stays"
+
+
+def _unread(space: Workspace) -> int:
+    """How many rows name a file that nobody has read."""
+    number = last = 0
+    while rows := space.registry.read(pending_frames, after=last):
+        number, last = number + len(rows), rows[-1][0]
+    return number

@@ -1,0 +1,157 @@
+"""Copies of a registry: made while others write, restored into either kind of database, row by row the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import select, text
+
+from ccdflow.archive.registry.backup import BackupError, back_up, restore
+from ccdflow.archive.registry.database import Database, DatabaseVersionError, _alembic
+from ccdflow.archive.registry.doors import Registry
+from ccdflow.archive.registry.frames.files import NewFrame
+from ccdflow.archive.registry.identity import archive_id, keep_archive_id
+from ccdflow.archive.registry.jobs.leases import claim
+from ccdflow.archive.registry.jobs.lifecycle import plan_jobs
+from ccdflow.archive.registry.jobs.planned import PlannedJob
+from ccdflow.archive.registry.jobs.productchanges import Made, finish_job
+from ccdflow.archive.registry.tables import Base
+from ccdflow.archive.registry.transactions import add_catalogue
+from ccdflow.cascade.planning.jobs import JobInput
+
+KEY = "b" * 64
+FRAMES = [NewFrame(telescope="T", obsdate=f"2026-03-01T20:0{n}:00", object="\"Ω' |") for n in range(4)]
+
+
+@pytest.fixture
+def filled(registry: Registry) -> Registry:
+    """A registry with frames that point to later ones, one that was deleted, a job and its product."""
+    add_catalogue(registry, FRAMES)
+    registry.write(keep_archive_id)
+    inputs = [JobInput("main", "sha", frame=1)]
+    registry.write(plan_jobs, [PlannedJob(KEY, "bias", "bias", "1", inputs, [("master_bias", "b.fits")])])
+    registry.write(claim, KEY, "worker", 60.0)
+    made = Made("master_bias", "b.fits", "e" * 64, 10, 2**62 + 1, {"rms": 1 / 3, "bad": float("nan")})
+    registry.write(finish_job, KEY, "worker", [made])
+    with registry.database.write() as connection:
+        connection.execute(text("UPDATE frame SET superseded_by = 3, status = 'superseded' WHERE id = 1"))
+        connection.execute(text("DELETE FROM frame WHERE id = 4"))
+    return registry
+
+
+def rows(database: Database) -> dict[str, list[tuple[object, ...]]]:
+    with database.read() as connection:
+        tables = Base.metadata.sorted_tables
+        return {
+            one.name: [tuple(row) for row in connection.execute(select(one).order_by(*one.primary_key))]
+            for one in tables
+        }
+
+
+def full_url(registry: Registry) -> str:
+    return registry.database.url.render_as_string(hide_password=False)
+
+
+def restored(url: str, file: Path, **more: bool) -> dict[str, list[tuple[object, ...]]]:
+    restore(url, file, **more)
+    database = Database(url)
+    content = rows(database)
+    database.close()
+    return content
+
+
+@pytest.fixture(params=["into sqlite", "into postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "into sqlite":
+        return f"sqlite:///{tmp_path}/restored/registry.sqlite"
+    return str(request.getfixturevalue("new_database"))
+
+
+def test_what_is_restored_is_what_there_was_and_goes_on_from_there(
+    filled: Registry, empty: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "copies" / "copy"
+    assert back_up(full_url(filled), file) == {"frames": 3, "jobs": 1, "products": 1}
+    assert [path.name for path in file.parent.iterdir()] == ["copy"]
+    assert restored(empty, file) == rows(filled.database)
+    database = Registry(empty)
+    assert database.read(archive_id) == filled.read(archive_id)
+    # The id of the frame that was deleted is not given out again, and triggers are at work.
+    events = len(rows(database.database)["event"])
+    add_catalogue(database, [NewFrame(telescope="T", obsdate="2026-03-02T20:00:00")])
+    after = rows(database.database)
+    assert after["frame"][-1][0] == 5 and len(after["event"]) == events + 1
+    database.close()
+
+
+def test_a_copy_is_made_while_others_write(filled: Registry, tmp_path: Path) -> None:
+    before = rows(filled.database)
+    with filled.database.write() as connection:
+        connection.execute(text("UPDATE frame SET object = 'half way'"))
+        back_up(full_url(filled), tmp_path / "copy")
+    assert restored(f"sqlite:///{tmp_path}/restored.sqlite", tmp_path / "copy") == before
+    # The next night's has the same name.
+    back_up(full_url(filled), tmp_path / "copy")
+    again = restored(f"sqlite:///{tmp_path}/restored.sqlite", tmp_path / "copy", replace=True)
+    assert again == rows(filled.database) != before
+
+
+def test_a_registry_that_holds_something_is_not_replaced_unasked(filled: Registry, tmp_path: Path) -> None:
+    back_up(full_url(filled), tmp_path / "copy")
+    before = rows(filled.database)
+    with pytest.raises(BackupError, match="holds 3 frames and 1 products; wanted an empty one, or --replace"):
+        restore(full_url(filled), tmp_path / "copy")
+    assert rows(filled.database) == before
+
+
+def the_registry(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [lambda folder: folder / "registry.sqlite", lambda folder: folder / "notes.txt"],
+    ids=["the registry itself", "a file of somebody else"],
+)
+def test_only_an_earlier_copy_is_replaced(tmp_path: Path, other: Callable[[Path], Path]) -> None:
+    registry = Registry(f"sqlite:///{tmp_path}/registry.sqlite")
+    registry.upgrade()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BackupError, match="not replaced"):
+        back_up(full_url(registry), other(tmp_path))
+    registry.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "registry.sqlite"]
+
+
+def test_what_is_no_copy_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "gone"):
+        with pytest.raises(BackupError, match="is no copy of a registry; wanted"):
+            restore(f"sqlite:///{tmp_path}/registry.sqlite", tmp_path / name)
+
+
+def at_version(file: Path, version: str) -> None:
+    database = Database(f"sqlite:///{file}")
+    with database.engine.begin() as connection:
+        config = _alembic()
+        config.attributes["connection"] = connection
+        if version == "9999":
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        else:
+            command.downgrade(config, version)
+    database.close()
+
+
+def test_a_copy_of_an_older_version_is_brought_up_to_date_and_one_of_a_newer_refused(
+    filled: Registry, tmp_path: Path
+) -> None:
+    back_up(full_url(filled), tmp_path / "copy")
+    at_version(tmp_path / "copy", "0016")
+    old = (tmp_path / "copy").read_bytes()
+    content = restored(f"sqlite:///{tmp_path}/restored.sqlite", tmp_path / "copy")
+    assert content["frame"] == rows(filled.database)["frame"] and content["archive"] == []
+    assert (tmp_path / "copy").read_bytes() == old
+    at_version(tmp_path / "copy", "9999")
+    with pytest.raises(DatabaseVersionError, match="update ccdflow"):
+        restore(f"sqlite:///{tmp_path}/other.sqlite", tmp_path / "copy")
