@@ -524,8 +524,13 @@ def verify(
     if json:
         print_json(outcome)
     else:
+        # Of a disk that is away one sentence, not thousands.
+        much = outcome["away"] if not gone else ""
         for problem in outcome["problems"]:
-            typer.echo(f"{problem['what']}: {problem['path']}: {problem['reason']}")
+            if not (much and problem["what"] == "missing"):
+                typer.echo(f"{problem['what']}: {problem['path']}: {problem['reason']}")
+        if much:
+            warn(much)
         typer.echo(
             f"{outcome['intact']} of {outcome['products']} products intact, {len(outcome['foreign'])} foreign files"
         )

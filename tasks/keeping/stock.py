@@ -176,8 +176,6 @@ def note(space: "Workspace", stock: Stock) -> None:
 def refuse_much(space: "Workspace", stock: Stock) -> None:
     """Refuse to take products for gone where so many are away at once that a disk is missing rather than files.
 
-    That is `MANY` or more, and a `SHARE` of all that were looked at or the folders that they were in.
-
     Parameters
     ----------
     space : Workspace
@@ -190,14 +188,34 @@ def refuse_much(space: "Workspace", stock: Stock) -> None:
     StoreAwayError
         If they are too many; says how many of how many.
     """
+    if told := much_away(space, stock):
+        raise StoreAwayError(told)
+
+
+def much_away(space: "Workspace", stock: Stock) -> str:
+    """Return in one sentence that much of the store is away: `MANY` files, and a `SHARE` of all or their folders.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    stock : Stock
+        What was seen.
+
+    Returns
+    -------
+    str
+        How many of how many; empty where it is not much.
+    """
     away = stock.away
     if len(away) < MANY:
-        return
+        return ""
     folders = {space.store.absolute(row.path).parent for row in away}
     missing = {folder for folder in folders if not folder.is_dir()}
     homeless = [row for row in away if space.store.absolute(row.path).parent in missing]
     if len(away) >= SHARE * stock.number or len(homeless) >= MANY:
-        raise StoreAwayError(_much(space, stock.number, homeless or away, len(away)))
+        return _much(space, stock.number, homeless or away, len(away))
+    return ""
 
 
 def _much(space: "Workspace", number: int, examples: Sequence[StockRow], away: int) -> str:

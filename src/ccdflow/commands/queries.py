@@ -24,6 +24,7 @@ from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.changes import differences
 from ccdflow.tasks.keeping.audit import audit, repair
+from ccdflow.tasks.keeping.stock import much_away
 from ccdflow.tasks.planning import LIVE_AGE_DAYS, left_to_others, planned
 from ccdflow.tasks.rawfiles.rawchecks import check_raws
 from ccdflow.tasks.workspace import Workspace
@@ -662,6 +663,7 @@ def verify(space: Workspace, *, raws: bool = False, mend: bool = False, gone: bo
         "intact": len(found.checks) - len(found.problems),
         "foreign": list(found.foreign),
         "problems": problems,
+        "away": much_away(space, found.stock),
     }
     if mend:
         told |= {"again": len(found.problems), "back": len(found.back)}

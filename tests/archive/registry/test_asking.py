@@ -154,7 +154,7 @@ def test_a_question_writes_nothing(url: str) -> None:
 
 
 def test_a_registry_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseVersionError, match="there is no registry .*'ccdflow upgrade' makes it"):
+    with pytest.raises(DatabaseVersionError, match=r"there is no registry .*'ccdflow upgrade' makes it"):
         Registry(f"sqlite:///{tmp_path}/mistyped.sqlite", read_only=True).check()
     assert list(tmp_path.iterdir()) == []
 
@@ -168,7 +168,7 @@ def test_an_older_registry_is_told_and_stays_old(url: str, folder: Path) -> None
     older.close()
     before = content(folder)
     asked = Registry(url, read_only=True)
-    with pytest.raises(DatabaseVersionError, match="at version 0016.*'ccdflow upgrade'"):
+    with pytest.raises(DatabaseVersionError, match=r"at version 0016.*'ccdflow upgrade'"):
         asked.check()
     asked.close()
     assert content(folder) == before
