@@ -27,6 +27,9 @@ SHOWN_NEAREST = 3
 LOOKED_AT_NEAREST = 30
 """Candidates that did not fit and are compared in how much stands in their way: those of some nights."""
 
+DETECTOR = ("telescope", "camera", "instrument")
+"""Keywords of one detector, whatever it was set to."""
+
 MOST_ANSWERS = 50_000
 """Comparisons of values that are remembered for one rule: some megabytes."""
 RANGES: dict[str, tuple[float, float]] = {
@@ -284,6 +287,8 @@ class Refusal(Generic[C]):
 
     candidate: C
     reason: str
+    foreign: bool = False
+    """Whether it is of another detector."""
 
 
 def refusal(
@@ -482,6 +487,9 @@ def _function_refusal(rule: AssociationRule, reference: Candidate, candidate: Ca
     return None if answer else f"{rule.function} says no"
 
 
+_OWN = AssociationRule(match=DETECTOR)
+
+
 class Candidates(Generic[C]):
     """Candidates of one kind for many references: found by their values and times, not by a look at each.
 
@@ -560,7 +568,7 @@ class Candidates(Generic[C]):
         return agree
 
     def nearest_refused(self, rules: Sequence[AssociationRule], reference: Candidate) -> list[Refusal[C]]:
-        """Return the nearest candidates that no rule lets pass.
+        """Return the nearest candidates that no rule lets pass, those of the reference's own detector first.
 
         Parameters
         ----------
@@ -575,17 +583,31 @@ class Candidates(Generic[C]):
             At most `SHOWN_NEAREST`, each with the tests of the last rule that it failed. The last rule is the most
             generous one, so its tests are what stands between the candidate and a match.
         """
+        # What another detector has taken is often as close in time, with nothing else in its way, and tells nobody
+        # what to take: it is named only where there is too little of the own one.
+        refused = self._least_refused(self._row(_OWN, reference), rules, reference)
+        if len(refused) < SHOWN_NEAREST:
+            refused += self._least_refused(self._every, rules, reference, foreign=True)
+        return refused[:SHOWN_NEAREST]
+
+    def _least_refused(
+        self, row: "_Row[C]", rules: Sequence[AssociationRule], reference: Candidate, *, foreign: bool = False
+    ) -> list[Refusal[C]]:
+        """Return the refused of a row, of this detector or of others, those with the least in their way first."""
         # From the closest outwards, until enough were refused; those that some rule lets pass are no example. Among
         # them those with the least in their way come first: what to change, or to take, is seen at once.
         refused: list[tuple[int, Refusal[C]]] = []
-        for _, candidate in self._every.nearest(reference.time):
+        own = reference.values(DETECTOR)
+        for _, candidate in row.nearest(reference.time):
+            if foreign and _agree(own, candidate.values(DETECTOR)):
+                continue
             if rules and all(refusal(rule, reference, candidate, self.barriers) for rule in rules):
                 reasons = self._obstacles(rules[-1], reference, candidate)
-                refused.append((len(reasons), Refusal(candidate, "; ".join(reasons))))
+                refused.append((len(reasons), Refusal(candidate, "; ".join(reasons), foreign)))
             if len(refused) == LOOKED_AT_NEAREST:
                 break
         refused.sort(key=lambda counted: counted[0])
-        return [answer for _, answer in refused[:SHOWN_NEAREST]]
+        return [answer for _, answer in refused]
 
     def _obstacles(self, rule: AssociationRule, reference: Candidate, candidate: C) -> list[str]:
         """Return everything that stands between a candidate that fails a rule and a match."""

@@ -5,7 +5,14 @@ from dataclasses import dataclass, replace
 from math import isclose
 from typing import Protocol
 
-from ccdflow.cascade.planning.associate import SHOWN_NEAREST, AssociationRule, Candidates, Match, shortfall
+from ccdflow.cascade.planning.associate import (
+    DETECTOR,
+    SHOWN_NEAREST,
+    AssociationRule,
+    Candidates,
+    Match,
+    shortfall,
+)
 from ccdflow.cascade.planning.jobs import Group, JobInput, Missing, Nearest, frame_identity
 from ccdflow.cascade.planning.keys import work_name
 from ccdflow.cascade.records import Value
@@ -98,9 +105,6 @@ class RoleInputs:
     missing: tuple[Missing, ...] = ()
     without: tuple[Missing, ...] = ()
 
-
-_DETECTOR = ("telescope", "camera", "instrument")
-"""Keywords of one detector, whatever it was set to."""
 
 _Choice = tuple[Match[Group], bool]
 """A candidate that fits, and whether it is a finished master."""
@@ -306,7 +310,7 @@ class Search:
         days = [(-1.0, 1.0) if rule.within == "same_night" else rule.within for rule in self._rules(way)]
         days = days or [(0.0, 0.0)]
         reach = min(low for low, _ in days), max(high for _, high in days)
-        own = (AssociationRule(match=_DETECTOR, within=reach),)
+        own = (AssociationRule(match=DETECTOR, within=reach),)
         shelves = self.supply.sets_of(way.source), self.supply.masters_of(way.source, way.product)
         return any(next(shelf.fitting(own, group), None) is not None for shelf in shelves)
 
@@ -330,9 +334,10 @@ class Search:
         if not sets and not masters:
             return Missing(role, f"no {wanted}{purpose}: there are no such frames")
         # Nearest to being taken is what passes a rule, but lies on the wrong side or can't be had; after these come the
-        # closest in time of those that no rule lets pass.
+        # closest in time of those that no rule lets pass, of the own detector before others.
         nearest, on_side = self._unusable(role, way, group)
         refused = [*sets.nearest_refused(rules, group), *masters.nearest_refused(rules, group)]
+        refused.sort(key=lambda refusal: refusal.foreign)
         nearest += [Nearest(group_name(refusal.candidate), refusal.reason) for refusal in refused]
         reason = f"no {wanted} fits{purpose}; {len(sets) + len(masters)} looked at, {count} found"
         tests = tuple(sets.survivors(rules, group))

@@ -52,6 +52,7 @@ def extended(own: Mapping[str, Any], others: Sequence[tuple[str, Mapping[str, An
     ValueError
         If two of the others have something of one name, and this one does not say what holds.
     """
+    own = with_full_parameters(own)
     merged: Written = {"description": "", **_first(others, "description"), **own}
     for section in SECTIONS:
         mine = own.get(section) or {}
@@ -70,6 +71,29 @@ def extended(own: Mapping[str, Any], others: Sequence[tuple[str, Mapping[str, An
                 base[name], told[name] = entry, where
         merged[section] = _changed(base, mine, depth=2)
     return merged
+
+
+def with_full_parameters(written: Mapping[str, Any]) -> Written:
+    """Return a cascade in which each workflow parameter says ``default: VALUE`` where it was VALUE alone.
+
+    Parameters
+    ----------
+    written : mapping
+        The cascade as it is written down.
+
+    Returns
+    -------
+    dict
+        The same otherwise; null, which takes a parameter out, stays.
+    """
+    parameters = written.get("parameters")
+    if not isinstance(parameters, Mapping):
+        return dict(written)
+    full = {
+        name: entry if entry is None or isinstance(entry, Mapping) else {"default": entry}
+        for name, entry in parameters.items()
+    }
+    return {**written, "parameters": full}
 
 
 def _first(others: Sequence[tuple[str, Mapping[str, Any]]], key: str) -> Written:
@@ -151,7 +175,7 @@ def with_subworkflow(
         "sources": {nodes[key]: renaming.source(source) for key, source in unbound.items()},
         "tasks": {nodes[key]: renaming.task(task) for key, task in inside["tasks"].items()},
     }
-    outer: Written = dict(own)
+    outer: Written = with_full_parameters(own)
     for section, entries in renamed_inside.items():
         outer[section] = _changed(entries, dict(outer.get(section) or {}), depth=2)
     # Parameter sets keep their names: `--set quick` is quick for the inner cascade too.

@@ -22,6 +22,7 @@ from ccdflow.cascade.records import CLASSES, Stage
 from ccdflow.cascade.sequences.grouping import GroupSpec
 from ccdflow.cascade.sequences.statemachine import SequenceRules
 from ccdflow.cascade.specification import dotted, expressions
+from ccdflow.cascade.specification.compose import with_full_parameters
 from ccdflow.cascade.specification.durations import Seconds
 from ccdflow.cascade.specification.ownrecipes import OwnRecipe
 from ccdflow.cascade.wording import unknown
@@ -249,7 +250,8 @@ class Cascade(Model):
         """Put values in for ``$name``; top-level keys ``x-...`` only hold YAML anchors."""
         if not isinstance(content, Mapping):
             return handler(content)
-        written = {key: value for key, value in content.items() if not str(key).startswith("x-")}
+        told = {key: value for key, value in content.items() if not str(key).startswith("x-")}
+        written = with_full_parameters(told)
         cascade = handler(_substituted(written, _defaults(written.get("parameters"))))
         # Kept as it was written, with its ``$name``, since other values may be put in for them later (`tuned`).
         cascade._written, cascade._folder = written, dotted.folder_of(info)

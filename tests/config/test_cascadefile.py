@@ -54,6 +54,16 @@ def refusal(folder: Path, **texts: str) -> str:
     return str(caught.value).replace(f"{folder}/", "")
 
 
+@pytest.mark.parametrize("least", ["5", "{default: 5}"])
+def test_a_parameter_may_be_a_value_alone(tmp_path: Path, least: str) -> None:
+    mine = load(tmp_path, mine=f"{{name: mine, extends: flats.yaml, parameters: {{least: {least}}}}}")
+    assert mine.parameters["least"].default == 5
+    assert mine.parameters["least"].description == "Fewest flats."
+    assert mine.sources["raw_flat"].group.min_size == 5
+    alone = FLATS.replace("use_bias: {default: true}", "use_bias: true")
+    assert load_cascade(write(tmp_path, alone=alone)).parameters["use_bias"].default is True
+
+
 def test_a_cascade_changes_entries_of_the_one_that_it_extends(tmp_path: Path) -> None:
     found = load(
         tmp_path,

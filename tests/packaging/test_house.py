@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+from ccdflow.cascade.headers.doubts import KINDS
+from ccdflow.cli import app
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("recipes", "cascade", "archive", "tasks")
@@ -85,3 +89,14 @@ NOT_YET = {
     "archive/candidates.py",
 }
 """What a newcomer makes by following CONTRIBUTING, and what is named as gone."""
+
+
+def test_every_kind_of_doubt_and_every_command_is_explained_once() -> None:
+    table = (ROOT / "docs" / "what-fits.md").read_text().partition("## Doubts")[2]
+    kinds = [
+        name for cell in re.findall(r"^\| (`[^|]*) \|", table, re.M) for name in re.findall(r"`(\w+)`", cell)
+    ]
+    assert sorted(kinds) == sorted(KINDS)
+    readme = (ROOT / "README.md").read_text().partition("## Commands")[2].partition("## ")[0]
+    told = set(re.findall(r"`ccdflow (\w+)", "".join(re.findall(r"^\|([^|]*)", readme, re.M))))
+    assert told == set(get_command(app).commands)

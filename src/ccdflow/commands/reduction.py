@@ -14,10 +14,12 @@ from ccdflow.archive.registry.frames.files import registered_files
 from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
 from ccdflow.archive.registry.jobs.records import JobFilter, count_finished, find_jobs
+from ccdflow.cascade.planning.associate import DETECTOR
 from ccdflow.cascade.planning.jobmaker import WAITS
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.request import Request
+from ccdflow.cascade.records import Value
 from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.commands.queries import compromise_lines
@@ -112,18 +114,19 @@ class RunReport:
 
 
 def _why_incomplete(jobs: Sequence[Job]) -> Iterator[str]:
-    """Yield why jobs can't be done, each reason once.
+    """Yield why jobs can't be done, each reason once for each detector.
 
     How many jobs it holds up, and the nearest candidates of the first of them.
     """
-    alike: dict[tuple[str, ...], list[Job]] = {}
+    alike: dict[tuple[Value | None, ...], list[Job]] = {}
     for job in jobs:
         waits = all(lack.input == "main" and lack.reason.endswith(WAITS) for lack in job.missing)
         reasons = [WAITS] if waits else [lack.reason for lack in job.missing]
-        alike.setdefault((job.step, *reasons), []).append(job)
-    for (step, *reasons), held in alike.items():
+        # The candidates of one detector say nothing about the frames of another.
+        alike.setdefault((*job.group.values(DETECTOR), job.step, "; ".join(reasons)), []).append(job)
+    for (*_, step, reason), held in alike.items():
         frames = ", ".join(_frames(job) for job in held[:SHOWN]) + (", ..." if len(held) > SHOWN else "")
-        yield f"{len(held)} {step} incomplete ({frames}): {'; '.join(reasons)}"
+        yield f"{len(held)} {step} incomplete ({frames}): {reason}"
         for missing in held[0].missing:
             for near in missing.nearest:
                 yield f"    {missing.input}: {near.name}: {near.reason}"

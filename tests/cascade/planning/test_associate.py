@@ -85,12 +85,20 @@ def test_the_nearest_that_no_rule_lets_pass_are_named(rules: tuple[AssociationRu
             if rules and all(refusal(by, asked, one) for by in rules)
         ]
         found = kept.nearest_refused(rules, asked)
-        # Of the nearest ones, those with the least in their way; of these the nearest.
-        least = sorted(refused[:30], key=lambda one: len(list(_obstacles(rules[-1], asked, one))))
+        # Those of the own detector first; of the nearest ones, those with the least in their way; of these the nearest.
+        least = []
+        for own in (True, False):
+            alike = [one for one in refused if _of_one_detector(asked, one) is own][:30]
+            least += sorted(alike, key=lambda one: len(list(_obstacles(rules[-1], asked, one))))
         assert [one.candidate for one in found] == least[:3]
         assert [one.reason for one in found] == [
             "; ".join(_obstacles(rules[-1], asked, one)) for one in least[:3]
         ]
+
+
+def _of_one_detector(asked: Group, candidate: Group) -> bool:
+    names = ("telescope", "camera", "instrument")
+    return not list(disagreements(AssociationRule(match=names), asked, candidate))
 
 
 def _obstacles(rule: AssociationRule, asked: Group, candidate: Group) -> Iterator[str]:

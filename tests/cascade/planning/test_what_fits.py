@@ -94,6 +94,19 @@ def test_where_no_dark_fits_a_frame_is_incomplete_and_told_what_is_in_the_way() 
     ]
 
 
+def test_candidates_of_the_own_detector_are_named_before_closer_ones_of_others() -> None:
+    frames = [*night({}, {}, {}), *some(21, "dark", {"offset": "10"}, **YESTERDAY)]
+    frames = [replace(one, keywords={"offset": "50", **one.keywords}) for one in frames]
+    # More of them than are looked at, all of this night.
+    for number in range(40):
+        frames += some(100 + 5 * number, "dark", {"offset": "50"}, telescope=f"SIM{number + 2}")
+    science = only(planned(frames, "science"), "science")
+    (lack,) = [lack for lack in science.missing if lack.input == "dark"]
+    own, *others = [near.reason for near in lack.nearest]
+    assert own == "offset is 10, wanted 50" and lack.nearest[0].name == "dark f21..f23 of 2026-02-28"
+    assert len(others) == 2 and all(reason.startswith("telescope is SIM") for reason in others)
+
+
 def test_a_frame_of_a_camera_without_darks_and_a_flat_go_on_without() -> None:
     cold = {"ccd_temperature": -20.0}
     assert only(planned(night(cold, cold, cold), "science"), "science").state == "new"
