@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
+from ccdflow.cascade.plain import url_in_words
 from ccdflow.cascade.planning.jobqueue import Order
 from ccdflow.cascade.specification.durations import Seconds
 from ccdflow.cascade.specification.model import Memory
@@ -72,6 +73,14 @@ class ProjectFile(BaseModel):
     """Time that a job of a recipe of your own may take, such as ``30 min``, unless recipe or task say otherwise."""
     template: str | None = None
     """Path of a product in the store, of category, night, telescope, camera, name and key8 in braces."""
+
+    @field_validator("store", "cascade", "instruments")
+    @classmethod
+    def _are_paths(cls, stated: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for path in (stated,) if isinstance(stated, str) else stated:
+            if told := url_in_words(path):
+                raise ValueError(told)
+        return stated
 
     @field_validator("template")
     @classmethod

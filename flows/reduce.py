@@ -4,10 +4,12 @@ from typing import Any, Literal
 
 from prefect import flow
 
+from ccdflow.archive.registry.selection import refuse_unknown
 from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import nightly
 from ccdflow.flows.stages import run_name, timed
+from ccdflow.tasks.workspace import open_workspace
 
 
 @flow(name="reduce", flow_run_name=run_name("reduce"))
@@ -56,5 +58,8 @@ def reduce(
         camera=camera,
         late=late,
     )
+    # Of files that are yet to be registered nobody knows the night.
+    if not paths:
+        open_workspace(project).registry.read(refuse_unknown, request.night, request.camera)
     # A flow in a flow: the dashboard shows the stages below the request that asked for them.
     return nightly(project, paths, timed(request))

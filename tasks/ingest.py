@@ -40,6 +40,7 @@ from ccdflow.cascade.headers.classify import Description, FileFacts, describe
 from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.headers.keywords import cards_of, plain_value
+from ccdflow.cascade.plain import url_in_words
 from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.rawfiles.copies import Copies, confirmed
@@ -141,8 +142,15 @@ def find_files(paths: Iterable[Path], report: IngestReport) -> Iterator[Path]:
     ------
     Path
         Files; of a folder, in the order of their names.
+
+    Raises
+    ------
+    ValueError
+        If one is a URL.
     """
     for path in paths:
+        if (told := url_in_words(path)) and not path.exists():
+            raise ValueError(told)
         if isdir(path):
             files = sorted(file for file in path.rglob("*") if looks_like_fits(file) and isfile(file))
             if not files:

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -239,6 +240,7 @@ class Database:
         """A transaction; on SQLite it begins with the words `begin`, of which SQLAlchemy knows nothing."""
         with engine.connect() as connection:
             if self.sqlite:
+                _let_sqlite_take_numpy()
                 connection.exec_driver_sql(begin)
             before = self._file_facts()
             yield connection
@@ -408,6 +410,24 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
 
 def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
+
+
+_NUMPY_TAUGHT = threading.Event()
+
+
+def _let_sqlite_take_numpy() -> None:
+    """Let SQLite's driver take numpy's numbers for what they are: an integer of numpy it would store as its bytes."""
+    # Only where somebody has imported numpy is there such a number. PostgreSQL's driver knows them.
+    numpy = sys.modules.get("numpy")
+    codes = getattr(numpy, "typecodes", None)
+    if numpy is None or not codes or _NUMPY_TAUGHT.is_set():
+        return
+    for code in codes["AllInteger"]:
+        sqlite3.register_adapter(numpy.dtype(code).type, int)
+    for code in codes["Float"]:
+        sqlite3.register_adapter(numpy.dtype(code).type, float)
+    sqlite3.register_adapter(numpy.bool_, bool)
+    _NUMPY_TAUGHT.set()
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

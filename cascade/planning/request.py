@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ccdflow.cascade.plain import night as night_of
+from ccdflow.cascade.plain import plain, words
 from ccdflow.cascade.planning.associate import Barrier
 from ccdflow.cascade.planning.jobqueue import Order
 from ccdflow.cascade.planning.jobs import DoneJob, json_text
@@ -45,6 +47,19 @@ class Request(BaseModel):
     as the project says."""
     now: str | None = None
     """The time at which sequences are closed, ISO, UTC; without it, all are."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, written: Any) -> Any:
+        """Take numbers, texts and dates of any type; one target alone is a list of one."""
+        if not isinstance(written, Mapping):
+            return written
+        values = {name: plain(value) for name, value in written.items()}
+        if "targets" in values and values["targets"] is not None:
+            values["targets"] = words(values["targets"])
+        if values.get("night") is not None:
+            values["night"] = night_of(values["night"])
+        return values
 
     def selects(self, frame: FrameRecord) -> bool:
         """Tell whether a frame lies within the night, times and camera that are asked for.

@@ -1,13 +1,16 @@
 """The command `ccdflow`: what is asked for is read here, done elsewhere, and told here."""
 
 import sys
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ccdflow import __version__, options
+from ccdflow.cascade.plain import url_in_words
 from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
 from ccdflow.options import (
     Camera,
@@ -26,7 +29,9 @@ from ccdflow.options import (
     Threshold,
     Until,
     assignment,
+    night_of,
     request_of,
+    selecting,
     workspace,
 )
 from ccdflow.safekeeping import safekeeping
@@ -39,7 +44,34 @@ if TYPE_CHECKING:
 NIGHTS_TOLD = 5
 """Nights of whose single frames ``status`` says a word."""
 
+
+def _with_local_paths(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a URL that stands for a path end the command, in one line, before it does anything."""
+
+    @wraps(callback)
+    def called(*arguments: Any, **options: Any) -> Any:
+        for value in options.values():
+            for path in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(path, Path) and (told := url_in_words(path)) and not path.exists():
+                    stop(told)
+        return callback(*arguments, **options)
+
+    return called
+
+
+class _Commands(TyperGroup):
+    """The commands, none of which takes a URL for a path."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Give a command whose paths are looked at first."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.callback is not None:
+            command.callback = _with_local_paths(command.callback)
+        return command
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Raw CCD frames to calibrated frames and stacks with honest uncertainties.",
     no_args_is_help=True,
     add_completion=True,
@@ -89,6 +121,8 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show Python tracebacks.")] = False,
 ) -> None:
     """Options that come before the command."""
+    if told := url_in_words(directory):
+        stop(told)
     options.directory = directory
 
 
@@ -258,7 +292,7 @@ def plan(
     from ccdflow.tasks.planning import planned
     from ccdflow.tasks.rawfiles.unread import changed_since
 
-    space = workspace(read_only=True)
+    space = selecting(night, camera, read_only=True)
     request = request_of(target, param, night, since, until, camera, now, set_, threshold, prefer, late)
     proposal = planned(space, request, stock=partial(whole_keys, gone=gone))
     # Files may have gone, or have been repaired, since they were registered: a run reads them first.
@@ -399,7 +433,9 @@ def list_(
 
     if what not in queries.LISTS:
         stop(unknown("list", what, list(queries.LISTS)))
-    rows = queries.LISTS[what](workspace(read_only=True), night=night, camera=camera, superseded=all_)
+    rows = queries.LISTS[what](
+        selecting(night, camera, read_only=True), night=night_of(night), camera=camera, superseded=all_
+    )
     if json:
         print_json(rows)
     elif rows:
@@ -474,8 +510,8 @@ def status(night: Night = None, json: Json = False) -> None:
     from ccdflow.tasks.nightlog import singles_in_words
     from ccdflow.tasks.planning import LIVE_AGE_DAYS, left_to_others
 
-    space = workspace(read_only=True)
-    rows = queries.ledger(space, night)
+    space = selecting(night, None, read_only=True)
+    rows = queries.ledger(space, night_of(night))
     if json:
         print_json(rows)
     elif rows:
@@ -590,7 +626,7 @@ def graph(
 
     if jobs:
         request = request_of(target, param, night, None, None, camera, None, set_)
-        drawing = plan_graph(planned(workspace(read_only=True), request))
+        drawing = plan_graph(planned(selecting(night, camera, read_only=True), request))
     else:
         drawing = cascade_graph(cascades.read_cascade(options.directory, cascade), detailed=detailed)
     text = cascades.drawn(drawing, output, format_)
@@ -706,5 +742,7 @@ def _roles(texts: list[str] | None) -> dict[str, list[Path]]:
         role, equals, path = text.partition("=")
         if not equals or not path:
             stop(f"--with {text!r} is not of the form ROLE=FILE")
+        if told := url_in_words(path):
+            stop(told)
         roles.setdefault(role, []).append(Path(path))
     return roles

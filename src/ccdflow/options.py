@@ -96,6 +96,29 @@ def workspace(*, read_only: bool = False) -> "Workspace":
     return open_workspace(directory, read_only=read_only)
 
 
+def selecting(night: str | None, camera: str | None, *, read_only: bool = False) -> "Workspace":
+    """Open the project; a night or camera that nothing is of ends the command, with the nearest.
+
+    Parameters
+    ----------
+    night, camera : str or None
+        As they were asked for.
+    read_only : bool
+        As in `workspace`.
+
+    Returns
+    -------
+    Workspace
+        As `workspace` gives it.
+    """
+    space = workspace(read_only=read_only)
+    if night is not None or camera is not None:
+        from ccdflow.archive.registry.selection import refuse_unknown
+
+        space.registry.read(refuse_unknown, night_of(night), camera)
+    return space
+
+
 def moment(text: str | None, *, end: bool = False) -> str | None:
     """Return a date or time in UTC, without zone; what is no time ends the command.
 

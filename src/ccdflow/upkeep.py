@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ccdflow.commands.output import DONE, FAILED, print_json, print_table, stop
-from ccdflow.options import Camera, Json, Night, Param, Set, Target, moment, night_of, request_of, workspace
+from ccdflow.options import (
+    Camera,
+    Json,
+    Night,
+    Param,
+    Set,
+    Target,
+    moment,
+    night_of,
+    request_of,
+    selecting,
+    workspace,
+)
 
 if TYPE_CHECKING:
     from ccdflow.archive.registry.choices import ChoiceKind
@@ -220,11 +232,14 @@ def redo(
     json: Json = False,
 ) -> None:
     """Make products again at the next run, though nothing has changed: these, or all of a night, camera or task."""
+    from ccdflow.cascade.wording import unknown
     from ccdflow.commands import queries
     from ccdflow.tasks.again import make_again
 
-    space = workspace()
+    space = selecting(night, camera)
     names = [queries.short_name(space, name) for name in ids or ()]
+    if step is not None and step not in space.cascade.tasks:
+        stop(unknown("task", step, space.cascade.tasks))
     try:
         keys = make_again(space, names, night=night_of(night), camera=camera, step=step, below=below)
     except ValueError as error:
@@ -241,7 +256,7 @@ def retry(night: Night = None, camera: Camera = None, json: Json = False) -> Non
     """Let jobs that have failed be tried again, by drains too, which leave alone what has failed three times."""
     from ccdflow.tasks.again import try_again
 
-    keys = try_again(workspace(), night=night_of(night), camera=camera)
+    keys = try_again(selecting(night, camera), night=night_of(night), camera=camera)
     if json:
         print_json({"jobs": keys})
     else:
@@ -313,7 +328,10 @@ def missing(
     from ccdflow.tasks.planning import planned
 
     rows = queries.missing_calibrations(
-        planned(workspace(read_only=True), request_of(target, param, night, None, None, camera, None, set_))
+        planned(
+            selecting(night, camera, read_only=True),
+            request_of(target, param, night, None, None, camera, None, set_),
+        )
     )
     if json:
         print_json(rows)
@@ -386,7 +404,7 @@ def export(
     products = (
         _named_products(space, ids)
         if ids
-        else space.registry.read(find_products, ProductFilter(night=night, camera=camera))
+        else space.registry.read(find_products, ProductFilter(night=night_of(night), camera=camera))
     )
     # What somebody names is handed out as it is; only a general request leaves out what is superseded.
     products = [product for product in products if superseded or ids or product.superseded_by is None]

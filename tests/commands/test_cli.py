@@ -508,3 +508,51 @@ def test_a_correction_that_is_not_understood_is_one_line(filled: Path, words: li
     result = invoke("-C", filled, "amend", *words)
     assert result.exit_code == 2
     assert told in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "https://example.org/night"],
+        ["ingest", "s3://bucket/night"],
+        ["ingest", "--catalog", "http://example.org/frames.csv"],
+        ["recipe", "bias", "ftp://example.org/a.fits", "-o", "bias.fits"],
+        ["recipe", "science", "a.fits", "--with", "bias=https://example.org/b.fits", "-o", "x.fits"],
+        ["graph", "-o", "https://example.org/a.svg"],
+        ["describe", "https://example.org/a.fits"],
+    ],
+)
+def test_a_url_where_a_path_is_meant_is_refused_in_one_line(
+    filled: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = program(monkeypatch, capsys, "-C", filled, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is a URL; wanted a path on this machine: fetch it first" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["list", "frames", "--night", "2026-03-04"], "no frames of night 2026-03-04; nearest: 2026-03-01"),
+        (["list", "products", "--night", "2025-01-01"], "no frames of night 2025-01-01; nearest: 2026-03-01"),
+        (["plan", "--night", "2026-02-27"], "no frames of night 2026-02-27; nearest: 2026-03-01"),
+        (["run", "--night", "2026-02-27"], "no frames of night 2026-02-27; nearest: 2026-03-01"),
+        (["status", "--night", "2026-02-27"], "no frames of night 2026-02-27; nearest: 2026-03-01"),
+        (["retry", "--night", "2026-02-27"], "no frames of night 2026-02-27; nearest: 2026-03-01"),
+        (["list", "jobs", "--camera", "CC"], "unknown camera 'CC'; known: C; did you mean 'C'?"),
+        (["plan", "--camera", "U/C"], "unknown camera 'U/C'; known: T/C; did you mean 'T/C'?"),
+        (["missing", "--camera", "c"], "unknown camera 'c'; known: C"),
+        (["list", "sets", "--camera", "X"], "unknown camera 'X'; known: C"),
+        (["redo", "--step", "sience"], "did you mean 'science'?"),
+    ],
+)
+def test_a_selection_of_nothing_is_a_mistake_with_the_nearest(
+    filled: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = program(monkeypatch, capsys, "-C", filled, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err

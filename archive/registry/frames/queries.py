@@ -22,6 +22,12 @@ from ccdflow.archive.registry.frames.amendments import amended_values, find_amen
 from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.keywords import read_value
 from ccdflow.archive.registry.frames.stages import stages_of
+from ccdflow.archive.registry.selection import (
+    refuse_state,
+    refuse_unknown,
+    refuse_unknown_classes,
+    settle,
+)
 from ccdflow.archive.registry.tables import (
     FrameKeywordRow,
     FrameRow,
@@ -75,7 +81,14 @@ class FrameFilter:
     nights: Mapping[str, str] = field(default_factory=dict)
     has_file: bool = False
 
+    def __post_init__(self) -> None:
+        """Take ids, texts and dates of any type."""
+        settle(self, {"ids": "f"}, ("status", "classes", "keywords"))
+        refuse_state("status", self.status, STATUSES)
 
+
+STATUSES = ("registered", "duplicate", "superseded", "refused", "processed")
+"""Every state that a row may have."""
 ALL_FRAMES = FrameFilter()
 """Selects every frame that grouping sees."""
 COUNTED = ("registered", "refused", "processed")
@@ -153,7 +166,15 @@ def find_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> lis
             keywords = _keywords(connection, select(FrameRow.id).where(*tests), wanted.keywords)
         statement = select(*_COLUMNS, FrameRow.status, FrameRow.reason).where(*tests)
         frames += [_record(row, keywords, amended) for row in _tuples(connection, statement)]
+    if not frames:
+        _refuse_mistakes(connection, wanted)
     return sorted(frames, key=order_key)
+
+
+def _refuse_mistakes(connection: Connection, wanted: FrameFilter) -> None:
+    """Refuse names that nothing has, of a question that found nothing."""
+    refuse_unknown(connection, wanted.night, wanted.camera)
+    refuse_unknown_classes(connection, wanted.classes or ())
 
 
 def _tuples(connection: Connection, statement: Executable) -> Iterator[tuple[Any, ...]]:
@@ -250,6 +271,8 @@ def list_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> lis
     listed.sort(
         key=lambda row: (row["obsdate"], row["telescope"], row["camera"], row["iobs"] or 0, row["id"])
     )
+    if not listed:
+        _refuse_mistakes(connection, wanted)
     return listed
 
 

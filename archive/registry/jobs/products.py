@@ -10,6 +10,12 @@ from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera, since_night
 from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
+from ccdflow.archive.registry.selection import (
+    refuse_state,
+    refuse_unknown,
+    refuse_unknown_category,
+    settle,
+)
 from ccdflow.archive.registry.tables import ProductQualityRow, ProductRow
 from ccdflow.cascade.planning.jobs import JobInput
 
@@ -66,7 +72,14 @@ class ProductFilter:
     ids: Collection[int] | None = None
     from_night: str | None = None
 
+    def __post_init__(self) -> None:
+        """Take ids, texts and dates of any type."""
+        settle(self, {"ids": "p"}, ("states", "job_keys"))
+        refuse_state("state", self.states, STATES)
 
+
+STATES = ("planned", "done", "missing")
+"""Every state that a product may have."""
 ALL_PRODUCTS = ProductFilter()
 """Selects every product that is there."""
 
@@ -126,6 +139,10 @@ def find_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
     products: list[ProductRecord] = []
     for narrower in _narrowed(wanted):
         products += _read(connection, [*tests, *narrower])
+    if not products:
+        refuse_unknown(connection, wanted.night, wanted.camera)
+        if wanted.category is not None:
+            refuse_unknown_category(connection, wanted.category)
     return sorted(products, key=lambda product: product.id)
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera, since_night
+from ccdflow.archive.registry.selection import refuse_state, refuse_unknown, settle
 from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
 from ccdflow.cascade.planning.jobs import JobInput
 
@@ -81,6 +82,11 @@ class JobFilter:
     keys: Collection[str] | None = None
     from_night: str | None = None
 
+    def __post_init__(self) -> None:
+        """Take texts and dates of any type."""
+        settle(self, {}, ("states", "keys"))
+        refuse_state("state", self.states, get_args(JobState))
+
 
 ALL_JOBS = JobFilter()
 """Selects every job."""
@@ -128,6 +134,8 @@ def find_jobs(connection: Connection, wanted: JobFilter = ALL_JOBS) -> list[JobR
             for keys in batches(sorted(set(wanted.keys)))
             for job in _read(connection, [*tests, JobRow.key.in_(keys)])
         ]
+    if not jobs:
+        refuse_unknown(connection, wanted.night, wanted.camera)
     return sorted(jobs, key=lambda job: (job.planned_at, job.key))
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_col
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.frames.orderkeys import read_order_key, write_order_key
+from ccdflow.archive.registry.selection import settle
 from ccdflow.archive.registry.tables import STREAM, FrameSetRow, JobRow, SetMemberRow, table
 from ccdflow.cascade.records import Action, Status
 from ccdflow.cascade.sequences.exposures import OrderKey, Stream
@@ -63,6 +64,10 @@ class SetFilter:
     until_sequence: OrderKey | None = None
     ids: Collection[int] | None = None
     frames: Collection[int] | None = None
+
+    def __post_init__(self) -> None:
+        """Take ids and texts of any type."""
+        settle(self, {"ids": "s", "frames": "f"}, ("status",))
 
 
 ALL_SETS = SetFilter()

@@ -14,6 +14,7 @@ from ccdflow.archive.registry.frames.files import registered_files
 from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
 from ccdflow.archive.registry.jobs.records import JobFilter, count_finished, find_jobs
+from ccdflow.archive.registry.selection import refuse_unknown
 from ccdflow.cascade.planning.associate import DETECTOR
 from ccdflow.cascade.planning.jobmaker import WAITS
 from ccdflow.cascade.planning.jobs import Job
@@ -163,6 +164,8 @@ def reduce_now(
     with counting("registering", quiet=quiet) as progress:
         files = [*paths, *static_files(space)] if paths else []
         ingested = ingest_files(space, files, progress, take_processed) if paths else recheck_files(space)
+    # After registering: the night may be that of the new files.
+    space.registry.read(refuse_unknown, request.night, request.camera)
     before = planned(space, request, stock=lambda *_: whole)
     failed: dict[str, str] = {}
     new = [job for job in before.jobs if job.state == "new"]
