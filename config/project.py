@@ -64,7 +64,7 @@ class ProjectFile(BaseModel):
     least_free: Memory = 100_000_000
     """Space that must be left where the store is; a job is not begun with less."""
     cores: PositiveInt | None = None
-    """Jobs at once, unless steps say what they need; without, as many as there are cores."""
+    """Jobs at once, unless steps say what they need, and threads of each; without, and at most, the machine's cores."""
     memory: Memory | None = None
     """Memory that jobs may take together; without, the machine's."""
     keep_alive: float = 60.0

@@ -85,7 +85,31 @@ def job_queue(directory: str, jobs: Sequence[Job], order: Order | None = None) -
     space = open_workspace(directory)
     needs = {name: step.needs for name, step in space.cascade.tasks.items() if step.needs is not None}
     urgent = urgent_jobs(jobs, space.project.urgent)
-    return JobQueue(jobs, order or space.project.order, machine(space), needs, JOBS_AHEAD, urgent)
+    there = machine(space)
+    # The pool has a thread for each core of the machine. Where the project has fewer, what is handed out ahead would
+    # not wait at the threads, but run.
+    ahead = 1 if there.cores < cores() else JOBS_AHEAD
+    return JobQueue(jobs, order or space.project.order, there, needs, ahead, urgent)
+
+
+def threads_of(space: Workspace, step: str) -> int | None:
+    """Return in how many threads a recipe may work.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    step : str
+        The job's step, whose cores the cascade may state.
+
+    Returns
+    -------
+    int or None
+        No more than the project has; None for as many as the machine has cores.
+    """
+    own = space.cascade.tasks[step].cores if step in space.cascade.tasks else None
+    stated = [number for number in (own, space.project.cores) if number is not None]
+    return min(stated, default=None)
 
 
 def refuse_too_large(space: Workspace, step: str) -> None:

@@ -10,6 +10,7 @@ from ccdflow.archive.registry.jobs.planned import (
     PlannedJob,
     adopt_jobs,
     drop_incomplete,
+    drop_overtaken,
     repoint_inputs,
     variant_keys,
 )
@@ -131,18 +132,31 @@ def write_plan(
     tried : collection of str
         Keys of jobs that were tried in vain: no frame waits for them.
     whole : bool
-        Whether the plan is of whole nights: incomplete jobs that it no longer names are then forgotten.
+        Whether the plan is of whole nights: incomplete jobs that it no longer names are then forgotten, and those that
+        an earlier plan has left for frames that now are in other jobs.
     """
     _mark_current(space, plan)
     set_ids = _set_ids(space, plan)
     open_jobs = [job for job in plan.jobs if job.state != "reused"]
     if whole:
         streams = {(job.step, job.group.text("night"), job.group.text("camera")) for job in plan.jobs}
-        space.registry.write(drop_incomplete, [job.key for job in plan.jobs], streams)
+        keys = [job.key for job in plan.jobs]
+        space.registry.write(drop_incomplete, keys, streams)
+        space.registry.write(drop_overtaken, keys, _frames_by_place(plan))
     rows = [_row(space, job, set_ids.get(job.key), plan.variants.get(job.key, "")) for job in open_jobs]
     # Where a frame is with the project's own parameters, others do not tell.
     wait = [job for job in open_jobs if job.key not in tried and job.key not in plan.variants]
     space.registry.write(plan_jobs, rows, _waiting(wait))
+
+
+def _frames_by_place(plan: Plan) -> dict[tuple[str, str, str], set[int]]:
+    """The raw frames behind the project's own jobs, by step, night and camera."""
+    frames: dict[tuple[str, str, str], set[int]] = {}
+    for job in plan.jobs:
+        if job.key not in plan.variants:
+            place = job.step, job.group.text("night"), job.group.text("camera")
+            frames.setdefault(place, set()).update(frame.id for frame in job.group.frames)
+    return frames
 
 
 def _waiting(jobs: Sequence[Job]) -> dict[str, list[StageState]]:

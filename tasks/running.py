@@ -35,7 +35,7 @@ from ccdflow.recipes.kernels.threads import at_most
 from ccdflow.tasks.external import run_external
 from ccdflow.tasks.inputs import JobInputs, read_inputs
 from ccdflow.tasks.leases import kept_alive
-from ccdflow.tasks.machine import is_the_machines, refuse_full_store, refuse_too_large
+from ccdflow.tasks.machine import is_the_machines, refuse_full_store, refuse_too_large, threads_of
 from ccdflow.tasks.outputs import store_result
 from ccdflow.tasks.processes.children import TimeLimitError
 from ccdflow.tasks.processes.functions import RecipeError, run_function
@@ -183,7 +183,7 @@ def _called(space: Workspace, job: JobRecord, inputs: JobInputs) -> Result:
     values = {name: resolved["value"] for name, resolved in job.parameters.items()}
     own = space.cascade.recipes.get(job.recipe)
     step = space.cascade.tasks.get(job.step)
-    cores = None if step is None else step.cores
+    cores = threads_of(space, job.step)
     is_limited = step is not None and step.time_limit is not None
     if space.project.executor == "stub" or (own is None and not is_limited):
         # The queue lets other jobs run on the cores that the cascade does not give to this step.

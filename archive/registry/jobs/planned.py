@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, select, text, update
 
 from ccdflow.archive.registry.bulk import batches, inserting_new
 from ccdflow.archive.registry.database import now
+from ccdflow.archive.registry.jobs.lineage import main_frames
 from ccdflow.archive.registry.jobs.records import SHARED_WITH_PRODUCTS
 from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
 from ccdflow.cascade.planning.jobs import JobInput
@@ -236,15 +237,65 @@ def drop_incomplete(
     incomplete = connection.execute(columns.where(JobRow.state == "incomplete"))
     planned_anew = {row.key for row in incomplete if (row.step, row.night, row.camera) in places}
     stale = sorted(planned_anew - set(keep))
+    _delete(connection, stale)
+    return len(stale)
+
+
+def drop_overtaken(
+    connection: Connection, keep: Collection[str], frames: Mapping[tuple[str, str, str], Collection[int]]
+) -> int:
+    """Delete jobs that an earlier plan has left as planned, whose frames a plan has put into other jobs.
+
+    Who was killed between planning and doing leaves such rows. They have no product and nobody at work on them; one
+    that another program has yet in its queue fails there, and is planned anew.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    keep : collection of str
+        Keys of the plan's jobs.
+    frames : mapping
+        By step, night and camera of the plan's jobs, the raw frames behind their main inputs.
+
+    Returns
+    -------
+    int
+        How many were deleted.
+    """
+    columns = select(JobRow.key, JobRow.step, JobRow.night, JobRow.camera)
+    # What only a request's own parameters have asked for stays: the project's plan never names it.
+    waiting = connection.execute(columns.where(JobRow.state == "planned", JobRow.variant == "")).all()
+    kept = set(keep)
+    overtaken = [
+        key
+        for key, *place in waiting
+        if key not in kept and _is_overtaken(connection, key, frames.get((place[0], place[1], place[2]), ()))
+    ]
+    # Once more by state, and held until the end of this transaction: somebody may have begun one meanwhile.
+    free = select(JobRow.key).where(JobRow.key.in_(overtaken), JobRow.state == "planned").with_for_update()
+    stale = sorted(connection.execute(free).scalars())
+    _delete(connection, stale)
+    return len(stale)
+
+
+def _is_overtaken(connection: Connection, key: str, frames: Collection[int]) -> bool:
+    """Whether other jobs of its place have taken frames of a job, or it has none any more."""
+    if not frames:
+        return False  # the plan has not looked there
+    own = main_frames(connection, key)
+    return not own or not set(own).isdisjoint(frames)
+
+
+def _delete(connection: Connection, keys: Sequence[str]) -> None:
     # Inputs and products first, which point to the job.
-    for part in batches(stale):
+    for part in batches(keys):
         for model, column in (
             (JobInputRow, JobInputRow.job_key),
             (ProductRow, ProductRow.job_key),
             (JobRow, JobRow.key),
         ):
             connection.execute(table(model).delete().where(column.in_(part)))
-    return len(stale)
 
 
 def unbegun(connection: Connection, keys: Collection[str]) -> set[str]:

@@ -238,6 +238,29 @@ def done_among(connection: Connection, keys: Collection[str]) -> set[str]:
     return done
 
 
+def done_by(connection: Connection, keys: Collection[str], owner: str) -> set[str]:
+    """Return those of some jobs that a process has done.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    keys : collection of str
+        Keys of jobs.
+    owner : str
+        Name of any thread of the process, as `ccdflow.archive.registry.jobs.leases.this_owner` gives it.
+
+    Returns
+    -------
+    set of str
+        Keys of those that are done, and were by it.
+    """
+    process = owner.rpartition(":")[0] + ":"
+    mine = JobRow.state == "done", JobRow.owner.startswith(process, autoescape=True)
+    statements = (select(JobRow.key).where(JobRow.key.in_(part), *mine) for part in batches(keys))
+    return {key for statement in statements for key in connection.execute(statement).scalars()}
+
+
 def count_finished(connection: Connection, keys: Collection[str]) -> int:
     """Count those of some jobs that are done or have failed.
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 
 from ccdflow.archive.registry.frames.doubts import DoubtCount, find_doubts, sum_up
 from ccdflow.archive.registry.frames.files import registered_files
+from ccdflow.archive.registry.jobs.leases import this_owner
 from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
-from ccdflow.archive.registry.jobs.records import JobFilter, count_finished, find_jobs
+from ccdflow.archive.registry.jobs.records import JobFilter, count_finished, done_by, find_jobs
 from ccdflow.archive.registry.selection import refuse_unknown
 from ccdflow.cascade.planning.associate import DETECTOR
 from ccdflow.cascade.planning.jobmaker import WAITS
@@ -40,7 +41,7 @@ STATES = ("new", "reused", "failed", "incomplete")
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run found and made."""
+    """What a run found and made; `made` are the jobs that its own process has done, None where nobody was asked."""
 
     ingested: IngestReport
     before: Plan
@@ -50,6 +51,7 @@ class RunReport:
     doubts: Sequence[DoubtCount] = ()
     left_out: Sequence[str] = ()
     singles: Sequence[str] = ()
+    made: Collection[str] | None = None
 
     @property
     def jobs(self) -> dict[str, int]:
@@ -59,6 +61,9 @@ class RunReport:
         keys |= {job.key for job in self.after.jobs if job.state == "reused"} - {
             job.key for job in self.before.jobs if job.state == "reused"
         }
+        # What another run, or a drain, has made meanwhile is reused here: two runs at once do not both count it.
+        if self.made is not None:
+            keys &= set(self.made)
         done = [job for job in self.after.jobs if job.state == "reused" and job.key in keys]
         reused = [job for job in self.after.jobs if job.state == "reused" and job.key not in keys]
         incomplete = [job for job in self.after.jobs if job.state == "incomplete"]
@@ -177,7 +182,9 @@ def reduce_now(
     products = space.registry.read(list_products, ProductFilter(job_keys=[job.key for job in after.jobs]))
     doubts = [*_doubts(space, ingested, after), *_product_doubts(space, products)]
     left_out, lonely = _left_out(space, before, after), _singles(space, request, after)
-    return RunReport(ingested, before, after, failed, products, doubts, left_out, lonely)
+    done = [job.key for job in after.jobs if job.state == "reused"] if new else []
+    made = space.registry.read(done_by, done, this_owner())
+    return RunReport(ingested, before, after, failed, products, doubts, left_out, lonely, made)
 
 
 def _singles(space: Workspace, request: Request, plan: Plan) -> list[str]:

@@ -34,7 +34,7 @@ def test_doors_hand_on_arguments_and_give_back_what_the_statement_gives(registry
     assert registered == Registered(registered.id, "new")
     (frame,) = registry.read(find_frames, FrameFilter(ids=[registered.id]))
     assert frame.path == FILE.path
-    assert registry.read(find_frames, wanted=FrameFilter(night="2026-03-02")) == []
+    assert registry.read(find_frames, wanted=FrameFilter(since="2027-03-02")) == []
     assert registry.write(refuse_frame, registered.id, reason="the dome was closed") is None
     assert registry.read(find_frames)[0].refused == "the dome was closed"
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -44,7 +45,7 @@ from ccdflow.archive.registry.jobs.lifecycle import (
     put_back_job,
 )
 from ccdflow.archive.registry.jobs.lineage import keys_of_frames, lineage, main_frames
-from ccdflow.archive.registry.jobs.planned import PlannedJob, repoint_inputs, unbegun
+from ccdflow.archive.registry.jobs.planned import PlannedJob, drop_overtaken, repoint_inputs, unbegun
 from ccdflow.archive.registry.jobs.productchanges import Made, finish_job, lose_products, touch_products
 from ccdflow.archive.registry.jobs.products import (
     ProductFilter,
@@ -56,6 +57,7 @@ from ccdflow.archive.registry.jobs.products import (
 from ccdflow.archive.registry.jobs.records import (
     JobFilter,
     count_finished,
+    done_by,
     done_keys,
     done_without_products,
     ended_since,
@@ -663,3 +665,55 @@ def test_a_job_that_could_combine_nothing_is_done_and_its_frames_pass(
     assert job.state == "done" and job.reason.startswith("nothing combined, 2 of 2 frames pass as they are: ")
     assert registry.read(find_products, ProductFilter(states=None, job_keys=[BIAS])) == []
     assert registry.read(done_without_products) == {BIAS}
+
+
+PLACE = {"night": "2026-03-01", "telescope": "T", "camera": "C1"}
+
+
+def _stack(letter: str, frames: Sequence[int], **more: Any) -> PlannedJob:
+    inputs = [JobInput("main", f"sha-{number}", frame=number) for number in frames]
+    outputs = [("stack", f"{letter}.fits")]
+    return PlannedJob(letter * 64, "stack", "stack", "1", inputs, outputs, **(PLACE | more))
+
+
+def _overtaken(registry: Registry, frames: Sequence[int], *kept: str) -> set[str]:
+    """Letters of the jobs that are left, once a plan has put frames into the jobs that it keeps."""
+    place = ("stack", "2026-03-01", "C1")
+    registry.write(drop_overtaken, [letter * 64 for letter in kept], {place: set(frames)})
+    return {job.key[0] for job in registry.read(find_jobs)}
+
+
+def test_what_a_plan_has_overtaken_is_taken_away(registry: Registry, frames: list[int]) -> None:
+    registry.write(plan_jobs, [_stack("a", frames[:2]), _stack("e", frames)])
+    assert _overtaken(registry, frames, "e") == {"e"}
+    assert [product.path for product in registry.read(find_products, ProductFilter(states=None))] == [
+        "e.fits"
+    ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"night": "2026-03-02"}, {"camera": "C2"}, {"variant": "by a request"}, {"state": "incomplete"}],
+)
+def test_what_the_plan_has_not_looked_at_stays(
+    registry: Registry, frames: list[int], more: dict[str, Any]
+) -> None:
+    registry.write(plan_jobs, [_stack("a", frames[:2], **more), _stack("e", frames)])
+    assert _overtaken(registry, frames, "e") == {"a", "e"}
+
+
+def test_planned_jobs_of_other_frames_and_those_that_run_stay(registry: Registry, frames: list[int]) -> None:
+    registry.write(plan_jobs, [_stack("a", frames[2:]), _stack("b", frames[:2]), _stack("e", frames[:2])])
+    assert registry.write(claim, "b" * 64, "worker", LEASE) is not None
+    assert _overtaken(registry, frames[:2], "e") == {"a", "b", "e"}
+
+
+def test_each_process_counts_what_it_has_done(registry: Registry, frames: list[int]) -> None:
+    registry.write(plan_jobs, [_stack(letter, frames) for letter in "abe"])
+    for letter, owner in (("a", "host/1:10:5:1"), ("b", "host/1:10:5:2"), ("e", "host/1:101:5:1")):
+        assert registry.write(claim, letter * 64, owner, LEASE) is not None
+        registry.write(finish_job, letter * 64, owner, [])
+    keys = [letter * 64 for letter in "abe"]
+    assert registry.read(done_by, keys, "host/1:10:5:77") == {"a" * 64, "b" * 64}
+    assert registry.read(done_by, keys[:1], "host/1:10:5:77") == {"a" * 64}
+    assert registry.read(done_by, keys, "host_1:10:5:1") == set()

@@ -45,7 +45,8 @@ def filled(registry: Registry) -> Registry:
 
 
 @pytest.mark.parametrize(
-    "ids", [np.array([1, 2]), np.array([1, 2], np.uint8), ["p1", "2"], [np.int64(1), 2.0], {1: "a", 2: "b"}.keys()]
+    "ids",
+    [np.array([1, 2]), np.array([1, 2], np.uint8), ["p1", "2"], [np.int64(1), 2.0], {1: "a", 2: "b"}.keys()],
 )
 def test_ids_of_any_type_select(filled: Registry, ids: Any) -> None:
     assert [product.id for product in filled.read(find_products, ProductFilter(ids=ids))] == [1, 2]
