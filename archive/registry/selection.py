@@ -140,7 +140,9 @@ def refuse_unknown_camera(connection: Connection, wanted: str) -> None:
     pairs = connection.execute(select(_FRAME.telescope, _FRAME.camera).distinct()).all()
     cameras = sorted({camera for _, camera in pairs if camera})
     full = sorted({f"{telescope}/{camera}" for telescope, camera in pairs if telescope and camera})
-    raise ValueError(unknown("camera", wanted, full if "/" in wanted and full else cameras))
+    # Frames whose headers name none tell nothing of cameras.
+    if cameras:
+        raise ValueError(unknown("camera", wanted, full if "/" in wanted and full else cameras))
 
 
 def refuse_unknown_category(connection: Connection, wanted: str) -> None:
