@@ -98,7 +98,7 @@ def _folder(path: str) -> Path | None:
     return path.folder if isinstance(path, ProjectText) else None
 
 
-def _reason(error: Exception, folder: Path | None) -> str:
+def _reason(error: BaseException, folder: Path | None) -> str:
     return str(error) if folder is None else as_written(str(error), folder)
 
 
@@ -111,6 +111,10 @@ def _named(path: str, folder: Path | None) -> Any:
         return getattr(import_module(module_name) if module is None else module, name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"function {path!r} can't be imported: {_reason(error, folder)}") from None
+    # A module of somebody's own may raise anything while it is loaded, or even ask to exit.
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {_reason(error, folder)}"
+        raise ValueError(f"function {path!r} can't be imported: {reason}") from error
 
 
 def function(path: str) -> Function:
@@ -162,6 +166,6 @@ def called(path: str, *arguments: Any) -> Any:
         return function(path)(*arguments)
     except ValueError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an exit would end the plan of all others
         reason = _reason(error, _folder(path))
         raise ValueError(f"function {path!r} failed: {type(error).__name__}: {reason}") from error

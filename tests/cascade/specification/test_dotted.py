@@ -1,6 +1,7 @@
 """Functions named by dotted path: those of a project's folder, and all others."""
 
 import pickle
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -139,3 +140,26 @@ def test_a_projects_files_never_stand_for_python_or_ccdflow_itself(tmp_path: Pat
     module = module_of(tmp_path, "mine")
     assert module is not None
     assert module.numbers() == (True, True, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
+        ("1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("def broken(:\n", "SyntaxError: "),
+        ("import no_such_module\n", "No module named 'no_such_module'"),
+    ],
+)
+def test_a_module_that_cannot_be_loaded_is_named_with_the_reason(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    (tmp_path / "hooks.py").write_text(text)
+    with pytest.raises(ValueError, match="function 'hooks.wanted' can't be imported: " + re.escape(reason)):
+        function(ProjectText("hooks.wanted", tmp_path))
+
+
+def test_a_function_that_asks_to_exit_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text("import sys\ndef leave(): sys.exit('no more')\n")
+    with pytest.raises(ValueError, match=r"function 'hooks.leave' failed: SystemExit: no more"):
+        called(ProjectText("hooks.leave", tmp_path))
