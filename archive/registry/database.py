@@ -324,8 +324,8 @@ class Database:
         if revision is None:
             raise DatabaseVersionError(f"{shown} has no tables yet; 'ccdflow upgrade' makes them")
         raise DatabaseVersionError(
-            f"{shown} is at version {revision}, this ccdflow asks those at {scripts.get_current_head()}; "
-            "'ccdflow upgrade', and any command that writes, brings it up to date"
+            f"{shown} is at version {revision}, this ccdflow needs {scripts.get_current_head()}: "
+            "'ccdflow upgrade', or any command that writes, brings it up to date"
         )
 
     def revision(self) -> str | None:
