@@ -1,14 +1,17 @@
 """The request that comes over the web: some files, targets and parameters, in one form."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
 
+from ccdflow.archive.registry.frames.places import frames_at
 from ccdflow.archive.registry.selection import refuse_unknown
 from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.forms import form
-from ccdflow.flows.nightly import nightly
-from ccdflow.flows.stages import run_name, timed
+from ccdflow.flows.nightly import nightly, without_heartbeat
+from ccdflow.flows.stages import ingest, run_name, timed
+from ccdflow.tasks.pages.markdown import shortened
 from ccdflow.tasks.workspace import open_workspace
 
 
@@ -24,14 +27,14 @@ def reduce(
     camera: str | None = None,
     late: Literal["redo", "keep"] = "redo",
 ) -> dict[str, str]:
-    """Register files, and make what is asked for.
+    """Register files, and make what is asked for: of these files, or without any, of all that is there.
 
     Parameters
     ----------
     project : str
         Directory of the project.
     paths : list of str, optional
-        Files and folders whose frames are registered first.
+        Files and folders whose frames are registered first; only what is made of them is made.
     targets : list of str, optional
         Tasks or tags of the cascade; without, what is tagged science.
     parameters : dict, optional
@@ -57,9 +60,17 @@ def reduce(
         night=night,
         camera=camera,
         late=late,
+        paths=tuple(str(Path(path).absolute()) for path in paths or ()),
     )
-    # Of files that are yet to be registered nobody knows the night.
-    if not paths:
-        open_workspace(project).registry.read(refuse_unknown, request.night, request.camera)
+    space = open_workspace(project)
+    if paths:
+        with without_heartbeat():
+            counts = ingest(project, paths)
+        # A misspelled path must not end well.
+        if not space.registry.read(frames_at, request.paths):
+            found = ", ".join(f"{number} {name}" for name, number in counts.items()) or "no file"
+            raise ValueError(f"there is no frame at {shortened(' '.join(paths))}: {found}")
+    # Of files that are yet to be registered nobody knew the night before.
+    space.registry.read(refuse_unknown, request.night, request.camera)
     # A flow in a flow: the dashboard shows the stages below the request that asked for them.
-    return nightly(project, paths, timed(request))
+    return nightly(project, None, timed(request))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from prefect import flow, runtime
+from prefect import flow, get_run_logger, runtime
 
 from ccdflow.archive.registry.jobs.records import tried_since
 from ccdflow.cascade.planning.request import Request
@@ -13,7 +13,8 @@ from ccdflow.cascade.records import JOB_STAGES, Stage
 from ccdflow.flows.execute import execute, task_runner
 from ccdflow.flows.forms import form
 from ccdflow.tasks.grouping import group_frames
-from ccdflow.tasks.ingest import ingest_paths
+from ccdflow.tasks.ingest import ingest_files
+from ccdflow.tasks.pages.markdown import LISTED_ROWS, shortened
 from ccdflow.tasks.planning import planned_again
 from ccdflow.tasks.rounds import Round
 from ccdflow.tasks.workspace import open_workspace
@@ -75,7 +76,13 @@ def ingest(project: str, paths: list[str]) -> dict[str, int]:
     paths : list of str
         Files and folders.
     """
-    return ingest_paths(project, paths)
+    report = ingest_files(open_workspace(project), [Path(path) for path in paths])
+    problems = [shortened(problem) for problem in report.problems]
+    more = len(problems) - LISTED_ROWS
+    left = [f"... and {more} more; 'ccdflow list frames' tells them all"] if more > 0 else []
+    for line in [*problems[:LISTED_ROWS], *left]:
+        get_run_logger().warning(line)
+    return dict(report.counts)
 
 
 @flow(name="calibrate", flow_run_name=run_name("calibrate"), task_runner=task_runner())
@@ -160,6 +167,8 @@ def _run(project: str, request: Request, last: Stage, since: str | None) -> dict
             plan=partial(planned_again, space, request, tried),
             do=lambda jobs: execute(project, jobs, request.order).failed,
             choose=lambda jobs: [job for job in jobs if job.stage in stages],
+            # Of some files of a night alone, what else is missing of it is not known.
+            whole=not request.paths and request.frames is None,
         ).run(tried)
         failed |= work.failed
         tried = tried | work.failed.keys()

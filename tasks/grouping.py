@@ -490,7 +490,8 @@ def _keep_planned(space: Workspace, task: str, request: Request, name: str) -> N
     """Sets of a grouping that looks at all frames at once: as the plan has them."""
     frames = {frame.id: frame for frame in space.registry.read(find_frames, FrameFilter(keywords=()))}
     # The request may be for one night or camera; what is not planned would lose its sets.
-    everything = {"targets": (task,), "night": None, "camera": None, "since": None, "until": None}
+    limits = ("night", "camera", "since", "until", "frames")
+    everything: dict[str, object] = {"targets": (task,), "paths": (), **dict.fromkeys(limits)}
     sets = []
     for of_plan in planned(space, request.model_copy(update=everything), every_row=True).sets:
         members = [frames[number] for number in of_plan.frames]

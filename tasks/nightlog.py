@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ccdflow.archive.fits.productfile import read_image, read_product
+from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.frames.doubts import find_doubts, sum_up
+from ccdflow.archive.registry.frames.places import last_paths
 from ccdflow.archive.registry.frames.queries import COUNTED, FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.frames.stages import LEFT_OUT
 from ccdflow.archive.registry.jobs.lineage import main_frames
@@ -17,6 +20,7 @@ from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_jobs
 from ccdflow.archive.registry.sets.records import SetFilter, find_sets
+from ccdflow.cascade.headers.classify import site_longitude as told_by_header
 from ccdflow.cascade.headers.dates import night as night_of
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.sequences.exposures import SequenceRules
@@ -26,6 +30,8 @@ from ccdflow.cascade.specification.parameters import chosen, grouping, tuned
 from ccdflow.config.instruments import load_instruments
 from ccdflow.recipes.core.preview import png, preview
 from ccdflow.tasks.pages.markdown import code, plain, shortened, table
+from ccdflow.tasks.planning import located
+from ccdflow.tasks.rawfiles.copies import UNREAD
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 PICTURES_PER_PAGE = 4
@@ -36,6 +42,8 @@ PICTURE_SIZE = 480
 """Rows and columns, in pixels, that a picture on a dashboard has at most: it is sent within the page's text."""
 LATENCY_SHARE = 0.95
 """Share of a night's frames for which it is said how long they took: the slowest few tell of accidents alone."""
+FRAMES_ASKED = 10
+"""Frames whose headers are asked where the telescope stands: most of them say so, or none."""
 LAST_NIGHTS = 3
 """Nights that are told though nothing of them was done."""
 MOST_NIGHTS = 30
@@ -65,11 +73,24 @@ def site_longitude(space: Workspace) -> float:
     Returns
     -------
     float
-        Degrees east, of the project's first own instrument file that states them; else 0.
+        Degrees east, of the project's first own instrument file that states them; else of the frames that were
+        registered last; else 0.
     """
     own = load_instruments(space.project.instruments, space.project.directory)
     longitudes = [instrument.site.longitude for instrument in own]
-    return next((longitude for longitude in longitudes if longitude is not None), 0.0)
+    stated = next((longitude for longitude in longitudes if longitude is not None), None)
+    return stated if stated is not None else next(_told_longitudes(space), 0.0)
+
+
+def _told_longitudes(space: Workspace) -> Iterator[float]:
+    """Where the headers of the last frames say that they were taken."""
+    for path in space.registry.read(last_paths, FRAMES_ASKED):
+        try:
+            longitude = told_by_header(open_raw(Path(path)).header, space.instruments)
+        except UNREAD:  # it is gone, or no longer what it was
+            continue
+        if longitude is not None:
+            yield longitude
 
 
 def tonight(space: Workspace) -> str:
@@ -362,6 +383,7 @@ def night_summaries(project: str, request: Request, touched: Collection[str] | N
         Markdown by night.
     """
     space = open_workspace(project)
+    request = located(space, request)
     wanted = FrameFilter(
         night=request.night, camera=request.camera, since=request.since, until=request.until, keywords=()
     )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from ccdflow.archive.registry.choices import ChoiceKind, ChoiceRecord, find_choices
 from ccdflow.archive.registry.frames.nearrows import count_rows, find_frames_and_rows
+from ccdflow.archive.registry.frames.places import frames_at
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
 from ccdflow.archive.registry.frames.stages import count_unfinished
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
@@ -118,6 +119,7 @@ def planned(
         If the store, or much of it, is not there.
     """
     choices = space.registry.read(find_choices)
+    request = located(space, request)
     if request.late is None:
         request = request.model_copy(update={"late": space.project.late_calibrations})
     known = Known(
@@ -143,6 +145,28 @@ def planned(
     # What the project's own parameters would ask for as well is its own, whoever asks.
     own = {job.key for job in plan(known, request.own, without).jobs}
     return replace(wanted, variants={job.key: request.variant for job in wanted.jobs if job.key not in own})
+
+
+def located(space: Workspace, request: Request) -> Request:
+    """Return a request for the frames that lie at its paths, by their numbers.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    request : Request
+        With paths or without.
+
+    Returns
+    -------
+    Request
+        Without paths. Of a file that another one is a duplicate of, the frame that holds its content.
+    """
+    if not request.paths:
+        return request
+    frames = frozenset(space.registry.read(frames_at, request.paths))
+    both = frames if request.frames is None else frames & request.frames
+    return request.model_copy(update={"paths": (), "frames": both})
 
 
 def _frames(space: Workspace, request: Request, part: Window | None, *, every_row: bool) -> list[FrameRecord]:

@@ -200,6 +200,26 @@ class _Reader:
         return east - _TURN if east > _HALF_TURN else east
 
 
+def site_longitude(header: Mapping[str, Any], instruments: Sequence[Instrument]) -> float | None:
+    """Return where a header, or the instrument file that reads it, says that the telescope stands.
+
+    Parameters
+    ----------
+    header : mapping
+        Keyword to value.
+    instruments : sequence of Instrument
+        In the order in which they may claim the header.
+
+    Returns
+    -------
+    float or None
+        Degrees, east positive, from -180 to 180.
+    """
+    cards = cards_of(header)
+    by = find_instrument(cards, instruments)
+    return _Reader(without_blanks(cards, header, by.blanks), by, FileFacts()).longitude()
+
+
 def classify(cards: Cards, instrument: Instrument) -> tuple[str, str]:
     """Return the class of a frame, and one sentence where it could not be told.
 

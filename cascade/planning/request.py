@@ -40,6 +40,10 @@ class Request(BaseModel):
     """Frames that started at this time or earlier, ISO, UTC."""
     camera: str | None = None
     """Frames of this camera: CAMERA or TELESCOPE/CAMERA."""
+    paths: tuple[str, ...] = ()
+    """Frames whose files lie there: absolute paths of files and folders."""
+    frames: frozenset[int] | None = None
+    """Frames of these numbers."""
     order: Order | None = None
     """Which jobs go first; without, as the project says."""
     late: Literal["redo", "keep"] | None = None
@@ -62,7 +66,9 @@ class Request(BaseModel):
         return values
 
     def selects(self, frame: FrameRecord) -> bool:
-        """Tell whether a frame lies within the night, times and camera that are asked for.
+        """Tell whether a frame lies within the night, times and camera that are asked for, and is one of the frames.
+
+        What lies at `paths` only a registry knows (`ccdflow.tasks.planning.located`).
 
         Parameters
         ----------
@@ -80,6 +86,7 @@ class Request(BaseModel):
             and (self.since is None or frame.obsdate >= self.since)
             and (self.until is None or frame.obsdate <= self.until)
             and self.camera in (None, frame.camera, f"{frame.telescope}/{frame.camera}")
+            and (self.frames is None or frame.id in self.frames)
         )
 
     @property

@@ -1,6 +1,7 @@
 """What is asked for: which frames a request selects, and when it closes sequences."""
 
 from math import inf
+from typing import Any
 
 import pytest
 from tests.cascade.planning.test_planner import frame
@@ -25,9 +26,12 @@ EVENING = frame(1, "science", "20:00:00")
         ({"camera": "T1/C1"}, True),
         ({"camera": "T2/C1"}, False),
         ({"camera": "C1", "night": "2026-03-02"}, False),
+        ({"frames": [1, 2]}, True),
+        ({"frames": []}, False),
+        ({"frames": [1], "night": "2026-03-02"}, False),
     ],
 )
-def test_a_frame_is_selected_where_it_lies_within_all_limits(limits: dict[str, str], selected: bool) -> None:
+def test_a_frame_is_selected_where_it_lies_within_all_limits(limits: dict[str, Any], selected: bool) -> None:
     assert Request(**limits).selects(EVENING) == selected
 
 
