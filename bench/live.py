@@ -52,7 +52,7 @@ def finished(known: Registry) -> dict[str, float]:
     done, times = known.read(find_jobs, JobFilter(step="science", states=("done",))), {}
     paths = {
         one.id: one.path or ""
-        for one in known.read(find_frames, FrameFilter(classes=("science",), keywords=()))
+        for one in known.read(find_frames, FrameFilter(classes=("science",), keywords=(), has_file=True))
     }
     for job in done:
         moment = datetime.fromisoformat(job.finished_at).replace(tzinfo=UTC).timestamp()

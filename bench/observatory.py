@@ -37,7 +37,8 @@ PROGRAMME = NIGHTS["goto"]
 class Telescope:
     """The cameras of GOTO: the schedule of its night, with the dates of today.
 
-    What is exposed is drawn once for each camera and filter; headers, and so the files, differ from frame to frame.
+    What is exposed is drawn once for each camera and filter. Headers differ from frame to frame, and one pixel does:
+    files with the same noise would be copies of one exposure.
     """
 
     raw: Path
@@ -52,7 +53,9 @@ class Telescope:
         self._number += 1
         shot = replace(exposure, start=moment - timedelta(seconds=exposure.exptime))
         camera = self._camera(exposure.camera)
-        pixels, truth = self._light(exposure, camera)
+        drawn, truth = self._light(exposure, camera)
+        pixels = drawn.copy()
+        pixels.flat[self._number % pixels.size] += 1
         path = self.raw / exposure.camera.label / f"{self._number:05d}_{exposure.imagetype}.fits"
         path.parent.mkdir(parents=True, exist_ok=True)
         header = raw_header(PROGRAMME, SEED, shot, camera, truth)
