@@ -34,8 +34,10 @@ ARRIVAL_PATIENCE_S = 60.0
 """Seconds after which a row whose file is missing or incomplete is refused: copies over a network take a while."""
 READING_S = 2.0
 """Seconds that files of new rows are read between two plans: what has been read is calibrated before all is read."""
-ROWS_PER_ROUND = 500
-"""Rows without files that are put into sets between two looks for frames with files: a fraction of a second."""
+ROWS_S = 0.2
+"""Seconds that rows without files are put into sets between two looks for frames with files."""
+FEWEST_ROWS, MOST_ROWS = 20, 2000
+"""How many that may be: the ones of a stream in order take a fifth of a millisecond each, scattered ones far longer."""
 MOST_ATTEMPTS = 3
 """Attempts of drains at a job before it is left to people, and to the nightly run."""
 RETRY_S = 10.0
@@ -70,6 +72,25 @@ def live_request(camera: str | None, max_age_days: float) -> Request:
         now=now.isoformat(timespec="seconds"),
         late="keep",
     )
+
+
+def rows_next(rows: int, took: float) -> int:
+    """Return how many rows without files are put into sets in the next round.
+
+    Parameters
+    ----------
+    rows : int
+        How many there were in this one.
+    took : float
+        Seconds that it took.
+
+    Returns
+    -------
+    int
+        As many as take about `ROWS_S`; at most twice as many as before, and at least half.
+    """
+    factor = min(2.0, max(0.5, ROWS_S / max(took, 1e-3)))
+    return min(MOST_ROWS, max(FEWEST_ROWS, int(rows * factor)))
 
 
 class DrainLease:
@@ -175,6 +196,7 @@ class Drain:
         self._looked = -WHOLE_LOOK_S  # when all was looked at last
         self._unsure = True  # whether anything has happened since
         self._turn = Turn(READING_S)
+        self._rows = FEWEST_ROWS
         self._row: int | None = None  # the first row without a file that is in no set yet
         self._counted = 0  # the newest frame of which it is known whether it is too old
         self._away = ""  # what was said of a store that is not there
@@ -252,7 +274,7 @@ class Drain:
             choose=self._first,
             whole=whole,
             grouping=request,
-            most_rows=ROWS_PER_ROUND,
+            most_rows=self._rows,
         ).run(self._in_vain())
         # Jobs that were put off do not count: while the disk is full they are tried every `RETRY_S`, and a drain that
         # took this for progress would never end.
@@ -260,12 +282,15 @@ class Drain:
         progress = count + len(work.jobs) - len(put_off)
         if not progress:
             self._tell_of_the_old()
-        return progress + self._rows_are_left()
+        return progress + self._rows_are_left(work.grouping_s)
 
-    def _rows_are_left(self) -> bool:
+    def _rows_are_left(self, took: float) -> bool:
         """Whether more rows without files are to be put into sets, and the round has come on with them."""
         before, self._row = self._row, self.space.registry.read(first_row)
-        return self._row is not None and self._row != before
+        if self._row is None:
+            return False
+        self._rows = rows_next(self._rows, took)
+        return self._row != before
 
     def _tell_of_the_old(self) -> None:
         """Say how many frames have come that are too old for a drain, each of them once."""

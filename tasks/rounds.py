@@ -1,7 +1,8 @@
 """One round of work, the same at the desk, at night and near-live: plan, write, do, supersede, group, link."""
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ccdflow.archive.registry.frames.stages import StageState, set_stages, stage_states
@@ -36,10 +37,14 @@ LOCATION_COLUMNS = ("night", "telescope", "camera", "instrument", "filter", "obj
 
 @dataclass(frozen=True)
 class Work:
-    """What a round has begun: its jobs, and the sentences of those that failed or have to wait, by key."""
+    """What a round has begun: its jobs, and the sentences of those that failed or have to wait, by key.
+
+    `grouping_s` are the seconds that sets took.
+    """
 
     jobs: Sequence[Job] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+    grouping_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,9 @@ class Round:
         work = Work() if plan is None else self._follow(plan, tried)
         # Sets are cut by the states that frames have reached, so behind all work.
         if self.grouping is not None:
+            begin = time.monotonic()
             group_sets(self.space, self.grouping, self.most_rows)
+            work = replace(work, grouping_s=time.monotonic() - begin)
             # Where its set stood in the registry, a job linked it when it was finished. This is for sets that have come
             # into it only now.
             if plan is not None and (work.jobs or self.do is None):

@@ -20,6 +20,7 @@ from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import NO_FILE, FrameRecord
 from ccdflow.commands.queries import explain
 from ccdflow.config.project import PROJECT_FILE, init_project
+from ccdflow.tasks.draining import FEWEST_ROWS, MOST_ROWS, ROWS_S, rows_next
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.planning import left_to_others, planned
 from ccdflow.tasks.workspace import Workspace, open_workspace
@@ -168,3 +169,14 @@ def test_a_frame_with_a_file_is_put_into_its_set_before_thousands_of_rows(either
     assert number in {frame for of in sets for frame in of.frames}
     assert sum(len(of.frames) for of in sets) == 101
     assert either.registry.read(first_row) == 101
+
+
+def test_rows_are_put_into_sets_for_a_fraction_of_a_second() -> None:
+    rows, seconds_each = FEWEST_ROWS, 0.0002
+    for _ in range(20):
+        rows = rows_next(rows, rows * seconds_each)
+    assert ROWS_S / 2 <= rows * seconds_each <= ROWS_S * 1.01
+    for _ in range(20):  # scattered ones take longer
+        rows = rows_next(rows, rows * 0.05)
+    assert rows == FEWEST_ROWS
+    assert rows_next(MOST_ROWS, 0.0) == MOST_ROWS
