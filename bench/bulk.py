@@ -24,8 +24,8 @@ from sqlalchemy import make_url
 
 from bench.databases import DATABASES, missing, registry
 from bench.harness import Figure
-from bench.live import LINGER, PATIENCE, SHAPE, SMALL, finished, observe, percentile, warm_up
-from bench.observatory import SEED, Observatory, Telescope, ccdflow, insert, observatory, stretch
+from bench.live import LINGER, SHAPE, SMALL, finished, observe, percentile, warm_up
+from bench.observatory import PATIENCE, SEED, Observatory, Telescope, ccdflow, insert, observatory, stretch
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.jobs.leases import live_drains
 from ccdflow.config.project import init_project
