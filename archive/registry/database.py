@@ -39,6 +39,8 @@ POSTGRESQL_IDLE_S = 60
 _UPGRADE_LOCK = 0x63636466  # any number that no other lock of this package has
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 """What SQLite says of a file that is taken, on a disk that is full, or on one that is away for a while."""
+LONGEST_SENTENCE = 4000
+"""Characters of a sentence: it is kept with a job and each of its frames, and an error may hold a whole array."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -85,10 +87,13 @@ def sentence(error: BaseException) -> str:
     Returns
     -------
     str
-        Its text; of a database's error what the database said itself, without SQLAlchemy's words around it.
+        Its text; of a database's error what the database said itself, without SQLAlchemy's words around it. Of a text
+        of more than `LONGEST_SENTENCE` its beginning and its end.
     """
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return " ".join(str(cause).split()) or type(cause).__name__
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    half = LONGEST_SENTENCE // 2
+    return text if len(text) <= LONGEST_SENTENCE else f"{text[:half]} ... {text[-half:]}"
 
 
 def typed_sentence(error: BaseException) -> str:
