@@ -1,5 +1,6 @@
 """The sha256 of files; imports next to nothing, so that a command hashes while it still starts."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -8,35 +9,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
+from ccdflow.archive.foreignfile import (
+    DamagedFrameError,
+    NotReadError,
+    UnreadableFrameError,
+    is_not_read,
+    open_plain,
+    unread,
+    why_unread,
+)
 from ccdflow.recipes.kernels.threads import cores
+
+__all__ = [
+    "DamagedFrameError",
+    "NotReadError",
+    "UnreadableFrameError",
+    "digests_of",
+    "file_digest",
+    "is_not_read",
+    "unread",
+    "why_unread",
+]
 
 _SMALLEST_READ, _LARGEST_READ = 1 << 18, 1 << 22
 """Bytes read at once. For each piece a thread waits for Python's lock, which takes long while others import."""
-
-
-class UnreadableFrameError(Exception):
-    """A file that is no raw frame; the message is one sentence that names the file and says why."""
-
-
-class NotReadError(UnreadableFrameError):
-    """A file whose bytes the system can't give now; what it is, nobody knows. `errno` is the system's number.
-
-    A disk that is away, a server that does not answer, a file that another user may read: to judge it would be to
-    refuse a good file for good.
-    """
-
-    def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(why_unread(path, error))
-        self.errno = error.errno
-
-
-class DamagedFrameError(UnreadableFrameError):
-    """A raw file whose content is not what was written; `path` and `reason` are the two halves of the message."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} is damaged: {reason}")
-        self.path = path
-        self.reason = reason
 
 
 def file_digest(
@@ -67,16 +63,21 @@ def file_digest(
     """
     digest = hashlib.sha256()
     try:
-        with path.open("rb", buffering=0) as stream:
-            length = os.fstat(stream.fileno()).st_size
+        with open_plain(path, buffering=0) as stream:
+            length = left = os.fstat(stream.fileno()).st_size
             # One buffer for all pieces; a small file does not need the largest.
             buffer = memoryview(bytearray(min(max(length, _SMALLEST_READ), _LARGEST_READ)))
-            while size := stream.readinto(buffer):
+            # No further than it reached at first: one that grows as fast as it is read has no end.
+            while left and (size := stream.readinto(buffer[:left])):  # type: ignore[attr-defined]
                 if cancelled is not None and cancelled.is_set():
                     raise CancelledError(f"{path} is no longer wanted")
+                left -= size
                 digest.update(buffer[:size])
                 if watch is not None:
                     watch(buffer[:size])
+            if (grown := os.fstat(stream.fileno()).st_size) > length:
+                told = f"it is still being written, and grew from {length} to {grown} bytes meanwhile"
+                raise OSError(errno.EAGAIN, told)
     except OSError as error:
         raise unread(path, error) from None
     return digest.hexdigest()
@@ -104,57 +105,3 @@ def digests_of(paths: Iterable[Path]) -> Iterator[Mapping[Path, Future[str]]]:
         # Leaving the block must not wait for files that are being read: a command that refuses says so at once.
         cancelled.set()
         pool.shutdown(cancel_futures=True)
-
-
-def unread(path: Path, error: OSError) -> UnreadableFrameError:
-    """Return the error for a file that can't be read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    error : OSError
-        Raised when it was opened or read.
-
-    Returns
-    -------
-    UnreadableFrameError
-        A `NotReadError` where this may be otherwise the next time.
-    """
-    if isinstance(error, IsADirectoryError) or error.errno is None:
-        return UnreadableFrameError(why_unread(path, error))
-    return NotReadError(path, error)
-
-
-def is_not_read(error: BaseException) -> bool:
-    """Tell whether an error says that the system can't give a file's bytes now, and nothing of the file.
-
-    Parameters
-    ----------
-    error : BaseException
-        Raised when the file was opened, read or unpacked. gzip's complaints are OSErrors too, yet without a number.
-    """
-    is_folder = isinstance(error, IsADirectoryError)
-    return isinstance(error, NotReadError) or (
-        isinstance(error, OSError) and error.errno is not None and not is_folder
-    )
-
-
-def why_unread(path: Path, error: OSError) -> str:
-    """Return the sentence for a file that can't be read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    error : OSError
-        Raised when it was opened or read.
-
-    Returns
-    -------
-    str
-        One sentence that names the file.
-    """
-    if isinstance(error, IsADirectoryError):
-        return f"{path} is a folder, not a FITS file"
-    return f"{path} can't be read: {(error.strerror or str(error)).lower()}"

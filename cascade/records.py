@@ -32,6 +32,8 @@ PERIODS = {"rotator": 360.0}
 BIAS_TIME = 1e-3
 """Seconds; an exposure up to this long is one of a bias: what dark current it holds is nothing beside the read noise.
 Cameras without a shutter have no shorter one than some µs (3.2e-5), and some programs write 1e-32 rather than 0."""
+MOST_EXPOSURES = 2**31 - 1
+"""The highest number of an exposure, and of exposures, in a sequence: what databases take for a whole number."""
 SETTLED = 1.5
 """Kelvin between reading and set point within which a sensor is at its set point, and the reading merely noisy."""
 VALIDITY = ("valid_from", "valid_until")

@@ -5,13 +5,16 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from os.path import isdir, isfile  # which know no error: what may not be looked at is not there
+from os.path import isdir, isfile, realpath  # which know no error: what may not be looked at is not there
 from pathlib import Path
 from typing import Any
 
-from ccdflow.archive.digest import file_digest, is_not_read
+from sqlalchemy.exc import DataError
+
+from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.rawfile import (
     RawFile,
@@ -20,6 +23,8 @@ from ccdflow.archive.fits.rawfile import (
     looks_like_fits,
     open_raw,
 )
+from ccdflow.archive.foreignfile import is_not_read, name_fault, own_fault, spelled
+from ccdflow.archive.registry.database import sentence
 from ccdflow.archive.registry.frames.amendmentchecks import (
     let_nights_follow,
 )
@@ -41,7 +46,7 @@ from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.headers.keywords import cards_of, plain_value
 from ccdflow.cascade.plain import url_in_words
-from ccdflow.cascade.records import CATEGORY, Doubt, Value, is_calibration
+from ccdflow.cascade.records import CATEGORY, MOST_EXPOSURES, Doubt, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.rawfiles.copies import Copies, confirmed
 from ccdflow.tasks.rawfiles.finished import check_entry, taken_in
@@ -83,6 +88,17 @@ class IngestReport:
     finished: list[tuple[Path, str]] = field(default_factory=list)
     copies: Copies = field(default_factory=Copies)
 
+    def refuse(self, reason: str) -> None:
+        """Take down that a file could not be read.
+
+        Parameters
+        ----------
+        reason : str
+            One sentence that names it.
+        """
+        self.counts["unreadable"] += 1
+        self.problems.append(spelled(reason))
+
     @property
     def total(self) -> int:
         """How many files or rows there were."""
@@ -114,12 +130,12 @@ class IngestReport:
     def finished_lines(self) -> list[str]:
         """Frames that are finished already, a line for all that are so by the same: a folder may hold hundreds."""
         alike: dict[str, list[Path]] = {}
-        for path, sentence in self.finished:
-            alike.setdefault(sentence, []).append(path)
+        for path, told in self.finished:
+            alike.setdefault(told, []).append(path)
         return [
-            f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {sentence}; not used "
+            f"{spelled(paths[0])}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {told}; not used "
             "(--take-processed TASK takes it)"
-            for sentence, paths in alike.items()
+            for told, paths in alike.items()
         ]
 
     def sentence(self) -> str:
@@ -152,7 +168,8 @@ def find_files(paths: Iterable[Path], report: IngestReport) -> Iterator[Path]:
         if (told := url_in_words(path)) and not path.exists():
             raise ValueError(told)
         if isdir(path):
-            files = sorted(file for file in path.rglob("*") if looks_like_fits(file) and isfile(file))
+            # What is called so and is none (a folder, a pipe, a link to nothing) is named, not passed over.
+            files = sorted(file for file in path.rglob("*") if looks_like_fits(file))
             if not files:
                 report.problems.append(f"{path} holds no FITS file")
             yield from files
@@ -190,7 +207,8 @@ def ingest_files(
     if take_processed:
         check_entry(space.cascade, take_processed)
     report = IngestReport(asked=True)
-    files = [path for path in find_files(paths, report) if not _in_store(space, path)]
+    store = realpath(space.project.store)
+    files = [path for path in find_files(paths, report) if not _is_below(path, store)]
     with looking_ahead([path.absolute() for path in files]) as look:
         for done, path in enumerate(files, 1):
             ingest_file(space, path, report, take_processed, look)
@@ -199,8 +217,11 @@ def ingest_files(
     return report
 
 
-def _in_store(space: Workspace, path: Path) -> bool:
-    return path.resolve().is_relative_to(space.project.store)
+def _is_below(path: Path, folder: str) -> bool:
+    try:
+        return Path(realpath(path)).is_relative_to(folder)
+    except ValueError:  # no name of any file
+        return False
 
 
 def ingest_file(
@@ -222,12 +243,23 @@ def ingest_file(
         Reads the file, or gives what was read of it already.
     """
     path = path.absolute()
+    if fault := name_fault(path):
+        report.refuse(fault)
+        return
     try:
-        looked = look(path)
-        facts = file_facts(looked.file, looked.faults)
+        _register(space, path, report, take_processed, look)
     except (UnreadableFrameError, OSError) as error:
         _unreadable(space, path, error, report)
-        return
+    # What the registry does not take says nothing of the registry, and must not keep other files out of it.
+    except (DataError, OverflowError, UnicodeError) as error:
+        report.refuse(f"{path} says what the registry can't keep: {sentence(error)}")
+
+
+def _register(space: Workspace, path: Path, report: IngestReport, take_processed: str, look: LookAt) -> None:
+    """Register one file, and raise what is wrong with it."""
+    with own_fault(path):
+        looked = look(path)
+        facts = file_facts(looked.file, looked.faults)
     file, sha256 = looked.file, looked.sha256
     category = str(file.header.get(CATEGORY, ""))
     calibration = is_calibration(category) or category in space.taken_categories
@@ -238,7 +270,8 @@ def ingest_file(
     if not calibration:
         known["pixels"] = confirmed(space, path, file.pixels, looked.pixels)
     read = _Reading(space, file, facts, category if calibration else "", take_processed, known)
-    new = replace(read.as_it_stands(), read_with=read.as_amended)
+    with own_fault(path):
+        new = replace(read.as_it_stands(), read_with=read.as_amended)
     registered = space.registry.write(add_frame, new)
     _tell(space, path, registered.frame or new, registered, report)
 
@@ -263,8 +296,10 @@ class _Reading:
 
     def as_amended(self, values: Values) -> NewFrame:
         """Return the frame by a header that says what was corrected."""
-        by = find_instrument(cards_of(self.file.header), self.space.instruments)
-        return self._read(amended_header(self.file.header, by, values))
+        # Called in the midst of a transaction: of what goes wrong here the registry is not to blame.
+        with own_fault(self.file.path):
+            by = find_instrument(cards_of(self.file.header), self.space.instruments)
+            return self._read(amended_header(self.file.header, by, values))
 
     def _read(self, header: Mapping[str, Value]) -> NewFrame:
         space, file = self.space, self.file
@@ -292,9 +327,10 @@ def _tell(
         return
     report.counts["refused" if frame.refused else outcome] += 1
     if frame.refused:
-        report.problems.append(f"{path}: {frame.refused}")
+        report.problems.append(spelled(f"{path}: {frame.refused}"))
     elif frame.frame_class == "unclassified" and outcome in ("new", "version"):
-        report.problems.append(f"{path}: unclassified: {'; '.join(doubt.text for doubt in frame.doubts)}")
+        told = "; ".join(doubt.text for doubt in frame.doubts)
+        report.problems.append(spelled(f"{path}: unclassified: {told}"))
 
 
 def _as_product(described: Description, category: str, header: Mapping[str, Any]) -> Description:
@@ -326,14 +362,14 @@ def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestRe
             )
         except (UnreadableFrameError, OSError):
             pass  # its bytes can't be had at all; the report names it
-    report.counts["unreadable"] += 1
-    report.problems.append(reason)
+    report.refuse(reason)
 
 
 def _refused_frame(space: Workspace, error: Exception, **known: Any) -> NewFrame:
     # Of a truncated frame the header still tells where it belongs: it counts for the boundaries of sequences.
     if isinstance(error, TruncatedError) and error.header is not None and PRODUCT_CARD not in error.header:
-        return _new_frame(describe(error.header, error.shape, space.instruments), **known)
+        with suppress(UnreadableFrameError), own_fault(Path(known["path"])):
+            return _new_frame(describe(error.header, error.shape, space.instruments), **known)
     return NewFrame(**known)
 
 
@@ -434,7 +470,7 @@ def _read_rows(
             _read_row(space, frame, Path(name), report)
         else:
             gone[frame] = _why_unread(Path(name))
-            report.problems.append(f"{name}: {gone[frame]}")
+            report.problems.append(_named(Path(name), gone[frame]))
     if gone:
         space.registry.write(refuse_frames, gone)
         report.counts["unreadable"] += len(gone)
@@ -443,14 +479,16 @@ def _read_rows(
 
 def _read_row(space: Workspace, frame: int, path: Path, report: IngestReport) -> None:
     """Read the file of a row; where nothing comes of it, the row says why."""
+    told = len(report.problems)
     ingest_file(space, path, report)
     # A row that still waits though its file was looked at would be read again in every round, for ever.
     first = space.registry.read(pending_frames, 1, after=frame - 1, before=frame + 1)
     if any(waiting == frame for waiting, *_ in first):
-        reason = _why_unread(path)
+        # Told already, where the file was read; not to be told twice.
+        reason = report.problems[-1] if len(report.problems) > told else _why_unread(path)
         space.registry.write(refuse_frame, frame, reason)
-        report.counts["unreadable"] += 1
-        report.problems.append(f"{path}: {reason}")
+        if len(report.problems) == told:
+            report.refuse(_named(path, reason))
 
 
 def _age(registered: str) -> float:
@@ -467,8 +505,9 @@ def _age(registered: str) -> float:
 def _is_whole(path: Path) -> bool:
     """Whether a file is there, and all of it."""
     try:
-        open_raw(path)
-    except (UnreadableFrameError, OSError, ValueError):  # a name may be no name at all
+        with own_fault(path):
+            open_raw(path)
+    except (UnreadableFrameError, OSError):
         return False
     return True
 
@@ -489,8 +528,16 @@ def read_rows(project: str) -> int:
     return read_pending(open_workspace(project), IngestReport())
 
 
+def _named(path: Path, reason: str) -> str:
+    """The reason, with the file's name where it does not stand in it already."""
+    name = spelled(path)
+    return reason if name in reason else f"{name}: {reason}"
+
+
 def _why_unread(path: Path) -> str:
     """Why a file gave no frame."""
+    if fault := name_fault(path):
+        return fault
     try:
         path.stat()
     except FileNotFoundError:
@@ -500,9 +547,10 @@ def _why_unread(path: Path) -> str:
     if not path.is_absolute():
         return "its path is relative, wanted an absolute one"
     try:
-        file = open_raw(path)
-    except UnreadableFrameError as error:
-        return str(error)
+        with own_fault(path):
+            file = open_raw(path)
+    except (UnreadableFrameError, OSError) as error:
+        return spelled(error)
     return "it is a product of ccdflow, no raw frame" if PRODUCT_CARD in file.header else "it can't be read"
 
 
@@ -543,7 +591,7 @@ def recheck_files(space: Workspace) -> IngestReport:
         path = Path(name)
         try:
             facts = path.stat()
-        except OSError:
+        except (OSError, ValueError):  # a row may hold what is no name of any file
             gone.setdefault(path.parent, []).append(path.name)
             continue
         if (facts.st_size, facts.st_ctime_ns) != (size, changed_ns):
@@ -553,7 +601,7 @@ def recheck_files(space: Workspace) -> IngestReport:
         for path in static:
             if str(path.absolute()) not in known:
                 ingest_file(space, path, report)
-    report.problems += gone_in_words(gone)
+    report.problems += map(spelled, gone_in_words(gone))
     return report
 
 
@@ -655,7 +703,7 @@ def _number(row: dict[str, str], name: str) -> float | None:
 
 def _count(row: dict[str, str], name: str) -> int | None:
     value = _number(row, name)
-    if value is not None and not value.is_integer():
+    if value is not None and not (value.is_integer() and abs(value) <= MOST_EXPOSURES):
         raise ValueError(f"{name} {row[name]!r} is no whole number")
     return None if value is None else int(value)
 

@@ -4,6 +4,7 @@ A header says how many bytes of data stand behind it, so the next header is foun
 tens of megabytes only some kilobytes are read, which is what makes registering a night cheap.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,14 +13,19 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from ccdflow.archive.digest import UnreadableFrameError
 from ccdflow.archive.fits.cards import BLOCK, find_end, read_all_cards, read_history
+from ccdflow.archive.foreignfile import LARGEST_FILE, UnreadableFrameError
 from ccdflow.cascade.records import Value
 
 Stream = BinaryIO | GzipFile
 """What headers are read from, open for reading at the beginning of the file."""
 
 _MAX_BLOCKS = 2000  # 72,000 cards: a file without END card must not be read to its end
+MOST_HDUS = 10_000
+"""Headers of a file; mosaics of a hundred detectors with four amplifiers each have some hundred."""
+MOST_AXES = 999
+"""The highest NAXIS (FITS 4.0, section 4.4.1.1)."""
+_COUNTED = re.compile(r"Z?NAXIS\d*|PCOUNT|GCOUNT")
 
 
 class NotFitsError(UnreadableFrameError):
@@ -199,12 +205,29 @@ def hdu_headers(path: Path, stream: Stream, *, ahead: int = 1, every: bool = Fal
         hdu = HduHeader(
             index, values, comments, position + len(block), read_history(block), position, repeated
         )
+        _refuse_absurd(path, hdu)
         yield hdu
         if index == 0 and hdu.axes and not every:
             return
         position = hdu.offset + -(-hdu.length // BLOCK) * BLOCK
+        # No file is so long: there is no further header, and no place to go to either.
+        if position > LARGEST_FILE:
+            return
         stream.seek(position)
         index += 1
+        if index == MOST_HDUS:
+            raise NotFitsError(f"{path} is not FITS: it has more than {MOST_HDUS} headers")
+
+
+def _refuse_absurd(path: Path, hdu: HduHeader) -> None:
+    """Refuse numbers that no file can have, before anything loops over them."""
+    for keyword, value in hdu.values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not _COUNTED.fullmatch(keyword):
+            continue
+        most = MOST_AXES if keyword in ("NAXIS", "ZNAXIS") else None
+        if value < 0 or (most is not None and value > most):
+            wanted = "a number from 0 on" if most is None else f"a number from 0 to {most}"
+            raise NotFitsError(f"{path}: {hdu.label} has {keyword} = {value}, wanted {wanted}")
 
 
 def _header(path: Path, stream: Stream, *, primary: bool, ahead: int) -> bytes | None:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.archive.digest import UnreadableFrameError, is_not_read
 from ccdflow.archive.fits.hduheaders import HduHeader, hdu_headers
 from ccdflow.archive.fits.productheader import InputNote, Origin, common_cards, header_cards
 from ccdflow.archive.fits.rawfile import (
@@ -37,6 +36,7 @@ from ccdflow.archive.fits.writer import (
     table_hdu,
     write_hdus,
 )
+from ccdflow.archive.foreignfile import UnreadableFrameError, check_plain, is_not_read, open_plain
 from ccdflow.recipes.core.cardnumbers import card_number
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image, ImageSource
@@ -257,8 +257,10 @@ def read_product(path: Path) -> InputProduct:
         return product
     try:
         return _any_product(path, file_contents(path, every=True))
-    except (UnreadableFrameError, OSError, KeyError, TypeError, ValueError) as error:
-        told = str(error)
+    except MemoryError:
+        raise
+    except Exception as error:  # libraries raise whatever they stumble over, of no common kind
+        told = str(error) or type(error).__name__
         passing = getattr(error, "errno", None) if is_not_read(error) else None
         raise ProductFileError(
             told if str(path) in told else f"{path} is no product: {told}", passing
@@ -294,7 +296,7 @@ def _own_product(path: Path) -> InputProduct | None:
     What goes wrong here is no error yet: the general way then has a look at the file, and says what is wrong with it.
     """
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             headers = hdu_headers(path, stream, ahead=3, every=True)
             hdus = {hdu.name if hdu.index else "PRIMARY": hdu for hdu in headers}
             size = os.fstat(stream.fileno()).st_size
@@ -429,6 +431,7 @@ def _columns(path: Path, index: int) -> dict[str, NDArray[Any]]:
     # astropy takes a third of a second to import, and is asked only for tables that others have written.
     from astropy.io import fits
 
+    check_plain(path)
     with fits.open(path) as hdus:
         data = hdus[index].data
         # Copies in native byte order: the file is closed when they are used.

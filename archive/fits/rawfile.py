@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
+from math import prod
 from pathlib import Path
 
-from ccdflow.archive.digest import UnreadableFrameError, unread, why_unread
 from ccdflow.archive.fits.cards import BLOCK
 from ccdflow.archive.fits.hduheaders import (
     HduHeader,
@@ -24,6 +24,7 @@ from ccdflow.archive.fits.hduheaders import (
     hdu_headers,
 )
 from ccdflow.archive.fits.rawpixels import ImageLayout, JoinedPixels, PlainPixels, TiledPixels
+from ccdflow.archive.foreignfile import UnreadableFrameError, open_plain, unread, why_unread
 from ccdflow.cascade.records import Extension, Value
 
 __all__ = [
@@ -40,6 +41,11 @@ __all__ = [
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".fits.gz", ".fit.gz", ".fts.gz")
 """Endings of the names of files that are looked at in a folder."""
+
+LONGEST_AXIS = 1_000_000
+"""Pixels of a row or column; the largest detectors have some ten thousand, and rows are read by dozens."""
+LARGEST_IMAGE = 1 << 35
+"""Bytes of an image as it is unpacked: what a file may have at most."""
 
 _AHEAD = 4  # blocks read at once, 11 kB: the header of most raw frames
 _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
@@ -241,7 +247,7 @@ def file_contents(path: Path, *, every: bool = False) -> FileContents:
         If it can't be read.
     """
     try:
-        with path.open("rb", buffering=_AHEAD * BLOCK) as plain:
+        with open_plain(path, buffering=_AHEAD * BLOCK) as plain:
             gzipped = plain.read(2) == _GZIP_MAGIC
             plain.seek(0)
             if not gzipped:
@@ -327,7 +333,7 @@ def _unpacked_size(path: Path, wanted: int, stream: gzip.GzipFile) -> int:
     """Return the bytes in a gzipped file, or `wanted` where a look at its end tells that it is whole."""
     # A gzip file ends with the size of its content modulo 2^32 (RFC 1952, section 2.3.1): most often that saves
     # reading it. Only an exact match counts: the four last bytes of a file that was cut off are anything.
-    with path.open("rb") as plain:
+    with open_plain(path) as plain:
         plain.seek(-4, os.SEEK_END)
         (stated,) = struct.unpack("<I", plain.read(4))
     if stated == (-(-wanted // BLOCK) * BLOCK) % 2**32:
@@ -354,6 +360,12 @@ def _images(path: Path, hdus: list[HduHeader]) -> list[HduHeader]:
             raise NoImageError(f"{path} holds {kind} of shape {image.axes}, wanted an image with two axes")
         if min(image.axes) < 1:
             raise NotFitsError(f"{path} has {image.axes} as its rows and columns, wanted numbers above 0")
+        bytes_of_image = prod(image.axes) * (abs(image.size("BITPIX")) // 8)
+        if max(image.axes) > LONGEST_AXIS or bytes_of_image > LARGEST_IMAGE:
+            raise NotFitsError(
+                f"{path} has {image.axes} as its rows and columns, wanted at most {LONGEST_AXIS} of each, and "
+                f"{LARGEST_IMAGE} bytes"
+            )
     return images
 
 

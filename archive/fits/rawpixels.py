@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccdflow.archive.fits.rowtiles import RowTiles, damage_named, row_tiles
+from ccdflow.archive.foreignfile import check_plain, open_plain, plain_handle
 from ccdflow.recipes.detector.amplifiers import StoredNumbers
 
 Pixels = NDArray[Any]
@@ -355,7 +356,7 @@ class _SharedFile:
         """Fill memory with the bytes from `start` on."""
         # preadv takes the place as an argument, so that threads share a handle without a lock around seek and read.
         kept = self._kept()
-        handle = os.open(self.path, os.O_RDONLY) if kept is None else kept
+        handle = plain_handle(self.path) if kept is None else kept
         try:
             if into.size and os.preadv(handle, [into.data], start) < into.nbytes:
                 self._read_on(handle, start, into)
@@ -377,8 +378,8 @@ class _SharedFile:
         with self._lock:
             if self._handle is None and _MAY_STAY_OPEN.acquire(blocking=False):
                 try:
-                    self._handle = os.open(self.path, os.O_RDONLY)
-                except OSError:
+                    self._handle = plain_handle(self.path)
+                except BaseException:
                     _MAY_STAY_OPEN.release()
                     raise
                 # Closed when nobody holds these pixels any more: a combination has no place at which it lets go.
@@ -432,8 +433,9 @@ def _gzip_reader(path: Path, layout: ImageLayout) -> Callable[[int, int], Pixels
     def read(y0: int, y1: int) -> Pixels:
         nonlocal handle
         if handle is None:
-            handle = gzip.GzipFile(path, "rb")
-            weakref.finalize(read, handle.close)
+            packed = open_plain(path)
+            handle = gzip.GzipFile(fileobj=packed)
+            weakref.finalize(read, packed.close)  # a GzipFile leaves open what it was given
         with damage_named(path):
             # Forwards gzip unpacks and drops what lies between; backwards it begins again at the start of the file.
             handle.seek(layout.offset + y0 * width)
@@ -453,6 +455,7 @@ def _tile_reader(path: Path, index: int, layout: ImageLayout) -> Callable[[int, 
         from astropy.io import fits
 
         # astropy is not to scale: it takes no BLANK of unsigned numbers, nor one of 0, for "no value".
+        check_plain(path)
         with damage_named(path), fits.open(path, do_not_scale_image_data=True) as file:
             hdu = file[index]
             planes = (0,) * (len(hdu.shape) - 2)  # leading axes of length 1, see `HduHeader.axes`

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.archive.digest import DamagedFrameError
 from ccdflow.archive.fits.hduheaders import HduHeader, hdu_headers
+from ccdflow.archive.foreignfile import DamagedFrameError, open_plain
 
 _DESCRIPTORS = {"P": ">i4", "Q": ">i8"}
 """Numbers, length and offset, that say where in the heap a tile lies, by the kind of the column (FITS 4.0, 7.3.5)."""
@@ -118,7 +118,7 @@ class RowTiles:
         # lie in another order this reads more than is needed, and is still right.
         start = int(tiles[:, 1].min())
         end = int(tiles.sum(axis=1).max())
-        with self.path.open("rb", buffering=0) as stream:
+        with open_plain(self.path, buffering=0) as stream:
             content = os.pread(stream.fileno(), end - start, start)
         if len(content) < end - start:
             raise OSError(f"{self.path} ends before its last pixel: it has changed since it was opened")
@@ -165,7 +165,7 @@ def row_tiles(path: Path, index: int) -> RowTiles | None:
     the table, of one tile's bytes.
     """
     # The table as it stands, not the image that it holds; and by our own reader, which no odd card stops.
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         table = next(hdu for hdu in hdu_headers(path, stream, ahead=4, every=True) if hdu.index == index)
     with damage_named(path):
         return _told(path, table)

@@ -17,7 +17,7 @@ from ccdflow.cascade.headers.filterwheels import JOINT
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.headers.keywords import keyword_name
 from ccdflow.cascade.headers.mosaic import MOSAIC_CARD
-from ccdflow.cascade.records import CLASSES, EPOCH, Value, is_calibration
+from ccdflow.cascade.records import CLASSES, EPOCH, MOST_EXPOSURES, Value, is_calibration
 from ccdflow.cascade.wording import unknown
 from ccdflow.recipes.core.mosaic import PATTERNS
 from ccdflow.recipes.detector.amplifiers import Detector
@@ -180,7 +180,7 @@ _BELOW_ZERO = ("ccd_temperature", "set_temperature", "ra", "dec")
 
 
 def _count(name: str, value: Value) -> int:
-    if isinstance(value, str) or value < 0 or not float(value).is_integer():
+    if isinstance(value, str) or not 0 <= value <= MOST_EXPOSURES or not float(value).is_integer():
         raise ValueError(f"{name}={value} is no place in a sequence, wanted a whole number from 1 on")
     return int(value)
 

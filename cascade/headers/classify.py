@@ -29,7 +29,7 @@ from ccdflow.cascade.headers.keywords import (
 )
 from ccdflow.cascade.headers.mosaic import mosaic_of
 from ccdflow.cascade.headers.setting import Header, first_setting, gain_words, readout_area, settings
-from ccdflow.cascade.records import BIAS_TIME, VALIDITY, Doubt, Extension, FrameRecord, Value
+from ccdflow.cascade.records import BIAS_TIME, MOST_EXPOSURES, VALIDITY, Doubt, Extension, FrameRecord, Value
 from ccdflow.recipes.detector.amplifiers import Amplifier
 
 _DEVICE_PATH = re.compile(r"\\\\\?|usb#|vid_\w+&pid_|^/dev/", re.IGNORECASE)
@@ -368,7 +368,11 @@ def _no_time(name: str, value: Value | None) -> str:
 
 def _sequence(reader: _Reader) -> tuple[int | None, int | None]:
     """Return number of the exposure and length of its sequence; missing, 0 or beyond the end is unknown."""
-    iobs, nobs = (_count(reader.measure(name)) for name in ("iobs", "nobs"))
+    told = {name: reader.measure(name) for name in ("iobs", "nobs")}
+    for name, value in told.items():
+        if value is not None and value > MOST_EXPOSURES:
+            reader.doubt("sequence", f"{name}={value:g} can't be: it is unknown")
+    iobs, nobs = map(_count, told.values())
     if iobs and nobs and iobs > nobs:
         reader.doubt("sequence", f"exposure {iobs} of {nobs} can't be: its place in the sequence is unknown")
         return None, None
@@ -376,7 +380,7 @@ def _sequence(reader: _Reader) -> tuple[int | None, int | None]:
 
 
 def _count(value: float | None) -> int | None:
-    return int(value) if value is not None and value >= 1 and value.is_integer() else None
+    return int(value) if value is not None and 1 <= value <= MOST_EXPOSURES and value.is_integer() else None
 
 
 def _keywords(reader: _Reader, shape: tuple[int, int] | None) -> dict[str, Value]:

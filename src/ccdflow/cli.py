@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,6 +86,10 @@ app.add_typer(safekeeping)
 
 def main() -> None:
     """Run the command; what is wrong is said in one line, never as a traceback of ours."""
+    # Names of files may be no UTF-8, and a terminal may know less than that: what it can't show is spelt out.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     # Anything else is a mistake of ours, and its traceback is what a report of it needs.
@@ -240,7 +245,7 @@ def describe(
     json: Json = False,
 ) -> None:
     """Show what is read from the headers of raw files, and by which instrument file; no project is needed."""
-    from ccdflow.archive.fits.rawfile import UnreadableFrameError
+    from ccdflow.archive.foreignfile import UnreadableFrameError, spelled
     from ccdflow.commands.headers import described
     from ccdflow.config.instruments import load_instruments
     from ccdflow.config.project import PROJECT_FILE, load_project
@@ -257,8 +262,8 @@ def describe(
     for file in files:
         try:
             rows.append(described(file, known))
-        except UnreadableFrameError as error:
-            warn(str(error))
+        except (UnreadableFrameError, OSError) as error:
+            warn(spelled(error))
             bad += 1
     if json:
         print_json(rows)

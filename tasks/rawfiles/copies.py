@@ -6,9 +6,9 @@ from os.path import isfile  # which knows no error
 from pathlib import Path
 from shlex import quote
 
-from ccdflow.archive.digest import UnreadableFrameError, is_not_read
 from ccdflow.archive.fits.pixeldigest import RawPixels, pixel_digest, same_pixels
 from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.foreignfile import UnreadableFrameError, is_not_read, own_fault, spelled
 from ccdflow.archive.registry.frames.files import (
     NewFrame,
     Registered,
@@ -34,8 +34,8 @@ COMPARED = (
 """What a copy's header may say otherwise than that of the original."""
 
 
-UNREAD = (OSError, ValueError, ArithmeticError, LookupError, TypeError, RuntimeError, UnreadableFrameError)
-"""What decompressors raise for damaged content; whoever checks the file says what is wrong with it."""
+UNREAD = (OSError, UnreadableFrameError)
+"""What is raised for damaged content; whoever checks the file says what is wrong with it."""
 
 
 def digest_of(pixels: RawPixels) -> str | None:
@@ -52,7 +52,8 @@ def digest_of(pixels: RawPixels) -> str | None:
         The digest; blank where the pixels tell nothing, or are damaged; None where they can't be read now.
     """
     try:
-        return pixel_digest(pixels)
+        with own_fault(Path()):
+            return pixel_digest(pixels)
     except UNREAD as error:
         return None if is_not_read(error) else ""
 
@@ -81,7 +82,8 @@ def confirmed(space: Workspace, path: Path, pixels: RawPixels, digest: str | Non
     if other is None or not isfile(other):
         return digest
     try:
-        return digest if same_pixels(open_raw(Path(other)).pixels, pixels) else ""
+        with own_fault(path):
+            return digest if same_pixels(open_raw(Path(other)).pixels, pixels) else ""
     except UNREAD as error:
         return None if is_not_read(error) else digest
 
@@ -137,9 +139,9 @@ class Copies:
         str
             A line for each whose header differs, and one for all others.
         """
-        yield from self.differing
+        yield from map(spelled, self.differing)
         if self.alike:
-            path, name = self.alike[0]
+            path, name = map(spelled, self.alike[0])
             if len(self.alike) == 1:
                 yield f"{path} is a duplicate of {name}"
             else:
@@ -184,7 +186,8 @@ def compare_known(space: Workspace, limit: int = 500) -> list[str]:
 def _digest(space: Workspace, path: Path) -> str | None:
     """By what the pixels of a known frame are known; None where its file can't be read now."""
     try:
-        pixels = open_raw(path).pixels
+        with own_fault(path):
+            pixels = open_raw(path).pixels
     except UNREAD as error:
         return None if is_not_read(error) else ""
     return confirmed(space, path, pixels, digest_of(pixels))

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ccdflow.archive.digest import NotReadError, UnreadableFrameError, file_digest
+from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fits.integrity import DAMAGED, read_whole
 from ccdflow.archive.fits.rawfile import RawFile, open_raw
+from ccdflow.archive.foreignfile import NotReadError, UnreadableFrameError, own_fault
 from ccdflow.archive.registry.frames.checks import RegisteredRaw, note_check, raws_by_age_of_check
 from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.cascade.records import Doubt
@@ -74,11 +75,14 @@ def check_raws(space: Workspace, most_bytes: float | None = None, *, note: bool 
 
 def _state(space: Workspace, raw: RegisteredRaw) -> tuple[State, str]:
     try:
-        return _judged(space, raw, Path(raw.path))
+        with own_fault(Path(raw.path)):
+            return _judged(space, raw, Path(raw.path))
     except (FileNotFoundError, NotADirectoryError):
         return "missing", "there is no such file"
     except (OSError, NotReadError) as error:
         return "unread", f"{error}; it is looked at again the next time"
+    except UnreadableFrameError as error:
+        return "damaged", str(error)
 
 
 def _judged(space: Workspace, raw: RegisteredRaw, path: Path) -> tuple[State, str]:

@@ -28,7 +28,7 @@ def changed_since(space: Workspace) -> Iterator[str]:
         path = Path(name)
         try:
             facts = path.stat()
-        except OSError:
+        except (OSError, ValueError):  # a row may hold what is no name of any file
             gone.setdefault(path.parent, []).append(path.name)
             continue
         if (facts.st_size, facts.st_ctime_ns) != (size, changed_ns):

@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 def storable(value: _T) -> _T | str | None:
-    """Return a value that every database takes.
+    r"""Return a value that every database takes.
 
     Parameters
     ----------
@@ -25,10 +25,12 @@ def storable(value: _T) -> _T | str | None:
     Returns
     -------
     object
-        The value; a text without NUL, which PostgreSQL can't hold; None for NaN and infinity, which SQLite can't.
+        The value; a text without NUL, which PostgreSQL can't hold, and with ``\xe9`` for what is no character; None
+        for NaN and infinity, which SQLite can't.
     """
     if isinstance(value, str):
-        return value.replace("\0", "")
+        text = value.replace("\0", "")
+        return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -53,7 +55,7 @@ def write_value(value: Value) -> tuple[str, float | None]:
     if isinstance(value, bool):
         return "T" if value else "F", float(value)
     if isinstance(value, str):
-        return value.replace("\0", ""), None
+        return str(storable(value)), None
     return repr(value), float(value) if math.isfinite(value) else None
 
 

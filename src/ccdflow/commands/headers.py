@@ -6,6 +6,7 @@ from typing import Any
 
 from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.foreignfile import own_fault
 from ccdflow.cascade.headers.amplifiers import detector
 from ccdflow.cascade.headers.classify import describe
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
@@ -23,6 +24,11 @@ def described(path: Path, instruments: Sequence[Instrument]) -> dict[str, Any]:
     UnreadableFrameError
         If it is no raw file.
     """
+    with own_fault(path):
+        return _described(path, instruments)
+
+
+def _described(path: Path, instruments: Sequence[Instrument]) -> dict[str, Any]:
     raw = open_raw(path)
     instrument = find_instrument(cards_of(raw.header), instruments)
     description = describe(raw.header, raw.shape, instruments, file_facts(raw))

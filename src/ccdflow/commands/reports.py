@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ccdflow.archive.fits.productfile import read_image, read_product
-from ccdflow.archive.fits.rawfile import UnreadableFrameError, open_raw
+from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.foreignfile import UnreadableFrameError, own_fault
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
 from ccdflow.archive.registry.jobs.lineage import main_frames
 from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
@@ -237,8 +238,9 @@ def _raw_frames(space: Workspace, one: ProductRecord) -> RawFrames:
 def _raw_picture(frame: FrameRecord) -> RawPicture:
     path = Path(frame.path or "")
     try:
-        pixels = np.asarray(open_raw(path).pixels)
-        picture = data_uri(png(preview(pixels.astype(np.float32), most=MOST_FRAME)))
+        with own_fault(path):
+            pixels = np.asarray(open_raw(path).pixels)
+            picture = data_uri(png(preview(pixels.astype(np.float32), most=MOST_FRAME)))
     except (UnreadableFrameError, OSError) as error:
         return RawPicture(frame.id, path.name, problem=str(error))
     return RawPicture(frame.id, path.name, picture)

@@ -241,7 +241,7 @@ def test_a_size_below_0_is_none(tmp_path: Path) -> None:
     path.write_bytes(
         path.read_bytes().replace(b"NAXIS1  =                  120", b"NAXIS1  =                 -120")
     )
-    with pytest.raises(NotFitsError, match=r"has \(4, -120\) as its rows and columns"):
+    with pytest.raises(NotFitsError, match="has NAXIS1 = -120, wanted a number from 0 on"):
         open_raw(path)
 
 
