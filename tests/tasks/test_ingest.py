@@ -271,14 +271,16 @@ def test_folders_are_searched_below_and_only_fits_suffixes_are_looked_at(
     space: Workspace, tmp_path: Path
 ) -> None:
     folder = tmp_path / "raw"
-    names = ["a.fits", "deep/er/b.FIT", "deep/c.fts", "d.Fits"]
+    # A folder that is called as a file is named as what it is not, and searched all the same.
+    names = ["a.fits", "deep/er/b.FIT", "deep/c.fts", "d.Fits", "directory.fits/e.fits"]
     for seed, name in enumerate(names):
         write(folder / name, seed=seed)
     (folder / "notes.txt").write_text("seeing")
     (folder / "preview.png").write_bytes(b"\x89PNG")
-    (folder / "directory.fits").mkdir()
+
     report = ingest_files(space, [folder])
-    assert (counts(report), report.problems) == ({"new": 4}, [])
+    assert counts(report) == {"new": 5, "unreadable": 1}
+    assert report.problems == [f"{folder / 'directory.fits'} is a folder, not a FITS file"]
     assert {one["path"] for one in rows(space)} == {str(folder / name) for name in names}
 
 
