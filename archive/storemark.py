@@ -55,11 +55,14 @@ def write_mark(root: Path, identity: str) -> None:
     root.mkdir(parents=True, exist_ok=True)
     # Of two programs that do so at once both write the same; whoever reads sees a whole file or none.
     temporary = root / f"{MARK}.{os.getpid()}"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(_TEXT.format(identity=identity))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(root / MARK)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(_TEXT.format(identity=identity))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(root / MARK)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def holds_products(root: Path) -> bool:

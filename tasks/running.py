@@ -29,6 +29,7 @@ from ccdflow.archive.registry.jobs.lifecycle import (
 from ccdflow.archive.registry.jobs.logs import keep_log
 from ccdflow.archive.registry.jobs.productchanges import Made
 from ccdflow.archive.registry.jobs.records import JobRecord, done_among, find_job
+from ccdflow.archive.storemark import StoreAwayError
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.recipes.core.recipe import Result
 from ccdflow.recipes.kernels.threads import at_most
@@ -116,9 +117,11 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
             # The next round plans without that frame, or with a copy of its file.
             space.registry.write(refuse_damaged_file, str(error.path), error.reason)
             space.registry.write(let_copy_take_over, str(error.path))
-        reason = sentence(error) if isinstance(error, Exception) else typed_sentence(error)
-        # A full disk says nothing about the job: its frames wait, and no other calibration takes its place.
-        end = put_back_job if is_the_machines(error) else give_up_job
+        away = _store_away(space)
+        reason = away or (sentence(error) if isinstance(error, Exception) else typed_sentence(error))
+        # A full disk says nothing about the job: its frames wait, and no other calibration takes its place. Nor does a
+        # file that is not found once the whole store is away.
+        end = put_back_job if away or is_the_machines(error) else give_up_job
         if not space.registry.write(end, begun, owner, reason, stages):
             _tell_lost(space, begun, reason)
             return None
@@ -126,6 +129,15 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
             raise
         raise RecipeError(reason) from error
     return _record(key, ids, products)
+
+
+def _store_away(space: Workspace) -> str:
+    """What is wrong with the store as a whole; empty where it is there."""
+    try:
+        space.find_store()
+    except StoreAwayError as error:
+        return str(error)
+    return ""
 
 
 def _tell_lost(space: Workspace, begun: Begun, reason: str = "") -> None:

@@ -1,11 +1,14 @@
 """Whether a store is there, and what of its products: who asks changes nothing, who works notes it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ccdflow.archive.digest import file_digest
+from ccdflow.archive.registry.backup import back_up, restore
+from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames.files import NewFrame
 from ccdflow.archive.registry.frames.stages import StageState, set_stages, stage_states
 from ccdflow.archive.registry.identity import archive_id, keep_archive_id
@@ -37,15 +40,8 @@ def made(space: Workspace) -> Workspace:
         NewFrame(telescope="T", obsdate=f"2026-03-01T20:0{n}:00", frame_class="science") for n in range(8)
     ]
     add_catalogue(space.registry, night)
-    for number, key in enumerate(KEYS):
-        paths = [f"{name}/n{number % 2}/{number}.fits" for name in TWO]
-        inputs = [JobInput("main", f"sha{number}", frame=number + 1)]
-        job = PlannedJob(key, "science", "science", "1", inputs, list(zip(TWO, paths, strict=True)))
-        space.registry.write(plan_jobs, [job])
-        space.registry.write(claim, key, "worker", 60.0)
-        files = [write(space, name, path) for name, path in zip(TWO, paths, strict=True)]
-        space.registry.write(finish_job, key, "worker", files)
-        space.registry.write(set_stages, [StageState(number + 1, "science", "done")])
+    for number in range(8):
+        make(space, number)
     return space
 
 
@@ -54,6 +50,18 @@ def kept(made: Workspace) -> Workspace:
     """The same, with its mark."""
     made.claim_store()
     return made
+
+
+def make(space: Workspace, number: int) -> None:
+    """Do a job, as a worker does it."""
+    paths = [f"{name}/n{number % 2}/{number}.fits" for name in TWO]
+    inputs = [JobInput("main", f"sha{number}", frame=number + 1)]
+    outputs = list(zip(TWO, paths, strict=True))
+    space.registry.write(plan_jobs, [PlannedJob(KEYS[number], "science", "science", "1", inputs, outputs)])
+    assert space.registry.write(claim, KEYS[number], "worker", 60.0) is not None
+    files = [write(space, name, path) for name, path in outputs]
+    space.registry.write(finish_job, KEYS[number], "worker", files)
+    space.registry.write(set_stages, [StageState(number + 1, "science", "done")])
 
 
 def write(space: Workspace, name: str, path: str) -> Made:
@@ -270,6 +278,61 @@ def test_damaged_files_are_never_a_disk_that_is_away(kept: Workspace) -> None:
         file.write_text("damaged")
     assert kept_keys(kept) == set()
     assert set(states(kept)) == {"missing"}
+
+
+# --- restored -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/restored.sqlite"
+    return str(request.getfixturevalue("new_database"))
+
+
+def restored(space: Workspace, url: str, file: Path) -> Workspace:
+    restore(url, file)
+    return replace(space, registry=Registry(url))
+
+
+def test_a_registry_older_than_its_store_makes_again_what_it_does_not_know(
+    kept: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
+    kept_keys(kept)
+    make_again(kept, KEYS[6:])
+    back_up(kept.project.registry, tmp_path / "copy")
+    for number in (6, 7):
+        make(kept, number)
+    with kept.registry.database.write() as connection:
+        connection.exec_driver_sql("UPDATE product SET path = path || '.new' WHERE job_key = ?", (KEYS[7],))
+    for name in TWO:
+        file = kept.store.absolute(f"{name}/n1/7.fits")
+        file.rename(f"{file}.new")
+    older = restored(kept, elsewhere, tmp_path / "copy")
+    assert audit(older).foreign == [f"{name}/n1/7.fits.new" for name in sorted(TWO)]
+    assert kept_keys(older) == set(KEYS[:6])
+    for number in (6, 7):
+        make(older, number)
+    assert kept_keys(older) == set(KEYS) and audit(older).problems == []
+    older.registry.close()
+
+
+def test_a_store_older_than_its_registry_lacks_what_is_made_again(
+    kept: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
+    back_up(kept.project.registry, tmp_path / "copy")
+    newer = restored(kept, elsewhere, tmp_path / "copy")
+    for file in files_of(newer, 4):
+        file.unlink()
+    found = audit(newer)
+    assert {check.state for check in found.problems} == {"missing"} and "half of the store" in away(newer)
+    repair(newer, found, gone=True)
+    assert kept_keys(newer) == set(KEYS[4:])
+    for number in range(4):
+        make(newer, number)
+    assert kept_keys(newer) == set(KEYS) and audit(newer).problems == audit(newer).foreign == []
+    newer.registry.close()
 
 
 # --- near-live ----------------------------------------------------------------------------------------------------

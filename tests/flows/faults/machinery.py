@@ -28,6 +28,7 @@ from ccdflow.archive.registry.events import find_events
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.jobs.products import find_products
 from ccdflow.archive.registry.jobs.records import find_jobs
+from ccdflow.archive.storemark import MARK
 from ccdflow.commands.queries import ledger, verify
 
 AGE = 100_000.0
@@ -93,7 +94,7 @@ def running(bench: Bench) -> set[str]:
 def strays(bench: Bench) -> list[str]:
     """Files of the store that are neither products nor Prefect's records."""
     store = bench.space.project.store
-    known = {one.path for one in bench.space.registry.read(find_products)}
+    known = {MARK} | {one.path for one in bench.space.registry.read(find_products)}
     files = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()}
     return sorted(path for path in files - known if not path.startswith(".results/"))
 
