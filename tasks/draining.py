@@ -244,6 +244,9 @@ class Drain:
         if self._away:
             self.say(f"the store {self.space.store.root} is there again")
             self._away, self._looked = "", -WHOLE_LOOK_S
+            # What had to wait for it is due at once.
+            self.held = {key: (0.0, reason) for key, (_, reason) in self.held.items()}
+            return count + 1
         return count
 
     @property

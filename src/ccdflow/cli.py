@@ -511,6 +511,7 @@ def explain(
 def status(night: Night = None, json: Json = False) -> None:
     """Count frames by night, stage and state; for each night the ledger balances."""
     from ccdflow.archive.registry.holds import hold_in_words
+    from ccdflow.archive.storemark import StoreAwayError
     from ccdflow.commands import queries
     from ccdflow.tasks.nightlog import singles_in_words
     from ccdflow.tasks.planning import LIVE_AGE_DAYS, left_to_others
@@ -542,6 +543,10 @@ def status(night: Night = None, json: Json = False) -> None:
             typer.echo(old)
         if held := space.registry.read(hold_in_words):
             typer.echo(f"{held}; 'ccdflow resume' goes on")
+        try:
+            space.find_store()
+        except StoreAwayError as error:
+            warn(str(error))
     else:
         typer.echo("no frames; register some with 'ccdflow ingest' or 'ccdflow run'")
 

@@ -61,7 +61,8 @@ def test_without_its_store_a_command_says_so_and_changes_nothing(
 @pytest.mark.parametrize("words", LISTS, ids=" ".join)
 def test_what_needs_no_store_is_told_without_it(catalogued: Path, words: tuple[str, ...]) -> None:
     before = tables(catalogued)
-    assert invoke("-C", catalogued, *words).exit_code == 0
+    told = invoke("-C", catalogued, *words)
+    assert told.exit_code == 0 and ("is not there" in told.stderr) == (words == ("status",))
     assert tables(catalogued) == before
 
 

@@ -11,6 +11,7 @@ from tests.flows.conftest import FRAMES, STEPS, Bench
 
 from ccdflow.archive.registry.jobs.products import find_products
 from ccdflow.archive.registry.jobs.records import done_keys, find_job, find_jobs
+from ccdflow.archive.storemark import MARK
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.queries import ledger, verify
 from ccdflow.tasks.ingest import ingest_files
@@ -69,7 +70,7 @@ def strays(bench: Bench) -> list[str]:
     """Files of the store that are neither products nor Prefect's records."""
     store = bench.space.project.store
     known = {one.path for one in bench.space.registry.read(find_products)}
-    files = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()}
+    files = {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()} - {MARK}
     return sorted(path for path in files - known if not path.startswith(".results/"))
 
 

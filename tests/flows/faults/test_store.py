@@ -23,8 +23,8 @@ from tests.flows.faults.machinery import (
 from ccdflow.archive.registry.jobs.records import find_jobs
 from ccdflow.tasks.running import RESULTS
 
-LINGER = 8.0
-"""Seconds: longer than a drain waits between two looks at its store."""
+LINGER = 15.0
+"""Seconds: longer than a drain waits before it tries a job again."""
 
 
 def take_away(bench: Bench) -> Callable[[], None]:
