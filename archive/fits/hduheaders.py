@@ -23,6 +23,7 @@ Stream = BinaryIO | GzipFile
 _MAX_BLOCKS = 2000  # 72,000 cards: a file without END card must not be read to its end
 MOST_HDUS = 10_000
 """Headers of a file; mosaics of a hundred detectors with four amplifiers each have some hundred."""
+_MOST_OF_ALL = 20_000  # blocks of all headers of a file: 58 MB, which gzip packs into some kilobytes
 MOST_AXES = 999
 """The highest NAXIS (FITS 4.0, section 4.4.1.1)."""
 _COUNTED = re.compile(r"Z?NAXIS\d*|PCOUNT|GCOUNT")
@@ -199,13 +200,14 @@ def hdu_headers(path: Path, stream: Stream, *, ahead: int = 1, every: bool = Fal
     TruncatedError
         If the file ends within a header.
     """
-    index, position = 0, 0
+    index, position, blocks = 0, 0, 0
     while (block := _header(path, stream, primary=index == 0, ahead=ahead)) is not None:
         values, comments, repeated = read_all_cards(block)
         hdu = HduHeader(
             index, values, comments, position + len(block), read_history(block), position, repeated
         )
         _refuse_absurd(path, hdu)
+        blocks += len(block) // BLOCK
         yield hdu
         if index == 0 and hdu.axes and not every:
             return
@@ -215,8 +217,8 @@ def hdu_headers(path: Path, stream: Stream, *, ahead: int = 1, every: bool = Fal
             return
         stream.seek(position)
         index += 1
-        if index == MOST_HDUS:
-            raise NotFitsError(f"{path} is not FITS: it has more than {MOST_HDUS} headers")
+        if index == MOST_HDUS or blocks > _MOST_OF_ALL:
+            raise NotFitsError(f"{path} is not FITS: it has {index} headers with {blocks} blocks, and more")
 
 
 def _refuse_absurd(path: Path, hdu: HduHeader) -> None:

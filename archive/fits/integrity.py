@@ -17,7 +17,6 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -26,8 +25,9 @@ import numpy as np
 from ccdflow.archive.digest import DamagedFrameError, file_digest, unread
 from ccdflow.archive.fits.cards import BLOCK
 from ccdflow.archive.fits.hduheaders import HduHeader
-from ccdflow.archive.fits.rawfile import RawFile
+from ccdflow.archive.fits.rawfile import RawFile, most_unpacked
 from ccdflow.archive.fits.rawpixels import TiledPixels
+from ccdflow.archive.foreignfile import open_plain
 from ccdflow.cascade.records import Doubt
 
 DAMAGED, EDITED = "damaged", "checksum"
@@ -129,7 +129,7 @@ def _faults(
 ) -> tuple[Doubt, ...]:
     """Return all faults; `read` says whether the sums have seen the file already."""
     if raw.gzipped:
-        broken = _unpack(raw.path, sums.feed, cancelled)
+        broken = _unpack(raw, sums.feed, cancelled)
         if broken:
             return (Doubt(DAMAGED, broken),)
     elif sums.regions and not read:
@@ -159,14 +159,17 @@ def _is_checked_by_tiles(image: HduHeader) -> bool:
     return summed or str(image.values.get("ZCMPTYPE", "")).startswith("GZIP")
 
 
-def _unpack(path: Path, feed: Callable[[Any], None], cancelled: Event | None) -> str:
+def _unpack(raw: RawFile, feed: Callable[[Any], None], cancelled: Event | None) -> str:
     """Unpack a gzipped file to its end; say what is wrong with it, nothing for a whole one."""
+    path, told, size = raw.path, max(image.end for image in raw.images), 0
     try:
-        with gzip.open(path) as stream:
+        with open_plain(path) as packed, gzip.GzipFile(fileobj=packed) as stream:
             # One reading at a time: what came before something strange is not to be lost with it.
             while chunk := stream.read1(_UNPACKED):
                 if cancelled is not None and cancelled.is_set():
                     raise CancelledError(f"{path} is no longer wanted")
+                if (size := size + len(chunk)) > most_unpacked(told):
+                    return f"it unpacks to more than {most_unpacked(told)} bytes, its headers tell of {told}"
                 feed(chunk)
     except gzip.BadGzipFile as error:
         # What follows behind a whole member is none of gzip's: its own program passes over it as well.

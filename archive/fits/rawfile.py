@@ -47,6 +47,11 @@ LONGEST_AXIS = 1_000_000
 LARGEST_IMAGE = 1 << 35
 """Bytes of an image as it is unpacked: what a file may have at most."""
 
+ROOM_BEHIND = 1 << 30
+"""Bytes that a gzipped file may hold behind what its headers tell of."""
+LARGEST_TILE = 1 << 28
+"""Pixels of a tile of a compressed image, which is unpacked as a whole; fpack makes one of each row."""
+
 _AHEAD = 4  # blocks read at once, 11 kB: the header of most raw frames
 _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 _KNOWN_COMPRESSIONS = frozenset(
@@ -313,6 +318,11 @@ def image_pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels 
 
 def _check_tiles(path: Path, image: HduHeader) -> None:
     """Refuse what would be decompressed wrong, or fail in the middle of a job."""
+    sides = [image.size(f"TILE{axis}", 1 if axis > 1 else image.shape[1]) for axis in (1, 2)]
+    if min(sides) < 1 or prod(sides) > LARGEST_TILE:
+        raise NotFitsError(
+            f"{path}: {image.label} has tiles of {sides[0]} x {sides[1]} pixels, wanted {LARGEST_TILE} at most"
+        )
     algorithm = str(image.values.get("ZCMPTYPE", ""))
     if algorithm not in _KNOWN_COMPRESSIONS:
         known = ", ".join(sorted(_KNOWN_COMPRESSIONS))
@@ -329,6 +339,22 @@ def _too_short(path: Path, wanted: int, size: int) -> str:
     return f"{path} is truncated: it has {size} bytes, its headers say {wanted}" if size < wanted else ""
 
 
+def most_unpacked(wanted: int) -> int:
+    """Return how far a gzipped file is unpacked: a thousand times as many zeros fit into it as it has bytes.
+
+    Parameters
+    ----------
+    wanted : int
+        Bytes that its headers tell of.
+
+    Returns
+    -------
+    int
+        Bytes; extensions that nobody has looked at have room.
+    """
+    return 2 * wanted + ROOM_BEHIND
+
+
 def _unpacked_size(path: Path, wanted: int, stream: gzip.GzipFile) -> int:
     """Return the bytes in a gzipped file, or `wanted` where a look at its end tells that it is whole."""
     # A gzip file ends with the size of its content modulo 2^32 (RFC 1952, section 2.3.1): most often that saves
@@ -340,7 +366,7 @@ def _unpacked_size(path: Path, wanted: int, stream: gzip.GzipFile) -> int:
         return wanted
     size = stream.tell()
     try:
-        while chunk := stream.read1(2**20):
+        while size <= most_unpacked(wanted) and (chunk := stream.read1(2**20)):
             size += len(chunk)
     except gzip.BadGzipFile as error:
         # What follows behind a whole member is none of gzip's: its own program passes over it as well.

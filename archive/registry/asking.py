@@ -66,8 +66,25 @@ def open_for_questions(path: str) -> sqlite3.Connection:
     return _opened(f"{_uri(path)}?immutable=1")
 
 
+def text_of(written: bytes) -> str:
+    r"""Return a text of SQLite's, which keeps whatever bytes a program calls text.
+
+    Parameters
+    ----------
+    written : bytes
+        As the file holds them: one row of Latin-1 must not keep all others from being read.
+
+    Returns
+    -------
+    str
+        With ``\xe9`` for what is no UTF-8.
+    """
+    return written.decode("utf-8", "backslashreplace")
+
+
 def _opened(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection.text_factory = text_of
     try:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         connection.execute("PRAGMA query_only = ON")

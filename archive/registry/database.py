@@ -20,7 +20,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from ccdflow.archive.registry.asking import is_closed_folder, open_for_questions
+from ccdflow.archive.registry.asking import is_closed_folder, open_for_questions, text_of
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -437,6 +437,7 @@ def _let_sqlite_take_numpy() -> None:
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # else the driver decides where transactions begin
+    connection.text_factory = text_of
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_MS}")
     _write_ahead(cursor)

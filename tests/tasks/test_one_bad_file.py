@@ -1,5 +1,6 @@
 """One bad file is one bad file: it is named with its reason, and all others come in."""
 
+import gzip
 import os
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ccdflow.archive.fits import hduheaders, rawfile
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.foreignfile import UnreadableFrameError
 from ccdflow.archive.registry.frames.queries import list_frames
@@ -98,6 +100,27 @@ def test_each_bad_one_of_a_folder_is_named_and_all_others_come_in(space: Workspa
     assert ingest_files(space, [raw]).counts == {"known": 4, "unreadable": 7}
     assert recheck_files(space).counts == {}
     assert {check.state for check in check_raws(space)} == {"ok"}
+
+
+def test_a_gzipped_file_is_unpacked_no_further_than_its_headers_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rawfile, "ROOM_BEHIND", 1 << 22)
+    monkeypatch.setattr(hduheaders, "MOST_HDUS", 50)
+    whole = write(tmp_path / "a.fits").read_bytes()
+    for name, behind, said in (("room", 1 << 20, []), ("bomb", 1 << 24, ["it unpacks to more than"])):
+        path = tmp_path / f"{name}.fits.gz"
+        path.write_bytes(gzip.compress(whole + bytes(behind)))
+        faults = look_at(path).faults
+        assert [fault.text[: len(words)] for fault, words in zip(faults, said, strict=True)] == said
+    header = (
+        b"XTENSION= 'IMAGE   '".ljust(80) + b"NAXIS   =                    0".ljust(80) + b"END".ljust(2720)
+    )
+    (tmp_path / "many.fits").write_bytes(
+        write(tmp_path / "b.fits", NAXIS="0").read_bytes()[:2880] + 60 * header
+    )
+    with pytest.raises(UnreadableFrameError, match="has 50 headers with 50 blocks, and more"):
+        open_raw(tmp_path / "many.fits")
 
 
 class CfitsioLikeError(Exception):

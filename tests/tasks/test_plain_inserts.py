@@ -1,6 +1,7 @@
 """Rows that any program inserts with plain SQL: no line of ours takes part until they are read."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +122,30 @@ def test_what_can_not_be_read_is_refused_with_a_reason(
     said |= {"folder": "is a folder, not a FITS file", "long": "can't be read: file name too long"}
     assert row["status"] == "refused" and said[what] in row["reason"]
     assert read(space).total == 0
+
+
+def test_rows_that_name_no_file_keep_no_other_from_its_turn(
+    plain: tuple[Workspace, Execute], tmp_path: Path
+) -> None:
+    space, execute = plain
+    os.mkfifo(tmp_path / "pipe.fits")
+    (tmp_path / "loop.fits").symlink_to(tmp_path / "loop.fits")
+    (tmp_path / "zero.fits").symlink_to("/dev/zero")
+    names: list[object] = [tmp_path / f"{name}.fits" for name in ("pipe", "loop", "zero", "two\nlines")]
+    names = [str(name) for name in (*names, ".", "relative.fits", "/dev/zero", "/proc/self/mem")]
+    of_bytes = 0
+    if space.registry.database.sqlite:  # which keeps whatever it is given; PostgreSQL refuses it
+        names += ["/raw/a\0b.fits", b"/raw/bytes\xe9.fits"]
+        execute("INSERT INTO frame (path, object) VALUES (CAST(? AS TEXT), 'M')", b"/raw/latin\xe9.fits")
+        of_bytes = 1
+    for name in (*names, str(bias(tmp_path / "z.fits"))):
+        execute("INSERT INTO frame (path) VALUES (?)", name)
+    report = read(space)
+    assert report.counts == {"new": 1, "unreadable": len(names) + of_bytes}
+    assert all("\n" not in line for line in report.problems)
+    assert read(space).total == 0 and recheck_files(space).counts["new"] == 0
+    assert [frame.frame_class for frame in space.registry.read(find_frames) if frame.sha256] == ["bias"]
+    assert len(space.registry.read(list_frames)) == len(names) + of_bytes + 1
 
 
 def test_a_file_that_comes_after_its_row_is_read_once_it_is_there(

@@ -711,7 +711,7 @@ def pending_frames(
     if before is not None:
         columns = columns.where(FrameRow.id < before)
     rows = connection.execute(columns.order_by(FrameRow.id.desc()).limit(limit))
-    return [(frame, path or "", registered_at) for frame, path, registered_at in rows]
+    return [(frame, _name(path), registered_at) for frame, path, registered_at in rows]
 
 
 def refuse_frames(connection: Connection, reasons: Mapping[int, str]) -> None:
@@ -726,6 +726,11 @@ def refuse_frames(connection: Connection, reasons: Mapping[int, str]) -> None:
     """
     for frame in sorted(reasons):
         refuse_frame(connection, frame, reasons[frame])
+
+
+def _name(path: Any) -> str:
+    """A path as text: a program may have handed SQLite the bytes of a name, which it then keeps as such."""
+    return path.decode("utf-8", "backslashreplace") if isinstance(path, bytes) else path or ""
 
 
 def refuse_frame(connection: Connection, frame: int, reason: str) -> None:
@@ -760,4 +765,4 @@ def registered_files(connection: Connection) -> list[tuple[str, int, int]]:
     """
     columns = select(FrameRow.path, FrameRow.size, FrameRow.changed_ns).order_by(FrameRow.path)
     rows = connection.execute(columns.where(FrameRow.path.is_not(None), FrameRow.status != "superseded"))
-    return [(path or "", size or 0, changed_ns or 0) for path, size, changed_ns in rows]
+    return [(_name(path), size or 0, changed_ns or 0) for path, size, changed_ns in rows]
