@@ -62,7 +62,8 @@ def gone_in_words(gone: dict[Path, list[str]]) -> Iterator[str]:
 
 def _unread(space: Workspace) -> int:
     """How many rows name a file that nobody has read."""
-    number = last = 0
-    while rows := space.registry.read(pending_frames, after=last):
-        number, last = number + len(rows), rows[-1][0]
+    number, before = 0, None
+    # The newest come first, in portions.
+    while rows := space.registry.read(pending_frames, before=before):
+        number, before = number + len(rows), rows[-1][0]
     return number

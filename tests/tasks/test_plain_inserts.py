@@ -18,6 +18,7 @@ from ccdflow.archive.registry.frames.files import pending_frames
 from ccdflow.archive.registry.frames.queries import find_frames, list_frames
 from ccdflow.config.project import PROJECT_FILE, init_project
 from ccdflow.tasks.ingest import IngestReport, Turn, read_pending, recheck_files
+from ccdflow.tasks.rawfiles.unread import changed_since
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 Execute = Callable[..., list[Any]]
@@ -138,14 +139,20 @@ def test_rows_that_name_no_file_keep_no_other_from_its_turn(
         names += ["/raw/a\0b.fits", b"/raw/bytes\xe9.fits"]
         execute("INSERT INTO frame (path, object) VALUES (CAST(? AS TEXT), 'M')", b"/raw/latin\xe9.fits")
         of_bytes = 1
+        execute(
+            "INSERT INTO frame (telescope, obsdate, iobs, nobs, exptime) VALUES ('T', 'then', 'a', 'b', 'long')"
+        )
     for name in (*names, str(bias(tmp_path / "z.fits"))):
         execute("INSERT INTO frame (path) VALUES (?)", name)
+    assert list(changed_since(space))[-1].startswith(
+        f"{len(names) + of_bytes + 1} frames are registered by a row"
+    )
     report = read(space)
     assert report.counts == {"new": 1, "unreadable": len(names) + of_bytes}
     assert all("\n" not in line for line in report.problems)
     assert read(space).total == 0 and recheck_files(space).counts["new"] == 0
     assert [frame.frame_class for frame in space.registry.read(find_frames) if frame.sha256] == ["bias"]
-    assert len(space.registry.read(list_frames)) == len(names) + of_bytes + 1
+    assert len(space.registry.read(list_frames)) == len(names) + 2 * of_bytes + 1
 
 
 def test_a_file_that_comes_after_its_row_is_read_once_it_is_there(

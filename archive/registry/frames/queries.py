@@ -16,6 +16,7 @@ from sqlalchemy import (
     select,
 )
 
+from ccdflow.archive.registry.asking import text_of
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera
 from ccdflow.archive.registry.frames.amendments import amended_values, find_amendments
@@ -57,6 +58,8 @@ _COLUMNS = (
     FrameRow.sha256,
     FrameRow.path,
 )
+_NUMBERS = tuple(place for place, column in enumerate(_COLUMNS) if column.key in ("exptime", "iobs", "nobs"))
+"""Places of numbers among these."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,12 @@ def _record(
     amended: Mapping[int, Mapping[str, Value | None]],
 ) -> FrameRecord:
     *columns, status, reason = row
+    # SQLite keeps whatever it is given in the place of a number: text there is an unknown, as of a header.
+    for place in _NUMBERS:
+        if isinstance(columns[place], str | bytes):
+            columns[place] = None
+    if isinstance(columns[-1], bytes):
+        columns[-1] = text_of(columns[-1])
     refused = reason or status if status in ("refused", "processed") else ""
     return FrameRecord(*[*columns, keywords.get(columns[0], {}), refused, amended.get(columns[0], {})])
 
