@@ -594,7 +594,8 @@ def recheck_files(space: Workspace) -> IngestReport:
         except (OSError, ValueError):  # a row may hold what is no name of any file
             gone.setdefault(path.parent, []).append(path.name)
             continue
-        if (facts.st_size, facts.st_ctime_ns) != (size, changed_ns):
+        # What is no file its row says already, and would say it again in each run.
+        if isfile(path) and (facts.st_size, facts.st_ctime_ns) != (size, changed_ns):
             ingest_file(space, path, report)
     if static := static_files(space):
         known = {name for name, _, _ in space.registry.read(registered_files)}

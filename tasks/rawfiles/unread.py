@@ -31,7 +31,7 @@ def changed_since(space: Workspace) -> Iterator[str]:
         except (OSError, ValueError):  # a row may hold what is no name of any file
             gone.setdefault(path.parent, []).append(path.name)
             continue
-        if (facts.st_size, facts.st_ctime_ns) != (size, changed_ns):
+        if path.is_file() and (facts.st_size, facts.st_ctime_ns) != (size, changed_ns):
             changed.append(path)
     yield from gone_in_words(gone)
     if changed:
