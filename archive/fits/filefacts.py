@@ -12,6 +12,8 @@ from ccdflow.cascade.records import Doubt
 
 BANDS, BAND_ROWS = 4, 4
 """Bands of rows of an image of reals that are looked at, and rows of each."""
+MOST_FRACTIONS = 0.5
+"""Share of reals with a fraction above which no converter has written them; lone ones are of pixels that were mended."""
 
 
 def file_facts(file: RawFile, faults: Sequence[Doubt] = ()) -> FileFacts:
@@ -44,4 +46,5 @@ def _look(file: RawFile) -> Pixels:
     finite = np.concatenate([band[np.isfinite(band)] for band in rows])
     if not finite.size:
         return Pixels(real=True)
-    return Pixels(real=True, low=float(finite.min()), high=float(finite.max()))
+    fractions = float(np.count_nonzero(finite % 1)) / finite.size > MOST_FRACTIONS
+    return Pixels(real=True, low=float(finite.min()), high=float(finite.max()), fractions=fractions)

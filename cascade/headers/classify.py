@@ -321,6 +321,9 @@ def describe(
         # As a rate it would be nothing but read noise, times thousands or more.
         frame_class = "bias"
         reader.doubt("class_conflict", f"a dark of {exptime:g} s holds no dark current: it counts as a bias")
+    done = finished(reader.cards, reader.facts.history, reader.facts.pixels, _no_signs(by))
+    if done is None and reader.facts.pixels.fractions:
+        reader.doubt("fractions", "its numbers are not whole: something was done to them that no card tells")
     reader.refused += [sentence for name in VALIDITY if (sentence := _no_time(name, keywords.get(name)))]
     return Description(
         frame_class=frame_class,
@@ -334,7 +337,7 @@ def describe(
         keywords=keywords,
         doubts=tuple(reader.doubts),
         refused="; ".join(reader.refused),
-        finished=finished(reader.cards, reader.facts.history, reader.facts.pixels, _no_signs(by)),
+        finished=done,
         enter=by.processed.enter,
     )
 

@@ -72,11 +72,14 @@ class Pixels:
         Whether they are stored as reals (BITPIX -32 or -64).
     low, high : float or None
         Least and greatest of the rows that were looked at, in the unit of the file; None where none was finite.
+    fractions : bool
+        Whether most of them are no whole numbers.
     """
 
     real: bool = False
     low: float | None = None
     high: float | None = None
+    fractions: bool = False
 
 
 # --- what cards say -----------------------------------------------------------------------------------------------
