@@ -13,7 +13,7 @@ from ccdflow.cascade.records import Doubt
 BANDS, BAND_ROWS = 4, 4
 """Bands of rows of an image of reals that are looked at, and rows of each."""
 MOST_FRACTIONS = 0.5
-"""Share of reals with a fraction above which no converter has written them; lone ones are of pixels that were mended."""
+"""Share of reals with a fraction above which no converter has written them; lone ones are of mended pixels."""
 
 
 def file_facts(file: RawFile, faults: Sequence[Doubt] = ()) -> FileFacts:

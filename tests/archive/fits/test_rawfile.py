@@ -14,6 +14,7 @@ from astropy.io import fits
 
 from ccdflow.archive import rawfile
 from ccdflow.archive.digest import digests_of, file_digest
+from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.rawfile import (
     NoImageError,
     NotFitsError,
@@ -24,6 +25,7 @@ from ccdflow.archive.fits.rawfile import (
 )
 from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.config.instruments import load_instruments
+from ccdflow.config.shipped import shipped
 
 SHIPPED = Path(str(files("ccdflow.config"))) / "instruments"
 HEADERS = Path(__file__).parents[2] / "headers"
@@ -360,3 +362,28 @@ def test_a_file_cut_off_within_a_long_header_is_truncated(tmp_path, pixels, kept
 
 def test_programs_from_outside_find_it_under_its_old_name() -> None:
     assert rawfile.open_raw is open_raw
+
+
+@pytest.mark.parametrize(
+    ("dtype", "change", "doubted"),
+    [
+        ("uint16", lambda counts: counts, False),
+        ("float32", lambda counts: counts, False),  # a program that writes counts as reals
+        (
+            "float32",
+            lambda counts: np.where(counts > 5200, counts / 3, counts),
+            False,
+        ),  # pixels that were mended
+        ("float32", lambda counts: (counts - 500) * 1.37, True),
+        ("float64", lambda counts: counts / 1.1, True),
+    ],
+)
+def test_numbers_that_are_not_whole_are_a_doubt(tmp_path, dtype, change, doubted):
+    counts = np.random.default_rng(1).normal(5000, 70, (40, 50)).round()
+    cards = {"IMAGETYP": "Light Frame", "DATE-OBS": "2026-03-01T21:00:00", "EXPTIME": 60.0}
+    file = open_raw(plain(tmp_path / "a.fits", change(counts).astype(dtype), **cards))
+    description = describe(
+        file.header, file.shape, load_instruments([shipped("instruments")]), file_facts(file)
+    )
+    assert [doubt.kind == "fractions" for doubt in description.doubts].count(True) == doubted
+    assert description.finished is None and not description.refused

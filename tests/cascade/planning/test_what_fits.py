@@ -44,8 +44,21 @@ def taken(plan: Plan, role: str) -> tuple[list[int], int | None]:
     return [frame.id for frame in job.group.frames], item.level
 
 
+NO_DARK = "no dark was taken; the dark signal stays in the frame"
+
+
 def told(job: Job) -> list[str]:
-    return [lack.reason for lack in job.compromises]
+    return [lack.reason for lack in job.compromises if lack.reason != NO_DARK]
+
+
+def test_a_camera_without_darks_is_told_and_one_with_darks_that_do_not_fit_is_incomplete() -> None:
+    cold = {"ccd_temperature": -20.0}
+    frames = night(cold, cold, cold)
+    science = only(planned(frames, "science"), "science")
+    assert [lack.reason for lack in science.compromises] == [NO_DARK] and not science.missing
+    warm = some(21, "dark", {"ccd_temperature": 5.0})
+    science = only(planned([*frames, *warm], "science"), "science")
+    assert {lack.input for lack in science.missing} == {"dark"}
 
 
 @pytest.mark.parametrize(

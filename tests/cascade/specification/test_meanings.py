@@ -235,6 +235,6 @@ def test_an_optional_input_that_was_not_found_is_told() -> None:
     frames = [one for one in night() if one.frame_class != "dark"]
     (first, *_) = jobs(planned({}, "science", frames=frames), "science")
     assert [(one.input, one.reason) for one in first.without] == [
-        ("dark", "no dark: there are no such frames")
+        ("dark", "no dark was taken; the dark signal stays in the frame")
     ]
     assert first.state == "new" and not first.missing
