@@ -1,6 +1,6 @@
 """Cores and memory that steps state, and calibrations that stand beside instrument files."""
 
-import time
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +12,11 @@ from ccdflow.config.project import PROJECT_FILE
 
 LOG = "began.txt"
 
-
-def slow(inputs, parameters):
-    """A recipe that notes when it began and ended."""
-    from ccdflow.recipes.core.image import Image
-    from ccdflow.recipes.core.recipe import Output, Result
-
-    with Path(parameters.log).open("a") as file:
-        file.write(f"{time.monotonic()} 1\n")
-    time.sleep(0.2)
-    with Path(parameters.log).open("a") as file:
-        file.write(f"{time.monotonic()} -1\n")
-    pixels = np.ones((2, 2), np.float32)
-    image = Image(pixels, pixels.copy(), np.zeros((2, 2), np.uint16), "electron")
-    return Result({"slow": Output(image)})
-
-
 CASCADE = """
 name: slow
 recipes:
   slow:
-    function: tests.flows.test_resources.slow
+    function: slowfunction.slow
     version: "1"
     inputs: {main: {kind: raw}}
     outputs: [slow]
@@ -56,6 +40,7 @@ def at_once(log: Path) -> int:
 def run(fresh: Bench, needs: str, project: str = "cores: 2"):
     log = fresh.directory / LOG
     log.unlink(missing_ok=True)
+    shutil.copy(Path(__file__).with_name("slowfunction.py"), fresh.project)
     (fresh.project / "slow.yaml").write_text(CASCADE % (log, needs))
     (fresh.project / PROJECT_FILE).write_text(f"cascade: slow.yaml\n{project}\n")
     return fresh.run(fresh.raw), log
