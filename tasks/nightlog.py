@@ -124,7 +124,7 @@ def cameras_of(space: Workspace, night: str) -> list[tuple[str, str]]:
     list of tuple of str
         Telescope and camera, in alphabetical order.
     """
-    frames = space.registry.read(find_frames, FrameFilter(COUNTED, night=night, keywords=()))
+    frames = space.registry.read(find_frames, FrameFilter(COUNTED, night=night, keywords=(), strict=False))
     return sorted({(frame.telescope, frame.camera) for frame in frames})
 
 
@@ -174,7 +174,7 @@ def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
     list of dict
         In order of time; exposures in seconds.
     """
-    frames = space.registry.read(list_frames, FrameFilter(COUNTED, night=night, camera=camera))
+    frames = space.registry.read(list_frames, FrameFilter(COUNTED, night=night, camera=camera, strict=False))
     names = _product_names(space, night, camera)
     return [
         {
@@ -196,7 +196,7 @@ def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
 
 def _product_names(space: Workspace, night: str, camera: str) -> dict[int, list[str]]:
     """Products that were made of each frame alone, or of its set, by frame."""
-    products = space.registry.read(find_products, ProductFilter(night=night, camera=camera))
+    products = space.registry.read(find_products, ProductFilter(night=night, camera=camera, strict=False))
     by_key: dict[str, list[ProductRecord]] = {}
     for product in products:
         if product.superseded_by is None:
@@ -240,7 +240,7 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
     lines = [f"# {plain(camera)}, night {plain(night)}", "", *_ledger(log), *_latency(space, night, camera)]
     for sentence in singles_in_words(space, [night], camera):
         lines += [plain(sentence) + ".", ""]
-    products = space.registry.read(find_products, ProductFilter(night=night, camera=camera))
+    products = space.registry.read(find_products, ProductFilter(night=night, camera=camera, strict=False))
     frames = [int(row["frame"][1:]) for row in log]
     lines += [*_not_done(space, night, camera, log), *_doubts(space, frames, products)]
     lines += _pictures(space, night, camera)
@@ -255,10 +255,12 @@ def _ledger(log: Sequence[Row]) -> list[str]:
 
 def _latency(space: Workspace, night: str, camera: str) -> list[str]:
     """How long calibrated frames took from the insert of their rows."""
-    listed = space.registry.read(list_frames, FrameFilter(night=night, camera=camera))
+    listed = space.registry.read(list_frames, FrameFilter(night=night, camera=camera, strict=False))
     frames = {frame["id"]: frame for frame in listed}
     took = []
-    for job in space.registry.read(find_jobs, JobFilter(night=night, camera=camera, states=("done",))):
+    for job in space.registry.read(
+        find_jobs, JobFilter(night=night, camera=camera, states=("done",), strict=False)
+    ):
         main = [part.frame for part in job.inputs if part.role == "main"]
         # A stack waits for its whole sequence: only jobs of one raw science frame tell how fast we are.
         if len(main) == 1 and main[0] in frames and frames[main[0]]["class"] == "science":
@@ -286,7 +288,9 @@ def _lasting(seconds: float) -> str:
 
 def _not_done(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> list[str]:
     """Jobs that failed or lack something, and frames that are not used, each with its sentence."""
-    jobs = space.registry.read(find_jobs, JobFilter(night=night, camera=camera, states=NOT_DONE))
+    jobs = space.registry.read(
+        find_jobs, JobFilter(night=night, camera=camera, states=NOT_DONE, strict=False)
+    )
     rows: list[tuple[object, ...]] = [
         (f"{job.step} {job.key[:8]}", job.object, job.filter, job.state, job.reason) for job in jobs
     ]
@@ -314,7 +318,7 @@ def _doubts(space: Workspace, frames: Collection[int], products: Sequence[Produc
 def _pictures(space: Workspace, night: str, camera: str) -> Iterator[str]:
     """The last stacks, or where there are none, the last calibrated frames."""
     for category in ("stack", "science"):
-        wanted = ProductFilter(category=category, night=night, camera=camera)
+        wanted = ProductFilter(category=category, night=night, camera=camera, strict=False)
         products = space.registry.read(find_products, wanted)
         current = [product for product in products if product.superseded_by is None]
         if current:
@@ -385,7 +389,12 @@ def night_summaries(project: str, request: Request, touched: Collection[str] | N
     space = open_workspace(project)
     request = located(space, request)
     wanted = FrameFilter(
-        night=request.night, camera=request.camera, since=request.since, until=request.until, keywords=()
+        night=request.night,
+        camera=request.camera,
+        since=request.since,
+        until=request.until,
+        keywords=(),
+        strict=False,
     )
     frames = space.registry.read(find_frames, wanted)
     nights = sorted({frame.night for frame in frames if frame.night and request.selects(frame)})
@@ -396,9 +405,9 @@ def night_summaries(project: str, request: Request, touched: Collection[str] | N
 
 
 def _summary(space: Workspace, night: str) -> str:
-    frames = space.registry.read(list_frames, FrameFilter(COUNTED, night=night))
+    frames = space.registry.read(list_frames, FrameFilter(COUNTED, night=night, strict=False))
     states = Counter((frame["stage"], frame["status"]) for frame in frames)
-    products = space.registry.read(find_products, ProductFilter(night=night))
+    products = space.registry.read(find_products, ProductFilter(night=night, strict=False))
     categories = Counter(product.category for product in products)
     lines = [
         f"# {plain(space.project.directory.name)}, night {plain(night)}",
@@ -458,7 +467,9 @@ def _singles_of_night(
     space: Workspace, cascade: Cascade, by: tuple[str, SequenceRules], place: tuple[str, str | None]
 ) -> Iterator[str]:
     task, rules = by
-    frames = space.registry.read(find_frames, FrameFilter(night=place[0], camera=place[1], keywords=ALIKE))
+    frames = space.registry.read(
+        find_frames, FrameFilter(night=place[0], camera=place[1], keywords=ALIKE, strict=False)
+    )
     ids = [frame.id for frame in frames]
     sets = space.registry.read(find_sets, SetFilter(frames=ids)) if ids else []
     others = alternatives(cascade, task)

@@ -381,7 +381,8 @@ def test_drains_begin_a_job_that_fails_three_times_and_a_run_once_more(fresh: Be
     assert job is not None and (job.state, job.attempts) == ("failed", 3) and bad.name in job.reason
     assert retry(str(fresh.project), night=NIGHT).keys() == {key}
     away.rename(bad)
-    assert retry(str(fresh.project), camera="nothing of this name") == {}
+    with pytest.raises(ValueError, match="unknown camera 'nothing of this name'"):
+        retry(str(fresh.project), camera="nothing of this name")
     job = fresh.space.registry.read(find_job, key)
     assert job is not None and (job.state, job.attempts) == ("failed", 1)
     assert retry(str(fresh.project), night=NIGHT) == {}

@@ -70,7 +70,8 @@ class FrameFilter:
     CAMERA or TELESCOPE/CAMERA; `since` and `until` are ISO times that belong to the range. `keywords` names
     those that the frames shall come with, which takes less time than all. `nights` names the earliest night by
     class; of classes that it does not name, all. `has_file` leaves out rows that have no file, or whose file nobody
-    has read.
+    has read. `strict` is False where night, camera and the like come from the registry or the clock: that nothing is of
+    them is no mistake then.
     """
 
     status: Collection[str] | None = ("registered", "refused")
@@ -83,6 +84,7 @@ class FrameFilter:
     keywords: Collection[str] | None = None
     nights: Mapping[str, str] = field(default_factory=dict)
     has_file: bool = False
+    strict: bool = True
 
     def __post_init__(self) -> None:
         """Take ids, texts and dates of any type."""
@@ -169,7 +171,7 @@ def find_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> lis
             keywords = _keywords(connection, select(FrameRow.id).where(*tests), wanted.keywords)
         statement = select(*_COLUMNS, FrameRow.status, FrameRow.reason).where(*tests)
         frames += [_record(row, keywords, amended) for row in _tuples(connection, statement)]
-    if not frames:
+    if not frames and wanted.strict:
         _refuse_mistakes(connection, wanted)
     return sorted(frames, key=order_key)
 

@@ -61,7 +61,8 @@ class ProductFilter:
     """Which products are asked for; what is None does not matter.
 
     `camera` is CAMERA or TELESCOPE/CAMERA, `from_night` the earliest night: products of frames of several nights are
-    always among them.
+    always among them. `strict` is False where night, camera and category come from the registry or the clock: that
+    nothing is of them is no mistake then.
     """
 
     states: Collection[str] | None = ("done",)
@@ -71,6 +72,7 @@ class ProductFilter:
     job_keys: Collection[str] | None = None
     ids: Collection[int] | None = None
     from_night: str | None = None
+    strict: bool = True
 
     def __post_init__(self) -> None:
         """Take ids, texts and dates of any type."""
@@ -139,7 +141,7 @@ def find_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
     products: list[ProductRecord] = []
     for narrower in _narrowed(wanted):
         products += _read(connection, [*tests, *narrower])
-    if not products:
+    if not products and wanted.strict:
         refuse_unknown(connection, wanted.night, wanted.camera)
         if wanted.category is not None:
             refuse_unknown_category(connection, wanted.category)

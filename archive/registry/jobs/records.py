@@ -72,7 +72,8 @@ class JobFilter:
     """Which jobs are asked for; what is None does not matter.
 
     `camera` is CAMERA or TELESCOPE/CAMERA, `from_night` the earliest night: jobs of frames of several nights are
-    always among them.
+    always among them. `strict` is False where night and camera come from the registry or the clock: that nothing is of
+    them is no mistake then.
     """
 
     states: Collection[str] | None = None
@@ -81,6 +82,7 @@ class JobFilter:
     camera: str | None = None
     keys: Collection[str] | None = None
     from_night: str | None = None
+    strict: bool = True
 
     def __post_init__(self) -> None:
         """Take texts and dates of any type."""
@@ -134,7 +136,7 @@ def find_jobs(connection: Connection, wanted: JobFilter = ALL_JOBS) -> list[JobR
             for keys in batches(sorted(set(wanted.keys)))
             for job in _read(connection, [*tests, JobRow.key.in_(keys)])
         ]
-    if not jobs:
+    if not jobs and wanted.strict:
         refuse_unknown(connection, wanted.night, wanted.camera)
     return sorted(jobs, key=lambda job: (job.planned_at, job.key))
 
