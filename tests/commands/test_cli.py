@@ -499,6 +499,7 @@ def test_a_correction_is_made_shown_and_taken_back(filled: Path, tmp_path: Path)
         (["filter=V", "--why", "x"], "amend needs frames"),
         (["f1", "--why", "x"], "amend needs KEY=VALUE"),
         (["f1", "filter=V"], "amend needs --why"),
+        (["f1", "filtre=V"], "filtre"),
         (["f1", "filtr=V", "--why", "x"], "did you mean 'filter'"),
         (["f1", "--undo"], "nothing of this is amended"),
         (["f999", "filter=V", "--why", "x"], "there is no frame f999"),

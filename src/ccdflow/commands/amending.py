@@ -112,9 +112,9 @@ def amend_or_undo(space: Workspace, words: Words, chosen: Chosen, why: str, *, u
         return [Told(amendment, True) for amendment in taken]
     if not words.changes:
         raise ValueError("amend needs KEY=VALUE, for instance filter=V, or --undo")
+    changes = parse_changes(space, words.changes)
     if not why.strip():
         raise ValueError("amend needs --why, for those who wonder later")
-    changes = parse_changes(space, words.changes)
     made = amend_frames(space, chosen_frames(space, chosen), changes, _user(), why.strip())
     return [Told(amendment, False) for amendment in made]
 
