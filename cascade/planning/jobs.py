@@ -219,6 +219,8 @@ class Missing:
         Tests in turn, and how many candidates had passed up to and with each.
     level : int, optional
         Of an alternative that was taken instead: how good that is. Then the reason says what is not as planned.
+    sought : int
+        Of a job that goes without: level of the last rule by which nothing was found, so that there is nothing.
     """
 
     input: str
@@ -226,6 +228,7 @@ class Missing:
     nearest: tuple[Nearest, ...] = ()
     survivors: tuple[tuple[str, int], ...] = ()
     level: int | None = None
+    sought: int = 0
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def is_sure(job: Job, level: int) -> bool:
     bool
     """
     # What is only less than planned has a level, which tells; what is lacking has none.
-    lacks = any(lack.level is None for lack in job.without)
+    lacks = any(lack.level is None or lack.sought > level for lack in job.without)
     # What only waits for its own frames' files, or for their calibration, has found all that it looked for.
     return not job.lacks_inputs and not lacks and job.worst_level <= level
 

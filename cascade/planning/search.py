@@ -172,7 +172,8 @@ class Search:
                 continue
             if way.absent:
                 if self._goes_without(way, context.group):
-                    return RoleInputs(without=(Missing(role, way.note, level=way.level),))
+                    sought = max((rule.level for rule in self.cascade.rules(way)), default=0)
+                    return RoleInputs(without=(Missing(role, way.note, level=way.level, sought=sought),))
                 continue
             filled = self._fill_all(role, way, context.group)
             if not filled.missing:
