@@ -7,6 +7,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.jobs.records import ended_since
 from ccdflow.cascade.planning.request import Request
 from ccdflow.flows.dashboard import artifact_key, publishing
@@ -49,8 +50,9 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
         If the store is not there: then nothing is changed.
     """
     wanted = timed(request)
-    # Not the request's clock, which may be of any night: what is made from now on gets its page.
-    started = timed(None).now or ""
+    # Not the request's clock, which may be of any night: what is made from now on gets its page. To the microsecond, as
+    # jobs end: one that failed in the second before must be tried again.
+    started = now()
     with without_heartbeat(), publishing(project) as publisher:
         space = open_workspace(project)
         space.claim_store()
