@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from io import RawIOBase
 from pathlib import Path
 from threading import Event
+from typing import cast
 
 from ccdflow.archive.foreignfile import (
     DamagedFrameError,
@@ -63,12 +65,12 @@ def file_digest(
     """
     digest = hashlib.sha256()
     try:
-        with open_plain(path, buffering=0) as stream:
+        with cast(RawIOBase, open_plain(path, buffering=0)) as stream:
             length = left = os.fstat(stream.fileno()).st_size
             # One buffer for all pieces; a small file does not need the largest.
             buffer = memoryview(bytearray(min(max(length, _SMALLEST_READ), _LARGEST_READ)))
             # No further than it reached at first: one that grows as fast as it is read has no end.
-            while left and (size := stream.readinto(buffer[:left])):  # type: ignore[attr-defined]
+            while left and (size := stream.readinto(buffer[:left])):
                 if cancelled is not None and cancelled.is_set():
                     raise CancelledError(f"{path} is no longer wanted")
                 left -= size

@@ -4,6 +4,7 @@ import errno
 import gzip
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,13 +72,15 @@ SAID = {
 
 
 @pytest.mark.parametrize("make", SAID, ids=lambda make: make.__name__)
-def test_what_is_no_file_is_named_at_once_by_whatever_reads_it(make: object, tmp_path: Path) -> None:
+def test_what_is_no_file_is_named_at_once_by_whatever_reads_it(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
     path = tmp_path / "x.fits"
-    make(path)  # type: ignore[operator]
+    make(path)
     for read in (open_raw, file_digest, read_product):
         with pytest.raises((UnreadableFrameError, ProductFileError)) as told:
             read(path)
-        assert SAID[make] in str(told.value) and str(path) in str(told.value)  # type: ignore[index]
+        assert SAID[make] in str(told.value) and str(path) in str(told.value)
 
 
 def test_a_file_that_grows_while_it_is_read_is_read_no_further(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Frames with files that grouping has not seen, and rows without, each by an index of their own."""
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -8,7 +10,7 @@ down_revision = "0017"
 branch_labels = None
 depends_on = None
 
-KEY = (
+KEY: tuple[str | sa.TextClause, ...] = (
     "telescope",
     "camera",
     "instrument",
@@ -31,6 +33,6 @@ def downgrade() -> None:
     _partial("ix_frame_ungrouped", KEY, "ungrouped")
 
 
-def _partial(name: str, columns: tuple[object, ...], condition: str) -> None:
+def _partial(name: str, columns: Sequence[str | sa.TextClause], condition: str) -> None:
     where = sa.text(condition)
-    op.create_index(name, "frame", list(columns), sqlite_where=where, postgresql_where=where)  # type: ignore[arg-type]
+    op.create_index(name, "frame", list(columns), sqlite_where=where, postgresql_where=where)
