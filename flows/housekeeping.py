@@ -10,6 +10,7 @@ from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
 from ccdflow.tasks.housekeeping import throw_away, waste
 from ccdflow.tasks.keeping.audit import audit, repair
+from ccdflow.tasks.keeping.leftovers import leftovers, take_away, told
 from ccdflow.tasks.pages.markdown import LISTED_ROWS, plain, shortened
 from ccdflow.tasks.rawfiles.copies import compare_known
 from ccdflow.tasks.rawfiles.rawchecks import RawCheck, check_raws
@@ -26,7 +27,8 @@ def housekeeping(
 ) -> int:
     """Verify all products and some raw files; where asked, delete superseded products, never what is still needed.
 
-    Products that are gone or damaged are made again by the next run, and those that are back count again.
+    Products that are gone or damaged are made again by the next run, and those that are back count again. Jobs that
+    wait though nothing asks for them any more are taken away.
 
     Parameters
     ----------
@@ -67,6 +69,9 @@ def housekeeping(
             get_run_logger().error(shortened(line))
         for line in compare_known(space):
             get_run_logger().warning(line)
+        gone = told(take_away(space, leftovers(space)))
+        for line in gone:
+            get_run_logger().info(shortened(line))
         while space.registry.write(forget_events):
             pass
         freed = 0
@@ -75,7 +80,8 @@ def housekeeping(
             freed = throw_away(space, waste(space, days=keep_days or 0.0, most_bytes=most))
         lines = [f"- {plain(shortened(line))}" for line in listed]
         lines = lines or ["All products are intact."]
-        told = f"{len(looks)} raw files looked at, {freed / 1e9:.2f} GB freed."
-        text = "\n".join(["# Housekeeping", "", *lines, "", told])
+        lines += [f"- {plain(shortened(line))}" for line in gone]
+        freed_gb = f"{len(looks)} raw files looked at, {freed / 1e9:.2f} GB freed."
+        text = "\n".join(["# Housekeeping", "", *lines, "", freed_gb])
         create_markdown_artifact(text, key="housekeeping", description=plain(f"Housekeeping of {project}"))
     return len(damaged)

@@ -1,6 +1,6 @@
 """One flow for each stage of a frame's life: ingest, calibrate, science, group, stack."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger, runtime
 
 from ccdflow.archive.registry.jobs.records import tried_since
+from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import JOB_STAGES, Stage
 from ccdflow.flows.execute import execute, task_runner
@@ -151,6 +152,32 @@ def stack(project: str, request: Request | None = None, since: str | None = None
     return _run(project, timed(request), "stack", since)
 
 
+def of_stages(jobs: Sequence[Job], stages: Collection[str]) -> list[Job]:
+    """Return the jobs of some stages that need no job of another stage which is yet to be done.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What is to be done, each job behind those whose products it takes.
+    stages : collection of str
+        Stages.
+
+    Returns
+    -------
+    list of Job
+        In the same order.
+    """
+    # A cascade may make calibrations of calibrated frames (a flat of the night's sky): these are left to a later stage.
+    left: set[str] = set()
+    chosen = []
+    for job in jobs:
+        if job.stage in stages and left.isdisjoint(job.parents):
+            chosen.append(job)
+        else:
+            left.add(job.key)
+    return chosen
+
+
 def _run(project: str, request: Request, last: Stage, since: str | None) -> dict[str, str]:
     """Plan and run until nothing is left up to a stage; gives the sentences of what failed, by job key."""
     # What failed before is asked of the registry, and not a parameter: it grows with the night, and of more than
@@ -166,7 +193,7 @@ def _run(project: str, request: Request, last: Stage, since: str | None) -> dict
             space,
             plan=partial(planned_again, space, request, tried),
             do=lambda jobs: execute(project, jobs, request.order).failed,
-            choose=lambda jobs: [job for job in jobs if job.stage in stages],
+            choose=lambda jobs: of_stages(jobs, stages),
             # Of some files of a night alone, what else is missing of it is not known.
             whole=not request.paths and request.frames is None,
         ).run(tried)

@@ -23,7 +23,7 @@ from ccdflow.archive.registry.sets.changes import (
 from ccdflow.archive.registry.sets.counts import count_sets
 from ccdflow.archive.registry.sets.news import News, Unsure, last_row, read_news
 from ccdflow.archive.registry.sets.records import SetFilter, SetRecord, find_sets, last_boundary
-from ccdflow.archive.registry.sets.settling import Settling
+from ccdflow.archive.registry.sets.settling import RAW, Settling
 from ccdflow.archive.registry.transactions import exposures_in_stream, settle_sets
 from ccdflow.cascade.planning.jobs import Group, digest
 from ccdflow.cascade.planning.request import Request
@@ -187,7 +187,10 @@ def _sequence_task(cascade: Cascade, task: str, rules: SequenceRules, clock: flo
 
 def _settling(cascade: Cascade, task: str) -> Settling:
     """How the sets of a task become ready."""
-    return Settling(task, cascade.tasks[cascade.tasks[task].main].stage, cascade.tasks[task].stage)
+    # Through relays: what hands on raw frames has a stage of its own, in which nothing is done.
+    maker = cascade.relayed(cascade.tasks[task].main)
+    upstream = RAW if maker in cascade.sources else cascade.tasks[maker].stage
+    return Settling(task, upstream, cascade.tasks[task].stage)
 
 
 # --- sequences ---------------------------------------------------------------------------------------

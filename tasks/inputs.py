@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ccdflow.archive.digest import DamagedFrameError, UnreadableFrameError, file_digest
 from ccdflow.archive.fits.filefacts import file_facts
@@ -22,7 +22,7 @@ from ccdflow.cascade.headers.mosaic import is_bottom_up
 from ccdflow.cascade.headers.place import trim_of
 from ccdflow.cascade.headers.setting import Header
 from ccdflow.cascade.planning.jobs import AMENDED, amended_digest
-from ccdflow.cascade.records import CATEGORY, CLASSES
+from ccdflow.cascade.records import CATEGORY, CLASSES, Value
 from ccdflow.recipes.core.mosaic import PATTERNS
 from ccdflow.recipes.core.recipe import Card, InputProduct, Inputs
 from ccdflow.recipes.core.times import Span, moment, span_of, time_cards
@@ -42,7 +42,6 @@ from ccdflow.tasks.rawfiles.windows import ReadArea, cut_to, placed
 
 # A recipe by hand needs no registry, whose imports would take longer than the recipe.
 if TYPE_CHECKING:
-    from ccdflow.archive.registry.frames.amendments import Amendment
     from ccdflow.archive.registry.jobs.inputs import FrameFile
     from ccdflow.archive.registry.jobs.records import JobRecord
     from ccdflow.tasks.workspace import Workspace
@@ -69,6 +68,18 @@ FROM_THE_FIRST = (
 
 The time, and where the telescope pointed: a stack's pixels lie as those of the frame on which the others were put.
 """
+
+
+class Correction(Protocol):
+    """What was corrected of a frame, whoever tells it; as a text, the sentence that products' headers have of it."""
+
+    @property
+    def name(self) -> str:
+        """Column or keyword."""
+
+    @property
+    def value(self) -> Value | None:
+        """What counts; None for unknown."""
 
 
 @dataclass
@@ -112,7 +123,7 @@ class JobInputs:
         instruments: Sequence[Instrument],
         note: InputNote,
         registered: Registered | None = None,
-        amendments: Sequence["Amendment"] = (),
+        amendments: Sequence[Correction] = (),
     ) -> None:
         """Take a raw file; pixels are read when the recipe cuts them.
 
@@ -128,7 +139,7 @@ class JobInputs:
             What the products' headers say of it.
         registered : Registered, optional
             Start and exposure time as the registry has them, which go before the header's.
-        amendments : sequence of Amendment
+        amendments : sequence of Correction
             What was corrected of the frame: it counts as if the header said so.
 
         Raises

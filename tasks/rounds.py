@@ -12,6 +12,7 @@ from ccdflow.archive.registry.jobs.planned import (
     adopt_jobs,
     drop_incomplete,
     drop_overtaken,
+    incomplete_reasons,
     repoint_inputs,
     variant_keys,
 )
@@ -62,8 +63,8 @@ class Round:
     choose : callable
         Takes the jobs that can be done, each behind those whose products it takes; gives those of this round.
     whole : bool
-        Whether the plan is of whole nights: then it is written though nothing can be done, and incomplete jobs that
-        it no longer names are forgotten.
+        Whether the plan is of whole nights: then all of it is written, though nothing can be done, and incomplete jobs
+        that it no longer names are forgotten. Else no more is written than what is begun, and what can't be done.
     grouping : Request, optional
         By which sets are cut at the end of the round. Without it sets are left to a flow of their own.
     most_rows : int, optional
@@ -111,7 +112,8 @@ class Round:
         # Jobs stand in the registry, with their products as planned, before a pixel is touched: whoever dies from here
         # on leaves rows by which the next round, of this program or another, knows what there is to be done.
         if jobs or self.whole:
-            write_plan(self.space, plan, tried, whole=self.whole)
+            begun = None if self.whole else {job.key for job in jobs}
+            write_plan(self.space, plan, tried, begun)
         if self.do is None:
             adopt_frames(self.space, plan)
             return Work()
@@ -126,7 +128,10 @@ class Round:
 
 
 def write_plan(
-    space: Workspace, plan: Plan, tried: Collection[str] = frozenset(), *, whole: bool = True
+    space: Workspace,
+    plan: Plan,
+    tried: Collection[str] = frozenset(),
+    begun: Collection[str] | None = None,
 ) -> None:
     """Write the jobs of a plan with what they will make, and which frames wait for what.
 
@@ -138,22 +143,37 @@ def write_plan(
         The plan; its reused jobs stand in the registry already.
     tried : collection of str
         Keys of jobs that were tried in vain: no frame waits for them.
-    whole : bool
-        Whether the plan is of whole nights: incomplete jobs that it no longer names are then forgotten, and those that
-        an earlier plan has left for frames that now are in other jobs.
+    begun : collection of str, optional
+        Keys of the jobs that are begun now, of a plan of a part: nothing else is written but what can't be done, with
+        its reason. Without it the plan is of whole nights: all of it is written. Incomplete jobs that it no longer
+        names are then forgotten, and those that an earlier plan has left for frames that now are in other jobs.
     """
     _mark_current(space, plan)
-    set_ids = _set_ids(space, plan)
     open_jobs = [job for job in plan.jobs if job.state != "reused"]
-    if whole:
+    if begun is not None:
+        open_jobs = _due(space, open_jobs, begun)
+    else:
         streams = {(job.step, job.group.text("night"), job.group.text("camera")) for job in plan.jobs}
         keys = [job.key for job in plan.jobs]
         space.registry.write(drop_incomplete, keys, streams)
         space.registry.write(drop_overtaken, keys, _frames_by_place(plan))
+    set_ids = _set_ids(space, plan, {job.key for job in open_jobs})
     rows = [_row(space, job, set_ids.get(job.key), plan.variants.get(job.key, "")) for job in open_jobs]
     # Where a frame is with the project's own parameters, others do not tell.
     wait = [job for job in open_jobs if job.key not in tried and job.key not in plan.variants]
-    space.registry.write(plan_jobs, rows, _waiting(wait))
+    space.registry.write(plan_jobs, rows, _waiting(wait, _uncalibrated(plan, tried)))
+
+
+def _due(space: Workspace, jobs: Sequence[Job], begun: Collection[str]) -> list[Job]:
+    """Jobs that are begun now, and those that can't be done of which the registry does not say so yet."""
+    # Of a night of thousands of jobs a drain begins some 40 at a time: to write the others each time would take longer
+    # than to do these. They are written with the next plan of whole nights, or once their turn has come.
+    told = space.registry.read(incomplete_reasons, [job.key for job in jobs if job.state == "incomplete"])
+    return [
+        job
+        for job in jobs
+        if job.key in begun or (job.state == "incomplete" and told.get(job.key) != job.reason)
+    ]
 
 
 def _frames_by_place(plan: Plan) -> dict[tuple[str, str, str], set[int]]:
@@ -166,10 +186,20 @@ def _frames_by_place(plan: Plan) -> dict[tuple[str, str, str], set[int]]:
     return frames
 
 
-def _waiting(jobs: Sequence[Job]) -> dict[str, list[StageState]]:
+def _uncalibrated(plan: Plan, tried: Collection[str]) -> set[int]:
+    """Raw frames of which the project's own jobs are yet to be done."""
+    return {
+        frame.id
+        for job in plan.jobs
+        if job.state != "reused" and job.key not in tried and job.key not in plan.variants
+        if job.main[0].job is None
+        for frame in job.group.frames
+    }
+
+
+def _waiting(jobs: Sequence[Job], raw: Collection[int]) -> dict[str, list[StageState]]:
     """Which frames wait for which of these jobs: each in one stage only."""
     # A raw frame that is yet to be calibrated waits for that alone, not for the stack that will take it later.
-    raw = {frame.id for job in jobs if job.main[0].job is None for frame in job.group.frames}
     return {
         job.key: [
             StageState(frame.id, job.stage, "waiting", job.reason)
@@ -282,12 +312,13 @@ def link_sets(space: Workspace, plan: Plan) -> None:
         space.registry.write(link_jobs, unlinked)
 
 
-def _set_ids(space: Workspace, plan: Plan) -> dict[str, int]:
-    """Id of the registry's set by the key of the job that was planned for it."""
+def _set_ids(space: Workspace, plan: Plan, keys: Collection[str] | None = None) -> dict[str, int]:
+    """Id of the registry's set by the key of the job that was planned for it: of these jobs, or of all."""
     # The plan's sets and the registry's are cut by the same rules, yet each from its own look at the frames: they are
     # the same one where task and frames are. A set that has changed meanwhile is left to the next plan.
     # What a request's own parameters make of a set's frames is not the set's product.
     sets = [planned for planned in plan.sets if planned.job is not None and planned.job not in plan.variants]
+    sets = [planned for planned in sets if keys is None or planned.job in keys]
     records = space.registry.read(find_sets, SetFilter(frames={planned.frames[0] for planned in sets}))
     ids = {(record.step, record.frames): record.id for record in records}
     by_job = {planned.job: ids.get((planned.step, planned.frames)) for planned in sets}

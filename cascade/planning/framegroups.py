@@ -1,6 +1,6 @@
 """Which frames belong together: groups of raw frames, groups that become one product each, and sets of products."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -98,12 +98,39 @@ class FrameGroups:
         Yields
         ------
         Group
-            In order of their first frames.
+            In order of their first frames; put together as the data source says, unless the task says it itself. Of
+            sequences, those sets that are closed and stacked.
         """
+        if self.resolved.cascade.tasks[task].groups:
+            yield from (self.group_of(cut.frames) for cut in self.frame_sets(task) if is_stacked(cut))
+        else:
+            yield from self._reaching(task)
+
+    def _reaching(self, task: str) -> Iterator[Group]:
+        """Find the groups that the data source of a task makes, and that reach it."""
         main = self.resolved.cascade.tasks[task].main
         for group in self.raw_groups(self.resolved.cascade.main_source(task)):
             if self.resolved.conditions.passes(main, group):
                 yield group
+
+    def frame_sets(self, task: str) -> Iterator[FrameSet]:
+        """Put the raw frames together that a task takes, where it says itself how.
+
+        Parameters
+        ----------
+        task : str
+            Name of a task that takes raw frames, with groups of its own.
+
+        Yields
+        ------
+        FrameSet
+            Without refused frames, of which nothing is made: they only count where sequences begin and end.
+        """
+        taken = {frame.id for group in self._reaching(task) for frame in group.frames}
+        for sets in self._cut(task, taken, set()):
+            for cut in sets:
+                if left := tuple(frame for frame in cut.frames if frame in taken):
+                    yield _shrunk(cut, left)
 
     def product_groups(self, task: str) -> dict[int, Group]:
         """Return what a task makes: one group of frames for each product.
@@ -136,7 +163,7 @@ class FrameGroups:
     def _closed_stacks(self, task: str) -> Iterator[Group]:
         for sets in self.product_sets(task):
             for frame_set in sets:
-                if frame_set.action == "stack" and frame_set.closed:
+                if is_stacked(frame_set):
                     yield self.group_of(frame_set.frames)
 
     def product_sets(self, task: str) -> Iterator[list[FrameSet]]:
@@ -153,18 +180,22 @@ class FrameGroups:
             Sets of one sequence, by the frames that stand for the products; of groupings that know no sequences, one
             set alone.
         """
-        cascade, rules = self.resolved.cascade, self.resolved.grouping(task)
-        frame_class = cascade.sources[cascade.main_source(task)].frame_class
+        cascade = self.resolved.cascade
         products = self.product_groups(cascade.tasks[task].main)
         # What conditions let nothing through to has no sets, not even of refused frames.
-        if not products and any(cascade.tasks[name].condition for name in cascade.chain(task)):
-            return
+        if products or not any(cascade.tasks[name].condition for name in cascade.chain(task)):
+            inside = {frame.id for group in products.values() for frame in group.frames[1:]}
+            yield from self._cut(task, products.keys(), inside)
+
+    def _cut(self, task: str, taken: Collection[int], inside: Collection[int]) -> Iterator[list[FrameSet]]:
+        """Put frames together as a task says; those `inside` a product are no longer there by themselves."""
+        cascade, rules = self.resolved.cascade, self.resolved.grouping(task)
+        frame_class = cascade.sources[cascade.main_source(task)].frame_class
         # Refused frames count where sequences begin and end: they were taken, though nothing is made of them.
         refused = {frame.id for frame in self.ordered if frame.frame_class == frame_class and frame.refused}
-        counted = refused | products.keys()
+        counted = refused.union(taken)
         if isinstance(rules, SequenceRules):
-            inside = {frame.id for group in products.values() for frame in group.frames[1:]} - counted
-            yield from self._sequences(rules, frame_class, counted, inside)
+            yield from self._sequences(rules, frame_class, counted, set(inside) - counted)
             return
         # Sequences have a place for what has no file yet; all other groups of what is there do not wait for it.
         members = [frame for frame in self.ordered if frame.id in counted]
@@ -194,6 +225,31 @@ class FrameGroups:
         sets = group_sequences(frames, rules, self._request.clock, classes=(frame_class,))
         for _, of_sequence in groupby(sets, key=lambda cut: (cut.stream, cut.sequence_start)):
             yield list(of_sequence)
+
+
+def is_stacked(cut: FrameSet) -> bool:
+    """Tell whether the frames of a set are combined, and no further one can join.
+
+    Parameters
+    ----------
+    cut : FrameSet
+        A set.
+
+    Returns
+    -------
+    bool
+        False where they pass as they are, or may still be joined by others.
+    """
+    return cut.action == "stack" and cut.closed
+
+
+def _shrunk(cut: FrameSet, frames: tuple[int, ...]) -> FrameSet:
+    """Return a set with these of its frames; of several that were to be combined one alone passes."""
+    if frames == cut.frames:
+        return cut
+    lost = len(cut.frames) - len(frames)
+    reason = f"{lost} of {len(cut.frames)} frames were refused, {len(frames)} left"
+    return replace(cut, frames=frames, action=cut.action if len(frames) > 1 else "pass", reason=reason)
 
 
 def _whole_set(frames: Sequence[FrameRecord], action: Action, reason: str) -> FrameSet:

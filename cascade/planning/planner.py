@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ccdflow.cascade.planning.framegroups import FrameGroups
+from ccdflow.cascade.planning.framegroups import FrameGroups, is_stacked
 from ccdflow.cascade.planning.jobmaker import JobMaker
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan, PlannedSet
@@ -117,6 +117,9 @@ class _Walk:
                 yield from self._jobs_of_sequence(task, sets)
 
     def _jobs_on_frames(self, task: str) -> Iterator[Job]:
+        if self._cascade.tasks[task].groups:
+            yield from self._jobs_on_frame_sets(task)
+            return
         main = self._cascade.tasks[task].main
         for group in self._groups.raw_groups(self._cascade.main_source(task)):
             selected = any(map(self._request.selects, group.frames))
@@ -125,6 +128,23 @@ class _Walk:
                 continue
             if self._resolved.conditions.passes(main, group) and self._maker.wanted(task, group):
                 yield self._maker.on_frames(task, group)
+
+    def _jobs_on_frame_sets(self, task: str) -> Iterator[Job]:
+        """Give the jobs of a task that puts raw frames together itself, and note its sets."""
+        for cut in self._groups.frame_sets(task):
+            group = self._groups.group_of(cut.frames)
+            if not any(map(self._request.selects, group.frames)):
+                continue
+            planned = PlannedSet(task, cut.frames, cut.action, cut.closed, cut.reason)
+            if is_stacked(cut) and any(frame.path is not None for frame in group.frames):
+                if self._maker.wanted(task, group):
+                    job = self._maker.on_frames(task, group)
+                    planned = replace(planned, job=job.key)
+                    yield job
+                else:
+                    reason = f"{self._cascade.tasks[task].condition} does not hold"
+                    planned = replace(planned, action="pass", reason=reason)
+            self.sets.append(planned)
 
     def _jobs_of_sequence(self, task: str, sets: Sequence[FrameSet]) -> Iterator[Job]:
         """Give the jobs of the sets of one sequence, after those that make their members."""

@@ -151,7 +151,8 @@ def _strange(where: str, keywords: Iterable[str], known: Collection[str]) -> Ite
 def _of_main(cascade: Cascade, name: str, step: Step, wanted: Input) -> Iterator[str]:
     """Yield what is wrong with the size of the sets that the recipe is given."""
     source = cascade.relayed(step.main)
-    group = cascade.sources[source].group if source in cascade.sources else step.groups.get(step.group or "")
+    own = step.groups.get(step.group or "")
+    group = own or cascade.sources[source].group if source in cascade.sources else own
     # The sequence rules make sets of any size from 1 to their max_stack, and pass on single frames without the recipe.
     if not isinstance(group, GroupSpec):
         return

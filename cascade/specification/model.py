@@ -159,9 +159,9 @@ class Step(Model):
     inputs: dict[str, Association] = Field(default_factory=dict)
     """Role of the recipe to the calibration that fills it."""
     group: str | None = None
-    """For a task on products: which of `groups` applies unless a parameter says otherwise."""
+    """Which of `groups` applies unless a parameter says otherwise."""
     groups: dict[str, SequenceRules | GroupSpec] = Field(default_factory=dict)
-    """Named ways to group products."""
+    """Named ways to group products; for a task on raw frames, ways to group these otherwise than their source says."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Parameters of the recipe that differ from its defaults."""
     dynamic: dict[str, dotted.FunctionText] = Field(default_factory=dict)
@@ -194,6 +194,10 @@ class Step(Model):
             dotted.function(hook)
         if self.recipe is None and (self.inputs or self.hooks or self.parameters):
             raise ValueError("a relay, without recipe, has neither inputs nor hooks nor parameters")
+        if self.recipe is None and (self.group or self.groups):
+            raise ValueError(
+                "a relay, without recipe, hands on one by one what it takes: no group, no groups"
+            )
         return self
 
     @property
@@ -267,16 +271,24 @@ class Cascade(Model):
                 if source not in self.sources and source not in self.tasks:
                     known = [*self.sources, *self.tasks]
                     raise ValueError(f"task {name!r} takes {unknown('input', source, known)}")
-            # Raw frames are grouped as their data source says; products have none, so the step must say it.
-            if step.main in self.tasks and step.recipe and step.group not in step.groups:
-                if step.group is None:
-                    raise ValueError(
-                        f"task {name!r} takes products of {step.main!r}, and must say group and groups"
-                    )
-                raise ValueError(f"task {name!r} needs {unknown('group', step.group, step.groups)}")
         self._refuse_cycles()
+        self._refuse_unknown_groups()
         self._refuse_unknown_parameters()
         return self
+
+    def _refuse_unknown_groups(self) -> None:
+        for name, step in self.tasks.items():
+            # Raw frames are grouped as their data source says, unless the step does; products have none, so it must.
+            is_said = self.relayed(step.main) in self.tasks or step.group or step.groups
+            if not step.recipe or not is_said or step.group in step.groups:
+                continue
+            if step.group is not None:
+                raise ValueError(f"task {name!r} needs {unknown('group', step.group, step.groups)}")
+            if step.groups:
+                raise ValueError(
+                    f"task {name!r} has groups, and must say which: group: {next(iter(step.groups))}"
+                )
+            raise ValueError(f"task {name!r} takes products of {step.main!r}, and must say group and groups")
 
     def _refuse_cycles(self) -> None:
         # Depth first, with the way down to where the search stands; what has been searched once needs no second look.

@@ -720,6 +720,10 @@ def recipe(
     param: Annotated[
         list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter.")
     ] = None,
+    amend: Annotated[
+        list[str] | None,
+        typer.Option("--amend", metavar="FILE:NAME=VALUE", help="What counts of a raw file, not its header."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     json: Json = False,
 ) -> None:
@@ -732,11 +736,20 @@ def recipe(
     # Most of the time of a recipe by hand is importing: files are hashed meanwhile.
     with digests_of(inputs) as digests:
         with importing():  # the threads work meanwhile
-            from ccdflow.commands.byhand import run_recipe
+            from ccdflow.commands.byhand import amended_files, run_recipe
         is_project = (options.directory / "ccdflow.yaml").is_file()
         project = options.directory if is_project else None
+        amended = amended_files(amend or (), inputs)
         report = run_recipe(
-            name, files, parameters, associated, output, digests, force=force, project=project
+            name,
+            files,
+            parameters,
+            associated,
+            output,
+            digests,
+            amended=amended,
+            force=force,
+            project=project,
         )
     if json:
         print_json(report.document())

@@ -432,15 +432,18 @@ def clean(
     really: Annotated[bool, typer.Option("--yes", help="Delete; without, only say what would go.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete products that others have superseded, and that nothing current was made with."""
+    """Delete products that others have superseded, and that nothing current was made with; jobs that wait in vain."""
     from ccdflow.cascade.planning.jobqueue import parse_memory
     from ccdflow.tasks.housekeeping import throw_away, waste
+    from ccdflow.tasks.keeping.leftovers import leftovers, take_away
 
     space = workspace(read_only=not really)
     space.find_store()
     wasted = waste(space, days=days, most_bytes=None if most is None else parse_memory(most))
     # Without --yes nothing is touched: the sum is that of the sizes in the registry.
     freed = throw_away(space, wasted) if really else sum(item.product.size or 0 for item in wasted)
+    idle = take_away(space, leftovers(space)) if really else leftovers(space)
+    jobs = [{"job": left.job.key, "step": left.job.step, "reason": left.reason} for left in idle]
     rows = [
         {
             "id": f"p{item.product.id}",
@@ -451,12 +454,17 @@ def clean(
         for item in wasted
     ]
     if json:
-        print_json({"products": rows, "bytes": freed, "deleted": really})
+        print_json({"products": rows, "bytes": freed, "jobs": jobs, "deleted": really})
         return
+    done = "deleted" if really else "would be deleted; --yes does it"
     if rows:
         print_table(rows, ["id", "file", "bytes", "reason"])
-    done = "deleted" if really else "would be deleted; --yes does it"
-    typer.echo(f"{len(rows)} products, {freed / 1e6:.1f} MB {done}" if rows else "nothing to clean")
+        typer.echo(f"{len(rows)} products, {freed / 1e6:.1f} MB {done}")
+    if jobs:
+        print_table([job | {"job": job["job"][:8]} for job in jobs], ["job", "step", "reason"])
+        typer.echo(f"{len(jobs)} jobs that wait in vain {done}")
+    if not rows and not jobs:
+        typer.echo("nothing to clean")
 
 
 def _named_products(space: "Workspace", ids: Sequence[str]) -> "list[ProductRecord]":

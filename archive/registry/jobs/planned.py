@@ -10,7 +10,7 @@ from ccdflow.archive.registry.bulk import batches, inserting_new
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.jobs.lineage import main_frames
 from ccdflow.archive.registry.jobs.records import SHARED_WITH_PRODUCTS
-from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
+from ccdflow.archive.registry.tables import CollectionMemberRow, JobInputRow, JobRow, ProductRow, table
 from ccdflow.cascade.planning.jobs import JobInput
 
 _JOBS_PER_STATEMENT = 500
@@ -214,6 +214,30 @@ def variant_keys(connection: Connection) -> set[str]:
     return set(connection.execute(select(JobRow.key).where(text("variant <> ''"))).scalars())
 
 
+def incomplete_reasons(connection: Connection, keys: Collection[str]) -> dict[str, str]:
+    """Return why jobs can't be done, as the registry says.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    keys : collection of str
+        Keys of jobs.
+
+    Returns
+    -------
+    dict of str to str
+        The reason by key; jobs that are not incomplete there are left out.
+    """
+    reasons: dict[str, str] = {}
+    for part in batches(keys):
+        statement = select(JobRow.key, JobRow.reason).where(
+            JobRow.key.in_(part), JobRow.state == "incomplete"
+        )
+        reasons |= {key: reason for key, reason in connection.execute(statement)}
+    return reasons
+
+
 def drop_incomplete(
     connection: Connection, keep: Collection[str], places: Collection[tuple[str, str, str]]
 ) -> int:
@@ -236,9 +260,7 @@ def drop_incomplete(
     columns = select(JobRow.key, JobRow.step, JobRow.night, JobRow.camera)
     incomplete = connection.execute(columns.where(JobRow.state == "incomplete"))
     planned_anew = {row.key for row in incomplete if (row.step, row.night, row.camera) in places}
-    stale = sorted(planned_anew - set(keep))
-    _delete(connection, stale)
-    return len(stale)
+    return len(_delete(connection, sorted(planned_anew - set(keep))))
 
 
 def drop_overtaken(
@@ -275,8 +297,30 @@ def drop_overtaken(
     # Once more by state, and held until the end of this transaction: somebody may have begun one meanwhile.
     free = select(JobRow.key).where(JobRow.key.in_(overtaken), JobRow.state == "planned").with_for_update()
     stale = sorted(connection.execute(free).scalars())
-    _delete(connection, stale)
-    return len(stale)
+    return len(_delete(connection, stale))
+
+
+def drop_waiting(connection: Connection, keys: Collection[str]) -> set[str]:
+    """Delete jobs that are planned or incomplete.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    keys : collection of str
+        Keys of jobs; those that somebody has begun meanwhile, or that have ended, stay.
+
+    Returns
+    -------
+    set of str
+        Keys of those that were deleted.
+    """
+    waiting = JobRow.state.in_(("planned", "incomplete"))
+    stale: list[str] = []
+    for part in batches(keys):
+        free = select(JobRow.key).where(JobRow.key.in_(part), waiting).with_for_update()
+        stale += connection.execute(free).scalars()
+    return _delete(connection, stale)
 
 
 def _is_overtaken(connection: Connection, key: str, frames: Collection[int]) -> bool:
@@ -287,15 +331,28 @@ def _is_overtaken(connection: Connection, key: str, frames: Collection[int]) -> 
     return not own or not set(own).isdisjoint(frames)
 
 
-def _delete(connection: Connection, keys: Sequence[str]) -> None:
-    # Inputs and products first, which point to the job.
+def _delete(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Delete jobs with what they were to make, but for those whose products once stood in a collection."""
+    kept: set[str] = set()
     for part in batches(keys):
+        kept |= set(connection.execute(_COLLECTED, {"keys": part}).scalars())
+    gone = [key for key in keys if key not in kept]
+    # Inputs and products first, which point to the job.
+    for part in batches(gone):
         for model, column in (
             (JobInputRow, JobInputRow.job_key),
             (ProductRow, ProductRow.job_key),
             (JobRow, JobRow.key),
         ):
             connection.execute(table(model).delete().where(column.in_(part)))
+    return set(gone)
+
+
+_COLLECTED = (
+    select(ProductRow.job_key)
+    .join(table(CollectionMemberRow), CollectionMemberRow.product_id == ProductRow.id)
+    .where(ProductRow.job_key.in_(bindparam("keys", expanding=True)))
+)
 
 
 def unbegun(connection: Connection, keys: Collection[str]) -> set[str]:

@@ -10,16 +10,31 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, false, literal_column, select, text, true
+from sqlalchemy import (
+    Connection,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    false,
+    literal_column,
+    select,
+    text,
+    true,
+)
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.frames.stages import SETTLED, StageState, set_stages
 from ccdflow.archive.registry.tables import FrameRow, FrameSetRow, FrameStageRow, SetMemberRow, table
 
+RAW = "ingest"
+"""Stage whose states nobody writes: a frame is through it once it has a file."""
+
 
 @dataclass(frozen=True)
 class Settling:
-    """How the sets of a step become ready: by the states of their frames in the stage `upstream`.
+    """How the sets of a step become ready: by the states of their frames in the stage `upstream`, which may be `RAW`.
 
     `stage` is the one that the step belongs to.
     """
@@ -116,6 +131,7 @@ _FRAME = table(FrameRow).c
 _UPSTREAM = table(FrameStageRow).alias("upstream")
 _HERE = table(FrameStageRow).alias("here")
 _STAGE = table(FrameStageRow).c
+_UPSTREAM_STAGE = bindparam("upstream", type_=Text())
 
 # Conditions as the indexes have them: behind bound values SQLite does not see its indexes.
 _ANY: Select[Any] = (
@@ -140,7 +156,9 @@ _MEMBERS = (
         _SET.reason,
         _MEMBER.frame_id,
         (_FRAME.status == "refused").label("refused"),
-        _UPSTREAM.c.state.label("reached"),
+        case(
+            (and_(_UPSTREAM_STAGE == RAW, _FRAME.sha256.is_not(None)), "done"), else_=_UPSTREAM.c.state
+        ).label("reached"),
         _HERE.c.state.label("marked"),
     )
     .select_from(
@@ -149,7 +167,7 @@ _MEMBERS = (
         .join(table(FrameRow), _FRAME.id == _MEMBER.frame_id)
         .outerjoin(
             _UPSTREAM,
-            and_(_UPSTREAM.c.frame_id == _MEMBER.frame_id, _UPSTREAM.c.stage == bindparam("upstream")),
+            and_(_UPSTREAM.c.frame_id == _MEMBER.frame_id, _UPSTREAM.c.stage == _UPSTREAM_STAGE),
         )
         .outerjoin(_HERE, and_(_HERE.c.frame_id == _MEMBER.frame_id, _HERE.c.stage == bindparam("stage")))
     )

@@ -1,5 +1,6 @@
 """`ccdflow recipe`: one recipe on files, without database or Prefect; a project is looked at where there is one."""
 
+import json
 import math
 import os
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,9 +19,9 @@ from ccdflow.archive.fits.productfile import InputNote, ProductFileError, write_
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.headers.instrument import Instrument
-from ccdflow.cascade.planning.jobs import JobInput, Resolved
+from ccdflow.cascade.planning.jobs import AMENDED, JobInput, Resolved, amended_digest
 from ccdflow.cascade.planning.keys import KeyMaker
-from ccdflow.cascade.records import CATEGORY
+from ccdflow.cascade.records import CATEGORY, Value
 from ccdflow.cascade.specification.ownrecipes import OwnRecipe, Recipes
 from ccdflow.cascade.wording import unknown
 from ccdflow.config.cascadefile import load_cascade
@@ -72,6 +74,65 @@ class RecipeReport:
         return "\n".join([f"{self.category} in {self.path}", *numbers, *others])
 
 
+@dataclass(frozen=True)
+class Corrected:
+    """What counts of a raw file in place of what its header says, as a person has corrected it."""
+
+    name: str
+    value: Value | None
+
+    def __str__(self) -> str:
+        return f"{self.name} -> {'unknown' if self.value in (None, '') else self.value}"
+
+
+Amended = Mapping[Path, Sequence[Corrected]]
+"""Corrections by raw file, as `--amend` has them."""
+NOTHING: Amended = MappingProxyType({})
+
+
+def amended_files(texts: Sequence[str], files: Sequence[Path]) -> dict[Path, list[Corrected]]:
+    """Return what is to be corrected of which files.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        ``FILE:NAME=VALUE``; the value is JSON, or a text.
+    files : sequence of Path
+        All inputs.
+
+    Returns
+    -------
+    dict of Path to list of Corrected
+        The corrections, in their order.
+
+    Raises
+    ------
+    ValueError
+        If a text is not of this form, or is about another file.
+    """
+    amended: dict[Path, list[Corrected]] = {}
+    for text in texts:
+        # A path may hold any sign, so that only the inputs tell where it ends: of two that fit, the longer.
+        path = max(
+            (path for path in files if text.startswith(f"{path}:")),
+            key=lambda path: len(str(path)),
+            default=None,
+        )
+        name, equals, written = text[len(f"{path}:") :].partition("=")
+        if path is None or not equals or not name:
+            raise ValueError(
+                f"--amend {text!r} is not of the form FILE:NAME=VALUE, with FILE one of the inputs"
+            )
+        try:
+            value = json.loads(written)
+        except ValueError:
+            value = written
+        if isinstance(value, dict | list):
+            raise ValueError(f"--amend {text!r}: wanted a number, a text, true or null")
+        amended.setdefault(path, []).append(Corrected(name, value))
+    return amended
+
+
 def run_recipe(
     name: str,
     files: Sequence[Path],
@@ -80,11 +141,13 @@ def run_recipe(
     output: Path,
     digests: Mapping[Path, Future[str]],
     *,
+    amended: Amended = NOTHING,
     force: bool = False,
     project: Path | None = None,
 ) -> RecipeReport:
     """Run a recipe on files and write its product; `digests` is to hold the sha256 of each file.
 
+    What is `amended` of raw files counts as if their headers said so.
     Where `project` is the directory of a project, its instruments count, and its cascade's own recipes are known. A
     recipe that makes several products writes them beside each other, with the category behind the output's name.
 
@@ -102,12 +165,12 @@ def run_recipe(
     _check_roles(recipe, roles)
     values = _parameters(recipe, parameters)
     targets = _targets(recipe, output, force=force)
-    inputs = _read(recipe, roles, hand.instruments, digests)
+    inputs = _read(recipe, roles, hand.instruments, digests, amended)
     result = hand.run(inputs, values)
     told = [left.sentence for left in result.left_out]
     if not result.outputs:
         raise ValueError(f"recipe {name!r} has nothing to combine: {'; '.join(told)}")
-    key = _key(recipe, values, inputs, hand.instruments)
+    key = _key(recipe, values, hand.instruments, _identities(roles, inputs, amended))
     used = inputs.without(left.position for left in result.left_out)
     doubted = replace(result, warnings=(*inputs.differences, *result.warnings))
     cards = doubt_cards(product_doubts(doubted, inputs.policies))
@@ -225,6 +288,7 @@ def _read(
     roles: Mapping[str, Sequence[Path]],
     instruments: Sequence[Instrument],
     digests: Mapping[Path, Future[str]],
+    amended: Amended,
 ) -> JobInputs:
     """Open all inputs; their pixels are read when the recipe asks for them."""
     inputs = JobInputs()
@@ -235,7 +299,9 @@ def _read(
                 note = InputNote(role, path.name, digests[path].result(), kind, None if role == "main" else 0)
                 if kind == "raw":
                     refuse_damaged(open_raw(path))
-                    inputs.add_raw(role, path, instruments, note)
+                    inputs.add_raw(role, path, instruments, note, amendments=amended.get(path, ()))
+                elif path in amended:
+                    raise ValueError(f"{path} is a product: only raw files can be amended")
                 else:
                     inputs.add_product(role, path, note, instruments)
             except (UnreadableFrameError, ProductFileError) as error:
@@ -243,13 +309,26 @@ def _read(
     return inputs
 
 
-def _key(recipe: Recipe, values: Parameters, inputs: JobInputs, instruments: Sequence[Instrument]) -> str:
-    """Return the job's key, with each file's sha256 as its identity."""
+def _key(
+    recipe: Recipe, values: Parameters, instruments: Sequence[Instrument], identities: Sequence[JobInput]
+) -> str:
+    """Return the job's key."""
     resolved = {name: Resolved(value, "request") for name, value in values.model_dump(mode="json").items()}
     digests = [detector_digest(instrument) for instrument in instruments]
-    return KeyMaker(recipe, resolved).key(
-        [JobInput(note.role, note.identity) for note in inputs.notes], digests
-    )
+    return KeyMaker(recipe, resolved).key(identities, digests)
+
+
+def _identities(roles: Mapping[str, Sequence[Path]], inputs: JobInputs, amended: Amended) -> list[JobInput]:
+    """Return what stands for the inputs in a job's key: the sha256 of each, and a digest of what was amended."""
+    paths = [path for files in roles.values() for path in files]
+    return [
+        JobInput(note.role, note.identity + _corrections(amended.get(path, ())))
+        for note, path in zip(inputs.notes, paths, strict=True)
+    ]
+
+
+def _corrections(amended: Sequence[Corrected]) -> str:
+    return AMENDED + amended_digest({told.name: told.value for told in amended}) if amended else ""
 
 
 def _write(output: Path, product: Output, inputs: JobInputs, recipe: Recipe, key: str) -> None:

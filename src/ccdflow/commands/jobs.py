@@ -2,17 +2,20 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ccdflow.archive.fits.productfile import read_product
 from ccdflow.archive.registry.jobs.inputs import Sources, find_sources
 from ccdflow.archive.registry.jobs.logs import find_log
 from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
 from ccdflow.archive.registry.jobs.records import JobRecord, find_job
 from ccdflow.cascade.planning.jobs import JobInput
+from ccdflow.cascade.records import CLASSES
 from ccdflow.commands import queries
 from ccdflow.tasks.external import arguments_of
+from ccdflow.tasks.inputs import is_ours
 from ccdflow.tasks.workspace import Workspace
 
 Row = dict[str, Any]
@@ -65,8 +68,8 @@ def command_of(space: Workspace, name: str) -> tuple[str, Row]:
         values = {name: resolved["value"] for name, resolved in job.parameters.items()}
         arguments = arguments_of(own, files, outputs, values, Path("job.json"))
     else:
-        arguments = _recipe_arguments(space, job, files, outputs)
-    row = {"job": job.key, "step": job.step, "arguments": arguments, "notes": _notes(sources)}
+        arguments = _recipe_arguments(space, job, files, outputs, _amended(sources))
+    row = {"job": job.key, "step": job.step, "arguments": arguments, "notes": list(_notes(sources))}
     return shlex.join(arguments), row
 
 
@@ -90,7 +93,11 @@ def _outputs(space: Workspace, job: JobRecord) -> dict[str, str]:
 
 
 def _recipe_arguments(
-    space: Workspace, job: JobRecord, files: Mapping[str, list[str]], outputs: Mapping[str, str]
+    space: Workspace,
+    job: JobRecord,
+    files: Mapping[str, list[str]],
+    outputs: Mapping[str, str],
+    amended: Sequence[str],
 ) -> list[str]:
     arguments = ["ccdflow", "-C", str(space.project.directory), "recipe", job.recipe, *files["main"]]
     for role, paths in files.items():
@@ -100,13 +107,25 @@ def _recipe_arguments(
         # A recipe's own defaults go without saying.
         if resolved["origin"] != "recipe":
             arguments += ["--param", f"{name}={json.dumps(resolved['value'])}"]
+    arguments += [word for text in amended for word in ("--amend", text)]
     output = next(iter(outputs.values()), f"{job.step}-{job.key[:8]}.fits")
     return [*arguments, "-o", output]
 
 
-def _notes(sources: Sources) -> list[str]:
-    """What the command does otherwise than the job."""
-    amended = [f"f{number}" for number, file in sources.frames.items() if file.amended]
-    if not amended:
-        return []
-    return [f"{', '.join(amended)}: amended in the registry, which the command does not know"]
+def _amended(sources: Sources) -> list[str]:
+    """What was corrected of the raw files, as `ccdflow recipe` takes it."""
+    return [
+        f"{file.path}:{told.name}={json.dumps(told.value)}"
+        for file in sources.frames.values()
+        for told in file.amended
+        if file.frame_class in CLASSES
+    ]
+
+
+def _notes(sources: Sources) -> Iterator[str]:
+    """Say what the command may do otherwise than the job."""
+    for number, file in sources.frames.items():
+        # A job converts it as its header says what another program has done; by hand a product is taken as it is.
+        if file.frame_class not in CLASSES and not is_ours(read_product(Path(file.path)).header):
+            name = Path(file.path).name
+            yield f"f{number} ({name}): a {file.frame_class} of another program, which the command takes as it is"

@@ -26,6 +26,7 @@ from ccdflow.commands.output import DONE, FAILED, console, print_table
 from ccdflow.commands.progress import Count, counting
 from ccdflow.commands.queries import compromise_lines
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files, static_files
+from ccdflow.tasks.keeping.leftovers import WAITING, leftovers, take_away, told
 from ccdflow.tasks.keeping.stock import kept_keys
 from ccdflow.tasks.nightlog import singles_in_words
 from ccdflow.tasks.planning import planned, planned_again
@@ -41,7 +42,11 @@ STATES = ("new", "reused", "failed", "incomplete")
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run found and made; `made` are the jobs that its own process has done, None where nobody was asked."""
+    """What a run found and made.
+
+    `made` are the jobs that its own process has done, None where nobody was asked; `taken_away` tells of jobs that
+    waited in vain.
+    """
 
     ingested: IngestReport
     before: Plan
@@ -52,6 +57,7 @@ class RunReport:
     left_out: Sequence[str] = ()
     singles: Sequence[str] = ()
     made: Collection[str] | None = None
+    taken_away: Sequence[str] = ()
 
     @property
     def jobs(self) -> dict[str, int]:
@@ -75,7 +81,7 @@ class RunReport:
         told = self.ingested
         lines = [*told.problems, *told.copies.lines(), *told.finished_lines(), *self.after.notes]
         lines += [f"job {key[:8]} failed: {reason}" for key, reason in self.failed.items()]
-        lines += [*self.left_out, *self.singles]
+        lines += [*self.left_out, *self.singles, *self.taken_away]
         waiting = [job for job in self.after.jobs if job.state == "new" and job.key not in self.failed]
         if self.failed and waiting:
             lines.append(f"{len(waiting)} jobs wait for those that failed; the next run does them all")
@@ -184,7 +190,21 @@ def reduce_now(
     left_out, lonely = _left_out(space, before, after), _singles(space, request, after)
     done = [job.key for job in after.jobs if job.state == "reused"] if new else []
     made = space.registry.read(done_by, done, this_owner())
-    return RunReport(ingested, before, after, failed, products, doubts, left_out, lonely, made)
+    in_vain = _take_leftovers(space, request, after)
+    return RunReport(ingested, before, after, failed, products, doubts, left_out, lonely, made, in_vain)
+
+
+def _take_leftovers(space: Workspace, request: Request, plan: Plan) -> list[str]:
+    """Take away jobs that wait in vain, after a run of all that the project has; say which, and why."""
+    # Who asks for a night, a camera or other values need not look at all that is there.
+    limits = (request.night, request.camera, request.since, request.until, request.frames)
+    if request.variant or request.paths or any(limit is not None for limit in limits):
+        return []
+    named = {job.key for job in plan.jobs}
+    waiting = space.registry.read(find_jobs, JobFilter(states=WAITING))
+    if all(job.key in named for job in waiting):
+        return []
+    return told(take_away(space, leftovers(space)))
 
 
 def _singles(space: Workspace, request: Request, plan: Plan) -> list[str]:
