@@ -10,11 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from prefect.logging import disable_run_logger
 from tests.commands.test_cli import document, invoke
 from tests.tasks.processes.test_functions import Project, project_of
+from tests.tasks.test_cascades import BIAS, taken
+from tests.tasks.test_cascades import project_of as project_of_cascade
 
+from ccdflow.archive.registry.frames.queries import find_frames
 from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
+from ccdflow.cascade.planning.request import Request
+from ccdflow.commands.byhand import Corrected, amended_files
+from ccdflow.tasks.planning import planned
 from ccdflow.tasks.processes.functions import end_keepers
+from ccdflow.tasks.rawfiles.amending import amend_frames, parse_changes
+from ccdflow.tasks.rounds import write_plan
+from ccdflow.tasks.running import run_job
+from ccdflow.tasks.workspace import Workspace
 
 COPYING = (
     "import sys; from astropy.io import fits; print('copied'); fits.open(sys.argv[1]).writeto(sys.argv[2])"
@@ -143,3 +154,62 @@ def test_a_recipe_of_others_that_fails_by_hand_is_one_line(project: Project, tmp
     result = invoke(*words[1:-1], tmp_path / "x.fits")
     assert isinstance(result.exception, ValueError)
     assert str(result.exception) == "exiting: SystemExit: no stars in sight"
+
+
+# --- frames that were amended ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def amended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A master bias of three frames of which a person has corrected gain, read noise and times."""
+    folder = tmp_path_factory.mktemp("amended")
+    cascade = {"sources": BIAS, "tasks": {"bias": {"recipe": "bias", "main": "zero", "stage": "calibrate"}}}
+    names = ("of: 1.fits", "it's=2.fits", "3.fits")
+    raw = [taken(folder / name, "bias", minute, EXPTIME=0.0) for minute, name in enumerate(names)]
+    space = project_of_cascade(folder / "project", raw, cascade)
+    changes = ["gain=2.5", "read_noise=7", "object=Nacht: 1=1", "obsdate=+1h"]
+    amend_frames(
+        space, space.registry.read(find_frames), parse_changes(space, changes), "me", "it was measured"
+    )
+    plan = planned(space, Request(targets=("bias",)))
+    write_plan(space, plan)
+    with disable_run_logger():
+        run_job(str(space.project.directory), plan.jobs[0].key)
+    yield space
+    space.registry.close()
+
+
+def test_the_command_knows_what_was_amended(amended: Workspace, tmp_path: Path) -> None:
+    (product,) = amended.registry.read(find_products)
+    told = invoke("-C", amended.project.directory, "show", f"p{product.id}", "--command")
+    assert told.exit_code == 0 and told.stderr == ""
+    result = by_hand(told.stdout, tmp_path)
+    assert result.returncode == 0, result.stderr
+    (path,) = tmp_path.glob("*.fits")
+    stored = amended.store.absolute(product.path)
+    with fits.open(path) as here, fits.open(stored) as there:
+        assert [hdu.data.tobytes() for hdu in here if hdu.data is not None and hdu.name != "INPUTS"] == [
+            hdu.data.tobytes() for hdu in there if hdu.data is not None and hdu.name != "INPUTS"
+        ]
+        assert {name: here[0].header[name] for name in TOLD} == {name: there[0].header[name] for name in TOLD}
+    without = by_hand(told.stdout.replace("--amend", "--param"), tmp_path)
+    assert without.returncode == 2
+
+
+TOLD = ("DATE-OBS", "AMENDED", "CATEGORY")
+
+
+@pytest.mark.parametrize(
+    "text", ["other.fits:gain=2", "a.fits:gain", "a.fits=2", "a.fits:=2", "gain=2", "a.fits:gain=[1]"]
+)
+def test_what_is_no_amendment_of_an_input_is_told_in_one_line(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^--amend .*wanted|^--amend .* is not of the form FILE:NAME=VALUE"):
+        amended_files([text], [Path("a.fits"), Path("b.fits")])
+
+
+def test_of_two_files_that_an_amendment_may_be_of_the_longer_name_counts() -> None:
+    files = [Path("a"), Path("a:b")]
+    assert amended_files(["a:b:c=1", "a:c=x"], files) == {
+        Path("a:b"): [Corrected("c", 1)],
+        Path("a"): [Corrected("c", "x")],
+    }

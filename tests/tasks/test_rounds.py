@@ -100,6 +100,29 @@ def test_the_plan_of_a_part_is_written_only_where_something_can_be_done(night: W
     assert night.registry.read(find_jobs)
 
 
+def test_of_the_plan_of_a_part_no_more_is_written_than_what_is_begun_and_what_cannot_be_done(
+    night: Workspace,
+) -> None:
+    def plan() -> Plan:
+        return planned(
+            night, AT_THE_END.model_copy(update={"quality_threshold": -3, "targets": ("bias", "stack")})
+        )
+
+    can_not = {job.key: job.reason for job in plan().jobs if job.state == "incomplete"}
+    assert can_not and any(job.state == "new" for job in plan().jobs)
+    work = Round(night, plan, lambda jobs: {}, choose=lambda jobs: jobs[:1], whole=False).run()
+    known = {job.key: job for job in night.registry.read(find_jobs)}
+    assert {key: job.reason for key, job in known.items() if job.state == "incomplete"} == can_not
+    assert {key for key, job in known.items() if job.state == "planned"} == {job.key for job in work.jobs}
+    # What is known to be lacking is not written each time, and still told.
+    Round(night, plan, lambda jobs: {}, choose=lambda jobs: jobs[:1], whole=False).run()
+    again = {job.key: job for job in night.registry.read(find_jobs)}
+    assert again == known
+    # With a plan of whole nights all the rest comes.
+    Round(night, plan, lambda jobs: {}, choose=lambda jobs: []).run()
+    assert {job.key for job in night.registry.read(find_jobs)} == {job.key for job in plan().jobs}
+
+
 def test_where_nothing_can_be_due_sets_are_cut_all_the_same(night: Workspace) -> None:
     def do(_jobs: list[Job]) -> dict[str, str]:
         raise AssertionError("nothing was planned")
