@@ -1,6 +1,7 @@
 # make test: everything that must hold.  make demo: a simulated night, from raw frames to stacks.
 # JOBS=1: the tests one after the other, not two files at a time.
 # make torture: everything killed, filled, stopped at every moment, on both databases; 20 to 30 minutes, and a report.
+# make soak: a day of 50,000 frames in time-lapse, and what runs meanwhile; an hour or two, and its curve into docs/.
 # make bench: measured beside the programs that people use today, into docs/; ONLY=combine: one part; QUICK=1: on little.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -8,13 +9,14 @@ BIN     = $(VENV)/bin
 DEMO   ?= demo
 JOBS   ?= 2
 TORTURE ?= torture.md
+SOAK   ?= 50000
 READY   = $(VENV)/.ready
 PLOTS   = $(VENV)/.ready-bench
 
 # Where it is set, each of the many commands that are started here would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: env test lint types tests torture demo bench clean
+.PHONY: env test lint types tests torture soak demo bench clean
 
 env: $(READY)
 
@@ -48,6 +50,9 @@ $(PLOTS): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m ccdflow.warmup
 	touch $@
+
+soak: $(PLOTS)
+	$(BIN)/python -m bench.soak --frames $(SOAK) --picture docs/images/soak.png
 
 bench: $(PLOTS)
 	$(BIN)/python -m bench $(ONLY) $(if $(QUICK),--quick,$(if $(ONLY),,--docs docs))

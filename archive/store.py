@@ -23,6 +23,8 @@ from ccdflow.archive.registry.jobs.products import ProductRecord
 TEMPLATE = "{category}/{night}/{telescope}-{camera}/{name}-{key8}.fits"
 """Where a product lies below the store's root."""
 
+RESULTS = ".results"
+"""Folder in the store where Prefect keeps the records of jobs, so that all workers share them."""
 UNKNOWN = "unknown"
 """Name of a folder all of whose parts are blank."""
 _LONGEST = 100

@@ -80,10 +80,10 @@ class Telescope:
         for one in exposures:
             self._light(one, self._camera(one.camera))
 
-    def calibrations(self) -> list[Path]:
-        """The afternoon's biases and darks and the evening's flats, half an hour old."""
+    def calibrations(self, end: datetime | None = None) -> list[Path]:
+        """The afternoon's biases and darks and the evening's flats, begun half an hour ago, or before `end` (UTC)."""
         taken = calibration_exposures(PROGRAMME)
-        begin = datetime.now(UTC) - timedelta(minutes=30)
+        begin = (end or datetime.now(UTC)) - timedelta(minutes=30)
         return [self.expose(one, begin + timedelta(seconds=number)) for number, one in enumerate(taken)]
 
 
@@ -120,10 +120,11 @@ def insert(url: str, paths: Sequence[Path]) -> float:
 
 @dataclass(frozen=True)
 class Observatory:
-    """What runs: the server's URL, and the project."""
+    """What runs: the server's URL, the project, and the ids of server, worker and bridge."""
 
     api: str
     project: Path
+    processes: Mapping[str, int]
 
     def drain(self, seconds: float) -> None:
         """Have a drain started that waits so long for the next frame."""
@@ -162,21 +163,20 @@ def observatory(folder: Path, project: Path, linger: float) -> Iterator[Observat
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }
     env = os.environ | settings
+    worker = ["prefect", "worker", "start", "--type", "process"]
+    bridge = ["ccdflow", "-C", str(project)]
     with ExitStack() as stack:
-        stack.enter_context(_running(folder, "server", ["prefect", "server", "start", "--port", port], env))
+
+        def start(name: str, words: Sequence[str]) -> int:
+            return stack.enter_context(_running(folder, name, words, env))
+
+        processes = {"server": start("server", ["prefect", "server", "start", "--port", port])}
         _answers(api)
         ccdflow(project, "deploy", env=env)
         _linger(api, linger)
-        stack.enter_context(
-            _running(
-                folder,
-                "worker",
-                ["prefect", "worker", "start", "--type", "process", "--pool", "ccdflow"],
-                env,
-            )
-        )
-        stack.enter_context(_running(folder, "listen", ["ccdflow", "-C", str(project), "listen"], env))
-        yield Observatory(api, project)
+        processes["worker"] = start("worker", [*worker, "--pool", "ccdflow"])
+        processes["bridge"] = start("bridge", [*bridge, "listen"])
+        yield Observatory(api, project, processes)
 
 
 def ccdflow(project: Path, *words: str, env: Mapping[str, str] = os.environ) -> None:
@@ -188,13 +188,14 @@ def ccdflow(project: Path, *words: str, env: Mapping[str, str] = os.environ) -> 
 
 
 @contextmanager
-def _running(folder: Path, name: str, words: Sequence[str], env: dict[str, str]) -> Iterator[None]:
+def _running(folder: Path, name: str, words: Sequence[str], env: dict[str, str]) -> Iterator[int]:
+    """A process that runs as long as the block; gives its id."""
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *words], env=env, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            yield
+            yield process.pid
         finally:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 try:

@@ -8,7 +8,7 @@ from ccdflow.archive.store import FileCheck
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
-from ccdflow.tasks.housekeeping import throw_away, waste
+from ccdflow.tasks.housekeeping import forget_records, throw_away, waste
 from ccdflow.tasks.keeping.audit import audit, repair
 from ccdflow.tasks.keeping.leftovers import leftovers, take_away, told
 from ccdflow.tasks.pages.markdown import LISTED_ROWS, plain, shortened
@@ -74,6 +74,7 @@ def housekeeping(
             get_run_logger().info(shortened(line))
         while space.registry.write(forget_events):
             pass
+        forget_records(space)
         freed = 0
         if keep_days is not None or most_gigabytes is not None:
             most = None if most_gigabytes is None else int(most_gigabytes * 1e9)

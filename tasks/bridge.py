@@ -35,6 +35,8 @@ Sender = Callable[[Sequence[dict[str, Any]]], None]
 
 EVENTS_PER_REQUEST = 2000
 """Events of the outbox that are sent together, summed up by stream and second."""
+SUMMED_S = 0.5
+"""Seconds after a sending in which events gather for the next one: each costs this process and the server the same."""
 SENDING_S = 5.0
 """Seconds that are spent on sending before anything else gets its turn."""
 TIMEOUT_S = 10.0
@@ -109,9 +111,11 @@ class Bridge:
         """
         with self._watching(should_stop), self.space.registry.ear() as ear:
             while not should_stop():
-                self.deliver()
+                count = self.deliver()
                 if self.problem:
                     time.sleep(BUSY_LOOK_S)  # not for every row that is written while the server is away
+                elif count:
+                    time.sleep(SUMMED_S)
                 ear.wait(BUSY_LOOK_S if self._came else IDLE_LOOK_S)
 
     @contextmanager
@@ -165,7 +169,8 @@ class Bridge:
                 self._send(events)
                 self.space.registry.write(deliver_events, [event.id for event in events])
                 count += len(events)
-                if time.monotonic() >= end:
+                # Fewer than were asked for were all; those that have come since are summed up at the next look.
+                if len(events) < EVENTS_PER_REQUEST or time.monotonic() >= end:
                     break
             self._send(())
             self._tell("")

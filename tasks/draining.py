@@ -34,7 +34,7 @@ ARRIVAL_PATIENCE_S = 60.0
 """Seconds after which a row whose file is missing or incomplete is refused: copies over a network take a while."""
 READING_S = 2.0
 """Seconds that files of new rows are read between two plans: what has been read is calibrated before all is read."""
-ROWS_S = 0.2
+ROWS_S = 0.1
 """Seconds that rows without files are put into sets between two looks for frames with files."""
 FEWEST_ROWS, MOST_ROWS = 20, 2000
 """How many that may be: the ones of a stream in order take a fifth of a millisecond each, scattered ones far longer."""

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Formatter
@@ -14,6 +15,8 @@ from ccdflow.archive.registry.choices import find_choices
 from ccdflow.archive.registry.jobs.lineage import lineage
 from ccdflow.archive.registry.jobs.productchanges import lose_products
 from ccdflow.archive.registry.jobs.products import ProductRecord, find_products
+from ccdflow.archive.registry.jobs.records import done_among
+from ccdflow.archive.store import RESULTS
 from ccdflow.tasks.workspace import Workspace
 
 Mode = Literal["copy", "link", "symlink"]
@@ -37,6 +40,8 @@ FIELDS = (
 """What a path of `EXPORT`'s kind may be made of."""
 DAY_S = 86400.0
 """Seconds of a day."""
+RECORD_AGE_S = 3600.0
+"""Seconds for which a record of Prefect's is left alone, whatever the registry says of its job."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,37 @@ def throw_away(space: Workspace, wastes: Sequence[Waste]) -> int:
     space.registry.write(lose_products, [product.id for product in products], "thrown away, since superseded")
     for product in products:
         space.store.absolute(product.path).unlink(missing_ok=True)
+        (space.store.root / RESULTS / product.job_key).unlink(missing_ok=True)
     return sum(product.size or 0 for product in products)
+
+
+def forget_records(space: Workspace) -> int:
+    """Delete the records that Prefect keeps of jobs which are not done any more, as where their products are gone.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+
+    Returns
+    -------
+    int
+        How many were deleted.
+    """
+    count, folder = 0, space.store.root / RESULTS
+    with suppress(FileNotFoundError):
+        names = [entry.name for entry in os.scandir(folder) if _is_idle(entry)]
+        for name in set(names) - space.registry.read(done_among, names):
+            (folder / name).unlink(missing_ok=True)
+            count += 1
+    return count
+
+
+def _is_idle(entry: os.DirEntry[str]) -> bool:
+    """Whether a record is older than any that is being written, or whose job is about to be done."""
+    with suppress(FileNotFoundError):
+        return time.time() - entry.stat().st_mtime > RECORD_AGE_S
+    return False
 
 
 def export(

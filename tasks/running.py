@@ -29,6 +29,7 @@ from ccdflow.archive.registry.jobs.lifecycle import (
 from ccdflow.archive.registry.jobs.logs import keep_log
 from ccdflow.archive.registry.jobs.productchanges import Made
 from ccdflow.archive.registry.jobs.records import JobRecord, done_among, find_job
+from ccdflow.archive.store import RESULTS
 from ccdflow.archive.storemark import StoreAwayError
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.recipes.core.recipe import Result
@@ -47,9 +48,6 @@ from ccdflow.tasks.workspace import Workspace, open_workspace
 
 Record = dict[str, Any]
 """What a job's task gives back: its key, its state, and id, category, path and sha256 of each product."""
-
-RESULTS = ".results"
-"""Folder in the store where Prefect keeps the records, so that all workers share them."""
 
 
 LONGEST_WORD = 68

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.database import now
@@ -106,9 +106,11 @@ SECOND = len("2026-03-01T20:00:00")
 """Characters of a time up to its second."""
 DELIVERED_DAYS, UNDELIVERED_DAYS = 7.0, 30.0
 """Days that events are kept once they are delivered, and where nobody ever delivers them."""
+DELIVERED_KEPT = 20_000
+"""Delivered events that are kept however young they are: a survey writes a hundred thousand in a night."""
 
 
-def forget_events(connection: Connection, limit: int = 5000) -> int:
+def forget_events(connection: Connection, limit: int = 5000, kept: int = DELIVERED_KEPT) -> int:
     """Delete the oldest events: an event only wakes, and that one wakes nobody any more.
 
     Parameters
@@ -117,6 +119,8 @@ def forget_events(connection: Connection, limit: int = 5000) -> int:
         A transaction that writes.
     limit : int
         The most events.
+    kept : int
+        Delivered events that may stay, the newest, if they are younger than `DELIVERED_DAYS`.
 
     Returns
     -------
@@ -130,7 +134,11 @@ def forget_events(connection: Connection, limit: int = 5000) -> int:
     delivered, created = (
         (moment - timedelta(days=days)).isoformat() for days in (DELIVERED_DAYS, UNDELIVERED_DAYS)
     )
-    stale = select(rows.c.id).where(or_(rows.c.delivered < delivered, rows.c.created < created))
+    # Ids stand for the count, which would take a look at every row; gaps in them only make it delete earlier.
+    newest = connection.execute(select(func.max(EventRow.id))).scalar() or 0
+    too_many = and_(rows.c.delivered.is_not(None), rows.c.id <= newest - kept)
+    too_old = or_(rows.c.delivered < delivered, rows.c.created < created)
+    stale = select(rows.c.id).where(or_(too_many, too_old))
     ids = connection.execute(stale).scalars().all()
     for part in batches(ids):
         connection.execute(delete(EventRow).where(EventRow.id.in_(part)))

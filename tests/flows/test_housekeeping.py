@@ -1,6 +1,8 @@
 """Products made again, handed out, thrown away; what is missing; pages about products."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,11 @@ from tests.flows.conftest import Bench, ccdflow
 from ccdflow.archive.registry.choices import choose
 from ccdflow.archive.registry.frames.queries import find_frames
 from ccdflow.archive.registry.jobs.lineage import main_frames
+from ccdflow.archive.registry.jobs.productchanges import lose_products
 from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.jobs.records import JobFilter, find_job, find_jobs
 from ccdflow.archive.registry.sets.records import find_sets
+from ccdflow.archive.store import RESULTS
 from ccdflow.cascade.planning.request import Request
 from ccdflow.commands.queries import missing_calibrations
 from ccdflow.commands.reports import report
@@ -19,7 +23,7 @@ from ccdflow.config.project import PROJECT_FILE
 from ccdflow.flows.live import sweep
 from ccdflow.flows.nightly import nightly
 from ccdflow.tasks.again import make_again
-from ccdflow.tasks.housekeeping import export, throw_away, waste
+from ccdflow.tasks.housekeeping import RECORD_AGE_S, export, forget_records, throw_away, waste
 from ccdflow.tasks.planning import planned
 
 
@@ -80,9 +84,24 @@ def test_only_what_is_superseded_and_not_needed_is_thrown_away(reduced: Bench) -
     assert [one.product for one in waste(reduced.space, most_bytes=0)] == [one.product for one in found]
     path = reduced.space.store.absolute(found[0].product.path)
     assert ccdflow(reduced, "clean").returncode == 0 and path.exists()
+    record = reduced.space.store.root / RESULTS / found[0].product.job_key
+    assert record.exists()
     assert throw_away(reduced.space, found) == found[0].product.size and not path.exists()
+    assert not record.exists()
     assert reduced.run().jobs["new"] == 0  # it is not wanted
     assert json.loads(ccdflow(reduced, "verify", "--json").stdout)["problems"] == []
+
+
+def test_records_of_jobs_that_are_not_done_go_once_nobody_can_be_writing_them(reduced: Bench) -> None:
+    folder = reduced.space.store.root / RESULTS
+    stacked = next(product for product in products(reduced) if product.category == "stack")
+    kept = {path.name for path in folder.iterdir()}
+    reduced.space.registry.write(lose_products, [stacked.id], "away")
+    assert forget_records(reduced.space) == 0  # as young as one whose job is about to be done
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - 2 * RECORD_AGE_S,) * 2)
+    assert forget_records(reduced.space) == 1
+    assert {path.name for path in folder.iterdir()} == kept - {stacked.job_key}
 
 
 def _first_science(bench: Bench) -> int:

@@ -96,6 +96,14 @@ def test_old_events_are_deleted_a_few_at_a_time(either: Workspace) -> None:
     assert len(either.registry.read(find_events)) == 4
 
 
+def test_of_delivered_events_no_more_than_some_are_kept_and_all_that_wait(either: Workspace) -> None:
+    rows(either, 10)
+    with either.registry.database.write() as connection:
+        connection.execute(text("UPDATE event SET delivered = created WHERE id > 2"))
+    assert either.registry.write(forget_events, 5, 3) == 3  # of the oldest five two wait for their delivery
+    assert [event.id for event in either.registry.read(find_events)] == [1, 2, 6, 7, 8, 9, 10]
+
+
 def test_a_server_that_hangs_keeps_no_frame_from_being_registered(
     either: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from tests.flows.faults.machinery import (
 )
 
 from ccdflow.archive.registry.jobs.records import find_jobs
-from ccdflow.tasks.running import RESULTS
+from ccdflow.archive.store import RESULTS
 
 LINGER = 15.0
 """Seconds: longer than a drain waits before it tries a job again."""
