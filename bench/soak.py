@@ -91,12 +91,12 @@ def day(frames: int, end: datetime) -> Iterator[tuple[Exposure, datetime]]:
 
 
 def observe(known: Registry, telescope: Telescope, frames: int, end: datetime, stop: Event) -> None:
-    """Take a day's frames, no more than `WAITING` ahead of what is calibrated."""
-    done = 0
+    """Take a day's frames, no more than `WAITING` ahead of what is calibrated and stacked."""
+    may_be = WAITING
     for number, (exposure, over) in enumerate(day(frames, end)):
-        while number - done >= WAITING:
-            done = known.read(calibrated)
-            if number - done >= WAITING and stop.wait(0.1):
+        while number >= may_be:
+            may_be = WAITING + known.read(calibrated) - known.read(to_be_stacked)
+            if number >= may_be and stop.wait(0.1):
                 return
         insert(known.url, [telescope.expose(exposure, over)])
 
@@ -111,6 +111,12 @@ def _number(connection: Connection, statement: str) -> int:
 def calibrated(connection: Connection) -> int:
     """How many science frames are calibrated."""
     return _number(connection, "SELECT count(*) FROM product WHERE category = 'science'")
+
+
+def to_be_stacked(connection: Connection) -> int:
+    """How many sets are complete and not stacked yet."""
+    wanted = "status = 'closed' AND action = 'stack' AND product_id IS NULL"
+    return _number(connection, f"SELECT count(*) FROM frame_set WHERE {wanted}")
 
 
 def _counts(connection: Connection) -> dict[str, int]:
@@ -209,7 +215,7 @@ def _followed(
             say(_line(seen.looks[-1]))
         drains |= set(known.read(live_drains, 60.0).values())
         last = (done, time.monotonic()) if done > last[0] else last
-        if done >= frames and not known.read(_counts)["undelivered"]:
+        if done >= frames and not known.read(to_be_stacked) + known.read(_counts)["undelivered"]:
             break
         if time.monotonic() - last[1] > PATIENCE_S:
             seen.problems.append(f"nothing was calibrated for {PATIENCE_S:.0f} s, {done} of {frames} are")
@@ -337,11 +343,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--database", choices=DATABASES, default=DATABASES[0])
+    parser.add_argument(
+        "--folder", type=Path, help="where everything goes and stays; else a temporary folder"
+    )
     parser.add_argument("--json", type=Path, help="write the looks into this file")
     parser.add_argument("--picture", type=Path, help="draw the curve into this PNG file")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
-        seen = soak(Path(folder), given.frames, given.database, lambda line: print(line, flush=True))
+    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as temporary:
+        folder = given.folder or Path(temporary)
+        seen = soak(folder, given.frames, given.database, lambda line: print(line, flush=True))
     if given.json:
         given.json.write_text(json.dumps([asdict(one) for one in seen.looks]))
     if given.picture:

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -279,21 +279,49 @@ class Bridge:
                     self._sizes[path] = size_and_time
 
 
-def to_server(events: Sequence[dict[str, Any]]) -> None:
-    """Hand events to the Prefect server that is configured.
+class ToServer:
+    """Hands events to the Prefect server that is configured, by one client for as long as it serves.
 
-    Parameters
-    ----------
-    events : sequence of dict
-        As the server's API takes them.
-
-    Raises
-    ------
-    httpx.HTTPError
-        If it does not answer, or does not take them.
+    A client for each sending takes longer than the sending, and memory that comes back late.
     """
-    # Prefect's client asks a server that does not answer five times more, for two minutes in all; the bridge itself
-    # comes again.
-    once = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
-    with once, get_client(httpx_settings={"timeout": TIMEOUT_S}, sync_client=True) as client:
-        client.request("POST", "/events", json=list(events)).raise_for_status()
+
+    def __init__(self) -> None:
+        self._client: SyncPrefectClient | None = None
+        self._opened = ExitStack()
+
+    def __call__(self, events: Sequence[dict[str, Any]]) -> None:
+        """Send events.
+
+        Parameters
+        ----------
+        events : sequence of dict
+            As the server's API takes them.
+
+        Raises
+        ------
+        httpx.HTTPError
+            If it does not answer, or does not take them.
+        """
+        was_open = self._client is not None
+        try:
+            self._post(events)
+        except httpx.TransportError as error:
+            self.close()
+            # A server that was started anew has closed the connection; one that is slow must not be waited for twice.
+            if not was_open or isinstance(error, httpx.TimeoutException):
+                raise
+            self._post(events)
+
+    def _post(self, events: Sequence[dict[str, Any]]) -> None:
+        # Prefect's client asks a server that does not answer five times more, for two minutes in all; the bridge itself
+        # comes again.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            if self._client is None:
+                client = get_client(httpx_settings={"timeout": TIMEOUT_S}, sync_client=True)
+                self._client = self._opened.enter_context(client)
+            self._client.request("POST", "/events", json=list(events)).raise_for_status()
+
+    def close(self) -> None:
+        """Close the connection; the next sending opens another."""
+        self._client = None
+        self._opened.close()

@@ -94,7 +94,7 @@ def test_only_what_is_superseded_and_not_needed_is_thrown_away(reduced: Bench) -
 
 def test_records_of_jobs_that_are_not_done_go_once_nobody_can_be_writing_them(reduced: Bench) -> None:
     folder = reduced.space.store.root / RESULTS
-    stacked = next(product for product in products(reduced) if product.category == "stack")
+    stacked, *_ = products(reduced, "stack")
     kept = {path.name for path in folder.iterdir()}
     reduced.space.registry.write(lose_products, [stacked.id], "away")
     assert forget_records(reduced.space) == 0  # as young as one whose job is about to be done

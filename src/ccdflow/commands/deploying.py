@@ -121,7 +121,7 @@ def cancel_runs(space: Workspace, names: Sequence[str]) -> list[dict[str, str]]:
 
 def listen(space: Workspace, watch: Sequence[Path], *, quiet: bool) -> int:
     """Run the bridge until SIGINT or SIGTERM; gives how many events were sent."""
-    from ccdflow.tasks.bridge import Bridge, to_server
+    from ccdflow.tasks.bridge import Bridge, ToServer
 
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -131,6 +131,6 @@ def listen(space: Workspace, watch: Sequence[Path], *, quiet: bool) -> int:
         if not quiet:
             sys.stderr.write(f"{sentence}\n")
 
-    bridge = Bridge(space, to_server, watch, say)
+    bridge = Bridge(space, ToServer(), watch, say)
     bridge.run(stop.is_set)
     return bridge.sent
