@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -280,7 +280,7 @@ class Bridge:
 
 
 class ToServer:
-    """Hands events to the Prefect server that is configured, by one client for as long as it serves.
+    """Hands events to the Prefect server that is configured, by one client for as long as it serves; used with `with`.
 
     A client for each sending takes longer than the sending, and memory that comes back late.
     """
@@ -288,6 +288,12 @@ class ToServer:
     def __init__(self) -> None:
         self._client: SyncPrefectClient | None = None
         self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __call__(self, events: Sequence[dict[str, Any]]) -> None:
         """Send events.
@@ -325,3 +331,20 @@ class ToServer:
         """Close the connection; the next sending opens another."""
         self._client = None
         self._opened.close()
+
+
+def to_server(events: Sequence[dict[str, Any]]) -> None:
+    """Hand events to the Prefect server that is configured, once.
+
+    Parameters
+    ----------
+    events : sequence of dict
+        As the server's API takes them.
+
+    Raises
+    ------
+    httpx.HTTPError
+        If it does not answer, or does not take them.
+    """
+    with ToServer() as send:
+        send(events)

@@ -19,6 +19,7 @@ from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.reach import association_levels, is_sure
 from ccdflow.cascade.planning.request import Request
 from ccdflow.tasks.bridge import stream_name
+from ccdflow.tasks.grouping import few_before
 from ccdflow.tasks.ingest import IngestReport, Turn, read_pending
 from ccdflow.tasks.keeping.stock import kept_keys
 from ccdflow.tasks.leases import BEATS_PER_LEASE
@@ -27,7 +28,7 @@ from ccdflow.tasks.rounds import Do, Round
 from ccdflow.tasks.workspace import Workspace
 
 WHOLE_LOOK_S = 30.0
-"""Seconds after which everything that is not too old is looked at again, and not only what came last."""
+"""Seconds after which what waits for a calibration is looked at again, and not only what came last."""
 JOBS_PER_ROUND = 40
 """Jobs that are done between two plans: an urgent job that comes meanwhile waits for these."""
 ARRIVAL_PATIENCE_S = 60.0
@@ -193,7 +194,8 @@ class Drain:
         self.given_up = {job.key for job in tried if job.attempts >= MOST_ATTEMPTS}
         self.failed: dict[str, str] = {}
         self.held: dict[str, tuple[float, str]] = {}  # until when, and why, by key of the job
-        self._looked = -WHOLE_LOOK_S  # when all was looked at last
+        self._looked = -WHOLE_LOOK_S  # when more than the last was looked at last
+        self._all = True  # whether the next such look is at everything, finished frames too
         self._unsure = True  # whether anything has happened since
         self._turn = Turn(READING_S)
         self._rows = FEWEST_ROWS
@@ -227,8 +229,8 @@ class Drain:
                 left = last + linger - time.monotonic()
                 if left <= 0 and not self._unsure:
                     return
-                if left <= 0:
-                    self._looked = -WHOLE_LOOK_S  # the next round is due to look at everything
+                if self._unsure and left <= max(0.0, linger - WHOLE_LOOK_S):
+                    self._look_at_everything()
                 elif ear.wait(min(left, GAP_LOOK_S)):
                     time.sleep(TOGETHER_S)
 
@@ -243,11 +245,16 @@ class Drain:
             return 0
         if self._away:
             self.say(f"the store {self.space.store.root} is there again")
-            self._away, self._looked = "", -WHOLE_LOOK_S
+            self._away = ""
+            self._look_at_everything()
             # What had to wait for it is due at once.
             self.held = {key: (0.0, reason) for key, (_, reason) in self.held.items()}
             return count + 1
         return count
+
+    def _look_at_everything(self) -> None:
+        """Have the next round look at every frame that is not too old."""
+        self._looked, self._all = -WHOLE_LOOK_S, True
 
     @property
     def problems(self) -> dict[str, str]:
@@ -266,13 +273,18 @@ class Drain:
         self._unsure = self._unsure or count > 0
         request = live_request(self.camera, self.max_age_days)
         # Mostly a plan from the oldest unfinished frame on is enough, and takes a fraction of the time. What it leaves
-        # out (frames that wait for a calibration, which may have come now) is found by a whole one now and then.
+        # out (frames that wait for a calibration, which may have come now) is found by another one now and then. At
+        # finished frames, of which a product may be gone, it is looked at the beginning and once nothing comes: else a
+        # night would cost more with every frame of it.
         whole = self._unsure and time.monotonic() - self._looked >= WHOLE_LOOK_S
+        everything = whole and self._all
         if whole:
-            self._looked, self._unsure = time.monotonic(), False
+            self._looked, self._unsure, self._all = time.monotonic(), not everything, False
         work = Round(
             self.space,
-            plan=lambda: self._planned(request if whole else self._of_the_last(request)),
+            plan=lambda: self._planned(
+                request if everything else self._of_the_last(request, waiting=whole), everything=everything
+            ),
             do=self._do,
             choose=self._first,
             whole=whole,
@@ -331,13 +343,13 @@ class Drain:
         self.held |= {key: (until, reason) for key, reason in failed.items() if key not in lost}
         return failed
 
-    def _of_the_last(self, request: Request) -> Request | None:
+    def _of_the_last(self, request: Request, *, waiting: bool) -> Request | None:
         """Return the request, narrowed to the oldest unfinished frame and later ones; None where all are finished."""
         ends = last_stages(self.space.cascade, request.targets)
-        since = self.space.registry.read(unsettled_since, ends, request.since or "")
+        since = self.space.registry.read(unsettled_since, ends, request.since or "", waiting=waiting)
         return None if since is None else request.model_copy(update={"since": since})
 
-    def _planned(self, request: Request | None) -> Plan | None:
+    def _planned(self, request: Request | None, *, everything: bool) -> Plan | None:
         """Return the plan, made from the fewest nights that give the same as all nights; None for no request."""
         # Where nothing is due the store is asked for nothing else; that it is away is said all the same.
         self.space.claim_store()
@@ -346,9 +358,10 @@ class Drain:
         # Good calibrations lie near in time. So the nights that rules of the best level reach are read first, and only
         # where a job might find another calibration further away those of the next level. A drain stays at a level.
         all_levels = association_levels(self.space.cascade)
+        before = {} if everything else few_before(self.space, request)
         failed = self.given_up | self.failed.keys()
         for level in all_levels[self._level :]:
-            nights = window(self.space.cascade, request, level)
+            nights = window(self.space.cascade, request, level, before)
             plan = planned(self.space, request, failed, nights, stock=kept_keys)
             self._level = all_levels.index(level)
             last = level == all_levels[-1] and not any(job.lacks_inputs for job in plan.jobs)

@@ -26,6 +26,7 @@ from ccdflow.archive.registry.sets.records import SetFilter, SetRecord, find_set
 from ccdflow.archive.registry.sets.settling import RAW, Settling
 from ccdflow.archive.registry.transactions import exposures_in_stream, settle_sets
 from ccdflow.cascade.planning.jobs import Group, digest
+from ccdflow.cascade.planning.reach import frames_before
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import FrameRecord, Status
 from ccdflow.cascade.sequences.exposures import (
@@ -36,6 +37,7 @@ from ccdflow.cascade.sequences.exposures import (
     known_time,
     order_key,
 )
+from ccdflow.cascade.sequences.grouping import GroupSpec
 from ccdflow.cascade.sequences.regroup import difference, regroup
 from ccdflow.cascade.sequences.statemachine import FrameSet
 from ccdflow.cascade.specification.expressions import Context, evaluate, names
@@ -112,6 +114,35 @@ def group_sets(space: Workspace, request: Request, most_rows: int | None = None)
     for task in rules:
         counts.update(space.registry.read(count_sets, task))
     return dict(counts)
+
+
+def few_before(space: Workspace, request: Request) -> dict[str, int]:
+    """Return how many frames of a stream before the first one asked for decide what is made, by class of frame.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    request : Request
+        Its targets count; parameters of its own are none of the project's.
+
+    Returns
+    -------
+    dict of str to int
+        Of classes that are left out it takes all; see `ccdflow.cascade.planning.reach.frames_before`.
+    """
+    choice = chosen(space.cascade, {})
+    cascade = tuned(space.cascade, choice)
+    settled = _settled_conditions(space, cascade)
+    rules: dict[str, SequenceRules | GroupSpec] = {}
+    for name, step in cascade.tasks.items():
+        if not step.groups or not all(settled.get(above, True) for above in cascade.chain(name)):
+            continue  # nothing reaches it
+        own = grouping(name, step, choice.tasks.get(name, ()))
+        # A sequence of some frames only may begin before any number of others.
+        counts = not isinstance(own, SequenceRules) or _counts_each_frame(cascade, name, settled)
+        rules[name] = own if counts else GroupSpec()
+    return frames_before(cascade, cascade.targets(request.targets), rules)
 
 
 def needed(cascade: Cascade, targets: Collection[str]) -> set[str]:

@@ -1,15 +1,16 @@
 """Plans made from what the registry knows; a plan writes nothing, but for what who works notes of the store."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from ccdflow.archive.registry.choices import ChoiceKind, ChoiceRecord, find_choices
-from ccdflow.archive.registry.frames.nearrows import count_rows, find_frames_and_rows
+from ccdflow.archive.registry.frames.nearrows import count_rows, find_last_frames, with_near_rows
 from ccdflow.archive.registry.frames.places import frames_at
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
 from ccdflow.archive.registry.frames.stages import count_unfinished
 from ccdflow.archive.registry.instrumentevents import find_instrument_events
+from ccdflow.archive.registry.jobs.lineage import main_descendants
 from ccdflow.archive.registry.jobs.records import JobFilter, done_without_products, find_jobs
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.planning.associate import Barrier
@@ -25,8 +26,8 @@ from ccdflow.cascade.specification.model import Cascade
 from ccdflow.tasks.keeping.stock import kept_keys, whole_keys
 from ccdflow.tasks.workspace import Workspace
 
-TakeStock = Callable[[Workspace, str | None], set[str]]
-"""Gives the keys of the jobs, from a night on, whose products are all there."""
+TakeStock = Callable[[Workspace, str | None, Collection[str] | None], set[str]]
+"""Gives the keys of the jobs, from a night on or of some keys, whose products are all there."""
 
 MOST_NIGHTS = 10_000
 """Nights, 27 years: a reach beyond is as good as none, and its date need not exist in the calendar."""
@@ -42,14 +43,18 @@ LIVE_AGE_DAYS = 2.0
 class Window:
     """The nights that are read of a registry: the first by class of frame, and the first of jobs and products.
 
-    Nights are ISO dates; ``""`` comes before all nights, ``"~"`` after all of them.
+    Nights are ISO dates; ``""`` comes before all nights, ``"~"`` after all of them. Of the classes that `before` names
+    no more than so many frames of each stream are read that lie before the time `since`, and no jobs but those that
+    were done with frames that are read.
     """
 
     frames: Mapping[str, str]
     jobs: str
+    before: Mapping[str, int] = field(default_factory=dict)
+    since: str = ""
 
 
-def window(cascade: Cascade, request: Request, level: int) -> Window:
+def window(cascade: Cascade, request: Request, level: int, before: Mapping[str, int] | None = None) -> Window:
     """Return the nights that hold all of which jobs may be made that start with frames from `request.since` on.
 
     Parameters
@@ -60,6 +65,8 @@ def window(cascade: Cascade, request: Request, level: int) -> Window:
         Its targets and its `since` count.
     level : int
         The worst association level that is of interest; see `ccdflow.cascade.planning.reach.nights_back`.
+    before : mapping of str to int, optional
+        Classes of which frames before `request.since` are read no further than so many of each stream.
 
     Returns
     -------
@@ -68,7 +75,7 @@ def window(cascade: Cascade, request: Request, level: int) -> Window:
     """
     reach = nights_back(cascade, cascade.targets(request.targets), level)
     first = {name: _night_before(request.since, reach.get(name)) for name in CLASSES}
-    return Window(first, min(first.values()))
+    return Window(first, min(first.values()), before or {}, request.since or "")
 
 
 def _night_before(since: str | None, nights: float | None) -> str:
@@ -122,17 +129,19 @@ def planned(
     request = located(space, request)
     if request.late is None:
         request = request.model_copy(update={"late": space.project.late_calibrations})
+    frames = _frames(space, request, part, every_row=every_row)
+    keys = _keys_behind(space, frames) if part and part.before else None
     known = Known(
         cascade=space.cascade,
         recipes=space.recipes,
-        frames=_frames(space, request, part, every_row=every_row),
-        done=stock(space, part.jobs if part else None),
+        frames=frames,
+        done=stock(space, part.jobs if part else None, keys),
         detectors={instrument.name: detector_digest(instrument) for instrument in space.instruments},
         barriers=[Barrier(**asdict(event)) for event in space.registry.read(find_instrument_events)],
         banned=_chosen(space, choices, "banned"),
         pinned=_chosen(space, choices, "pinned"),
         keywords={name for instrument in space.instruments for name in instrument.keep},
-        done_jobs=_done_jobs(space, part, request.variant) if request.late == "keep" else {},
+        done_jobs=_done_jobs(space, part, keys, request.variant) if request.late == "keep" else {},
         whole=part is None,
     )
     # What takes products of a job that has made none does without them, as if it had failed.
@@ -171,14 +180,28 @@ def located(space: Workspace, request: Request) -> Request:
 
 def _frames(space: Workspace, request: Request, part: Window | None, *, every_row: bool) -> list[FrameRecord]:
     """The frames of some nights, or of all; of rows without files only those that sequences of others depend on."""
-    wanted = FrameFilter(nights=part.frames if part else {})
     groups = [group for step in space.cascade.tasks.values() for group in step.groups.values()]
     rules = [group for group in groups if isinstance(group, SequenceRules)]
     # How long a sequence may be with the project's own rules is known before anything is planned.
     if request.variant or every_row or not rules:
-        return space.registry.read(find_frames, wanted)
+        return space.registry.read(find_frames, FrameFilter(nights=part.frames if part else {}))
     near = max(group.max_sequence for group in rules) + 1
-    return space.registry.read(find_frames_and_rows, wanted, near)
+    return space.registry.read(with_near_rows, _with_files(space, part), near)
+
+
+def _with_files(space: Workspace, part: Window | None) -> list[FrameRecord]:
+    """The frames with files of some nights, or of all, and of some classes the last ones."""
+    if part is None:
+        return space.registry.read(find_frames, FrameFilter(has_file=True))
+    # The tilde stands behind all nights.
+    nights = {**part.frames, **dict.fromkeys(part.before, "~")}
+    others = space.registry.read(find_frames, FrameFilter(nights=nights, has_file=True))
+    return [*others, *space.registry.read(find_last_frames, part.before, part.since)]
+
+
+def _keys_behind(space: Workspace, frames: Sequence[FrameRecord]) -> set[str]:
+    """Keys of the jobs that took these frames, or what was made of them, as their main input."""
+    return set(space.registry.read(main_descendants, [frame.id for frame in frames]))
 
 
 def _rows_in_words(space: Workspace, request: Request) -> str:
@@ -203,9 +226,12 @@ def _chosen(space: Workspace, choices: Sequence[ChoiceRecord], verdict: ChoiceKi
     return frozenset([*subjects, *works])
 
 
-def _done_jobs(space: Workspace, part: Window | None, variant: str) -> dict[tuple[str, str], list[DoneJob]]:
+def _done_jobs(
+    space: Workspace, part: Window | None, keys: Collection[str] | None, variant: str
+) -> dict[tuple[str, str], list[DoneJob]]:
     """With what the jobs that are done were done, by task and main input; the newest first."""
-    done = space.registry.read(find_jobs, JobFilter(states=("done",), from_night=part.jobs if part else None))
+    nights = part.jobs if part else None
+    done = space.registry.read(find_jobs, JobFilter(states=("done",), from_night=nights, keys=keys))
     by_work: dict[tuple[str, str], list[DoneJob]] = {}
     # What other requests' parameters made was for them alone.
     done = [job for job in done if job.variant in ("", variant)]

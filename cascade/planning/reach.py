@@ -1,5 +1,6 @@
 """How far back in time what a plan takes may lie: of a large registry, nothing else need be read."""
 
+from collections.abc import Mapping
 from math import ceil, inf
 
 from ccdflow.cascade.planning.associate import AssociationRule
@@ -73,6 +74,60 @@ def nights_back(cascade: Cascade, targets: list[str], level: int | None = None) 
     for target in targets:
         visit(target, 0.0)
     return reach
+
+
+def frames_before(
+    cascade: Cascade, targets: list[str], groups: Mapping[str, SequenceRules | GroupSpec]
+) -> dict[str, int]:
+    """Return how many frames of a stream, before those asked for, decide what is made of these, by class of frame.
+
+    Parameters
+    ----------
+    cascade : Cascade
+        What is made from what.
+    targets : list of str
+        Tasks whose products are asked for.
+    groups : mapping of str to SequenceRules or GroupSpec
+        By task, how it puts together what it takes.
+
+    Returns
+    -------
+    dict of str to int
+        Only classes of which a few are enough: their frames are taken one by one or in sequences, and no input is
+        looked for among them.
+    """
+    sought: set[str] = set()
+    counts: dict[str, float] = {}
+
+    def visit(name: str, count: float) -> None:
+        if name in cascade.sources:
+            source = cascade.sources[name]
+            whole = count + _frames_of(source.group)
+            counts[source.frame_class] = max(whole, counts.get(source.frame_class, 0.0))
+            return
+        step = cascade.tasks[name]
+        visit(step.main, count + (_frames_of(groups[name]) if name in groups else 0.0))
+        for way in (way for association in step.inputs.values() for way in association.ways):
+            sought.update(_classes_behind(cascade, way.source))
+            visit(way.source, inf)
+
+    for target in targets:
+        visit(target, 0.0)
+    return {name: int(count) for name, count in counts.items() if count < inf and name not in sought}
+
+
+def _classes_behind(cascade: Cascade, name: str) -> set[str]:
+    """Classes of the frames that the main input of a source or task comes from."""
+    main = name if name in cascade.sources else cascade.main_source(name)
+    return {cascade.sources[main].frame_class}
+
+
+def _frames_of(group: SequenceRules | GroupSpec) -> float:
+    """Return how many frames before one decide what it is put together with."""
+    if isinstance(group, SequenceRules):
+        # A sequence that is longer than this is not put together, wherever it begins.
+        return group.max_sequence + 1
+    return 0.0 if group.how == "each" else inf
 
 
 def is_sure(job: Job, level: int) -> bool:

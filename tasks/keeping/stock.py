@@ -4,12 +4,12 @@ A product whose file is gone is made again. But where much is away at once a dis
 thousands of jobs would be the wrong answer: then there is one sentence, and nothing changes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ccdflow.archive.registry.jobs.productchanges import lose_products, touch_products
-from ccdflow.archive.registry.jobs.records import done_keys
+from ccdflow.archive.registry.jobs.records import done_among, done_keys
 from ccdflow.archive.registry.jobs.stock import StockRow, half_lost, regain_products, stock_rows
 from ccdflow.archive.store import Store
 from ccdflow.archive.storemark import StoreAwayError
@@ -48,7 +48,13 @@ class Stock:
         return {row.job_key for row in (*self.away, *self.damaged)}
 
 
-def look(space: "Workspace", from_night: str | None = None, *, superseded: bool = False) -> Stock:
+def look(
+    space: "Workspace",
+    from_night: str | None = None,
+    keys: Collection[str] | None = None,
+    *,
+    superseded: bool = False,
+) -> Stock:
     """Look at the files of all products; those that were not changed since they were written are not read.
 
     Parameters
@@ -57,6 +63,8 @@ def look(space: "Workspace", from_night: str | None = None, *, superseded: bool 
         The project.
     from_night : str, optional
         ISO date of the first night that is looked at; without it, all.
+    keys : collection of str, optional
+        Only products of jobs with these keys.
     superseded : bool
         Also at missing products that have given way to others.
 
@@ -65,17 +73,17 @@ def look(space: "Workspace", from_night: str | None = None, *, superseded: bool 
     Stock
         What was seen. Nothing is changed.
     """
-    rows = space.registry.read(stock_rows, from_night, superseded=superseded)
+    rows = space.registry.read(stock_rows, from_night, keys, superseded=superseded)
     stock = Stock(sum(row.state == "done" for row in rows))
-    keys = set()
+    back = set()
     for row in rows:
         changed_ns = space.store.changed_ns(row.path)
         if row.state == "done":
             _sort_in(stock, space.store, row, changed_ns)
         elif changed_ns is not None and space.store.intact(row.path, row.size, row.sha256):
             stock.back[row.id] = changed_ns
-            keys.add(row.job_key)
-    whole = keys - space.registry.read(half_lost, keys, stock.back.keys()) if keys else keys
+            back.add(row.job_key)
+    whole = back - space.registry.read(half_lost, back, stock.back.keys()) if back else back
     return replace(stock, back_keys=frozenset(whole), rows=tuple(rows))
 
 
@@ -90,7 +98,13 @@ def _sort_in(stock: Stock, store: Store, row: StockRow, changed_ns: int | None) 
             stock.damaged.append(row)
 
 
-def whole_keys(space: "Workspace", from_night: str | None = None, *, gone: bool = False) -> set[str]:
+def whole_keys(
+    space: "Workspace",
+    from_night: str | None = None,
+    keys: Collection[str] | None = None,
+    *,
+    gone: bool = False,
+) -> set[str]:
     """Return the jobs whose products are all there, as they were written; nothing is changed.
 
     Parameters
@@ -99,6 +113,8 @@ def whole_keys(space: "Workspace", from_night: str | None = None, *, gone: bool 
         The project.
     from_night : str, optional
         ISO date of the first night that is looked at; without it, all.
+    keys : collection of str, optional
+        Only jobs with these keys.
     gone : bool
         Whether somebody says that files which are away are really gone, however many they are.
 
@@ -112,15 +128,21 @@ def whole_keys(space: "Workspace", from_night: str | None = None, *, gone: bool 
     StoreAwayError
         If the store, or much of it, is not there.
     """
-    return _seen(space, from_night, gone=gone)[1]
+    return _seen(space, from_night, keys, gone=gone)[1]
 
 
-def kept_keys(space: "Workspace", from_night: str | None = None, *, gone: bool = False) -> set[str]:
+def kept_keys(
+    space: "Workspace",
+    from_night: str | None = None,
+    keys: Collection[str] | None = None,
+    *,
+    gone: bool = False,
+) -> set[str]:
     """Return the jobs whose products are all there, and note in the registry what is gone and what is back.
 
     Parameters
     ----------
-    space, from_night, gone
+    space, from_night, keys, gone
         As for `whole_keys`.
 
     Returns
@@ -134,17 +156,24 @@ def kept_keys(space: "Workspace", from_night: str | None = None, *, gone: bool =
         If the store, or much of it, is not there. Then nothing is noted.
     """
     space.claim_store()
-    stock, keys = _seen(space, from_night, gone=gone)
+    stock, whole = _seen(space, from_night, keys, gone=gone)
     note(space, stock)
-    return keys
+    return whole
 
 
-def _seen(space: "Workspace", from_night: str | None, *, gone: bool) -> tuple[Stock, set[str]]:
+def _seen(
+    space: "Workspace", from_night: str | None, keys: Collection[str] | None, *, gone: bool
+) -> tuple[Stock, set[str]]:
     space.find_store()
-    stock = look(space, from_night)
+    stock = look(space, from_night, keys)
+    # Of a few products a third may be the three that somebody has deleted: then all are looked at.
+    if keys is not None and len(stock.away) >= MANY:
+        stock = look(space, from_night)
     if not gone:
         refuse_much(space, stock)
-    return stock, (space.registry.read(done_keys, from_night) - stock.lost_keys) | stock.back_keys
+    registry = space.registry
+    done = registry.read(done_keys, from_night) if keys is None else registry.read(done_among, keys)
+    return stock, (done - stock.lost_keys) | stock.back_keys
 
 
 def note(space: "Workspace", stock: Stock) -> None:

@@ -28,7 +28,7 @@ from ccdflow.flows.live import live, sweep
 from ccdflow.flows.nightly import nightly
 from ccdflow.flows.reprocess import retry
 from ccdflow.tasks import draining
-from ccdflow.tasks.bridge import WAKE, Bridge, ToServer
+from ccdflow.tasks.bridge import WAKE, Bridge, to_server
 from ccdflow.tasks.draining import only_drain
 from ccdflow.tasks.ingest import read_rows
 
@@ -151,13 +151,13 @@ def _is_mine(bench: Bench) -> bool:
 
 def test_the_bridge_tells_the_server_once_what_happened(server: str, fresh: Bench) -> None:
     insert(fresh, *frames(fresh)[:2])
-    bridge = Bridge(fresh.space, ToServer())
+    bridge = Bridge(fresh.space, to_server)
     assert bridge.look() == 2 and bridge.look() == 0
     found = eventually(fresh, WAKE, 1)
     assert found == {"ccdflow.frame.registered": 2, WAKE: 1}
     assert all(one.delivered for one in fresh.space.registry.read(find_events))
     insert(fresh, *frames(fresh)[2:4])
-    assert Bridge(fresh.space, ToServer()).look() == 2
+    assert Bridge(fresh.space, to_server).look() == 2
     assert eventually(fresh, "ccdflow.frame.registered", 4)["ccdflow.frame.registered"] == 4
 
 
@@ -165,8 +165,8 @@ def test_two_bridges_and_repeated_sending_count_once(server: str, fresh: Bench) 
     insert(fresh, *frames(fresh)[:3])
 
     def twice(events: list[dict[str, object]]) -> None:
-        ToServer()(events)
-        ToServer()(events)
+        to_server(events)
+        to_server(events)
 
     first, second = Bridge(fresh.space, twice), Bridge(fresh.space, twice)
     waiting = fresh.space.registry.read(find_events, undelivered=True)
@@ -183,7 +183,7 @@ def test_a_server_that_is_gone_loses_nothing(server: str, fresh: Bench) -> None:
     def send(events: list[dict[str, object]]) -> None:
         if down:
             raise httpx.ConnectError("no server")
-        ToServer()(events)
+        to_server(events)
 
     insert(fresh, *frames(fresh)[:3])
     bridge = Bridge(fresh.space, send, say=said.append)

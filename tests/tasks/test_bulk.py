@@ -10,8 +10,8 @@ import pytest
 from tests.tasks.test_grouping import START, clock, exposure, sequence
 
 from ccdflow.archive.registry.frames.files import NewFrame, add_frame
-from ccdflow.archive.registry.frames.nearrows import find_frames_and_rows
-from ccdflow.archive.registry.frames.queries import ALL_FRAMES, find_frames, list_frames
+from ccdflow.archive.registry.frames.nearrows import with_near_rows
+from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.frames.stages import StageState, set_stages
 from ccdflow.archive.registry.sets.news import first_row
 from ccdflow.archive.registry.sets.records import find_sets
@@ -67,7 +67,8 @@ def test_only_rows_next_to_frames_with_files_are_read(either: Workspace) -> None
     bulk(either, 400, START)
     bulk(either, 400, START, camera="D")
     filed(either, exposure(3, object="A"), exposure(3.01, object="A"), exposure(20, object="A"))
-    read = either.registry.read(find_frames_and_rows, ALL_FRAMES, 5)
+    frames = either.registry.read(find_frames, FrameFilter(has_file=True))
+    read = either.registry.read(with_near_rows, frames, 5)
     rows = [frame for frame in read if frame.path is None]
     # Five on each side of the first two, and the last five of the stream, which come before the third.
     assert len(read) - len(rows) == 3 and len(rows) == 15 and {row.camera for row in rows} == {"C"}
@@ -127,7 +128,7 @@ def cut(space: Workspace) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def all_frames(space: Workspace) -> list[FrameRecord]:
-    return space.registry.read(find_frames, ALL_FRAMES)
+    return space.registry.read(find_frames)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -5,8 +5,7 @@ files, it says where that begins, how long it is, and that somebody is still to 
 never combined, so no more rows on each side of a frame decide anything than make a sequence too long.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -22,15 +21,15 @@ Found = tuple[str, int]
 """Time and id of a row."""
 
 
-def find_frames_and_rows(connection: Connection, wanted: FrameFilter, near: int) -> list[FrameRecord]:
-    """Return the frames with files that a filter selects, and of rows without files those next to them.
+def with_near_rows(connection: Connection, frames: Sequence[FrameRecord], near: int) -> list[FrameRecord]:
+    """Return frames with files, and of rows without files those next to them.
 
     Parameters
     ----------
     connection : Connection
         A transaction that reads.
-    wanted : FrameFilter
-        Which frames.
+    frames : sequence of FrameRecord
+        The frames.
     near : int
         How many rows without files are wanted on each side of a frame, at most.
 
@@ -39,11 +38,47 @@ def find_frames_and_rows(connection: Connection, wanted: FrameFilter, near: int)
     list of FrameRecord
         By time, as `find_frames` gives them.
     """
-    frames = find_frames(connection, replace(wanted, has_file=True))
     if connection.execute(_ANY).first() is None:
-        return frames
+        return sorted(frames, key=order_key)
     ids = [identity for _, identity in _rows_near(connection, frames, near)]
     return sorted([*frames, *find_frames(connection, FrameFilter(ids=ids))], key=order_key)
+
+
+def find_last_frames(connection: Connection, counts: Mapping[str, int], since: str) -> list[FrameRecord]:
+    """Return the frames from a time on, and of their streams a few before it.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    counts : mapping of str to int
+        By class of frames, how many of each stream are wanted that lie before the time; frames of other classes are
+        left out.
+    since : str
+        The time, ISO, UTC.
+
+    Returns
+    -------
+    list of FrameRecord
+        Frames with files, by time.
+    """
+    columns = [getattr(FrameRow, name) for name in STREAM]
+    frames: list[FrameRecord] = []
+    for name, count in counts.items():
+        there = FrameRow.frame_class == name, FrameRow.sha256.is_not(None)
+        streams = connection.execute(
+            select(*columns).where(*there, FrameRow.obsdate >= since).distinct()
+        ).all()
+        starts: dict[Stream, str] = {}
+        for stream in streams:
+            its = (column == value for column, value in zip(columns, stream, strict=True))
+            before = select(FrameRow.obsdate).where(*there, *its, FrameRow.obsdate < since)
+            start = before.order_by(FrameRow.obsdate.desc()).offset(count).limit(1)
+            starts[stream[0], stream[1], stream[2]] = connection.execute(start).scalar() or ""
+        wanted = FrameFilter(classes=(name,), since=min(starts.values(), default=since), has_file=True)
+        found = find_frames(connection, wanted) if starts else []
+        frames += [frame for frame in found if frame.obsdate >= starts.get(frame.stream, since)]
+    return sorted(frames, key=order_key)
 
 
 def count_rows(connection: Connection, wanted: FrameFilter) -> int:

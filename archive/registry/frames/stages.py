@@ -80,11 +80,12 @@ def stage_states(connection: Connection, stage: str, frames: Collection[int]) ->
     return states
 
 
-def unsettled_since(connection: Connection, ends: Mapping[str, str], since: str) -> str | None:
+def unsettled_since(
+    connection: Connection, ends: Mapping[str, str], since: str, *, waiting: bool = False
+) -> str | None:
     """Return the time of the oldest frame of which something may have to be made.
 
-    Frames have come to an end if they were refused, failed, or have come through their last stage. What waits for a
-    calibration is looked for elsewhere.
+    Frames have come to an end if they were refused, failed, or have come through their last stage.
 
     Parameters
     ----------
@@ -94,13 +95,17 @@ def unsettled_since(connection: Connection, ends: Mapping[str, str], since: str)
         By class of frames, the last stage that they go through; frames of other classes are not looked at.
     since : str
         ISO time (UTC) before which no frame is looked at.
+    waiting : bool
+        Whether what waits for a calibration is looked for, too.
 
     Returns
     -------
     str or None
         Its obsdate; None where all frames have come to an end.
     """
-    times = [_oldest(connection, frame_class, end, since) for frame_class, end in ends.items()]
+    times = [
+        _oldest(connection, frame_class, end, since, waiting=waiting) for frame_class, end in ends.items()
+    ]
     return min((time for time in times if time is not None), default=None)
 
 
@@ -142,23 +147,22 @@ def newest_frame(connection: Connection) -> int:
     return connection.execute(select(func.max(FrameRow.id))).scalar_one() or 0
 
 
-def _oldest(connection: Connection, frame_class: str, end: str, since: str) -> str | None:
-    earliest = select(func.min(FrameRow.obsdate)).where(
-        FrameRow.obsdate >= since, *_unfinished(frame_class, end)
-    )
+def _oldest(connection: Connection, frame_class: str, end: str, since: str, *, waiting: bool) -> str | None:
+    unfinished = _unfinished(frame_class, end, waiting=waiting)
+    earliest = select(func.min(FrameRow.obsdate)).where(FrameRow.obsdate >= since, *unfinished)
     return connection.execute(earliest).scalar_one()
 
 
-def _unfinished(frame_class: str, end: str) -> tuple[ColumnElement[bool], ...]:
+def _unfinished(frame_class: str, end: str, *, waiting: bool = False) -> tuple[ColumnElement[bool], ...]:
     """The conditions that a frame has a file and is not over."""
-    # Over is a frame that is through its last stage, and one that is stuck in an earlier one: failed, or waiting for
-    # what the reason names.
+    # Over is a frame that is through its last stage, and one that is stuck in an earlier one: failed, or, if `waiting`
+    # is not asked for, waiting for what the reason names.
     # NOT EXISTS, which the primary key of frame_stage answers for each frame.
     stage: Select[Any] = select(literal_column("1")).where(FrameStageRow.frame_id == FrameRow.id)
     through = and_(FrameStageRow.stage == end, FrameStageRow.state.in_((*SETTLED, "passed")))
-    stuck = or_(
-        FrameStageRow.state == "failed", and_(FrameStageRow.state == "waiting", FrameStageRow.reason != "")
-    )
+    stuck = FrameStageRow.state == "failed"
+    if not waiting:
+        stuck = or_(stuck, and_(FrameStageRow.state == "waiting", FrameStageRow.reason != ""))
     over = or_(through, and_(FrameStageRow.stage != end, stuck))
     # Of a row without a file nothing can be made, and a catalogue may have a hundred thousand.
     there = FrameRow.status == "registered", FrameRow.sha256.is_not(None)

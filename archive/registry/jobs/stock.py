@@ -33,7 +33,11 @@ _COLUMNS = [getattr(ProductRow, name) for name in StockRow.__annotations__]
 
 
 def stock_rows(
-    connection: Connection, from_night: str | None = None, *, superseded: bool = False
+    connection: Connection,
+    from_night: str | None = None,
+    keys: Collection[str] | None = None,
+    *,
+    superseded: bool = False,
 ) -> list[StockRow]:
     """Return the products that should be there, and those whose files would count if they came back.
 
@@ -43,6 +47,8 @@ def stock_rows(
         A transaction that reads.
     from_night : str, optional
         ISO date of the first night; without it, all.
+    keys : collection of str, optional
+        Only products of jobs with these keys.
     superseded : bool
         Also of products that have given way to others those that are missing: an old archive has thrown away many.
 
@@ -56,8 +62,10 @@ def stock_rows(
     tests = [or_(ProductRow.state == "done", and_(*lost))]
     if from_night is not None:
         tests.append(since_night(ProductRow, from_night))
-    rows = connection.execute(select(*_COLUMNS).where(*tests).order_by(ProductRow.id))
-    return [StockRow(*row) for row in rows]
+    parts = [[]] if keys is None else [[ProductRow.job_key.in_(part)] for part in batches(sorted(keys))]
+    statements = (select(*_COLUMNS).where(*tests, *part) for part in parts)
+    rows = [StockRow(*row) for statement in statements for row in connection.execute(statement)]
+    return sorted(rows, key=lambda row: row.id)
 
 
 def sample_of_stock(connection: Connection, number: int) -> list[StockRow]:

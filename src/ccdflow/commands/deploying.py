@@ -131,6 +131,7 @@ def listen(space: Workspace, watch: Sequence[Path], *, quiet: bool) -> int:
         if not quiet:
             sys.stderr.write(f"{sentence}\n")
 
-    bridge = Bridge(space, ToServer(), watch, say)
-    bridge.run(stop.is_set)
+    with ToServer() as send:
+        bridge = Bridge(space, send, watch, say)
+        bridge.run(stop.is_set)
     return bridge.sent

@@ -22,7 +22,7 @@ from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.jobs import lifecycle
 from ccdflow.archive.registry.jobs.productchanges import Made
 from ccdflow.flows.live import live
-from ccdflow.tasks.bridge import Bridge, ToServer
+from ccdflow.tasks.bridge import Bridge, to_server
 from ccdflow.tasks.workspace import open_workspace
 
 MOMENTS = (
@@ -125,7 +125,7 @@ def run_bridge(project: str, moment: str) -> None:
     def send(events: Sequence[dict[str, Any]]) -> None:
         if moment == "before the sending":
             die()
-        ToServer()(events)
+        to_server(events)
         if moment == "after the sending":
             die()
 

@@ -26,7 +26,7 @@ from tests.flows.faults.machinery import (
 )
 
 from ccdflow.flows.live import live, sweep
-from ccdflow.tasks.bridge import WAKE, Bridge, ToServer
+from ccdflow.tasks.bridge import WAKE, Bridge, to_server
 
 
 class Faulty:
@@ -48,7 +48,7 @@ class Faulty:
             passed += {"doubled": [one, one], "plain": [one]}.get(fate, [])
         self.chance.shuffle(passed)
         if passed:
-            ToServer()(passed)
+            to_server(passed)
         for _ in [one for one in passed if one["event"] == WAKE]:
             self.wakes += 1
             assert live(str(self.night.project), linger=0.0, max_age_days=AGE) == {}
