@@ -4,7 +4,6 @@ import statistics
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from ccdflow.archive.registry.frames.doubts import find_doubts, sum_up
 from ccdflow.archive.registry.frames.places import last_paths
 from ccdflow.archive.registry.frames.queries import COUNTED, FrameFilter, find_frames, list_frames
 from ccdflow.archive.registry.frames.stages import LEFT_OUT
-from ccdflow.archive.registry.jobs.lineage import main_frames
+from ccdflow.archive.registry.jobs.lineage import calibration_times, main_descendants, main_frames
 from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
-from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
-from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_jobs
+from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, current_ids, find_products
+from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.archive.registry.sets.records import SetFilter, find_sets
 from ccdflow.cascade.headers.classify import site_longitude as told_by_header
 from ccdflow.cascade.headers.dates import night as night_of
@@ -175,7 +174,7 @@ def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
         In order of time; exposures in seconds.
     """
     frames = space.registry.read(list_frames, FrameFilter(COUNTED, night=night, camera=camera, strict=False))
-    names = _product_names(space, night, camera)
+    names = _product_names(space, [frame["id"] for frame in frames])
     return [
         {
             "frame": f"f{frame['id']}",
@@ -194,25 +193,14 @@ def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
     ]
 
 
-def _product_names(space: Workspace, night: str, camera: str) -> dict[int, list[str]]:
+def _product_names(space: Workspace, frames: Collection[int]) -> dict[int, list[str]]:
     """Products that were made of each frame alone, or of its set, by frame."""
-    products = space.registry.read(find_products, ProductFilter(night=night, camera=camera, strict=False))
-    by_key: dict[str, list[ProductRecord]] = {}
-    for product in products:
-        if product.superseded_by is None:
-            by_key.setdefault(product.job_key, []).append(product)
+    behind = space.registry.read(main_descendants, frames)
     names: dict[int, list[str]] = {}
-    for job in space.registry.read(find_jobs, JobFilter(keys=by_key)):
-        for frame in _frames_behind(space, job):
-            names.setdefault(frame, []).extend(f"p{product.id}" for product in by_key[job.key])
+    for product, key in sorted(space.registry.read(current_ids, ProductFilter(job_keys=behind))):
+        for frame in behind[key]:
+            names.setdefault(frame, []).append(f"p{product}")
     return names
-
-
-def _frames_behind(space: Workspace, job: JobRecord) -> list[int]:
-    """The raw frames that a job's main input comes from; asked for only where it is not raw frames itself."""
-    main = [part for part in job.inputs if part.role == "main"]
-    raw = [part.frame for part in main if part.frame is not None]
-    return raw if len(raw) == len(main) else space.registry.read(main_frames, job.key)
 
 
 # --- pages -------------------------------------------------------------------------------------------------
@@ -240,9 +228,12 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
     lines = [f"# {plain(camera)}, night {plain(night)}", "", *_ledger(log), *_latency(space, night, camera)]
     for sentence in singles_in_words(space, [night], camera):
         lines += [plain(sentence) + ".", ""]
-    products = space.registry.read(find_products, ProductFilter(night=night, camera=camera, strict=False))
+    products = space.registry.read(current_ids, ProductFilter(night=night, camera=camera, strict=False))
     frames = [int(row["frame"][1:]) for row in log]
-    lines += [*_not_done(space, night, camera, log), *_doubts(space, frames, products)]
+    lines += [
+        *_not_done(space, night, camera, log),
+        *_doubts(space, frames, [number for number, _ in products]),
+    ]
     lines += _pictures(space, night, camera)
     return "\n".join(lines)
 
@@ -255,16 +246,9 @@ def _ledger(log: Sequence[Row]) -> list[str]:
 
 def _latency(space: Workspace, night: str, camera: str) -> list[str]:
     """How long calibrated frames took from the insert of their rows."""
-    listed = space.registry.read(list_frames, FrameFilter(night=night, camera=camera, strict=False))
-    frames = {frame["id"]: frame for frame in listed}
-    took = []
-    for job in space.registry.read(
-        find_jobs, JobFilter(night=night, camera=camera, states=("done",), strict=False)
-    ):
-        main = [part.frame for part in job.inputs if part.role == "main"]
-        # A stack waits for its whole sequence: only jobs of one raw science frame tell how fast we are.
-        if len(main) == 1 and main[0] in frames and frames[main[0]]["class"] == "science":
-            took.append(_seconds_between(frames[main[0]]["registered_at"], job.finished_at))
+    # A stack waits for its whole sequence: only jobs of one raw science frame tell how fast we are.
+    times = space.registry.read(calibration_times, night, camera)
+    took = [_seconds_between(registered, finished) for registered, finished in times]
     if not took:
         return []
     # The share's place in the sorted list, without interpolation: a frame took exactly so long.
@@ -304,12 +288,11 @@ def _not_done(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> 
     )
 
 
-def _doubts(space: Workspace, frames: Collection[int], products: Sequence[ProductRecord]) -> list[str]:
+def _doubts(space: Workspace, frames: Collection[int], products: Collection[int]) -> list[str]:
     """What is doubtful about frames and products, by kind: a broken clock is one line, not a thousand."""
     doubts = space.registry.read(find_doubts, frames)
     counts = sum_up((f"f{frame}", doubt) for frame, own in doubts.items() for doubt in own)
-    ids = [product.id for product in products if product.superseded_by is None]
-    warned = space.registry.read(find_product_doubts, ids)
+    warned = space.registry.read(find_product_doubts, products)
     counts += sum_up((f"p{product}", doubt) for product, own in warned.items() for doubt in own)
     rows = [(count.kind, count.number, count.subject, count.example) for count in counts]
     return ["## Doubts", "", *table("kind | frames or products | for instance | what", rows)] if rows else []
@@ -319,11 +302,10 @@ def _pictures(space: Workspace, night: str, camera: str) -> Iterator[str]:
     """The last stacks, or where there are none, the last calibrated frames."""
     for category in ("stack", "science"):
         wanted = ProductFilter(category=category, night=night, camera=camera, strict=False)
-        products = space.registry.read(find_products, wanted)
-        current = [product for product in products if product.superseded_by is None]
-        if current:
-            current.sort(key=lambda product: (product.obsdate, product.id))
-            for product in current[-PICTURES_PER_PAGE:]:
+        last = [number for number, _ in space.registry.read(current_ids, wanted)][-PICTURES_PER_PAGE:]
+        if last:
+            products = space.registry.read(find_products, ProductFilter(ids=last))
+            for product in sorted(products, key=lambda product: (product.obsdate, product.id)):
                 yield from ("", *_shown(space, product))
             return
 
@@ -352,7 +334,7 @@ def stack_page(space: Workspace, product: ProductRecord) -> str:
     # The name is the head of the page already.
     lines += [*_shown(space, product)[2:], "", *table("number | value", numbers)]
     lines += ["Lengths in pixels, the background in the unit of the product.", ""]
-    lines += [*_doubts(space, (), [replace(product, superseded_by=None)]), code(product.path)]
+    lines += [*_doubts(space, (), [product.id]), code(product.path)]
     return "\n".join(lines)
 
 
@@ -428,7 +410,11 @@ def _summary(space: Workspace, night: str) -> str:
     ]
     if not_done:
         lines += ["## Not done", "", *table("frame | object | state | reason", not_done, LISTED)]
-    lines += _doubts(space, [frame["id"] for frame in frames], products)
+    lines += _doubts(
+        space,
+        [frame["id"] for frame in frames],
+        [product.id for product in products if product.superseded_by is None],
+    )
     return "\n".join(lines)
 
 

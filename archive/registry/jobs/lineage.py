@@ -2,11 +2,12 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, exists, select
 
 from ccdflow.archive.registry.bulk import batches
+from ccdflow.archive.registry.conditions import is_of_camera
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_jobs
-from ccdflow.archive.registry.tables import JobInputRow, table
+from ccdflow.archive.registry.tables import FrameRow, JobInputRow, JobRow, table
 
 _INPUT = table(JobInputRow).c
 
@@ -130,3 +131,36 @@ def keys_of_frames(connection: Connection, frames: Collection[int]) -> set[str]:
         statement = select(JobInputRow.job_key).where(JobInputRow.frame_id.in_(part))
         keys |= set(connection.execute(statement).scalars())
     return keys
+
+
+def calibration_times(connection: Connection, night: str, camera: str) -> list[tuple[str, str]]:
+    """Return when the raw science frames of a night were registered, and when the job of each was done.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    night : str
+        ISO date of the evening.
+    camera : str
+        CAMERA or TELESCOPE/CAMERA.
+
+    Returns
+    -------
+    list of tuple of str
+        Both times, ISO, UTC, of each job that takes one raw science frame alone.
+    """
+    another = JobInputRow.__table__.alias("another")
+    alone = ~exists().where(
+        another.c.job_key == JobInputRow.job_key, another.c.role == "main", another.c.position > 0
+    )
+    its_job, its_frame = JobRow.key == JobInputRow.job_key, FrameRow.id == JobInputRow.frame_id
+    statement = (
+        select(FrameRow.registered_at, JobRow.finished_at)
+        .select_from(JobRow)
+        .join(JobInputRow, its_job)
+        .join(FrameRow, its_frame)
+        .where(JobRow.night == night, is_of_camera(JobRow, camera), JobRow.state == "done")
+        .where(JobInputRow.role == "main", FrameRow.frame_class == "science", alone)
+    )
+    return [(registered, finished) for registered, finished in connection.execute(statement)]

@@ -148,6 +148,31 @@ def find_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
     return sorted(products, key=lambda product: product.id)
 
 
+def current_ids(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) -> list[tuple[int, str]]:
+    """Return the products that no others have superseded, by id and key alone: a night may have tens of thousands.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    wanted : ProductFilter
+        Which products.
+
+    Returns
+    -------
+    list of tuple of int and str
+        Id and key of the job of each, by time.
+    """
+    tests = [*_tests(wanted), ProductRow.superseded_by.is_(None)]
+    columns = select(ProductRow.obsdate, ProductRow.id, ProductRow.job_key)
+    rows: list[tuple[str, int, str]] = []
+    for narrower in _narrowed(wanted):
+        rows += [
+            (time, number, key) for time, number, key in connection.execute(columns.where(*tests, *narrower))
+        ]
+    return [(number, key) for _, number, key in sorted(rows)]
+
+
 def _tests(wanted: ProductFilter) -> list[ColumnElement[bool]]:
     """Conditions of all that a filter names, but for ids and keys."""
     tests: list[ColumnElement[bool]] = []
