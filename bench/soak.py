@@ -162,7 +162,7 @@ def look(known: Registry, observed: Observatory, store: Path, seconds: float) ->
 
 
 def soak(
-    folder: Path, frames: int, database: str = "SQLite", say: Callable[[str], object] = lambda _: None
+    folder: Path, frames: int, database: str = "SQLite", say: Callable[[Look], object] = lambda _: None
 ) -> Soak:
     """Observe for a day in time-lapse; what is seen, judged.
 
@@ -175,7 +175,7 @@ def soak(
     database : {'SQLite', 'PostgreSQL'}
         On what the registry is.
     say : callable
-        Takes a line about each look.
+        Takes each look.
     """
     with registry(database, folder / "database") as known:
         project = folder / "project"
@@ -201,7 +201,7 @@ def _followed(
     observed: Observatory,
     frames: int,
     end: datetime,
-    say: Callable[[str], object],
+    say: Callable[[Look], object],
 ) -> Soak:
     """Observe, and look until all frames are calibrated and told of, or nothing comes any more."""
     seen, stop, begin = Soak(), Event(), time.monotonic()
@@ -212,7 +212,7 @@ def _followed(
         done = known.read(calibrated)
         if done >= due * len(seen.looks):
             seen.looks.append(look(known, observed, store, time.monotonic() - begin))
-            say(_line(seen.looks[-1]))
+            say(seen.looks[-1])
         drains |= set(known.read(live_drains, 60.0).values())
         last = (done, time.monotonic()) if done > last[0] else last
         if done >= frames and not known.read(to_be_stacked) + known.read(_counts)["undelivered"]:
@@ -346,14 +346,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--folder", type=Path, help="where everything goes and stays; else a temporary folder"
     )
-    parser.add_argument("--json", type=Path, help="write the looks into this file")
+    parser.add_argument(
+        "--json", type=Path, help="write the looks into this file, each in a line as it comes"
+    )
     parser.add_argument("--picture", type=Path, help="draw the curve into this PNG file")
     given = parser.parse_args(arguments)
+
+    def say(now: Look) -> None:
+        print(_line(now), flush=True)
+        if given.json:
+            with given.json.open("a") as looks:
+                looks.write(json.dumps(asdict(now)) + "\n")
+
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as temporary:
-        folder = given.folder or Path(temporary)
-        seen = soak(folder, given.frames, given.database, lambda line: print(line, flush=True))
-    if given.json:
-        given.json.write_text(json.dumps([asdict(one) for one in seen.looks]))
+        seen = soak(given.folder or Path(temporary), given.frames, given.database, say)
     if given.picture:
         draw(seen.looks, given.picture)
     warm = [one for one in seen.looks if one.calibrated >= WARM * given.frames]
