@@ -9,6 +9,7 @@ draws the curve; ``python -m bench.soak --frames 2000`` does less.
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -351,6 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--picture", type=Path, help="draw the curve into this PNG file")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started ends
 
     def say(now: Look) -> None:
         print(_line(now), flush=True)
