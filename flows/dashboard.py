@@ -17,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 
 from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
-from ccdflow.flows.server import is_embedded
+from ccdflow.flows.server import impatient, is_embedded
 from ccdflow.tasks.nightlog import (
     LISTED_FRAMES,
     MOST_NIGHTS,
@@ -214,11 +214,15 @@ class Publisher:
 
     def _publish(self, nights: Collection[str], stacks: Collection[str]) -> None:
         try:
-            left = MOST_STACKS - self._stacks_shown
-            self._stacks_shown += publish_stacks(self.project, stacks, self._pages, left)
-            publish_nights(self.project, nights, self._pages)
+            with impatient():
+                self._publish_to(nights, stacks)
         except Exception as error:  # a page is not worth a frame: the next one tells what this one would have
             get_run_logger().warning(f"a page of the dashboard was not written: {error}")
+
+    def _publish_to(self, nights: Collection[str], stacks: Collection[str]) -> None:
+        left = MOST_STACKS - self._stacks_shown
+        self._stacks_shown += publish_stacks(self.project, stacks, self._pages, left)
+        publish_nights(self.project, nights, self._pages)
 
     def close(self) -> None:
         """Write what is left, and wait for it."""

@@ -12,7 +12,7 @@ from ccdflow.flows.dashboard import Publisher, publishing
 from ccdflow.flows.execute import execute, task_runner
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
-from ccdflow.flows.server import wait_for_server
+from ccdflow.flows.server import answers, wait_for_server
 from ccdflow.tasks.draining import Drain, only_drain
 from ccdflow.tasks.holding import Holding
 from ccdflow.tasks.nightlog import tonight
@@ -82,6 +82,9 @@ def live(
             say = get_run_logger().info
             drain = Drain(space, do, camera, max_age_days, lambda: not held() and mine.is_held(), say)
             drain.run(linger)
+            # While the server is away nothing could start another one for frames that come: this one goes on.
+            while linger and not mine.lost and not held() and not answers():
+                drain.run(linger)
         # Outside the lease: while this run waits for its server, another drain may work.
         wait_for_server()
         if ended := mine.lost or held():

@@ -22,7 +22,7 @@ from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import Value
-from ccdflow.commands.output import DONE, FAILED, console, print_table
+from ccdflow.commands.output import DONE, FAILED, console, print_table, warn
 from ccdflow.commands.progress import Count, counting
 from ccdflow.commands.queries import compromise_lines
 from ccdflow.tasks.ingest import IngestReport, find_files, ingest_files, recheck_files, static_files
@@ -277,10 +277,21 @@ def _run_flow(space: Workspace, request: Request) -> dict[str, str]:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     _prepare(space)
     from ccdflow.flows.nightly import nightly
-    from ccdflow.flows.server import prefect_server
+    from ccdflow.flows.server import answers, gone, prefect_server, silence
 
-    with prefect_server(space.project.scratch):
-        return nightly(str(space.project.directory), request=request)
+    directory, scratch = str(space.project.directory), space.project.scratch
+    silent = "" if answers() else silence()
+    if not silent:
+        try:
+            with prefect_server(scratch):
+                return nightly(directory, request=request)
+        except Exception as error:
+            # What was done counts: with the server it is only the record of it that is lost.
+            if not (silent := gone(error)):
+                raise
+    warn(f"{silent}; this run goes on with one of its own")
+    with prefect_server(scratch, own=True):
+        return nightly(directory, request=request)
 
 
 @contextmanager
