@@ -2,6 +2,7 @@
 # JOBS=1: the tests one after the other, not two files at a time.
 # make torture: everything killed, filled, stopped at every moment, on both databases; 20 to 30 minutes, and a report.
 # make soak: a day of 50,000 frames in time-lapse, and what runs meanwhile; an hour or two, and its curve into docs/.
+# make peers: how the programs of the field that are installed take what we write, into docs/peers.md; fails where that changed.
 # make bench: measured beside the programs that people use today, into docs/; ONLY=combine: one part; QUICK=1: on little.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -12,11 +13,12 @@ TORTURE ?= torture.md
 SOAK   ?= 50000
 READY   = $(VENV)/.ready
 PLOTS   = $(VENV)/.ready-bench
+PEERS   = $(VENV)/.ready-peers
 
 # Where it is set, each of the many commands that are started here would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: env test lint types tests torture soak demo bench clean
+.PHONY: env test lint types tests torture soak demo bench peers clean
 
 env: $(READY)
 
@@ -56,6 +58,13 @@ soak: $(PLOTS)
 
 bench: $(PLOTS)
 	$(BIN)/python -m bench $(ONLY) $(if $(QUICK),--quick,$(if $(ONLY),,--docs docs))
+
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,peers]'
+	touch $@
+
+peers: $(PEERS)
+	$(BIN)/python -m bench.peertable --page docs/peers.md
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
