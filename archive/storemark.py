@@ -10,6 +10,8 @@ from pathlib import Path
 
 MARK = ".ccdflow-store"
 """Name of the file; hidden, as all that is no product."""
+LONGEST = 10_000
+"""Characters of a mark that are looked at."""
 _TEXT = """\
 This folder is the store of a ccdflow archive, the one of this id. Leave this file here: without it the store counts
 as not there.
@@ -35,8 +37,13 @@ def read_mark(root: Path) -> str:
     str
         The id; empty where the folder, or a mark in it, is not there or can't be read.
     """
+    mark = root / MARK
     try:
-        found = _ID.search((root / MARK).read_text(encoding="utf-8", errors="replace"))
+        # A pipe would never give a word, a device never end.
+        if not mark.is_file():
+            return ""
+        with mark.open(encoding="utf-8", errors="replace") as file:
+            found = _ID.search(file.read(LONGEST))
     except OSError:
         return ""
     return found[1] if found else ""
@@ -51,7 +58,18 @@ def write_mark(root: Path, identity: str) -> None:
         The folder.
     identity : str
         The archive's id.
+
+    Raises
+    ------
+    StoreAwayError
+        If the folder is a link that leads nowhere.
     """
+    # Where the link leads a folder is not made: a disk that is mounted there later would hide it.
+    if root.is_symlink() and not root.exists():
+        leads = root.readlink()
+        raise StoreAwayError(
+            f"the store {root} is a link to {leads}, which is not there; is its disk mounted?"
+        )
     root.mkdir(parents=True, exist_ok=True)
     # Of two programs that do so at once both write the same; whoever reads sees a whole file or none.
     temporary = root / f"{MARK}.{os.getpid()}"

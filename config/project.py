@@ -159,9 +159,9 @@ def load_project(directory: Path) -> Project:
     return Project(
         directory=root,
         registry=_absolute_url(written.registry, root),
-        store=root / written.store,
+        store=_below(root, written.store),
         cascade_path=cascade_path(written.cascade, root),
-        instruments=tuple(root / folder for folder in written.instruments),
+        instruments=tuple(_below(root, folder) for folder in written.instruments),
         keep_alive=written.keep_alive,
         executor=written.executor,
         late_calibrations=written.late_calibrations,
@@ -180,7 +180,15 @@ def _absolute_url(url: str, root: Path) -> str:
     scheme, _, path = url.partition(":///")
     if not scheme.startswith("sqlite") or path.startswith("/"):
         return url
-    return f"{scheme}:///{root / path}"
+    return f"{scheme}:///{_below(root, path)}"
+
+
+def _below(root: Path, written: str) -> Path:
+    """A path of the project file: relative to its folder, and with the home directory for ``~`` as in a shell."""
+    try:
+        return root / Path(written).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{root / PROJECT_FILE}: the home directory of {written!r} is not known") from None
 
 
 def cascade_path(name: str, root: Path) -> Path:
@@ -203,7 +211,7 @@ def cascade_path(name: str, root: Path) -> Path:
     ConfigError
         If there is neither.
     """
-    for path in (root / name, shipped("cascades") / f"{name}.yaml"):
+    for path in (_below(root, name), shipped("cascades") / f"{name}.yaml"):
         if path.is_file():
             return path
     known = ", ".join(sorted(file.stem for file in shipped("cascades").glob("*.yaml")))

@@ -7,6 +7,7 @@ from ccdflow.archive.registry.jobs.productchanges import lose_products
 from ccdflow.archive.registry.jobs.products import ProductFilter, find_product, find_products
 from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs, keys_like, reopen_failed
 from ccdflow.archive.registry.sets.records import SetFilter, find_sets
+from ccdflow.cascade.plain import is_id
 from ccdflow.tasks.workspace import Workspace
 
 
@@ -48,7 +49,7 @@ def make_again(
     named = {key for name in names for key in keys_of(space, name)}
     chosen = JobFilter(night=night, camera=camera, step=step, keys=named if names else None)
     wanted = {job.key for job in space.registry.read(find_jobs, chosen)}
-    if below or any(name[:1] == "f" and name[1:].isdigit() for name in names):
+    if below or any(name[:1] == "f" and is_id(name[1:]) for name in names):
         wanted |= {job.key for job in space.registry.read(lineage, wanted, up=False)}
     # A job is planned anew where its products are not there; jobs that were never done need no asking.
     products = space.registry.read(find_products, ProductFilter(job_keys=wanted))
@@ -98,7 +99,7 @@ def keys_of(space: Workspace, name: str) -> set[str]:
     """
     letter, number = name[:1], name[1:]
     # A key may begin with f, too. It is taken for a frame only where nothing but digits follows: then name more of it.
-    if letter not in "fsp" or not number.isdigit():
+    if letter not in "fsp" or not is_id(number):
         return {_key(space, name)}
     identity = int(number)
     if letter == "f":

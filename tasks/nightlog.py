@@ -1,5 +1,6 @@
 """What people see of a night: the observing log of each camera, what it came to, what is missing, pictures."""
 
+import math
 import statistics
 from base64 import b64encode
 from collections import Counter
@@ -22,7 +23,7 @@ from ccdflow.archive.registry.sets.records import SetFilter, find_sets
 from ccdflow.cascade.headers.classify import site_longitude as told_by_header
 from ccdflow.cascade.headers.dates import night as night_of
 from ccdflow.cascade.planning.request import Request
-from ccdflow.cascade.sequences.exposures import SequenceRules
+from ccdflow.cascade.sequences.exposures import SequenceRules, known_time
 from ccdflow.cascade.sequences.singles import ALIKE, alternatives, in_words, singles
 from ccdflow.cascade.specification.model import Cascade
 from ccdflow.cascade.specification.parameters import chosen, grouping, tuned
@@ -248,7 +249,11 @@ def _latency(space: Workspace, night: str, camera: str) -> list[str]:
     """How long calibrated frames took from the insert of their rows."""
     # A stack waits for its whole sequence: only jobs of one raw science frame tell how fast we are.
     times = space.registry.read(calibration_times, night, camera)
-    took = [_seconds_between(registered, finished) for registered, finished in times]
+    took = [
+        passed
+        for registered, finished in times
+        if not math.isnan(passed := known_time(finished) - known_time(registered))
+    ]
     if not took:
         return []
     # The share's place in the sorted list, without interpolation: a frame took exactly so long.
@@ -256,11 +261,6 @@ def _latency(space: Workspace, night: str, camera: str) -> list[str]:
     worst = took[min(len(took) - 1, int(LATENCY_SHARE * len(took)))]
     sentence = f"From insert to calibrated frame: half within {_lasting(statistics.median(took))}, "
     return [sentence + f"95 of 100 within {_lasting(worst)}, the slowest {_lasting(took[-1])}.", ""]
-
-
-def _seconds_between(start: str, end: str) -> float:
-    # Programs that state `registered_at` themselves may part date and time by a blank.
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start.replace(" ", "T"))).total_seconds()
 
 
 def _lasting(seconds: float) -> str:

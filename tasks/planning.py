@@ -85,8 +85,12 @@ def _night_before(since: str | None, nights: float | None) -> str:
         return "~"
     if since is None or nights > MOST_NIGHTS:
         return ""
-    # One night more: a time after midnight belongs to the night of the day before.
-    return (datetime.fromisoformat(since) - timedelta(days=nights + 1)).date().isoformat()
+    # One night more: a time after midnight belongs to the night of the day before. The oldest frame may have a time
+    # that is none, as a row says it, or that lies before all nights: then all of them are looked at.
+    try:
+        return (datetime.fromisoformat(since) - timedelta(days=nights + 1)).date().isoformat()
+    except (ValueError, OverflowError):
+        return ""
 
 
 def planned(
@@ -210,6 +214,7 @@ def _rows_in_words(space: Workspace, request: Request) -> str:
         status=("registered",),
         classes=last_stages(space.cascade, request.targets).keys(),
         **{name: getattr(request, name) for name in ("night", "camera", "since", "until")},
+        strict=False,
     )
     count = space.registry.read(count_rows, wanted)
     rows = "1 row of a catalogue has" if count == 1 else f"{count:,} rows of a catalogue have"

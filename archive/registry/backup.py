@@ -47,7 +47,7 @@ def back_up(url: str, file: Path) -> dict[str, int]:
     Raises
     ------
     BackupError
-        If the file is there and no copy, or the copy turns out to be damaged.
+        If the file is there and no copy, can't be written, or the copy turns out to be damaged.
     DatabaseVersionError
         If the registry is on PostgreSQL and of another version.
     """
@@ -64,6 +64,9 @@ def back_up(url: str, file: Path) -> dict[str, int]:
             _copy_database(database, part)
         counts = _sealed(part)
         part.replace(file)
+    except sqlite3.Error as error:
+        # A full disk, a folder that nothing may be written to: the driver's own error, which no command expects.
+        raise BackupError(f"{file} can't be written: {error}") from error
     finally:
         database.close()
         for rest in (part, *(part.with_name(f"{part.name}{end}") for end in ("-wal", "-shm", "-journal"))):

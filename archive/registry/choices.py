@@ -10,6 +10,7 @@ from ccdflow.archive.registry.bulk import replace_rows
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames.files import BANNED
 from ccdflow.archive.registry.tables import ChoiceRow, FrameRow, table
+from ccdflow.cascade.plain import is_id
 
 ChoiceKind = Literal["pinned", "banned"]
 
@@ -120,4 +121,4 @@ def _frames(subjects: Collection[str]) -> list[int]:
 
 def _is_frame(subject: str) -> bool:
     # A key of a job may begin with f and hold digits alone, but is longer than any id.
-    return subject[:1] == "f" and subject[1:].isdigit() and len(subject) < 20
+    return subject[:1] == "f" and is_id(subject[1:])

@@ -1,13 +1,14 @@
 """What people select by: a name that is nowhere in the registry is a mistake, and not a question without answers."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from ccdflow.archive.registry.conditions import is_of_camera
 from ccdflow.archive.registry.tables import FrameRow, JobRow, ProductRow, table
-from ccdflow.cascade.plain import ids, night, plain, words
+from ccdflow.cascade.plain import ids, moment, night, word, words
 from ccdflow.cascade.records import CLASSES
 from ccdflow.cascade.wording import unknown
 
@@ -15,7 +16,7 @@ _FRAME, _JOB, _PRODUCT = table(FrameRow).c, table(JobRow).c, table(ProductRow).c
 
 
 def settle(wanted: Any, letters: dict[str, str], texts: Collection[str] = ()) -> None:
-    """Make plain values of what a filter was given: ids of any type, one text for a list of one, dates.
+    """Make plain values of what a filter was given: ids and texts of any type, one text for a list of one, times.
 
     Parameters
     ----------
@@ -29,7 +30,8 @@ def settle(wanted: Any, letters: dict[str, str], texts: Collection[str] = ()) ->
     Raises
     ------
     ValueError
-        If an id is no number.
+        If an id is no number, a name no text; unless the filter is not strict also if a night is no date, or a time
+        none.
     """
     for name, letter in letters.items():
         if (value := getattr(wanted, name)) is not None:
@@ -37,9 +39,40 @@ def settle(wanted: Any, letters: dict[str, str], texts: Collection[str] = ()) ->
     for name in texts:
         if (value := getattr(wanted, name)) is not None:
             object.__setattr__(wanted, name, words(value))
-    for name in ("night", "from_night"):
+    for name, read in _SINGLE.items():
         if (value := getattr(wanted, name, None)) is not None:
-            object.__setattr__(wanted, name, str(plain(value)))
+            object.__setattr__(wanted, name, _read(read, value, getattr(wanted, "strict", True)))
+
+
+def _read(read: Callable[[Any], str], value: Any, strict: bool) -> str:
+    # What a row says comes back to its own filter as it is: a night that another program wrote may be no date.
+    try:
+        return read(value)
+    except ValueError:
+        if strict:
+            raise
+        return word(value)
+
+
+def _night(value: Any) -> str:
+    """The date of a night; a word stays as it is."""
+    # A row may have it, and where none has `refuse_unknown_night` says what is wrong.
+    try:
+        return night(value)
+    except ValueError:
+        return word(value)
+
+
+_SINGLE: dict[str, Callable[[Any], str]] = {
+    "night": _night,
+    "from_night": night,
+    "camera": word,
+    "category": word,
+    "step": word,
+    "since": moment,
+    "until": partial(moment, end=True),
+}
+"""Fields that hold one value, and what makes a plain text of it."""
 
 
 def refuse_state(kind: str, stated: Iterable[str] | None, known: Collection[str]) -> None:

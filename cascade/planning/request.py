@@ -1,14 +1,15 @@
 """What the planner is told: what is asked for, and what exists."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ccdflow.cascade.plain import moment, plain, word, words
 from ccdflow.cascade.plain import night as night_of
-from ccdflow.cascade.plain import plain, words
 from ccdflow.cascade.planning.associate import Barrier
 from ccdflow.cascade.planning.jobqueue import Order
 from ccdflow.cascade.planning.jobs import DoneJob, json_text
@@ -37,7 +38,7 @@ class Request(BaseModel):
     since: str | None = None
     """Frames that started at this time or later, ISO, UTC."""
     until: str | None = None
-    """Frames that started at this time or earlier, ISO, UTC."""
+    """Frames that started at this time or earlier, ISO, UTC; of a date alone all of that day."""
     camera: str | None = None
     """Frames of this camera: CAMERA or TELESCOPE/CAMERA."""
     paths: tuple[str, ...] = ()
@@ -61,8 +62,15 @@ class Request(BaseModel):
         values = {name: plain(value) for name, value in written.items()}
         if "targets" in values and values["targets"] is not None:
             values["targets"] = words(values["targets"])
-        if values.get("night") is not None:
-            values["night"] = night_of(values["night"])
+        readers: dict[str, Callable[[Any], str]] = {
+            "night": night_of,
+            "since": moment,
+            "until": partial(moment, end=True),
+            "camera": word,
+        }
+        for name, read in readers.items():
+            if values.get(name) is not None:
+                values[name] = read(values[name])
         return values
 
     def selects(self, frame: FrameRecord) -> bool:

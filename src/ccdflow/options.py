@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from ccdflow.cascade.plain import moment as plain_moment
 from ccdflow.commands.output import stop
 
 # Each command imports what it needs: what others need would take it a second to start.
@@ -137,15 +138,9 @@ def moment(text: str | None, *, end: bool = False) -> str | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        stop(f"{text!r} is no time; wanted ISO, for instance 2026-03-01T20:15:00")
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    # A date alone, 2026-03-01: all of the day belongs to it.
-    if end and len(text) == 10:
-        return f"{text}T23:59:59.999999"
-    return moment.isoformat()
+        return plain_moment(text, end=end)
+    except ValueError as error:
+        stop(str(error))
 
 
 def night_of(text: str | None) -> str | None:

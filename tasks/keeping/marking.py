@@ -88,7 +88,9 @@ def adopt_store(registry: Registry, store: Store) -> str:
 
 def _away(store: Store, own: str, mark: str) -> str:
     """What is wrong with a store whose archive is known."""
-    if not store.root.is_dir():
+    if store.root.is_symlink() and not store.root.exists():
+        seen = f"it is a link to {store.root.readlink()}, which is not there"
+    elif not store.root.is_dir():
         seen = "there is no such folder"
     elif mark:
         seen = f"the folder is the store of another archive, {mark[:SHORT]}"

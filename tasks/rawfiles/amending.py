@@ -245,7 +245,7 @@ def _exptime(written: str, by: Instrument) -> float:
 
 
 def _count(written: str, _by: Instrument) -> int:
-    if not written.isdigit() or int(written) < 1:
+    if not written.isdecimal() or not 1 <= int(written) < 2**31:  # what PostgreSQL keeps there
         raise ValueError(f"{written!r} is no place in a sequence, wanted a whole number from 1 on")
     return int(written)
 

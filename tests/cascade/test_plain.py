@@ -31,14 +31,14 @@ def test_ids_of_any_type_are_numbers(value: Any) -> None:
     assert numbers == (7, 8) and {type(number) for number in numbers} == {int}
 
 
-@pytest.mark.parametrize("value", [7, np.int32(7), "p7", " 7 ", np.array(7), np.array([7])])
+@pytest.mark.parametrize("value", [7, np.int32(7), "p7", " 7 ", np.array(7), np.array([7]), b"7", b"p7"])
 def test_one_id_is_a_list_of_one(value: Any) -> None:
     assert ids(value, "p") == (7,)
 
 
-@pytest.mark.parametrize("value", ["f7", "seven", 7.5, True, None, [None], "-1", np.nan])
+@pytest.mark.parametrize("value", ["f7", "seven", 7.5, True, None, [None], "-1", np.nan, np.inf, 2**63, "p²"])
 def test_what_is_no_id_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"is no id; wanted a number, such as 7, or p7|cannot convert"):
+    with pytest.raises(ValueError, match=r"is no id; wanted a number, such as 7, or p7"):
         ids(value, "p")
 
 
@@ -50,6 +50,8 @@ def test_what_is_no_id_is_refused(value: Any) -> None:
         (np.array(["bias", "dark"]), ("bias", "dark")),
         ([np.str_("bias")], ("bias",)),
         ((), ()),
+        (b"bias", ("bias",)),
+        (np.array([b"bias", b"dark"]), ("bias", "dark")),
         (date(2026, 3, 1), ("2026-03-01",)),
     ],
 )
@@ -120,3 +122,15 @@ def test_of_a_file_url_the_path_is_told() -> None:
     assert (
         url_in_words("file:///data/a.fits") == "'file:///data/a.fits' is a URL; wanted the path: /data/a.fits"
     )
+
+
+@pytest.mark.parametrize("until", ["2026-03-01", date(2026, 3, 1), np.datetime64("2026-03-01")])
+def test_a_date_alone_is_all_of_its_day(until: Any) -> None:
+    assert Request(since=until, until=until).until == "2026-03-01T23:59:59.999999"
+    assert Request(since=until).since == "2026-03-01T00:00:00"
+
+
+@pytest.mark.parametrize("wanted", [{"since": "yesterday"}, {"until": "2026-13-01"}, {"night": "2026-02-30"}])
+def test_a_request_for_no_time_is_refused(wanted: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"is no (time|date); wanted"):
+        Request(**wanted)

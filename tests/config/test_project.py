@@ -31,3 +31,15 @@ def test_a_template_that_can_not_be_is_refused_with_what_would_have_worked(
     (tmp_path / PROJECT_FILE).write_text(f'template: "{template}"\n')
     with pytest.raises(ConfigError, match=said):
         load_project(tmp_path)
+
+
+def test_the_home_directory_is_meant_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    text = "registry: sqlite:///~/r.sqlite\nstore: ~/store\ninstruments: [~/instruments]\n"
+    (tmp_path / PROJECT_FILE).write_text(text)
+    project = load_project(tmp_path)
+    assert (project.store, project.registry) == (Path("/home/me/store"), "sqlite:////home/me/r.sqlite")
+    assert project.instruments == (Path("/home/me/instruments"),)
+    (tmp_path / PROJECT_FILE).write_text("store: ~nobody-here/store\n")
+    with pytest.raises(ConfigError, match="home directory of '~nobody-here/store' is not known"):
+        load_project(tmp_path)

@@ -1,5 +1,6 @@
 """Whether a store is there, and what of its products: who asks changes nothing, who works notes it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,25 @@ def test_somebody_may_say_that_this_is_the_store(kept: Workspace) -> None:
     another_s(kept.store.root)
     assert adopt_store(kept.registry, kept.store) == read_mark(kept.store.root)
     assert whole_keys(kept) == set(KEYS)
+
+
+def test_a_store_behind_a_link_to_a_disk_that_is_away_is_not_made_anew(
+    kept: Workspace, tmp_path: Path
+) -> None:
+    kept.store.root.rename(tmp_path / "away")
+    kept.store.root.symlink_to(tmp_path / "disk")
+    for ask in (kept.find_store, kept.claim_store, lambda: adopt_store(kept.registry, kept.store)):
+        with pytest.raises(StoreAwayError, match=r"is a link to .*disk, which is not there"):
+            ask()
+    assert not (tmp_path / "disk").exists()
+
+
+def test_a_mark_that_is_no_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / MARK)
+    assert read_mark(tmp_path) == ""
+    (tmp_path / MARK).unlink()
+    (tmp_path / MARK).symlink_to("/dev/zero")
+    assert read_mark(tmp_path) == ""
 
 
 def test_two_that_give_an_archive_its_id_get_the_same(space: Workspace) -> None:

@@ -16,8 +16,11 @@ from sqlalchemy import make_url
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.frames.files import pending_frames
 from ccdflow.archive.registry.frames.queries import find_frames, list_frames
+from ccdflow.cascade.planning.request import Request
 from ccdflow.config.project import PROJECT_FILE, init_project
+from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import IngestReport, Turn, read_pending, recheck_files
+from ccdflow.tasks.planning import planned
 from ccdflow.tasks.rawfiles.unread import changed_since
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -153,6 +156,54 @@ def test_rows_that_name_no_file_keep_no_other_from_its_turn(
     assert read(space).total == 0 and recheck_files(space).counts["new"] == 0
     assert [frame.frame_class for frame in space.registry.read(find_frames) if frame.sha256] == ["bias"]
     assert len(space.registry.read(list_frames)) == len(names) + 2 * of_bytes + 1
+
+
+ODD_ROWS: list[dict[str, Any]] = [
+    {"obsdate": "2016-12-31T23:59:60", "night": "2016-12-31"},
+    {"obsdate": "yesterday evening", "night": "2026-02-30"},
+    {"obsdate": "2026-03-01T21:00:00+01:00"},
+    {"obsdate": "0001-01-01T00:00:00"},
+    {"obsdate": "9999-12-31T23:59:59"},
+    {"iobs": -1, "nobs": 3},
+    {"iobs": 1, "nobs": 10**9},
+    {"iobs": 10**9, "nobs": 10**9},
+    {"exptime": -5.0},
+    {"exptime": 1e308},
+    {"exptime": float("inf")},
+    {"class": "Light"},
+    {"camera": "a/b", "telescope": "../.."},
+    {"object": "|`<script>](javascript:x)\n# h"},
+]
+OF_SQLITE: list[dict[str, Any]] = [
+    {"iobs": 1.5, "nobs": 2.5},
+    {"iobs": 1, "nobs": 2.5},
+    {"iobs": "a", "nobs": "b"},
+    {"iobs": 2**62, "nobs": 2**62},
+    {"exptime": "ten"},
+    {"obsdate": 61000.5},
+]
+"""What PostgreSQL's columns refuse."""
+
+
+def test_rows_that_say_what_can_not_be_stop_neither_plans_nor_grouping(
+    plain: tuple[Workspace, Execute], tmp_path: Path
+) -> None:
+    space, execute = plain
+    science = {"class": "science", "telescope": "T", "camera": "C1", "object": "M1", "night": "2026-03-01"}
+    rows = [*ODD_ROWS, *(OF_SQLITE if space.registry.database.sqlite else [])]
+    for number, odd in enumerate(rows):
+        row = science | {"obsdate": f"2026-03-01T20:{number:02d}:00"} | odd
+        places = ", ".join("?" * len(row))
+        execute(f"INSERT INTO frame ({', '.join(row)}) VALUES ({places})", *row.values())
+    for number in range(3):
+        execute("INSERT INTO frame (path) VALUES (?)", str(bias(tmp_path / f"{number}.fits", number + 1)))
+    assert read(space).counts == {"new": 3}
+    group_sets(space, Request())
+    request = Request(targets=("bias", "science", "stack"))
+    wanted = planned(space, request)
+    assert [job.step for job in wanted.jobs if job.step == "bias"] == ["bias"]
+    # As a drain does, which begins at its oldest frame that is not over.
+    planned(space, request.model_copy(update={"since": "yesterday evening"}))
 
 
 def test_a_file_that_comes_after_its_row_is_read_once_it_is_there(

@@ -183,7 +183,8 @@ def _exposures(
 ) -> Iterator[Exposure]:
     """Rows of `_page` as exposures: cut into columns, each worked on as a whole, and put together again."""
     columns = list(zip(*rows, strict=True))
-    obsdates, places, contents, ids, nobs, exptimes, kinds = columns[:_FIXED]
+    obsdates, _, contents, ids, _, exptimes, kinds = columns[:_FIXED]
+    places, nobs = _counts(columns[1], columns[4])
     # Behind the fixed columns: those that must be the same, two for each keyword, and then the numeric ones.
     near = _FIXED + len(names.columns) + 2 * len(names.keywords)
     iobs: Sequence[int | None] = places
@@ -202,6 +203,16 @@ def _exposures(
         _lengths(exptimes, rules),
     )
     return map(_exposure, zip(*fields, strict=False))
+
+
+def _counts(places: Sequence[Any], nobs: Sequence[Any]) -> tuple[Sequence[int], Sequence[int | None]]:
+    """Positions, 0 where unknown, and lengths of sequences."""
+    # SQLite keeps halves and texts, too, where a program writes them.
+    if set(map(type, places)) == {int} and set(map(type, nobs)) <= {int, type(None)}:
+        return places, nobs
+    whole = [type(place) is int and type(planned) is int for place, planned in zip(places, nobs, strict=True)]
+    known = [place if sure else 0 for place, sure in zip(places, whole, strict=True)]
+    return known, [planned if sure else None for planned, sure in zip(nobs, whole, strict=True)]
 
 
 def _times(obsdates: Sequence[str]) -> list[float]:

@@ -75,7 +75,9 @@ def find_last_frames(connection: Connection, counts: Mapping[str, int], since: s
             before = select(FrameRow.obsdate).where(*there, *its, FrameRow.obsdate < since)
             start = before.order_by(FrameRow.obsdate.desc()).offset(count).limit(1)
             starts[stream[0], stream[1], stream[2]] = connection.execute(start).scalar() or ""
-        wanted = FrameFilter(classes=(name,), since=min(starts.values(), default=since), has_file=True)
+        wanted = FrameFilter(
+            classes=(name,), since=min(starts.values(), default=since), has_file=True, strict=False
+        )
         found = find_frames(connection, wanted) if starts else []
         frames += [frame for frame in found if frame.obsdate >= starts.get(frame.stream, since)]
     return sorted(frames, key=order_key)

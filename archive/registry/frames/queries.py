@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, isnan
 from typing import Any
 
 from sqlalchemy import (
@@ -37,7 +38,7 @@ from ccdflow.archive.registry.tables import (
     SetMemberRow,
 )
 from ccdflow.cascade.records import NO_FILE, STAGES, FrameRecord, Value
-from ccdflow.cascade.sequences.exposures import Stream, order_key
+from ccdflow.cascade.sequences.exposures import Stream, known_time, order_key
 
 _ROWS_AT_ONCE = 10_000
 """Rows taken from the driver at once: a million at a time would all lie in memory beside what is made of them."""
@@ -58,8 +59,15 @@ _COLUMNS = (
     FrameRow.sha256,
     FrameRow.path,
 )
-_NUMBERS = tuple(place for place, column in enumerate(_COLUMNS) if column.key in ("exptime", "iobs", "nobs"))
-"""Places of numbers among these."""
+_NUMBERS = {
+    place: (int, float) if column.key == "exptime" else (int,)
+    for place, column in enumerate(_COLUMNS)
+    if column.key in ("exptime", "iobs", "nobs")
+}
+"""Places of numbers among these, and the types that they may have: half a frame of a sequence is none."""
+_OBSDATE = [column.key for column in _COLUMNS].index("obsdate")
+_ENDLESS = (inf, -inf)
+"""What a database keeps as a number, and no clock can show."""
 
 
 @dataclass(frozen=True)
@@ -216,12 +224,15 @@ def _record(
     amended: Mapping[int, Mapping[str, Value | None]],
 ) -> FrameRecord:
     *columns, status, reason = row
-    # SQLite keeps whatever it is given in the place of a number: text there is an unknown, as of a header.
-    for place in _NUMBERS:
-        if isinstance(columns[place], str | bytes):
+    # SQLite keeps whatever it is given in the place of a number: what is none is an unknown, as of a header.
+    for place, kinds in _NUMBERS.items():
+        if type(columns[place]) not in kinds or columns[place] in _ENDLESS:
             columns[place] = None
-    if isinstance(columns[-1], bytes):
-        columns[-1] = text_of(columns[-1])
+    if bytes in map(type, columns):
+        columns = [text_of(value) if isinstance(value, bytes) else value for value in columns]
+    # So is a time that none is, such as one with a leap second: one row of a catalogue must not stop all plans.
+    if columns[_OBSDATE] and isnan(known_time(columns[_OBSDATE])):
+        columns[_OBSDATE] = ""
     refused = reason or status if status in ("refused", "processed") else ""
     return FrameRecord(*[*columns, keywords.get(columns[0], {}), refused, amended.get(columns[0], {})])
 

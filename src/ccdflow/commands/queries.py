@@ -19,6 +19,7 @@ from ccdflow.archive.registry.jobs.lineage import keys_of_frames, main_frames
 from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_job, find_jobs, keys_like
 from ccdflow.archive.registry.sets.records import SetFilter, list_sets
+from ccdflow.cascade.plain import is_id
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
 from ccdflow.cascade.planning.request import Request
@@ -263,7 +264,7 @@ def find(space: Workspace, name: str) -> Row:
         If nothing, or more than one job, is called so.
     """
     letter, number = name[:1], name[1:]
-    if letter in "fsp" and number.isdigit():
+    if letter in "fsp" and is_id(number):
         row = _by_number(space, letter, int(number))
     else:
         row = _by_path(space, name) or _by_key(space, name)

@@ -1,6 +1,8 @@
 """What users ask for: numbers and texts of any type mean what they mean, and a name that nothing has is a mistake."""
 
-from datetime import date
+from datetime import UTC, date, datetime
+from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,15 @@ from ccdflow.archive.registry.sets.records import SetFilter
 from ccdflow.archive.registry.tables import FrameRow, JobRow, ProductRow, table
 
 PLACE = {"night": "2026-03-01", "telescope": "T", "camera": "CAM1", "instrument": "I"}
+
+
+class Name(Enum):
+    """Names as a program of somebody's may keep them."""
+
+    NIGHT = "2026-03-01"
+    CAMERA = "T/CAM1"
+    CLASS = "science"
+    STATUS = "registered"
 
 
 def _fill(connection: Connection) -> None:
@@ -82,10 +93,49 @@ def test_numbers_of_numpy_are_numbers_to_every_statement(filled: Registry) -> No
         {"ids": range(1, 4)},
         {"classes": "science", "ids": np.arange(1, 4)},
         {"classes": np.array(["science"]), "ids": ["f1", "f2", "f3"]},
+        {"classes": b"science", "night": np.bytes_(b"2026-03-01"), "camera": b"CAM1"},
+        {"night": "20260301", "camera": Path("T/CAM1")},
+        {"night": " 2026-03-01 ", "camera": np.array(["CAM1"])},
+        {"night": np.datetime64("2026-03-01T22:00:00", "ns")},
+        {"night": datetime(2026, 3, 1, 22)},
+        {"night": Name.NIGHT, "camera": Name.CAMERA, "classes": Name.CLASS, "status": [Name.STATUS]},
+        {"since": datetime(2026, 3, 1), "until": np.datetime64("2026-03-01T20:03:00")},
+        {"since": "2026-03-01T21:01:00+01:00", "until": "2026-03-01"},
+        {"since": "2026-03-01 20:01:00Z", "until": datetime(2026, 3, 1, 21, tzinfo=UTC)},
     ],
 )
 def test_filters_take_a_users_values(filled: Registry, wanted: dict[str, Any]) -> None:
     assert [frame.id for frame in filled.read(find_frames, FrameFilter(**wanted))] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "message"),
+    [
+        (FrameFilter, {"since": "yesterday"}, "'yesterday' is no time; wanted ISO"),
+        (FrameFilter, {"until": 61000.5}, "is no time"),
+        (FrameFilter, {"ids": [2**63]}, "9223372036854775808 is no id"),
+        (FrameFilter, {"ids": [np.inf]}, "inf is no id"),
+        (ProductFilter, {"ids": "p99999999999999999999"}, "is no id"),
+        (ProductFilter, {"category": ["science", "stack"]}, "is no text; wanted one name"),
+        (JobFilter, {"step": {"bias"}}, "is no text"),
+        (JobFilter, {"from_night": "last week"}, "night 'last week' is no date"),
+    ],
+)
+def test_what_means_nothing_is_refused_before_any_database_sees_it(
+    kind: Any, wanted: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**wanted)
+
+
+def test_what_a_row_says_is_no_mistake_of_who_asks(filled: Registry) -> None:
+    odd = FrameFilter(since="yesterday evening", night="no night", strict=False)
+    assert filled.read(find_frames, odd) == []
+
+
+def test_steps_of_any_type_select(filled: Registry) -> None:
+    for step in (b"bias", np.str_("bias"), Path("bias"), ["bias"]):
+        assert len(filled.read(find_jobs, JobFilter(step=step))) == 2  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
