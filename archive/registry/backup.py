@@ -66,7 +66,7 @@ def back_up(url: str, file: Path) -> dict[str, int]:
         part.replace(file)
     except sqlite3.Error as error:
         # A full disk, a folder that nothing may be written to: the driver's own error, which no command expects.
-        raise BackupError(f"{file} can't be written: {error}") from error
+        raise BackupError(f"no copy was written to {file}: {error}") from error
     finally:
         database.close()
         for rest in (part, *(part.with_name(f"{part.name}{end}") for end in ("-wal", "-shm", "-journal"))):

@@ -200,3 +200,13 @@ def test_a_copy_of_an_older_version_is_brought_up_to_date_and_one_of_a_newer_ref
     at_version(tmp_path / "copy", "9999")
     with pytest.raises(DatabaseVersionError, match="update ccdflow"):
         restore(f"sqlite:///{tmp_path}/other.sqlite", tmp_path / "copy")
+
+
+def test_a_copy_that_can_not_be_written_is_one_sentence(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'registry.sqlite'}"
+    Database(url).upgrade()
+    # The copy itself could have this name, the file that it is written into at first is longer.
+    file = tmp_path / ("a" * 254)
+    with pytest.raises(BackupError, match=r"no copy was written to .*: unable to open database file"):
+        back_up(url, file)
+    assert not file.exists()
