@@ -1,5 +1,6 @@
 """Copies of a registry: made while others write, restored into either kind of database, row by row the same."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -205,8 +206,9 @@ def test_a_copy_of_an_older_version_is_brought_up_to_date_and_one_of_a_newer_ref
 def test_a_copy_that_can_not_be_written_is_one_sentence(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'registry.sqlite'}"
     Database(url).upgrade()
-    # The copy itself could have this name, the file that it is written into at first is longer.
-    file = tmp_path / ("a" * 254)
+    file = tmp_path / "copy.sqlite"
+    # No file can be made where the copy is written at first: as in a folder that is closed to all, root too.
+    (tmp_path / f".copy.sqlite.{os.getpid()}.part").symlink_to("/nowhere/copy.sqlite")
     with pytest.raises(BackupError, match=r"no copy was written to .*: unable to open database file"):
         back_up(url, file)
     assert not file.exists()
