@@ -40,8 +40,8 @@ SHAPE = (64, 64)
 DAY = timedelta(hours=24)
 LONGEST_S = 10.0
 """Seconds of an exposure at most: seven cameras take 50,000 frames in a day, one every 12 s each."""
-WAITING = 40
-"""Frames that wait at most: with more of them the drain would see another night than that of a telescope."""
+WAITING = 80
+"""Frames that wait at most, those of open sequences among them: with more, the drain's night were not a telescope's."""
 LOOKS = 250
 """How often it is looked, at most; never more than once a second."""
 PATIENCE_S = 600.0
@@ -92,12 +92,12 @@ def day(frames: int, end: datetime) -> Iterator[tuple[Exposure, datetime]]:
 
 
 def observe(known: Registry, telescope: Telescope, frames: int, end: datetime, stop: Event) -> None:
-    """Take a day's frames, no more than `WAITING` ahead of what is calibrated and stacked."""
+    """Take a day's frames, no more than `WAITING` ahead of what is through."""
     may_be = WAITING
     for number, (exposure, over) in enumerate(day(frames, end)):
         while number >= may_be:
-            may_be = WAITING + known.read(calibrated) - known.read(to_be_stacked)
-            if number >= may_be and stop.wait(0.1):
+            may_be = WAITING + known.read(through)
+            if number >= may_be and stop.wait(0.2):
                 return
         insert(known.url, [telescope.expose(exposure, over)])
 
@@ -114,10 +114,12 @@ def calibrated(connection: Connection) -> int:
     return _number(connection, "SELECT count(*) FROM product WHERE category = 'science'")
 
 
-def to_be_stacked(connection: Connection) -> int:
-    """How many sets are complete and not stacked yet."""
-    wanted = "status = 'closed' AND action = 'stack' AND product_id IS NULL"
-    return _number(connection, f"SELECT count(*) FROM frame_set WHERE {wanted}")
+def through(connection: Connection) -> int:
+    """How many science frames are through their last stage: in a stack, or in none for a reason."""
+    ended = "f.class = 'science' AND s.stage = 'stack' AND s.state IN ('done', 'passed')"
+    return _number(
+        connection, f"SELECT count(*) FROM frame_stage s JOIN frame f ON f.id = s.frame_id WHERE {ended}"
+    )
 
 
 def _counts(connection: Connection) -> dict[str, int]:
@@ -216,7 +218,7 @@ def _followed(
             say(seen.looks[-1])
         drains |= set(known.read(live_drains, 60.0).values())
         last = (done, time.monotonic()) if done > last[0] else last
-        if done >= frames and not known.read(to_be_stacked) + known.read(_counts)["undelivered"]:
+        if done >= frames and not known.read(_counts)["undelivered"]:
             break
         if time.monotonic() - last[1] > PATIENCE_S:
             seen.problems.append(f"nothing was calibrated for {PATIENCE_S:.0f} s, {done} of {frames} are")
