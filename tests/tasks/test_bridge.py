@@ -1,17 +1,20 @@
 """What the bridge makes of thousands of events, and what of them is kept, with no server at all."""
 
 import shutil
+import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from sqlalchemy import text
 from tests.tasks.test_bulk import either
 from tests.tasks.test_plain_inserts import bias
@@ -154,3 +157,67 @@ def test_a_call_for_work_is_another_one_after_the_registry_was_restored(
     # What happened happened once; that somebody is to work on it again is new.
     assert len(happened) == 2 and len(set(happened)) == 1
     assert len(calls) == 2 and len(set(calls)) == 2
+
+
+@pytest.fixture
+def silent_server() -> Iterator[tuple[str, list[socket.socket]]]:
+    """A server that takes connections and never answers: its URL, and the connections that it has taken."""
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with suppress(OSError):  # it is closed at the end
+                while True:
+                    taken.append(listener.accept()[0])
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/api", taken
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for connection in taken:
+        connection.close()
+
+
+def test_a_server_that_never_answers_is_asked_once(
+    silent_server: tuple[str, list[socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "TIMEOUT_S", 0.2)
+    url, taken = silent_server
+    with temporary_settings({PREFECT_API_URL: url}), bridge.ToServer() as send:
+        for number in (1, 2):  # and anew at the next look
+            with pytest.raises(httpx.TimeoutException):
+                send([{"id": "1"}])
+            assert len(taken) == number
+
+
+class _ForgetfulServer(BaseHTTPRequestHandler):
+    """Takes events, says that the connection stays, and closes it, as a server that is started anew."""
+
+    protocol_version = "HTTP/1.1"
+    taken: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.taken.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(204)
+        self.end_headers()
+        self.close_connection = True
+
+    def do_GET(self) -> None:
+        self.send_error(404)  # it is asked for a token first, as servers are that want one
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_connection_that_a_server_has_closed_is_opened_again() -> None:
+    with HTTPServer(("127.0.0.1", 0), _ForgetfulServer) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        try:
+            with temporary_settings({PREFECT_API_URL: url}), bridge.ToServer() as send:
+                for number in range(3):
+                    send([{"id": str(number)}])
+        finally:
+            server.shutdown()
+    assert _ForgetfulServer.taken == ['[{"id":"0"}]', '[{"id":"1"}]', '[{"id":"2"}]']
