@@ -35,6 +35,9 @@ from ccdflow.tasks.ingest import read_rows
 AGE = 100_000.0
 """Days: the frames of the tests are old."""
 PATIENCE = 30.0
+pytestmark = pytest.mark.usefixtures(
+    "server"
+)  # else a test that is run alone has Prefect start one, for 20 s at most
 
 
 def insert(bench: Bench, *paths: Path) -> None:
