@@ -230,6 +230,22 @@ def _refuse_absurd(path: Path, hdu: HduHeader) -> None:
         if value < 0 or (most is not None and value > most):
             wanted = "a number from 0 on" if most is None else f"a number from 0 to {most}"
             raise NotFitsError(f"{path}: {hdu.label} has {keyword} = {value}, wanted {wanted}")
+    if hdu.tiled:
+        _refuse_other_tiles(path, hdu)
+
+
+def _refuse_other_tiles(path: Path, hdu: HduHeader) -> None:
+    """Refuse a tile-compressed image that has not as many tiles as its shape wants (FITS 4.0, section 10.1.1)."""
+    wanted, shape = 1, []
+    for axis in range(1, hdu.size("NAXIS") + 1):
+        length = hdu.size(f"NAXIS{axis}")
+        tile = hdu.size(f"TILE{axis}", length if axis == 1 else 1)
+        wanted *= -(-length // tile) if tile else 0
+        shape.append(str(length))
+    stored = hdu.size("NAXIS2", stored=True)
+    if stored != wanted:
+        told = f"{hdu.label} has {stored} tiles (NAXIS2), wanted {wanted} for an image of {'x'.join(shape)} pixels"
+        raise NotFitsError(f"{path}: {told}")
 
 
 def _header(path: Path, stream: Stream, *, primary: bool, ahead: int) -> bytes | None:

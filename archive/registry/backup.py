@@ -47,7 +47,8 @@ def back_up(url: str, file: Path) -> dict[str, int]:
     Raises
     ------
     BackupError
-        If the file is there and no copy, can't be written, or the copy turns out to be damaged.
+        If the file is there and no copy, can't be written (as where more than its own folder is missing), or the copy
+        turns out to be damaged.
     DatabaseVersionError
         If the registry is on PostgreSQL and of another version.
     """
@@ -55,7 +56,11 @@ def back_up(url: str, file: Path) -> dict[str, int]:
     source = Path(str(database.url.database)).absolute() if database.sqlite else None
     if file.exists() and (file.absolute() == source or not _is_copy(file)):
         raise BackupError(f"{file} is there and no copy of a registry; it is not replaced")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    # One folder may be new. Where more are, a disk is away, and the copy would lie below its mount point.
+    folder = file.absolute().parent
+    if not folder.parent.is_dir():
+        raise BackupError(f"no copy was written to {file}: there is no folder {folder.parent}")
+    folder.mkdir(exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         if source is not None:

@@ -387,3 +387,22 @@ def test_numbers_that_are_not_whole_are_a_doubt(tmp_path, dtype, change, doubted
     )
     assert [doubt.kind == "fractions" for doubt in description.doubts].count(True) == doubted
     assert description.finished is None and not description.refused
+
+
+@pytest.mark.parametrize(
+    ("card", "value", "said"),
+    [
+        ("ZNAXIS1", 640, "wanted 20 for an image of 640x16 pixels"),
+        ("ZNAXIS2", 17, "wanted 3"),
+        ("ZTILE2", 4, "wanted 4"),
+    ],
+)
+def test_a_tiled_image_has_as_many_tiles_as_its_shape_wants(
+    tmp_path: Path, card: str, value: int, said: str
+) -> None:
+    path = tiled(tmp_path / "a.fz", np.arange(16 * 64, dtype=np.int16).reshape(16, 64))
+    open_raw(path)
+    with fits.open(path, mode="update", disable_image_compression=True) as file:
+        file[1].header[card] = value
+    with pytest.raises(NotFitsError, match=f"SCI has 2 tiles \\(NAXIS2\\), {said}"):
+        open_raw(path)

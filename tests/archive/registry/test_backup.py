@@ -212,3 +212,12 @@ def test_a_copy_that_can_not_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match=r"no copy was written to .*: unable to open database file"):
         back_up(url, file)
     assert not file.exists()
+
+
+def test_a_copy_on_a_disk_that_is_away_is_not_written_below_its_mount_point(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'registry.sqlite'}"
+    Database(url).upgrade()
+    with pytest.raises(BackupError, match=r"there is no folder .*/disk$"):
+        back_up(url, tmp_path / "disk" / "copies" / "a.sqlite")
+    assert not (tmp_path / "disk").exists()
+    assert back_up(url, tmp_path / "copies" / "a.sqlite")["frames"] == 0
