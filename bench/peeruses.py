@@ -146,7 +146,9 @@ def _complaint(told: str) -> str:
     lines = [
         line.strip()
         for line in re.split(r"[\r\n]+", plain)
-        if re.search("error|cannot|must specify|only has one|dimensions|more than one column|not an image", line, re.I)
+        if re.search(
+            "error|cannot|must specify|only has one|dimensions|more than one column|not an image", line, re.I
+        )
     ]
     return re.sub(r"\S*/", "", lines[0])[:90].replace("|", "/") if lines else ""
 
