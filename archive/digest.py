@@ -20,6 +20,7 @@ from ccdflow.archive.foreignfile import (
     unread,
     why_unread,
 )
+from ccdflow.archive.patience import came, in_time
 from ccdflow.recipes.kernels.threads import cores
 
 __all__ = [
@@ -63,25 +64,30 @@ def file_digest(
     CancelledError
         If `cancelled` is set before its end.
     """
-    digest = hashlib.sha256()
     try:
-        with cast(RawIOBase, open_plain(path, buffering=0)) as stream:
-            length = left = os.fstat(stream.fileno()).st_size
-            # One buffer for all pieces; a small file does not need the largest.
-            buffer = memoryview(bytearray(min(max(length, _SMALLEST_READ), _LARGEST_READ)))
-            # No further than it reached at first: one that grows as fast as it is read has no end.
-            while left and (size := stream.readinto(buffer[:left])):
-                if cancelled is not None and cancelled.is_set():
-                    raise CancelledError(f"{path} is no longer wanted")
-                left -= size
-                digest.update(buffer[:size])
-                if watch is not None:
-                    watch(buffer[:size])
-            if (grown := os.fstat(stream.fileno()).st_size) > length:
-                told = f"it is still being written, and grew from {length} to {grown} bytes meanwhile"
-                raise OSError(errno.EAGAIN, told)
+        return in_time(path, lambda: _digest(path, cancelled, watch))
     except OSError as error:
         raise unread(path, error) from None
+
+
+def _digest(path: Path, cancelled: Event | None, watch: Callable[[memoryview], None] | None) -> str:
+    digest = hashlib.sha256()
+    with cast(RawIOBase, open_plain(path, buffering=0)) as stream:
+        length = left = os.fstat(stream.fileno()).st_size
+        # One buffer for all pieces; a small file does not need the largest.
+        buffer = memoryview(bytearray(min(max(length, _SMALLEST_READ), _LARGEST_READ)))
+        # No further than it reached at first: one that grows as fast as it is read has no end.
+        while left and (size := stream.readinto(buffer[:left])):
+            if cancelled is not None and cancelled.is_set():
+                raise CancelledError(f"{path} is no longer wanted")
+            left -= size
+            came(size)
+            digest.update(buffer[:size])
+            if watch is not None:
+                watch(buffer[:size])
+        if (grown := os.fstat(stream.fileno()).st_size) > length:
+            told = f"it is still being written, and grew from {length} to {grown} bytes meanwhile"
+            raise OSError(errno.EAGAIN, told)
     return digest.hexdigest()
 
 

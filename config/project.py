@@ -33,6 +33,7 @@ cascade: imaging                      # name of a cascade that comes with ccdflo
 # least_free: 1 GB                    # no job is begun with less space left where the store is
 # memory: 16 GB                       # what jobs may take together (default: the machine's); also cores: 4
 # time_limit: 2 h                     # after which a job of a recipe of your own is ended, and has failed
+# read_limit: 2 min                   # a file that is silent for longer is not read, and looked at again the next time
 # late_calibrations: keep             # keep what was made when better calibrations come in; '--late redo' asks for it
 # urgent: [GRB*]                      # objects whose frames go before all others
 # template: "{category}/{night}/{telescope}-{camera}/{name}-{key8}.fits"   # where products lie in the store
@@ -71,6 +72,8 @@ class ProjectFile(BaseModel):
     """Seconds without a sign of life after which a job is given to another worker."""
     time_limit: Seconds = TIME_LIMIT_S
     """Time that a job of a recipe of your own may take, such as ``30 min``, unless recipe or task say otherwise."""
+    read_limit: Seconds | None = None
+    """Time that a raw file may be silent while it is read; without, two minutes. Tapes and slow networks need more."""
     template: str | None = None
     """Path of a product in the store, of category, night, telescope, camera, name and key8 in braces."""
 
@@ -123,6 +126,7 @@ class Project(BaseModel):
     memory: int | None = None
     template: str | None = None
     time_limit: float = TIME_LIMIT_S
+    read_limit: float | None = None
 
     @property
     def scratch(self) -> Path:
@@ -172,6 +176,7 @@ def load_project(directory: Path) -> Project:
         memory=written.memory,
         template=written.template,
         time_limit=written.time_limit,
+        read_limit=written.read_limit,
     )
 
 

@@ -15,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from sqlalchemy.exc import SQLAlchemyError
 
+from ccdflow.archive.patience import in_time
 from ccdflow.archive.registry.database import sentence
 from ccdflow.archive.registry.events import (
     EventRecord,
@@ -270,7 +271,7 @@ class Bridge:
             if str(path.absolute()) in known:
                 continue
             with suppress(OSError):
-                facts = path.stat()
+                facts = in_time(path, path.stat)
                 size_and_time = facts.st_size, facts.st_mtime_ns
                 if self._sizes.get(path) == size_and_time:
                     ingest_file(self.space, path, report)

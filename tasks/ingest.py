@@ -2,14 +2,16 @@
 
 import csv
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from os.path import isdir, isfile, realpath  # which know no error: what may not be looked at is not there
+from os.path import realpath
 from pathlib import Path
+from stat import S_IFDIR, S_IFREG, S_ISREG
 from typing import Any
 
 from sqlalchemy.exc import DataError
@@ -23,7 +25,7 @@ from ccdflow.archive.fits.rawfile import (
     looks_like_fits,
     open_raw,
 )
-from ccdflow.archive.foreignfile import is_not_read, name_fault, own_fault, spelled
+from ccdflow.archive.foreignfile import is_not_read, name_fault, own_fault, spelled, unread
 from ccdflow.archive.registry.database import sentence
 from ccdflow.archive.registry.frames.amendmentchecks import (
     let_nights_follow,
@@ -51,8 +53,9 @@ from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.rawfiles.copies import Copies, confirmed
 from ccdflow.tasks.rawfiles.finished import check_entry, taken_in
 from ccdflow.tasks.rawfiles.lookahead import LookAt, look_at, looking_ahead
+from ccdflow.tasks.rawfiles.places import facts_of, fits_below, is_kind, is_silent
 from ccdflow.tasks.rawfiles.rawheaders import SETTING_CARDS, settings_of
-from ccdflow.tasks.rawfiles.unread import gone_in_words
+from ccdflow.tasks.rawfiles.unread import gone_in_words, silent_in_words
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 COLUMNS = (
@@ -152,7 +155,7 @@ def find_files(paths: Iterable[Path], report: IngestReport) -> Iterator[Path]:
     paths : iterable of Path
         Files and folders.
     report : IngestReport
-        Is told of folders that hold none.
+        Is told of folders that hold none, or can't be looked into.
 
     Yields
     ------
@@ -167,10 +170,11 @@ def find_files(paths: Iterable[Path], report: IngestReport) -> Iterator[Path]:
     for path in paths:
         if (told := url_in_words(path)) and not path.exists():
             raise ValueError(told)
-        if isdir(path):
-            # What is called so and is none (a folder, a pipe, a link to nothing) is named, not passed over.
-            files = sorted(file for file in path.rglob("*") if looks_like_fits(file))
-            if not files:
+        if is_kind(path, S_IFDIR):
+            files, closed = fits_below(path)
+            for error in closed:
+                report.refuse(str(error))
+            if not files and not closed:
                 report.problems.append(f"{path} holds no FITS file")
             yield from files
         else:
@@ -351,9 +355,9 @@ def _as_product(described: Description, category: str, header: Mapping[str, Any]
 
 def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestReport) -> None:
     """A file that is no frame: a row that says so, if there is a file at all."""
-    reason = str(error) if isinstance(error, UnreadableFrameError) else f"{path} can't be read: {error}"
+    reason = str(unread(path, error) if isinstance(error, OSError) else error)
     # Of one whose bytes can't be had now nothing is known: no row would be read again that says so of its content.
-    if isfile(path) and looks_like_fits(path) and not is_not_read(error):
+    if not is_not_read(error) and looks_like_fits(path) and is_kind(path, S_IFREG):
         try:
             facts = path.stat()
             known = {"sha256": file_digest(path), "size": facts.st_size, "changed_ns": facts.st_ctime_ns}
@@ -466,7 +470,7 @@ def _read_rows(
             continue
         turn.later.pop(frame, None)
         count += 1
-        if isfile(name):
+        if is_kind(Path(name), S_IFREG):
             _read_row(space, frame, Path(name), report)
         else:
             gone[frame] = _why_unread(Path(name))
@@ -538,12 +542,11 @@ def _why_unread(path: Path) -> str:
     """Why a file gave no frame."""
     if fault := name_fault(path):
         return fault
-    try:
-        path.stat()
-    except FileNotFoundError:
+    (_, facts), *_ = facts_of([path])
+    if isinstance(facts, FileNotFoundError):
         return "no such file"
-    except (OSError, ValueError) as error:
-        return f"it can't be read: {(getattr(error, 'strerror', None) or str(error)).lower()}"
+    if not isinstance(facts, os.stat_result):
+        return f"it can't be read: {(getattr(facts, 'strerror', None) or str(facts)).lower()}"
     if not path.is_absolute():
         return "its path is relative, wanted an absolute one"
     try:
@@ -587,22 +590,20 @@ def recheck_files(space: Workspace) -> IngestReport:
     read_pending(space, report)
     space.registry.write(let_nights_follow, find_instrument({}, space.instruments).site.longitude)
     gone: dict[Path, list[str]] = {}
-    for name, size, changed_ns in space.registry.read(registered_files):
-        path = Path(name)
-        try:
-            facts = path.stat()
-        except (OSError, ValueError):  # a row may hold what is no name of any file
-            gone.setdefault(path.parent, []).append(path.name)
-            continue
+    silent: dict[Path, list[str]] = {}
+    known = {Path(name): facts for name, *facts in space.registry.read(registered_files)}
+    for path, facts in facts_of(known):
+        if not isinstance(facts, os.stat_result):
+            (silent if is_silent(facts) else gone).setdefault(path.parent, []).append(path.name)
         # What is no file its row says already, and would say it again in each run.
-        if isfile(path) and (facts.st_size, facts.st_ctime_ns) != (size, changed_ns):
+        elif S_ISREG(facts.st_mode) and [facts.st_size, facts.st_ctime_ns] != known[path]:
             ingest_file(space, path, report)
     if static := static_files(space):
-        known = {name for name, _, _ in space.registry.read(registered_files)}
+        names = {name for name, _, _ in space.registry.read(registered_files)}
         for path in static:
-            if str(path.absolute()) not in known:
+            if str(path.absolute()) not in names:
                 ingest_file(space, path, report)
-    report.problems += map(spelled, gone_in_words(gone))
+    report.problems += map(spelled, (*gone_in_words(gone), *silent_in_words(silent)))
     return report
 
 

@@ -31,6 +31,7 @@ from ccdflow.tasks.masters import MASTERS
 from ccdflow.tasks.rawfiles.amendedcards import Amended, amended_before, amended_cards, without_amended
 from ccdflow.tasks.rawfiles.foreign import foreign_master
 from ccdflow.tasks.rawfiles.mainframes import MainFrame, differences
+from ccdflow.tasks.rawfiles.places import facts_in_time
 from ccdflow.tasks.rawfiles.rawheaders import (
     Registered,
     holding_cards,
@@ -451,10 +452,9 @@ def _check_amended(frame: int, registered: "FrameFile", planned: str) -> None:
 def _check_content(path: Path, registered: "FrameFile", identity: str) -> None:
     """Refuse a raw file that is not the registered one."""
     # One that nobody has touched since need not be read twice: of many jobs that would be a good part of the time.
-    if path.is_file():
-        facts = path.stat()
-        if (facts.st_size, facts.st_ctime_ns) == (registered.size, registered.changed_ns):
-            return
+    facts = facts_in_time(path)
+    if facts is not None and (facts.st_size, facts.st_ctime_ns) == (registered.size, registered.changed_ns):
+        return
     sha256 = file_digest(path)
     if sha256 != identity:
         raise ValueError(

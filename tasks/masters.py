@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from ccdflow.archive.fits.productfile import read_product
+from ccdflow.archive.patience import in_time
 from ccdflow.recipes.core.image import Image, ImageSource
 from ccdflow.recipes.core.recipe import InputProduct
 
@@ -81,7 +82,7 @@ class ProductCache:
         ProductFileError
             If the file is no product, or a damaged one.
         """
-        facts = path.stat() if path.is_file() else None
+        facts = in_time(path, lambda: path.stat() if path.is_file() else None)
         if facts is None:
             return self._converted(path, conversion)
         identity = str(path), facts.st_ino, facts.st_size, facts.st_ctime_ns, conversion

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from ccdflow.archive.patience import set_read_limit
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.jobs.leases import sweep_jobs
 from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
@@ -107,6 +108,7 @@ def open_workspace(directory: str | Path, *, read_only: bool = False) -> Workspa
     """
     # The key of the cache is what was read and when that had been changed: with other YAML it is another workspace.
     project = _project(Path(directory))
+    set_read_limit(project.read_limit)
     folders = (*project.instruments, shipped("instruments"))
     written = [project.directory / PROJECT_FILE]
     written += [path for folder in folders for path in sorted(folder.glob("*.yaml"))]

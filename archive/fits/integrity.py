@@ -28,6 +28,7 @@ from ccdflow.archive.fits.hduheaders import HduHeader
 from ccdflow.archive.fits.rawfile import RawFile, most_unpacked
 from ccdflow.archive.fits.rawpixels import TiledPixels
 from ccdflow.archive.foreignfile import open_plain
+from ccdflow.archive.patience import came
 from ccdflow.cascade.records import Doubt
 
 DAMAGED, EDITED = "damaged", "checksum"
@@ -170,6 +171,7 @@ def _unpack(raw: RawFile, feed: Callable[[Any], None], cancelled: Event | None) 
                     raise CancelledError(f"{path} is no longer wanted")
                 if (size := size + len(chunk)) > most_unpacked(told):
                     return f"it unpacks to more than {most_unpacked(told)} bytes, its headers tell of {told}"
+                came(len(chunk))
                 feed(chunk)
     except gzip.BadGzipFile as error:
         # What follows behind a whole member is none of gzip's: its own program passes over it as well.
@@ -190,6 +192,7 @@ def _faults_of_tiles(image: HduHeader, pixels: TiledPixels) -> Iterator[Doubt]:
     try:
         for start in range(0, pixels.shape[0], _DECODED_ROWS):
             numbers = pixels.numbers(start, min(start + _DECODED_ROWS, pixels.shape[0]))
+            came(numbers.nbytes)
             if stated is not None:
                 total.add(numbers.astype(numbers.dtype.newbyteorder(">")).tobytes())
     except DamagedFrameError as error:

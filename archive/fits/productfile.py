@@ -36,7 +36,8 @@ from ccdflow.archive.fits.writer import (
     table_hdu,
     write_hdus,
 )
-from ccdflow.archive.foreignfile import UnreadableFrameError, check_plain, is_not_read, open_plain
+from ccdflow.archive.foreignfile import UnreadableFrameError, check_plain, is_not_read, open_plain, unread
+from ccdflow.archive.patience import in_time
 from ccdflow.recipes.core.cardnumbers import card_number
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image, ImageSource
@@ -252,14 +253,15 @@ def read_product(path: Path) -> InputProduct:
     >>> strip.data.shape, strip.variance.shape, strip.dq.shape  # doctest: +SKIP
     ((100, 2048), (100, 2048), (100, 2048))
     """
-    product = _own_product(path)
-    if product is not None:
-        return product
     try:
-        return _any_product(path, file_contents(path, every=True))
+        return in_time(
+            path, lambda: _own_product(path) or _any_product(path, file_contents(path, every=True))
+        )
     except MemoryError:
         raise
     except Exception as error:  # libraries raise whatever they stumble over, of no common kind
+        if isinstance(error, OSError):
+            error = unread(path, error)
         told = str(error) or type(error).__name__
         passing = getattr(error, "errno", None) if is_not_read(error) else None
         raise ProductFileError(

@@ -25,6 +25,7 @@ from ccdflow.archive.fits.hduheaders import (
 )
 from ccdflow.archive.fits.rawpixels import ImageLayout, JoinedPixels, PlainPixels, TiledPixels
 from ccdflow.archive.foreignfile import UnreadableFrameError, open_plain, unread, why_unread
+from ccdflow.archive.patience import came, in_time
 from ccdflow.cascade.records import Extension, Value
 
 __all__ = [
@@ -252,23 +253,27 @@ def file_contents(path: Path, *, every: bool = False) -> FileContents:
         If it can't be read.
     """
     try:
-        with open_plain(path, buffering=_AHEAD * BLOCK) as plain:
-            gzipped = plain.read(2) == _GZIP_MAGIC
-            plain.seek(0)
-            if not gzipped:
-                hdus = list(hdu_headers(path, plain, ahead=_AHEAD, every=every))
-                size = os.fstat(plain.fileno()).st_size
-                return FileContents(hdus, False, _too_short(path, hdus[-1].end, size))
-            with gzip.GzipFile(fileobj=plain) as stream:
-                hdus = list(hdu_headers(path, stream, every=every))
-                size = _unpacked_size(path, hdus[-1].end, stream)
-                return FileContents(hdus, True, _too_short(path, hdus[-1].end, size))
+        return in_time(path, lambda: _contents(path, every=every))
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise TruncatedError(f"{path} is a damaged gzip file, or ends before it should") from None
     except OSError as error:
         if isinstance(error, IsADirectoryError):
             raise NotFitsError(why_unread(path, error)) from None
         raise unread(path, error) from None
+
+
+def _contents(path: Path, *, every: bool) -> FileContents:
+    with open_plain(path, buffering=_AHEAD * BLOCK) as plain:
+        gzipped = plain.read(2) == _GZIP_MAGIC
+        plain.seek(0)
+        if not gzipped:
+            hdus = list(hdu_headers(path, plain, ahead=_AHEAD, every=every))
+            size = os.fstat(plain.fileno()).st_size
+            return FileContents(hdus, False, _too_short(path, hdus[-1].end, size))
+        with gzip.GzipFile(fileobj=plain) as stream:
+            hdus = list(hdu_headers(path, stream, every=every))
+            size = _unpacked_size(path, hdus[-1].end, stream)
+            return FileContents(hdus, True, _too_short(path, hdus[-1].end, size))
 
 
 def image_pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels | TiledPixels:
@@ -313,7 +318,13 @@ def image_pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels 
     if not image.tiled:
         return PlainPixels(path, layout, gzipped=gzipped)
     _check_tiles(path, image)
-    return TiledPixels(path, image.index, layout, gzipped=gzipped)
+    return TiledPixels(path, image.index, layout, gzipped=gzipped, apart=_is_apart(image))
+
+
+def _is_apart(image: HduHeader) -> bool:
+    """Whether its tiles say themselves to how much they unpack: then a process of its own may take that in vain."""
+    columns = {value for keyword, value in image.values.items() if keyword.startswith("TTYPE")}
+    return image.values["ZCMPTYPE"] not in ("RICE_1", "RICE_ONE") or "GZIP_COMPRESSED_DATA" in columns
 
 
 def _check_tiles(path: Path, image: HduHeader) -> None:
@@ -368,6 +379,7 @@ def _unpacked_size(path: Path, wanted: int, stream: gzip.GzipFile) -> int:
     try:
         while size <= most_unpacked(wanted) and (chunk := stream.read1(2**20)):
             size += len(chunk)
+            came(len(chunk))
     except gzip.BadGzipFile as error:
         # What follows behind a whole member is none of gzip's: its own program passes over it as well.
         if not str(error).startswith("Not a gzipped file"):

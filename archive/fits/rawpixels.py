@@ -5,6 +5,7 @@ that reading one image whole would not need: files stay open, threads keep the m
 compressed images that can't be read at any place the last rows are kept.
 """
 
+import errno
 import gzip
 import os
 import weakref
@@ -21,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccdflow.archive.fits.rowtiles import RowTiles, damage_named, row_tiles
-from ccdflow.archive.foreignfile import check_plain, open_plain, plain_handle
+from ccdflow.archive.fits.tileprocess import rows_apart
+from ccdflow.archive.foreignfile import check_plain, open_plain, plain_handle, unread
+from ccdflow.archive.patience import came, in_time
 from ccdflow.recipes.detector.amplifiers import StoredNumbers
 
 Pixels = NDArray[Any]
@@ -213,15 +216,21 @@ class TiledPixels:
         Shape of the image, and what its numbers mean once they are decompressed.
     gzipped : bool
         The file as a whole is gzipped besides.
+    apart : bool
+        It is decompressed by a process of its own, see `ccdflow.archive.fits.tileprocess`.
     """
 
-    def __init__(self, path: Path, index: int, layout: ImageLayout, *, gzipped: bool = False) -> None:
+    def __init__(
+        self, path: Path, index: int, layout: ImageLayout, *, gzipped: bool = False, apart: bool = False
+    ) -> None:
         self.path = path
         self.layout = layout
         self.shape = layout.shape
         self._index = index
         self._gzipped = gzipped
-        self._bands = _Bands(layout.shape[0], _tile_reader(path, index, layout))
+        read = rows_apart if apart else _rows_here
+        self._read = _tile_reader(path, index, layout, read)
+        self._bands = _Bands(layout.shape[0], self._read)
         self.compressed = True
 
     @cached_property
@@ -265,7 +274,7 @@ class TiledPixels:
         """
         if self._tiles is not None:
             return self._tiles.rows(y0, y1)
-        return _tile_reader(self.path, self._index, self.layout)(y0, y1)
+        return self._read(y0, y1)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         """Whole image, for `numpy.asarray`."""
@@ -344,6 +353,24 @@ def _scratch(size: int) -> Pixels:
     return memory
 
 
+def _forget_scratch() -> None:
+    _THREAD.memory = None
+
+
+_AT_ONCE = getattr(os, "RWF_NOWAIT", 0)
+"""Flag of a reading that does not wait for a disk; 0 on systems that have none."""
+
+
+def _at_hand(handle: int, start: int, into: Pixels) -> bool:
+    """Fill memory with what the system has at hand; tell whether that was all of it."""
+    if not _AT_ONCE or not into.size:
+        return not into.size
+    try:
+        return os.preadv(handle, [into.data], start, _AT_ONCE) == into.nbytes
+    except OSError:  # it would have to wait, or the file system knows no such readings
+        return False
+
+
 class _SharedFile:
     """A file of which parts are read, by any number of threads."""
 
@@ -356,10 +383,22 @@ class _SharedFile:
         """Fill memory with the bytes from `start` on."""
         # preadv takes the place as an argument, so that threads share a handle without a lock around seek and read.
         kept = self._kept()
+        try:
+            # What the system has in memory is there at once; anything else is waited for no longer than it may take.
+            if kept is None or not _at_hand(kept, start, into):
+                in_time(self.path, lambda: self._read(kept, start, into))
+        except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                _forget_scratch()  # into which the bytes may still come
+                raise unread(self.path, error) from None
+            raise
+
+    def _read(self, kept: int | None, start: int, into: Pixels) -> None:
         handle = plain_handle(self.path) if kept is None else kept
         try:
             if into.size and os.preadv(handle, [into.data], start) < into.nbytes:
                 self._read_on(handle, start, into)
+            came(into.nbytes)
         finally:
             if kept is None:
                 os.close(handle)
@@ -372,13 +411,14 @@ class _SharedFile:
             if count == 0:
                 raise OSError(f"{self.path} ends before its last pixel: it has changed since it was opened")
             done += count
+            came(count)
 
     def _kept(self) -> int | None:
         """Return a handle that stays open; None if enough others do."""
         with self._lock:
             if self._handle is None and _MAY_STAY_OPEN.acquire(blocking=False):
                 try:
-                    self._handle = plain_handle(self.path)
+                    self._handle = in_time(self.path, lambda: plain_handle(self.path))
                 except BaseException:
                     _MAY_STAY_OPEN.release()
                     raise
@@ -433,13 +473,24 @@ def _gzip_reader(path: Path, layout: ImageLayout) -> Callable[[int, int], Pixels
     def read(y0: int, y1: int) -> Pixels:
         nonlocal handle
         if handle is None:
-            packed = open_plain(path)
+            packed = in_time(path, lambda: open_plain(path))
             handle = gzip.GzipFile(fileobj=packed)
             weakref.finalize(read, packed.close)  # a GzipFile leaves open what it was given
-        with damage_named(path):
+        stream = handle
+
+        def unpack() -> bytes:
             # Forwards gzip unpacks and drops what lies between; backwards it begins again at the start of the file.
-            handle.seek(layout.offset + y0 * width)
-            content = handle.read((y1 - y0) * width)
+            stream.seek(layout.offset + y0 * width)
+            return stream.read((y1 - y0) * width)
+
+        with damage_named(path):
+            try:
+                content = in_time(path, unpack)
+            except OSError as error:
+                if error.errno == errno.ETIMEDOUT:
+                    handle = None  # which a thread still works on
+                    raise unread(path, error) from None
+                raise
         if len(content) < (y1 - y0) * width:
             raise OSError(f"{path} ends before its last pixel: it has changed since it was opened")
         return np.frombuffer(content, np.uint8).reshape(-1, width)
@@ -447,23 +498,26 @@ def _gzip_reader(path: Path, layout: ImageLayout) -> Callable[[int, int], Pixels
     return read
 
 
-def _tile_reader(path: Path, index: int, layout: ImageLayout) -> Callable[[int, int], Pixels]:
+def _tile_reader(
+    path: Path, index: int, layout: ImageLayout, rows: Callable[[Path, int, int, int], tuple[Pixels, str]]
+) -> Callable[[int, int], Pixels]:
     """Return a reader of rows as numbers before BSCALE, BZERO and BLANK; decompresses the tiles that they touch."""
 
     def read(y0: int, y1: int) -> Pixels:
-        # astropy takes a third of a second to import, and only compressed files need it.
-        from astropy.io import fits
-
-        # astropy is not to scale: it takes no BLANK of unsigned numbers, nor one of 0, for "no value".
         check_plain(path)
-        with damage_named(path), fits.open(path, do_not_scale_image_data=True) as file:
-            hdu = file[index]
-            planes = (0,) * (len(hdu.shape) - 2)  # leading axes of length 1, see `HduHeader.axes`
-            strip = np.asarray(hdu.section[(*planes, slice(y0, y1), slice(None))])
-            numbers = strip.astype(strip.dtype.newbyteorder("="), copy=False)
-            return _signed(numbers) if hdu.compression_type == "PLIO_1" and _is_uint16(layout) else numbers
+        with damage_named(path):
+            strip, algorithm = rows(path, index, y0, y1)
+        numbers = strip.astype(strip.dtype.newbyteorder("="), copy=False)
+        return _signed(numbers) if algorithm == "PLIO_1" and _is_uint16(layout) else numbers
 
     return read
+
+
+def _rows_here(path: Path, index: int, y0: int, y1: int) -> tuple[Pixels, str]:
+    # astropy takes a third of a second to import, and only compressed files need it.
+    from ccdflow.archive.fits.tiledecoder import decoded_rows
+
+    return in_time(path, lambda: decoded_rows(path, index, y0, y1))
 
 
 def _is_uint16(layout: ImageLayout) -> bool:

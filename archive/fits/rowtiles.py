@@ -15,6 +15,7 @@ Pence, Seaman & White 2009, PASP 121, 414, on fpack and Rice compression of astr
 import os
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccdflow.archive.fits.hduheaders import HduHeader, hdu_headers
-from ccdflow.archive.foreignfile import DamagedFrameError, open_plain
+from ccdflow.archive.foreignfile import DamagedFrameError, UnreadableFrameError, open_plain
+from ccdflow.archive.patience import in_time
 
 _DESCRIPTORS = {"P": ">i4", "Q": ">i8"}
 """Numbers, length and offset, that say where in the heap a tile lies, by the kind of the column (FITS 4.0, 7.3.5)."""
@@ -46,7 +48,7 @@ def damage_named(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (DamagedFrameError, MemoryError):
+    except (UnreadableFrameError, MemoryError, CancelledError):
         raise
     except OSError as error:
         # gzip's complaints are OSErrors too, yet without a number of the system's.
@@ -118,14 +120,17 @@ class RowTiles:
         # lie in another order this reads more than is needed, and is still right.
         start = int(tiles[:, 1].min())
         end = int(tiles.sum(axis=1).max())
-        with open_plain(self.path, buffering=0) as stream:
-            content = os.pread(stream.fileno(), end - start, start)
+        content = in_time(self.path, lambda: self._between(start, end))
         if len(content) < end - start:
             raise OSError(f"{self.path} ends before its last pixel: it has changed since it was opened")
         return [
             (first + number, content[offset - start : offset - start + length])
             for number, (length, offset) in enumerate(tiles.tolist())
         ]
+
+    def _between(self, start: int, end: int) -> bytes:
+        with open_plain(self.path, buffering=0) as stream:
+            return os.pread(stream.fileno(), end - start, start)
 
     def _tile(self, number: int, content: bytes) -> NDArray[Any]:
         # A private function of astropy, which is CFITSIO's decompression of a single tile; its public ways take whole
@@ -165,10 +170,31 @@ def row_tiles(path: Path, index: int) -> RowTiles | None:
     the table, of one tile's bytes.
     """
     # The table as it stands, not the image that it holds; and by our own reader, which no odd card stops.
-    with open_plain(path) as stream:
-        table = next(hdu for hdu in hdu_headers(path, stream, ahead=4, every=True) if hdu.index == index)
+    return in_time(path, lambda: _row_tiles(path, index))
+
+
+def _row_tiles(path: Path, index: int) -> RowTiles | None:
     with damage_named(path):
-        return _told(path, table)
+        return _told(path, table_header(path, index))
+
+
+def table_header(path: Path, index: int) -> HduHeader:
+    """Return the header of the table that holds a compressed image.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is not gzipped as a whole.
+    index : int
+        Number of the HDU, the primary being 0.
+
+    Returns
+    -------
+    HduHeader
+        As it stands in the file.
+    """
+    with open_plain(path) as stream:
+        return next(hdu for hdu in hdu_headers(path, stream, ahead=4, every=True) if hdu.index == index)
 
 
 def _told(path: Path, table: HduHeader) -> RowTiles | None:

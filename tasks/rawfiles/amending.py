@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from stat import S_IFREG
 
 from sqlalchemy.exc import IntegrityError
 
 from ccdflow.archive.fits.integrity import DAMAGED, EDITED
 from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.patience import in_time
 from ccdflow.archive.registry.frames import amendments as registered
 from ccdflow.archive.registry.frames.amendmentchecks import let_nights_follow, settle_amendments
 from ccdflow.archive.registry.frames.amendments import Amendment
@@ -27,6 +29,7 @@ from ccdflow.cascade.wording import unknown
 from ccdflow.recipes.core.times import SAME_EXPTIME
 from ccdflow.tasks.ingest import IngestReport, ingest_file
 from ccdflow.tasks.rawfiles.lookahead import Look, look_at
+from ccdflow.tasks.rawfiles.places import is_kind
 from ccdflow.tasks.workspace import Workspace
 
 Change = Value | timedelta | None
@@ -382,7 +385,7 @@ def _read_again(space: Workspace, frames: set[int]) -> None:
     unread = set()
     for content in space.registry.read(contents, frames):
         path = Path(content.path or "")
-        if content.path and path.is_file():
+        if content.path and is_kind(path, S_IFREG):
             ingest_file(space, path, IngestReport(), look=partial(_look, space, content))
         else:
             unread.add(content.id)
@@ -395,7 +398,7 @@ def _read_again(space: Workspace, frames: set[int]) -> None:
 
 def _look(space: Workspace, content: Content, path: Path) -> Look:
     """Look at a file; at one that nobody has touched since it was registered only at its headers."""
-    facts = path.stat()
+    facts = in_time(path, path.stat)
     same = (facts.st_size, facts.st_ctime_ns) == (content.size, content.changed_ns)
     if not same or content.sha256 is None:
         return look_at(path)

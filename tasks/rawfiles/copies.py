@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from os.path import isfile  # which knows no error
 from pathlib import Path
 from shlex import quote
+from stat import S_IFREG
 
 from ccdflow.archive.fits.pixeldigest import RawPixels, pixel_digest, same_pixels
 from ccdflow.archive.fits.rawfile import open_raw
@@ -17,6 +17,7 @@ from ccdflow.archive.registry.frames.files import (
     without_pixels,
 )
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
+from ccdflow.tasks.rawfiles.places import is_kind
 from ccdflow.tasks.workspace import Workspace
 
 COMPARED = (
@@ -79,7 +80,7 @@ def confirmed(space: Workspace, path: Path, pixels: RawPixels, digest: str | Non
     """
     other = space.registry.read(twin_path, digest, str(path)) if digest else None
     # The original may be damaged, or on a disk that is away: then the noise of its first rows is proof enough.
-    if other is None or not isfile(other):
+    if other is None or not is_kind(Path(other), S_IFREG):
         return digest
     try:
         with own_fault(path):

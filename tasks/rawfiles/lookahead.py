@@ -2,14 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 from ccdflow.archive.fits.integrity import read_whole
 from ccdflow.archive.fits.rawfile import RawFile, open_raw
+from ccdflow.archive.patience import Ticket, in_time, readers
 from ccdflow.cascade.records import Doubt
 from ccdflow.recipes.kernels.threads import cores
 from ccdflow.tasks.rawfiles.copies import digest_of
@@ -67,8 +69,14 @@ def look_at(path: Path, cancelled: Event | None = None) -> Look:
     Raises
     ------
     UnreadableFrameError, OSError
-        If it is no raw frame, or can't be read.
+        If it is no raw frame, or can't be read, or not in time.
     """
+    return in_time(path, lambda: _look_at(path, cancelled))
+
+
+def _look_at(path: Path, cancelled: Event | None) -> Look:
+    if cancelled is not None and cancelled.is_set():
+        raise CancelledError(f"{path} is no longer wanted")
     before = path.stat()
     file = open_raw(path)
     sha256, faults = read_whole(file, cancelled)
@@ -89,19 +97,19 @@ def looking_ahead(paths: Sequence[Path]) -> Iterator[LookAt]:
     callable
         Gives what was read of the next of them; reads any other itself.
     """
-    cancelled, pool = Event(), ThreadPoolExecutor(cores(), thread_name_prefix="looks")
-    waiting, looks = iter(paths), deque[tuple[Path, Future[Look]]]()
+    cancelled = Event()
+    waiting, looks = iter(paths), deque[Ticket[Look]]()
+    with readers(cores()) as pool:
 
-    def look(path: Path) -> Look:
-        while len(looks) < AHEAD * cores() and (following := next(waiting, None)) is not None:
-            looks.append((following, pool.submit(look_at, following, cancelled)))
-        if looks and looks[0][0] == path:
-            return looks.popleft()[1].result()
-        return look_at(path)
+        def look(path: Path) -> Look:
+            while len(looks) < AHEAD * cores() and (following := next(waiting, None)) is not None:
+                looks.append(pool.begin(following, partial(_look_at, following, cancelled)))
+            if looks and looks[0].path == path:
+                return pool.result(looks.popleft())
+            return look_at(path)
 
-    try:
-        yield look
-    finally:
-        # Whoever leaves early must not wait for files that are being read.
-        cancelled.set()
-        pool.shutdown(cancel_futures=True)
+        try:
+            yield look
+        finally:
+            # Whoever leaves early must not wait for files that are being read.
+            cancelled.set()

@@ -9,7 +9,8 @@ from typing import Literal
 from ccdflow.archive.digest import file_digest
 from ccdflow.archive.fits.integrity import DAMAGED, read_whole
 from ccdflow.archive.fits.rawfile import RawFile, open_raw
-from ccdflow.archive.foreignfile import NotReadError, UnreadableFrameError, own_fault
+from ccdflow.archive.foreignfile import NotReadError, UnreadableFrameError, own_fault, unread
+from ccdflow.archive.patience import in_time
 from ccdflow.archive.registry.frames.checks import RegisteredRaw, note_check, raws_by_age_of_check
 from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.cascade.records import Doubt
@@ -76,11 +77,12 @@ def check_raws(space: Workspace, most_bytes: float | None = None, *, note: bool 
 def _state(space: Workspace, raw: RegisteredRaw) -> tuple[State, str]:
     try:
         with own_fault(Path(raw.path)):
-            return _judged(space, raw, Path(raw.path))
+            return in_time(Path(raw.path), lambda: _judged(space, raw, Path(raw.path)))
     except (FileNotFoundError, NotADirectoryError):
         return "missing", "there is no such file"
     except (OSError, NotReadError) as error:
-        return "unread", f"{error}; it is looked at again the next time"
+        told = unread(Path(raw.path), error) if isinstance(error, OSError) else error
+        return "unread", f"{told}; it is looked at again the next time"
     except UnreadableFrameError as error:
         return "damaged", str(error)
 

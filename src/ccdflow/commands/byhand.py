@@ -17,6 +17,8 @@ from ccdflow.archive.digest import UnreadableFrameError
 from ccdflow.archive.fits.integrity import refuse_damaged
 from ccdflow.archive.fits.productfile import InputNote, ProductFileError, write_product
 from ccdflow.archive.fits.rawfile import open_raw
+from ccdflow.archive.foreignfile import unread
+from ccdflow.archive.patience import set_read_limit
 from ccdflow.cascade.headers.amplifiers import detector_digest
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.cascade.planning.jobs import AMENDED, JobInput, Resolved, amended_digest
@@ -204,6 +206,7 @@ class _Hand:
                 raise ValueError(unknown("recipe", name, RECIPES) + "; of a project: ccdflow -C DIR recipe")
             return cls(RECIPES[name], None, load_instruments([shipped("instruments")]))
         project = load_project(directory)
+        set_read_limit(project.read_limit)
         instruments = load_instruments([*project.instruments, shipped("instruments")], project.directory)
         # The cascade takes its time to be read, and most recipes are ours.
         if name in RECIPES:
@@ -217,17 +220,23 @@ class _Hand:
     def run(self, inputs: JobInputs, values: Parameters) -> Result:
         """Run the recipe; what goes wrong in one of others is said in one line, with its type."""
         try:
-            if self.own is None:
-                return self.recipe.run(inputs.recipe_inputs, values)
-            if self.own.is_external:
+            if self.own is not None and self.own.is_external:
                 return self._external(self.own, inputs, values)
-        except UnreadableFrameError as error:  # of a file that is found damaged where it is read
-            raise ValueError(str(error)) from None
-        try:
             return self.recipe.run(inputs.recipe_inputs, values)
+        except (
+            UnreadableFrameError,
+            ProductFileError,
+        ) as error:  # of a file that is found damaged where it is read
+            raise ValueError(str(error)) from None
+        except ValueError as error:  # ours say in one line what does not fit
+            if self.own is None:
+                raise
+            raise self._failed(error) from error
         except (Exception, SystemExit) as error:
-            text = " ".join(str(error).split())
-            raise ValueError(f"{self.recipe.name}: {type(error).__name__}: {text}".rstrip(": ")) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: BaseException) -> ValueError:
+        return ValueError(f"{self.recipe.name}: {_typed(error)}")
 
     def _external(self, own: OwnRecipe, inputs: JobInputs, values: Parameters) -> Result:
         """Run a program or module, and pass on what it has written."""
@@ -304,9 +313,24 @@ def _read(
                     raise ValueError(f"{path} is a product: only raw files can be amended")
                 else:
                     inputs.add_product(role, path, note, instruments)
-            except (UnreadableFrameError, ProductFileError) as error:
-                raise ValueError(str(error)) from None
+            except Exception as error:  # libraries raise whatever they stumble over, of no common kind
+                raise ValueError(_in_words(path, error)) from error
     return inputs
+
+
+def _in_words(path: Path, error: Exception) -> str:
+    """What is wrong with a file, in one line that names it."""
+    if isinstance(error, OSError):
+        return str(unread(path, error))
+    if isinstance(error, UnreadableFrameError | ProductFileError):
+        return str(error)
+    if isinstance(error, ValueError):
+        return str(error) if path.name in str(error) else f"{path}: {error}"
+    return f"{path} can't be read: {_typed(error)}"
+
+
+def _typed(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
 
 
 def _key(

@@ -6,7 +6,7 @@ from typing import Any
 
 from ccdflow.archive.fits.filefacts import file_facts
 from ccdflow.archive.fits.rawfile import open_raw
-from ccdflow.archive.foreignfile import own_fault
+from ccdflow.archive.foreignfile import own_fault, unread
 from ccdflow.cascade.headers.amplifiers import detector
 from ccdflow.cascade.headers.classify import describe
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument
@@ -24,8 +24,11 @@ def described(path: Path, instruments: Sequence[Instrument]) -> dict[str, Any]:
     UnreadableFrameError
         If it is no raw file.
     """
-    with own_fault(path):
-        return _described(path, instruments)
+    try:
+        with own_fault(path):
+            return _described(path, instruments)
+    except OSError as error:
+        raise unread(path, error) from None
 
 
 def _described(path: Path, instruments: Sequence[Instrument]) -> dict[str, Any]:
