@@ -3,6 +3,7 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
@@ -277,7 +278,10 @@ def night(obsdate: str, longitude: float | None = None) -> str:
     """
     # Local mean time follows from the longitude alone, without zones, laws or summer time: a night never has 23 hours,
     # and no night is cut in two. 12 hours earlier, noon is midnight, and the calendar's date is the evening's.
-    moment = datetime.fromisoformat(obsdate) + timedelta(hours=(longitude or 0.0) / _DEGREES_PER_HOUR - 12)
+    moment = datetime.fromisoformat(obsdate)
+    # Neither the first nor the last day that the calendar has is anybody's, but a row may say so.
+    with suppress(OverflowError):
+        moment += timedelta(hours=(longitude or 0.0) / _DEGREES_PER_HOUR - 12)
     return moment.date().isoformat()
 
 

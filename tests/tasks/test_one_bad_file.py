@@ -1,9 +1,12 @@
 """One bad file is one bad file: it is named with its reason, and all others come in."""
 
+import errno
 import gzip
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,11 @@ from hypothesis import strategies as st
 from ccdflow.archive.fits import hduheaders, rawfile
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.foreignfile import UnreadableFrameError
+from ccdflow.archive.patience import read_limit, set_read_limit
 from ccdflow.archive.registry.frames.queries import list_frames
 from ccdflow.tasks import ingest
 from ccdflow.tasks.ingest import IngestReport, ingest_files, read_pending, recheck_files
+from ccdflow.tasks.rawfiles import places
 from ccdflow.tasks.rawfiles.lookahead import look_at
 from ccdflow.tasks.rawfiles.rawchecks import check_raws
 from ccdflow.tasks.workspace import Workspace
@@ -202,3 +207,73 @@ def test_any_header_is_a_frame_or_one_line(
     assert report.total == 1
     assert all("\n" not in line and str(path) in line for line in report.problems)
     assert read_pending(space, IngestReport()) == 0
+
+
+@pytest.fixture
+def gate() -> Iterator[Event]:
+    """What silent files wait for; meanwhile the limit is short."""
+    before = read_limit()
+    set_read_limit(0.3)
+    event = Event()
+    yield event
+    event.set()
+    set_read_limit(before)
+
+
+def test_a_silent_file_is_its_own_refusal_and_is_looked_at_again(
+    space: Workspace, tmp_path: Path, gate: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for seed, name in enumerate("abz"):
+        write(raw / f"{name}.fits", seed, DATE_OBS=f"'2026-03-01T20:0{seed}:00'")
+    opened = rawfile.open_plain
+
+    def waiting(path: Path, buffering: int = -1) -> Any:
+        if path.name == "b.fits":
+            gate.wait()
+        return opened(path, buffering)
+
+    monkeypatch.setattr(rawfile, "open_plain", waiting)
+    report = ingest_files(space, [raw])
+    assert report.counts == {"new": 2, "unreadable": 1} and report.exit_code == 1
+    assert report.problems == [f"{raw}/b.fits can't be read: not read within 0.3 s"]
+    # Nothing is kept of it that would be held against it, and as a row of another program it keeps no drain waiting.
+    assert {Path(row["path"]).name for row in space.registry.read(list_frames)} == {"a.fits", "z.fits"}
+    assert ingest_files(space, [raw / "b.fits"]).counts == {"unreadable": 1}
+    gate.set()
+    assert ingest_files(space, [raw]).counts == {"known": 2, "new": 1}
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(
+    space: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw"
+    for name in ("a", "closed", "z"):
+        (raw / name).mkdir(parents=True)
+    write(raw / "a" / "1.fits", 1)
+    write(raw / "z" / "2.fits", 2, DATE_OBS="'2026-03-01T20:02:00'")
+    entries = places._entries
+
+    def closed(folder: Path) -> Any:
+        # Whoever runs the tests may look into any folder.
+        if folder.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return entries(folder)
+
+    monkeypatch.setattr(places, "_entries", closed)
+    report = ingest_files(space, [raw])
+    assert report.counts == {"new": 2, "unreadable": 1} and report.exit_code == 1
+    assert report.problems == [f"{raw}/closed can't be read: permission denied"]
+    assert ingest_files(space, [raw / "closed"]).exit_code == 2
+
+
+def test_files_below_a_folder_are_those_that_are_called_so(tmp_path: Path) -> None:
+    (tmp_path / "b" / "c.fits").mkdir(parents=True)
+    (tmp_path / "b" / ".hidden").mkdir()
+    for name in ("b/c.fits/d.fit", "b/.hidden/e.FITS", "a.fits", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path)
+    files, closed = places.fits_below(tmp_path)
+    below = [str(path.relative_to(tmp_path)) for path in files]
+    assert below == ["a.fits", "b/.hidden/e.FITS", "b/c.fits", "b/c.fits/d.fit"] and not closed

@@ -28,6 +28,7 @@ from ccdflow.archive.registry.frames.amendments import (
 )
 from ccdflow.archive.registry.frames.doubts import find_doubts, replace_doubts
 from ccdflow.archive.registry.frames.keywords import write_value
+from ccdflow.archive.registry.frames.oddvalues import is_time
 from ccdflow.archive.registry.tables import HOLDS, AmendmentRow, FrameDoubtRow, FrameRow
 from ccdflow.cascade.headers.amended import understood
 from ccdflow.cascade.headers.dates import night
@@ -192,14 +193,15 @@ def _nights(connection: Connection, frames: Collection[int], *, catalogue: bool)
 
 def _moved(told: str, time: Amendment, longitude: float | None) -> str:
     """The night of a corrected time, by the night of the one that the row had."""
-    if not time.value:
+    # The row of another program may say anything; what is no time moves nothing.
+    if not time.value or not is_time(str(time.value)):
         return told
     after = str(time.value)
     try:
         reckoned = night(str(time.said), longitude)
         moved = datetime.fromisoformat(after) - datetime.fromisoformat(str(time.said))
         evening = datetime.fromisoformat(told)
-    except (ValueError, TypeError):  # there was no time, or no night
+    except (ValueError, TypeError, OverflowError):  # there was no time, or no night
         return night(after, longitude)
     if told == reckoned:
         return night(after, longitude)

@@ -21,6 +21,7 @@ from ccdflow.archive.registry.frames.keywords import (
     storable,
     write_value,
 )
+from ccdflow.archive.registry.frames.oddvalues import finite, words
 from ccdflow.archive.registry.tables import HOLDS, AmendmentRow, FrameKeywordRow, FrameRow, table
 from ccdflow.cascade.headers.amended import understood
 from ccdflow.cascade.records import Value
@@ -112,10 +113,11 @@ def _amendment(row: Any) -> Amendment:
     return Amendment(row.id, row.frame_id, row.name, value, said, row.who, row.why, row.made, row.undone)
 
 
-def _read(name: str, written: str, number: float | str | None) -> Value | None:
+def _read(name: str, written: str, number: Any) -> Value | None:
     # SQLite keeps text where a number belongs; to say that it is none is left to whoever knows the name.
-    if number is None or isinstance(number, str):
-        return written or None
+    number = finite(number)
+    if number is None:
+        return words(written) or None
     # 30 s come back as 30 from one database and as 30.0 from another.
     return float(number) if name == "exptime" else read_value(written, number)
 

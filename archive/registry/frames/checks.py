@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.database import now
 from ccdflow.archive.registry.frames.doubts import replace_doubts
+from ccdflow.archive.registry.frames.oddvalues import size, words
 from ccdflow.archive.registry.tables import FrameCheckRow, FrameRow, table
 from ccdflow.cascade.records import Doubt
 
@@ -55,8 +56,8 @@ def raws_by_age_of_check(connection: Connection) -> list[RegisteredRaw]:
         .order_by(checked, _FRAME.id)
     )
     return [
-        RegisteredRaw(number, path, sha256, size or 0, changed_ns or 0, when)
-        for number, path, sha256, size, changed_ns, when in connection.execute(rows)
+        RegisteredRaw(number, words(path), words(sha256), size(bytes_of_file), size(changed_ns), words(when))
+        for number, path, sha256, bytes_of_file, changed_ns, when in connection.execute(rows)
     ]
 
 

@@ -27,9 +27,10 @@ from sqlalchemy import (
 )
 
 from ccdflow.archive.registry.frames.keywords import read_value
+from ccdflow.archive.registry.frames.oddvalues import position, words
 from ccdflow.archive.registry.frames.orderkeys import ORDER
 from ccdflow.archive.registry.tables import NEW_ROW, STREAM, FrameKeywordRow, FrameRow, table
-from ccdflow.cascade.records import EPOCH
+from ccdflow.cascade.records import EPOCH, MOST_EXPOSURES
 from ccdflow.cascade.sequences.exposures import Exposure, OrderKey, SequenceRules, Stream, known_time, number
 
 _FRAME = table(FrameRow).c
@@ -182,7 +183,7 @@ def _exposures(
     rows: Sequence[Any], rules: SequenceRules, names: _Names, classes: frozenset[str]
 ) -> Iterator[Exposure]:
     """Rows of `_page` as exposures: cut into columns, each worked on as a whole, and put together again."""
-    columns = list(zip(*rows, strict=True))
+    columns = [_texts(column) for column in zip(*rows, strict=True)]
     obsdates, _, contents, ids, _, exptimes, kinds = columns[:_FIXED]
     places, nobs = _counts(columns[1], columns[4])
     # Behind the fixed columns: those that must be the same, two for each keyword, and then the numeric ones.
@@ -205,14 +206,21 @@ def _exposures(
     return map(_exposure, zip(*fields, strict=False))
 
 
+_WHOLE = {int, type(None)}
+
+
 def _counts(places: Sequence[Any], nobs: Sequence[Any]) -> tuple[Sequence[int], Sequence[int | None]]:
     """Positions, 0 where unknown, and lengths of sequences."""
-    # SQLite keeps halves and texts, too, where a program writes them.
-    if set(map(type, places)) == {int} and set(map(type, nobs)) <= {int, type(None)}:
+    # SQLite keeps halves, texts and numbers beyond all counts, too, where a program writes them.
+    if {*map(type, places), *map(type, nobs)} <= _WHOLE and max(filter(None, nobs), default=0) <= MOST_EXPOSURES:
         return places, nobs
-    whole = [type(place) is int and type(planned) is int for place, planned in zip(places, nobs, strict=True)]
-    known = [place if sure else 0 for place, sure in zip(places, whole, strict=True)]
-    return known, [planned if sure else None for planned, sure in zip(nobs, whole, strict=True)]
+    known, planned = zip(*map(position, places, nobs), strict=True)
+    return known, planned
+
+
+def _texts(values: Sequence[Any]) -> Sequence[Any]:
+    """A column with bytes, as SQLite keeps them where text belongs, as text."""
+    return [words(value) for value in values] if bytes in set(map(type, values)) else values
 
 
 def _times(obsdates: Sequence[str]) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, delete, select
 
 from ccdflow.archive.registry.bulk import is_postgresql, replace_rows, replacing_json
+from ccdflow.archive.registry.frames.oddvalues import finite, words
 from ccdflow.archive.registry.tables import FrameKeywordRow, table
 from ccdflow.cascade.records import Value
 
@@ -74,16 +75,18 @@ def read_value(written: str, number: float | None) -> Value:
     str, int, float or bool
         The value.
     """
+    written, number = words(written), finite(number)
     if number is None:
         return written
-    if not number.is_integer():
+    if not float(number).is_integer():
         return number
     # 1.0 may have been True, 1 or 1.0: the text tells which.
     if written in ("T", "F"):
         return written == "T"
     try:
-        return int(written)
-    except ValueError:
+        value = int(written)
+        return value if float(value) == number else number
+    except (ValueError, OverflowError):  # a row of others, whose text says something else
         return number
 
 

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, isnan
 from typing import Any
 
 from sqlalchemy import (
@@ -17,12 +16,19 @@ from sqlalchemy import (
     select,
 )
 
-from ccdflow.archive.registry.asking import text_of
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera
 from ccdflow.archive.registry.frames.amendments import amended_values, find_amendments
 from ccdflow.archive.registry.frames.doubts import find_doubts
 from ccdflow.archive.registry.frames.keywords import read_value
+from ccdflow.archive.registry.frames.oddvalues import (
+    finite,
+    is_time,
+    odd_in_words,
+    untimely,
+    whole,
+    words,
+)
 from ccdflow.archive.registry.frames.stages import stages_of
 from ccdflow.archive.registry.selection import (
     refuse_state,
@@ -38,7 +44,7 @@ from ccdflow.archive.registry.tables import (
     SetMemberRow,
 )
 from ccdflow.cascade.records import NO_FILE, STAGES, FrameRecord, Value
-from ccdflow.cascade.sequences.exposures import Stream, known_time, order_key
+from ccdflow.cascade.sequences.exposures import Stream, order_key
 
 _ROWS_AT_ONCE = 10_000
 """Rows taken from the driver at once: a million at a time would all lie in memory beside what is made of them."""
@@ -59,15 +65,11 @@ _COLUMNS = (
     FrameRow.sha256,
     FrameRow.path,
 )
-_NUMBERS = {
-    place: (int, float) if column.key == "exptime" else (int,)
-    for place, column in enumerate(_COLUMNS)
-    if column.key in ("exptime", "iobs", "nobs")
-}
-"""Places of numbers among these, and the types that they may have: half a frame of a sequence is none."""
-_OBSDATE = [column.key for column in _COLUMNS].index("obsdate")
-_ENDLESS = (inf, -inf)
-"""What a database keeps as a number, and no clock can show."""
+_PLACES = {column.key: place for place, column in enumerate(_COLUMNS)}
+_NUMBERS = ((_PLACES["exptime"], finite), (_PLACES["iobs"], whole), (_PLACES["nobs"], whole))
+"""Places of numbers among these, and what they have to be."""
+_CHECKS = {"exptime": finite, "iobs": whole, "nobs": whole}
+_OBSDATE = _PLACES["obsdate"]
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,8 @@ def _keywords(
     shared: dict[str, str] = {}  # one text for what thousands of frames have in common
     for frame, name, value, number in _tuples(connection, columns):
         name = shared.setdefault(name, name)
-        if number is None:
+        name = words(name)
+        if number is None and type(value) is str:
             keywords[frame][name] = shared.setdefault(value, value)
         else:
             keywords[frame][name] = read_value(value, number)
@@ -224,16 +227,16 @@ def _record(
     amended: Mapping[int, Mapping[str, Value | None]],
 ) -> FrameRecord:
     *columns, status, reason = row
-    # SQLite keeps whatever it is given in the place of a number: what is none is an unknown, as of a header.
-    for place, kinds in _NUMBERS.items():
-        if type(columns[place]) not in kinds or columns[place] in _ENDLESS:
-            columns[place] = None
+    # SQLite keeps whatever it is given in the place of a number: text there is an unknown, as of a header.
+    for place, check in _NUMBERS:
+        if columns[place] is not None:
+            columns[place] = check(columns[place])
     if bytes in map(type, columns):
-        columns = [text_of(value) if isinstance(value, bytes) else value for value in columns]
-    # So is a time that none is, such as one with a leap second: one row of a catalogue must not stop all plans.
-    if columns[_OBSDATE] and isnan(known_time(columns[_OBSDATE])):
-        columns[_OBSDATE] = ""
+        columns = [*map(words, columns)]
     refused = reason or status if status in ("refused", "processed") else ""
+    if not is_time(columns[_OBSDATE]):
+        # A blank one has no place in any order; the row stays as it is, and whoever wrote it can mend it.
+        refused, columns[_OBSDATE] = refused or untimely(columns[_OBSDATE]), ""
     return FrameRecord(*[*columns, keywords.get(columns[0], {}), refused, amended.get(columns[0], {})])
 
 
@@ -289,7 +292,11 @@ def list_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> lis
         doubts = find_doubts(connection, select(FrameRow.id).where(*tests))
         for row in rows:
             own = [str(doubt) for doubt in doubts.get(row.id, ())]
-            listed.append(_frame_row(row._mapping, stages, sets) | {"doubts": own})
+            columns_of = {name: words(value) for name, value in row._mapping.items()}
+            odd = odd_in_words(columns_of)
+            if odd:
+                columns_of |= {name: check(columns_of[name]) for name, check in _CHECKS.items()}
+            listed.append(_frame_row(columns_of, stages, sets) | {"doubts": own + odd})
     listed.sort(
         key=lambda row: (row["obsdate"], row["telescope"], row["camera"], row["iobs"] or 0, row["id"])
     )

@@ -4,12 +4,13 @@ One new frame is the common case, and then this is most of what is read. So all 
 and indexes that are nearly empty where little is new answer its parts.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, exists, literal_column, select, text, union_all
 
+from ccdflow.archive.registry.frames.oddvalues import whole, words
 from ccdflow.archive.registry.frames.orderkeys import ORDER, read_order_key
 from ccdflow.archive.registry.tables import (
     LOST,
@@ -95,6 +96,12 @@ def first_row(connection: Connection) -> int | None:
     return first
 
 
+def _known_key(key: Sequence[Any]) -> OrderKey:
+    """The order key of a row, in which another program may have written anything."""
+    obsdate, place, content, frame = key
+    return words(obsdate), place if type(place) is int else whole(place) or 0, words(content), frame
+
+
 def read_news(connection: Connection, stages: Collection[str], until: int = EVERY_ROW) -> News:
     """Return all that grouping has not seen.
 
@@ -126,7 +133,7 @@ def read_news(connection: Connection, stages: Collection[str], until: int = EVER
     for kind, telescope, camera, instrument, name, *key in rows:
         stream = telescope, camera, instrument
         if kind == FRAME and name in _GROUPED:
-            news.frames.setdefault(stream, []).append(tuple(key))
+            news.frames.setdefault(stream, []).append(_known_key(key))
         elif kind == FRAME:
             news.versions.append(key[3])
         elif kind == SET:
