@@ -40,6 +40,7 @@ from ccdflow.archive.registry.frames.keywords import (
     replace_keywords,
     storable,
 )
+from ccdflow.archive.registry.frames.oddvalues import words
 from ccdflow.archive.registry.frames.sameexposure import Exposed, row_without_file
 from ccdflow.archive.registry.tables import (
     CURRENT,
@@ -568,7 +569,7 @@ def contents(connection: Connection, frames: Collection[int]) -> list[Content]:
     rows: list[Content] = []
     for part in batches(sorted(set(frames))):
         statement = select(*columns).where(FrameRow.id.in_(part)).order_by(FrameRow.id)
-        rows += [Content(*row) for row in connection.execute(statement)]
+        rows += [Content(*map(words, row)) for row in connection.execute(statement)]
     return rows
 
 

@@ -55,6 +55,7 @@ def write_value(value: Value) -> tuple[str, float | None]:
     # A bool is an int to Python, so it comes first. repr gives the shortest text that reads back as the same number.
     if isinstance(value, bool):
         return "T" if value else "F", float(value)
+    value = words(value)
     if isinstance(value, str):
         return str(storable(value)), None
     return repr(value), float(value) if math.isfinite(value) else None
