@@ -212,7 +212,9 @@ _WHOLE = {int, type(None)}
 def _counts(places: Sequence[Any], nobs: Sequence[Any]) -> tuple[Sequence[int], Sequence[int | None]]:
     """Positions, 0 where unknown, and lengths of sequences."""
     # SQLite keeps halves, texts and numbers beyond all counts, too, where a program writes them.
-    if {*map(type, places), *map(type, nobs)} <= _WHOLE and max(filter(None, nobs), default=0) <= MOST_EXPOSURES:
+    if {*map(type, places), *map(type, nobs)} <= _WHOLE and max(
+        filter(None, nobs), default=0
+    ) <= MOST_EXPOSURES:
         return places, nobs
     known, planned = zip(*map(position, places, nobs), strict=True)
     return known, planned
