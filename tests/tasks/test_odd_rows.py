@@ -250,6 +250,7 @@ def test_a_place_in_a_sequence_is_believed_where_both_numbers_are(row: tuple[Any
         (("7", 7.0), 7),
         (("1", INFINITE), "1"),
     ],
+    ids=range(8),
 )
 def test_a_keyword_of_an_odd_row_is_a_value(row: tuple[Any, Any], known: Any) -> None:
     assert read_value(*row) == known
