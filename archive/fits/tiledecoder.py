@@ -10,6 +10,7 @@ import resource
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -247,7 +248,7 @@ def answered(question: tuple[str, int, int, int, float]) -> tuple[tuple[Any, ...
 
 def main() -> None:
     """Answer questions until there are no more."""
-    from astropy.io import fits  # noqa: F401  # before anybody counts the seconds
+    import_module("astropy.io.fits")  # before anybody counts the seconds: it takes most of one
 
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     sink.write(LENGTH.pack(0))

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def fits_below(folder: Path) -> tuple[list[Path], list[UnreadableFrameError]]:
     while folders:
         place = folders.pop()
         try:
-            entries = in_time(place, lambda: _entries(place))  # noqa: B023
+            entries = in_time(place, partial(_entries, place))
         except OSError as error:
             closed.append(unread(place, error))
             continue

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,9 +107,9 @@ def test_a_silent_file_is_not_read_and_not_judged(
     expected = np.asarray(plain)
     read = rawpixels._SharedFile._read
 
-    def silent(*arguments: object) -> None:
+    def silent(*arguments: Any) -> None:
         gate.wait()
-        read(*arguments)  # type: ignore[arg-type]
+        read(*arguments)
 
     monkeypatch.setattr(rawpixels, "_at_hand", lambda *_: False)
     monkeypatch.setattr(rawpixels._SharedFile, "_read", silent)

@@ -134,8 +134,9 @@ def test_what_a_row_says_is_no_mistake_of_who_asks(filled: Registry) -> None:
 
 
 def test_steps_of_any_type_select(filled: Registry) -> None:
-    for step in (b"bias", np.str_("bias"), Path("bias"), ["bias"]):
-        assert len(filled.read(find_jobs, JobFilter(step=step))) == 2  # type: ignore[arg-type]
+    steps: tuple[Any, ...] = (b"bias", np.str_("bias"), Path("bias"), ["bias"])
+    for step in steps:
+        assert len(filled.read(find_jobs, JobFilter(step=step))) == 2
 
 
 @pytest.mark.parametrize(

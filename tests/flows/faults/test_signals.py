@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.tasks.processes.test_functions import Project, project_of
@@ -15,7 +16,7 @@ from ccdflow.archive.registry.jobs.records import find_job
 pytestmark = pytest.mark.torture
 MOST_S = 10.0
 """Seconds from the signal to the end."""
-RECIPES: dict[str, dict[str, object]] = {
+RECIPES: dict[str, dict[str, Any]] = {
     "program": {"program": ["sh", "-c", "trap '' TERM; echo $$ > {pids}; sleep 300 & wait; sleep 300"]},
     "never_ends": {"function": "badfunctions.never_ends"},
 }
@@ -41,7 +42,7 @@ def test_a_run_ends_with_what_it_started_and_its_job_is_planned_again(
     pids = tmp_path / "pids"
     recipe = dict(RECIPES[name])
     if "program" in recipe:
-        recipe["program"] = [str(word).replace("{pids}", str(pids)) for word in recipe["program"]]  # type: ignore[attr-defined]
+        recipe["program"] = [str(word).replace("{pids}", str(pids)) for word in recipe["program"]]
     project = project_of(tmp_path / "project", {name: recipe})
     command = [sys.executable, "-m", "ccdflow", "-C", str(tmp_path / "project"), "run", "--target", name]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
