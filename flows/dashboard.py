@@ -32,6 +32,8 @@ from ccdflow.tasks.workspace import open_workspace
 
 PAGES_EVERY_S = 60.0
 """Seconds between two writings of the same pages while a drain is at work."""
+PAGES_SHARE = 0.1
+"""Part of the time at most that goes into pages: those of a night of 100,000 frames take a few seconds."""
 MOST_STACKS = 200
 """Stacks of one flow run that have a page: each holds a picture of some 100 kB, and the server's database keeps it."""
 LONGEST_KEY = 200
@@ -128,7 +130,7 @@ def publish_nights(project: str, nights: Collection[str], pages: Pages) -> None:
             last = f" (the last {LISTED_FRAMES} of {len(log)} frames)" if len(log) > LISTED_FRAMES else ""
             rows = log[-LISTED_FRAMES:]
             pages.write(artifact_key(project, "log", night, name), rows, f"Observing log: {told}{last}")
-            page = night_page(space, night, name)
+            page = night_page(space, night, name, log)
             pages.write(artifact_key(project, "camera", night, name), page, told)
 
 
@@ -182,7 +184,7 @@ class Publisher:
         self._running: Future[None] | None = None
         self._nights: set[str] = set()
         self._stacks: set[str] = set()
-        self._last = -PAGES_EVERY_S
+        self._next = 0.0
         self._pages = Pages()
         self._stacks_shown = 0
 
@@ -200,11 +202,10 @@ class Publisher:
         self._stacks |= set(stacks)
         # What comes while pages are written goes into the next ones.
         busy = self._running is not None and not self._running.done()
-        if not busy and monotonic() - self._last >= PAGES_EVERY_S:
+        if not busy and monotonic() >= self._next:
             self._write()
 
     def _write(self) -> None:
-        self._last = monotonic()
         nights, self._nights = self._nights, set()
         stacks, self._stacks = self._stacks, set()
         if nights or stacks:
@@ -213,11 +214,14 @@ class Publisher:
             self._running = self._pool.submit(in_this_run, self._publish, nights, stacks)
 
     def _publish(self, nights: Collection[str], stacks: Collection[str]) -> None:
+        began = monotonic()
         try:
             with impatient():
                 self._publish_to(nights, stacks)
         except Exception as error:  # a page is not worth a frame: the next one tells what this one would have
             get_run_logger().warning(f"a page of the dashboard was not written: {error}")
+        took = monotonic() - began
+        self._next = began + max(PAGES_EVERY_S, took / PAGES_SHARE)
 
     def _publish_to(self, nights: Collection[str], stacks: Collection[str]) -> None:
         left = MOST_STACKS - self._stacks_shown

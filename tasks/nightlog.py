@@ -12,8 +12,16 @@ from typing import Any
 from ccdflow.archive.fits.productfile import read_image, read_product
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.registry.frames.doubts import find_doubts, sum_up
+from ccdflow.archive.registry.frames.nearrows import count_rows
+from ccdflow.archive.registry.frames.oddvalues import words
 from ccdflow.archive.registry.frames.places import last_paths
-from ccdflow.archive.registry.frames.queries import COUNTED, FrameFilter, find_frames, list_frames
+from ccdflow.archive.registry.frames.queries import (
+    COUNTED,
+    FrameFilter,
+    find_frames,
+    find_streams,
+    list_frames,
+)
 from ccdflow.archive.registry.frames.stages import LEFT_OUT
 from ccdflow.archive.registry.jobs.lineage import calibration_times, main_descendants, main_frames
 from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
@@ -23,6 +31,7 @@ from ccdflow.archive.registry.sets.records import SetFilter, find_sets
 from ccdflow.cascade.headers.classify import site_longitude as told_by_header
 from ccdflow.cascade.headers.dates import night as night_of
 from ccdflow.cascade.planning.request import Request
+from ccdflow.cascade.records import FrameRecord
 from ccdflow.cascade.sequences.exposures import SequenceRules, known_time
 from ccdflow.cascade.sequences.singles import ALIKE, alternatives, in_words, singles
 from ccdflow.cascade.specification.model import Cascade
@@ -124,8 +133,8 @@ def cameras_of(space: Workspace, night: str) -> list[tuple[str, str]]:
     list of tuple of str
         Telescope and camera, in alphabetical order.
     """
-    frames = space.registry.read(find_frames, FrameFilter(COUNTED, night=night, keywords=(), strict=False))
-    return sorted({(frame.telescope, frame.camera) for frame in frames})
+    streams = space.registry.read(find_streams, FrameFilter(COUNTED, night=night, strict=False))
+    return sorted({(words(telescope), words(camera)) for telescope, camera, _ in streams})
 
 
 # --- rows --------------------------------------------------------------------------------------------------
@@ -158,7 +167,7 @@ def unreadable(space: Workspace) -> list[Row]:
 
 
 def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
-    """Return a row for each frame: what it is, how far it has come, in which set, what was made, and why.
+    """Return a row for each frame with a file: what it is, how far it has come, in which set, what was made, and why.
 
     Parameters
     ----------
@@ -174,7 +183,8 @@ def observing_log(space: Workspace, night: str, camera: str) -> list[Row]:
     list of dict
         In order of time; exposures in seconds.
     """
-    frames = space.registry.read(list_frames, FrameFilter(COUNTED, night=night, camera=camera, strict=False))
+    taken = FrameFilter(COUNTED, night=night, camera=camera, has_path=True, strict=False)
+    frames = space.registry.read(list_frames, taken)
     names = _product_names(space, [frame["id"] for frame in frames])
     return [
         {
@@ -207,7 +217,7 @@ def _product_names(space: Workspace, frames: Collection[int]) -> dict[int, list[
 # --- pages -------------------------------------------------------------------------------------------------
 
 
-def night_page(space: Workspace, night: str, camera: str) -> str:
+def night_page(space: Workspace, night: str, camera: str, log: Sequence[Row]) -> str:
     """Return a camera's night: the ledger, how long frames took, what is not done and why, the last pictures.
 
     Parameters
@@ -218,6 +228,8 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
         ISO date of the evening.
     camera : str
         CAMERA or TELESCOPE/CAMERA.
+    log : sequence of dict
+        The night's, of `observing_log`.
 
     Returns
     -------
@@ -225,8 +237,14 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
         Markdown.
     """
     # Every frame stands in the ledger once, in the state that it has reached: so its numbers add up to all frames.
-    log = observing_log(space, night, camera)
-    lines = [f"# {plain(camera)}, night {plain(night)}", "", *_ledger(log), *_latency(space, night, camera)]
+    # Of rows without files the number is enough: a catalogue may have 100,000 of a night.
+    rows = space.registry.read(count_rows, FrameFilter(COUNTED, night=night, camera=camera, strict=False))
+    lines = [
+        f"# {plain(camera)}, night {plain(night)}",
+        "",
+        *_ledger(log, rows),
+        *_latency(space, night, camera),
+    ]
     for sentence in singles_in_words(space, [night], camera):
         lines += [plain(sentence) + ".", ""]
     products = space.registry.read(current_ids, ProductFilter(night=night, camera=camera, strict=False))
@@ -239,10 +257,11 @@ def night_page(space: Workspace, night: str, camera: str) -> str:
     return "\n".join(lines)
 
 
-def _ledger(log: Sequence[Row]) -> list[str]:
+def _ledger(log: Sequence[Row], without_files: int) -> list[str]:
     counts = Counter((row["class"], row["state"]) for row in log)
     rows = [(*class_and_state, number) for class_and_state, number in sorted(counts.items())]
-    return [f"{len(log)} frames", "", *table("class | state | frames", rows)]
+    awaited = f", and {without_files} rows whose files have not come" if without_files else ""
+    return [f"{len(log)} frames{awaited}", "", *table("class | state | frames", rows)]
 
 
 def _latency(space: Workspace, night: str, camera: str) -> list[str]:
@@ -440,22 +459,26 @@ def singles_in_words(space: Workspace, nights: Collection[str], camera: str | No
     """
     choice = chosen(space.cascade, {})
     cascade = tuned(space.cascade, choice)
+    rules = {
+        task: grouping(task, step, choice.tasks.get(task, ()))
+        for task, step in cascade.tasks.items()
+        if step.groups
+    }
+    by_sequence = [(task, own) for task, own in rules.items() if isinstance(own, SequenceRules)]
     sentences: list[str] = []
-    for task, step in cascade.tasks.items():
-        rules = grouping(task, step, choice.tasks.get(task, ())) if step.groups else None
-        if isinstance(rules, SequenceRules):
-            for night in sorted(nights):
-                sentences += _singles_of_night(space, cascade, (task, rules), (night, camera))
+    for night in sorted(nights) if by_sequence else ():
+        # Not rows without files: nothing is made of them, and a catalogue has 100,000 of a night.
+        taken = FrameFilter(night=night, camera=camera, keywords=ALIKE, has_file=True, strict=False)
+        frames = space.registry.read(find_frames, taken)
+        for by in by_sequence:
+            sentences += _singles_of_night(space, cascade, by, frames)
     return sentences
 
 
 def _singles_of_night(
-    space: Workspace, cascade: Cascade, by: tuple[str, SequenceRules], place: tuple[str, str | None]
+    space: Workspace, cascade: Cascade, by: tuple[str, SequenceRules], frames: Sequence[FrameRecord]
 ) -> Iterator[str]:
     task, rules = by
-    frames = space.registry.read(
-        find_frames, FrameFilter(night=place[0], camera=place[1], keywords=ALIKE, strict=False)
-    )
     ids = [frame.id for frame in frames]
     sets = space.registry.read(find_sets, SetFilter(frames=ids)) if ids else []
     others = alternatives(cascade, task)

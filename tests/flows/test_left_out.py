@@ -14,7 +14,7 @@ from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
 from ccdflow.archive.registry.sets.records import list_sets
 from ccdflow.commands.reduction import RunReport
 from ccdflow.config.project import init_project
-from ccdflow.tasks.nightlog import night_page
+from ccdflow.tasks.nightlog import night_page, observing_log
 
 SHAPE = (120, 140)
 Floats = NDArray[np.float64]
@@ -97,5 +97,5 @@ def test_a_second_run_has_nothing_to_do(night: Night) -> None:
 
 
 def test_the_page_of_the_night_names_them(night: Night) -> None:
-    page = night_page(night[0].space, "2026-03-01", "C")
+    page = night_page(night[0].space, "2026-03-01", "C", observing_log(night[0].space, "2026-03-01", "C"))
     assert page.count("left out of the stack") == 3

@@ -20,8 +20,10 @@ from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import NO_FILE, FrameRecord
 from ccdflow.commands.queries import explain
 from ccdflow.config.project import PROJECT_FILE, init_project
+from ccdflow.flows.dashboard import Publisher
 from ccdflow.tasks.draining import FEWEST_ROWS, MOST_ROWS, ROWS_S, rows_next
 from ccdflow.tasks.grouping import group_sets
+from ccdflow.tasks.nightlog import cameras_of, night_page, observing_log
 from ccdflow.tasks.planning import left_to_others, planned
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
@@ -181,3 +183,36 @@ def test_rows_are_put_into_sets_for_a_fraction_of_a_second() -> None:
         rows = rows_next(rows, rows * 0.05)
     assert rows == FEWEST_ROWS
     assert rows_next(MOST_ROWS, 0.0) == MOST_ROWS
+
+
+def test_a_night_s_page_counts_rows_and_lists_what_has_come(either: Workspace) -> None:
+    bulk(either, 400, START)
+    bulk(either, 30, START, camera="D")
+    filed(either, exposure(3, object="A"), exposure(20, object="A"))
+    night = either.registry.read(find_frames)[0].night
+    cameras = [camera for _, camera in cameras_of(either, night)]
+    logs = [observing_log(either, night, camera) for camera in cameras]
+    assert (cameras, [len(log) for log in logs]) == (["C", "D"], [2, 0])
+    page = night_page(either, night, "C", logs[0])
+    assert "2 frames, and 400 rows whose files have not come" in page and "science | ingest done | 2" in page
+
+
+def test_pages_take_a_small_part_of_a_drain_s_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = Publisher("project")
+    writings: list[float] = []
+    clock = 1000.0
+
+    def take_20_s(nights: object, stacks: object) -> None:
+        nonlocal clock
+        writings.append(clock)
+        clock += 20.0
+
+    monkeypatch.setattr("ccdflow.flows.dashboard.monotonic", lambda: clock)
+    monkeypatch.setattr(publisher, "_publish_to", take_20_s)
+    for _ in range(600):
+        publisher.tell({"2026-03-01"}, ())
+        if publisher._running is not None:
+            publisher._running.result()
+        clock += 1.0
+    publisher.close()
+    assert writings[:4] == [1000.0, 1200.0, 1400.0, 1600.0]

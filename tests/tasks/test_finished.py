@@ -18,7 +18,7 @@ from ccdflow.recipes.core.image import Image
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import ingest_files, recheck_files
 from ccdflow.tasks.inputs import JobInputs
-from ccdflow.tasks.nightlog import night_page
+from ccdflow.tasks.nightlog import night_page, observing_log
 from ccdflow.tasks.planning import planned
 from ccdflow.tasks.rawfiles.finished import check_entry
 from ccdflow.tasks.workspace import Workspace
@@ -74,7 +74,7 @@ def test_it_lies_in_no_sequence_and_in_the_ledger(space: Workspace, night: Path)
     group_sets(space, LATER)
     (stack,) = space.registry.read(find_sets)
     assert len(stack.frames) == 2
-    page = night_page(space, "2026-03-01", "T/C")
+    page = night_page(space, "2026-03-01", "T/C", observing_log(space, "2026-03-01", "T/C"))
     assert "10 frames" in page and "science | ingest processed | 2" in page and "RLEVEL=91" in page
 
 

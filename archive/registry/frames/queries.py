@@ -80,8 +80,8 @@ class FrameFilter:
     CAMERA or TELESCOPE/CAMERA; `since` and `until` are ISO times that belong to the range. `keywords` names
     those that the frames shall come with, which takes less time than all. `nights` names the earliest night by
     class; of classes that it does not name, all. `has_file` leaves out rows that have no file, or whose file nobody
-    has read. `strict` is False where night, camera and the like come from the registry or the clock: that nothing is of
-    them is no mistake then.
+    has read, `has_path` only those without even a path. `strict` is False where night, camera and the like come from
+    the registry or the clock: that nothing is of them is no mistake then.
     """
 
     status: Collection[str] | None = ("registered", "refused")
@@ -94,6 +94,7 @@ class FrameFilter:
     keywords: Collection[str] | None = None
     nights: Mapping[str, str] = field(default_factory=dict)
     has_file: bool = False
+    has_path: bool = False
     strict: bool = True
 
     def __post_init__(self) -> None:
@@ -106,6 +107,8 @@ STATUSES = ("registered", "duplicate", "superseded", "refused", "processed")
 """Every state that a row may have."""
 ALL_FRAMES = FrameFilter()
 """Selects every frame that grouping sees."""
+EVERY_ROW = FrameFilter(status=None)
+"""Selects every row, whatever has become of it."""
 COUNTED = ("registered", "refused", "processed")
 """States of the rows that a night's ledger counts: what was delivered, whether it is used or not."""
 
@@ -136,6 +139,8 @@ def conditions(wanted: FrameFilter) -> list[ColumnElement[bool]]:
         tests.append(FrameRow.obsdate <= wanted.until)
     if wanted.has_file:
         tests.append(FrameRow.sha256.is_not(None))
+    if wanted.has_path:
+        tests.append(FrameRow.path.is_not(None))
     if wanted.camera is not None:
         tests.append(is_of_camera(FrameRow, wanted.camera))
     if wanted.nights:
@@ -240,20 +245,23 @@ def _record(
     return FrameRecord(*[*columns, keywords.get(columns[0], {}), refused, amended.get(columns[0], {})])
 
 
-def find_streams(connection: Connection) -> list[Stream]:
-    """Return all streams.
+def find_streams(connection: Connection, wanted: FrameFilter = EVERY_ROW) -> list[Stream]:
+    """Return the streams of frames.
 
     Parameters
     ----------
     connection : Connection
         A transaction that reads.
+    wanted : FrameFilter
+        Which frames; without it, all rows.
 
     Returns
     -------
     list of tuple of str
         Telescope, camera and instrument of each, in the order of the alphabet.
     """
-    statement = select(FrameRow.telescope, FrameRow.camera, FrameRow.instrument).distinct()
+    columns = select(FrameRow.telescope, FrameRow.camera, FrameRow.instrument)
+    statement = columns.where(*conditions(wanted)).distinct()
     return sorted((row[0], row[1], row[2]) for row in connection.execute(statement))
 
 
