@@ -266,4 +266,7 @@ def why_unread(path: Path, error: OSError) -> str:
     """
     if isinstance(error, IsADirectoryError):
         return f"{path} is a folder, not a FITS file"
+    # Whoever lists the folder sees the name, and would not understand that there is no such file.
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return f"{path} can't be read: no such file or directory where its link leads, {path.readlink()}"
     return f"{path} can't be read: {(error.strerror or str(error)).lower()}"

@@ -85,6 +85,10 @@ def unknown(kind: str, name: str, known: Mapping[str, Any] | Sequence[str]) -> s
     str
         ``unknown target 'stak'; known: bias, dark, flat, science, stack; did you mean 'stack'?``
     """
-    close = get_close_matches(name, list(known), n=1)
+    # Words that differ in nothing but case have no letter in common for difflib: cam1 is CAM1.
+    folded = {word.casefold(): word for word in known}
+    close = get_close_matches(name, list(known), n=1) or [
+        folded[word] for word in get_close_matches(name.casefold(), list(folded), n=1)
+    ]
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"unknown {kind} {name!r}; known: {', '.join(known) or 'none'}{hint}"

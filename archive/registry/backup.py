@@ -6,7 +6,6 @@ backup, on PostgreSQL by one transaction that sees one state of all tables.
 """
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -23,6 +22,8 @@ from ccdflow.archive.registry.tables import Base, FrameRow, JobRow, ProductRow, 
 
 ROWS = 5000
 """Rows that are held in memory at once."""
+_VERSIONS, _WITH_LOG = slice(18, 20), b"\x02\x02"
+"""Where an SQLite file says how it is written and read, and what stands there of one with a write-ahead log."""
 
 
 class BackupError(RuntimeError):
@@ -56,6 +57,8 @@ def back_up(url: str, file: Path) -> dict[str, int]:
     source = Path(str(database.url.database)).absolute() if database.sqlite else None
     if file.exists() and (file.absolute() == source or not _is_copy(file)):
         raise BackupError(f"{file} is there and no copy of a registry; it is not replaced")
+    if _is_worked_with(file):
+        raise BackupError(f"{file} is a registry that is worked with, and no copy; it is not replaced")
     # One folder may be new. Where more are, a disk is away, and the copy would lie below its mount point.
     folder = file.absolute().parent
     if not folder.parent.is_dir():
@@ -104,9 +107,12 @@ def restore(url: str, file: Path, *, replace: bool = False) -> dict[str, int]:
         If a newer version of ccdflow has made the copy.
     """
     if not file.is_file() or not _is_copy(file):
-        raise BackupError(f"{file} is no copy of a registry; wanted a file that 'ccdflow backup' has written")
+        why = "" if file.exists() else "; there is no such file"
+        raise BackupError(
+            f"{file} is no copy of a registry; wanted a file that 'ccdflow backup' has written{why}"
+        )
     with TemporaryDirectory(prefix="ccdflow-restore-") as folder:
-        current = Database(f"sqlite:///{shutil.copyfile(file, Path(folder) / 'copy.sqlite')}")
+        current = Database(f"sqlite:///{_taken(file, Path(folder) / 'copy.sqlite')}")
         target = Database(url)
         try:
             current.upgrade()
@@ -140,6 +146,15 @@ def _copy_file(source: Path, part: Path) -> None:
         registry.backup(copy)
 
 
+def _taken(file: Path, copy: Path) -> Path:
+    """A copy of a copy, with what a log beside it holds, as where the folder of a killed command was copied."""
+    try:
+        _copy_file(file, copy)
+    except sqlite3.Error as error:
+        raise BackupError(f"{file} can't be read: {error}") from error
+    return copy
+
+
 def _sealed(part: Path) -> dict[str, int]:
     """Make one file of a copy, to be opened on any disk, and read it whole."""
     with closing(sqlite3.connect(part)) as copy:
@@ -161,6 +176,13 @@ def _is_copy(file: Path) -> bool:
     with suppress(sqlite3.Error, OSError), closing(open_for_questions(str(file))) as copy:
         tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('alembic_version', 'frame', 'job')"
         return bool(copy.execute(tables).fetchone()[0] == 3)
+    return False
+
+
+def _is_worked_with(file: Path) -> bool:
+    """Whether an SQLite file is one that commands write into: those have a log, and copies are sealed without one."""
+    with suppress(OSError), file.open("rb") as stream:
+        return stream.read(_VERSIONS.stop)[_VERSIONS] == _WITH_LOG
     return False
 
 

@@ -75,7 +75,9 @@ Now = Annotated[
 
 Gone = Annotated[
     bool,
-    typer.Option("--gone", help="What is away from the store is really gone, however much: make it again."),
+    typer.Option(
+        "--gone", help="What is away from the store is really gone, however much: it is to be made again."
+    ),
 ]
 
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 upkeep = typer.Typer()
 
 
+def _counted(products: Sequence[Any]) -> str:
+    return f"{len(products)} product{'s' if len(products) != 1 else ''}"
+
+
 @upkeep.command()
 def event(
     what: Annotated[str, typer.Argument(help="What happened to the instrument: 'detector swapped'.")],
@@ -362,7 +366,7 @@ def report(
     if json:
         print_json({"page": str(output), "products": [f"p{product.id}" for product in products]})
     else:
-        typer.echo(f"{len(products)} products in {output}")
+        typer.echo(f"{_counted(products)} in {output}")
 
 
 @upkeep.command()
@@ -394,12 +398,15 @@ def export(
     from typing import get_args
 
     from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
+    from ccdflow.archive.registry.selection import refuse_unknown_category
     from ccdflow.cascade.wording import unknown
     from ccdflow.tasks import housekeeping
 
     if mode not in get_args(housekeeping.Mode):
         stop(unknown("--mode", mode, get_args(housekeeping.Mode)))
     space = workspace(read_only=True)
+    for name in category or ():
+        space.registry.read(refuse_unknown_category, name)
     space.find_store()
     products = (
         _named_products(space, ids)
@@ -417,7 +424,7 @@ def export(
     if json:
         print_json([{"id": f"p{product.id}", "path": str(path)} for product, path in put])
     else:
-        typer.echo(f"{len(put)} products in {output}" if put else "no product is of this kind")
+        typer.echo(f"{_counted(put)} in {output}" if put else "no product is of this kind")
     raise typer.Exit(DONE if put else FAILED)
 
 

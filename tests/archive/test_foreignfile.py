@@ -65,7 +65,7 @@ SAID = {
     listening: "is a socket, not a file",
     device: "is a device, not a file",
     folder: "folder",
-    dangling: "no such file",
+    dangling: "no such file or directory where its link leads, ",
     loop: "too many levels of symbolic links",
     hole: "has 1099511627776 bytes",
 }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccdflow.cascade.wording import exposures
+from ccdflow.cascade.wording import exposures, unknown
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,20 @@ def test_a_name_tells_how_many_exposures_of_which_length(exptimes: list[float | 
 
 def test_names_stay_short() -> None:
     assert max(len(exposures([10.0**k + n for n in range(200)])) for k in range(6)) < 40
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "nearest"),
+    [
+        ("cam1", ["CAM1", "CAM2"], "CAM1"),
+        ("master_BIAS", ["master_bias", "science"], "master_bias"),
+        ("ut4", ["UT4", "ut3"], "ut3"),
+        ("stak", ["bias", "stack"], "stack"),
+    ],
+)
+def test_a_name_in_another_case_has_a_nearest_one(name: str, known: list[str], nearest: str) -> None:
+    assert unknown("name", name, known).endswith(f"; did you mean {nearest!r}?")
+
+
+def test_a_name_like_no_other_has_no_nearest_one() -> None:
+    assert unknown("camera", "guider", ["CAM1", "CAM2"]) == "unknown camera 'guider'; known: CAM1, CAM2"

@@ -143,7 +143,9 @@ def test_of_a_silent_job_it_is_said(project: Project) -> None:
     assert "has written nothing" in told(project, "module", "--log")
 
 
-@pytest.mark.parametrize(("name", "word"), [("f1", "f1 is neither a job nor a product"), ("p99", "nothing")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("f1", "f1 is neither a job nor a product; wanted a job's key"), ("p99", "nothing")]
+)
 def test_what_is_no_job_has_no_log(project: Project, name: str, word: str) -> None:
     result = invoke("-C", project.space.project.directory, "show", name, "--log")
     assert result.exit_code != 0 and word in str(result.exception or result.output)
@@ -154,6 +156,14 @@ def test_a_recipe_of_others_that_fails_by_hand_is_one_line(project: Project, tmp
     result = invoke(*words[1:-1], tmp_path / "x.fits")
     assert isinstance(result.exception, ValueError)
     assert str(result.exception) == "exiting: SystemExit: no stars in sight"
+
+
+def test_a_category_that_there_is_not_is_refused_with_the_nearest(project: Project, tmp_path: Path) -> None:
+    result = invoke(
+        "-C", project.space.project.directory, "export", "--category", "master_bais", "-o", tmp_path / "out"
+    )
+    assert "unknown category 'master_bais'" in str(result.exception)
+    assert "did you mean 'master_bias'?" in str(result.exception) and not (tmp_path / "out").exists()
 
 
 # --- frames that were amended ------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def _job(space: Workspace, name: str) -> JobRecord:
     key = row["key"] if "recipe" in row else row.get("job") if "category" in row else None
     job = None if key is None else space.registry.read(find_job, key)
     if job is None:
-        raise ValueError(f"{name} is neither a job nor a product")
+        raise ValueError(f"{name} is neither a job nor a product; wanted a job's key or its beginning, or p7")
     return job
 
 

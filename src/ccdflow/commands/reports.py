@@ -12,6 +12,7 @@ from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.foreignfile import UnreadableFrameError, own_fault
 from ccdflow.archive.registry.frames.queries import FrameFilter, find_frames
 from ccdflow.archive.registry.jobs.lineage import main_frames
+from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.products import ProductFilter, ProductRecord, find_products
 from ccdflow.archive.registry.jobs.records import JobRecord, find_job
 from ccdflow.cascade.records import FrameRecord
@@ -95,6 +96,7 @@ class ProductSection:
 
     product: ProductRecord
     subject: str
+    doubts: Sequence[str]
     is_there: bool
     picture: str
     table: Table | None
@@ -134,9 +136,11 @@ def _section(space: Workspace, product: ProductRecord, *, raw: bool) -> ProductS
     path = space.store.absolute(product.path)
     file = read_product(path) if product.state == "done" and path.is_file() else None
     kin = _kin(space, product) if product.quality else []
+    doubts = space.registry.read(find_product_doubts, [product.id]).get(product.id, ())
     return ProductSection(
         product=product,
         subject=" ".join(word for word in place if word),
+        doubts=[str(doubt) for doubt in doubts],
         is_there=file is not None,
         picture=_picture(file) if file else "",
         table=_content(file) if file else None,

@@ -1,8 +1,11 @@
 """Copies of a registry: made while others write, restored into either kind of database, row by row the same."""
 
 import os
+import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -168,6 +171,36 @@ def test_only_an_earlier_copy_is_replaced(tmp_path: Path, other: Callable[[Path]
         back_up(full_url(registry), other(tmp_path))
     registry.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "registry.sqlite"]
+
+
+def test_the_registry_of_another_project_is_not_replaced(tmp_path: Path) -> None:
+    for name in ("own", "other"):
+        Database(f"sqlite:///{tmp_path / name}").upgrade()
+    before = (tmp_path / "other").read_bytes()
+    with pytest.raises(BackupError, match="other is a registry that is worked with, and no copy; it is not"):
+        back_up(f"sqlite:///{tmp_path / 'own'}", tmp_path / "other")
+    assert (tmp_path / "other").read_bytes() == before
+
+
+def test_what_a_killed_command_has_left_in_a_log_is_restored_too(tmp_path: Path) -> None:
+    # A folder that was copied while a command worked, or after it was killed, has both files.
+    Database(f"sqlite:///{tmp_path / 'registry.sqlite'}").upgrade()
+    with closing(sqlite3.connect(tmp_path / "registry.sqlite")) as writing:
+        writing.execute("INSERT INTO frame (path) VALUES ('/raw/a.fits')")
+        writing.commit()
+        for name in ("registry.sqlite", "registry.sqlite-wal"):
+            shutil.copyfile(tmp_path / name, tmp_path / name.replace("registry", "copied"))
+    assert restore(f"sqlite:///{tmp_path}/new.sqlite", tmp_path / "copied.sqlite")["frames"] == 1
+
+
+def test_a_damaged_copy_is_one_sentence(tmp_path: Path) -> None:
+    Database(f"sqlite:///{tmp_path / 'registry.sqlite'}").upgrade()
+    back_up(f"sqlite:///{tmp_path / 'registry.sqlite'}", tmp_path / "copy")
+    content = bytearray((tmp_path / "copy").read_bytes())
+    content[8192:] = bytes(len(content) - 8192)
+    (tmp_path / "copy").write_bytes(content)
+    with pytest.raises(BackupError):
+        restore(f"sqlite:///{tmp_path}/new.sqlite", tmp_path / "copy")
 
 
 def test_what_is_no_copy_is_told(tmp_path: Path) -> None:
