@@ -138,7 +138,7 @@ def _output(category: str, path: Path, inputs: Sequence[Mapping[str, Any]]) -> O
     if not path.is_file():
         raise ValueError(f"it left no {category}: {path.name} is not there")
     try:
-        product = read_product(path)
+        product = read_product(path, by_others=True)
     except ProductFileError as error:
         raise ValueError(f"its {category} can't be read: {error}") from None
     image = None if product.image is None else read_image(product)

@@ -224,7 +224,7 @@ class _Planes:
         return flags | np.where(known, np.uint16(0), np.uint16(DQ.NO_DATA))
 
 
-def read_product(path: Path) -> InputProduct:
+def read_product(path: Path, *, by_others: bool = False) -> InputProduct:
     """Return a product from its file; its pixels are read when a recipe asks for their rows.
 
     Any FITS file with an image will do, such as another program's master, gzipped or tile-compressed (``.fz``)
@@ -235,6 +235,9 @@ def read_product(path: Path) -> InputProduct:
     ----------
     path : Path
         The file.
+    by_others : bool
+        Whether another program has just written it, which may have taken over the header of a product of ours, and not
+        the extensions by which a product of ours is seen to be whole.
 
     Returns
     -------
@@ -255,7 +258,10 @@ def read_product(path: Path) -> InputProduct:
     """
     try:
         return in_time(
-            path, lambda: _own_product(path) or _any_product(path, file_contents(path, every=True))
+            path,
+            lambda: (
+                _own_product(path) or _any_product(path, file_contents(path, every=True), by_others=by_others)
+            ),
         )
     except MemoryError:
         raise
@@ -340,7 +346,7 @@ def _plane(path: Path, hdu: HduHeader) -> PlainPixels:
     return PlainPixels(path, ImageLayout(hdu.offset, hdu.size("BITPIX"), hdu.shape, zero=zero))
 
 
-def _any_product(path: Path, contents: FileContents) -> InputProduct:
+def _any_product(path: Path, contents: FileContents, *, by_others: bool) -> InputProduct:
     """Read a product of anybody, of any form that a raw frame may have."""
     hdus = contents.hdus
     if contents.short:
@@ -350,7 +356,7 @@ def _any_product(path: Path, contents: FileContents) -> InputProduct:
     header, comments = hdus[0].values, hdus[0].comments
     if main is not None and main is not hdus[0]:
         header, comments = merged_header(hdus[0], [main])
-    if "JOBKEY" in header and "PROVENANCE" not in named:
+    if "JOBKEY" in header and "PROVENANCE" not in named and not by_others:
         raise ProductFileError(f"{path} is truncated: it has no PROVENANCE, with which every product ends")
     table = _columns(path, named["TABLE"].index) if "TABLE" in named else None
     if main is None and table is None:

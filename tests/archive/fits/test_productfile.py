@@ -115,6 +115,16 @@ def test_plain_astropy_finds_every_extension(tmp_path: Path) -> None:
         assert hdus["NGOOD"].data.min() == 40_000
 
 
+def test_a_program_may_hand_on_the_header_of_a_product_and_not_its_extensions(tmp_path: Path) -> None:
+    with fits.open(written(tmp_path / "a.fits")) as hdus:
+        fits.PrimaryHDU(hdus[0].data - 1, hdus[0].header).writeto(tmp_path / "b.fits")
+    read = read_product(tmp_path / "b.fits", by_others=True)
+    np.testing.assert_array_equal(read_image(read).data, image().data - 1)
+    # Of who knows whom the file is not taken: it may be a product of ours that was cut off.
+    with pytest.raises(ProductFileError, match="is truncated: it has no PROVENANCE"):
+        read_product(tmp_path / "b.fits")
+
+
 def test_checksums_agree_and_one_changed_byte_shows(tmp_path: Path) -> None:
     path = written(tmp_path / "a.fits")
     with fits.open(path, checksum=True) as hdus:
