@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ccdflow.commands.output import DONE, FAILED, print_json, print_table, stop
+from ccdflow.commands.output import DONE, FAILED, print_json, print_table, stop, warn
 from ccdflow.options import (
     Camera,
     Json,
@@ -207,10 +207,27 @@ def deploy(
     from ccdflow.commands import deploying, onserver
 
     _need_server("deploy")
+    _need_answer()
     for line in onserver.lines(deploying.deploy(workspace(), cron, reset=reset)):
         typer.echo(line)
     typer.echo("next, on each machine that shall work: prefect worker start --type process --pool ccdflow")
     typer.echo("and on one: ccdflow listen")
+
+
+def _need_answer(patience: float = 60.0) -> None:
+    """End a command that speaks to a Prefect server where that does not answer for a minute: it may have just begun."""
+    import time
+
+    from ccdflow.flows import server
+
+    end, said = time.monotonic() + patience, False
+    while not server.answers():
+        if time.monotonic() > end:
+            stop(f"{server.silence()}; is it running, and PREFECT_API_URL right?")
+        if not said:
+            warn(f"{server.silence()} yet; it has {patience:.0f} s")
+        said = True
+        time.sleep(1)
 
 
 def _need_server(command: str) -> None:
@@ -304,6 +321,7 @@ def cancel(
 ) -> None:
     """Cancel flow runs on the Prefect server; what they held is free again, and the next run does it."""
     _need_server("cancel")
+    _need_answer()
     from ccdflow.commands.deploying import cancel_runs
 
     runs = cancel_runs(workspace(read_only=True), names or ())

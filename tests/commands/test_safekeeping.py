@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from tests.commands.test_cli import document, invoke, program
+from typer import Exit
 
+from ccdflow import upkeep
 from ccdflow.archive.storemark import MARK
 from ccdflow.simulate import simulate_night
 
@@ -102,3 +104,13 @@ def test_a_registry_is_made_and_brought_up_to_date_on_request(tmp_path: Path) ->
     version = document(invoke("-C", tmp_path, "upgrade", "--json"))["version"]
     assert f"at version {version}" in invoke("-C", tmp_path, "upgrade").stdout
     assert invoke("-C", tmp_path, "status").exit_code == 0
+
+
+def test_a_server_that_does_not_answer_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ccdflow.flows.server.answers", lambda: False)
+    with pytest.raises(Exit):
+        upkeep._need_answer(-1.0)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "does not answer; is it running, and PREFECT_API_URL right?" in told
