@@ -81,6 +81,8 @@ class ProjectFile(BaseModel):
     @classmethod
     def _are_paths(cls, stated: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for path in (stated,) if isinstance(stated, str) else stated:
+            if not path.strip():
+                raise ValueError("is empty; wanted a path, or leave the line out")
             if told := url_in_words(path):
                 raise ValueError(told)
         return stated
@@ -160,10 +162,14 @@ def load_project(directory: Path) -> Project:
             f"{directory} is no project: it has no {PROJECT_FILE}; make one with 'ccdflow init'"
         )
     written = load_model(path, ProjectFile)
+    store = _below(root, written.store)
+    # Whatever lies in a store and is no product is foreign to it: raw frames and the registry would be.
+    if store.resolve() == root:
+        raise ConfigError(f"{path}: store {written.store!r} is the project's own folder; wanted another one")
     return Project(
         directory=root,
         registry=_absolute_url(written.registry, root),
-        store=_below(root, written.store),
+        store=store,
         cascade_path=cascade_path(written.cascade, root),
         instruments=tuple(_below(root, folder) for folder in written.instruments),
         keep_alive=written.keep_alive,

@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -39,6 +39,15 @@ POSTGRESQL_IDLE_S = 60
 _UPGRADE_LOCK = 0x63636466  # any number that no other lock of this package has
 _PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 """What SQLite says of a file that is taken, on a disk that is full, or on one that is away for a while."""
+_OF_THE_FILE = (
+    "SQLITE_CANTOPEN",
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+    "SQLITE_IOERR",
+    "SQLITE_FULL",
+    "SQLITE_READONLY",
+)
+"""What SQLite says of a file, and not of a statement."""
 LONGEST_SENTENCE = 4000
 """Characters of a sentence: it is kept with a job and each of its frames, and an error may hold a whole array."""
 _P = ParamSpec("_P")
@@ -186,8 +195,10 @@ class Database:
         self.read_only = read_only
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _engine(self.url, read_only=read_only)
-        if self.sqlite and not read_only:
-            event.listen(self.engine, "connect", _configure_sqlite)
+        if self.sqlite:
+            event.listen(self.engine, "handle_error", _name_file)
+            if not read_only:
+                event.listen(self.engine, "connect", _configure_sqlite)
         # A question takes several statements (a frame, its keywords), which must see one state. On SQLite all those of
         # a transaction do; PostgreSQL's default, READ COMMITTED, lets each see what was committed before it. Whoever
         # writes keeps that default: with REPEATABLE READ each row that another has changed meanwhile would be an error.
@@ -393,6 +404,16 @@ def _changed_meanwhile() -> OperationalError:
     error = sqlite3.OperationalError("the database was written to while it was read")
     error.sqlite_errorname = "SQLITE_BUSY"
     return OperationalError("", None, error)
+
+
+def _name_file(context: ExceptionContext) -> None:
+    """Put the file's name before what SQLite says of it: SQLite itself says only "unable to open database file"."""
+    error = context.original_exception
+    code = getattr(error, "sqlite_errorname", "") or ""
+    if context.engine is not None and code.startswith(_OF_THE_FILE):
+        path = f"{context.engine.url.database}: "
+        if not str(error).startswith(path):
+            error.args = (f"{path}{error}",)
 
 
 def _engine(url: URL, *, read_only: bool) -> Engine:

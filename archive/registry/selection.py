@@ -178,6 +178,26 @@ def refuse_unknown_camera(connection: Connection, wanted: str) -> None:
         raise ValueError(unknown("camera", wanted, full if "/" in wanted and full else cameras))
 
 
+def refuse_unknown_step(connection: Connection, wanted: str) -> None:
+    """Refuse a task of which there is no job.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    wanted : str
+        The task's name in the cascade.
+
+    Raises
+    ------
+    ValueError
+        With those that there are, and the nearest; nothing is refused while there are no jobs at all.
+    """
+    there = set(connection.execute(select(_JOB.step).distinct()).scalars())
+    if there:
+        refuse_state("task", [wanted], sorted(there))
+
+
 def refuse_unknown_category(connection: Connection, wanted: str) -> None:
     """Refuse a category that no product has and no recipe of ours makes.
 

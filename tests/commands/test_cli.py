@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from ccdflow import __version__
 from ccdflow.cli import app, main
+from ccdflow.commands.output import print_table
 from ccdflow.config.shipped import shipped
 from ccdflow.simulate import simulate_night
 from ccdflow.tasks import workspace
@@ -148,6 +149,11 @@ def test_json_is_one_document_and_nothing_else(filled: Path, arguments: list[str
     result = invoke("-C", filled, *arguments, "--json")
     assert result.exit_code in (0, 1)
     assert document(result) is not None
+
+
+def test_what_a_table_shows_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"file": "a\nb\x1b[2J.fits", "state": "done"}], ["file", "state"])
+    assert capsys.readouterr().out.split("\n")[1].split() == ["a\\nb\\x1b[2J.fits", "done"]
 
 
 @pytest.mark.parametrize("what", ["frames", "sets", "jobs", "products", "events"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ccdflow.config.project import PROJECT_FILE, load_project
+from ccdflow.config.project import PROJECT_FILE, init_project, load_project
 from ccdflow.config.yamlfile import ConfigError
 
 
@@ -42,4 +42,22 @@ def test_the_home_directory_is_meant_as_in_a_shell(tmp_path: Path, monkeypatch: 
     assert project.instruments == (Path("/home/me/instruments"),)
     (tmp_path / PROJECT_FILE).write_text("store: ~nobody-here/store\n")
     with pytest.raises(ConfigError, match="home directory of '~nobody-here/store' is not known"):
+        load_project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("store: .", "store '.' is the project's own folder"),
+        ("store: store/..", "is the project's own folder"),
+        ("store: ''", "store: .*is empty; wanted a path"),
+        ("cascade: ' '", "cascade: .*is empty"),
+        ("instruments: ['']", "instruments.*is empty"),
+    ],
+)
+def test_a_folder_that_is_the_project_s_own_or_none_is_refused(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    init_project(tmp_path).write_text(f"{line}\n")
+    with pytest.raises(ConfigError, match=message):
         load_project(tmp_path)

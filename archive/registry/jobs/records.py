@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.conditions import is_of_camera, since_night
-from ccdflow.archive.registry.selection import refuse_state, refuse_unknown, settle
+from ccdflow.archive.registry.selection import refuse_state, refuse_unknown, refuse_unknown_step, settle
 from ccdflow.archive.registry.tables import JobInputRow, JobRow, ProductRow, table
 from ccdflow.cascade.planning.jobs import JobInput
 
@@ -72,8 +72,8 @@ class JobFilter:
     """Which jobs are asked for; what is None does not matter.
 
     `camera` is CAMERA or TELESCOPE/CAMERA, `from_night` the earliest night: jobs of frames of several nights are
-    always among them. `strict` is False where night and camera come from the registry or the clock: that nothing is of
-    them is no mistake then.
+    always among them. `strict` is False where night, camera and task come from the registry or the clock: that nothing
+    is of them is no mistake then.
     """
 
     states: Collection[str] | None = None
@@ -138,6 +138,8 @@ def find_jobs(connection: Connection, wanted: JobFilter = ALL_JOBS) -> list[JobR
         ]
     if not jobs and wanted.strict:
         refuse_unknown(connection, wanted.night, wanted.camera)
+        if wanted.step is not None:
+            refuse_unknown_step(connection, wanted.step)
     return sorted(jobs, key=lambda job: (job.planned_at, job.key))
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, literal_column, select
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.frames.orderkeys import read_order_key, write_order_key
-from ccdflow.archive.registry.selection import settle
+from ccdflow.archive.registry.selection import refuse_state, settle
 from ccdflow.archive.registry.tables import STREAM, FrameSetRow, JobRow, SetMemberRow, table
 from ccdflow.cascade.records import Action, Status
 from ccdflow.cascade.sequences.exposures import OrderKey, Stream
@@ -68,6 +68,7 @@ class SetFilter:
     def __post_init__(self) -> None:
         """Take ids and texts of any type."""
         settle(self, {"ids": "s", "frames": "f"}, ("status",))
+        refuse_state("status", self.status, get_args(Status))
 
 
 ALL_SETS = SetFilter()

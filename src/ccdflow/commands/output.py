@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from ccdflow.archive.foreignfile import spelled
+
 # Rich is imported where something is to be laid out: most that is said is a line.
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +66,8 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, ti
         number = all(isinstance(row.get(name), int | float | None) for row in rows)
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_styled(_text(row.get(name))) for name in shown))
+        # A file's name may hold a new line, or what a terminal obeys.
+        table.add_row(*(_styled(spelled(_text(row.get(name)))) for name in shown))
     console().print(table)
 
 

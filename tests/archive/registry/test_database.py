@@ -10,9 +10,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError
 
-from ccdflow.archive.registry.database import MIGRATIONS, Database, DatabaseVersionError, again
+from ccdflow.archive.registry.database import MIGRATIONS, Database, DatabaseVersionError, again, sentence
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.events import deliver_events, find_events
 from ccdflow.archive.registry.frames.files import NewFrame, add_frame
@@ -320,3 +320,14 @@ def test_a_mistake_is_told_at_once(registry: Registry) -> None:
     with pytest.raises(DBAPIError, match="no_such_table"):
         work()
     assert calls == [1]
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_sqlite_says_of_a_file_names_it(tmp_path: Path, read_only: bool) -> None:
+    (tmp_path / "no-database.sqlite").write_text("some other file, long enough to be looked at" * 30)
+    (tmp_path / "folder.sqlite").mkdir()
+    for name in ("no-database.sqlite", "folder.sqlite"):
+        registry = Registry(f"sqlite:///{tmp_path / name}", read_only=read_only)
+        with pytest.raises(DatabaseError) as refusal:
+            registry.read(lambda connection: connection.execute(text("SELECT 1")))
+        assert sentence(refusal.value).startswith(f"{tmp_path / name}: ")

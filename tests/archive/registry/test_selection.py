@@ -118,6 +118,7 @@ def test_filters_take_a_users_values(filled: Registry, wanted: dict[str, Any]) -
         (ProductFilter, {"ids": "p99999999999999999999"}, "is no id"),
         (ProductFilter, {"category": ["science", "stack"]}, "is no text; wanted one name"),
         (JobFilter, {"step": {"bias"}}, "is no text"),
+        (SetFilter, {"status": "close"}, "unknown status 'close'.*did you mean 'closed'"),
         (JobFilter, {"from_night": "last week"}, "night 'last week' is no date"),
     ],
 )
@@ -149,6 +150,7 @@ def test_steps_of_any_type_select(filled: Registry) -> None:
         (find_frames, FrameFilter(camera="T2/CAM1"), "known: T/CAM1; did you mean 'T/CAM1'"),
         (find_frames, FrameFilter(classes=["sience"]), "unknown class 'sience'.*did you mean 'science'"),
         (find_jobs, JobFilter(camera="CAM2"), "did you mean 'CAM1'"),
+        (find_jobs, JobFilter(step="bais"), "unknown task 'bais'; known: bias; did you mean 'bias'"),
         (find_jobs, JobFilter(night="2026-03-02"), "nearest: 2026-03-01, 2026-03-08"),
         (find_products, ProductFilter(category="master_bais"), "did you mean 'master_bias'"),
         (list_products, ProductFilter(camera="CAM2"), "did you mean 'CAM1'"),
