@@ -232,10 +232,14 @@ class Store:
         -------
         int or None
             The change time (ctime) in nanoseconds since 1970, which programs can't set as they can
-            the time of modification; None where there is no such file.
+            the time of modification; None where there is no such file, or none that may be looked at.
         """
-        file = self.absolute(path)
-        return file.stat().st_ctime_ns if file.is_file() else None
+        # A row's path that is none, a folder that is closed: one product's trouble, which must not end a look at all.
+        try:
+            file = self.absolute(path)
+            return file.stat().st_ctime_ns if file.is_file() else None
+        except (OSError, ValueError):
+            return None
 
     def intact(self, path: str, size: int | None, sha256: str | None = None) -> bool:
         """Tell whether a file is there as it was written.
@@ -277,6 +281,8 @@ class Store:
                 state, reason = _judged(self.absolute(product.path), product)
             except (OSError, NotReadError) as error:
                 state, reason = "unread", f"{error}; it is looked at again the next time"
+            except ValueError as error:
+                state, reason = "missing", str(error)
             yield FileCheck(product.id, product.path, state, reason)
 
     def foreign(self, known: Collection[str]) -> list[str]:

@@ -235,8 +235,8 @@ def night(value: Any) -> str:
         ) from None
 
 
-def url_in_words(path: str | PurePath) -> str:
-    """Return a sentence that a URL is no path; empty for a path.
+def no_path_in_words(path: str | PurePath) -> str:
+    """Return a sentence that something is no path: a URL, or nothing at all; empty for a path.
 
     Parameters
     ----------
@@ -250,10 +250,15 @@ def url_in_words(path: str | PurePath) -> str:
 
     Examples
     --------
-    >>> url_in_words("https://example.org/a.fits")
+    >>> no_path_in_words("https://example.org/a.fits")
     "'https://example.org/a.fits' is a URL; wanted a path on this machine: fetch it first"
+    >>> no_path_in_words("")
+    "'' is no path; wanted one, or . for the current folder"
     """
     text = str(path)
+    if not text:
+        # As of a variable that a script has not set: taken for the folder in which it happens to run, otherwise.
+        return "'' is no path; wanted one, or . for the current folder"
     scheme = _URL.match(text)
     if scheme is None:
         return ""

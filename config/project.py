@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
-from ccdflow.cascade.plain import url_in_words
+from ccdflow.cascade.plain import no_path_in_words
 from ccdflow.cascade.planning.jobqueue import Order
 from ccdflow.cascade.specification.durations import Seconds
 from ccdflow.cascade.specification.model import Memory
@@ -83,7 +83,7 @@ class ProjectFile(BaseModel):
         for path in (stated,) if isinstance(stated, str) else stated:
             if not path.strip():
                 raise ValueError("is empty; wanted a path, or leave the line out")
-            if told := url_in_words(path):
+            if told := no_path_in_words(path):
                 raise ValueError(told)
         return stated
 

@@ -8,7 +8,7 @@ from ccdflow.archive.store import FileCheck
 from ccdflow.flows.forms import form
 from ccdflow.flows.nightly import without_heartbeat
 from ccdflow.flows.stages import run_name
-from ccdflow.tasks.housekeeping import forget_records, throw_away, waste
+from ccdflow.tasks.housekeeping import forget_records, refuse_amounts, throw_away, waste
 from ccdflow.tasks.keeping.audit import audit, repair
 from ccdflow.tasks.keeping.leftovers import leftovers, take_away, told
 from ccdflow.tasks.pages.markdown import LISTED_ROWS, plain, shortened
@@ -50,7 +50,10 @@ def housekeeping(
     ------
     StoreAwayError
         If the store, or much of it, is not there. Then nothing is changed.
+    ValueError
+        If an amount is below 0, or no number.
     """
+    refuse_amounts(keep_days=keep_days, most_gigabytes=most_gigabytes, raw_gigabytes=raw_gigabytes)
     space = open_workspace(project)
     with without_heartbeat():
         # Files that dead workers left half written go first: nobody will finish them.
@@ -77,7 +80,7 @@ def housekeeping(
         forget_records(space)
         freed = 0
         if keep_days is not None or most_gigabytes is not None:
-            most = None if most_gigabytes is None else int(most_gigabytes * 1e9)
+            most = None if most_gigabytes is None else most_gigabytes * 1e9
             freed = throw_away(space, waste(space, days=keep_days or 0.0, most_bytes=most))
         lines = [f"- {plain(shortened(line))}" for line in listed]
         lines = lines or ["All products are intact."]

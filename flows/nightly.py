@@ -15,6 +15,7 @@ from ccdflow.flows.forms import form
 from ccdflow.flows.stages import calibrate, group, ingest, run_name, science, stack, timed
 from ccdflow.tasks.ingest import read_rows
 from ccdflow.tasks.nightlog import night_summaries
+from ccdflow.tasks.pages.markdown import plain
 from ccdflow.tasks.workspace import open_workspace
 
 
@@ -71,6 +72,6 @@ def nightly(project: str, paths: list[str] | None = None, request: Request | Non
             publisher.tell(summaries, ended)
     for night, text in summaries.items():
         create_markdown_artifact(
-            text, key=artifact_key(project, "night", night), description=f"Night {night}"
+            text, key=artifact_key(project, "night", night), description=plain(f"Night {night}")
         )
     return failed

@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger, runtime
 
 from ccdflow.archive.registry.jobs.records import tried_since
+from ccdflow.cascade.plain import no_path_in_words
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cascade.records import JOB_STAGES, Stage
@@ -77,6 +78,10 @@ def ingest(project: str, paths: list[str]) -> dict[str, int]:
     paths : list of str
         Files and folders.
     """
+    for path in paths:
+        # Of an empty text a path object would make the folder in which the worker runs.
+        if not path:
+            raise ValueError(no_path_in_words(path))
     report = ingest_files(open_workspace(project), [Path(path) for path in paths])
     problems = [shortened(problem) for problem in report.problems]
     more = len(problems) - LISTED_ROWS

@@ -1,5 +1,6 @@
 """Products are thrown away, or handed out."""
 
+import errno
 import os
 import shutil
 import time
@@ -10,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Literal
 
-from ccdflow.archive.fits.productfile import read_product
+from ccdflow.archive.fits.productfile import ProductFileError, read_product
 from ccdflow.archive.registry.choices import find_choices
 from ccdflow.archive.registry.jobs.lineage import lineage
 from ccdflow.archive.registry.jobs.productchanges import lose_products
@@ -52,7 +53,26 @@ class Waste:
     reason: str
 
 
-def waste(space: Workspace, *, days: float = 0.0, most_bytes: int | None = None) -> list[Waste]:
+def refuse_amounts(**amounts: float | None) -> None:
+    """Refuse an amount below 0, and what is no number at all: neither says how much may go.
+
+    Parameters
+    ----------
+    amounts : float or None
+        By name; None where nobody has said anything.
+
+    Raises
+    ------
+    ValueError
+        With the first that can't be.
+    """
+    for name, amount in amounts.items():
+        # Not "amount < 0": nothing is below 0 where it is no number.
+        if amount is not None and not amount >= 0:
+            raise ValueError(f"{name} is {amount:g}, wanted 0 or more")
+
+
+def waste(space: Workspace, *, days: float = 0.0, most_bytes: float | None = None) -> list[Waste]:
     """Return the products that have given way to others, and that nothing which is still current was made with.
 
     Parameters
@@ -61,14 +81,20 @@ def waste(space: Workspace, *, days: float = 0.0, most_bytes: int | None = None)
         The project.
     days : float
         Only those whose files are older.
-    most_bytes : int, optional
+    most_bytes : float, optional
         Only as many, the oldest first, as must go until no more bytes of such products are left.
 
     Returns
     -------
     list of Waste
         The oldest first.
+
+    Raises
+    ------
+    ValueError
+        If days or bytes are below 0, or no number.
     """
+    refuse_amounts(days=days, bytes=most_bytes)
     products = space.registry.read(find_products)
     current = [product.job_key for product in products if product.superseded_by is None]
     pinned = {choice.subject for choice in space.registry.read(find_choices) if choice.verdict == "pinned"}
@@ -87,7 +113,7 @@ def waste(space: Workspace, *, days: float = 0.0, most_bytes: int | None = None)
     return [Waste(product, f"p{product.superseded_by} has taken its place") for product in old]
 
 
-def _beyond(oldest_first: list[ProductRecord], most_bytes: int) -> list[ProductRecord]:
+def _beyond(oldest_first: list[ProductRecord], most_bytes: float) -> list[ProductRecord]:
     """Those that do not fit when as many bytes as that are kept, the newest first."""
     kept = 0
     for number, product in reversed(list(enumerate(oldest_first))):
@@ -122,7 +148,9 @@ def throw_away(space: Workspace, wastes: Sequence[Waste]) -> int:
     # The registry first: a file without a row that counts is only a file too much, a row without its file is damage.
     space.registry.write(lose_products, [product.id for product in products], "thrown away, since superseded")
     for product in products:
-        space.store.absolute(product.path).unlink(missing_ok=True)
+        # What is out of the store, or a folder, was not ours to delete, and keeps nothing else from going.
+        with suppress(ValueError, IsADirectoryError):
+            space.store.absolute(product.path).unlink(missing_ok=True)
         (space.store.root / RESULTS / product.job_key).unlink(missing_ok=True)
     return sum(product.size or 0 for product in products)
 
@@ -163,8 +191,12 @@ def export(
     *,
     template: str = EXPORT,
     mode: Mode = "copy",
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[tuple[ProductRecord, Path]]:
     """Hand out files of products. A file that is there and the same is left.
+
+    A product that can't be handed out, as where its file is gone or a header's value makes no file name, is told, and
+    the others are handed out.
 
     Parameters
     ----------
@@ -178,6 +210,8 @@ def export(
         Path below `folder`; `FIELDS` in braces, and keywords of the header as ``{header.OBSERVER}``.
     mode : {'copy', 'link', 'symlink'}
         Whether files are copied, or named once more, as hard links or as symbolic ones.
+    warn : callable
+        Told of each product that was not handed out, in one sentence.
 
     Yields
     ------
@@ -187,19 +221,30 @@ def export(
     Raises
     ------
     ValueError
-        If the template names what is not known, or leads out of the folder.
+        If the template names what is not known, leads out of the folder, or names no file in it.
     """
+    _refuse_template(template)
     taken: set[Path] = set()
     for product in products:
-        target = folder / _filled(space, product, template)
-        if target in taken:  # by another product of this export: then its key tells it apart
-            target = target.with_stem(f"{target.stem}-{product.job_key[:8]}")
-        taken.add(target)
-        source = space.store.absolute(product.path)
-        if not (target.exists() and _same(source, target)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _hand_out(source, target, _WAYS[mode])
+        try:
+            target = folder / _filled(space, product, template)
+            if target in taken:  # by another product of this export: then its key tells it apart
+                target = target.with_stem(f"{target.stem}-{product.job_key[:8]}")
+            taken.add(target)
+            source = space.store.absolute(product.path)
+            if not (target.exists() and _same(source, target)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _hand_out(source, target, _WAYS[mode])
+        except (OSError, ValueError, ProductFileError) as error:
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+                raise
+            warn(f"p{product.id} was not handed out: {error}")
+            continue
         yield product, target
+
+
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Errors that any other product would meet as well."""
 
 
 def _same(source: Path, target: Path) -> bool:
@@ -224,6 +269,22 @@ _WAYS: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
+def _refuse_template(template: str) -> None:
+    """Refuse what no product could be handed out by, before any is."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"template {template!r}: {error}") from None
+    for _, name, _, _ in parts:
+        if name is not None and name not in FIELDS and not name.startswith("header."):
+            raise ValueError(f"template: unknown {name!r}; known: {', '.join(FIELDS)}, header.KEYWORD")
+    path = PurePosixPath("".join(text + ("x" if name is not None else "") for text, name, _, _ in parts))
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"template {template!r} leads out of the folder")
+    if not path.name:
+        raise ValueError(f"template {template!r} names no file")
+
+
 def _filled(space: Workspace, product: ProductRecord, template: str) -> PurePosixPath:
     """The template with what is known of a product; blank values become ``unknown``."""
     path = PurePosixPath(product.path)
@@ -237,11 +298,12 @@ def _filled(space: Workspace, product: ProductRecord, template: str) -> PurePosi
         if name.startswith("header."):
             header = read_product(space.store.absolute(product.path)).header
             known[name] = header.get(name.removeprefix("header.").upper(), "")
-        if name not in known:
-            raise ValueError(f"template: unknown {name!r}; known: {', '.join(FIELDS)}, header.KEYWORD")
+        value = format(str(known[name]), form or "")
         # A value makes no folders of its own, whatever an observer has written into a header.
-        words.append(format(str(known[name]), form or "").replace("/", "_") or "unknown")
+        words.append(
+            "".join("_" if sign == "/" or not sign.isprintable() else sign for sign in value) or "unknown"
+        )
     filled = PurePosixPath("".join(words))
-    if filled.is_absolute() or ".." in filled.parts:
-        raise ValueError(f"template {template!r} leads out of the folder")
+    if ".." in filled.parts:
+        raise ValueError(f"{str(filled)!r} leads out of the folder")
     return filled

@@ -47,7 +47,7 @@ from ccdflow.cascade.headers.classify import Description, FileFacts, describe
 from ccdflow.cascade.headers.dates import canonical, night
 from ccdflow.cascade.headers.instrument import Instrument, find_instrument, plain
 from ccdflow.cascade.headers.keywords import cards_of, plain_value
-from ccdflow.cascade.plain import url_in_words
+from ccdflow.cascade.plain import no_path_in_words
 from ccdflow.cascade.records import CATEGORY, MOST_EXPOSURES, Doubt, Value, is_calibration
 from ccdflow.tasks.inputs import PRODUCT_CARD
 from ccdflow.tasks.rawfiles.copies import Copies, confirmed
@@ -168,7 +168,7 @@ def find_files(paths: Iterable[Path], report: IngestReport) -> Iterator[Path]:
         If one is a URL.
     """
     for path in paths:
-        if (told := url_in_words(path)) and not path.exists():
+        if (told := no_path_in_words(path)) and not path.exists():
             raise ValueError(told)
         if is_kind(path, S_IFDIR):
             files, closed = fits_below(path)

@@ -134,6 +134,7 @@ def planned(
     if request.late is None:
         request = request.model_copy(update={"late": space.project.late_calibrations})
     frames = _frames(space, request, part, every_row=every_row)
+    events = space.registry.read(find_instrument_events)
     keys = _keys_behind(space, frames) if part and part.before else None
     known = Known(
         cascade=space.cascade,
@@ -141,7 +142,7 @@ def planned(
         frames=frames,
         done=stock(space, part.jobs if part else None, keys),
         detectors={instrument.name: detector_digest(instrument) for instrument in space.instruments},
-        barriers=[Barrier(**asdict(event)) for event in space.registry.read(find_instrument_events)],
+        barriers=[Barrier(**asdict(event)) for event in events if not event.oddity],
         banned=_chosen(space, choices, "banned"),
         pinned=_chosen(space, choices, "pinned"),
         keywords={name for instrument in space.instruments for name in instrument.keep},

@@ -100,7 +100,7 @@ def sentence(error: BaseException) -> str:
         of more than `LONGEST_SENTENCE` its beginning and its end.
     """
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    text = " ".join(str(cause).split()) or type(cause).__name__
+    text = _line(cause) or type(cause).__name__
     half = LONGEST_SENTENCE // 2
     return text if len(text) <= LONGEST_SENTENCE else f"{text[:half]} ... {text[-half:]}"
 
@@ -118,8 +118,16 @@ def typed_sentence(error: BaseException) -> str:
     str
         ``KeyError: 'main'``; the type alone where the error says nothing.
     """
-    text_of_it = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text_of_it}" if text_of_it else type(error).__name__
+    told = _line(error)
+    return f"{type(error).__name__}: {told}" if told else type(error).__name__
+
+
+def _line(error: BaseException) -> str:
+    """What an error says, in one line that either database can hold: who can't be told has not failed."""
+    # A file's name that is no UTF-8 stands in an error's text as half a character, which no database takes; and
+    # PostgreSQL takes no NUL.
+    words = " ".join(str(error).split()).replace("\0", "")
+    return words if words.isascii() else words.encode("utf-8", "backslashreplace").decode()
 
 
 def again(work: Callable[_P, _T]) -> Callable[_P, _T]:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, delete, select
 
+from ccdflow.archive.registry.frames.oddvalues import is_time, words
 from ccdflow.archive.registry.tables import InstrumentEventRow, table
 
 
@@ -16,6 +17,13 @@ class InstrumentChange:
     telescope: str = ""
     camera: str = ""
     instrument: str = ""
+
+    @property
+    def oddity(self) -> str:
+        """What is wrong with its time, as a row that another program has inserted may have it; mostly blank."""
+        if self.happened and is_time(self.happened):
+            return ""
+        return f"its row has happened = {self.happened!r:.60}, wanted an ISO time: it lies between no frames"
 
 
 def add_instrument_event(connection: Connection, change: InstrumentChange) -> None:
@@ -66,4 +74,4 @@ def find_instrument_events(connection: Connection) -> list[InstrumentChange]:
     """
     columns = [getattr(InstrumentEventRow, name) for name in InstrumentChange.__annotations__]
     rows = connection.execute(select(*columns).order_by(InstrumentEventRow.happened, InstrumentEventRow.id))
-    return [InstrumentChange(*row) for row in rows]
+    return [InstrumentChange(*map(words, row)) for row in rows]

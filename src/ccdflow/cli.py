@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ccdflow import __version__, options
-from ccdflow.cascade.plain import url_in_words
+from ccdflow.cascade.plain import no_path_in_words
 from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
 from ccdflow.options import (
     Camera,
@@ -52,21 +52,46 @@ def _with_local_paths(callback: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(callback)
     def called(*arguments: Any, **options: Any) -> Any:
         for value in options.values():
-            for path in value if isinstance(value, list | tuple) else (value,):
-                if isinstance(path, Path) and (told := url_in_words(path)) and not path.exists():
+            for path in _several(value):
+                if isinstance(path, Path) and (told := no_path_in_words(path)) and not path.exists():
                     stop(told)
         return callback(*arguments, **options)
 
     return called
 
 
+def _refuse_empty_paths(parameters: list[Any]) -> None:
+    """Let an empty word that stands for a path end the command; a path object would make the current folder of it."""
+    for parameter in parameters:
+        parameter.process_value = partial(_process, parameter.process_value)
+
+
+def _process(process: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
+    result = process(context, value)
+    # Only what is typed tells nothing from a point: both are the same path.
+    for word, path in zip(_several(value), _several(result), strict=False):
+        if word == "" and isinstance(path, Path):
+            stop(no_path_in_words(word))
+    return result
+
+
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
 class _Commands(TyperGroup):
-    """The commands, none of which takes a URL for a path."""
+    """The commands, none of which takes a URL or nothing at all for a path."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read the options that come before the command, the project's folder among them."""
+        _refuse_empty_paths(self.params)
+        return super().parse_args(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Give a command whose paths are looked at first."""
         command = super().get_command(ctx, cmd_name)
         if command is not None and command.callback is not None:
+            _refuse_empty_paths(command.params)
             command.callback = _with_local_paths(command.callback)
         return command
 
@@ -126,7 +151,7 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show Python tracebacks.")] = False,
 ) -> None:
     """Options that come before the command."""
-    if told := url_in_words(directory):
+    if told := no_path_in_words(directory):
         stop(told)
     options.directory = directory
 
@@ -765,7 +790,7 @@ def _roles(texts: list[str] | None) -> dict[str, list[Path]]:
         role, equals, path = text.partition("=")
         if not equals or not path:
             stop(f"--with {text!r} is not of the form ROLE=FILE")
-        if told := url_in_words(path):
+        if told := no_path_in_words(path):
             stop(told)
         roles.setdefault(role, []).append(Path(path))
     return roles

@@ -49,7 +49,10 @@ def event(
         add_instrument_event,
         remove_instrument_event,
     )
+    from ccdflow.archive.registry.selection import refuse_unknown
 
+    if not what.strip():
+        stop("the event is blank; wanted what happened to the instrument, for instance 'detector swapped'")
     change = InstrumentChange(moment(when) or "", what, telescope, camera, instrument)
     registry = workspace().registry
     if undo and not registry.write(remove_instrument_event, change):
@@ -61,6 +64,12 @@ def event(
     else:
         where = " ".join(part for part in (telescope, camera, instrument) if part) or "all instruments"
         typer.echo(f"{'no longer: ' if undo else ''}{change.happened} {where}: {what}")
+    if camera and not undo:
+        # A camera may be told of before its first frame, so that this is no error.
+        try:
+            registry.read(refuse_unknown, None, camera)
+        except ValueError as error:
+            warn(f"recorded, though no frame is of it: {error}")
 
 
 Reason = Annotated[str, typer.Option("--reason", help="Why, kept with it.")]
@@ -434,16 +443,20 @@ def export(
     # What somebody names is handed out as it is; only a general request leaves out what is superseded.
     products = [product for product in products if superseded or ids or product.superseded_by is None]
     products = [product for product in products if not category or product.category in category]
+    problems: list[str] = []
+    template = housekeeping.EXPORT if template is None else template
     put = list(
         housekeeping.export(
-            space, products, output, template=template or housekeeping.EXPORT, mode=cast(Any, mode)
+            space, products, output, template=template, mode=cast(Any, mode), warn=problems.append
         )
     )
     if json:
         print_json([{"id": f"p{product.id}", "path": str(path)} for product, path in put])
     else:
-        typer.echo(f"{_counted(put)} in {output}" if put else "no product is of this kind")
-    raise typer.Exit(DONE if put else FAILED)
+        typer.echo(f"{_counted(put)} in {output}" if products else "no product is of this kind")
+    for problem in problems:
+        warn(problem)
+    raise typer.Exit(DONE if put and not problems else FAILED)
 
 
 @upkeep.command()

@@ -6,6 +6,7 @@ thousands of jobs would be the wrong answer: then there is one sentence, and not
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from os.path import isdir
 from typing import TYPE_CHECKING
 
 from ccdflow.archive.registry.jobs.productchanges import lose_products, touch_products
@@ -239,9 +240,10 @@ def much_away(space: "Workspace", stock: Stock) -> str:
     away = stock.away
     if len(away) < MANY:
         return ""
-    folders = {space.store.absolute(row.path).parent for row in away}
-    missing = {folder for folder in folders if not folder.is_dir()}
-    homeless = [row for row in away if space.store.absolute(row.path).parent in missing]
+    folders = {(space.store.root / row.path).parent for row in away}
+    # Not a path object's question, which is an error for names that no file can have.
+    missing = {folder for folder in folders if not isdir(folder)}
+    homeless = [row for row in away if (space.store.root / row.path).parent in missing]
     if len(away) >= SHARE * stock.number or len(homeless) >= MANY:
         return _much(space, stock.number, homeless or away, len(away))
     return ""

@@ -161,7 +161,8 @@ def run_function(project: str, key: str, named: str, cores: int | None, limit: f
         try:
             status = keeper.run(call, limit, kept)
         except (EOFError, OSError) as error:
-            raise RecipeError(f"its process ended: {kept.last_line or error}") from None
+            words = kept.last_line or str(error) or "it said nothing"
+            raise RecipeError(f"its process ended: {words}") from None
         told: tuple[Any, ...] | None = None
         with suppress(FileNotFoundError), answer.open("rb") as stream:
             told = pickle.load(stream)

@@ -182,6 +182,14 @@ def test_verify_tells_what_is_missing_and_what_is_damaged(store: Store) -> None:
     assert "sha256" in checks[other.path][1]
 
 
+@pytest.mark.parametrize("path", ["../other/a.fits", "/etc/passwd", "x" * 300, ".", "a\0b"])
+def test_a_path_that_is_none_is_one_product_that_is_not_there(store: Store, path: str) -> None:
+    good = put(store)
+    states = [check.state for check in store.verify([record(path, "e" * 64, 6), good])]
+    assert states[0] in ("missing", "unread") and states[1] == "ok"
+    assert store.changed_ns(path) is None
+
+
 def test_intact_compares_content_where_asked(store: Store) -> None:
     product = put(store)
     assert store.intact(product.path, product.size, product.sha256)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ccdflow.cascade.plain import ids, night, plain, url_in_words, words
+from ccdflow.cascade.plain import ids, night, no_path_in_words, plain, words
 from ccdflow.cascade.planning.request import Request
 
 
@@ -108,19 +108,20 @@ def test_a_request_takes_a_users_values() -> None:
     ],
 )
 def test_a_url_is_no_path(path: str | Path) -> None:
-    assert "is a URL; wanted a path on this machine" in url_in_words(path)
+    assert "is a URL; wanted a path on this machine" in no_path_in_words(path)
 
 
 @pytest.mark.parametrize(
-    "path", ["a.fits", "/data/2026-03-01", "C:/data", "night:1", "./http://x", "a b://c", ""]
+    "path", ["a.fits", "/data/2026-03-01", "C:/data", "night:1", "./http://x", "a b://c"]
 )
 def test_a_path_is_a_path(path: str) -> None:
-    assert url_in_words(path) == ""
+    assert no_path_in_words(path) == ""
 
 
 def test_of_a_file_url_the_path_is_told() -> None:
     assert (
-        url_in_words("file:///data/a.fits") == "'file:///data/a.fits' is a URL; wanted the path: /data/a.fits"
+        no_path_in_words("file:///data/a.fits")
+        == "'file:///data/a.fits' is a URL; wanted the path: /data/a.fits"
     )
 
 
@@ -134,3 +135,8 @@ def test_a_date_alone_is_all_of_its_day(until: Any) -> None:
 def test_a_request_for_no_time_is_refused(wanted: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"is no (time|date); wanted"):
         Request(**wanted)
+
+
+def test_nothing_is_no_path() -> None:
+    assert no_path_in_words("") == "'' is no path; wanted one, or . for the current folder"
+    assert no_path_in_words(".") == ""

@@ -285,7 +285,8 @@ def test_what_happened_to_an_instrument_parts_calibrations_from_frames(project: 
     invoke("-C", project, "ingest", raw)
     assert bias_missing() == []
     other = invoke("-C", project, "event", "mirror coated", "--when", "2026-03-01T20:02:30", "--camera", "D")
-    assert other.exit_code == 0 and bias_missing() == []
+    assert other.exit_code == 0 and "no frame is of it: unknown camera 'D'" in other.stderr
+    assert bias_missing() == []
     result = invoke(
         "-C", project, "event", "detector swapped", "--when", "2026-03-01T20:02:30", "--camera", "C"
     )
@@ -310,6 +311,7 @@ WRONG = {
     "nothing to ingest": (["ingest"], "--catalog"),
     "missing catalogue": (["ingest", "--catalog", "gone.csv"], "gone.csv"),
     "missing file": (["ingest", "gone.fits"], "gone.fits"),
+    "blank event": (["event", " ", "--when", "2026-03-01"], "event is blank; wanted what happened"),
     "no time of an event": (["event", "swapped", "--when", "noon"], "noon.*ISO"),
     "unknown set": (["plan", "--set", "quick"], "unknown parameter set 'quick'"),
     "unknown preference": (["plan", "--prefer", "rwa"], "rwa.*raw"),
@@ -535,6 +537,25 @@ def test_a_url_where_a_path_is_meant_is_refused_in_one_line(
     code, out, err = program(monkeypatch, capsys, "-C", filled, *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "is a URL; wanted a path on this machine: fetch it first" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ingest", ""],
+        ["run", "", "--night", "2026-03-01"],
+        ["ingest", "--catalog", ""],
+        ["graph", "-o", ""],
+        ["backup", ""],
+        ["init", ""],
+        ["-C", "", "status"],
+    ],
+)
+def test_an_empty_word_is_not_the_current_folder(
+    filled: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = program(monkeypatch, capsys, "-C", filled, *arguments)
+    assert (code, out, err) == (2, "", "ccdflow: '' is no path; wanted one, or . for the current folder\n")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,14 @@ def test_links_need_no_space(reduced: Bench, tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "said"), [("{nigth}", "unknown 'nigth'; known: night"), ("../{id}", "out of the folder")]
+    ("template", "said"),
+    [
+        ("{nigth}", "unknown 'nigth'; known: night"),
+        ("../{id}", "out of the folder"),
+        ("", "names no file"),
+        (".", "names no file"),
+        ("{id", "template '{id': expected '}'"),
+    ],
 )
 def test_templates_that_can_not_be_are_refused(
     reduced: Bench, tmp_path: Path, template: str, said: str
@@ -72,6 +80,26 @@ def test_templates_that_can_not_be_are_refused(
     with pytest.raises(ValueError, match=said):
         list(export(reduced.space, products(reduced), tmp_path / "out", template=template))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_can_not_be_handed_out_is_told_and_the_others_are(reduced: Bench, tmp_path: Path) -> None:
+    gone, *others = products(reduced)
+    reduced.space.store.absolute(gone.path).unlink()
+    done = ccdflow(reduced, "export", "--category", "science", "-o", str(tmp_path / "out"))
+    assert done.returncode == 1 and f"p{gone.id} was not handed out" in done.stderr
+    assert len(list((tmp_path / "out").rglob("*.fits"))) == len(others)
+    told: list[str] = []
+    odd = [replace(others[0], object=".."), replace(others[0], object="x" * 300), others[1]]
+    put = list(export(reduced.space, odd, tmp_path, template="{object}/{id}.fits", warn=told.append))
+    assert [product.id for product, _ in put] == [others[1].id] and len(told) == 2
+
+
+@pytest.mark.parametrize("amount", [-1.0, float("nan")])
+def test_an_amount_that_says_nothing_deletes_nothing(reduced: Bench, amount: float) -> None:
+    with pytest.raises(ValueError, match=r"days is .*, wanted 0 or more"):
+        waste(reduced.space, days=amount)
+    with pytest.raises(ValueError, match=r"bytes is .*, wanted 0 or more"):
+        waste(reduced.space, most_bytes=amount)
 
 
 def test_only_what_is_superseded_and_not_needed_is_thrown_away(reduced: Bench) -> None:

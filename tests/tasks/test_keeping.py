@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from ccdflow.archive.digest import file_digest
 from ccdflow.archive.registry.backup import back_up, restore
@@ -286,6 +287,17 @@ def test_much_that_is_away_at_once_is_one_sentence(kept: Workspace, jobs: int, e
     repair(kept, found, gone=True)
     assert states(kept).count("missing") == len(files)
     assert kept_keys(kept) == set(KEYS[jobs:]), "what is known to be missing is not away"
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "x" * 300])
+def test_a_row_with_a_path_that_is_none_keeps_nobody_from_the_others(kept: Workspace, path: str) -> None:
+    # As another program's SQL may leave it: its job is to be done again, and all else goes on.
+    with kept.registry.database.write() as connection:
+        connection.execute(text("UPDATE product SET path = :path WHERE id = 1"), {"path": path})
+    found = audit(kept)
+    assert [check.product for check in found.problems] == [1]
+    repair(kept, found)
+    assert whole_keys(kept) == set(KEYS[1:])
 
 
 def test_a_folder_that_is_gone_is_a_disk_rather_than_files(kept: Workspace) -> None:

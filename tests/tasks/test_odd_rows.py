@@ -24,6 +24,7 @@ from ccdflow.archive.registry.frames.queries import find_frames, list_frames
 from ccdflow.archive.registry.sets.records import find_sets
 from ccdflow.cascade.planning.request import Request
 from ccdflow.cli import app
+from ccdflow.commands.queries import LISTS
 from ccdflow.config.project import PROJECT_FILE, init_project
 from ccdflow.tasks.draining import Drain
 from ccdflow.tasks.grouping import group_sets
@@ -69,6 +70,8 @@ ODD: list[dict[str, Any]] = [
     {"object": BYTES},
     {"filter": "\x1b[31m"},
 ]
+EVERYTHING = {"night": None, "camera": None, "superseded": False}
+CALIBRATED = (("flat", "19:00:00"), ("science", "21:00:00"))
 OF_POSTGRESQL = [
     row
     for row in ODD
@@ -259,3 +262,20 @@ def test_a_keyword_of_an_odd_row_is_a_value(row: tuple[Any, Any], known: Any) ->
 def test_each_odd_column_is_told_once() -> None:
     assert odd_in_words({"exptime": 30.0, "iobs": 1, "nobs": None, "obsdate": "2026-03-01T20:00:00"}) == []
     assert len(odd_in_words({"exptime": BYTES, "iobs": 1.5, "nobs": "x", "obsdate": "x"})) == 4
+
+
+def test_a_change_of_an_instrument_at_no_time_lies_between_no_frames(space: Workspace) -> None:
+    odd = ["yesterday", "", "0000-01-01", BYTES]
+    statement = "INSERT INTO instrument_event (happened, what) VALUES (?, 'detector swapped')"
+    with sqlite3.connect(space.project.directory / "registry.sqlite") as connection:
+        connection.executemany(statement, [(happened,) for happened in [*odd, "2026-03-01T20:00:00"]])
+    connection.close()
+    told = {row["happened"]: row["reason"] for row in LISTS["interventions"](space, **EVERYTHING)}
+    assert told.pop("2026-03-01T20:00:00") == "" and len(told) == len(odd)
+    assert all("wanted an ISO time" in reason for reason in told.values())
+    frames = [{"class": name, "obsdate": f"2026-03-01T{hour}"} for name, hour in CALIBRATED]
+    with sqlite3.connect(space.project.directory / "registry.sqlite") as connection:
+        for row in rows(frames)[1:-1]:
+            connection.execute(STATEMENT, row)
+    connection.close()
+    planned(space, LATER)

@@ -230,7 +230,8 @@ def list_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
     products = find_products(connection, wanted)
     doubts = find_product_doubts(connection, [product.id for product in products])
     jobs = find_jobs(connection, JobFilter(keys={product.job_key for product in products}))
-    by_key = {job.key: job for job in jobs}
+    # SQLite lets other programs delete a job and leave what it made.
+    inputs = {job.key: job.inputs for job in jobs}
     return [
         {
             "id": product.id,
@@ -248,7 +249,7 @@ def list_products(connection: Connection, wanted: ProductFilter = ALL_PRODUCTS) 
             "object": product.object,
             "exptime": product.exptime,
             "obsdate": product.obsdate,
-            "inputs": [_input_row(taken) for taken in by_key[product.job_key].inputs],
+            "inputs": [_input_row(taken) for taken in inputs.get(product.job_key, ())],
             "superseded_by": product.superseded_by,
             "quality": dict(product.quality),
             "doubts": [str(doubt) for doubt in doubts.get(product.id, ())],

@@ -56,7 +56,7 @@ COLUMNS = {
     ),
     "choices": ("id", "verdict", "what", "reason", "created"),
     "amendments": ("id", "frame", "name", "said", "value", "why", "who", "made", "undone"),
-    "interventions": ("happened", "what", "telescope", "camera", "instrument"),
+    "interventions": ("happened", "what", "telescope", "camera", "instrument", "reason"),
     "events": ("id", "kind", "subject", "created", "delivered"),
 }
 """What is shown of each list to people; ``--json`` gives everything."""
@@ -155,7 +155,8 @@ def product_row(space: Workspace, row: Mapping[str, Any]) -> Row:
         _input_row(job_input["role"], job_input.get("frame"), job_input.get("job"), job_input.get("level"))
         for job_input in row["inputs"]
     ]
-    path = str(space.store.absolute(row["path"]))
+    # Not held against the store: a path that leads out of it, as a row of others may have, is shown as it stands.
+    path = str(space.store.root / row["path"])
     named = {"id": f"p{row['id']}", "superseded_by": _id("p", row["superseded_by"])}
     return {**row, **named, "path": path, "file": row["path"], "inputs": inputs}
 
@@ -206,7 +207,7 @@ def amendment_row(amendment: Amendment) -> dict[str, Any]:
 
 def interventions(space: Workspace, *, night: str | None, camera: str | None, superseded: bool) -> list[Row]:
     """What happened to instruments, as ``ccdflow event`` has recorded it."""
-    return [vars(event) for event in space.registry.read(find_instrument_events)]
+    return [vars(event) | {"reason": event.oddity} for event in space.registry.read(find_instrument_events)]
 
 
 def subject(space: Workspace, name: str) -> str:

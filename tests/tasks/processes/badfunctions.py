@@ -61,6 +61,10 @@ def raises(inputs, parameters):
     raise KeyError("flux")
 
 
+def names_a_file(inputs, parameters):
+    raise ValueError("M\udce931\0.fits can't be read")
+
+
 def vanishes(inputs, parameters):
     os._exit(0)
 

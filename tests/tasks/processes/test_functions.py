@@ -32,6 +32,7 @@ FAILURES = {
     "exits_with_words": "SystemExit: no stars in sight",
     "interrupts": "KeyboardInterrupt",
     "raises": "KeyError: 'flux'",
+    "names_a_file": r"ValueError: M\udce931.fits can't be read",
     "vanishes": "its process ended with 0 without a result",
     "crashes": "its process was killed by SIGSEGV without a result",
     "is_killed": "its process was killed by SIGKILL without a result (was there too little memory?)",
