@@ -216,11 +216,23 @@ def deploy(
     from ccdflow.commands import deploying, onserver
 
     _need_server("deploy")
+    if cron is not None:
+        _need_cron(cron)
     _need_answer()
     for line in onserver.lines(deploying.deploy(workspace(), cron, reset=reset)):
         typer.echo(line)
     typer.echo("next, on each machine that shall work: prefect worker start --type process --pool ccdflow")
     typer.echo("and on one: ccdflow listen")
+
+
+def _need_cron(cron: str) -> None:
+    """Refuse what is no schedule before anything is made known: the server would, half way, in a thousand words."""
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        stop(f"--morning {cron!r} is no schedule; wanted one as of cron, in UTC, for instance '30 8 * * *'")
 
 
 def _need_answer(patience: float = 60.0) -> None:

@@ -114,3 +114,13 @@ def test_a_server_that_does_not_answer_is_told_in_one_line(
         upkeep._need_answer(-1.0)
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "does not answer; is it running, and PREFECT_API_URL right?" in told
+
+
+@pytest.mark.parametrize("cron", ["25 8", "08:25", "", "61 8 * * *"])
+def test_a_morning_that_is_no_schedule_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], cron: str
+) -> None:
+    upkeep._need_cron("30 8 * * *")
+    with pytest.raises(Exit):
+        upkeep._need_cron(cron)
+    assert f"--morning {cron!r} is no schedule; wanted one as of cron" in capsys.readouterr().err
