@@ -161,6 +161,7 @@ def observatory(folder: Path, project: Path, linger: float) -> Iterator[Observat
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        "MALLOC_ARENA_MAX": "2",  # as in the units of systemd
     }
     env = os.environ | settings
     worker = ["prefect", "worker", "start", "--type", "process"]

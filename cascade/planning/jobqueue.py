@@ -17,6 +17,9 @@ overtake one that has to wait for room."""
 Rank = tuple[int, ...]
 """Place of a ready job in the queue: the smallest goes first."""
 
+OLD_SHARE = 4
+"""Of so many places of a part of the jobs one is for the oldest frames."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -225,7 +228,7 @@ def urgent_jobs(jobs: Sequence[Job], patterns: Sequence[str]) -> set[str]:
 
 
 def first_jobs(jobs: Sequence[Job], urgent: Collection[str], most: int) -> list[Job]:
-    """Return a part of the jobs that can be done by itself: the urgent ones first, then those of the newest frames.
+    """Return a part of the jobs that can be done by itself: the urgent, those of the newest frames, a few old ones.
 
     Parameters
     ----------
@@ -239,12 +242,15 @@ def first_jobs(jobs: Sequence[Job], urgent: Collection[str], most: int) -> list[
     Returns
     -------
     list of Job
-        Whatever of `jobs` one of them needs is among them too.
+        Whatever of `jobs` one of them needs is among them too. Of the places that urgent jobs leave, one in
+        `OLD_SHARE` is for the oldest frames: while more comes than can be done at once, they would wait for ever.
     """
-    ordered = sorted(
-        newest_first(jobs), key=lambda job: job.key not in urgent
-    )  # stable: otherwise the order stays
-    return ordered[:most]
+    # Stable: otherwise the order stays.
+    ordered = sorted(newest_first(jobs), key=lambda job: job.key not in urgent)
+    left = most - sum(job.key in urgent for job in ordered)
+    first = ordered[: most - max(0, left) // OLD_SHARE]
+    chosen = {job.key for job in first}
+    return [*first, *(job for job in oldest_first(jobs) if job.key not in chosen)][:most]
 
 
 def newest_first(jobs: Sequence[Job]) -> list[Job]:
@@ -262,6 +268,26 @@ def newest_first(jobs: Sequence[Job]) -> list[Job]:
     list of Job
         The same jobs. A calibration stands before the first that needs it.
     """
+    return _by_time(jobs, backwards=True)
+
+
+def oldest_first(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs with those first whose newest frame is the oldest, each behind those whose products it takes.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Each after those whose products it takes.
+
+    Returns
+    -------
+    list of Job
+        The same jobs. A calibration stands before the first that needs it.
+    """
+    return _by_time(jobs, backwards=False)
+
+
+def _by_time(jobs: Sequence[Job], *, backwards: bool) -> list[Job]:
     by_key = {job.key: job for job in jobs}
     ordered: dict[str, Job] = {}
 
@@ -273,8 +299,10 @@ def newest_first(jobs: Sequence[Job]) -> list[Job]:
         ordered[job.key] = job
 
     # Sorting is stable: of frames of one moment the plan's order stays. Calibrations come when they are needed.
-    newest = sorted(jobs, key=lambda job: max(frame.obsdate for frame in job.group.frames), reverse=True)
-    for job in sorted(newest, key=lambda job: job.stage == "calibrate"):
+    in_time = sorted(
+        jobs, key=lambda job: max(frame.obsdate for frame in job.group.frames), reverse=backwards
+    )
+    for job in sorted(in_time, key=lambda job: job.stage == "calibrate"):
         if job.key not in ordered:
             add(job)
     return list(ordered.values())

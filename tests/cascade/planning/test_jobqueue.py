@@ -195,6 +195,25 @@ def test_the_newest_frames_are_done_first_with_what_they_need() -> None:
     assert [one.key for one in first_jobs(night, set(), 3)] == keys[:3]
 
 
+def test_the_oldest_frames_have_some_places_whatever_comes() -> None:
+    def of_minute(number: int) -> list[Job]:
+        group = Group((replace(FRAME, obsdate=f"2026-03-01T{number // 60:02}:{number % 60:02}:00"),))
+        science = replace(job(f"s{number}", "science"), group=group)
+        return [science, replace(job(f"t{number}", "stack", science.key), group=group)]
+
+    waiting, done = [one for number in range(20) for one in of_minute(number)], []
+    for number in range(20, 120):
+        waiting += of_minute(number)
+        part = first_jobs(waiting, set(), 4)
+        assert {one.key for one in of_minute(number)} <= {one.key for one in part[:3]}
+        done += part
+        waiting = [one for one in waiting if one not in part]
+    # Two come each time and four are done: nothing of the beginning is left, though something new came always.
+    assert {one.key for number in range(20) for one in of_minute(number)} <= {one.key for one in done}
+    both = first_jobs([*waiting, *of_minute(1), *of_minute(2)], {"s2", "t2"}, 4)
+    assert [one.key for one in both[:2]] == ["s2", "t2"]
+
+
 def test_a_job_in_other_hands_needs_no_room_and_what_depends_on_it_waits() -> None:
     queue = JobQueue(NIGHT, "depth", Needs(1))
     assert queue.take().key == "b1"
