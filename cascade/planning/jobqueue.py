@@ -335,7 +335,7 @@ def parse_memory(text: str | int) -> int:
         return text
     match = _MEMORY.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"memory {text!r} is not of the form '2 GB'")
+        raise ValueError(f"size {text!r} is not of the form '2 GB'")
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 

@@ -80,7 +80,8 @@ class RunReport:
         """One sentence for everything that is not as it should be."""
         told = self.ingested
         lines = [*told.problems, *told.copies.lines(), *told.finished_lines(), *self.after.notes]
-        lines += [f"job {key[:8]} failed: {reason}" for key, reason in self.failed.items()]
+        what = {job.key: f" ({job.step} {job.name})" for job in (*self.before.jobs, *self.after.jobs)}
+        lines += [f"job {key[:8]}{what.get(key, '')} failed: {reason}" for key, reason in self.failed.items()]
         lines += [*self.left_out, *self.singles, *self.taken_away]
         waiting = [job for job in self.after.jobs if job.state == "new" and job.key not in self.failed]
         if self.failed and waiting:
