@@ -227,7 +227,9 @@ def test_a_frame_that_fails_leaves_its_set_smaller_and_the_next_run_tries_again(
     assert bad.name in reason
     assert report.exit_code == 1
     assert report.jobs["failed"] == 1
-    assert any(f"job {key[:8]} (science " in line and f") failed: {reason}" in line for line in report.problems)
+    assert any(
+        f"job {key[:8]} (science " in line and f") failed: {reason}" in line for line in report.problems
+    )
     job = fresh.space.registry.read(find_job, key)
     assert job is not None
     assert (job.state, job.step) == ("failed", "science")
