@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -46,8 +46,12 @@ LOOKS = 250
 """How often it is looked, at most; never more than once a second."""
 PATIENCE_S = 600.0
 """Seconds without a product after which it is given up."""
-WARM, PARTS = 0.2, 8
-"""Part of the frames in which everything warms up, and how many parts of the others are compared."""
+WARM = 0.2
+"""Part of the frames in which everything warms up."""
+WARM_FRAMES = 2000
+"""In a short day it is so many frames, or half of them: until then a drain's heap takes its size."""
+MEMORY_PARTS, HANDLE_PARTS = 8, 4
+"""Parts of the looks behind the warm-up whose memory, and whose open files, are compared."""
 FLAT, LINEAR = 1.10, 1.20
 """Most that memory and handles may grow by after the warm-up, and bytes of the registry for each frame."""
 BETWEEN_CLEANINGS = 10_000
@@ -256,11 +260,10 @@ def _line(now: Look) -> str:
 
 def judged(looks: Sequence[Look], frames: int) -> list[str]:
     """What is not flat, bounded or linear, in sentences."""
-    warm = [one for one in looks if one.calibrated >= WARM * frames]
+    warm = warmed(looks, frames)
     problems = []
-    for what, values in (("memory", _of(warm, "memory")), ("open files", _of(warm, "handles"))):
-        for name in OURS:
-            ratio = growth([taken[name] for taken in values if name in taken])
+    for name in OURS:
+        for what, ratio in zip(("memory", "open files"), grown(warm, name), strict=True):
             if ratio > FLAT:
                 problems.append(f"{what} of the {name} grew {ratio:.2f} times")
     most = max(one.events - one.undelivered for one in looks)
@@ -275,15 +278,26 @@ def judged(looks: Sequence[Look], frames: int) -> list[str]:
     return problems
 
 
-def _of(looks: Iterable[Look], name: str) -> list[Mapping[str, int]]:
-    return [getattr(one, name) for one in looks]
+def warmed(looks: Sequence[Look], frames: int) -> list[Look]:
+    """The looks behind the warm-up of a day of so many frames."""
+    warm = max(WARM * frames, min(WARM_FRAMES, frames / 2))
+    return [one for one in looks if one.calibrated >= warm]
 
 
-def growth(values: Sequence[int]) -> float:
-    """The largest of the medians of some parts, in parts of the first."""
-    size = max(1, len(values) // PARTS)
-    medians = [statistics.median(values[begin : begin + size]) for begin in range(0, len(values), size)]
-    return max(medians) / medians[0] if medians else 0.0
+def grown(looks: Sequence[Look], name: str) -> tuple[float, float]:
+    """How many times what it was memory and open files of a process are."""
+    memory = [one.memory[name] for one in looks if name in one.memory]
+    handles = [one.handles[name] for one in looks if name in one.handles]
+    # While a flow run begins a worker has six files more: what is left open shows in the fewest.
+    return growth(memory, statistics.median, MEMORY_PARTS), growth(handles, min, HANDLE_PARTS)
+
+
+def growth(values: Sequence[int], typical: Callable[[Sequence[int]], float], parts: int) -> float:
+    """The largest of what is typical of each part, in parts of the first."""
+    size = max(1, len(values) // parts)
+    # Whole parts: of a rest of a few looks the fewest are many.
+    found = [typical(values[begin : begin + size]) for begin in range(0, len(values) - size + 1, size)]
+    return max(found) / found[0] if found else 0.0
 
 
 def bytes_per_frame(looks: Sequence[Look]) -> float:
@@ -366,15 +380,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seen = soak(given.folder or Path(temporary), given.frames, given.database, say)
     if given.picture:
         draw(seen.looks, given.picture)
-    warm = [one for one in seen.looks if one.calibrated >= WARM * given.frames]
+    warm = warmed(seen.looks, given.frames)
     for name in OURS:
-        ratios = [
-            growth([taken[name] for taken in _of(warm, what) if name in taken])
-            for what in ("memory", "handles")
-        ]
-        print(
-            f"{name}: memory {ratios[0]:.2f} times, open files {ratios[1]:.2f} times what they were once warm"
-        )
+        memory, handles = grown(warm, name)
+        print(f"{name}: memory {memory:.2f} times, open files {handles:.2f} times what they were once warm")
     print(f"registry: a frame of the second half takes {bytes_per_frame(warm):.2f} of one of the first")
     print(f"{seen.drains} drains")
     for sentence in seen.problems:
