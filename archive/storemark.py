@@ -62,7 +62,7 @@ def write_mark(root: Path, identity: str) -> None:
     Raises
     ------
     StoreAwayError
-        If the folder is a link that leads nowhere.
+        If the folder is a link that leads nowhere, or the mark in it is a folder.
     """
     # Where the link leads a folder is not made: a disk that is mounted there later would hide it.
     if root.is_symlink() and not root.exists():
@@ -71,6 +71,8 @@ def write_mark(root: Path, identity: str) -> None:
             f"the store {root} is a link to {leads}, which is not there; is its disk mounted?"
         )
     root.mkdir(parents=True, exist_ok=True)
+    if (root / MARK).is_dir():
+        raise StoreAwayError(f"{root / MARK} is a folder, wanted the file that marks a store; take it away")
     # Of two programs that do so at once both write the same; whoever reads sees a whole file or none.
     temporary = root / f"{MARK}.{os.getpid()}"
     try:

@@ -83,6 +83,11 @@ class Output:
         Quality numbers, name to value; they stand in the registry and in the header.
     dropped : tuple of str
         Keywords of the main input's header that do not hold for this product.
+
+    Raises
+    ------
+    ValueError
+        If the image has no rows or no columns.
     """
 
     image: Image | None
@@ -92,6 +97,10 @@ class Output:
     cards: Mapping[str, Card] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.image is not None and not self.image.data.size:
+            raise ValueError(f"an output has no pixels: its shape is {self.image.shape}")
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _judged(space: Workspace, raw: RegisteredRaw, path: Path) -> tuple[State, st
     """As `_state`, of a file that can be read."""
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
-        return "missing", "there is no such file"
+        return "missing", "there is something else of its name, no file"
     file = _opened(path)
     # One reading for the digest, the sums and, of a compressed file, its tiles.
     digest, faults = (file_digest(path), ()) if file is None else read_whole(file, tiles=True)

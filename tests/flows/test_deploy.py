@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,15 @@ def test_a_server_on_postgresql_schedules_runs_too(
         assert all(scheduled(name) > 1 for name in SCHEDULED)
 
 
+def stop_worker(process: subprocess.Popen[bytes]) -> None:
+    """Ask the worker twice to end, as one does at a terminal; seen once to wait for ever, so it is killed then."""
+    for sign in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        os.killpg(process.pid, sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1 if sign is signal.SIGKILL else 15)
+            return
+
+
 @pytest.fixture(scope="module")
 def worked(
     real_server: str, new_bench: Callable[[], Bench], tmp_path_factory: pytest.TempPathFactory
@@ -268,9 +277,7 @@ def worked(
         try:
             yield bench
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
+            stop_worker(process)
 
 
 def state_of(run: str, *wanted: str) -> str:

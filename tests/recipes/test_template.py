@@ -113,3 +113,9 @@ def test_parameters_have_limits():
 
 def test_users_are_not_offered_the_template():
     assert RECIPE.name not in RECIPES
+
+
+def test_an_output_without_pixels_is_none():
+    empty = np.zeros((0, 121), np.float32)
+    with pytest.raises(ValueError, match=r"no pixels: its shape is \(0, 121\)"):
+        Output(Image(empty, empty, empty.astype(np.uint16), "electron"))

@@ -205,6 +205,14 @@ def test_a_mark_that_is_no_file_keeps_nobody_waiting(tmp_path: Path) -> None:
     assert read_mark(tmp_path) == ""
 
 
+def test_a_mark_that_is_a_folder_is_told_and_stays(kept: Workspace) -> None:
+    (kept.store.root / MARK).unlink()
+    (kept.store.root / MARK).mkdir()
+    with pytest.raises(StoreAwayError, match="is a folder, wanted the file that marks a store"):
+        adopt_store(kept.registry, kept.store)
+    assert [path.name for path in kept.store.root.glob(f"{MARK}*")] == [MARK]
+
+
 def test_two_that_give_an_archive_its_id_get_the_same(space: Workspace) -> None:
     assert space.registry.write(keep_archive_id) == space.registry.write(keep_archive_id, "other")
 
