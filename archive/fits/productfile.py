@@ -8,8 +8,7 @@ ways end in the same `InputProduct`, whose pixels are read when a recipe asks fo
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,14 @@ from numpy.typing import NDArray
 
 from ccdflow.archive.fits.hduheaders import HduHeader, hdu_headers
 from ccdflow.archive.fits.productheader import InputNote, Origin, common_cards, header_cards
+from ccdflow.archive.fits.productplanes import (
+    ANY_BIT,
+    StoredPixels,
+    StoredPlanes,
+    StoredShare,
+    UsableRuns,
+    plane_hdus,
+)
 from ccdflow.archive.fits.rawfile import (
     FileContents,
     file_contents,
@@ -25,12 +32,11 @@ from ccdflow.archive.fits.rawfile import (
     image_pixels,
     merged_header,
 )
-from ccdflow.archive.fits.rawpixels import ImageLayout, PlainPixels, TiledPixels
+from ccdflow.archive.fits.rawpixels import ImageLayout, PlainPixels
 from ccdflow.archive.fits.writer import (
     Hdu,
     Plane,
     Sink,
-    image_hdu,
     primary_hdu,
     read_columns,
     table_hdu,
@@ -39,10 +45,8 @@ from ccdflow.archive.fits.writer import (
 from ccdflow.archive.foreignfile import UnreadableFrameError, check_plain, is_not_read, open_plain, unread
 from ccdflow.archive.patience import in_time
 from ccdflow.recipes.core.cardnumbers import card_number
-from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image, ImageSource
 from ccdflow.recipes.core.recipe import InputProduct, Output
-from ccdflow.recipes.detector.raw import read_adu
 
 __all__ = [
     "InputNote",
@@ -83,10 +87,9 @@ class ProductFileError(Exception):
 def write_product(stream: Sink, output: Output, origin: Origin) -> None:
     """Write a product as FITS; the same product gives the same bytes.
 
-    Primary HDU: data, float32 with ``BUNIT``. Extensions: ``UNCERT`` (variance), ``MASK`` (uint8, 1 =
-    excluded), ``DQ`` (uint16, bits of `DQ`), and where the output has them ``NGOOD`` (uint16), ``CALVAR``
-    (float32, the part of the variance that the masters brought) and ``TABLE``; last ``PROVENANCE``, one row
-    for each input. `astropy.nddata.CCDData.read` opens it as it is.
+    Primary HDU: data, float32 with ``BUNIT``, and ``NEXTEND``, the number of extensions. Those are ``PROVENANCE``,
+    one row for each input, then the planes (see `plane_hdus`) ``MASK``, ``UNCERT`` and where the output has them
+    ``CALVAR``, ``NGOOD`` and ``USABLE``; last ``TABLE``. `astropy.nddata.CCDData.read` opens it as it is.
 
     Planes are neither copied nor turned whole: they pass in chunks, see `ccdflow.archive.fits.writer.Sink`.
 
@@ -101,53 +104,20 @@ def write_product(stream: Sink, output: Output, origin: Origin) -> None:
 
     Notes
     -----
-    The variance stands as ``VarianceUncertainty``, in the square of the data's unit. The mask is 1 where a bit of DQ
-    excludes the pixel; it says less than ``DQ`` and is there for readers that know no bits.
+    `ccdflow.archive.fits.productplanes` says why it is this order and these types. Earlier versions wrote ``UNCERT``
+    (variance), ``MASK``, ``DQ``, ``NGOOD``, ``CALVAR`` and last ``PROVENANCE``; `read_product` takes both.
     """
-    write_hdus(stream, [_primary(output, origin), *_planes(output), *_tables(output), _provenance(origin)])
+    extensions = [_provenance(origin), *plane_hdus(output), *_tables(output)]
+    write_hdus(stream, [_primary(output, origin, len(extensions)), *extensions])
 
 
-def _primary(output: Output, origin: Origin) -> Hdu:
+def _primary(output: Output, origin: Origin, extensions: int) -> Hdu:
     cards = header_cards(origin, output.cards, output.quality, output.dropped)
+    cards["NEXTEND"] = extensions, "number of extensions"
     if output.image is None:
         return primary_hdu(None, cards)
     unit = {"BUNIT": (output.image.unit, "unit of the data")}
-    return primary_hdu(_float32(output.image.data), unit | cards)
-
-
-def _planes(output: Output) -> list[Hdu]:
-    if output.image is None:
-        return []
-    image, squared = output.image, _squared(output.image.unit)
-    unit = {"BUNIT": (squared, "unit of the variance")}
-    kind = {"UTYPE": ("VarianceUncertainty", "astropy.nddata's name of its kind")}
-    bits = {f"BIT{number:02d}": (bit.name, f"meaning of {bit.value}") for number, bit in enumerate(DQ)}
-    # One array for both HDUs: the mask is made of it chunk by chunk when it is written.
-    dq = np.ascontiguousarray(image.dq, np.uint16)
-    planes = [
-        image_hdu("UNCERT", _float32(image.variance), kind | unit),
-        image_hdu("MASK", Plane(dq, mask=True), {}),
-        image_hdu("DQ", Plane(dq), bits),
-    ]
-    if output.ngood is not None:
-        planes.append(image_hdu("NGOOD", Plane(np.ascontiguousarray(output.ngood, np.uint16)), {}))
-    if output.calibration_variance is not None:
-        planes.append(image_hdu("CALVAR", _float32(output.calibration_variance), unit))
-    return planes
-
-
-def _float32(plane: NDArray[Any]) -> Plane:
-    return Plane(np.ascontiguousarray(plane, np.float32))
-
-
-def _squared(unit: str) -> str:
-    """Return the square of a unit as FITS writes it: ``electron / s`` gives ``electron2 / s2``."""
-    if re.fullmatch(r"([A-Za-z]+( / [A-Za-z]+)?)?", unit):
-        return re.sub(r"[A-Za-z]+", r"\g<0>2", unit)
-    # astropy's units take a fifth of a second to import, and hardly any product needs them.
-    from astropy import units
-
-    return str(units.Unit(unit) ** 2)
+    return primary_hdu(Plane(np.ascontiguousarray(output.image.data, np.float32)), unit | cards)
 
 
 def _tables(output: Output) -> list[Hdu]:
@@ -171,57 +141,6 @@ def _provenance(origin: Origin) -> Hdu:
 def _text(values: list[str]) -> NDArray[np.bytes_]:
     written = [value.encode("utf-8") for value in values]
     return np.array(written, dtype=f"S{max([1, *map(len, written)])}")
-
-
-@dataclass(frozen=True)
-class _Planes:
-    """The planes of a product in its file, of which only the rows that are asked for are read.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Rows and columns.
-    unit : str
-        Of the data; the variance is in its square.
-    data, variance, dq, mask : PlainPixels, TiledPixels or None
-        Without `variance` it is 0; without `dq` what `mask` marks is a bad pixel.
-    power : int
-        Power of the stored uncertainty that is the variance: 2 for a standard deviation, -1 for an inverse variance,
-        of which 0 means that nothing is known: such a pixel has no data.
-    """
-
-    shape: tuple[int, int]
-    unit: str
-    data: PlainPixels | TiledPixels
-    variance: PlainPixels | TiledPixels | None
-    dq: PlainPixels | TiledPixels | None
-    mask: PlainPixels | TiledPixels | None = None
-    power: int = 1
-
-    def rows(self, rows: slice) -> Image:
-        """Return some rows as an image in memory."""
-        data = read_adu(self.data, rows)
-        return Image(data, self._variance(rows, data), self._dq(rows, data), self.unit)
-
-    def _variance(self, rows: slice, data: NDArray[Any]) -> NDArray[np.float32]:
-        if self.variance is None:
-            return np.zeros_like(data)
-        stated = read_adu(self.variance, rows)
-        if self.power < 0:
-            return np.divide(1, stated, out=np.zeros_like(stated), where=stated > 0)
-        return stated if self.power == 1 else stated**self.power
-
-    def _dq(self, rows: slice, data: NDArray[Any]) -> NDArray[np.uint16]:
-        if self.dq is not None:
-            flags: NDArray[np.uint16] = self.dq[rows, :].astype(np.uint16, copy=False)
-        elif self.mask is None:
-            flags = np.zeros(data.shape, np.uint16)
-        else:
-            flags = np.where(self.mask[rows, :] != 0, np.uint16(DQ.BAD_PIXEL), np.uint16(0))
-        if self.power > 0 or self.variance is None:
-            return flags
-        known = read_adu(self.variance, rows) > 0
-        return flags | np.where(known, np.uint16(0), np.uint16(DQ.NO_DATA))
 
 
 def read_product(path: Path, *, by_others: bool = False) -> InputProduct:
@@ -305,45 +224,104 @@ def _own_product(path: Path) -> InputProduct | None:
     """
     try:
         with open_plain(path) as stream:
-            headers = hdu_headers(path, stream, ahead=3, every=True)
-            hdus = {hdu.name if hdu.index else "PRIMARY": hdu for hdu in headers}
+            headers = list(hdu_headers(path, stream, ahead=3, every=True))
+            hdus = {hdu.name: hdu for hdu in headers[1:]}
+            main = headers[0]
             size = os.fstat(stream.fileno()).st_size
-            header = hdus["PRIMARY"].values
-            # PROVENANCE is written last: where it is missing the file was cut off.
-            is_whole = (
-                "JOBKEY" in header and "PROVENANCE" in hdus and all(hdu.end <= size for hdu in hdus.values())
-            )
-            if not is_whole or not (hdus["PRIMARY"].axes or "TABLE" in hdus):
+            if _what_lacks(main.values, headers) or any(hdu.end > size for hdu in headers):
                 return None
-            table = read_columns(hdus["TABLE"], stream) if "TABLE" in hdus else None
+            if "JOBKEY" not in main.values or not (main.axes or "TABLE" in hdus):
+                return None
+            tables = {name: read_columns(hdus[name], stream) for name in ("TABLE", "USABLE") if name in hdus}
+        planes = None if not main.axes else _own_planes(path, main, hdus, tables.get("USABLE"))
+        masters = planes and _masters(planes, hdus, lambda hdu: _plane(path, hdu))
     except (OSError, UnreadableFrameError, KeyError, ValueError):
         return None
-    planes = {name: _plane(path, hdu) for name, hdu in hdus.items() if hdu.axes}
-    exptime = card_number(header.get("EXPTIME", header.get("EXPOSURE")))
-    image = None
-    if "PRIMARY" in planes:
-        unit = str(header.get("BUNIT", ""))
-        data = planes["PRIMARY"]
-        image = _Planes(data.shape, unit, data, planes["UNCERT"], planes["DQ"])
-    masters = None
-    if "CALVAR" in planes:
-        unit = str(hdus["CALVAR"].values.get("BUNIT", ""))
-        masters = _Planes(planes["CALVAR"].shape, unit, planes["CALVAR"], None, None)
+    return _product(path, (main.values, main.comments), planes, masters, tables.get("TABLE"))
+
+
+def _what_lacks(header: Mapping[str, Any], hdus: Sequence[HduHeader]) -> str:
+    """Say what a product of ours lacks of its extensions; nothing where it is whole, or no product of ours."""
+    if "JOBKEY" not in header:
+        return ""
+    stated = header.get("NEXTEND")
+    # Earlier versions wrote PROVENANCE last, and no NEXTEND: where the table is missing the file was cut off.
+    if not isinstance(stated, int):
+        whole = any(hdu.name == "PROVENANCE" for hdu in hdus)
+        return "" if whole else "it has no PROVENANCE, with which every product ends"
+    # fpack puts an empty HDU in front.
+    there = len(hdus) - 1
+    return f"it has {there} of its {stated} extensions" if there < stated else ""
+
+
+def _own_planes(
+    path: Path, main: HduHeader, hdus: Mapping[str, HduHeader], usable: Mapping[str, NDArray[Any]] | None
+) -> StoredPlanes:
+    """Planes of a product of ours, of this or an earlier version; KeyError where one is missing."""
+    uncertainty, unit = hdus["UNCERT"], str(main.values.get("BUNIT", ""))
+    flags = hdus["DQ"] if "DQ" in hdus else hdus["MASK"]
+    # A mask whose numbers are no bits is none of ours.
+    if flags.name == "MASK":
+        _ = flags.values[ANY_BIT]
+    return StoredPlanes(
+        shape=main.shape,
+        unit=unit,
+        data=_plane(path, main),
+        variance=_plane(path, uncertainty),
+        dq=_plane(path, flags),
+        power=_UNCERTAINTIES[str(uncertainty.values["UTYPE"])],
+        usable=None if usable is None else UsableRuns.of(usable),
+    )
+
+
+def _masters(
+    planes: StoredPlanes, named: Mapping[str, HduHeader], pixels: Callable[[HduHeader], StoredPixels]
+) -> ImageSource | None:
+    """What the masters brought: a share of the variance, or of an earlier version a variance."""
+    hdu = named.get("CALVAR")
+    if hdu is None:
+        return None
+    if not hdu.axes:
+        return StoredShare(planes, pixels(hdu), hdu.real("TSCAL1", 1.0), hdu.real("TZERO1", 0.0))
+    plane = pixels(hdu)
+    return StoredPlanes(plane.shape, str(hdu.values.get("BUNIT", "")).strip(), plane, None, None)
+
+
+def _product(
+    path: Path,
+    header: tuple[Mapping[str, Any], Mapping[str, str]],
+    image: ImageSource | None,
+    masters: ImageSource | None,
+    table: Mapping[str, NDArray[Any]] | None,
+) -> InputProduct:
+    values, comments = header
+    exptime = card_number(values.get("EXPTIME", values.get("EXPOSURE")))
     return InputProduct(
         image=image,
         exptime=math.nan if exptime is None else exptime,
         name=path.name,
-        header=header,
-        calibration=str(header.get("CALIBID", "")),
+        header=values,
+        calibration=str(values.get("CALIBID", "")),
         calibration_variance=masters,
         table=table,
-        comments=hdus["PRIMARY"].comments,
+        comments=comments,
     )
 
 
 def _plane(path: Path, hdu: HduHeader) -> PlainPixels:
-    zero = hdu.real("BZERO", 0.0)
-    return PlainPixels(path, ImageLayout(hdu.offset, hdu.size("BITPIX"), hdu.shape, zero=zero))
+    return PlainPixels(path, _layout(hdu))
+
+
+def _layout(hdu: HduHeader) -> ImageLayout:
+    """Where a plane lies: an image, or the one column of a table of one row (see `plane_table_hdu`)."""
+    if hdu.axes:
+        return ImageLayout(hdu.offset, hdu.size("BITPIX"), hdu.shape, zero=hdu.real("BZERO", 0.0))
+    form = re.fullmatch(r"(\d+)([BI])", str(hdu.values.get("TFORM1")))
+    axes = re.fullmatch(r"\((\d+),(\d+)\)", str(hdu.values.get("TDIM1")))
+    if form is None or axes is None or int(form[1]) != int(axes[1]) * int(axes[2]):
+        raise ValueError(f"{hdu.label} holds no plane")
+    bits, zero = (8, 0.0) if form[2] == "B" else (16, hdu.real("TZERO1", 0.0))
+    return ImageLayout(hdu.offset, bits, (int(axes[2]), int(axes[1])), zero=zero)
 
 
 def _any_product(path: Path, contents: FileContents, *, by_others: bool) -> InputProduct:
@@ -356,28 +334,16 @@ def _any_product(path: Path, contents: FileContents, *, by_others: bool) -> Inpu
     header, comments = hdus[0].values, hdus[0].comments
     if main is not None and main is not hdus[0]:
         header, comments = merged_header(hdus[0], [main])
-    if "JOBKEY" in header and "PROVENANCE" not in named and not by_others:
-        raise ProductFileError(f"{path} is truncated: it has no PROVENANCE, with which every product ends")
+    if not by_others and (lacking := _what_lacks(header, hdus)):
+        raise ProductFileError(f"{path} is truncated: {lacking}")
     table = _columns(path, named["TABLE"].index) if "TABLE" in named else None
     if main is None and table is None:
         raise ProductFileError(f"{path} is no product: it holds neither an image nor a table")
-    exptime = card_number(header.get("EXPTIME", header.get("EXPOSURE")))
     image = masters = None
     if main is not None:
         image = _image_source(path, contents, main, named, str(header.get("BUNIT", "")).strip())
-    if "CALVAR" in named:
-        plane = _plane_of(path, contents, named["CALVAR"])
-        masters = _Planes(plane.shape, str(named["CALVAR"].values.get("BUNIT", "")), plane, None, None)
-    return InputProduct(
-        image=image,
-        exptime=math.nan if exptime is None else exptime,
-        name=path.name,
-        header=header,
-        calibration=str(header.get("CALIBID", "")),
-        calibration_variance=masters,
-        table=table,
-        comments=comments,
-    )
+        masters = _masters(image, named, lambda hdu: _plane_of(path, contents, hdu))
+    return _product(path, (header, comments), image, masters, table)
 
 
 def _main_image(hdus: Sequence[HduHeader]) -> HduHeader | None:
@@ -390,13 +356,15 @@ def _main_image(hdus: Sequence[HduHeader]) -> HduHeader | None:
 
 def _image_source(
     path: Path, contents: FileContents, main: HduHeader, named: Mapping[str, HduHeader], unit: str
-) -> ImageSource:
+) -> StoredPlanes:
     """Return the pixels of a product with what goes with them."""
     data = _plane_of(path, contents, main)
-    planes: dict[str, PlainPixels | TiledPixels] = {}
+    planes: dict[str, StoredPixels] = {}
     uncertainty = next((named[name] for name in _UNCERTAINTY_OF if name in named), None)
     mask = next((named[name] for name in _MASKS if name in named and named[name] is not main), None)
     dq = named.get("DQ") if main.name != "DQ" else None
+    if dq is None and mask is not None and ANY_BIT in mask.values:
+        mask, dq = None, mask
     for role, hdu in (("variance", uncertainty), ("mask", mask), ("dq", dq)):
         if hdu is None or not hdu.axes or hdu is main:
             continue
@@ -405,7 +373,8 @@ def _image_source(
             raise ProductFileError(
                 f"{path}: {hdu.name} has shape {planes[role].shape}, the data have {data.shape}"
             )
-    return _Planes(
+    usable = _columns(path, named["USABLE"].index) if dq is not None and "USABLE" in named else None
+    return StoredPlanes(
         shape=data.shape,
         unit=unit,
         data=data,
@@ -413,6 +382,7 @@ def _image_source(
         dq=planes.get("dq"),
         mask=planes.get("mask"),
         power=_power(path, uncertainty) if "variance" in planes and uncertainty else 1,
+        usable=None if usable is None else UsableRuns.of(usable),
     )
 
 
@@ -429,7 +399,9 @@ def _power(path: Path, uncertainty: HduHeader) -> int:
     return _UNCERTAINTIES[kind]
 
 
-def _plane_of(path: Path, contents: FileContents, hdu: HduHeader) -> PlainPixels | TiledPixels:
+def _plane_of(path: Path, contents: FileContents, hdu: HduHeader) -> StoredPixels:
+    if not hdu.axes:
+        return PlainPixels(path, _layout(hdu), gzipped=contents.gzipped)
     if len(hdu.axes) != 2:
         raise ProductFileError(f"{path}: {hdu.label} has {len(hdu.axes)} axes, wanted 2")
     return image_pixels(path, hdu, gzipped=contents.gzipped)

@@ -134,19 +134,19 @@ class Plane:
 
     Parameters
     ----------
-    values : float32 or uint16 array, C-contiguous
+    values : float32, uint16 or uint8 array, C-contiguous
         Pixels, shape (ny, nx); in a piece of a plane (see `parts`) flat. uint16 is stored with BZERO = 32768.
-    mask : bool
-        The values are the bits of a DQ plane, and what is written is a mask of uint8: 1 where they exclude a pixel.
+    root : bool
+        The values are float32, and what is written is their square root: a standard deviation for a variance.
     """
 
     values: NDArray[Any]
-    mask: bool = False
+    root: bool = False
 
     @property
     def bitpix(self) -> int:
         """Bits of a stored number, negative for real ones (FITS 4.0, section 4.4.1.1)."""
-        return 8 if self.mask else {4: -32, 2: 16}[self.values.itemsize]
+        return {4: -32, 2: 16, 1: 8}[self.values.itemsize]
 
     @property
     def size(self) -> int:
@@ -168,7 +168,7 @@ class Plane:
         """
         flat, step = self.values.reshape(-1), size * 8 // abs(self.bitpix)
         for start in range(0, flat.size, step):
-            yield Plane(flat[start : start + step], self.mask)
+            yield Plane(flat[start : start + step], self.root)
 
     def encoded(self, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the bytes of a flat piece as they stand in the file.
@@ -184,13 +184,13 @@ class Plane:
             The beginning of the buffer.
         """
         # LLVM takes a twentieth of a second to load, and commands that only ask never need it.
-        from ccdflow.archive.fits.writer_kernels import encode, encode_mask
+        from ccdflow.archive.fits.writer_kernels import encode
 
+        if self.bitpix == 8:
+            return self.values
         out = buffer[: self.size]
-        if self.mask:
-            encode_mask(self.values, out)
-        elif self.bitpix == -32:
-            encode(0, self.values.view(np.uint32), out.view(np.uint32))
+        if self.bitpix == -32:
+            encode(0, self._words(out), out.view(np.uint32))
         else:
             # Numbers of 16 bits are turned in pairs; an odd one is left over at the end.
             even = self.values.size // 2 * 2
@@ -205,7 +205,7 @@ class Plane:
         Parameters
         ----------
         spare : uint8 array, shape (n,)
-            Memory of at least the piece's bytes; only a mask is written there.
+            Memory of at least the piece's bytes; only roots are written there.
 
         Returns
         -------
@@ -216,14 +216,23 @@ class Plane:
         from ccdflow.archive.fits.writer_kernels import encode
 
         if self.bitpix == -32:
-            return int(encode(0, self.values.view(np.uint32), _NO_WORDS))
-        if self.mask:
-            return _bytes_sum(self.encoded(spare).tobytes())
+            return int(encode(0, self._words(spare[: self.size]), _NO_WORDS))
+        if self.bitpix == 8:
+            return _bytes_sum(self.values.tobytes())
         even = self.values.size // 2 * 2
         total = int(encode(1, self.values[:even].view(np.uint32), _NO_WORDS))
         # In the file an odd number at the end stands in the upper half of a word, the lower half being padding.
         last = int(self.values[-1] ^ np.uint16(_SIGN_BIT)) << 16 if even < self.values.size else 0
         return total + last
+
+    def _words(self, buffer: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """Bits of the real numbers that are written; roots stand in the buffer, which is as long as the piece."""
+        values: NDArray[Any] = self.values
+        if self.root:
+            # What is below 0 is no variance, and its root NaN, which says so.
+            with np.errstate(invalid="ignore"):
+                values = np.sqrt(values, out=buffer.view(np.float32))
+        return values.view(np.uint32)
 
 
 @dataclass(frozen=True)
@@ -303,6 +312,52 @@ def _axes(plane: Plane) -> dict[str, Card]:
     }
 
 
+def plane_table_hdu(name: str, plane: Plane, cards: Mapping[str, tuple[CardValue, str]]) -> Hdu:
+    """Return a binary table of one row, whose one column is a plane: programs that look for images pass it by.
+
+    Parameters
+    ----------
+    name : str
+        Its EXTNAME, and the column's name.
+    plane : Plane
+        uint8 or uint16 pixels, shape (ny, nx).
+    cards : mapping
+        Further cards, keyword to value and comment: TSCAL1 and TZERO1 where stored numbers mean others.
+
+    Returns
+    -------
+    Hdu
+        Ready to be written.
+
+    Notes
+    -----
+    FITS 4.0, section 7.3.2: TDIM1 has the shape of the column's array, the fastest axis first.
+    """
+    ny, nx = plane.values.shape
+    structure: dict[str, Card] = {
+        **_table_structure(plane.size, rows=1, fields=1),
+        "TTYPE1": (name, ""),
+        "TFORM1": (f"{plane.values.size}{'B' if plane.bitpix == 8 else 'I'}", ""),
+        "TDIM1": (f"({nx},{ny})", "shape of the plane"),
+    }
+    if plane.bitpix == 16:
+        structure |= {"TSCAL1": (1, ""), "TZERO1": (32768, "unsigned integers")}
+    return Hdu(structure | {"EXTNAME": (name, "extension name")}, cards, plane)
+
+
+def _table_structure(width: int, rows: int, fields: int) -> dict[str, Card]:
+    return {
+        "XTENSION": ("BINTABLE", "binary table extension"),
+        "BITPIX": (8, "array data type"),
+        "NAXIS": (2, "number of array dimensions"),
+        "NAXIS1": (width, "length of dimension 1"),
+        "NAXIS2": (rows, "length of dimension 2"),
+        "PCOUNT": (0, "number of group parameters"),
+        "GCOUNT": (1, "number of groups"),
+        "TFIELDS": (fields, "number of table fields"),
+    }
+
+
 def table_hdu(name: str, columns: Mapping[str, NDArray[Any]]) -> Hdu:
     """Return a binary table (FITS 4.0, section 7.3).
 
@@ -331,16 +386,7 @@ def table_hdu(name: str, columns: Mapping[str, NDArray[Any]]) -> Hdu:
     rows = np.zeros(len(next(iter(arrays.values()))[0]) if arrays else 0, dtype=kinds)
     for column, (stored, _) in arrays.items():
         rows[column] = stored
-    structure: dict[str, Card] = {
-        "XTENSION": ("BINTABLE", "binary table extension"),
-        "BITPIX": (8, "array data type"),
-        "NAXIS": (2, "number of array dimensions"),
-        "NAXIS1": (rows.dtype.itemsize, "length of dimension 1"),
-        "NAXIS2": (len(rows), "length of dimension 2"),
-        "PCOUNT": (0, "number of group parameters"),
-        "GCOUNT": (1, "number of groups"),
-        "TFIELDS": (len(kinds), "number of table fields"),
-    }
+    structure = _table_structure(rows.dtype.itemsize, len(rows), len(kinds))
     for number, (column, (stored, code)) in enumerate(arrays.items(), 1):
         repeat = stored.dtype.itemsize if code == "A" else int(np.prod(stored.shape[1:], dtype=int))
         structure |= {f"TTYPE{number}": (column, ""), f"TFORM{number}": (f"{repeat}{code}", "")}

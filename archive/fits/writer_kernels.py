@@ -1,8 +1,7 @@
-"""Compiled kernels of the FITS writer: numbers with their highest byte first, and their checksum."""
+"""Compiled kernels of the FITS writer: numbers with their highest byte first, their checksum, and shares in 8 bits."""
 
 import numpy as np
 
-from ccdflow.recipes.core.dq import EXCLUDED
 from ccdflow.recipes.kernels.compiled import array, compiled, constant
 
 WORDS, PAIRS = 0, 1
@@ -51,16 +50,46 @@ def encode(kind, values, out):
     return total
 
 
-@compiled(constant(np.uint16, 1), array(np.uint8, 1))
-def encode_mask(dq, out):
-    """Write 1 where a bit excludes the pixel, 0 elsewhere.
+@compiled(constant(np.uint32, 1), np.int64, constant(np.uint8, 1), array(np.uint8, 1))
+def look_up(shares, first, table, out):
+    """Write the code of each share: what a table has for the upper bits of its number.
 
     Parameters
     ----------
-    dq : uint16 array, shape (n,)
-        Bits of `DQ`.
+    shares : uint32 array, shape (n,)
+        Bits of float32 numbers; of such numbers above 0 the larger has the larger bits (IEEE 754).
+    first : int
+        Upper bits of the least share that has a code of its own; what is less has that of the least.
+    table : uint8 array, shape (m,)
+        Code of each of the upper bits from `first` on.
     out : uint8 array, shape (n,)
-        Written.
+        Written; 0 for shares that are 0, below it or not finite.
     """
+    last = np.int64(table.size - 1)
     for x in range(out.size):
-        out[x] = (dq[x] & EXCLUDED) != 0
+        bits = np.int64(shares[x])
+        place = min(max((bits >> 13) - first, 0), last)
+        out[x] = table[place] if 0 < bits < 0x7F800000 else 0
+
+
+@compiled(constant(np.uint32, 1))
+def limits(shares):
+    """Return the least and the largest of all shares that are above 0 and finite.
+
+    Parameters
+    ----------
+    shares : uint32 array, shape (n,)
+        Bits of float32 numbers, as in `look_up`.
+
+    Returns
+    -------
+    int64
+        Bits of the largest in the upper 32 bits, those of the least in the lower ones; below 0 where there is none.
+    """
+    least, largest = np.int64(0x7F800000), np.int64(-1)
+    for x in range(shares.size):
+        bits = np.int64(shares[x])
+        if 0 < bits < 0x7F800000:
+            least = min(least, bits)
+            largest = max(largest, bits)
+    return (largest << 32) | least

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from astropy.nddata import CCDData, VarianceUncertainty
+from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.utils.exceptions import AstropyUserWarning
 
 from ccdflow.archive.fits.productfile import (
@@ -21,7 +21,7 @@ from ccdflow.archive.fits.productfile import (
     write_product,
 )
 from ccdflow.archive.fits.rawfile import open_raw
-from ccdflow.recipes.core.dq import DQ
+from ccdflow.recipes.core.dq import DQ, EXCLUDED, excluded
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import Output
 
@@ -75,8 +75,8 @@ def test_ccddata_reads_it_with_unit_mask_and_variance(tmp_path: Path, unit: str)
     ccd = CCDData.read(written(tmp_path / "a.fits", output(unit)))
     assert ccd.unit == u.Unit(unit)
     np.testing.assert_array_equal(ccd.data, truth.data)
-    assert isinstance(ccd.uncertainty, VarianceUncertainty)
-    np.testing.assert_array_equal(ccd.uncertainty.array, truth.variance)
+    assert isinstance(ccd.uncertainty, StdDevUncertainty)
+    np.testing.assert_array_equal(ccd.uncertainty.array, np.sqrt(truth.variance))
     assert ccd.mask.dtype == bool
     assert sorted(zip(*np.nonzero(ccd.mask), strict=True)) == [(1, 2), (5, 6)]
 
@@ -99,20 +99,94 @@ def test_ccddata_reads_the_shifted_wcs(tmp_path: Path) -> None:
 
 def test_plain_astropy_finds_every_extension(tmp_path: Path) -> None:
     with fits.open(written(tmp_path / "a.fits")) as hdus:
-        names = ["PRIMARY", "UNCERT", "MASK", "DQ", "NGOOD", "CALVAR", "PROVENANCE"]
+        names = ["PRIMARY", "PROVENANCE", "MASK", "UNCERT", "CALVAR", "NGOOD", "USABLE"]
         assert [hdu.name for hdu in hdus] == names
-        assert [hdus[name].data.dtype.name for name in names[:6]] == [
+        assert hdus[0].header["NEXTEND"] == len(names) - 1
+        assert [hdus[name].data.dtype.name for name in ("PRIMARY", "MASK", "UNCERT")] == [
             "float32",
-            "float32",
-            "uint8",
-            "uint16",
             "uint16",
             "float32",
         ]
-        assert hdus["UNCERT"].header["UTYPE"] == "VarianceUncertainty"
-        assert u.Unit(hdus["UNCERT"].header["BUNIT"]) == u.electron**2
-        np.testing.assert_array_equal(hdus["DQ"].data, image().dq)
-        assert hdus["NGOOD"].data.min() == 40_000
+        assert hdus["UNCERT"].header["UTYPE"] == "StdDevUncertainty"
+        assert u.Unit(hdus["UNCERT"].header["BUNIT"]) == u.electron
+        np.testing.assert_array_equal(hdus["MASK"].data, image().dq & EXCLUDED)
+        assert (hdus["MASK"].header["BIT00"], hdus["MASK"].header["BIT09"]) == ("BAD_PIXEL", "REJECTED")
+        assert hdus["NGOOD"].data["NGOOD"].min() == 40_000
+        assert hdus["USABLE"].data.tolist() == [[3 * 9 + 4, 1, int(DQ.NONLINEAR)]]
+        share = 10.0 ** hdus["CALVAR"].data["CALVAR"][0]
+        np.testing.assert_allclose(
+            (share * image().variance).reshape(-1)[1:],
+            output().calibration_variance.reshape(-1)[1:],
+            rtol=0.012,
+        )
+
+
+@pytest.mark.parametrize("form", ["as it is", "gzipped"])
+def test_products_of_earlier_versions_are_read_as_they_were(tmp_path: Path, form: str) -> None:
+    truth, masters = image(), output().calibration_variance
+    header = fits.Header({"BUNIT": "electron", "JOBKEY": "e" * 64, "CALIBID": "c", "EXPTIME": 30.0})
+    planes = {
+        "UNCERT": truth.variance,
+        "MASK": excluded(truth.dq).astype(np.uint8),
+        "DQ": truth.dq,
+        "NGOOD": output().ngood,
+        "CALVAR": masters,
+    }
+    hdus = [fits.ImageHDU(plane, name=name) for name, plane in planes.items()]
+    hdus[0].header.update({"UTYPE": "VarianceUncertainty", "BUNIT": "electron2"})
+    last = fits.BinTableHDU.from_columns([fits.Column("ROLE", "4A", array=["main"])], name="PROVENANCE")
+    path = tmp_path / ("a.fits" if form == "as it is" else "a.fits.gz")
+    fits.HDUList([fits.PrimaryHDU(truth.data, header), *hdus, last]).writeto(path)
+    product = read_product(path)
+    again = read_image(product)
+    for name in ("data", "variance", "dq"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(truth, name))
+    assert product.calibration_variance is not None and product.calibration == "c"
+    np.testing.assert_array_equal(product.calibration_variance.rows(slice(2, 5)).data, masters[2:5])
+
+
+def test_a_calibrated_frame_takes_11_bytes_a_pixel_at_most(tmp_path: Path) -> None:
+    shape = 300, 400
+    random = np.random.default_rng(3)
+    variance = random.uniform(80, 9000, shape).astype(np.float32)
+    dq = np.zeros(shape, np.uint16)
+    # As many saturated stars and single interpolated pixels as a poor detector has.
+    dq[random.uniform(size=shape) < 0.003] = DQ.INTERPOLATED
+    dq[random.uniform(size=shape) < 0.01] = DQ.HOT
+    calibrated = Image(variance, variance, dq, "electron")
+    path = written(
+        tmp_path / "a.fits", Output(calibrated, calibration_variance=np.full(shape, 3, np.float32))
+    )
+    headers = 9 * 2880
+    assert (path.stat().st_size - headers) / dq.size < 10.1
+    np.testing.assert_array_equal(read_image(read_product(path)).dq, dq)
+
+
+def test_the_mask_is_one_byte_where_its_bits_fit(tmp_path: Path) -> None:
+    frame = image()
+    frame.dq[5, 6] = DQ.SATURATED | DQ.NONLINEAR
+    with fits.open(written(tmp_path / "a.fits", Output(frame))) as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "PROVENANCE", "MASK", "UNCERT", "USABLE"]
+        assert hdus["MASK"].data.dtype == np.uint8
+        assert hdus["MASK"].data[5, 6] == DQ.SATURATED
+    np.testing.assert_array_equal(read_image(read_product(tmp_path / "a.fits")).dq, frame.dq)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 12), slice(0, 1), slice(2, 6), slice(11, 12), slice(4, 4)])
+def test_runs_of_usable_bits_come_back_in_any_rows(tmp_path: Path, rows: slice) -> None:
+    frame = image()
+    # Over the ends of rows, side by side with others, and to the last pixel.
+    frame.dq.reshape(-1)[[0, 7, 8, 9, 10, 30, 31, 32, 107]] |= np.uint16(DQ.NONLINEAR)
+    frame.dq.reshape(-1)[[31, 32, 33, 60]] |= np.uint16(DQ.INTERPOLATED)
+    product = read_product(written(tmp_path / "a.fits", Output(frame)))
+    assert product.image is not None
+    np.testing.assert_array_equal(product.image.rows(rows).dq, frame.dq[rows])
+
+
+def test_fluxes_of_photutils_have_the_errors_of_the_product(tmp_path: Path) -> None:
+    ccd = CCDData.read(written(tmp_path / "a.fits"))
+    assert ccd.mean().uncertainty.array == pytest.approx(np.sqrt(image().variance[~ccd.mask].sum()) / 106)
+    assert ccd.mean().uncertainty.unit == u.electron
 
 
 def test_a_program_may_hand_on_the_header_of_a_product_and_not_its_extensions(tmp_path: Path) -> None:
@@ -121,7 +195,7 @@ def test_a_program_may_hand_on_the_header_of_a_product_and_not_its_extensions(tm
     read = read_product(tmp_path / "b.fits", by_others=True)
     np.testing.assert_array_equal(read_image(read).data, image().data - 1)
     # Of who knows whom the file is not taken: it may be a product of ours that was cut off.
-    with pytest.raises(ProductFileError, match="is truncated: it has no PROVENANCE"):
+    with pytest.raises(ProductFileError, match="is truncated: it has 0 of its 6 extensions"):
         read_product(tmp_path / "b.fits")
 
 
@@ -130,17 +204,17 @@ def test_checksums_agree_and_one_changed_byte_shows(tmp_path: Path) -> None:
     with fits.open(path, checksum=True) as hdus:
         assert all(hdu.verify_checksum() == 1 and hdu.verify_datasum() == 1 for hdu in hdus)
         hdus.verify("exception")
-        place = hdus["DQ"].fileinfo()["datLoc"]
+        place = hdus["MASK"].fileinfo()["datLoc"]
     damaged = bytearray(path.read_bytes())
     damaged[place + 5] ^= 1
     path.write_bytes(damaged)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with fits.open(path, checksum=True) as hdus:
-            assert hdus["DQ"].name == "DQ"
+            assert hdus["MASK"].name == "MASK"
     assert {str(warning.message) for warning in caught} == {
-        "Checksum verification failed for HDU ('DQ', 1).\n",
-        "Datasum verification failed for HDU ('DQ', 1).\n",
+        "Checksum verification failed for HDU ('MASK', 1).\n",
+        "Datasum verification failed for HDU ('MASK', 1).\n",
     }
 
 
@@ -271,13 +345,12 @@ def test_product_is_read_back_strip_by_strip(tmp_path: Path) -> None:
     strip = product.image.rows(slice(4, 7))
     assert (product.image.shape, product.image.unit, strip.shape) == (SHAPE, "electron", (3, 9))
     np.testing.assert_array_equal(strip.data, truth.data[4:7])
-    np.testing.assert_array_equal(strip.variance, truth.variance[4:7])
+    np.testing.assert_allclose(strip.variance, truth.variance[4:7], rtol=2e-7)
     np.testing.assert_array_equal(strip.dq, truth.dq[4:7])
     assert (strip.data.dtype, strip.variance.dtype, strip.dq.dtype) == (np.float32, np.float32, np.uint16)
     assert strip.data.dtype.isnative
-    np.testing.assert_array_equal(
-        product.calibration_variance.rows(slice(4, 7)).data, output().calibration_variance[4:7]
-    )
+    masters = product.calibration_variance.rows(slice(4, 7)).data
+    np.testing.assert_allclose(masters, output().calibration_variance[4:7], rtol=0.012)
     np.testing.assert_array_equal(read_image(product).data, truth.data)
     assert (product.exptime, product.name, product.header["JOBKEY"]) == (90.0, "a.fits", by.key)
 
@@ -292,12 +365,16 @@ def packed(path: Path, kept: Path, dq: str) -> Path:
                 if not isinstance(card.value, fits.card.Undefined)
             ]
             if isinstance(hdu, fits.BinTableHDU):
-                packed_file.write_table(hdu.data.view(np.ndarray), header=cards, extname=hdu.name)
                 continue
             name = {} if hdu.name == "PRIMARY" else {"extname": hdu.name}
             kind = "GZIP_2" if hdu.data.dtype.kind == "f" else dq
             pixels = hdu.data.astype(hdu.data.dtype.newbyteorder("="))
             packed_file.write_image(pixels, header=cards, compress=kind, qlevel=0, **name)
+    # Byte by byte, as fpack does: astropy would turn scaled columns into numbers and those into others.
+    with fits.open(kept) as hdus, path.open("ab") as end:
+        places = [hdu.fileinfo() for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
+        for place in places:
+            end.write(kept.read_bytes()[place["hdrLoc"] : place["datLoc"] + place["datSpan"]])
     return path
 
 
@@ -309,13 +386,15 @@ def test_a_compressed_product_is_the_same_product(tmp_path: Path, kind: str) -> 
     assert (raw.header["JOBKEY"], raw.shape, len(raw.extensions)) == (origin().key, SHAPE, 1)
     assert (product.exptime, product.header["JOBKEY"]) == (90.0, origin().key)
     assert product.calibration == read_product(kept).calibration != ""
-    again, truth = read_image(product), image()
+    before = read_product(kept)
+    again, truth = read_image(product), read_image(before)
     for name in ("data", "variance", "dq"):
         np.testing.assert_array_equal(getattr(again, name), getattr(truth, name))
+    np.testing.assert_array_equal(again.dq, image().dq)
     assert again.unit == "electron"
-    assert product.calibration_variance is not None
-    variance = product.calibration_variance.rows(slice(0, 12)).data
-    np.testing.assert_array_equal(variance, output().calibration_variance)
+    assert product.calibration_variance is not None and before.calibration_variance is not None
+    masters, wanted = (each.calibration_variance.rows(slice(0, 12)).data for each in (product, before))
+    np.testing.assert_array_equal(masters, wanted)
 
 
 def test_a_gzipped_product_is_the_same_product_whatever_its_name(tmp_path: Path) -> None:

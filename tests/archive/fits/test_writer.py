@@ -21,6 +21,7 @@ from ccdflow.archive.fits.writer import (
     Plane,
     encoded_checksum,
     image_hdu,
+    plane_table_hdu,
     primary_hdu,
     read_columns,
     render,
@@ -50,15 +51,22 @@ def test_planes_of_any_size_are_read_and_verified(tmp_path: Path, shape: tuple[i
     path = tmp_path / "a.fits"
     hdus = (
         primary_hdu(Plane(data), {"OBJECT": ("M 13", "what")}),
-        image_hdu("MASK", Plane(dq, mask=True), {}),
+        image_hdu("MASK", Plane(dq.astype(np.uint8)), {}),
+        image_hdu("UNCERT", Plane(np.abs(data), root=True), {}),
         image_hdu("DQ", Plane(dq), {}),
+        plane_table_hdu("NGOOD", Plane(dq), {}),
+        plane_table_hdu("BYTES", Plane(dq.astype(np.uint8)), {}),
     )
     path.write_bytes(content(*hdus))
     with fits.open(path, checksum=True) as hdus:
         assert all(hdu.verify_checksum() == 1 and hdu.verify_datasum() == 1 for hdu in hdus)
         hdus.verify("exception")
         np.testing.assert_array_equal(hdus[0].data, data)
-        np.testing.assert_array_equal(hdus["MASK"].data, (dq & 0xFF7D) != 0)
+        np.testing.assert_array_equal(hdus["MASK"].data, dq)
+        assert hdus["MASK"].data.dtype == np.uint8
+        np.testing.assert_array_equal(hdus["UNCERT"].data, np.sqrt(np.abs(data)))
+        for name in ("NGOOD", "BYTES"):
+            np.testing.assert_array_equal(hdus[name].data[name][0], dq)
         np.testing.assert_array_equal(hdus["DQ"].data, dq)
         assert hdus["DQ"].data.dtype == np.uint16
     assert path.stat().st_size % 2880 == 0

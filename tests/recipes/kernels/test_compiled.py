@@ -55,7 +55,7 @@ def test_a_damaged_file_is_made_anew(kept: Path, damage: str) -> None:
         {"cut": whole[:middle], "changed": whole[:middle] + b"?" + whole[middle + 1 :], "empty": b""}[damage]
     )
     assert summed(kept) == "45 False"
-    assert codefiles.link(file.read_bytes()).keys() == {"encode", "encode_mask"}
+    assert codefiles.link(file.read_bytes()).keys() == {"encode", "limits", "look_up"}
 
 
 def test_without_a_folder_to_write_to_it_works_as_well(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_where_no_process_can_be_started_it_is_compiled_in_this_one(
 ) -> None:
     monkeypatch.setenv(codefiles.FOLDER, str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    assert codefiles.linked(MODULE).keys() == {"encode", "encode_mask"}
+    assert codefiles.linked(MODULE).keys() == {"encode", "limits", "look_up"}
     assert len(list(tmp_path.iterdir())) == 1
 
 
