@@ -5,6 +5,7 @@ so that their headers are those of products.
 """
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from bench.peeruses import Wanted
-from ccdflow.archive.fits.productfile import Origin, write_product
+from ccdflow.archive.fits.productfile import Origin, read_image, read_product, write_product
 from ccdflow.recipes.core.dq import DQ, excluded
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import Card, Output
@@ -40,6 +41,7 @@ class Frame:
     masters: Floats
     header: fits.Header
     provenance: fits.BinTableHDU
+    product: Path
 
     @property
     def deviation(self) -> Floats:
@@ -93,14 +95,16 @@ def _product(path: Path, number: int) -> Path:
 
 
 def _read_back(path: Path) -> Frame:
+    product = read_product(path)
+    image = read_image(product)
+    # The truth, since a product has it rounded.
+    masters = np.full(SHAPE, MASTERS, np.float32)
     with fits.open(path) as hdus:
-        planes = [hdus[name].data.copy() for name in (0, "UNCERT", "DQ", "CALVAR")]
         header = hdus[0].header.copy(strip=True)
         provenance = fits.BinTableHDU(hdus["PROVENANCE"].data.copy(), name="PROVENANCE")
-    for card in ("CHECKSUM", "DATASUM"):
+    for card in ("CHECKSUM", "DATASUM", "NEXTEND"):
         header.remove(card, ignore_missing=True)
-    data, variance, dq, masters = planes
-    return Frame(Image(data, variance, dq, "electron"), masters, header, provenance)
+    return Frame(image, masters, header, provenance, path)
 
 
 # Forms: each gives the files of one frame, by their names' endings
@@ -234,10 +238,9 @@ def _small_mask_first(frame: Frame) -> Mapping[str, Hdus]:
     return {"": [_data(frame), mask, _deviation(frame), _share(frame)]}
 
 
-def _table_first(frame: Frame) -> Mapping[str, Hdus]:
-    """IRAF asks which extension only where the first one is an image, and gnuastro takes the first one for the data."""
-    data, *planes = _small_mask_first(frame)[""]
-    return {"": [data, frame.provenance, *planes]}
+def _ours(frame: Frame) -> Mapping[str, Hdus]:
+    """What the product's file holds: IRAF asks which extension only where the first is an image, gnuastro takes it."""
+    return {"": fits.open(frame.product)}
 
 
 FORMS: Mapping[str, Form] = {
@@ -255,7 +258,7 @@ FORMS: Mapping[str, Form] = {
     "i: deviation, 16-bit integers": _integers("int16"),
     "j: MASK compressed and first": _compressed_mask,
     "k: 8-bit MASK first, deviation": _small_mask_first,
-    "l: as k, PROVENANCE before": _table_first,
+    "l: as we write, PROVENANCE before": _ours,
 }
 
 
@@ -263,9 +266,12 @@ def write_form(name: str, frames: Sequence[Frame], folder: Path) -> list[Path]:
     """Write frames in a form; the paths of their main files."""
     folder.mkdir(parents=True)
     for number, frame in enumerate(frames):
+        if FORMS[name] is _ours:
+            shutil.copyfile(frame.product, folder / f"light_{number + 1:05d}.fits")
+            continue
         for ending, hdus in FORMS[name](frame).items():
             path = folder / f"light_{number + 1:05d}{ending}.fits"
-            last = [] if FORMS[name] in (_alone, _table_first) else [frame.provenance]
+            last = [] if FORMS[name] is _alone else [frame.provenance]
             fits.HDUList([*hdus, *last]).writeto(path, checksum=True)
             if "EXTEND = F" in name:
                 path.write_bytes(_without_extend(path.read_bytes()))

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import CCDData, VarianceUncertainty
+from astropy.nddata import CCDData, StdDevUncertainty
+from numpy.typing import NDArray
 
 from bench.harness import Figure, alternate, compared, memory_above
 from ccdflow.archive.fits.productfile import InputNote, Origin, write_product
+from ccdflow.archive.fits.shares import coded_shares
 from ccdflow.archive.store import Store
 from ccdflow.recipes.core.dq import excluded
 from ccdflow.recipes.core.image import Image
@@ -32,6 +34,7 @@ class _Work:
     disk: Path
     output: Output
     origin: Origin
+    shares: NDArray[np.uint8]
 
     @classmethod
     def of(cls, shape: tuple[int, int], folder: Path, disk: Path) -> "_Work":
@@ -41,7 +44,9 @@ class _Work:
         header = {f"KEY{number:04d}": number * 1.25 for number in range(CARDS)}
         origin = Origin(KEY, "science", "2", [InputNote("main", "a.fits", KEY)] * 4, header=header)
         image = Image(data, np.abs(data) + 9, dq, "electron")
-        return cls(folder, disk, Output(image, calibration_variance=data * np.float32(0.01)), origin)
+        masters = data * np.float32(0.01)
+        shares = coded_shares(masters, image.variance).codes
+        return cls(folder, disk, Output(image, calibration_variance=masters), origin, shares)
 
     def write(self) -> None:
         """As the peers do: neither sha256 nor fsync."""
@@ -58,10 +63,9 @@ class _Work:
         image = self.output.image
         assert image is not None
         planes = {
-            "UNCERT": image.variance,
-            "MASK": excluded(image.dq).astype(np.uint8),
-            "DQ": image.dq,
-            "CALVAR": self.output.calibration_variance,
+            "MASK": image.dq.astype(np.uint8),
+            "UNCERT": np.sqrt(image.variance),
+            "CALVAR": self.shares,
         }
         primary = fits.PrimaryHDU(image.data)
         primary.header.update(self.origin.header)
@@ -74,7 +78,7 @@ class _Work:
         assert image is not None
         ccd = CCDData(
             image.data,
-            uncertainty=VarianceUncertainty(image.variance),
+            uncertainty=StdDevUncertainty(np.sqrt(image.variance)),
             mask=excluded(image.dq),
             unit="electron",
         )

@@ -121,7 +121,7 @@ def _noise_quality(readout: Readout, measured: Sequence[float]) -> dict[str, flo
 
 RECIPE = Recipe(
     name="bias",
-    version="4",
+    version="5",
     inputs={"main": Input("raw", 1, None), "gain": Input("product", 0, 1)},
     outputs=("master_bias",),
     parameters=BiasParameters,

@@ -197,7 +197,7 @@ def _size_cards(header: Mapping[str, Any]) -> dict[str, Card]:
 
 RECIPE = Recipe(
     name="colours",
-    version="2",
+    version="3",
     inputs={"main": Input("product", 1, 1)},
     outputs=tuple(f"science_{name}" for name in COLOURS.values()),
     parameters=ColoursParameters,

@@ -237,7 +237,7 @@ def _bias_cards(masters: Masters, *, is_rate: bool) -> dict[str, Card]:
 
 RECIPE = Recipe(
     name="dark",
-    version="4",
+    version="5",
     inputs={"main": Input("raw", 1, None), "bias": Input("product", 0, 1), "gain": Input("product", 0, 1)},
     outputs=("master_dark",),
     parameters=DarkParameters,

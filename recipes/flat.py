@@ -408,7 +408,7 @@ def _output(
 
 RECIPE = Recipe(
     name="flat",
-    version="6",
+    version="7",
     inputs={
         "main": Input("raw", 1, None),
         "bias": Input("product", 0, 1),

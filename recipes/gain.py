@@ -382,7 +382,7 @@ def _output(rows: Sequence[tuple[str, Measured, Measured]]) -> Output:
 
 RECIPE = Recipe(
     name="gain",
-    version="3",
+    version="4",
     inputs={"main": Input("raw", 1, None), "bias": Input("raw", 1, None)},
     outputs=("gain_table",),
     parameters=GainParameters,

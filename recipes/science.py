@@ -177,7 +177,7 @@ def _quality(image: Image) -> dict[str, float]:
 
 RECIPE = Recipe(
     name="science",
-    version="5",
+    version="6",
     inputs={
         "main": Input("raw", 1, 1),
         "bias": Input("product", 0, 1),

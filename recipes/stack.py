@@ -391,7 +391,7 @@ def _shared(
 
 RECIPE = Recipe(
     name="stack",
-    version="6",
+    version="7",
     inputs={"main": Input("product", minimum=2, maximum=None)},
     outputs=("stack",),
     parameters=StackParameters,

@@ -37,4 +37,4 @@ def run(inputs: Inputs, parameters: StackParameters) -> Result:
     return stack.run(inputs, parameters)
 
 
-RECIPE = replace(stack.RECIPE, name="stack_colour", version="2", run=run)
+RECIPE = replace(stack.RECIPE, name="stack_colour", version="3", run=run)

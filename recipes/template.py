@@ -68,7 +68,7 @@ def run(inputs: Inputs, parameters: TemplateParameters) -> Result:
 # The declaration: from it alone jobs are planned. Raise `version` whenever the pixels that come out change.
 RECIPE = Recipe(
     name="template",
-    version="1",
+    version="2",
     inputs={"main": Input("product", 1, 1)},
     outputs=("sky_subtracted",),
     parameters=TemplateParameters,

@@ -28,7 +28,7 @@ def run_external(
     """Run a module or program in an empty folder, and take the files that it leaves as its outputs.
 
     An argument that is nothing but the place of a role becomes one argument for each file. Outputs are FITS files
-    with an image in the primary HDU, and ``UNCERT``, ``MASK`` and ``DQ`` as products have them, or with a ``TABLE``;
+    with an image in the primary HDU, and ``UNCERT`` and ``MASK`` as products have them, or with a ``TABLE``;
     without ``UNCERT`` the variance is 0. Cards of the primary header that none of the inputs has so become the
     product's, and cards ``HIERARCH QC NAME`` its quality numbers.
 
