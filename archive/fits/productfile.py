@@ -19,6 +19,8 @@ from ccdflow.archive.fits.hduheaders import HduHeader, hdu_headers
 from ccdflow.archive.fits.productheader import InputNote, Origin, common_cards, header_cards
 from ccdflow.archive.fits.productplanes import (
     ANY_BIT,
+    LOG_STEP,
+    LOG_ZERO,
     StoredPixels,
     StoredPlanes,
     StoredShare,
@@ -282,7 +284,8 @@ def _masters(
     if hdu is None:
         return None
     if not hdu.axes:
-        return StoredShare(planes, pixels(hdu), hdu.real("TSCAL1", 1.0), hdu.real("TZERO1", 0.0))
+        step, zero = (float(str(hdu.values[card])) for card in (LOG_STEP, LOG_ZERO))
+        return StoredShare(planes, pixels(hdu), step, zero)
     plane = pixels(hdu)
     return StoredPlanes(plane.shape, str(hdu.values.get("BUNIT", "")).strip(), plane, None, None)
 

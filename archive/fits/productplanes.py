@@ -34,6 +34,8 @@ StoredPixels = PlainPixels | TiledPixels
 
 ANY_BIT = "BIT00"
 """Card that says of a mask that its numbers are bits of `DQ`."""
+LOG_ZERO, LOG_STEP = "LOGZERO", "LOGSTEP"
+"""Cards that say what the numbers of ``CALVAR`` mean, see `ccdflow.archive.fits.shares.CodedShares`."""
 _BYTE = 255
 
 
@@ -82,10 +84,10 @@ def _narrow(values: NDArray[np.uint16]) -> NDArray[Any]:
 
 def _share(masters: FloatArray, variance: FloatArray) -> Hdu:
     coded = coded_shares(masters, variance)
+    # Not TSCAL1 and TZERO1: of a scaled column astropy 8.0.2 writes other numbers than it has read.
     cards = {
-        "TSCAL1": (coded.step, "share of the variance: 10^(TZERO1 + TSCAL1 * n)"),
-        "TZERO1": (coded.zero, ""),
-        "TNULL1": (0, "no share"),
+        LOG_ZERO: (coded.zero, "share of the variance: 10^(LOGZERO + LOGSTEP n)"),
+        LOG_STEP: (coded.step, "for n from 1 to 255; 0 stands for no share"),
     }
     return plane_table_hdu("CALVAR", Plane(coded.codes), cards)
 

@@ -113,7 +113,8 @@ def test_plain_astropy_finds_every_extension(tmp_path: Path) -> None:
         assert (hdus["MASK"].header["BIT00"], hdus["MASK"].header["BIT09"]) == ("BAD_PIXEL", "REJECTED")
         assert hdus["NGOOD"].data["NGOOD"].min() == 40_000
         assert hdus["USABLE"].data.tolist() == [[3 * 9 + 4, 1, int(DQ.NONLINEAR)]]
-        share = 10.0 ** hdus["CALVAR"].data["CALVAR"][0]
+        cards = hdus["CALVAR"].header
+        share = 10.0 ** (cards["LOGZERO"] + cards["LOGSTEP"] * hdus["CALVAR"].data["CALVAR"][0])
         np.testing.assert_allclose(
             (share * image().variance).reshape(-1)[1:],
             output().calibration_variance.reshape(-1)[1:],
@@ -197,6 +198,19 @@ def test_a_program_may_hand_on_the_header_of_a_product_and_not_its_extensions(tm
     # Of who knows whom the file is not taken: it may be a product of ours that was cut off.
     with pytest.raises(ProductFileError, match="is truncated: it has 0 of its 6 extensions"):
         read_product(tmp_path / "b.fits")
+
+
+def test_a_product_that_astropy_has_written_again_is_the_same(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.fits")
+    with fits.open(path) as hdus:
+        assert all(hdu.data is not None and hdu.data.size for hdu in hdus)
+        assert hdus["CALVAR"].data["CALVAR"].max() == 255 and hdus["NGOOD"].data["NGOOD"].max() == 40_000
+        hdus.writeto(tmp_path / "b.fits")
+    first, again = read_product(path), read_product(tmp_path / "b.fits")
+    np.testing.assert_array_equal(read_image(first).dq, read_image(again).dq)
+    assert first.calibration_variance is not None and again.calibration_variance is not None
+    masters = [product.calibration_variance.rows(slice(0, 12)).data for product in (first, again)]
+    np.testing.assert_array_equal(*masters)
 
 
 def test_checksums_agree_and_one_changed_byte_shows(tmp_path: Path) -> None:
