@@ -10,6 +10,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.utils.exceptions import AstropyUserWarning
+from photutils.aperture import RectangularAperture, aperture_photometry
 
 from ccdflow.archive.fits.productfile import (
     InputNote,
@@ -184,10 +185,15 @@ def test_runs_of_usable_bits_come_back_in_any_rows(tmp_path: Path, rows: slice) 
     np.testing.assert_array_equal(product.image.rows(rows).dq, frame.dq[rows])
 
 
-def test_fluxes_of_photutils_have_the_errors_of_the_product(tmp_path: Path) -> None:
+def test_means_of_ccddata_and_fluxes_of_photutils_have_the_errors_of_the_product(tmp_path: Path) -> None:
     ccd = CCDData.read(written(tmp_path / "a.fits"))
-    assert ccd.mean().uncertainty.array == pytest.approx(np.sqrt(image().variance[~ccd.mask].sum()) / 106)
+    good = ~ccd.mask
+    assert ccd.mean().uncertainty.array == pytest.approx(np.sqrt(image().variance[good].sum()) / good.sum())
     assert ccd.mean().uncertainty.unit == u.electron
+    table = aperture_photometry(ccd, RectangularAperture((4, 8), 3, 3))
+    inside = slice(7, 10), slice(3, 6)
+    assert table["aperture_sum"][0].value == pytest.approx(image().data[inside].sum())
+    assert table["aperture_sum_err"][0].value == pytest.approx(np.sqrt(image().variance[inside].sum()))
 
 
 def test_a_program_may_hand_on_the_header_of_a_product_and_not_its_extensions(tmp_path: Path) -> None:
