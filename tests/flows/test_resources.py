@@ -20,11 +20,11 @@ recipes:
     version: "1"
     inputs: {main: {kind: raw}}
     outputs: [slow]
-    parameters: {log: ""}
+    parameters: {log: "", together: 1}
 sources:
   raw_science: {class: science, group: each}
 tasks:
-  slow: {recipe: slow, stage: science, main: raw_science, tags: [science], parameters: {log: "%s"}, %s}
+  slow: {recipe: slow, stage: science, main: raw_science, tags: [science], parameters: {log: "%s", together: %d}, %s}
 """
 
 
@@ -37,11 +37,11 @@ def at_once(log: Path) -> int:
     return max(running)
 
 
-def run(fresh: Bench, needs: str, project: str = "cores: 2"):
+def run(fresh: Bench, needs: str, project: str = "cores: 2", together: int = 1):
     log = fresh.directory / LOG
     log.unlink(missing_ok=True)
     shutil.copy(Path(__file__).with_name("slowfunction.py"), fresh.project)
-    (fresh.project / "slow.yaml").write_text(CASCADE % (log, needs))
+    (fresh.project / "slow.yaml").write_text(CASCADE % (log, together, needs))
     (fresh.project / PROJECT_FILE).write_text(f"cascade: slow.yaml\n{project}\n")
     return fresh.run(fresh.raw), log
 
@@ -59,7 +59,7 @@ def test_no_more_jobs_run_than_there_are_cores_for(fresh: Bench) -> None:
 
 
 def test_jobs_that_fit_run_at_once(fresh: Bench) -> None:
-    _, log = run(fresh, "memory: 1 GB")
+    _, log = run(fresh, "memory: 1 GB", together=2)
     assert at_once(log) == 2
 
 
