@@ -30,7 +30,8 @@ def file_facts(file: RawFile, faults: Sequence[Doubt] = ()) -> FileFacts:
     -------
     FileFacts
     """
-    return FileFacts(file.comments, file.extensions, file.history, _look(file), faults, file.repeated)
+    doubts = (*faults, *file.doubts)
+    return FileFacts(file.comments, file.extensions, file.history, _look(file), doubts, file.repeated)
 
 
 def _look(file: RawFile) -> Pixels:

@@ -338,7 +338,7 @@ def _any_product(path: Path, contents: FileContents, *, by_others: bool) -> Inpu
     if main is not None and main is not hdus[0]:
         header, comments = merged_header(hdus[0], [main])
     if not by_others and (lacking := _what_lacks(header, hdus)):
-        raise ProductFileError(f"{path} is truncated: {lacking}")
+        raise ProductFileError(_why_not_whole(path, lacking))
     table = _columns(path, named["TABLE"].index) if "TABLE" in named else None
     if main is None and table is None:
         raise ProductFileError(f"{path} is no product: it holds neither an image nor a table")
@@ -347,6 +347,15 @@ def _any_product(path: Path, contents: FileContents, *, by_others: bool) -> Inpu
         image = _image_source(path, contents, main, named, str(header.get("BUNIT", "")).strip())
         masters = _masters(image, named, lambda hdu: _plane_of(path, contents, hdu))
     return _product(path, (header, comments), image, masters, table)
+
+
+def _why_not_whole(path: Path, lacking: str) -> str:
+    """Say why a product of ours is not taken whose headers tell of more than there is."""
+    return (
+        f"{path} is a part of a product of ccdflow: {lacking}; it was cut off, or another program has saved its image "
+        "alone (fpack and gzip keep all): take the whole file, or delete its card JOBKEY to have it taken as another "
+        "program's, whose noise nobody knows"
+    )
 
 
 def _main_image(hdus: Sequence[HduHeader]) -> HduHeader | None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import accumulate
 from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 from ccdflow.archive.fits.cards import BLOCK
 from ccdflow.archive.fits.hduheaders import (
@@ -26,7 +27,7 @@ from ccdflow.archive.fits.hduheaders import (
 from ccdflow.archive.fits.rawpixels import ImageLayout, JoinedPixels, PlainPixels, TiledPixels
 from ccdflow.archive.foreignfile import UnreadableFrameError, open_plain, unread, why_unread
 from ccdflow.archive.patience import came, in_time
-from ccdflow.cascade.records import Extension, Value
+from ccdflow.cascade.records import Doubt, Extension, Value
 
 __all__ = [
     "FITS_SUFFIXES",
@@ -113,6 +114,8 @@ class RawFile:
         The file as a whole is gzipped.
     repeated : mapping
         Other values of keywords that stand more than once in the header of the first image or the primary one.
+    doubts : tuple of Doubt
+        What is odd about the file as such.
     """
 
     path: Path
@@ -125,6 +128,7 @@ class RawFile:
     images: tuple[HduHeader, ...] = ()
     gzipped: bool = False
     repeated: Mapping[str, Value] = field(default_factory=dict)
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def parts(self) -> Sequence[PlainPixels | TiledPixels]:
@@ -215,17 +219,33 @@ def open_raw(path: Path) -> RawFile:
         tuple(images),
         gzipped,
         {**contents.hdus[0].repeated, **first.repeated},
+        _unread_images(first, contents.behind),
     )
     return RawFile(path, header, comments, extensions, pixels, *more)
 
 
+def _unread_images(first: HduHeader, behind: int) -> tuple[Doubt, ...]:
+    """Say that images are passed over which may be frames of their own: programs that show one read as little."""
+    if not behind:
+        return ()
+    size = "x".join(map(str, first.shape))
+    told = f"its first image alone is read, and {behind} more of {size} pixels behind it are not"
+    return (
+        Doubt("images", f"{told}: a sequence of exposures in one file, as Siril's FITSEQ, must be split"),
+    )
+
+
 @dataclass(frozen=True)
 class FileContents:
-    """The headers of a FITS file, whether it is gzipped, and what is missing at its end: "" where it is whole."""
+    """The headers of a FITS file, whether it is gzipped, and what is missing at its end: "" where it is whole.
+
+    `behind` counts images like that of the primary HDU which stand behind it and are not read.
+    """
 
     hdus: list[HduHeader]
     gzipped: bool
     short: str
+    behind: int = 0
 
 
 def file_contents(path: Path, *, every: bool = False) -> FileContents:
@@ -269,11 +289,25 @@ def _contents(path: Path, *, every: bool) -> FileContents:
         if not gzipped:
             hdus = list(hdu_headers(path, plain, ahead=_AHEAD, every=every))
             size = os.fstat(plain.fileno()).st_size
-            return FileContents(hdus, False, _too_short(path, hdus[-1].end, size))
+            behind = 0 if every else _like_the_first(path, plain, hdus, size)
+            return FileContents(hdus, False, _too_short(path, hdus[-1].end, size), behind)
         with gzip.GzipFile(fileobj=plain) as stream:
             hdus = list(hdu_headers(path, stream, every=every))
             size = _unpacked_size(path, hdus[-1].end, stream)
             return FileContents(hdus, True, _too_short(path, hdus[-1].end, size))
+
+
+def _like_the_first(path: Path, plain: BinaryIO, hdus: Sequence[HduHeader], size: int) -> int:
+    """Count the images behind that of the primary HDU which may be frames as well; hardly any file has one."""
+    first = hdus[0]
+    if len(hdus) > 1 or len(first.axes) != 2 or size < first.end + BLOCK + first.length:
+        return 0
+    plain.seek(0)
+    try:
+        others = list(hdu_headers(path, plain, ahead=_AHEAD, every=True))[1:]
+    except UnreadableFrameError:  # what stands there is nobody's
+        return 0
+    return sum(hdu.axes == first.axes and hdu.name not in _NO_FRAME for hdu in others)
 
 
 def image_pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels | TiledPixels:

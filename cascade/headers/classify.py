@@ -398,6 +398,12 @@ def _keywords(reader: _Reader, shape: tuple[int, int] | None) -> dict[str, Value
     kept["airmass"] = reader.measure("airmass")
     kept["ra"] = reader.measure("ra", lambda value: angle(value, hours=True))
     kept["dec"] = reader.measure("dec", angle)
+    if kept["ra"] == 0 and kept["dec"] == 0:
+        # ESO-MIDAS writes it into each file, drivers without a mount do.
+        reader.doubt(
+            "value", "RA and DEC of exactly 0 are what programs write that know no position: unknown"
+        )
+        kept["ra"] = kept["dec"] = None
     for name, alternatives in reader.by.keep.items():
         pair = first(reader.cards, alternatives)
         kept[name] = pair[1] if pair else None

@@ -202,7 +202,9 @@ def test_a_program_may_hand_on_the_header_of_a_product_and_not_its_extensions(tm
     read = read_product(tmp_path / "b.fits", by_others=True)
     np.testing.assert_array_equal(read_image(read).data, image().data - 1)
     # Of who knows whom the file is not taken: it may be a product of ours that was cut off.
-    with pytest.raises(ProductFileError, match="is truncated: it has 0 of its 6 extensions"):
+    with pytest.raises(
+        ProductFileError, match="is a part of a product of ccdflow: it has 0 of its 6 extensions"
+    ):
         read_product(tmp_path / "b.fits")
 
 

@@ -406,3 +406,19 @@ def test_a_tiled_image_has_as_many_tiles_as_its_shape_wants(
         file[1].header[card] = value
     with pytest.raises(NotFitsError, match=f"SCI has 2 tiles \\(NAXIS2\\), {said}"):
         open_raw(path)
+
+
+@pytest.mark.parametrize(("name", "told"), [("", 2), ("SCI", 2), ("MASK", 0)])
+def test_images_behind_the_first_are_told(tmp_path, pixels, name, told) -> None:
+    others = [fits.ImageHDU(pixels + 1, name=name or None), fits.ImageHDU(pixels + 2, name=name or None)]
+    fits.HDUList([fits.PrimaryHDU(pixels), *others]).writeto(tmp_path / "seq.fits")
+    raw = open_raw(tmp_path / "seq.fits")
+    np.testing.assert_array_equal(np.asarray(raw.pixels), pixels)
+    assert [doubt.kind for doubt in raw.doubts] == ["images"] * bool(told)
+    assert all(f"and {told} more of" in doubt.text for doubt in raw.doubts)
+
+
+def test_what_is_no_header_behind_the_first_image_is_nobodys(tmp_path, pixels) -> None:
+    path = plain(tmp_path / "a.fits", pixels)
+    path.write_bytes(path.read_bytes() + b"XTENSION= nonsense" * 3000)
+    assert open_raw(path).doubts == ()

@@ -9,7 +9,7 @@ from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.cascade.headers.classify import FileFacts, classify, describe
 from ccdflow.cascade.headers.dates import night
 from ccdflow.cascade.headers.instrument import Instrument
-from ccdflow.cascade.records import Doubt, Extension
+from ccdflow.cascade.records import Doubt, Extension, Value
 from ccdflow.config.instruments import load_instruments
 
 SHIPPED = Path(str(files("ccdflow.config"))) / "instruments"
@@ -430,3 +430,13 @@ def test_classes_are_known_in_the_plural_too_and_by_the_words_of_many_programs(g
 def test_the_socket_of_a_camera_is_not_its_name(instruments, written, camera):
     header = {"IMAGETYP": "Light", "DATE-OBS": "2026-03-01T20:00:00", "EXPTIME": 60.0, "CAMERAID": written}
     assert describe(header, SHAPE, instruments).camera == camera
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "known"), [(0.0, 0.0, False), (0.0, 12.0, True), ("0:00:00", "+0:00:00", False)]
+)
+def test_a_position_of_exactly_0_is_none(ra: Value, dec: Value, known: bool) -> None:
+    cards = {"IMAGETYP": "LIGHT", "DATE-OBS": "2026-03-01T20:00:00", "EXPTIME": 30.0, "RA": ra, "DEC": dec}
+    said = describe(cards, (10, 10), load_instruments([SHIPPED]))
+    assert ("dec" in said.keywords) is known
+    assert any("exactly 0" in doubt.text for doubt in said.doubts) is not known
