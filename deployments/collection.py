@@ -1,4 +1,4 @@
-"""What a Prefect worker loads of ccdflow when it starts (entry point ``prefect.collections``): its garbage is collected.
+"""What a Prefect worker loads of ccdflow at its start (entry point ``prefect.collections``): garbage is collected.
 
 A worker of Prefect 3.9.1 makes clients for each flow run that it starts, and each has two SSL contexts with all
 certificates in them, together 1.6 MB, that only Python's collector of cycles frees. To that they are a few objects: it
