@@ -16,8 +16,8 @@ from ccdflow.archive.search.subjects import FRAMES, PRODUCTS
 Kind = Literal["frames", "products"]
 
 SHOWN: Mapping[Kind, tuple[str, ...]] = {
-    "frames": ("id", "night", "class", "camera", "filter", "object", "exptime", "obsdate", "path"),
-    "products": ("id", "night", "category", "camera", "filter", "object", "exptime", "level", "path"),
+    "frames": ("id", "obsdate", "class", "camera", "filter", "object", "exptime", "status"),
+    "products": ("id", "obsdate", "category", "camera", "filter", "object", "exptime", "level"),
 }
 """Columns where none are asked for."""
 _FRAME, _PRODUCT, _JOB = table(FrameRow), table(ProductRow), table(JobRow)

@@ -147,7 +147,8 @@ def _compared(comparison: Comparison, column: Column) -> ColumnElement[bool]:
     if operator == "unknown":
         return _unknown(column)
     if operator == "like":
-        return _text(name, column, operands[0])[0].like(_text(name, column, operands[0])[1], escape="\\")
+        held, pattern = _text(name, column, operands[0])
+        return held.ilike(pattern, escape="\\")
     values = [_value(name, column, operand) for operand in operands]
     # Of a keyword a number is compared with numbers, a text with texts; all of one comparison are of one kind.
     holders = {id(holder): holder for holder, _ in values}

@@ -475,6 +475,43 @@ def list_(
 
 
 @app.command()
+def find(
+    expression: Annotated[
+        str,
+        typer.Argument(
+            metavar="[EXPRESSION]",
+            help="Such as \"filter = 'R' and ccd_temperature < -20 and night >= '2026-03-01'\" (default: all).",
+        ),
+    ] = "",
+    products: Annotated[
+        bool, typer.Option("--products", help="Products, not raw frames; also by quality numbers.")
+    ] = False,
+    columns: Annotated[
+        str, typer.Option("--columns", metavar="NAME,...", help="What is shown: columns, kept keywords.")
+    ] = "",
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="NAME,...", help="In this order; -NAME from the largest.")
+    ] = "",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="As many at most.")] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also duplicates, old versions, what has given way to others.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Find raw frames, or products, by any column or keyword."""
+    from ccdflow.commands import queries
+
+    asked = {"columns": queries.names(columns), "sort": queries.names(sort), "limit": limit, "every": all_}
+    rows = queries.found(workspace(read_only=True), expression, "products" if products else "frames", **asked)
+    if json:
+        print_json(rows)
+    elif rows:
+        print_table(rows, list(rows[0]))
+    else:
+        typer.echo(f"no {'product' if products else 'frame'} is so")
+
+
+@app.command()
 def show(
     id_: Annotated[
         str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")

@@ -19,6 +19,7 @@ from ccdflow.archive.registry.jobs.lineage import keys_of_frames, main_frames
 from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_job, find_jobs, keys_like
 from ccdflow.archive.registry.sets.records import SetFilter, list_sets
+from ccdflow.archive.search.finding import Kind, Question, find_rows
 from ccdflow.cascade.plain import is_id
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
@@ -78,6 +79,36 @@ def frames(space: Workspace, *, night: str | None, camera: str | None, supersede
     status = None if superseded else ("registered", "refused", "processed", "duplicate")
     rows = space.registry.read(list_frames, FrameFilter(status=status, night=night, camera=camera))
     return [_frame_row(row) for row in rows]
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return names that stand in one text with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def found(space: Workspace, expression: str, kind: Kind, **asked: Any) -> list[Row]:
+    """Return what an expression describes, with ids as people write them.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    expression : str
+        See `ccdflow.archive.search.expressions.parse_expression`.
+    kind : {'frames', 'products'}
+        Of what.
+    **asked
+        Further fields of a `Question`.
+
+    Returns
+    -------
+    list of dict
+        A row for each.
+    """
+    rows = space.registry.read(find_rows, Question(kind, expression, **asked))
+    return [
+        {name: _id(kind[0], value) if name == "id" else value for name, value in row.items()} for row in rows
+    ]
 
 
 def _frame_row(row: Mapping[str, Any]) -> Row:
