@@ -5,7 +5,7 @@ named by its key.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ccdflow.archive.registry.jobs.products import ProductFilter, list_products
 from ccdflow.archive.registry.jobs.records import JobFilter, JobRecord, find_job, find_jobs, keys_like
 from ccdflow.archive.registry.sets.records import SetFilter, list_sets
 from ccdflow.archive.search.finding import Kind, Question, find_rows
+from ccdflow.archive.search.places import frame_of_file, product_of_file
 from ccdflow.cascade.plain import is_id
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
@@ -127,21 +128,27 @@ def sets(space: Workspace, *, night: str | None, camera: str | None, superseded:
     """Stack sets, with object and filter of their first frame."""
     status = None if superseded else ("open", "closed")
     stored = space.registry.read(list_sets, SetFilter(status=status))
-    known = {frame.id: frame for frame in space.registry.read(find_frames, FrameFilter(status=None))}
-    rows = []
+    return [row for row in _set_rows(space, stored) if _is_of(row, night, camera)]
+
+
+def _set_rows(space: Workspace, stored: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    """Rows of sets, each with what its first frame tells; of a set whose frames were all deleted without."""
+    firsts = [row["frames"][0] for row in stored if row["frames"]]
+    wanted = FrameFilter(status=None, ids=firsts, keywords=())
+    known = {frame.id: frame for frame in space.registry.read(find_frames, wanted)} if firsts else {}
     for row in stored:
-        first = next((known[number] for number in row["frames"]), None)
-        if first is None:  # all of its frames were deleted
-            if night is None and camera is None:
-                rows.append(_set_row(row))
-        elif night in (None, first.night) and camera in (
-            None,
-            first.camera,
-            f"{first.telescope}/{first.camera}",
-        ):
-            told = {"object": first.object, "filter": first.filter, "night": first.night}
-            rows.append(_set_row(row) | told)
-    return rows
+        first = known.get(row["frames"][0]) if row["frames"] else None
+        told = {} if first is None else {"object": first.object, "filter": first.filter, "night": first.night}
+        yield _set_row(row) | told
+
+
+def _is_of(row: Row, night: str | None, camera: str | None) -> bool:
+    """Whether a set is of a night and a camera."""
+    return night in (None, row["night"]) and camera in (
+        None,
+        row["camera"],
+        f"{row['telescope']}/{row['camera']}",
+    )
 
 
 def _set_row(row: Mapping[str, Any]) -> Row:
@@ -312,8 +319,8 @@ def _by_number(space: Workspace, letter: str, number: int) -> Row | None:
         row = space.registry.read(show_frame, number)
         return None if row is None else _frame_row(row)
     if letter == "s":
-        rows = sets(space, night=None, camera=None, superseded=True)
-        return next((row for row in rows if row["id"] == f"s{number}"), None)
+        stored = space.registry.read(list_sets, SetFilter(status=None, ids=[number]))
+        return next(_set_rows(space, stored), None)
     rows = space.registry.read(list_products, ProductFilter(states=None, ids=[number]))
     return product_row(space, rows[0]) if rows else None
 
@@ -321,13 +328,12 @@ def _by_number(space: Workspace, letter: str, number: int) -> Row | None:
 def _by_path(space: Workspace, name: str) -> Row | None:
     """Return the frame or product whose file this is; a product also by its path within the store."""
     path = Path(name).absolute()
-    for row in frames(space, night=None, camera=None, superseded=False):
-        if row["path"] == str(path):
-            return find(space, row["id"])
-    for row in products(space, night=None, camera=None, superseded=False):
-        if name == row["file"] or str(path) == row["path"]:
-            return row
-    return None
+    frame = space.registry.read(frame_of_file, str(path))
+    if frame is not None:
+        return _by_number(space, "f", frame)
+    inside = path.relative_to(space.store.root).as_posix() if path.is_relative_to(space.store.root) else name
+    product = space.registry.read(product_of_file, inside)
+    return None if product is None else _by_number(space, "p", product)
 
 
 def _by_key(space: Workspace, name: str) -> Row | None:
