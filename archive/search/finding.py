@@ -32,7 +32,7 @@ class Question:
     ----------
     kind : {'frames', 'products'}
         Of what.
-    expression : str
+    expression : str or Expression
         See `ccdflow.archive.search.expressions.parse_expression`; blank for all.
     columns : tuple of str
         What is wanted of each: columns, keywords, quality numbers; those of `SHOWN` where none are named.
@@ -46,7 +46,7 @@ class Question:
     """
 
     kind: Kind = "frames"
-    expression: str = ""
+    expression: str | Expression = ""
     columns: tuple[str, ...] = ()
     sort: tuple[str, ...] = ()
     limit: int | None = None
@@ -74,7 +74,7 @@ def find_rows(connection: Connection, question: Question) -> list[dict[str, Any]
         If the expression is none, or a name is not known.
     """
     subject = _SUBJECTS[question.kind]
-    tree = parse_expression(question.expression) if question.expression.strip() else None
+    tree = _read(question.expression)
     names = question.columns or SHOWN[question.kind]
     columns = [column_of(connection, name, subject) for name in names]
     statement = _of(question.kind, [held for column in columns for held in _holders(column)])
@@ -87,6 +87,12 @@ def find_rows(connection: Connection, question: Question) -> list[dict[str, Any]
         statement = statement.order_by(nulls_last(order.desc() if name.startswith("-") else order))
     rows = connection.execute(statement.limit(question.limit))
     return [dict(zip(names, _values(columns, row), strict=True)) for row in rows]
+
+
+def _read(expression: str | Expression) -> Expression | None:
+    if not isinstance(expression, str):
+        return expression
+    return parse_expression(expression) if expression.strip() else None
 
 
 def _of(kind: Kind, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
