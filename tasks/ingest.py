@@ -22,7 +22,7 @@ from ccdflow.archive.fits.rawfile import (
     RawFile,
     TruncatedError,
     UnreadableFrameError,
-    looks_like_fits,
+    looks_like_raw,
     open_raw,
 )
 from ccdflow.archive.foreignfile import is_not_read, name_fault, own_fault, spelled, unread
@@ -357,7 +357,7 @@ def _unreadable(space: Workspace, path: Path, error: Exception, report: IngestRe
     """A file that is no frame: a row that says so, if there is a file at all."""
     reason = str(unread(path, error) if isinstance(error, OSError) else error)
     # Of one whose bytes can't be had now nothing is known: no row would be read again that says so of its content.
-    if not is_not_read(error) and looks_like_fits(path) and is_kind(path, S_IFREG):
+    if not is_not_read(error) and looks_like_raw(path) and is_kind(path, S_IFREG):
         try:
             facts = path.stat()
             known = {"sha256": file_digest(path), "size": facts.st_size, "changed_ns": facts.st_ctime_ns}

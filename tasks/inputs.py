@@ -30,7 +30,7 @@ from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.tasks.masters import MASTERS
 from ccdflow.tasks.rawfiles.amendedcards import Amended, amended_before, amended_cards, without_amended
 from ccdflow.tasks.rawfiles.foreign import foreign_master
-from ccdflow.tasks.rawfiles.mainframes import MainFrame, differences
+from ccdflow.tasks.rawfiles.mainframes import MainFrame, differences, row_order, upside_down
 from ccdflow.tasks.rawfiles.places import facts_in_time
 from ccdflow.tasks.rawfiles.rawheaders import (
     Registered,
@@ -90,7 +90,7 @@ class JobInputs:
     `headers`, `spans` and `amended` have one item for each main input. `finished` has a sentence for each raw file on
     which another program has worked already. `frames` are the raw frames of the main input: the first of them tells
     what the instrument file says about kinds of doubts, what was read out (masters of more of the detector are cut to
-    it), and what the camera was set to; `differences` names the others.
+    it), and what the camera was set to; `differences` names the others. `orders` has by name which way up masters lie.
     """
 
     by_role: dict[str, list[Any]] = field(default_factory=dict)
@@ -101,6 +101,7 @@ class JobInputs:
     amended: list[Sequence[Amended]] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     frames: list[MainFrame] = field(default_factory=list)
+    orders: dict[str, str] = field(default_factory=dict)
 
     @property
     def policies(self) -> Mapping[str, Policy]:
@@ -115,7 +116,7 @@ class JobInputs:
     @property
     def differences(self) -> list[str]:
         """Sentences about raw frames of the main input that are not as the first, by which they are all told."""
-        return list(differences(self.frames))
+        return [*differences(self.frames), *upside_down(self.frames, self.orders)]
 
     def add_raw(
         self,
@@ -178,7 +179,8 @@ class JobInputs:
             cards = setting_cards(said.keywords) | mosaic_cards(
                 pattern, assembled.shape, bottom_up=is_bottom_up(Header(cards_of(header), instrument))
             )
-            self.frames.append(MainFrame(path.name, instrument, area, trim, cards, file.comments))
+            lies = row_order(file.header)
+            self.frames.append(MainFrame(path.name, instrument, area, trim, cards, file.comments, lies))
 
     def add_product(
         self, role: str, path: Path, note: InputNote, instruments: Sequence[Instrument] = ()
@@ -260,6 +262,8 @@ class JobInputs:
 
     def _take(self, role: str, path: Path, product: InputProduct, note: InputNote) -> None:
         self.by_role.setdefault(role, []).append(product)
+        if role != "main" and (lies := row_order(product.header)):
+            self.orders[path.name] = lies
         self.notes.append(note)
         self.paths.setdefault(role, []).append(path)
 

@@ -27,6 +27,7 @@ from ccdflow.archive.fits.cards import BLOCK
 from ccdflow.archive.fits.hduheaders import HduHeader
 from ccdflow.archive.fits.rawfile import RawFile, most_unpacked
 from ccdflow.archive.fits.rawpixels import TiledPixels
+from ccdflow.archive.fits.unpackedpixels import UnpackedPixels
 from ccdflow.archive.foreignfile import open_plain
 from ccdflow.archive.patience import came
 from ccdflow.cascade.records import Doubt
@@ -135,7 +136,7 @@ def _faults(
             return (Doubt(DAMAGED, broken),)
     elif sums.regions and not read:
         file_digest(raw.path, cancelled, sums.feed)
-    faults = [*sums.faults(), *_lost_tiles(raw)]
+    faults = [*sums.faults(), *_lost_tiles(raw), *_faults_of_other_forms(raw)]
     # To decompress takes ten times as long as to hash: only where there is a check, and no other.
     if tiles or any(_is_checked_by_tiles(image) for image in raw.images):
         faults += tile_faults(raw)
@@ -150,6 +151,19 @@ def _lost_tiles(raw: RawFile) -> Iterator[Doubt]:
                 pixels.locate()
             except DamagedFrameError as error:
                 yield Doubt(DAMAGED, f"{image.label}: {error.reason}")
+
+
+def _faults_of_other_forms(raw: RawFile) -> Iterator[Doubt]:
+    """Hold a file that is no FITS against its check sum, and unpack what is packed: its digest needs that anyway."""
+    if raw.check is not None and (told := raw.check()):
+        yield Doubt(DAMAGED, told)
+        return
+    for pixels in raw.parts:
+        if isinstance(pixels, UnpackedPixels):
+            try:
+                pixels.unpack()
+            except DamagedFrameError as error:
+                yield Doubt(DAMAGED, error.reason)
 
 
 def _is_checked_by_tiles(image: HduHeader) -> bool:

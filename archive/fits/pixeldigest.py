@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.archive.fits.rawpixels import JoinedPixels, PlainPixels, TiledPixels
+from ccdflow.archive.fits.rawpixels import JoinedPixels, Part
 
 Pixels = NDArray[Any]
-RawPixels = PlainPixels | TiledPixels | JoinedPixels
+RawPixels = Part | JoinedPixels
 
 STRIP_ROWS = 32
 """Rows that are looked at together: of one strip a compressed file gives up little, and it has noise enough."""

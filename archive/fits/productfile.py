@@ -33,6 +33,7 @@ from ccdflow.archive.fits.rawfile import (
     frame_images,
     image_pixels,
     merged_header,
+    open_raw,
 )
 from ccdflow.archive.fits.rawpixels import ImageLayout, PlainPixels
 from ccdflow.archive.fits.writer import (
@@ -45,6 +46,7 @@ from ccdflow.archive.fits.writer import (
     write_hdus,
 )
 from ccdflow.archive.foreignfile import UnreadableFrameError, check_plain, is_not_read, open_plain, unread
+from ccdflow.archive.otherforms.forms import OtherFormError
 from ccdflow.archive.patience import in_time
 from ccdflow.recipes.core.cardnumbers import card_number
 from ccdflow.recipes.core.image import Image, ImageSource
@@ -180,9 +182,7 @@ def read_product(path: Path, *, by_others: bool = False) -> InputProduct:
     try:
         return in_time(
             path,
-            lambda: (
-                _own_product(path) or _any_product(path, file_contents(path, every=True), by_others=by_others)
-            ),
+            lambda: _own_product(path) or _product_of_others(path, by_others=by_others),
         )
     except MemoryError:
         raise
@@ -325,6 +325,18 @@ def _layout(hdu: HduHeader) -> ImageLayout:
         raise ValueError(f"{hdu.label} holds no plane")
     bits, zero = (8, 0.0) if form[2] == "B" else (16, hdu.real("TZERO1", 0.0))
     return ImageLayout(hdu.offset, bits, (int(axes[2]), int(axes[1])), zero=zero)
+
+
+def _product_of_others(path: Path, *, by_others: bool) -> InputProduct:
+    """Read a product of anybody, FITS or of another form."""
+    try:
+        contents = file_contents(path, every=True)
+    except OtherFormError:
+        raw = open_raw(path)
+        unit = str(raw.header.get("BUNIT", "")).strip()
+        planes = StoredPlanes(raw.shape, unit, raw.pixels, None, None)
+        return _product(path, (raw.header, raw.comments), planes, None, None)
+    return _any_product(path, contents, by_others=by_others)
 
 
 def _any_product(path: Path, contents: FileContents, *, by_others: bool) -> InputProduct:

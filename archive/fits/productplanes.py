@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.archive.fits.rawpixels import PlainPixels, TiledPixels
+from ccdflow.archive.fits.rawpixels import JoinedPixels, Part
 from ccdflow.archive.fits.shares import coded_shares, share_of_code
 from ccdflow.archive.fits.writer import Hdu, Plane, image_hdu, plane_table_hdu, table_hdu
 from ccdflow.recipes.core.dq import DQ, EXCLUDED, DQArray
@@ -30,7 +30,7 @@ from ccdflow.recipes.core.image import FloatArray, Image
 from ccdflow.recipes.core.recipe import Output
 from ccdflow.recipes.detector.raw import read_adu
 
-StoredPixels = PlainPixels | TiledPixels
+StoredPixels = Part | JoinedPixels
 
 ANY_BIT = "BIT00"
 """Card that says of a mask that its numbers are bits of `DQ`."""

@@ -8,7 +8,7 @@ import gzip
 import os
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
@@ -24,8 +24,16 @@ from ccdflow.archive.fits.hduheaders import (
     TruncatedError,
     hdu_headers,
 )
-from ccdflow.archive.fits.rawpixels import ImageLayout, JoinedPixels, PlainPixels, TiledPixels
+from ccdflow.archive.fits.rawpixels import ImageLayout, JoinedPixels, Part, PlainPixels, TiledPixels
 from ccdflow.archive.foreignfile import UnreadableFrameError, open_plain, unread, why_unread
+from ccdflow.archive.otherforms.forms import (
+    CAMERA_SUFFIXES,
+    MAGIC_BYTES,
+    XISF_SUFFIXES,
+    Form,
+    OtherFormError,
+    form_of,
+)
 from ccdflow.archive.patience import came, in_time
 from ccdflow.cascade.records import Doubt, Extension, Value
 
@@ -37,11 +45,14 @@ __all__ = [
     "RawFile",
     "TruncatedError",
     "UnreadableFrameError",
-    "looks_like_fits",
+    "is_structural",
+    "looks_like_raw",
     "open_raw",
 ]
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".fits.gz", ".fit.gz", ".fts.gz")
+"""Endings of the names of FITS files."""
+RAW_SUFFIXES = (*FITS_SUFFIXES, *XISF_SUFFIXES, *CAMERA_SUFFIXES)
 """Endings of the names of files that are looked at in a folder."""
 
 LONGEST_AXIS = 1_000_000
@@ -116,22 +127,25 @@ class RawFile:
         Other values of keywords that stand more than once in the header of the first image or the primary one.
     doubts : tuple of Doubt
         What is odd about the file as such.
+    check : callable or None
+        Says what a check sum of another form than FITS contradicts, blank for nothing; None where there is none.
     """
 
     path: Path
     header: Mapping[str, Value]
     comments: Mapping[str, str]
     extensions: tuple[Extension, ...]
-    pixels: PlainPixels | TiledPixels | JoinedPixels
+    pixels: Part | JoinedPixels
     history: tuple[str, ...] = ()
     bitpix: int = 16
     images: tuple[HduHeader, ...] = ()
     gzipped: bool = False
     repeated: Mapping[str, Value] = field(default_factory=dict)
     doubts: tuple[Doubt, ...] = ()
+    check: Callable[[], str] | None = None
 
     @property
-    def parts(self) -> Sequence[PlainPixels | TiledPixels]:
+    def parts(self) -> Sequence[Part]:
         """Pixels of each image; of images of different width the first's alone."""
         return self.pixels.parts if isinstance(self.pixels, JoinedPixels) else (self.pixels,)
 
@@ -146,8 +160,8 @@ class RawFile:
         return self.pixels.shape
 
 
-def looks_like_fits(path: Path) -> bool:
-    """Tell whether a file's name ends as those of FITS files do.
+def looks_like_raw(path: Path) -> bool:
+    """Tell whether a file's name ends as those of raw files do, FITS or of another form.
 
     Parameters
     ----------
@@ -157,16 +171,17 @@ def looks_like_fits(path: Path) -> bool:
     Returns
     -------
     bool
-        True for a name that ends with one of `FITS_SUFFIXES`, in upper or lower case.
+        True for a name that ends with one of `RAW_SUFFIXES`, in upper or lower case.
     """
-    return path.name.lower().endswith(FITS_SUFFIXES)
+    return path.name.lower().endswith(RAW_SUFFIXES)
 
 
 def open_raw(path: Path) -> RawFile:
     """Return a raw file, of which only the headers are read.
 
-    FITS as it is, gzipped, or tile-compressed, whatever its name. Its size is checked against its headers.
-    Only a gzipped file with more behind its image than a single look tells is read to its end.
+    FITS as it is, gzipped, or tile-compressed, XISF, or what a camera for photographers writes, whatever its name.
+    Its size is checked against its headers. Only a gzipped file with more behind its image than a single look tells is
+    read to its end.
 
     Parameters
     ----------
@@ -196,7 +211,10 @@ def open_raw(path: Path) -> RawFile:
     (60.0, (4096, 4112))
     >>> strip = raw.pixels[0:100, :]  # doctest: +SKIP
     """
-    contents = file_contents(path)
+    try:
+        contents = file_contents(path)
+    except OtherFormError as other:
+        return _open_other(path, other.form)
     images = _images(path, contents.hdus)
     first = images[0]
     header, comments = merged_header(contents.hdus[0], images)
@@ -222,6 +240,17 @@ def open_raw(path: Path) -> RawFile:
         _unread_images(first, contents.behind),
     )
     return RawFile(path, header, comments, extensions, pixels, *more)
+
+
+def _open_other(path: Path, form: Form) -> RawFile:
+    # Hardly any project has files of all forms, and reading XML takes a while to import.
+    if form == "xisf":
+        from ccdflow.archive.otherforms.xisf import open_xisf
+
+        return open_xisf(path)
+    from ccdflow.archive.otherforms.cameraraw import open_camera_raw
+
+    return open_camera_raw(path)
 
 
 def _unread_images(first: HduHeader, behind: int) -> tuple[Doubt, ...]:
@@ -284,7 +313,10 @@ def file_contents(path: Path, *, every: bool = False) -> FileContents:
 
 def _contents(path: Path, *, every: bool) -> FileContents:
     with open_plain(path, buffering=_AHEAD * BLOCK) as plain:
-        gzipped = plain.read(2) == _GZIP_MAGIC
+        head = plain.read(MAGIC_BYTES)
+        if (form := form_of(head)) is not None:
+            raise OtherFormError(path, form)
+        gzipped = head[:2] == _GZIP_MAGIC
         plain.seek(0)
         if not gzipped:
             hdus = list(hdu_headers(path, plain, ahead=_AHEAD, every=every))
@@ -486,7 +518,7 @@ def merged_header(primary: HduHeader, images: Sequence[HduHeader]) -> tuple[dict
     for hdu in (primary, image) if primary is not image else (image,):
         stated = _alike(image, others) if others and hdu is image else hdu.values
         for keyword, value in stated.items():
-            if not _structural(keyword) and (value != "" or keyword not in values):
+            if not is_structural(keyword) and (value != "" or keyword not in values):
                 values[keyword] = value
                 comments[keyword] = hdu.comments[keyword]
     return values, comments
@@ -503,9 +535,16 @@ def _alike(image: HduHeader, others: Sequence[HduHeader]) -> dict[str, Value]:
 
 def _own(image: HduHeader) -> dict[str, Value]:
     """Return the values of an image's own header."""
-    return {keyword: value for keyword, value in image.values.items() if not _structural(keyword)}
+    return {keyword: value for keyword, value in image.values.items() if not is_structural(keyword)}
 
 
 @lru_cache(4096)
-def _structural(keyword: str) -> bool:
+def is_structural(keyword: str) -> bool:
+    """Tell whether a keyword describes how a file is stored, and nothing of the frame.
+
+    Parameters
+    ----------
+    keyword : str
+        In upper case.
+    """
     return keyword in _STRUCTURE or keyword.rstrip("0123456789") in _NUMBERED_STRUCTURE

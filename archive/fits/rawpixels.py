@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ccdflow.archive.fits.rowtiles import RowTiles, damage_named, row_tiles
 from ccdflow.archive.fits.tileprocess import rows_apart
+from ccdflow.archive.fits.unpackedpixels import UnpackedPixels
 from ccdflow.archive.foreignfile import check_plain, open_plain, plain_handle, unread
 from ccdflow.archive.patience import came, in_time
 from ccdflow.recipes.detector.amplifiers import StoredNumbers
@@ -58,6 +59,9 @@ class ImageLayout:
         Value = zero + scale * number (BSCALE, BZERO).
     blank : int or None
         Integer that stands for "no value".
+    kind : str
+        numpy's name of the numbers' type where it is none of FITS, such as ``<u2``; then only `offset` and `shape`
+        count besides.
     """
 
     offset: int
@@ -66,10 +70,13 @@ class ImageLayout:
     scale: float = 1.0
     zero: float = 0.0
     blank: int | None = None
+    kind: str = ""
 
     @property
     def stored(self) -> np.dtype[Any]:
-        """Type of the numbers in the file, highest byte first."""
+        """Type of the numbers in the file, highest byte first but for those that are none of FITS."""
+        if self.kind:
+            return np.dtype(self.kind)
         kind = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}[self.bitpix]
         return np.dtype(f">{kind}")
 
@@ -88,6 +95,8 @@ class ImageLayout:
             numbers, and for those that are scaled or may be blank.
         """
         # An integer that means "no value" would need a look at each number; `values` does that.
+        if self.kind:
+            return None
         plain = self.scale == 1 and self.blank is None
         if self.bitpix == 16 and plain and self.zero in (0, _SIGN_16):
             return StoredNumbers(content.view(np.uint16), self.zero - _SIGN_16)
@@ -111,6 +120,8 @@ class ImageLayout:
             NaN there.
         """
         native: Pixels = numbers.astype(self.stored.newbyteorder("="))
+        if self.kind:
+            return native
         sign = {16: _SIGN_16, 32: _SIGN_32}.get(self.bitpix)
         if self.bitpix < 0 or self.blank is not None or self.scale != 1 or self.zero not in (0, sign):
             return self._real(native)
@@ -281,6 +292,10 @@ class TiledPixels:
         return as_array(self, dtype)
 
 
+Part = PlainPixels | TiledPixels | UnpackedPixels
+"""Pixels of one image, whatever its form."""
+
+
 class JoinedPixels:
     """Several images of one width as one array, the first at the bottom: amplifiers that have an extension each.
 
@@ -290,7 +305,7 @@ class JoinedPixels:
         The images, at least one, from the bottom up.
     """
 
-    def __init__(self, parts: Sequence[PlainPixels | TiledPixels]) -> None:
+    def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
         self._starts = list(accumulate((part.shape[0] for part in parts), initial=0))
         self.shape = self._starts[-1], parts[0].shape[1]
@@ -323,7 +338,7 @@ class JoinedPixels:
         part, inside = touched[0]
         return part.stored(inside) if len(touched) == 1 and isinstance(part, PlainPixels) else None
 
-    def _touched(self, rows: slice) -> Iterator[tuple[PlainPixels | TiledPixels, slice]]:
+    def _touched(self, rows: slice) -> Iterator[tuple[Part, slice]]:
         """Yield the images that rows belong to, each with its own rows; at least one, even for no rows."""
         y0, y1, _ = rows.indices(self.shape[0])
         # The part whose start is the last one not above y0.

@@ -1,4 +1,4 @@
-"""Our side of the processes that decompress tiles which say themselves to how much they unpack.
+"""Our side of the processes that unpack what says itself to how much it unpacks: tiles, and raw files of cameras.
 
 Such a tile may take all memory, never come to its end, or let the library write where it must not. Rice's tiles can do
 none of that: how many numbers come out of them, we say.
@@ -13,6 +13,7 @@ import signal
 import struct
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ccdflow.archive.foreignfile import DamagedFrameError, NotReadError
+from ccdflow.archive.foreignfile import DamagedFrameError, NotReadError, UnreadableFrameError
 from ccdflow.archive.patience import read_limit
 
 LENGTH = struct.Struct("<Q")
@@ -32,11 +33,11 @@ _SHARE = 0.9
 
 
 class _Decoder:
-    """A process that decompresses, and waits for more."""
+    """A process that unpacks, and waits for more."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ccdflow.archive.fits.tiledecoder"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -92,15 +93,17 @@ class _Decoder:
         return bytes(content)
 
 
-_IDLE: list[_Decoder] = []
+_IDLE: defaultdict[str, list[_Decoder]] = defaultdict(list)
 os.register_at_fork(after_in_child=_IDLE.clear)
+_TILES = "ccdflow.archive.fits.tiledecoder"
 
 
 @atexit.register
 def end_decoders() -> None:
     """End the processes that wait for more."""
-    while _IDLE:
-        _IDLE.pop().end()
+    for idle in _IDLE.values():
+        while idle:
+            idle.pop().end()
 
 
 def rows_apart(path: Path, index: int, y0: int, y1: int) -> tuple[NDArray[Any], str]:
@@ -127,12 +130,46 @@ def rows_apart(path: Path, index: int, y0: int, y1: int) -> tuple[NDArray[Any], 
     NotReadError
         If that takes too long, or the system can't give the file now.
     """
+    match asked_apart(_TILES, path, (index, y0, y1)):
+        case ("rows", kind, shape, algorithm, content):
+            return np.frombuffer(content, kind).reshape(shape), algorithm
+        case told:
+            raise DamagedFrameError(path, f"its decompression told {told!r}")
+
+
+def asked_apart(module: str, path: Path, question: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Let a process of its own answer a question about a file.
+
+    Parameters
+    ----------
+    module : str
+        What the process runs: it reads questions and writes answers as `ccdflow.archive.fits.tiledecoder` does.
+    path : Path
+        The file.
+    question : tuple
+        What goes between the path and the seconds that it may compute.
+
+    Returns
+    -------
+    tuple
+        The answer; what begins with ``rows`` has the bytes as its last part.
+
+    Raises
+    ------
+    DamagedFrameError
+        If the answer says so, or the process ended over it.
+    NotReadError
+        If that takes too long, or the system can't give the file now.
+    UnreadableFrameError
+        If the answer is that the file is none of that kind.
+    """
+    idle = _IDLE[module]
     try:
-        decoder = _IDLE.pop()
+        decoder = idle.pop()
     except IndexError:
-        decoder = _Decoder()
+        decoder = _Decoder(module)
     try:
-        answer = decoder.ask((str(path), index, y0, y1, read_limit()), read_limit() * _SHARE)
+        answer = decoder.ask((str(path), *question, read_limit()), read_limit() * _SHARE)
     except TimeoutError:
         decoder.end()
         told = f"not decompressed within {read_limit() * _SHARE:g} s"
@@ -143,12 +180,12 @@ def rows_apart(path: Path, index: int, y0: int, y1: int) -> tuple[NDArray[Any], 
     except BaseException:
         decoder.end()
         raise
-    _IDLE.append(decoder)
+    idle.append(decoder)
     match answer:
-        case ("rows", kind, shape, algorithm, content):
-            return np.frombuffer(content, kind).reshape(shape), algorithm
         case ("system", number, text):
             raise NotReadError(path, OSError(number, text))
-        case (_, text):
+        case ("damaged", text):
             raise DamagedFrameError(path, text)
-    raise DamagedFrameError(path, f"its decompression told {answer!r}")
+        case ("refused", text):
+            raise UnreadableFrameError(f"{path} {text}")
+    return answer

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,8 @@ from typing import Any, Literal
 from ccdflow.cascade.records import DONE_BEFORE, PERIODS, FrameRecord, Stage, Value
 from ccdflow.cascade.wording import exposures
 
+_OTHER_FORMS = re.compile(r"\.(xisf|cr[23w]|ne[fr]|nrw|arw|sr2|dng|raf|orf|rw2|pef)$", re.IGNORECASE)
+"""Endings of the names of raw files that are no FITS."""
 LONGEST_WORD = 30
 """Characters of an object or a filter in a product's name: what comes behind them, frames and time, is to be seen."""
 
@@ -332,7 +335,8 @@ class Job:
         if len(self.group.frames) == 1 and self.stage == "science":
             stem = (first.path or "").rsplit("/", 1)[-1]
             # Not the last dot: a compressed file is called ``image.fits.fz`` or ``image.fts.gz``.
-            return stem.split(".fit")[0].split(".fts")[0] or f"frame-{first.id}"
+            stem = _OTHER_FORMS.sub("", stem.split(".fit")[0].split(".fts")[0])
+            return stem or f"frame-{first.id}"
         # Enough for a person to tell sets of one night apart; the key in the path tells all others.
         if self.stage == "stack":
             of = exposures([frame.exptime for frame in self.group.frames])

@@ -1,7 +1,9 @@
 """What a product's header says of its raw frames is what the first of them says; those that differ are named."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ccdflow.cascade.headers.instrument import Instrument
 from ccdflow.recipes.core.recipe import Card
@@ -29,6 +31,8 @@ class MainFrame:
         Cards that tell what its camera was set to.
     comments : mapping of str to str
         Comments of its header's cards.
+    row_order : str
+        Whether its first row is the picture's uppermost, as ``ROWORDER`` says it: see `row_order`.
     """
 
     name: str
@@ -37,6 +41,7 @@ class MainFrame:
     trim: tuple[int, int]
     settings: Mapping[str, Card]
     comments: Mapping[str, str]
+    row_order: str = ""
 
     @property
     def told(self) -> dict[str, str]:
@@ -45,7 +50,49 @@ class MainFrame:
         ny, nx = self.area.shape
         cards = {name: str(value) for name, (value, _) in self.settings.items()}
         place = {"size": f"{nx}x{ny}", "trim": "{}x{}".format(*self.trim)}
-        return {"instrument file": self.instrument.name} | window | place | cards
+        order = {"ROWORDER": self.row_order} if self.row_order else {}
+        return {"instrument file": self.instrument.name} | window | place | order | cards
+
+
+def row_order(header: Mapping[str, Any]) -> str:
+    """Return which of the picture's rows a file begins with, as its header says.
+
+    Parameters
+    ----------
+    header : mapping
+        Keyword to value.
+
+    Returns
+    -------
+    str
+        ``TOP-DOWN``, ``BOTTOM-UP``, or nothing.
+    """
+    told = re.sub(r"[^A-Z]", "", str(header.get("ROWORDER", "")).upper())
+    return {"TOPDOWN": "TOP-DOWN", "BOTTOMUP": "BOTTOM-UP"}.get(told, "")
+
+
+def upside_down(frames: Sequence[MainFrame], masters: Mapping[str, str]) -> Iterator[str]:
+    """Say which masters lie the other way up than the frames: another program may have turned them.
+
+    Parameters
+    ----------
+    frames : sequence of MainFrame
+        Those of a job.
+    masters : mapping of str to str
+        Name of a master's file to its row order, see `row_order`.
+
+    Yields
+    ------
+    str
+        A sentence for each; nothing where either side does not say how it lies.
+    """
+    order = frames[0].row_order if frames else ""
+    for name, theirs in masters.items():
+        if order and theirs and theirs != order:
+            yield (
+                f"{name} has ROWORDER {theirs} and {frames[0].name} {order}: one of them was saved upside down, and "
+                "their pixels are not those of the same places"
+            )
 
 
 def differences(frames: Sequence[MainFrame]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from ccdflow.archive.fits.rawfile import looks_like_fits
+from ccdflow.archive.fits.rawfile import looks_like_raw
 from ccdflow.archive.foreignfile import UnreadableFrameError, unread
 from ccdflow.archive.patience import in_time
 
@@ -138,7 +138,7 @@ def fits_below(folder: Path) -> tuple[list[Path], list[UnreadableFrameError]]:
         except OSError as error:
             closed.append(unread(place, error))
             continue
-        names += [path for path, _ in entries if looks_like_fits(path)]
+        names += [path for path, _ in entries if looks_like_raw(path)]
         folders += [path for path, is_folder in entries if is_folder]
     return sorted(names), sorted(closed, key=str)
 

@@ -163,3 +163,26 @@ def test_a_master_of_another_program_is_cut_where_it_tells_its_place(
     (master,) = inputs.recipe_inputs["bias"]
     assert isinstance(master, InputProduct) and master.image is not None
     assert master.image.rows(slice(0, 1)).data[0, 0] == 100 * 10 + 20
+
+
+@pytest.mark.parametrize(
+    ("frame", "master", "told"),
+    [
+        ("TOP-DOWN", "BOTTOM-UP", True),
+        ("bottom up", "TOP-DOWN", True),
+        ("TOP-DOWN", "TOP-DOWN", False),
+        ("TOP-DOWN", "", False),
+        ("", "BOTTOM-UP", False),
+    ],
+)
+def test_a_master_that_lies_the_other_way_up_is_told(
+    tmp_path: Path, frame: str, master: str, told: bool
+) -> None:
+    cards = {"IMAGETYP": "Light", "DATE-OBS": "2026-03-01T20:00:00", "EXPTIME": 9.0, "ROWORDER": frame}
+    pixels = np.random.default_rng(1).integers(0, 999, (8, 9)).astype(np.uint16)
+    fits.PrimaryHDU(pixels, fits.Header(cards)).writeto(tmp_path / "light.fits")
+    fits.PrimaryHDU(pixels + 1, fits.Header(cards | {"ROWORDER": master})).writeto(tmp_path / "bias.fits")
+    inputs = JobInputs()
+    inputs.add_raw("main", tmp_path / "light.fits", INSTRUMENTS, InputNote("main", "", "1" * 64, "raw", 0))
+    inputs.add_product("bias", tmp_path / "bias.fits", InputNote("bias", "", "2" * 64, "product", 0))
+    assert any("saved upside down" in sentence for sentence in inputs.differences) is told

@@ -20,7 +20,7 @@ from ccdflow.archive.fits.rawfile import (
     NotFitsError,
     TruncatedError,
     UnreadableFrameError,
-    looks_like_fits,
+    looks_like_raw,
     open_raw,
 )
 from ccdflow.cascade.headers.classify import FileFacts, describe
@@ -329,7 +329,7 @@ def test_what_nobody_waits_for_is_not_hashed_to_its_end(tmp_path, pixels):
     ],
 )
 def test_fits_files_are_known_by_their_names(name, wanted):
-    assert looks_like_fits(Path(name)) is wanted
+    assert looks_like_raw(Path(name)) is wanted
 
 
 @pytest.mark.parametrize("cards", [3, 28, 64, 100, 136, 137, 300])

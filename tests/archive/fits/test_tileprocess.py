@@ -4,6 +4,7 @@ import errno
 import gzip
 import os
 import signal
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_the_end_of_a_process_is_the_refusal_of_its_file_alone(
     path = compressed(tmp_path / "a.fits.fz")
     before = read_limit()
     with monkeypatch.context() as patched:
-        patched.setattr(tileprocess, "_IDLE", [])
+        patched.setattr(tileprocess, "_IDLE", defaultdict(list))
         patched.setattr(tileprocess, "_Decoder", Ending)
         with pytest.raises(DamagedFrameError, match="ended by SIGSEGV"):
             tileprocess.rows_apart(path, 1, 0, 4)
