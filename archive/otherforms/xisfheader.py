@@ -28,6 +28,8 @@ LARGEST_HEADER = 1 << 24
 """Bytes of the XML: those of integrations with all their processing history have some hundred thousand."""
 MOST_ELEMENTS = 200_000
 """Elements of the XML, each of which takes some hundred bytes of memory."""
+MOST_PARTS = 10_000
+"""Sub-blocks of a block: PixInsight makes one for each thread, or for each GB."""
 LARGEST_IMAGE = 1 << 32
 """Bytes of an image as it is unpacked."""
 
@@ -343,6 +345,8 @@ def _packing(path: Path, element: Element, length: int, dtype: np.dtype[Any]) ->
 
 
 def _parts(path: Path, stated: str) -> Iterator[tuple[int, int]]:
+    if stated.count(":") > MOST_PARTS:
+        raise NotFitsError(f"{path}: its block has more than {MOST_PARTS} sub-blocks")
     for part in filter(None, stated.split(":")):
         match = re.fullmatch(r"(\d{1,18}),(\d{1,18})", part)
         if match is None:

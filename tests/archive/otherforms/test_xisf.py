@@ -173,6 +173,10 @@ WRONG: list[tuple[Callable[[str], str], str]] = [
     (renamed("<Image ", '<Image compression="bz2:5246" '), "known: zlib, lz4"),
     (renamed("<Image ", '<Image compression="zlib+sh:5246:4" '), "shuffled as of numbers of 4"),
     (renamed("<Image ", '<Image compression="zlib:5246" subblocks="9,9" '), "do not add up"),
+    (
+        renamed("<Image ", f'<Image compression="zlib:5246" subblocks="{":".join(["0,0"] * 20000)}" '),
+        "more than 10000 sub-blocks",
+    ),
     (renamed("<Image ", '<Image compression="zlib:99999999999" '), "its block has 99999999999"),
     (renamed("<Image ", '<Image checksum="md5:00" '), "known: sha1"),
 ]
