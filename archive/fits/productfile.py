@@ -333,6 +333,8 @@ def _product_of_others(path: Path, *, by_others: bool) -> InputProduct:
         contents = file_contents(path, every=True)
     except OtherFormError:
         raw = open_raw(path)
+        if "JOBKEY" in raw.header and not by_others:
+            raise ProductFileError(_why_not_whole(path, "its form holds the image alone")) from None
         unit = str(raw.header.get("BUNIT", "")).strip()
         planes = StoredPlanes(raw.shape, unit, raw.pixels, None, None)
         return _product(path, (raw.header, raw.comments), planes, None, None)

@@ -499,3 +499,37 @@ def test_files_that_are_no_products_are_named(tmp_path: Path) -> None:
         with warnings.catch_warnings(), pytest.raises(ProductFileError, match=f"{name}.fits"):
             warnings.simplefilter("ignore", AstropyUserWarning)
             read_image(read_product(tmp_path / f"{name}.fits"))
+
+
+@pytest.mark.parametrize("kind", ["StdDevUncertainty", "VarianceUncertainty", "InverseVariance"])
+@pytest.mark.parametrize("algorithm", ["RICE_1", "GZIP_1", "GZIP_2"])
+def test_a_ccddata_that_was_fpacked_whole_keeps_its_noise_and_mask(
+    tmp_path: Path, kind: str, algorithm: str
+) -> None:
+    # As fpack leaves it: an empty primary, and a table for each plane, the mask's too. Lossless, as by -q 0.
+    data = np.random.default_rng(2).normal(300, 9, (20, 30)).astype(np.float32)
+    lossless = {"compression_type": algorithm, "quantize_level": 0.0}
+    if algorithm == "RICE_1":
+        data = np.rint(data).astype(np.int16)
+    stated = {"StdDevUncertainty": 2, "VarianceUncertainty": 4, "InverseVariance": 0.25}[kind]
+    mask = np.zeros(data.shape, np.uint8)
+    mask[3, 4] = 1
+    uncertainty = fits.CompImageHDU(
+        np.full(data.shape, stated, np.float32),
+        fits.Header({"UTYPE": kind}),
+        name="UNCERT",
+        compression_type="GZIP_1",
+        quantize_level=0.0,
+    )
+    planes = [
+        fits.CompImageHDU(data, fits.Header({"BUNIT": "adu", "EXPTIME": 3.0}), **lossless),
+        uncertainty,
+        fits.CompImageHDU(mask, name="MASK", compression_type=algorithm),
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(tmp_path / "master.fits.fz")
+    product = read_product(tmp_path / "master.fits.fz")
+    read = read_image(product)
+    np.testing.assert_array_equal(read.data, data)
+    np.testing.assert_array_equal(read.variance, np.full(data.shape, 4, np.float32))
+    np.testing.assert_array_equal(read.dq != 0, mask != 0)
+    assert (read.unit, product.exptime) == ("adu", 3.0)

@@ -241,3 +241,13 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(xisfblocks, "find_spec", lambda name: None if name == "zstandard" else real(name))
     with pytest.raises(UnreadableFrameError, match=r"by zstd, .*: pip install 'ccdflow\[xisf\]'$"):
         open_raw(path)
+
+
+def test_a_product_of_ours_that_was_saved_as_xisf_has_lost_its_noise(tmp_path: Path) -> None:
+    ours = """<FITSKeyword name="JOBKEY" value="'0123'" comment=""/>"""
+    path = write_xisf(tmp_path / "a.xisf", sky("<f4"), ours)
+    with pytest.raises(
+        ProductFileError, match="part of a product of ccdflow: its form holds the image alone"
+    ):
+        read_product(path)
+    assert read_product(path, by_others=True).image is not None
