@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from ccdflow.archive.registry.asking import is_closed_folder, open_for_questions, text_of
+from ccdflow.archive.registry.views import drop_views, make_views
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -316,7 +317,9 @@ class Database:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
             self._refuse_unknown(connection, scripts)
             config.attributes["connection"] = connection
+            drop_views(connection)
             command.upgrade(config, "head")
+            make_views(connection)
 
     def _refuse_unknown(self, connection: Connection, scripts: ScriptDirectory) -> None:
         revision = _revision(connection)
