@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.peerexports import proofs
 from bench.peerforms import FORMS, made_frames, wanted_of, write_form
 from bench.peeruses import USES, NotTaken, ready, version
 
@@ -22,8 +23,9 @@ TOLERANCE = 2e-3
 """Share by which a number may differ and still count as the same."""
 ALONE = next(iter(FORMS))
 """The form that has nothing but data, which others are held against."""
-HEAD = """# How other programs take our products
-
+ABOUT = Path(__file__).with_name("peers_head.md")
+"""What the page says before what came out: what is handed out to each program, and how that takes it."""
+HEAD = """\
 Made by `make peers` on {date}, which fails where a cell has changed. Rows of peers that are not installed stay.
 
 Three calibrated frames of 256x256 pixels whose truth is known are written in each form below, and each peer uses them
@@ -40,6 +42,14 @@ each for one of the data:
 
 ## What came out
 
+"""
+
+
+PROVED = "## Exports, proved by use"
+PROOF_HEAD = """\
+Twenty frames of 512x512 pixels of one field, 64 stars each from limited by the sky to limited by their own photons, a
+column of bad pixels, a pixel without data and a saturated star, handed out by `ccdflow export --for`; each program ran
+its own `run.sh`. A pull is (flux - light that was put in) / stated error, of all good stars in all frames.
 """
 
 
@@ -81,18 +91,32 @@ def rows_of(found: Sequence[Cell]) -> dict[str, str]:
     }
 
 
+def proved_in(page: str) -> dict[str, str]:
+    """Lines of the proofs that a page holds, by peer and quantity."""
+    table = page.partition(PROVED)[2].partition("\n## ")[0].splitlines()
+    lines = [line for line in table if line.startswith("| ") and not line.startswith("| peer ")]
+    return {_place(line): line for line in lines}
+
+
+def _place(line: str) -> str:
+    peer, _, quantity = (cell.strip() for cell in line.split("|")[1:4])
+    return f"{peer}: {quantity}"
+
+
 def rows_in(page: str) -> dict[str, str]:
     """Lines of the table that a page holds, by use."""
-    table = page.partition("## What came out")[2].splitlines()
+    table = page.partition("## What came out")[2].partition(PROVED)[0].splitlines()
     lines = [line for line in table if line.startswith("| ")]
     found = {line.split("|")[1].strip(): line for line in lines}
     return {use.name: found[use.name] for use in USES if use.name in found}
 
 
-def page_of(rows: Mapping[str, str], forms: Sequence[str], said: Sequence[str]) -> str:
+def page_of(
+    rows: Mapping[str, str], forms: Sequence[str], said: Sequence[str], proved: Sequence[str] = ()
+) -> str:
     """The page, with rows in the order of the uses."""
     listed = "\n".join(f"- {form}" for form in forms)
-    head = HEAD.format(date=datetime.date.today(), versions=_versions(), forms=listed)
+    head = ABOUT.read_text() + HEAD.format(date=datetime.date.today(), versions=_versions(), forms=listed)
     columns = [form.partition(":")[0] for form in FORMS]
     lines = [f"| use | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     lines += [rows[use.name] for use in USES if use.name in rows]
@@ -100,7 +124,9 @@ def page_of(rows: Mapping[str, str], forms: Sequence[str], said: Sequence[str]) 
     for name, sign in (("numbers that are wrong", "**"), ("stops", "stops")):
         counts = [str(sum(sign in row[index] for row in split)) for index in range(len(FORMS))]
         lines.append(f"| all: {name} | {' | '.join(counts)} |")
-    return head + "\n".join(lines) + "\n\n## What peers say where they stop\n\n" + "\n".join(said) + "\n"
+    table = "\n".join(["| peer | given | quantity | measured | wanted |", "|---|---|---|---|---|", *proved])
+    ended = f"\n\n{PROVED}\n\n{PROOF_HEAD}\n{table}\n\n## What peers say where they stop\n\n"
+    return head + "\n".join(lines) + ended + "\n".join(said) + "\n"
 
 
 def _sentences(found: Sequence[Cell]) -> list[str]:
@@ -138,12 +164,21 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found, forms = list(cells(Path(folder), asked.peer)), _sized(Path(folder))
+        proved = {_place(proof.row): proof.row for proof in proofs(Path(folder), asked.peer)}
     rows = rows_of(found)
     if asked.page is None or asked.peer:
-        print("\n".join([f"| use | {' | '.join(FORMS)} |", *rows.values(), *_sentences(found)]))
+        print(
+            "\n".join(
+                [f"| use | {' | '.join(FORMS)} |", *rows.values(), *proved.values(), *_sentences(found)]
+            )
+        )
         return
-    before = rows_in(asked.page.read_text()) if asked.page.exists() else {}
-    asked.page.write_text(page_of({**before, **rows}, forms, _sentences(found)))
+    page = asked.page.read_text() if asked.page.exists() else ""
+    known = proved_in(page)
+    asked.page.write_text(
+        page_of({**rows_in(page), **rows}, forms, _sentences(found), list({**known, **proved}.values()))
+    )
+    before, rows = {**rows_in(page), **known}, {**rows, **proved}
     changed = [use for use in rows if before and before.get(use) != rows[use]]
     for use in changed:
         print(f"was {before.get(use, 'not there')}\nis  {rows[use]}", file=sys.stderr)

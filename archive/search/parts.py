@@ -59,7 +59,7 @@ def product_part(path: Path, part: str = "", section: str = "") -> Any:
     if wanted not in PRODUCT_PARTS:
         raise ValueError(unknown("part", wanted, PRODUCT_PARTS))
     if wanted == "header":
-        return _header(product.header, product.comments)
+        return fits_header(product.header, product.comments)
     if wanted == "table":
         return _table(product)
     source = product.calibration_variance if wanted == "masters" else product.image
@@ -68,7 +68,7 @@ def product_part(path: Path, part: str = "", section: str = "") -> Any:
     cut = _section(section, source.shape)
     image = _cut(source, cut)
     if wanted == "ccd":
-        return _ccd(image, _header(product.header, product.comments), cut)
+        return _ccd(image, fits_header(product.header, product.comments), cut)
     return _plane(image, "data" if wanted == "masters" else wanted)
 
 
@@ -100,7 +100,7 @@ def raw_part(path: Path, part: str = "", section: str = "") -> Any:
     if wanted not in RAW_PARTS:
         raise ValueError(unknown("part of a raw frame", wanted, RAW_PARTS))
     raw = open_raw(path)
-    header = _header(raw.header, raw.comments)
+    header = fits_header(raw.header, raw.comments)
     if wanted == "header":
         return header
     cut = _section(section, raw.shape)
@@ -148,7 +148,19 @@ def _ccd(image: Image, header: "Header", cut: Section) -> "CCDData":
     )
 
 
-def _header(values: Mapping[str, Any], comments: Mapping[str, str]) -> "Header":
+def fits_header(values: Mapping[str, Any], comments: Mapping[str, str]) -> "Header":
+    """Return a header as astropy has it.
+
+    Parameters
+    ----------
+    values, comments : mapping
+        By keyword; those of more than 8 letters become HIERARCH cards.
+
+    Returns
+    -------
+    Header
+        A card for each.
+    """
     from astropy.io.fits import Header
 
     header = Header()

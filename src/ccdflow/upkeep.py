@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -431,9 +431,17 @@ def export(
     ] = None,
     mode: Annotated[str, typer.Option("--mode", help="copy, link or symlink.")] = "copy",
     superseded: Annotated[bool, typer.Option("--all", help="Also what has given way to others.")] = False,
+    peer: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="PROGRAM",
+            help="As it takes them rightly, with a script: siril, sextractor, swarp, iraf, gnuastro, aij, ds9, plain.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Hand out products under names of your own; twice changes nothing."""
+    """Hand out products under names of your own, or as another program takes them; twice changes nothing."""
     from typing import get_args
 
     from ccdflow.archive.registry.jobs.products import ProductFilter, find_products
@@ -456,6 +464,12 @@ def export(
     products = [product for product in products if superseded or ids or product.superseded_by is None]
     products = [product for product in products if not category or product.category in category]
     problems: list[str] = []
+    if peer is not None:
+        if template is not None or mode != "copy":
+            stop(
+                "--template and --mode are for products as they are: with --for each program has names of its own"
+            )
+        _export_for(space, products, output, peer, json=json)
     template = housekeeping.EXPORT if template is None else template
     put = list(
         housekeeping.export(
@@ -469,6 +483,39 @@ def export(
     for problem in problems:
         warn(problem)
     raise typer.Exit(DONE if put and not problems else FAILED)
+
+
+def _export_for(
+    space: "Workspace", products: "Sequence[ProductRecord]", output: Path, peer: str, *, json: bool
+) -> NoReturn:
+    """Write products for a program, and say what runs it."""
+    from ccdflow.cascade.wording import unknown
+    from ccdflow.tasks.exporting.writing import PEERS, export_for
+
+    if peer not in PEERS:
+        stop(unknown("--for", peer, PEERS))
+    problems: list[str] = []
+    exported = export_for(space, products, output, peer, problems.append)
+    if json:
+        rows = [
+            {"id": one.source.label, "files": [str(output / name) for name in one.files]} for one in exported
+        ]
+        print_json(rows)
+    elif exported:
+        typer.echo(f"{_counted(exported)} for {peer} in {output}; {output / 'run.sh'} runs it:")
+        typer.echo("".join(f"    {line}\n" for line in _commands(output / "run.sh")), nl=False)
+    else:
+        typer.echo("no product is of this kind")
+    for problem in problems:
+        warn(problem)
+    raise typer.Exit(DONE if exported and not problems else FAILED)
+
+
+def _commands(script: Path) -> list[str]:
+    """The lines of a script behind its beginning, which is the same in all."""
+    lines = script.read_text(encoding="utf-8").splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("program="))
+    return lines[begin + 1 :]
 
 
 @upkeep.command()

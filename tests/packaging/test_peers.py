@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
+from bench.peerexports import Proof
 from bench.peerforms import FORMS, made_frames, wanted_of, write_form
-from bench.peertable import Cell, page_of, rows_in, rows_of
+from bench.peertable import Cell, page_of, proved_in, rows_in, rows_of
 from bench.peeruses import USES
 
 PAGE = Path(__file__).parents[2] / "docs" / "peers.md"
@@ -22,7 +23,16 @@ def test_the_page_has_a_row_for_each_use_and_a_cell_for_each_form() -> None:
 
 def test_a_page_is_read_as_it_was_written() -> None:
     found = [Cell(form, use.name, "right") for form in FORMS for use in USES]
-    assert rows_in(page_of(rows_of(found), list(FORMS), [])) == rows_of(found)
+    proof = Proof("sep", "export --for plain", "pull: mean", 0.012)
+    page = page_of(rows_of(found), list(FORMS), [], [proof.row])
+    assert rows_in(page) == rows_of(found)
+    assert proved_in(page) == {"sep: pull: mean": proof.row}
+
+
+def test_a_number_that_is_not_as_wanted_is_bold_and_the_page_has_none() -> None:
+    assert "| **0.07** | 0 ± 0.05 |" in Proof("sep", "", "pull: mean", 0.07).row
+    proved = proved_in(PAGE.read_text())
+    assert len(proved) > 30 and not [row for row in proved.values() if "**" in row]
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form not in TABLES_OF_PLANES])

@@ -1,0 +1,305 @@
+"""The scripts that run a program on what was written for it, with the options that it needs.
+
+They are POSIX shell, work from any folder, name the program under each name that it has, and say in one line where it
+is not installed. Names of files hold no blanks and no signs of the shell (`ccdflow.tasks.exporting.writing.stem_of`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Scripts = Mapping[str, str]
+"""Name of a file to its text; ``run.sh`` is the one that is run."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One product among those that were written.
+
+    Parameters
+    ----------
+    stem : str
+        Name of its files without ending.
+    group : str
+        Frames of one group may be combined: object, filter, unit and shape are the same.
+    grid : str
+        Frames with equal ones lie on the sky alike, pixel by pixel; blank without coordinates.
+    """
+
+    stem: str
+    group: str
+    grid: str
+
+
+def groups_of(frames: Sequence[Frame]) -> dict[str, list[Frame]]:
+    """Return the frames that may be combined.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All.
+
+    Returns
+    -------
+    dict of str to list of Frame
+        By group, in the order in which they were given.
+    """
+    groups: dict[str, list[Frame]] = {}
+    for frame in frames:
+        groups.setdefault(frame.group, []).append(frame)
+    return groups
+
+
+def _script(what: str, names: Sequence[str], package: str, lines: Sequence[str]) -> str:
+    """A script for a program of several names."""
+    tried = " || ".join(f"command -v {name}" for name in names)
+    begin = [
+        "#!/bin/sh",
+        f"# {what}. Written by ccdflow export; what each option is for stands in docs/peers.md of ccdflow.",
+        "set -e",
+        'cd "$(dirname "$0")"',
+        f"program=$({tried}) || {{ echo '{names[0]} is not installed: {package}' >&2; exit 127; }}",
+    ]
+    return "\n".join([*begin, *lines, ""])
+
+
+PARAMETERS = (
+    "NUMBER X_IMAGE Y_IMAGE ALPHA_J2000 DELTA_J2000 FLUX_APER FLUXERR_APER FLUX_AUTO FLUXERR_AUTO"
+    " FLAGS IMAFLAGS_ISO"
+)
+"""Columns of source-extractor's catalogue."""
+APERTURE = 10
+"""Diameter of the aperture of catalogues, pixels."""
+
+
+def sextractor(frames: Sequence[Frame]) -> Scripts:
+    """A catalogue for each frame: fluxes with errors, and flags.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All.
+
+    Returns
+    -------
+    Scripts
+        ``run.sh`` and the columns that are wanted.
+    """
+    options = (
+        f"-c /dev/null -PARAMETERS_NAME ccdflow.param -FILTER N -PHOT_APERTURES {APERTURE} -WEIGHT_TYPE MAP_WEIGHT"
+        " -RESCALE_WEIGHTS N -GAIN_KEY NONE -GAIN 0 -SATUR_KEY SATURATE -FLAG_TYPE OR -CATALOG_TYPE ASCII_HEAD"
+    )
+    loop = [
+        f"for name in {' '.join(frame.stem for frame in frames)}; do",
+        f'    "$program" "$name.fits" {options} \\',
+        '        -WEIGHT_IMAGE "$name.weight.fits" -FLAG_IMAGE "$name.flag.fits" -CATALOG_NAME "$name.cat"',
+        "done",
+    ]
+    names = ("source-extractor", "sex", "sextractor")
+    script = _script("Catalogues by source-extractor", names, "apt install source-extractor", loop)
+    return {"run.sh": script, "ccdflow.param": "\n".join([*PARAMETERS.split(), ""])}
+
+
+def swarp(frames: Sequence[Frame]) -> Scripts:
+    """One image of each group, weighted by the variances.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All; those without coordinates are left out.
+
+    Returns
+    -------
+    Scripts
+        ``run.sh``.
+    """
+    options = (
+        "-c /dev/null -WEIGHT_TYPE MAP_WEIGHT -RESCALE_WEIGHTS N -COMBINE_TYPE WEIGHTED -SUBTRACT_BACK N"
+        " -FSCALASTRO_TYPE NONE -WRITE_XML N"
+    )
+    lines = [
+        "# EXPTIME of the images that come of it is the sum, while their data are at the level of one frame."
+    ]
+    for group, members in groups_of(frames).items():
+        placed = [frame for frame in members if frame.grid]
+        lines += [f"# {frame.stem} has no coordinates" for frame in members if not frame.grid]
+        if placed:
+            # On one grid nothing needs to be resampled, and not a pixel is lost.
+            resample = " -RESAMPLE N" if len({frame.grid for frame in placed}) == 1 else ""
+            files = " ".join(f"{frame.stem}.fits" for frame in placed)
+            out = f"-IMAGEOUT_NAME coadd_{group}.fits -WEIGHTOUT_NAME coadd_{group}.weight.fits"
+            lines.append(f'"$program" {files} {options}{resample} {out}')
+    return {"run.sh": _script("Coadds by SWarp", ("SWarp", "swarp"), "apt install swarp", lines)}
+
+
+def siril(frames: Sequence[Frame]) -> Scripts:
+    """A stack of each sequence, registered on its stars.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All; `group` is the sequence, whose files are numbered.
+
+    Returns
+    -------
+    Scripts
+        ``run.sh`` and Siril's own.
+    """
+    commands = ["requires 1.0.0", "setext fits", "set32bits"]
+    for group, members in groups_of(frames).items():
+        if len(members) > 1:
+            commands += [f"register {group}_", f"stack r_{group}_ rej 3 3 -norm=none -out=stack_{group}"]
+    lines = ['"$program" -d "$PWD" -s ccdflow.ssf']
+    script = _script("Stacks by Siril", ("siril-cli", "siril"), "apt install siril", lines)
+    return {"run.sh": script, "ccdflow.ssf": "\n".join([*commands, ""])}
+
+
+def iraf(frames: Sequence[Frame]) -> Scripts:
+    """A mean of each group by imcombine, its masks heeded.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All.
+
+    Returns
+    -------
+    Scripts
+        ``run.sh``, IRAF's own, and the lists of frames.
+    """
+    commands = ['set imtype = "fits"', "images", "immatch"]
+    lists: dict[str, str] = {}
+    for group, members in groups_of(frames).items():
+        # Whole pixels: IRAF does not resample.
+        shifted = ', offsets="wcs"' if len({frame.grid for frame in members}) > 1 else ""
+        masked = 'combine="average", masktype="goodvalue", maskvalue=0'
+        commands.append(f'imcombine ("@{group}.list", "mean_{group}.fits", {masked}{shifted})')
+        lists[f"{group}.list"] = "".join(f"{frame.stem}.fits\n" for frame in members)
+    lines = [
+        "# IRAF stops without the name of a user.",
+        'USER="${USER:-iraf}" "$program" -x -f ccdflow.cl < /dev/null',
+    ]
+    script = _script("Means by IRAF", ("irafcl", "cl"), "apt install iraf", lines)
+    return {"run.sh": script, "ccdflow.cl": "\n".join([*commands, "logout", ""]), **lists}
+
+
+def gnuastro(frames: Sequence[Frame]) -> Scripts:
+    """A catalogue for each frame.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All.
+
+    Returns
+    -------
+    Scripts
+        ``run.sh``.
+    """
+    # --variance: without it a standard deviation is taken for what it is not (gnuastro 0.19).
+    columns = "--ids --x --y --brightness --brightnesserr"
+    given = '--instd="$name.fits" --stdhdu=VAR --variance'
+    lines = [
+        f"for name in {' '.join(frame.stem for frame in frames)}; do",
+        '    astnoisechisel "$name.fits" -hSCI --output="${name}_detected.fits"',
+        '    astsegment "${name}_detected.fits" --output="${name}_segments.fits"',
+        f'    "$program" "${{name}}_segments.fits" {given} {columns} --output="${{name}}_catalogue.fits"',
+        "done",
+    ]
+    return {"run.sh": _script("Catalogues by gnuastro", ("astmkcatalog",), "apt install gnuastro", lines)}
+
+
+def ds9(frames: Sequence[Frame]) -> Scripts:
+    """All frames in DS9.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All.
+
+    Returns
+    -------
+    Scripts
+        ``run.sh``.
+    """
+    lines = [f'exec "$program" -zscale -tile {" ".join(f"{frame.stem}.fits" for frame in frames)}']
+    return {"run.sh": _script("Frames in DS9", ("ds9",), "apt install saods9", lines)}
+
+
+def aij(frames: Sequence[Frame]) -> Scripts:
+    """All frames in AstroImageJ.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All.
+
+    Returns
+    -------
+    Scripts
+        ``run.sh``.
+    """
+    lines = [f'exec "$program" {" ".join(f"{frame.stem}.fits" for frame in frames)}']
+    names = ("AstroImageJ", "astroimagej")
+    return {"run.sh": _script("Frames in AstroImageJ", names, "see astroimagej.com", lines)}
+
+
+_SEP = """\
+\"\"\"Fluxes with errors by sep, of data, standard deviation and mask; flag 32: a masked pixel in the aperture.\"\"\"
+import sys
+import numpy as np, sep
+from astropy.io import fits
+
+for name in sys.argv[1:]:
+    data, error = (fits.getdata(f"{name}{end}.fits").astype("f4") for end in ("", ".std"))
+    mask = fits.getdata(f"{name}.mask.fits") != 0
+    data[~np.isfinite(data)] = 0
+    # The sky once more without the stars and what is around them, or their wings would be taken for sky.
+    sky = sep.Background(data, mask=mask)
+    _, light = sep.extract(data - sky.back(), 1.5, err=error, mask=mask, segmentation_map=True)
+    for _ in range(4):
+        light = np.maximum.reduce([np.roll(light, step, axis) for axis in (0, 1) for step in (-1, 0, 1)])
+    free = ~mask & (light == 0)
+    data -= sep.Background(data, mask=~free).back()
+    # Its level is a mode, which lies below the mean of photons: by a quarter of an electron here and there.
+    data -= data[free].mean()
+    stars = sep.extract(data, 5.0, err=error, mask=mask)
+    flux, fluxerr, flag = sep.sum_circle(data, stars["x"], stars["y"], RADIUS, err=error, mask=mask)
+    rows = np.column_stack([stars["x"], stars["y"], flux, fluxerr, flag | stars["flag"]])
+    np.savetxt(f"{name}.cat", rows, "%.4f %.4f %.6g %.6g %d", header="x y flux fluxerr flag")
+    print(f"{name}: {len(rows)} stars")
+"""
+
+
+def plain(frames: Sequence[Frame]) -> Scripts:
+    """Fluxes with errors by sep, as an example of what the three files are for.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All.
+
+    Returns
+    -------
+    Scripts
+        ``run.sh`` and a program in Python.
+    """
+    wanted = "import astropy, numpy, sep"
+    lines = [
+        f'"$program" -c "{wanted}" || {{ echo "photometry.py wants: pip install sep astropy" >&2; exit 127; }}',
+        f'"$program" photometry.py {" ".join(frame.stem for frame in frames)}',
+    ]
+    script = _script("Photometry by sep, an example", ("python3",), "pip install sep astropy", lines)
+    return {"run.sh": script, "photometry.py": _SEP.replace("RADIUS", f"{APERTURE / 2:g}")}
+
+
+SCRIPTS: Mapping[str, Callable[[Sequence[Frame]], Scripts]] = {
+    "siril": siril,
+    "sextractor": sextractor,
+    "swarp": swarp,
+    "iraf": iraf,
+    "gnuastro": gnuastro,
+    "aij": aij,
+    "ds9": ds9,
+    "plain": plain,
+}
+"""Program to what runs it."""

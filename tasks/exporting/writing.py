@@ -1,0 +1,252 @@
+"""Write products for a program: one at a time, whole or not at all, twice without a change."""
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ccdflow.archive.fits.productfile import ProductFileError, read_image, read_product
+from ccdflow.archive.registry.jobs.products import ProductRecord
+from ccdflow.archive.search.parts import fits_header
+from ccdflow.recipes.core.recipe import InputProduct
+from ccdflow.tasks.exporting.images import WRITERS, Given, largest
+from ccdflow.tasks.exporting.scripts import SCRIPTS, Frame
+from ccdflow.tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from astropy.io.fits import HDUList, Header
+
+PEERS = tuple(WRITERS)
+"""Programs that products can be written for."""
+LEAST_SCALE = 65536.0
+"""Siril takes numbers of 16 bits over this."""
+_STRUCTURE = ("NEXTEND", "CHECKSUM", "DATASUM")
+_GRID = (
+    "CTYPE1",
+    "CTYPE2",
+    "CRVAL1",
+    "CRVAL2",
+    "CRPIX1",
+    "CRPIX2",
+    "CD1_1",
+    "CD1_2",
+    "CD2_1",
+    "CD2_2",
+    "CDELT1",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A product that is to be written.
+
+    Parameters
+    ----------
+    label : str
+        What it is called in messages, such as ``p7``.
+    path : Path
+        Its file.
+    category, object, filter : str
+        Products that have them alike may be combined.
+    """
+
+    label: str
+    path: Path
+    category: str = ""
+    object: str = ""
+    filter: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Name of its files without ending, as all programs and shells take it: letters, digits, ``_`` and ``-``."""
+        return _plain(self.path.stem)
+
+    def group(self, file: InputProduct) -> str:
+        """Return which products may be combined with this one.
+
+        Parameters
+        ----------
+        file : InputProduct
+            Its content, an image.
+
+        Returns
+        -------
+        str
+            Of category, object, filter and shape.
+        """
+        assert file.image is not None
+        ny, nx = file.image.shape
+        parts = (self.category, self.object, self.filter, f"{nx}x{ny}")
+        return "-".join(_plain(part) for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written of a product: the names of its files in the folder."""
+
+    source: Source
+    files: tuple[str, ...]
+
+
+def export_for(
+    space: Workspace,
+    products: Sequence[ProductRecord],
+    folder: Path,
+    peer: str,
+    warn: Callable[[str], None] = lambda sentence: None,
+) -> list[Exported]:
+    """Write products as a program takes them; see `write_for`.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    products : sequence of ProductRecord
+        The products.
+    folder : Path
+        Where they go.
+    peer : str
+        One of `PEERS`.
+    warn : callable
+        Told of each product that was not written, in one sentence.
+
+    Returns
+    -------
+    list of Exported
+        Those that were written.
+    """
+    sources = [
+        Source(f"p{one.id}", space.store.root / one.path, one.category, one.object, one.filter)
+        for one in products
+    ]
+    return write_for(sources, folder, peer, warn)
+
+
+def write_for(
+    sources: Sequence[Source],
+    folder: Path,
+    peer: str,
+    warn: Callable[[str], None] = lambda sentence: None,
+) -> list[Exported]:
+    """Write products as a program takes them, and a script ``run.sh`` that runs it on them.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        The products; images alone can be written.
+    folder : Path
+        Made if it isn't there. Files of the same names are replaced.
+    peer : str
+        One of `PEERS`.
+    warn : callable
+        Told of each product that was not written, in one sentence.
+
+    Returns
+    -------
+    list of Exported
+        Those that were written; no script where there are none.
+    """
+    readable = list(_readable(sources, warn))
+    names = _numbered(readable) if peer == "siril" else _unique(readable)
+    scales = _scales(readable) if peer == "siril" else {}
+    exported, frames = [], []
+    for source in readable:
+        file = read_product(source.path)
+        stem, group = names[source.path], source.group(file)
+        # One product is in memory at a time, however many there are.
+        given = Given(read_image(file), _header(file, peer), stem, scales.get(group, 1.0))
+        files = WRITERS[peer](given)
+        folder.mkdir(parents=True, exist_ok=True)
+        for ending, hdus in files.items():
+            _write(hdus, folder / f"{stem}{ending}")
+        exported.append(Exported(source, tuple(f"{stem}{ending}" for ending in files)))
+        frames.append(Frame(stem, group, _grid(given.header)))
+    if frames:
+        _write_scripts(folder, peer, frames)
+    return exported
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_") or "x"
+
+
+def _readable(sources: Sequence[Source], warn: Callable[[str], None]) -> Iterator[Source]:
+    """Products whose file is there and holds an image."""
+    for source in sources:
+        try:
+            if read_product(source.path).image is not None:
+                yield source
+            else:
+                warn(f"{source.label} is left out: {source.path.name} holds a table, no image")
+        except ProductFileError as error:
+            warn(f"{source.label} is left out: {error}")
+
+
+def _unique(sources: Sequence[Source]) -> dict[Path, str]:
+    """Names of files; of several alike all but the first say which product they are."""
+    names: dict[Path, str] = {}
+    for source in sources:
+        is_taken = source.stem in names.values()
+        names[source.path] = f"{source.stem}_{_plain(source.label)}" if is_taken else source.stem
+    return names
+
+
+def _numbered(sources: Sequence[Source]) -> dict[Path, str]:
+    """Names of files, numbered in each group, as Siril wants the frames of a sequence."""
+    counts: Counter[str] = Counter()
+    names: dict[Path, str] = {}
+    for source in sources:
+        group = source.group(read_product(source.path))
+        counts[group] += 1
+        names[source.path] = f"{group}_{counts[group]:05d}"
+    return names
+
+
+def _scales(sources: Sequence[Source]) -> dict[str, float]:
+    """What the data of each group are divided by: a power of 2, above all that stands in them."""
+    most: dict[str, float] = {}
+    for source in sources:
+        file = read_product(source.path)
+        group = source.group(file)
+        most[group] = max(most.get(group, 0.0), largest(read_image(file)))
+    return {group: max(LEAST_SCALE, 2.0 ** math.ceil(math.log2(value + 1))) for group, value in most.items()}
+
+
+def _header(file: InputProduct, peer: str) -> "Header":
+    cards = {
+        name: value for name, value in file.header.items() if name not in _STRUCTURE and not _is_axis(name)
+    }
+    header = fits_header(cards, file.comments)
+    header["EXPFOR"] = peer, "the program that ccdflow wrote this for"
+    return header
+
+
+def _is_axis(name: str) -> bool:
+    return name in ("SIMPLE", "BITPIX", "EXTEND", "END") or name.startswith("NAXIS")
+
+
+def _grid(header: "Header") -> str:
+    if "CTYPE1" not in header:
+        return ""
+    return " ".join(f"{card}={header[card]}" for card in _GRID if card in header)
+
+
+def _write(hdus: "HDUList", path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        hdus.writeto(temporary, overwrite=True)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_scripts(folder: Path, peer: str, frames: Sequence[Frame]) -> None:
+    for name, text in SCRIPTS[peer](frames).items():
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        if name.endswith(".sh"):
+            path.chmod(0o755)
