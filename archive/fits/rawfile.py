@@ -35,7 +35,7 @@ from ccdflow.archive.otherforms.forms import (
     form_of,
 )
 from ccdflow.archive.patience import came, in_time
-from ccdflow.cascade.records import Doubt, Extension, Value
+from ccdflow.cascade.records import CATEGORY, Doubt, Extension, Value
 
 __all__ = [
     "FITS_SUFFIXES",
@@ -457,7 +457,9 @@ def _images(path: Path, hdus: list[HduHeader]) -> list[HduHeader]:
     """Return the images of the file, the one to read first; extensions called SCI before others."""
     images = frame_images(hdus)
     if not images:
-        raise NoImageError(f"{path} holds no image")
+        ours = hdus[0].values.get(CATEGORY)
+        told = f": it is a table that ccdflow has made, a {ours}" if "JOBKEY" in hdus[0].values else ""
+        raise NoImageError(f"{path} holds no image{told}")
     for image in images:
         if len(image.axes) != 2:
             kind = "a cube" if len(image.axes) > 2 else "a single row"

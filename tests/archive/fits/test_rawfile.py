@@ -422,3 +422,11 @@ def test_what_is_no_header_behind_the_first_image_is_nobodys(tmp_path, pixels) -
     path = plain(tmp_path / "a.fits", pixels)
     path.write_bytes(path.read_bytes() + b"XTENSION= nonsense" * 3000)
     assert open_raw(path).doubts == ()
+
+
+def test_a_table_of_ours_is_named_where_an_image_is_wanted(tmp_path) -> None:
+    cards = fits.Header({"JOBKEY": "0123", "CATEGORY": "gain_table"})
+    table = fits.BinTableHDU.from_columns([fits.Column("gain", "D", array=[1.2])], name="TABLE")
+    fits.HDUList([fits.PrimaryHDU(header=cards), table]).writeto(tmp_path / "a.fits")
+    with pytest.raises(NoImageError, match=r"a table that ccdflow has made, a gain_table$"):
+        open_raw(tmp_path / "a.fits")
