@@ -50,19 +50,8 @@ Files = Mapping[str, "HDUList"]
 """What stands behind the stem in a file's name, and the file's content."""
 
 
-def sextractor(given: Given) -> Files:
-    """Data, weights that let saturated cores be, and flags; no GAIN, since the variance has the photons already.
-
-    Parameters
-    ----------
-    given : Given
-        The product.
-
-    Returns
-    -------
-    Files
-        ``.fits``, ``.weight.fits``, ``.flag.fits``.
-    """
+def _sextractor(given: Given) -> Files:
+    """Data, weights that let saturated cores be, and flags; no GAIN, since the variance has the photons already."""
     image = given.image
     header = _saturation(given.header.copy())
     # With a GAIN in the header the stars' photons would be counted twice, whatever the options say.
@@ -79,19 +68,8 @@ def sextractor(given: Given) -> Files:
     }
 
 
-def swarp(given: Given) -> Files:
-    """Data, and weights beside them under the name that SWarp finds by itself.
-
-    Parameters
-    ----------
-    given : Given
-        The product.
-
-    Returns
-    -------
-    Files
-        ``.fits``, ``.weight.fits``.
-    """
+def _swarp(given: Given) -> Files:
+    """Data, and weights beside them under the name that SWarp finds by itself."""
     header = _saturation(given.header.copy())
     header.setdefault("GAIN", 0.0)
     weights = _weights(given.image, excluded(given.image.dq))
@@ -101,19 +79,8 @@ def swarp(given: Given) -> Files:
     }
 
 
-def siril(given: Given) -> Files:
-    """Data between 0 and 1, excluded pixels 0, which Siril leaves out; saturated cores stay, or stars were not found.
-
-    Parameters
-    ----------
-    given : Given
-        The product, with the scale of its whole sequence: a power of 2, so that nothing is rounded.
-
-    Returns
-    -------
-    Files
-        ``.fits``.
-    """
+def _siril(given: Given) -> Files:
+    """Data between 0 and 1; excluded pixels are 0, which Siril leaves out, but for saturated cores: stars need them."""
     image, header = given.image, given.header.copy()
     bad = excluded(image.dq & ~np.uint16(DQ.SATURATED)) | ~np.isfinite(image.data)
     scaled = np.where(bad, 0, image.data / np.float32(given.scale)).astype(np.float32)
@@ -123,19 +90,8 @@ def siril(given: Given) -> Files:
     return {".fits": _one(scaled, header)}
 
 
-def iraf(given: Given) -> Files:
-    """Data without NaN and check sums, and the mask that their card BPM names.
-
-    Parameters
-    ----------
-    given : Given
-        The product.
-
-    Returns
-    -------
-    Files
-        ``.fits``, ``.bpm.fits``.
-    """
+def _iraf(given: Given) -> Files:
+    """Data without NaN and check sums, and the mask that their card BPM names."""
     header = given.header.copy()
     header["BPM"] = f"{given.stem}.bpm.fits", "0 where a pixel is good"
     mask = (given.image.dq & EXCLUDED).astype(np.int32)
@@ -145,19 +101,8 @@ def iraf(given: Given) -> Files:
     }
 
 
-def gnuastro(given: Given) -> Files:
-    """An empty first HDU, data with NaN, and the variance of the sky: its programs add the photons themselves.
-
-    Parameters
-    ----------
-    given : Given
-        The product.
-
-    Returns
-    -------
-    Files
-        ``.fits`` with the extensions ``SCI`` and ``VAR``.
-    """
+def _gnuastro(given: Given) -> Files:
+    """An empty first HDU, data with NaN, and the variance of the sky: its programs add the photons themselves."""
     from astropy.io import fits
 
     image = given.image
@@ -170,19 +115,8 @@ def gnuastro(given: Given) -> Files:
     return {".fits": fits.HDUList([fits.PrimaryHDU(), *hdus])}
 
 
-def plain(given: Given) -> Files:
-    """Data, standard deviation and mask, an image in each file.
-
-    Parameters
-    ----------
-    given : Given
-        The product.
-
-    Returns
-    -------
-    Files
-        ``.fits``, ``.std.fits``, ``.mask.fits``.
-    """
+def _plain(given: Given) -> Files:
+    """Data, standard deviation and mask, an image in each file."""
     image = given.image
     mask = excluded(image.dq).astype(np.uint8)
     return {
@@ -192,19 +126,8 @@ def plain(given: Given) -> Files:
     }
 
 
-def shown(given: Given) -> Files:
-    """Data with NaN where they are excluded, for programs that people look at images with.
-
-    Parameters
-    ----------
-    given : Given
-        The product.
-
-    Returns
-    -------
-    Files
-        ``.fits``.
-    """
+def _shown(given: Given) -> Files:
+    """Data with NaN where they are excluded, for programs that people look at images with."""
     image = given.image
     bad = excluded(image.dq & ~np.uint16(DQ.SATURATED))
     return {".fits": _one(np.where(bad, np.float32(np.nan), image.data), given.header.copy())}
@@ -291,13 +214,13 @@ def _one(pixels: NDArray[Any], header: "Header") -> "HDUList":
 
 
 WRITERS: Mapping[str, Callable[[Given], Files]] = {
-    "siril": siril,
-    "sextractor": sextractor,
-    "swarp": swarp,
-    "iraf": iraf,
-    "gnuastro": gnuastro,
-    "aij": shown,
-    "ds9": shown,
-    "plain": plain,
+    "siril": _siril,
+    "sextractor": _sextractor,
+    "swarp": _swarp,
+    "iraf": _iraf,
+    "gnuastro": _gnuastro,
+    "aij": _shown,
+    "ds9": _shown,
+    "plain": _plain,
 }
 """Program to what writes for it."""

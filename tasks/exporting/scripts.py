@@ -71,19 +71,8 @@ APERTURE = 10
 """Diameter of the aperture of catalogues, pixels."""
 
 
-def sextractor(frames: Sequence[Frame]) -> Scripts:
-    """A catalogue for each frame: fluxes with errors, and flags.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        All.
-
-    Returns
-    -------
-    Scripts
-        ``run.sh`` and the columns that are wanted.
-    """
+def _sextractor(frames: Sequence[Frame]) -> Scripts:
+    """A catalogue for each frame: fluxes with errors, and flags."""
     options = (
         f"-c /dev/null -PARAMETERS_NAME ccdflow.param -FILTER N -PHOT_APERTURES {APERTURE} -WEIGHT_TYPE MAP_WEIGHT"
         " -RESCALE_WEIGHTS N -GAIN_KEY NONE -GAIN 0 -SATUR_KEY SATURATE -FLAG_TYPE OR -CATALOG_TYPE ASCII_HEAD"
@@ -99,19 +88,8 @@ def sextractor(frames: Sequence[Frame]) -> Scripts:
     return {"run.sh": script, "ccdflow.param": "\n".join([*PARAMETERS.split(), ""])}
 
 
-def swarp(frames: Sequence[Frame]) -> Scripts:
-    """One image of each group, weighted by the variances.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        All; those without coordinates are left out.
-
-    Returns
-    -------
-    Scripts
-        ``run.sh``.
-    """
+def _swarp(frames: Sequence[Frame]) -> Scripts:
+    """One image of each group, weighted by the variances."""
     options = (
         "-c /dev/null -WEIGHT_TYPE MAP_WEIGHT -RESCALE_WEIGHTS N -COMBINE_TYPE WEIGHTED -SUBTRACT_BACK N"
         " -FSCALASTRO_TYPE NONE -WRITE_XML N"
@@ -131,19 +109,8 @@ def swarp(frames: Sequence[Frame]) -> Scripts:
     return {"run.sh": _script("Coadds by SWarp", ("SWarp", "swarp"), "apt install swarp", lines)}
 
 
-def siril(frames: Sequence[Frame]) -> Scripts:
-    """A stack of each sequence, registered on its stars.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        All; `group` is the sequence, whose files are numbered.
-
-    Returns
-    -------
-    Scripts
-        ``run.sh`` and Siril's own.
-    """
+def _siril(frames: Sequence[Frame]) -> Scripts:
+    """A stack of each sequence, registered on its stars."""
     commands = ["requires 1.0.0", "setext fits", "set32bits"]
     for group, members in groups_of(frames).items():
         if len(members) > 1:
@@ -153,19 +120,8 @@ def siril(frames: Sequence[Frame]) -> Scripts:
     return {"run.sh": script, "ccdflow.ssf": "\n".join([*commands, ""])}
 
 
-def iraf(frames: Sequence[Frame]) -> Scripts:
-    """A mean of each group by imcombine, its masks heeded.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        All.
-
-    Returns
-    -------
-    Scripts
-        ``run.sh``, IRAF's own, and the lists of frames.
-    """
+def _iraf(frames: Sequence[Frame]) -> Scripts:
+    """A mean of each group by imcombine, its masks heeded."""
     commands = ['set imtype = "fits"', "images", "immatch"]
     lists: dict[str, str] = {}
     for group, members in groups_of(frames).items():
@@ -182,19 +138,8 @@ def iraf(frames: Sequence[Frame]) -> Scripts:
     return {"run.sh": script, "ccdflow.cl": "\n".join([*commands, "logout", ""]), **lists}
 
 
-def gnuastro(frames: Sequence[Frame]) -> Scripts:
-    """A catalogue for each frame.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        All.
-
-    Returns
-    -------
-    Scripts
-        ``run.sh``.
-    """
+def _gnuastro(frames: Sequence[Frame]) -> Scripts:
+    """A catalogue for each frame."""
     # --variance: without it a standard deviation is taken for what it is not (gnuastro 0.19).
     columns = "--ids --x --y --brightness --brightnesserr"
     given = '--instd="$name.fits" --stdhdu=VAR --variance'
@@ -208,36 +153,14 @@ def gnuastro(frames: Sequence[Frame]) -> Scripts:
     return {"run.sh": _script("Catalogues by gnuastro", ("astmkcatalog",), "apt install gnuastro", lines)}
 
 
-def ds9(frames: Sequence[Frame]) -> Scripts:
-    """All frames in DS9.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        All.
-
-    Returns
-    -------
-    Scripts
-        ``run.sh``.
-    """
+def _ds9(frames: Sequence[Frame]) -> Scripts:
+    """All frames in DS9."""
     lines = [f'exec "$program" -zscale -tile {" ".join(f"{frame.stem}.fits" for frame in frames)}']
     return {"run.sh": _script("Frames in DS9", ("ds9",), "apt install saods9", lines)}
 
 
-def aij(frames: Sequence[Frame]) -> Scripts:
-    """All frames in AstroImageJ.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        All.
-
-    Returns
-    -------
-    Scripts
-        ``run.sh``.
-    """
+def _aij(frames: Sequence[Frame]) -> Scripts:
+    """All frames in AstroImageJ."""
     lines = [f'exec "$program" {" ".join(f"{frame.stem}.fits" for frame in frames)}']
     names = ("AstroImageJ", "astroimagej")
     return {"run.sh": _script("Frames in AstroImageJ", names, "see astroimagej.com", lines)}
@@ -270,19 +193,8 @@ for name in sys.argv[1:]:
 """
 
 
-def plain(frames: Sequence[Frame]) -> Scripts:
-    """Fluxes with errors by sep, as an example of what the three files are for.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        All.
-
-    Returns
-    -------
-    Scripts
-        ``run.sh`` and a program in Python.
-    """
+def _plain(frames: Sequence[Frame]) -> Scripts:
+    """Fluxes with errors by sep, as an example of what the three files are for."""
     wanted = "import astropy, numpy, sep"
     lines = [
         f'"$program" -c "{wanted}" || {{ echo "photometry.py wants: pip install sep astropy" >&2; exit 127; }}',
@@ -293,13 +205,13 @@ def plain(frames: Sequence[Frame]) -> Scripts:
 
 
 SCRIPTS: Mapping[str, Callable[[Sequence[Frame]], Scripts]] = {
-    "siril": siril,
-    "sextractor": sextractor,
-    "swarp": swarp,
-    "iraf": iraf,
-    "gnuastro": gnuastro,
-    "aij": aij,
-    "ds9": ds9,
-    "plain": plain,
+    "siril": _siril,
+    "sextractor": _sextractor,
+    "swarp": _swarp,
+    "iraf": _iraf,
+    "gnuastro": _gnuastro,
+    "aij": _aij,
+    "ds9": _ds9,
+    "plain": _plain,
 }
 """Program to what runs it."""
