@@ -106,6 +106,8 @@ def _swarp(frames: Sequence[Frame]) -> Scripts:
             files = " ".join(f"{frame.stem}.fits" for frame in placed)
             out = f"-IMAGEOUT_NAME coadd_{group}.fits -WEIGHTOUT_NAME coadd_{group}.weight.fits"
             lines.append(f'"$program" {files} {options}{resample} {out}')
+    if not any(frame.grid for frame in frames):
+        lines.append("echo 'no frame has coordinates (CTYPE1): SWarp has nothing to go by' >&2; exit 1")
     return {"run.sh": _script("Coadds by SWarp", ("SWarp", "swarp"), "apt install swarp", lines)}
 
 

@@ -171,7 +171,7 @@ def write_for(
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_") or "x"
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-") or "x"
 
 
 def _readable(sources: Sequence[Source], warn: Callable[[str], None]) -> Iterator[Source]:
@@ -230,7 +230,7 @@ def _is_axis(name: str) -> bool:
 
 
 def _grid(header: "Header") -> str:
-    if "CTYPE1" not in header:
+    if not header.get("CTYPE1"):
         return ""
     return " ".join(f"{card}={header[card]}" for card in _GRID if card in header)
 

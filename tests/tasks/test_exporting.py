@@ -83,6 +83,18 @@ def test_swarp_finds_its_weights_and_is_told_gain_and_saturation(tmp_path: Path,
     assert "-RESAMPLE N" not in (written(tmp_path, "swarp", frame, moved) / "run.sh").read_text()
 
 
+def test_names_are_such_that_no_shell_or_program_takes_them_for_more(tmp_path: Path) -> None:
+    odd = product(tmp_path / "store", "-o a 'b' $c;d.fits")
+    folder = written(tmp_path, "swarp", odd)
+    assert sorted(path.name for path in folder.glob("*.fits")) == ["o_a_b_c_d.fits", "o_a_b_c_d.weight.fits"]
+
+
+def test_without_coordinates_swarp_is_not_run(tmp_path: Path) -> None:
+    lost = product(tmp_path / "store", "lost.fits", CTYPE1="")
+    script = (written(tmp_path, "swarp", lost) / "run.sh").read_text()
+    assert "# lost has no coordinates" in script and "exit 1" in script
+
+
 def test_siril_gets_a_sequence_between_0_and_1_divided_by_one_power_of_2(tmp_path: Path, frame: Path) -> None:
     bright = product(tmp_path / "store", "bright.fits", level=150_000.0)
     folder = written(tmp_path, "siril", frame, bright)
