@@ -454,10 +454,22 @@ def list_(
     ],
     night: Night = None,
     camera: Camera = None,
+    object_: Annotated[str | None, typer.Option("--object", help="Only of this object.")] = None,
+    filter_: Annotated[str | None, typer.Option("--filter", help="Only in this filter.")] = None,
+    category: Annotated[
+        str | None, typer.Option("--category", help="Only products of this category.")
+    ] = None,
+    current: Annotated[
+        bool, typer.Option("--current", help="Only what nothing has taken the place of.")
+    ] = False,
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="NAME,...", help="In this order; -NAME from the largest.")
+    ] = "",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="As many at most.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Also superseded frames and sets.")] = False,
     json: Json = False,
 ) -> None:
-    """List what there is."""
+    """List what there is; 'find' finds frames and products by any column."""
     from ccdflow.cascade.wording import unknown
     from ccdflow.commands import queries
 
@@ -466,6 +478,9 @@ def list_(
     rows = queries.LISTS[what](
         selecting(night, camera, read_only=True), night=night_of(night), camera=camera, superseded=all_
     )
+    wanted = {"object": object_, "filter": filter_, "category": category}
+    rows = queries.narrowed(what, rows, wanted, current=current)
+    rows = queries.in_order(what, rows, queries.names(sort))[:limit]
     if json:
         print_json(rows)
     elif rows:

@@ -25,6 +25,7 @@ from ccdflow.cascade.plain import is_id
 from ccdflow.cascade.planning.jobs import Job, JobInput
 from ccdflow.cascade.planning.plans import DataSet, Plan, data_sets
 from ccdflow.cascade.planning.request import Request
+from ccdflow.cascade.wording import unknown
 from ccdflow.tasks.changes import differences
 from ccdflow.tasks.keeping.audit import audit, repair
 from ccdflow.tasks.keeping.stock import much_away
@@ -85,6 +86,85 @@ def frames(space: Workspace, *, night: str | None, camera: str | None, supersede
 def names(text: str) -> tuple[str, ...]:
     """Return names that stand in one text with commas between them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def narrowed(
+    what: str, rows: list[Row], wanted: Mapping[str, str | None], *, current: bool = False
+) -> list[Row]:
+    """Return the rows that have these values.
+
+    Parameters
+    ----------
+    what : str
+        What is listed, for messages.
+    rows : list of dict
+        All.
+    wanted : mapping
+        Name to value; None does not matter.
+    current : bool
+        Whether those are left out that something has taken the place of.
+
+    Returns
+    -------
+    list of dict
+        Those that are right.
+
+    Raises
+    ------
+    ValueError
+        If such rows have no such column, or none has the value while others have one; with the nearest.
+    """
+    for name, value in wanted.items():
+        if value is None or not rows:
+            continue
+        _refuse_no_column(what, rows, name)
+        there = sorted({str(row[name]) for row in rows if row[name]})
+        rows = [row for row in rows if row[name] == value]
+        if not rows:
+            raise ValueError(unknown(name, value, there))
+    if current and rows:
+        _refuse_no_column(what, rows, "superseded_by")
+        rows = [row for row in rows if row["superseded_by"] is None]
+    return rows
+
+
+def _refuse_no_column(what: str, rows: Sequence[Row], name: str) -> None:
+    if name not in rows[0]:
+        raise ValueError(unknown(f"column of {what}", name, list(rows[0])))
+
+
+def in_order(what: str, rows: list[Row], order: Sequence[str]) -> list[Row]:
+    """Return rows sorted by columns, what is not known last.
+
+    Parameters
+    ----------
+    what : str
+        What is listed, for messages.
+    rows : list of dict
+        All.
+    order : sequence of str
+        Names of columns, the first counts most; ``-name`` from the largest.
+
+    Returns
+    -------
+    list of dict
+        The same rows.
+    """
+    for name in reversed(order if rows else ()):
+        column = name.removeprefix("-")
+        _refuse_no_column(what, rows, column)
+        known = [row for row in rows if row[column] is not None]
+        known.sort(key=lambda row: _sortable(row[column]), reverse=name.startswith("-"))
+        rows = known + [row for row in rows if row[column] is None]
+    return rows
+
+
+def _sortable(value: Any) -> tuple[int, float, str]:
+    """Numbers and ids in their order, then texts in theirs."""
+    if isinstance(value, int | float):
+        return 0, float(value), ""
+    number = value[1:] if isinstance(value, str) and value[:1] in "fsp" else ""
+    return (0, float(number), "") if is_id(number) else (1, 0.0, str(value))
 
 
 def found(space: Workspace, expression: str, kind: Kind, **asked: Any) -> list[Row]:
