@@ -64,7 +64,7 @@ def test_amplifiers_in_extensions_give_the_same_pixels(reduced: Bench, tmp_path:
             fits.open(space.store.absolute(path)) as ours,
             fits.open(reduced.space.store.absolute(known[name])) as theirs,
         ):
-            for one, other in zip(ours[:3], theirs[:3], strict=True):
-                np.testing.assert_array_equal(one.data, other.data)
+            for plane in ("PRIMARY", "MASK", "UNCERT"):
+                np.testing.assert_array_equal(ours[plane].data, theirs[plane].data)
             for keyword in ("CRPIX1", "CRVAL1", "CD1_1", "RDNOISE"):
                 assert ours[0].header.get(keyword) == theirs[0].header.get(keyword), (name, keyword)
