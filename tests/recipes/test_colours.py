@@ -131,7 +131,9 @@ def test_a_mosaic_is_stacked_only_as_it_lies() -> None:
     refused = STACK.run({"main": product}, StackParameters())
     assert not refused.outputs and all("colour mosaic (RGGB)" in left.reason for left in refused.left_out[:2])
     result = STACK.run({"main": product}, StackParameters(register="none"))
-    np.testing.assert_allclose(result.outputs["stack"].image.data, image.data, rtol=1e-4)  # type: ignore[union-attr]
+    stacked = result.outputs["stack"].image
+    assert stacked is not None
+    np.testing.assert_allclose(stacked.data, image.data, rtol=1e-4)
     assert [left.reason for left in result.left_out] == [
         "its mosaic begins with GBRG, that of the others with RGGB"
     ]

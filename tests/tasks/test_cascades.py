@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def reduced(space: Workspace) -> dict[str, list[int]]:
             space,
             lambda: planned_again(space, AFTER, ()),
             lambda jobs: do(space, jobs),
-            lambda jobs, stages=stages: of_stages(jobs, stages),  # type: ignore[misc]
+            partial(of_stages, stages=stages),
         ).run()
         group_sets(space, AFTER)
     Round(space, lambda: planned(space, AFTER), grouping=AFTER).run()

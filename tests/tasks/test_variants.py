@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ccdflow.archive.registry.jobs.records import JobRecord, find_job, find_jobs
 from ccdflow.archive.registry.sets.records import SetFilter, SetRecord, find_sets
 from ccdflow.cascade.planning.jobs import Job
 from ccdflow.cascade.planning.request import Request
+from ccdflow.flows.stages import of_stages
 from ccdflow.simulate import simulate_night
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.ingest import ingest_files
@@ -84,7 +86,7 @@ def run(space: Workspace, request: Request = OWN, **parameters: object) -> None:
             space,
             lambda: planned_again(space, wanted, ()),
             doing(space),
-            lambda jobs, stages=stages: [job for job in jobs if job.stage in stages],  # type: ignore[misc]
+            partial(of_stages, stages=stages),
         ).run()
     # Takes stock: sets are linked with what was made of them.
     Round(space, lambda: planned(space, wanted), grouping=wanted).run()

@@ -99,6 +99,7 @@ def programs(registry: Registry) -> Path:
         told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         if told.split()[-1].split(".")[0] == version:
             return program.parent
+    # Another version's pg_dump refuses a newer server, and PyPI's server comes with its own on some platforms only.
     pytest.skip(f"no pg_dump of version {version} here")
 
 
