@@ -200,7 +200,7 @@ def _run(project: str, request: Request, last: Stage, since: str | None) -> dict
             do=lambda jobs: execute(project, jobs, request.order).failed,
             choose=lambda jobs: of_stages(jobs, stages),
             # Of some files of a night alone, what else is missing of it is not known.
-            whole=not request.paths and request.frames is None,
+            extent="beginning" if request.paths or request.frames is not None else "nights",
         ).run(tried)
         failed |= work.failed
         tried = tried | work.failed.keys()

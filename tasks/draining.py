@@ -8,6 +8,7 @@ from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ccdflow.archive.registry.frames.nearrows import span_of
 from ccdflow.archive.registry.frames.stages import newest_frame, unsettled_since
 from ccdflow.archive.registry.jobs.leases import leave_drain, live_drains, stay_drain, take_drain, this_owner
 from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
@@ -29,6 +30,8 @@ from ccdflow.tasks.workspace import Workspace
 
 WHOLE_LOOK_S = 30.0
 """Seconds after which what waits for a calibration is looked at again, and not only what came last."""
+FRAMES_PER_LOOK = 2000
+"""Frames that a look at everything takes at a time: memory holds these, however many there are of two days."""
 JOBS_PER_ROUND = 40
 """Jobs that are done between two plans: an urgent job that comes meanwhile waits for these."""
 ARRIVAL_PATIENCE_S = 60.0
@@ -194,8 +197,11 @@ class Drain:
         self.given_up = {job.key for job in tried if job.attempts >= MOST_ATTEMPTS}
         self.failed: dict[str, str] = {}
         self.held: dict[str, tuple[float, str]] = {}  # until when, and why, by key of the job
-        self._looked = -WHOLE_LOOK_S  # when more than the last was looked at last
-        self._all = True  # whether the next such look is at everything, finished frames too
+        self._looked = -WHOLE_LOOK_S  # when what waits was looked at last
+        # Of a look at everything: from when on frames are left, those behind the ones of now, and whose turn it was.
+        self._rest: str | None = ""
+        self._behind: str | None = None
+        self._took_span = True
         self._unsure = True  # whether anything has happened since
         self._turn = Turn(READING_S)
         self._rows = FEWEST_ROWS
@@ -253,8 +259,8 @@ class Drain:
         return count
 
     def _look_at_everything(self) -> None:
-        """Have the next round look at every frame that is not too old."""
-        self._looked, self._all = -WHOLE_LOOK_S, True
+        """Have the next rounds look at every frame that is not too old."""
+        self._rest = ""
 
     @property
     def problems(self) -> dict[str, str]:
@@ -276,28 +282,44 @@ class Drain:
         # out (frames that wait for a calibration, which may have come now) is found by another one now and then. At
         # finished frames, of which a product may be gone, it is looked at the beginning and once nothing comes: else a
         # night would cost more with every frame of it.
-        whole = self._unsure and time.monotonic() - self._looked >= WHOLE_LOOK_S
-        everything = whole and self._all
-        if whole:
-            self._looked, self._unsure, self._all = time.monotonic(), not everything, False
+        span = self._next_span(request)
+        waiting = span is None and self._unsure and time.monotonic() - self._looked >= WHOLE_LOOK_S
+        if waiting:
+            self._looked = time.monotonic()
         work = Round(
             self.space,
-            plan=lambda: self._planned(
-                request if everything else self._of_the_last(request, waiting=whole), everything=everything
-            ),
+            plan=lambda: self._planned(span or self._of_the_last(request, waiting=waiting)),
             do=self._do,
             choose=self._first,
-            whole=whole,
+            extent="span" if span else "nights" if waiting else "beginning",
             grouping=request,
             most_rows=self._rows,
         ).run(self._in_vain())
+        if span is not None and not work.jobs:
+            self._rest = self._behind
         # Jobs that were put off do not count: while the disk is full they are tried every `RETRY_S`, and a drain that
         # took this for progress would never end.
         put_off = self.held.keys() & work.failed.keys()
         progress = count + len(work.jobs) - len(put_off)
         if not progress:
             self._tell_of_the_old()
-        return progress + self._rows_are_left(work.grouping_s)
+        return progress + self._rows_are_left(work.grouping_s) + (self._rest is not None)
+
+    def _next_span(self, request: Request) -> Request | None:
+        """The part of a request that a look at everything takes now; None where there is none, or others come first."""
+        # In turns with rounds for what has come meanwhile, which are first: nobody waits for what lies behind.
+        self._took_span = self._rest is not None and not self._took_span
+        if self._rest is None or not self._took_span:
+            return None
+        if not self._rest:
+            self._unsure = False
+        since = max(self._rest, request.since or "")
+        ends = last_stages(self.space.cascade, request.targets)
+        # Where all frames decide together what is made there is one span.
+        in_parts = ends.keys() <= few_before(self.space, request).keys()
+        bounds = self.space.registry.read(span_of, ends, since, FRAMES_PER_LOOK) if in_parts else None
+        until, self._behind = bounds or (None, None)
+        return request.model_copy(update={"since": since, "until": until})
 
     def _rows_are_left(self, took: float) -> bool:
         """Whether more rows without files are to be put into sets, and the round has come on with them."""
@@ -349,7 +371,7 @@ class Drain:
         since = self.space.registry.read(unsettled_since, ends, request.since or "", waiting=waiting)
         return None if since is None else request.model_copy(update={"since": since})
 
-    def _planned(self, request: Request | None, *, everything: bool) -> Plan | None:
+    def _planned(self, request: Request | None) -> Plan | None:
         """Return the plan, made from the fewest nights that give the same as all nights; None for no request."""
         # Where nothing is due the store is asked for nothing else; that it is away is said all the same.
         self.space.claim_store()
@@ -358,7 +380,7 @@ class Drain:
         # Good calibrations lie near in time. So the nights that rules of the best level reach are read first, and only
         # where a job might find another calibration further away those of the next level. A drain stays at a level.
         all_levels = association_levels(self.space.cascade)
-        before = {} if everything else few_before(self.space, request)
+        before = few_before(self.space, request)
         failed = self.given_up | self.failed.keys()
         for level in all_levels[self._level :]:
             nights = window(self.space.cascade, request, level, before)

@@ -44,29 +44,31 @@ class Window:
     """The nights that are read of a registry: the first by class of frame, and the first of jobs and products.
 
     Nights are ISO dates; ``""`` comes before all nights, ``"~"`` after all of them. Of the classes that `before` names
-    no more than so many frames of each stream are read that lie before the time `since`, and no jobs but those that
-    were done with frames that are read.
+    no more than so many frames of each stream are read that lie before the time `since`, and as many behind `until`
+    where that is set, and no jobs but those that were done with frames that are read.
     """
 
     frames: Mapping[str, str]
     jobs: str
     before: Mapping[str, int] = field(default_factory=dict)
     since: str = ""
+    until: str | None = None
 
 
 def window(cascade: Cascade, request: Request, level: int, before: Mapping[str, int] | None = None) -> Window:
-    """Return the nights that hold all of which jobs may be made that start with frames from `request.since` on.
+    """Return what holds all of which jobs may be made that start with frames from `request.since` to `request.until`.
 
     Parameters
     ----------
     cascade : Cascade
         The cascade, whose rules say how far back calibrations are looked for.
     request : Request
-        Its targets and its `since` count.
+        Its targets and its times count.
     level : int
         The worst association level that is of interest; see `ccdflow.cascade.planning.reach.nights_back`.
     before : mapping of str to int, optional
-        Classes of which frames before `request.since` are read no further than so many of each stream.
+        Classes of which frames before `request.since`, and behind `request.until`, are read no further than so many of
+        each stream.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def window(cascade: Cascade, request: Request, level: int, before: Mapping[str, 
     """
     reach = nights_back(cascade, cascade.targets(request.targets), level)
     first = {name: _night_before(request.since, reach.get(name)) for name in CLASSES}
-    return Window(first, min(first.values()), before or {}, request.since or "")
+    return Window(first, min(first.values()), before or {}, request.since or "", request.until)
 
 
 def _night_before(since: str | None, nights: float | None) -> str:
@@ -201,7 +203,7 @@ def _with_files(space: Workspace, part: Window | None) -> list[FrameRecord]:
     # The tilde stands behind all nights.
     nights = {**part.frames, **dict.fromkeys(part.before, "~")}
     others = space.registry.read(find_frames, FrameFilter(nights=nights, has_file=True))
-    return [*others, *space.registry.read(find_last_frames, part.before, part.since)]
+    return [*others, *space.registry.read(find_last_frames, part.before, part.since, part.until)]
 
 
 def _keys_behind(space: Workspace, frames: Sequence[FrameRecord]) -> set[str]:

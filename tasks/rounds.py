@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from ccdflow.archive.registry.frames.stages import StageState, set_stages, stage_states
 from ccdflow.archive.registry.jobs.lifecycle import plan_jobs
@@ -28,6 +28,9 @@ from ccdflow.tasks.changes import mark_superseded
 from ccdflow.tasks.grouping import group_sets
 from ccdflow.tasks.planning import to_do
 from ccdflow.tasks.workspace import Workspace
+
+Extent = Literal["nights", "span", "beginning"]
+"""What a plan knows: whole nights; all frames of a span of time; or no more than what is to be begun."""
 
 Do = Callable[[list[Job]], dict[str, str]]
 """Does jobs; gives the sentences of what failed or has to wait, by key of the job."""
@@ -62,9 +65,9 @@ class Round:
         Does the jobs. Without it others have done them already, and the round only takes stock of the whole plan.
     choose : callable
         Takes the jobs that can be done, each behind those whose products it takes; gives those of this round.
-    whole : bool
-        Whether the plan is of whole nights: then all of it is written, though nothing can be done, and incomplete jobs
-        that it no longer names are forgotten. Else no more is written than what is begun, and what can't be done.
+    extent : {'nights', 'span', 'beginning'}
+        Of whole nights and spans all that is planned is written, though nothing can be done, and incomplete jobs that
+        the plan no longer names are forgotten; see `write_plan`.
     grouping : Request, optional
         By which sets are cut at the end of the round. Without it sets are left to a flow of their own.
     most_rows : int, optional
@@ -75,7 +78,7 @@ class Round:
     plan: Callable[[], Plan | None]
     do: Do | None = None
     choose: Callable[[list[Job]], list[Job]] = list
-    whole: bool = True
+    extent: Extent = "nights"
     grouping: Request | None = None
     most_rows: int | None = None
 
@@ -111,9 +114,8 @@ class Round:
         jobs = [] if self.do is None else self.choose(to_do(plan, tried))
         # Jobs stand in the registry, with their products as planned, before a pixel is touched: whoever dies from here
         # on leaves rows by which the next round, of this program or another, knows what there is to be done.
-        if jobs or self.whole:
-            begun = None if self.whole else {job.key for job in jobs}
-            write_plan(self.space, plan, tried, begun)
+        if jobs or self.extent != "beginning":
+            write_plan(self.space, plan, tried, {job.key for job in jobs}, self.extent)
         if self.do is None:
             adopt_frames(self.space, plan)
             return Work()
@@ -131,7 +133,8 @@ def write_plan(
     space: Workspace,
     plan: Plan,
     tried: Collection[str] = frozenset(),
-    begun: Collection[str] | None = None,
+    begun: Collection[str] = frozenset(),
+    extent: Extent = "nights",
 ) -> None:
     """Write the jobs of a plan with what they will make, and which frames wait for what.
 
@@ -143,25 +146,34 @@ def write_plan(
         The plan; its reused jobs stand in the registry already.
     tried : collection of str
         Keys of jobs that were tried in vain: no frame waits for them.
-    begun : collection of str, optional
-        Keys of the jobs that are begun now, of a plan of a part: nothing else is written but what can't be done, with
-        its reason. Without it the plan is of whole nights: all of it is written. Incomplete jobs that it no longer
-        names are then forgotten, and those that an earlier plan has left for frames that now are in other jobs.
+    begun : collection of str
+        Keys of the jobs that are begun now.
+    extent : {'nights', 'span', 'beginning'}
+        Of a plan that looks no further than the jobs that begin now nothing else is written but what can't be done,
+        with its reason. Else all of it is, and those jobs are forgotten that an earlier plan has left for frames that
+        now are in other jobs; of whole nights also incomplete jobs that the plan no longer names.
     """
     _mark_current(space, plan)
     open_jobs = [job for job in plan.jobs if job.state != "reused"]
-    if begun is not None:
+    if extent == "beginning":
         open_jobs = _due(space, open_jobs, begun)
     else:
-        streams = {(job.step, job.group.text("night"), job.group.text("camera")) for job in plan.jobs}
-        keys = [job.key for job in plan.jobs]
-        space.registry.write(drop_incomplete, keys, streams)
-        space.registry.write(drop_overtaken, keys, _frames_by_place(plan))
+        _forget(space, plan, extent)
     set_ids = _set_ids(space, plan, {job.key for job in open_jobs})
     rows = [_row(space, job, set_ids.get(job.key), plan.variants.get(job.key, "")) for job in open_jobs]
     # Where a frame is with the project's own parameters, others do not tell.
     wait = [job for job in open_jobs if job.key not in tried and job.key not in plan.variants]
     space.registry.write(plan_jobs, rows, _waiting(wait, _uncalibrated(plan, tried)))
+
+
+def _forget(space: Workspace, plan: Plan, extent: Extent) -> None:
+    """Delete the jobs that a plan no longer names, of what it knows."""
+    keys = [job.key for job in plan.jobs]
+    if extent == "nights":
+        streams = {(job.step, job.group.text("night"), job.group.text("camera")) for job in plan.jobs}
+        space.registry.write(drop_incomplete, keys, streams)
+    states = ("planned",) if extent == "nights" else ("planned", "incomplete")
+    space.registry.write(drop_overtaken, keys, _frames_by_place(plan), states)
 
 
 def _due(space: Workspace, jobs: Sequence[Job], begun: Collection[str]) -> list[Job]:

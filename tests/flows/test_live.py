@@ -79,6 +79,21 @@ def test_live_makes_the_same_bytes_as_a_run_at_the_desk(fresh: Bench, reduced: B
     assert fresh.run().jobs == {"new": 0, "reused": 7, "failed": 0, "incomplete": 0}
 
 
+@pytest.mark.parametrize("category", ["science", "master_bias", "stack"])
+def test_a_drain_makes_again_what_is_gone_of_finished_frames_however_few_it_looks_at_at_a_time(
+    fresh: Bench, reduced: Bench, category: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "FRAMES_PER_LOOK", 2)
+    insert(fresh, *frames(fresh))
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {}
+    before = fresh.attempts()
+    fresh.space.store.absolute(fresh.product(category).path).unlink()
+    assert fresh.files() != reduced.files()
+    assert live(str(fresh.project), linger=0.0, max_age_days=AGE) == {}
+    assert fresh.files() == reduced.files()
+    assert sum(fresh.work(before).values()) == 1
+
+
 def test_a_drain_goes_on_while_frames_come_and_ends_when_none_do(fresh: Bench, reduced: Bench) -> None:
     paths = frames(fresh)
     insert(fresh, *paths[:-3])

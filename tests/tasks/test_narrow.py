@@ -1,5 +1,6 @@
 """Plans from a few frames before the oldest unfinished one on: the same as plans from all."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from tests.tasks.test_bulk import filed
 from tests.tasks.test_grouping import START, clock, exposure, sequence
 
 from ccdflow.archive.registry.frames.files import NewFrame
+from ccdflow.archive.registry.frames.nearrows import span_of
 from ccdflow.cascade.planning.plans import Plan
 from ccdflow.cascade.planning.reach import association_levels
 from ccdflow.cascade.planning.request import Request
@@ -62,6 +64,37 @@ def test_a_plan_from_the_last_frames_is_the_one_from_all(space: Workspace, seed:
         read["whole"] += len(_with_files(space, None))
         read["part"] += len(_with_files(space, nights))
     assert read["part"] < 0.8 * read["whole"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_plans_of_spans_together_are_the_one_of_all(space: Workspace, seed: int) -> None:
+    random = Random(seed)
+    filed(space, *(frame for camera in "CD" for frame in night(random, camera)))
+    worst = association_levels(space.cascade)[-1]
+    request = clock(3000)
+    whole, jobs, sets, most = (
+        planned(space, request),
+        set[str](),
+        set[tuple[str | None, tuple[int, ...]]](),
+        0,
+    )
+    for span in spans(space, request, random.randint(40, 120)):
+        nights = window(space.cascade, span, worst, few_before(space, span))
+        part = planned(space, span, part=nights)
+        jobs |= keys(part)
+        sets |= with_jobs(part)
+        most = max(most, len(_with_files(space, nights)))
+    assert jobs == keys(whole) and sets == with_jobs(whole)
+    assert most < 0.7 * len(_with_files(space, None))
+
+
+def spans(space: Workspace, request: Request, most: int) -> Iterator[Request]:
+    """The spans of so many frames that make up all."""
+    behind: str | None = "2026-01-01"
+    while behind is not None:
+        since = behind
+        until, behind = space.registry.read(span_of, ["science"], since, most) or (None, None)
+        yield request.model_copy(update={"since": since, "until": until})
 
 
 def keys(plan: Plan, since: str = "") -> set[str]:

@@ -94,7 +94,7 @@ def test_what_failed_is_not_done_again_nor_what_needs_it_and_no_frame_waits_for_
 
 
 def test_the_plan_of_a_part_is_written_only_where_something_can_be_done(night: Workspace) -> None:
-    work = Round(night, plan_of(night), lambda jobs: {}, choose=lambda jobs: [], whole=False).run()
+    work = Round(night, plan_of(night), lambda jobs: {}, choose=lambda jobs: [], extent="beginning").run()
     assert not work.jobs and night.registry.read(find_jobs) == []
     Round(night, plan_of(night), lambda jobs: {}, choose=lambda jobs: []).run()
     assert night.registry.read(find_jobs)
@@ -110,12 +110,12 @@ def test_of_the_plan_of_a_part_no_more_is_written_than_what_is_begun_and_what_ca
 
     can_not = {job.key: job.reason for job in plan().jobs if job.state == "incomplete"}
     assert can_not and any(job.state == "new" for job in plan().jobs)
-    work = Round(night, plan, lambda jobs: {}, choose=lambda jobs: jobs[:1], whole=False).run()
+    work = Round(night, plan, lambda jobs: {}, choose=lambda jobs: jobs[:1], extent="beginning").run()
     known = {job.key: job for job in night.registry.read(find_jobs)}
     assert {key: job.reason for key, job in known.items() if job.state == "incomplete"} == can_not
     assert {key for key, job in known.items() if job.state == "planned"} == {job.key for job in work.jobs}
     # What is known to be lacking is not written each time, and still told.
-    Round(night, plan, lambda jobs: {}, choose=lambda jobs: jobs[:1], whole=False).run()
+    Round(night, plan, lambda jobs: {}, choose=lambda jobs: jobs[:1], extent="beginning").run()
     again = {job.key: job for job in night.registry.read(find_jobs)}
     assert again == known
     # With a plan of whole nights all the rest comes.

@@ -5,7 +5,7 @@ files, it says where that begins, how long it is, and that somebody is still to 
 never combined, so no more rows on each side of a frame decide anything than make a sequence too long.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -44,43 +44,91 @@ def with_near_rows(connection: Connection, frames: Sequence[FrameRecord], near: 
     return sorted([*frames, *find_frames(connection, FrameFilter(ids=ids))], key=order_key)
 
 
-def find_last_frames(connection: Connection, counts: Mapping[str, int], since: str) -> list[FrameRecord]:
-    """Return the frames from a time on, and of their streams a few before it.
+def find_last_frames(
+    connection: Connection, counts: Mapping[str, int], since: str, until: str | None = None
+) -> list[FrameRecord]:
+    """Return the frames of a span of time, and of their streams a few before and behind it.
 
     Parameters
     ----------
     connection : Connection
         A transaction that reads.
     counts : mapping of str to int
-        By class of frames, how many of each stream are wanted that lie before the time; frames of other classes are
-        left out.
+        By class of frames, how many of each stream are wanted that lie before the span, and as many behind it; frames
+        of other classes are left out.
     since : str
-        The time, ISO, UTC.
+        The first time of the span, ISO, UTC.
+    until : str, optional
+        The last one; without it, all frames from `since` on.
 
     Returns
     -------
     list of FrameRecord
         Frames with files, by time.
     """
-    columns = [getattr(FrameRow, name) for name in STREAM]
     frames: list[FrameRecord] = []
     for name, count in counts.items():
-        there = FrameRow.frame_class == name, FrameRow.sha256.is_not(None)
-        streams = connection.execute(
-            select(*columns).where(*there, FrameRow.obsdate >= since).distinct()
-        ).all()
-        starts: dict[Stream, str] = {}
-        for stream in streams:
-            its = (column == value for column, value in zip(columns, stream, strict=True))
-            before = select(FrameRow.obsdate).where(*there, *its, FrameRow.obsdate < since)
-            start = before.order_by(FrameRow.obsdate.desc()).offset(count).limit(1)
-            starts[stream[0], stream[1], stream[2]] = connection.execute(start).scalar() or ""
-        wanted = FrameFilter(
-            classes=(name,), since=min(starts.values(), default=since), has_file=True, strict=False
-        )
-        found = find_frames(connection, wanted) if starts else []
-        frames += [frame for frame in found if frame.obsdate >= starts.get(frame.stream, since)]
+        spans = _spans(connection, name, count, since, until)
+        if not spans:
+            continue
+        first, last = min(start for start, _ in spans.values()), max(end for _, end in spans.values())
+        wanted = FrameFilter(classes=(name,), since=first, until=last, has_file=True, strict=False)
+        nothing = (AFTER_ALL, "")
+        for frame in find_frames(connection, wanted):
+            start, end = spans.get(frame.stream, nothing)
+            frames += [frame] if start <= frame.obsdate <= end else []
     return sorted(frames, key=order_key)
+
+
+def _spans(
+    connection: Connection, name: str, count: int, since: str, until: str | None
+) -> dict[Stream, tuple[str, str]]:
+    """By each stream that has frames of a class in a span of time, the span with so many frames more on each side."""
+    columns = [getattr(FrameRow, column) for column in STREAM]
+    there = FrameRow.frame_class == name, FrameRow.sha256.is_not(None)
+    inside = [FrameRow.obsdate >= since, *([] if until is None else [FrameRow.obsdate <= until])]
+    spans: dict[Stream, tuple[str, str]] = {}
+    for stream in connection.execute(select(*columns).where(*there, *inside).distinct()).all():
+        its = [column == value for column, value in zip(columns, stream, strict=True)]
+        times = select(FrameRow.obsdate).where(*there, *its).offset(count).limit(1)
+        before = times.where(FrameRow.obsdate < since).order_by(FrameRow.obsdate.desc())
+        start, end = connection.execute(before).scalar() or "", None
+        if until is not None:
+            end = connection.execute(
+                times.where(FrameRow.obsdate > until).order_by(FrameRow.obsdate)
+            ).scalar()
+        spans[stream[0], stream[1], stream[2]] = start, end or AFTER_ALL
+    return spans
+
+
+def span_of(
+    connection: Connection, classes: Collection[str], since: str, most: int
+) -> tuple[str, str] | None:
+    """Return when the last of so many frames from a time on was begun, and when the next one behind it.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that reads.
+    classes : collection of str
+        Only frames of these classes count, and only those with files.
+    since : str
+        The time, ISO, UTC.
+    most : int
+        How many frames; those of one time stay together.
+
+    Returns
+    -------
+    tuple of str, or None
+        Both times; None where no frame is left behind them.
+    """
+    there = FrameRow.frame_class.in_(classes), FrameRow.sha256.is_not(None)
+    times = select(FrameRow.obsdate).where(*there, FrameRow.obsdate >= since).order_by(FrameRow.obsdate)
+    until = connection.execute(times.offset(most - 1).limit(1)).scalar()
+    behind = (
+        None if until is None else connection.execute(times.where(FrameRow.obsdate > until).limit(1)).scalar()
+    )
+    return None if until is None or behind is None else (until, behind)
 
 
 def count_rows(connection: Connection, wanted: FrameFilter) -> int:

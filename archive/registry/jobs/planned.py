@@ -264,7 +264,10 @@ def drop_incomplete(
 
 
 def drop_overtaken(
-    connection: Connection, keep: Collection[str], frames: Mapping[tuple[str, str, str], Collection[int]]
+    connection: Connection,
+    keep: Collection[str],
+    frames: Mapping[tuple[str, str, str], Collection[int]],
+    states: Collection[str] = ("planned",),
 ) -> int:
     """Delete jobs that an earlier plan has left as planned, whose frames a plan has put into other jobs.
 
@@ -279,6 +282,8 @@ def drop_overtaken(
         Keys of the plan's jobs.
     frames : mapping
         By step, night and camera of the plan's jobs, the raw frames behind their main inputs.
+    states : collection of str
+        In which states such jobs are, ``planned`` or ``incomplete``.
 
     Returns
     -------
@@ -287,7 +292,7 @@ def drop_overtaken(
     """
     columns = select(JobRow.key, JobRow.step, JobRow.night, JobRow.camera)
     # What only a request's own parameters have asked for stays: the project's plan never names it.
-    waiting = connection.execute(columns.where(JobRow.state == "planned", JobRow.variant == "")).all()
+    waiting = connection.execute(columns.where(JobRow.state.in_(states), JobRow.variant == "")).all()
     kept = set(keep)
     overtaken = [
         key
@@ -295,7 +300,7 @@ def drop_overtaken(
         if key not in kept and _is_overtaken(connection, key, frames.get((place[0], place[1], place[2]), ()))
     ]
     # Once more by state, and held until the end of this transaction: somebody may have begun one meanwhile.
-    free = select(JobRow.key).where(JobRow.key.in_(overtaken), JobRow.state == "planned").with_for_update()
+    free = select(JobRow.key).where(JobRow.key.in_(overtaken), JobRow.state.in_(states)).with_for_update()
     stale = sorted(connection.execute(free).scalars())
     return len(_delete(connection, stale))
 
