@@ -19,6 +19,7 @@ from ccdflow.archive.fits.productfile import Origin, read_image, read_product, w
 from ccdflow.recipes.core.dq import DQ, excluded
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import Card, Output
+from ccdflow.tasks.provenance.process import process_notes
 
 SHAPE = (256, 256)
 FRAMES = 3
@@ -88,7 +89,8 @@ def _product(path: Path, number: int) -> Path:
         "CALIBID": ("masters", "identity of the masters"),
     }
     masters = np.full(SHAPE, MASTERS, np.float32)
-    origin = Origin("0" * 64, "science", "1", inputs=[], header={**world, "OBJECT": "field"})
+    notes = process_notes({"overscan": {"value": "level", "origin": "recipe"}})
+    origin = Origin("0" * 64, "science", "1", header={**world, "OBJECT": "field"}, process=notes)
     with path.open("wb") as stream:
         write_product(stream, Output(image, calibration_variance=masters, cards=cards), origin)
     return path

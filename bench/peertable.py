@@ -144,9 +144,8 @@ def _sized(folder: Path) -> list[str]:
     frame = made_frames(folder)[0]
     sized = []
     for form in FORMS:
-        size = sum(
-            hdu.size for hdus in FORMS[form](frame).values() for hdu in hdus if hdu.name != "PROVENANCE"
-        )
+        hdus = [hdu for hdus in FORMS[form](frame).values() for hdu in hdus]
+        size = sum(hdu.size for hdu in hdus if hdu.name not in ("PROVENANCE", "PROCESS"))
         sized.append(f"{form} ({size / frame.image.data.size:.1f})")
     return sized
 

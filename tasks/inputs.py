@@ -28,6 +28,7 @@ from ccdflow.recipes.core.recipe import Card, InputProduct, Inputs
 from ccdflow.recipes.core.times import Span, moment, span_of, time_cards
 from ccdflow.recipes.detector.amplifiers import RawFrame
 from ccdflow.tasks.masters import MASTERS
+from ccdflow.tasks.provenance.software import software
 from ccdflow.tasks.rawfiles.amendedcards import Amended, amended_before, amended_cards, without_amended
 from ccdflow.tasks.rawfiles.foreign import foreign_master
 from ccdflow.tasks.rawfiles.mainframes import MainFrame, differences, row_order, upside_down
@@ -91,6 +92,7 @@ class JobInputs:
     which another program has worked already. `frames` are the raw frames of the main input: the first of them tells
     what the instrument file says about kinds of doubts, what was read out (masters of more of the detector are cut to
     it), and what the camera was set to; `differences` names the others. `orders` has by name which way up masters lie.
+    `corrected` has each correction of a raw file, of any role, with the file's sha256.
     """
 
     by_role: dict[str, list[Any]] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class JobInputs:
     finished: list[str] = field(default_factory=list)
     frames: list[MainFrame] = field(default_factory=list)
     orders: dict[str, str] = field(default_factory=dict)
+    corrected: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
     @property
     def policies(self) -> Mapping[str, Policy]:
@@ -170,6 +173,7 @@ class JobInputs:
         self.by_role.setdefault(role, []).append(frame)
         self.notes.append(note)
         self.paths.setdefault(role, []).append(path)
+        self.corrected += [(note.identity, _told(correction)) for correction in amendments]
         if role == "main":
             self.spans.append(span)
             self.headers.append(holding_cards(header, span, said, instrument))
@@ -310,7 +314,7 @@ class JobInputs:
             return {}
         return self.area.cards | cut_to(self.area, self.by_role)[1]
 
-    def origin(self, key: str, recipe: str, version: str) -> Origin:
+    def origin(self, key: str, recipe: str, version: str, task: str = "") -> Origin:
         """Return what the headers of the products say of where they came from.
 
         Parameters
@@ -319,6 +323,8 @@ class JobInputs:
             The job's key.
         recipe, version : str
             What was run.
+        task : str
+            For which task of the cascade.
 
         Returns
         -------
@@ -331,6 +337,8 @@ class JobInputs:
             key=key,
             recipe=recipe,
             version=version,
+            task=task,
+            creator=f"ccdflow {software()['ccdflow']}",
             inputs=self.notes,
             level=max((note.level for note in self.notes if note.level is not None), default=0),
             header=without_amended(common_cards(self.headers) | own),
@@ -356,6 +364,12 @@ class JobInputs:
         if begin and len(self.spans) == 1 and moment(first.get("DATE-OBS")) == moment(begin[0]):
             del cards["DATE-OBS"]
         return cards
+
+
+def _told(correction: Correction) -> dict[str, Any]:
+    """What is known of a correction: of one by hand no more than what counts."""
+    fields = ("name", "value", "said", "who", "why", "made")
+    return {name: getattr(correction, name) for name in fields if hasattr(correction, name)}
 
 
 def _described(file: RawFile, instruments: Sequence[Instrument]) -> Description:

@@ -14,6 +14,7 @@ from ccdflow.cascade.records import CATEGORY, Doubt
 from ccdflow.recipes.core.recipe import Output, Result
 from ccdflow.tasks.inputs import JobInputs
 from ccdflow.tasks.productdoubts import doubt_cards
+from ccdflow.tasks.provenance.process import process_notes
 from ccdflow.tasks.workspace import Workspace
 
 
@@ -83,11 +84,17 @@ def _ensure_held(space: Workspace, job: JobRecord) -> None:
 def _store(space: Workspace, job: JobRecord, inputs: JobInputs, product: tuple[str, str, Output]) -> Made:
     """Write one output, given as category, path and content."""
     category, path, output = product
-    origin = inputs.origin(job.key, job.recipe, job.version)
+    origin = inputs.origin(job.key, job.recipe, job.version, job.step)
     # By this card other projects know what a file is: masters may be handed on.
     cards = {**origin.cards, CATEGORY: (category, "what this product is")}
     # To go without a calibration has a level too, which no input can tell.
-    origin = replace(origin, level=max(origin.level, job.level), worst_level=job.worst_level, cards=cards)
+    origin = replace(
+        origin,
+        level=max(origin.level, job.level),
+        worst_level=job.worst_level,
+        cards=cards,
+        process=process_notes(job.parameters, inputs.corrected, job.compromises),
+    )
     write = partial(write_product, output=output, origin=origin)
     # Between the writing and the rename it is asked once more whether the job is still ours.
     stored = space.store.write(path, job.key, write, partial(_ensure_held, space, job))

@@ -92,7 +92,8 @@ def write_product(stream: Sink, output: Output, origin: Origin) -> None:
     """Write a product as FITS; the same product gives the same bytes.
 
     Primary HDU: data, float32 with ``BUNIT``, and ``NEXTEND``, the number of extensions. Those are ``PROVENANCE``,
-    one row for each input, then the planes (see `plane_hdus`) ``MASK``, ``UNCERT`` and where the output has them
+    one row for each input, ``PROCESS``, one for each parameter, package and correction, then the planes (see
+    `plane_hdus`) ``MASK``, ``UNCERT`` and where the output has them
     ``CALVAR``, ``NGOOD`` and ``USABLE``; last ``TABLE``. `astropy.nddata.CCDData.read` opens it as it is.
 
     Planes are neither copied nor turned whole: they pass in chunks, see `ccdflow.archive.fits.writer.Sink`.
@@ -111,7 +112,7 @@ def write_product(stream: Sink, output: Output, origin: Origin) -> None:
     `ccdflow.archive.fits.productplanes` says why it is this order and these types. Earlier versions wrote ``UNCERT``
     (variance), ``MASK``, ``DQ``, ``NGOOD``, ``CALVAR`` and last ``PROVENANCE``; `read_product` takes both.
     """
-    extensions = [_provenance(origin), *plane_hdus(output), *_tables(output)]
+    extensions = [_provenance(origin), *_process(origin), *plane_hdus(output), *_tables(output)]
     write_hdus(stream, [_primary(output, origin, len(extensions)), *extensions])
 
 
@@ -139,6 +140,14 @@ def _provenance(origin: Origin) -> Hdu:
         "ASSOCIATED": np.array([note.level is not None for note in inputs], np.bool_),
     }
     return table_hdu("PROVENANCE", columns)
+
+
+def _process(origin: Origin) -> list[Hdu]:
+    if not origin.process:
+        return []
+    names = ("what", "name", "value", "origin")
+    columns = {name.upper(): _text([getattr(note, name) for note in origin.process]) for name in names}
+    return [table_hdu("PROCESS", columns)]
 
 
 # Fixed width by bytes, not by characters: an input's name may hold letters outside of ASCII.

@@ -44,7 +44,7 @@ _OF_ITSELF = """
     GAIN RDNOISE RDNDATA SATURATE TELAPSE XPOSURE
     DATE-BEG DATE-AVG DATE-END MJD-BEG MJD-AVG MJD-END
 """
-_OF_ANOTHER_JOB = "NDOUBTS JOBKEY RECIPE RECIPEV NCOMBINE NINPUTS ASSOLVL CALIBID"
+_OF_ANOTHER_JOB = "CREATOR TASK NDOUBTS JOBKEY RECIPE RECIPEV NCOMBINE NINPUTS ASSOLVL CALIBID"
 
 _DROPPED = frozenset(f"{_STRUCTURE} {_AMPLIFIERS} {_IN_ADU} {_OF_ITSELF} {_OF_ANOTHER_JOB}".split())
 """Cards of an input that don't hold for the product."""
@@ -93,6 +93,28 @@ class InputNote:
 
 
 @dataclass(frozen=True)
+class ProcessNote:
+    """One thing about how a product was made, for its extension PROCESS.
+
+    Parameters
+    ----------
+    what : str
+        ``software``, ``parameter``, ``amendment`` or ``compromise``.
+    name : str
+        Of the package, parameter, or corrected column or keyword.
+    value : str
+        A version, or what JSON writes.
+    origin : str
+        Who stated a parameter; the sha256 of the raw file that was corrected.
+    """
+
+    what: str
+    name: str
+    value: str
+    origin: str = ""
+
+
+@dataclass(frozen=True)
 class Origin:
     """What made a product, and what its header takes over.
 
@@ -115,6 +137,12 @@ class Origin:
         Further cards, keyword to value and comment; they come before those of the recipe.
     inherited : str
         Identity of the masters behind the one product that this one is made of.
+    task : str
+        Task of the cascade; blank for what was made by hand.
+    creator : str
+        Name and version of the program.
+    process : sequence of ProcessNote
+        How it was made, beside its inputs.
     """
 
     key: str
@@ -128,6 +156,9 @@ class Origin:
     trim: tuple[int, int] = (0, 0)
     cards: Mapping[str, Card] = field(default_factory=dict)
     inherited: str = ""
+    task: str = ""
+    creator: str = ""
+    process: Sequence[ProcessNote] = ()
 
     @property
     def calibration(self) -> str:
@@ -245,7 +276,11 @@ def _shifted(keyword: str, value: Any, trim: tuple[int, int]) -> Any:
 
 
 def _provenance(origin: Origin) -> Iterator[tuple[str, Card]]:
+    if origin.creator:
+        yield "CREATOR", (origin.creator, "program that made this file")
     yield "JOBKEY", (origin.key, "identity of the work that made this file")
+    if origin.task:
+        yield "TASK", (origin.task, "task of the cascade")
     yield "RECIPE", (origin.recipe, "recipe")
     yield "RECIPEV", (origin.version, "version of the recipe")
     yield "ASSOLVL", (origin.level, "association level, 0 as planned")

@@ -383,7 +383,7 @@ class JobRow(Base):
     """Jobs, with the lease of the one that works on each: `owner`, and `heartbeat` in seconds since 1970-01-01 UTC.
 
     `variant` is empty for what the project's own parameters ask for; else it says by what a request asked for it.
-    `compromises` is in what its inputs are less than planned, a line each.
+    `compromises` is in what its inputs are less than planned, a line each. `software` names the programs that did it.
     """
 
     __tablename__ = "job"
@@ -411,6 +411,7 @@ class JobRow(Base):
     finished_at: Mapped[str] = _time()
     variant: Mapped[str] = _blank()
     compromises: Mapped[str] = _blank()
+    software: Mapped[str] = _blank()
     __table_args__ = (
         CheckConstraint(
             "state IN ('planned', 'running', 'done', 'failed', 'incomplete', 'refused')", name="ck_job_state"

@@ -19,7 +19,7 @@ VIEWS: Mapping[str, str] = {
         SELECT p.id, p.category, p.path, p.sha256, p.size, p.state, p.night, p.telescope, p.camera, p.instrument,
                p.filter, p.object, p.exptime, p.obsdate, p.superseded_by,
                CASE WHEN p.state = 'done' AND p.superseded_by IS NULL THEN 1 ELSE 0 END AS is_current,
-               j.key AS job, j.step AS task, j.recipe, j.version AS recipe_version, j.level, j.worst_level,
+               j.key AS job, j.step AS task, j.recipe, j.version AS recipe_version, j.software, j.level, j.worst_level,
                j.finished_at
         FROM product p JOIN job j ON j.key = p.job_key
     """,

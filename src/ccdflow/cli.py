@@ -571,9 +571,20 @@ def explain(
     param: Param = None,
     set_: Set = None,
     threshold: Threshold = None,
+    script: Annotated[
+        bool, typer.Option("--script", help="A shell script that makes a product again, to the byte.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Say where something came from, or why it can't be made."""
+    """Say where something came from, or why it can't be made; outside of a project what a product's file tells."""
+    if not (options.directory / "ccdflow.yaml").is_file() and Path(id_).is_file():
+        _explain_alone(Path(id_), script=script, json=json)
+        return
+    if script:
+        from ccdflow.commands.scripts import script_of
+
+        typer.echo(script_of(workspace(read_only=True), id_), nl=False)
+        return
     from ccdflow.commands import queries
 
     request = request_of(target, param, None, None, None, None, None, set_, threshold)
@@ -582,6 +593,22 @@ def explain(
         print_json(tree)
     else:
         typer.echo("\n".join(queries.tree_lines(tree)))
+
+
+def _explain_alone(path: Path, *, script: bool, json: bool) -> None:
+    """Say what a product's file alone tells of where it came from."""
+    if script:
+        from ccdflow.commands.scripts import script_of_file
+
+        typer.echo(script_of_file(path), nl=False)
+        return
+    from ccdflow.commands.alone import file_lines, file_row
+
+    row = file_row(path)
+    if json:
+        print_json(row)
+    else:
+        typer.echo("\n".join(file_lines(row)))
 
 
 @app.command()
@@ -801,6 +828,10 @@ def recipe(
         list[str] | None,
         typer.Option("--amend", metavar="FILE:NAME=VALUE", help="What counts of a raw file, not its header."),
     ] = None,
+    job: Annotated[
+        Path | None,
+        typer.Option("--job", help="JSON of the job that is done again, as `explain --script` has it."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     json: Json = False,
 ) -> None:
@@ -813,7 +844,7 @@ def recipe(
     # Most of the time of a recipe by hand is importing: files are hashed meanwhile.
     with digests_of(inputs) as digests:
         with importing():  # the threads work meanwhile
-            from ccdflow.commands.byhand import amended_files, run_recipe
+            from ccdflow.commands.byhand import amended_files, read_job, run_recipe
         is_project = (options.directory / "ccdflow.yaml").is_file()
         project = options.directory if is_project else None
         amended = amended_files(amend or (), inputs)
@@ -827,6 +858,7 @@ def recipe(
             amended=amended,
             force=force,
             project=project,
+            job=None if job is None else read_job(job),
         )
     if json:
         print_json(report.document())

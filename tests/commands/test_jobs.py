@@ -106,7 +106,7 @@ def test_a_recipes_product_by_hand_has_the_header_of_the_job(project: Project, t
     )
     here, stored = fits.getheader(output), fits.getheader(project.space.store.absolute(product.path))
     assert here["CATEGORY"] == "made"
-    assert {*stored} == {*here}
+    assert {*stored} - {"TASK"} == {*here}
     assert {name: (stored[name], stored.comments[name]) for name in stored if name not in OWN} == {
         name: (here[name], here.comments[name]) for name in here if name not in OWN
     }
@@ -120,7 +120,7 @@ def test_cards_that_a_program_writes_are_its_products(project: Project) -> None:
     assert header["INSTRUME"] == "CAM" and "BZERO" not in header
 
 
-OWN = ("CHECKSUM", "DATASUM", "JOBKEY")
+OWN = ("CHECKSUM", "DATASUM", "JOBKEY", "TASK")
 
 
 def test_parameters_that_the_recipe_states_itself_go_without_saying(project: Project) -> None:
@@ -198,8 +198,8 @@ def test_the_command_knows_what_was_amended(amended: Workspace, tmp_path: Path) 
     (path,) = tmp_path.glob("*.fits")
     stored = amended.store.absolute(product.path)
     with fits.open(path) as here, fits.open(stored) as there:
-        assert [hdu.data.tobytes() for hdu in here if hdu.data is not None and hdu.name != "INPUTS"] == [
-            hdu.data.tobytes() for hdu in there if hdu.data is not None and hdu.name != "INPUTS"
+        assert [hdu.data.tobytes() for hdu in here if hdu.data is not None and hdu.name != "PROCESS"] == [
+            hdu.data.tobytes() for hdu in there if hdu.data is not None and hdu.name != "PROCESS"
         ]
         assert {name: here[0].header[name] for name in TOLD} == {name: there[0].header[name] for name in TOLD}
     without = by_hand(told.stdout.replace("--amend", "--param"), tmp_path)

@@ -150,6 +150,7 @@ def complete_job(
     files: Sequence[Made],
     stages: Mapping[str, str],
     left_out: Mapping[int, str] = _NONE,
+    software: str = "",
 ) -> list[int]:
     """Record what a job has made, that it is done, and that its raw frames are done in its stage.
 
@@ -169,6 +170,8 @@ def complete_job(
         As in `begin_job`.
     left_out : mapping of int to str, optional
         By its place among the main inputs, why one of them was not used.
+    software : str
+        Names and versions of the programs that did it.
 
     Returns
     -------
@@ -183,7 +186,7 @@ def complete_job(
     # First the job: where its lease is lost, this raises, and the frames stay as its new owner has marked them.
     behind = _behind(connection, begun.job) if left_out else []
     reason = _left_out_sentence(connection, behind, left_out, is_stacked=bool(files)) if left_out else ""
-    ids = finish_job(connection, begun.job.key, owner, files, reason)
+    ids = finish_job(connection, begun.job.key, owner, files, reason, software)
     ended = _ended(connection, begun, stages)
     _mark_frames(connection, begun, stages, "done")
     stage = stages.get(begun.job.step, begun.job.step)

@@ -39,7 +39,7 @@ class Made:
 
 
 def finish_job(
-    connection: Connection, key: str, owner: str, files: Sequence[Made], reason: str = ""
+    connection: Connection, key: str, owner: str, files: Sequence[Made], reason: str = "", software: str = ""
 ) -> list[int]:
     """Record that a job is done, and what it has made.
 
@@ -58,6 +58,8 @@ def finish_job(
         its main inputs pass as they are.
     reason : str
         Which main inputs it has left out, and why.
+    software : str
+        Names and versions of the programs that did it.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def finish_job(
     LeaseLostError
         If the job is no longer this owner's; then nothing is recorded.
     """
-    done = {"state": "done", "reason": reason, "finished_at": now(), "heartbeat": None}
+    done = {"state": "done", "reason": reason, "finished_at": now(), "heartbeat": None, "software": software}
     job = change_and_read_held(connection, key, owner, done, (*SHARED_WITH_PRODUCTS, "set_id"))
     if job is None:
         raise lost(key, owner)

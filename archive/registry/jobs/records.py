@@ -27,7 +27,7 @@ class JobRecord:
 
     `heartbeat` is in seconds since 1970-01-01 UTC; the times `planned_at`, `started_at` and `finished_at` are ISO UTC.
     `variant` is empty for what the project's own parameters ask for. `compromises` is in what its inputs are less than
-    planned, a line each.
+    planned, a line each. `software` names the programs by which it was done, with their versions.
     """
 
     key: str
@@ -54,6 +54,7 @@ class JobRecord:
     finished_at: str
     variant: str = ""
     compromises: str = ""
+    software: str = ""
     inputs: tuple[JobInput, ...] = ()
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ccdflow.archive.digest import UnreadableFrameError
 from ccdflow.archive.fits.integrity import refuse_damaged
-from ccdflow.archive.fits.productfile import InputNote, ProductFileError, write_product
+from ccdflow.archive.fits.productfile import InputNote, ProductFileError, read_product, write_product
 from ccdflow.archive.fits.rawfile import open_raw
 from ccdflow.archive.foreignfile import unread
 from ccdflow.archive.patience import set_read_limit
@@ -40,6 +40,8 @@ from ccdflow.tasks.memory import keep_memory
 from ccdflow.tasks.processes.output import Kept
 from ccdflow.tasks.processes.stopping import StoppedError
 from ccdflow.tasks.productdoubts import doubt_cards, product_doubts
+from ccdflow.tasks.provenance.jobdocument import JobDocument, JobFile
+from ccdflow.tasks.provenance.process import process_notes
 
 WRITING = "ccdflow.archive.fits.writer_kernels"
 """Module of the compiled functions that write products."""
@@ -135,6 +137,22 @@ def amended_files(texts: Sequence[str], files: Sequence[Path]) -> dict[Path, lis
     return amended
 
 
+def read_job(path: Path) -> JobDocument:
+    """Read what `ccdflow explain --script` tells of a job.
+
+    Raises
+    ------
+    ValueError
+        If the file is none; one line says why.
+    """
+    try:
+        return JobDocument.read(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def run_recipe(
     name: str,
     files: Sequence[Path],
@@ -146,10 +164,12 @@ def run_recipe(
     amended: Amended = NOTHING,
     force: bool = False,
     project: Path | None = None,
+    job: JobDocument | None = None,
 ) -> RecipeReport:
     """Run a recipe on files and write its product; `digests` is to hold the sha256 of each file.
 
-    What is `amended` of raw files counts as if their headers said so.
+    What is `amended` of raw files counts as if their headers said so. Where `job` says of which job the files are the
+    inputs, in its order, the product is that job's, to the byte, given the same versions of programs.
     Where `project` is the directory of a project, its instruments count, and its cascade's own recipes are known. A
     recipe that makes several products writes them beside each other, with the category behind the output's name.
 
@@ -165,20 +185,26 @@ def run_recipe(
     prepare(*recipe.kernels, WRITING)
     roles = {"main": files, **associated}
     _check_roles(recipe, roles)
+    if job is not None:
+        parameters = {name: resolved["value"] for name, resolved in job.parameters.items()}
     values = _parameters(recipe, parameters)
     targets = _targets(recipe, output, force=force)
-    inputs = _read(recipe, roles, hand.instruments, digests, amended)
+    if job is None:
+        inputs = _read(recipe, roles, hand.instruments, digests, amended)
+    else:
+        inputs = _read_job(job, roles, hand, digests)
     result = hand.run(inputs, values)
     told = [left.sentence for left in result.left_out]
     if not result.outputs:
         raise ValueError(f"recipe {name!r} has nothing to combine: {'; '.join(told)}")
-    key = _key(recipe, values, hand.instruments, _identities(roles, inputs, amended))
+    if job is None:
+        key = _key(recipe, values, hand.instruments, _identities(roles, inputs, amended))
+        job = _document(key, recipe, values, parameters)
     used = inputs.without(left.position for left in result.left_out)
     doubted = replace(result, warnings=(*inputs.differences, *result.warnings))
-    cards = doubt_cards(product_doubts(doubted, inputs.policies))
+    cards = doubt_cards(product_doubts(doubted, inputs.policies, job.compromises.splitlines()))
     for category, product in result.outputs.items():
-        own = {**product.cards, **cards, CATEGORY: (category, "what this product is")}
-        _write(targets[category], replace(product, cards=own), used, recipe, key)
+        _write(targets[category], replace(product, cards={**product.cards, **cards}), category, used, job)
     # Whoever names a file means it; but nothing is calibrated a second time without a word.
     twice = [f"{sentence}; --param done=... leaves out what was done" for sentence in inputs.finished]
     warnings = [
@@ -188,7 +214,7 @@ def run_recipe(
     ]
     (first, product), *others = result.outputs.items()
     further = {category: targets[category] for category, _ in others}
-    return RecipeReport(name, first, targets[first], key, product.quality, warnings, further)
+    return RecipeReport(name, first, targets[first], job.key, product.quality, warnings, further)
 
 
 @dataclass(frozen=True)
@@ -355,14 +381,78 @@ def _corrections(amended: Sequence[Corrected]) -> str:
     return AMENDED + amended_digest({told.name: told.value for told in amended}) if amended else ""
 
 
-def _write(output: Path, product: Output, inputs: JobInputs, recipe: Recipe, key: str) -> None:
+def _document(key: str, recipe: Recipe, values: Parameters, requested: Mapping[str, Any]) -> JobDocument:
+    """The work as a job of no task; who did not state a parameter left it to the recipe."""
+    parameters = {
+        name: {"value": value, "origin": "request" if name in requested else "recipe"}
+        for name, value in values.model_dump(mode="json").items()
+    }
+    return JobDocument(key, recipe.name, recipe.version, "", 0, 0, parameters, ())
+
+
+def _read_job(
+    job: JobDocument, roles: Mapping[str, Sequence[Path]], hand: _Hand, digests: Mapping[Path, Future[str]]
+) -> JobInputs:
+    """Open the inputs of a job, which are to be the very files that it took."""
+    if (job.recipe, job.version) != (hand.recipe.name, hand.recipe.version):
+        raise ValueError(
+            f"the job was done by {job.recipe!r} {job.version}; this is {hand.recipe.name!r} {hand.recipe.version}"
+        )
+    named = {role: iter(paths) for role, paths in roles.items()}
+    inputs = JobInputs()
+    for file in job.inputs:
+        path = next(named.get(file.note.role, iter(())), None)
+        if path is None:
+            raise ValueError(f"the job took {file.note.name} as {file.note.role!r}, which is not given")
+        try:
+            _refuse_other(path, file, digests[path])
+            _add(inputs, path, file, hand.instruments)
+        except Exception as error:  # libraries raise whatever they stumble over, of no common kind
+            raise ValueError(_in_words(path, error)) from error
+    return inputs
+
+
+def _refuse_other(path: Path, file: JobFile, digest: Future[str]) -> None:
+    """Refuse a file that is not the one which a job took: raw ones by content, products by the job that made them."""
+    if file.note.kind == "raw":
+        found = digest.result()
+    else:
+        category = file.note.identity.partition(":")[2]
+        header = read_product(path).header
+        found = str(header.get("JOBKEY", "")) + (f":{header.get(CATEGORY)}" if category else "")
+    if found != file.note.identity:
+        raise ValueError(
+            f"{path} is not what the job took: it is {found[:12]}, wanted {file.note.identity[:12]}"
+        )
+
+
+def _add(inputs: JobInputs, path: Path, file: JobFile, instruments: Sequence[Instrument]) -> None:
+    note = file.note
+    if file.category:
+        inputs.add_master(note.role, path, instruments, note, file.category)
+    elif note.kind == "raw":
+        refuse_damaged(open_raw(path))
+        inputs.add_raw(note.role, path, instruments, note, amendments=file.amended)
+    else:
+        inputs.add_product(note.role, path, note)
+
+
+def _write(output: Path, product: Output, category: str, inputs: JobInputs, job: JobDocument) -> None:
     """Write the product whole or not at all."""
+    origin = inputs.origin(job.key, job.recipe, job.version, job.task)
+    origin = replace(
+        origin,
+        level=max(origin.level, job.level),
+        worst_level=job.worst_level,
+        cards={**origin.cards, CATEGORY: (category, "what this product is")},
+        process=process_notes(job.parameters, inputs.corrected, job.compromises),
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     # In the folder of the output, so that the rename stays within one file system and is atomic.
     temporary = output.with_name(f".{output.name}.part")
     try:
         with temporary.open("wb") as stream:
-            write_product(stream, product, inputs.origin(key, recipe.name, recipe.version))
+            write_product(stream, product, origin)
         os.replace(temporary, output)
     finally:
         temporary.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from ccdflow.tasks.workspace import Workspace
 Row = dict[str, Any]
 
 
-def _job(space: Workspace, name: str) -> JobRecord:
+def job_named(space: Workspace, name: str) -> JobRecord:
     """Return the job of that name, or that made the product of that name."""
     row = queries.find(space, name)
     key = row["key"] if "recipe" in row else row.get("job") if "category" in row else None
@@ -33,7 +33,7 @@ def _job(space: Workspace, name: str) -> JobRecord:
 
 def log_of(space: Workspace, name: str) -> tuple[str, Row]:
     """What a job has written, as text and as a row; of a job that wrote nothing a sentence says so."""
-    job = _job(space, name)
+    job = job_named(space, name)
     attempt, written, text = space.registry.read(find_log, job.key) or (job.attempts, "", "")
     row: Row = {"job": job.key, "step": job.step, "state": job.state, "reason": job.reason}
     row |= {"attempt": attempt, "written": written, "log": text}
@@ -57,7 +57,7 @@ def command_of(space: Workspace, name: str) -> tuple[str, Row]:
     ValueError
         If the files that the job takes are not all there yet.
     """
-    job = _job(space, name)
+    job = job_named(space, name)
     sources = space.registry.read(find_sources, job)
     files: dict[str, list[str]] = {}
     for part in job.inputs:

@@ -1,0 +1,1 @@
+"""What made a product, told so that it can be made again from the file alone."""

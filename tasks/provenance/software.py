@@ -1,0 +1,25 @@
+"""The programs that products are made with, as their headers and the registry name them."""
+
+import platform
+from functools import cache
+from importlib.metadata import version
+
+PACKAGES = ("ccdflow", "astropy", "ccdproc", "numba", "numpy")
+"""Packages that touch pixels or headers."""
+
+
+@cache
+def software() -> dict[str, str]:
+    """Return the versions of what pixels and headers are made with.
+
+    Returns
+    -------
+    dict of str to str
+        Version by name: ccdflow first, then the packages, then ``python``.
+    """
+    return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+
+
+def software_in_words() -> str:
+    """Return the same as one text: ``ccdflow 1.0, astropy 7.1, ...``."""
+    return ", ".join(f"{name} {number}" for name, number in software().items())
