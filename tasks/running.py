@@ -44,7 +44,7 @@ from ccdflow.tasks.processes.functions import RecipeError, run_function
 from ccdflow.tasks.processes.output import Kept
 from ccdflow.tasks.processes.stopping import refuse_when_stopping
 from ccdflow.tasks.productdoubts import product_doubts
-from ccdflow.tasks.provenance.software import software_in_words
+from ccdflow.tasks.provenance.software import in_words, software
 from ccdflow.tasks.workspace import Workspace, open_workspace
 
 Record = dict[str, Any]
@@ -107,7 +107,7 @@ def _do_or_find_done(space: Workspace, key: str) -> Record | None:
             products, left_out = _do(space, begun)
         # The files are in the store; they count from when this transaction is committed, all of them or none.
         ids = space.registry.write(
-            complete_job, begun, owner, products, stages, left_out, software_in_words()
+            complete_job, begun, owner, products, stages, left_out, in_words(software())
         )
     except LeaseLostError:
         _tell_lost(space, begun)

@@ -72,6 +72,23 @@ def adopt(json: Json = False) -> None:
 
 
 @safekeeping.command()
+def rebuild(
+    raws: Annotated[list[Path], typer.Argument(metavar="RAW...", help="Files and folders of raw frames.")],
+    json: Json = False,
+) -> None:
+    """Make a lost registry again, of raw frames and of what the products in the store tell of themselves."""
+    from ccdflow.tasks.keeping.rebuilding import rebuild as rebuilt
+
+    report = rebuilt(workspace(), [path.absolute() for path in raws], warn)
+    if json:
+        print_json(report.document())
+        return
+    typer.echo(report.sentence())
+    for path, reason in report.left.items():
+        warn(f"{path} is left out: {reason}")
+
+
+@safekeeping.command()
 def upgrade(json: Json = False) -> None:
     """Make the registry's tables, or bring them up to date, as any command does that writes; twice is harmless."""
     from ccdflow.archive.registry.database import Database

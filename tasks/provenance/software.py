@@ -1,6 +1,7 @@
 """The programs that products are made with, as their headers and the registry name them."""
 
 import platform
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 
@@ -20,6 +21,6 @@ def software() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
-def software_in_words() -> str:
-    """Return the same as one text: ``ccdflow 1.0, astropy 7.1, ...``."""
-    return ", ".join(f"{name} {number}" for name, number in software().items())
+def in_words(versions: Mapping[str, str]) -> str:
+    """Return versions by name as one text: ``ccdflow 1.0, astropy 7.1, ...``."""
+    return ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -7,6 +7,7 @@ from typing import Any
 from ccdflow.archive.fits.productorigin import read_origin
 from ccdflow.cascade.records import CATEGORY
 from ccdflow.tasks.provenance.process import compromises_of, corrected_of, parameters_of, software_of
+from ccdflow.tasks.provenance.software import in_words
 
 Row = dict[str, Any]
 
@@ -69,5 +70,4 @@ def file_lines(row: Row) -> list[str]:
     lines += [f"  amended {one['name']}: {one.get('said')} -> {one['value']}" for one in row["amended"]]
     for name, resolved in row["parameters"].items():
         lines.append(f"  {name} = {resolved['value']!r} ({resolved['origin']})")
-    versions = ", ".join(f"{name} {number}" for name, number in row["software"].items())
-    return [*lines, f"  with {versions}"] if versions else lines
+    return [*lines, f"  with {in_words(row['software'])}"] if row["software"] else lines

@@ -19,6 +19,7 @@ from ccdflow.recipes.catalogue import RECIPES
 from ccdflow.recipes.core.recipe import Recipe
 from ccdflow.tasks.provenance.jobdocument import JobDocument, JobFile, Told
 from ccdflow.tasks.provenance.process import compromises_of, corrected_of, parameters_of, software_of
+from ccdflow.tasks.provenance.software import in_words
 from ccdflow.tasks.workspace import Workspace
 
 
@@ -102,7 +103,7 @@ def script_of_file(path: Path) -> str:
         parameters=parameters_of(told.process),
         inputs=files,
         compromises=compromises_of(told.process),
-        software=", ".join(f"{name} {number}" for name, number in software_of(told.process).items()),
+        software=in_words(software_of(told.process)),
     )
     outputs = {str(header.get(CATEGORY, "")): (path.name, file_digest(path))}
     places = [f'"$files"/{shlex.quote(file.note.name)}' for file in files]
