@@ -574,11 +574,19 @@ def explain(
     script: Annotated[
         bool, typer.Option("--script", help="A shell script that makes a product again, to the byte.")
     ] = False,
+    prov: Annotated[
+        bool, typer.Option("--prov", help="The provenance of a product as PROV-JSON (W3C, IVOA).")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Say where something came from, or why it can't be made; outside of a project what a product's file tells."""
     if not (options.directory / "ccdflow.yaml").is_file() and Path(id_).is_file():
         _explain_alone(Path(id_), script=script, json=json)
+        return
+    if prov:
+        from ccdflow.commands.provjson import prov_of
+
+        print_json(prov_of(workspace(read_only=True), id_))
         return
     if script:
         from ccdflow.commands.scripts import script_of

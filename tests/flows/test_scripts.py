@@ -1,5 +1,6 @@
 """A product is made again, to the byte, by what `explain --script` tells: of the registry, or of its file alone."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -81,3 +82,22 @@ def test_a_file_alone_tells_how_it_is_made_and_refuses_other_inputs(
     refused = run(script, tmp_path / "refused", program, str(inputs))
     assert refused.returncode != 0 and "is not what the job took" in refused.stderr
     assert not (tmp_path / "refused" / product.name).exists()
+
+
+def test_provenance_names_nothing_that_it_does_not_tell(reduced: Bench) -> None:
+    told = ccdflow(reduced, "explain", f"p{reduced.product('stack').id}", "--prov")
+    assert told.returncode == 0, told.stderr
+    document = json.loads(told.stdout)
+    known = {*document["entity"], *document["activity"], *document["agent"]}
+    relations = ("used", "wasGeneratedBy", "wasDerivedFrom", "wasAssociatedWith")
+    for relation in relations:
+        for row in document[relation].values():
+            ends = {value for name, value in row.items() if name.startswith("prov:") and name != "prov:role"}
+            assert ends <= known
+    assert len(document["activity"]) == 7 and all(
+        "prov:endTime" in one for one in document["activity"].values()
+    )
+    raws = {name for name in document["entity"] if name.startswith("raw:")}
+    assert raws == {f"raw:{file_digest(path)}" for path in reduced.raw.glob("*.fits")}
+    prefixes = {name.partition(":")[0] for name in known}
+    assert prefixes <= document["prefix"].keys()

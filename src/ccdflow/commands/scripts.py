@@ -27,12 +27,13 @@ from ccdflow.tasks.workspace import Workspace
 class Step:
     """One job of a script: its document, its files as the shell has them, in the document's order, and its outputs.
 
-    `outputs` has name and sha256 of each product's file by category.
+    `outputs` has name and sha256 of each product's file by category; `times` are when it was begun and done, ISO UTC.
     """
 
     job: JobDocument
     files: Sequence[str]
     outputs: Mapping[str, tuple[str, str]]
+    times: tuple[str, str] = ("", "")
 
 
 def script_of(space: Workspace, name: str) -> str:
@@ -55,11 +56,32 @@ def script_of(space: Workspace, name: str) -> str:
     ValueError
         If it is neither, or a raw frame of it is not there any more.
     """
-    job = job_named(space, name)
+    return _text(steps_of(space, name), ["-C", str(space.project.directory)], "")
+
+
+def steps_of(space: Workspace, name: str) -> list[Step]:
+    """Return the jobs behind a product, each behind those whose products it takes, and last its own.
+
+    Parameters
+    ----------
+    space : Workspace
+        The project.
+    name : str
+        A product (``p7``, or its file), or a job's key or its beginning.
+
+    Returns
+    -------
+    list of Step
+        The jobs.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or a raw frame of it is not there any more.
+    """
     steps: dict[str, Step] = {}
-    _collect(space, job, steps)
-    *before, last = steps.values()
-    return _text([*before, last], ["-C", str(space.project.directory)], "")
+    _collect(space, job_named(space, name), steps)
+    return list(steps.values())
 
 
 def script_of_file(path: Path) -> str:
@@ -133,7 +155,7 @@ def _collect(space: Workspace, job: JobRecord, steps: dict[str, Step]) -> None:
     places = [_place(sources, part) for part in job.inputs]
     rows = space.registry.read(list_products, ProductFilter(states=None, job_keys=[job.key]))
     outputs = {row["category"]: (Path(row["path"]).name, row["sha256"] or "") for row in rows}
-    steps[job.key] = Step(_document(job, files), places, outputs)
+    steps[job.key] = Step(_document(job, files), places, outputs, (job.started_at, job.finished_at))
 
 
 def _file(sources: Sources, part: JobInput) -> JobFile:
