@@ -17,6 +17,8 @@ from ccdflow.recipes.core.doubts import (
 Policy = Literal["note", "refuse", "ignore"]
 """``note``: the doubt is kept with the frame or product; ``refuse``: the frame is not used, the product not made."""
 
+REMADE = "remade"
+
 KINDS: Mapping[str, str] = {
     "class": "What the frame is can't be told from its header.",
     "class_conflict": "Class and other cards don't go together: a bias of 60 s, a dark of 0 s, a light in filter Dark.",
@@ -42,6 +44,7 @@ KINDS: Mapping[str, str] = {
     LEFT_OUT: "A frame was left out of what was combined: `refuse` makes no product without it.",
     REGISTRATION: "A frame was placed by a way other than the one that was asked for.",
     "association": "A calibration fits less than planned, or something else serves in its place, as the plan says.",
+    REMADE: "It was made again, and is not the same: by other versions of programs, or by a recipe that varies.",
     OTHER: "Any other warning of a recipe.",
     "amendment": "Somebody has corrected it with SQL to something that can't be: what its header says counts.",
     "sequence": "The number of the exposure in its sequence can't be.",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from ccdflow.archive.registry.jobs.leases import change_and_read_held, lost
 from ccdflow.archive.registry.jobs.productdoubts import keep_product_doubts
 from ccdflow.archive.registry.jobs.records import SHARED_WITH_PRODUCTS
 from ccdflow.archive.registry.tables import FrameSetRow, JobRow, ProductQualityRow, ProductRow, table
+from ccdflow.cascade.headers.doubts import REMADE
 from ccdflow.cascade.records import Doubt
 
 
@@ -76,11 +77,13 @@ def finish_job(
     if job is None:
         raise lost(key, owner)
     planned = connection.execute(_PRODUCTS_OF, {"its_key": key}).all()
-    by_category = {category: identity for category, identity, _ in planned}
+    by_category = {category: identity for category, identity, *_ in planned}
+    before = {category: sha256 for category, *_, sha256 in planned if sha256}
+    files = [_compared(file, before.get(file.category, "")) for file in files]
     shared = dict(zip(SHARED_WITH_PRODUCTS, job[:-1], strict=True)) | {"job_key": key}
     ids = [_finish_product(connection, by_category.get(file.category), shared, file) for file in files]
     # Only planned rows: one that is there from an earlier time may be the input of another job.
-    left_out = [identity for _, identity, state in planned if state == "planned" and identity not in ids]
+    left_out = [identity for _, identity, state, _ in planned if state == "planned" and identity not in ids]
     if left_out:
         connection.execute(delete(ProductRow).where(ProductRow.id.in_(left_out)))
     if job.set_id is not None and ids:
@@ -89,10 +92,18 @@ def finish_job(
 
 
 _PRODUCT, _QUALITY = table(ProductRow).c, table(ProductQualityRow).c
-_PRODUCTS_OF = select(_PRODUCT.category, _PRODUCT.id, _PRODUCT.state).where(
+_PRODUCTS_OF = select(_PRODUCT.category, _PRODUCT.id, _PRODUCT.state, _PRODUCT.sha256).where(
     _PRODUCT.job_key == bindparam("its_key")
 )
 _FORGET_QUALITY = table(ProductQualityRow).delete().where(_QUALITY.product_id == bindparam("its_id"))
+
+
+def _compared(file: Made, before: str) -> Made:
+    """The file of a product; with a doubt where the same work gave another content before."""
+    if before in ("", file.sha256):
+        return file
+    told = f"made again, it has another content: sha256 {file.sha256[:16]}, before {before[:16]}"
+    return replace(file, doubts=(*file.doubts, Doubt(REMADE, told)))
 
 
 @lru_cache

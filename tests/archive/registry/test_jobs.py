@@ -47,6 +47,7 @@ from ccdflow.archive.registry.jobs.lifecycle import (
 from ccdflow.archive.registry.jobs.lineage import keys_of_frames, lineage, main_frames
 from ccdflow.archive.registry.jobs.planned import PlannedJob, drop_overtaken, repoint_inputs, unbegun
 from ccdflow.archive.registry.jobs.productchanges import Made, finish_job, lose_products, touch_products
+from ccdflow.archive.registry.jobs.productdoubts import find_product_doubts
 from ccdflow.archive.registry.jobs.products import (
     ProductFilter,
     find_product,
@@ -681,6 +682,21 @@ def _overtaken(registry: Registry, frames: Sequence[int], *kept: str) -> set[str
     place = ("stack", "2026-03-01", "C1")
     registry.write(drop_overtaken, [letter * 64 for letter in kept], {place: set(frames)})
     return {job.key[0] for job in registry.read(find_jobs)}
+
+
+@pytest.mark.parametrize(("again", "told"), [("e", 0), ("f", 1)])
+def test_a_product_that_is_made_again_and_differs_is_doubted(
+    registry: Registry, frames: list[int], again: str, told: int
+) -> None:
+    registry.write(plan_jobs, [_stack("a", frames)])
+    for digit, lost in (("e", True), (again, False)):
+        assert registry.write(claim, "a" * 64, "worker", LEASE) is not None
+        (number,) = registry.write(finish_job, "a" * 64, "worker", [Made("stack", "a.fits", digit * 64, 10)])
+        if lost:
+            registry.write(lose_products, [number], "gone")
+    doubts = registry.read(find_product_doubts, [number]).get(number, [])
+    assert [doubt.kind for doubt in doubts] == ["remade"] * told
+    assert all("ffffffff" in doubt.text and "eeeeeeee" in doubt.text for doubt in doubts)
 
 
 def test_what_a_plan_has_overtaken_is_taken_away(registry: Registry, frames: list[int]) -> None:
