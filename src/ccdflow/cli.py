@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from ccdflow import __version__, options
 from ccdflow.cascade.plain import no_path_in_words
 from ccdflow.commands.output import DONE, FAILED, print_fields, print_json, print_table, stop, warn
+from ccdflow.completion import offered
 from ccdflow.options import (
     Camera,
     CascadeName,
@@ -454,10 +455,17 @@ def list_(
     ],
     night: Night = None,
     camera: Camera = None,
-    object_: Annotated[str | None, typer.Option("--object", help="Only of this object.")] = None,
-    filter_: Annotated[str | None, typer.Option("--filter", help="Only in this filter.")] = None,
+    object_: Annotated[
+        str | None, typer.Option("--object", help="Only of this object.", autocompletion=offered("object"))
+    ] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help="Only in this filter.", autocompletion=offered("filter"))
+    ] = None,
     category: Annotated[
-        str | None, typer.Option("--category", help="Only products of this category.")
+        str | None,
+        typer.Option(
+            "--category", help="Only products of this category.", autocompletion=offered("category")
+        ),
     ] = None,
     current: Annotated[
         bool, typer.Option("--current", help="Only what nothing has taken the place of.")
@@ -529,7 +537,12 @@ def find(
 @app.command()
 def show(
     id_: Annotated[
-        str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="f12, s3, p7, a job's key or its beginning, or a file's path.",
+            autocompletion=offered("id"),
+        ),
     ],
     log: Annotated[
         bool, typer.Option("--log", help="What the program or function of a job has written, head and tail.")
@@ -565,7 +578,12 @@ def show(
 @app.command()
 def explain(
     id_: Annotated[
-        str, typer.Argument(metavar="ID", help="f12, s3, p7, a job's key or its beginning, or a file's path.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="f12, s3, p7, a job's key or its beginning, or a file's path.",
+            autocompletion=offered("id"),
+        ),
     ],
     target: Target = None,
     param: Param = None,

@@ -8,6 +8,7 @@ import typer
 
 from ccdflow.cascade.plain import moment as plain_moment
 from ccdflow.commands.output import stop
+from ccdflow.completion import offered
 
 # Each command imports what it needs: what others need would take it a second to start.
 if TYPE_CHECKING:
@@ -22,10 +23,16 @@ Target = Annotated[
     list[str] | None,
     typer.Option("--target", "-t", help="Task or tag whose products are wanted; may be repeated."),
 ]
-Night = Annotated[str | None, typer.Option(help="Only this night: the evening's date, 2026-03-01.")]
+Night = Annotated[
+    str | None,
+    typer.Option(help="Only this night: the evening's date, 2026-03-01.", autocompletion=offered("night")),
+]
 Since = Annotated[str | None, typer.Option(help="Only frames from this time on, ISO, UTC.")]
 Until = Annotated[str | None, typer.Option(help="Only frames up to this time, ISO, UTC.")]
-Camera = Annotated[str | None, typer.Option(help="Only this camera: CAMERA or TELESCOPE/CAMERA.")]
+Camera = Annotated[
+    str | None,
+    typer.Option(help="Only this camera: CAMERA or TELESCOPE/CAMERA.", autocompletion=offered("camera")),
+]
 Param = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", help="STEP.NAME=VALUE; may be repeated.", metavar="STEP.NAME=VALUE"),
