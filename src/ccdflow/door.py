@@ -164,7 +164,7 @@ class Archive:
 
         Returns
         -------
-        CCDData, array, Header or Table
+        CCDData, array, Header, Table, or what was put
             A `CCDData` where no part is named, or the table of a product that is one.
 
         Raises
@@ -172,7 +172,8 @@ class Archive:
         ValueError
             If nothing is called so, it has no file, or no such part.
         """
-        from ccdflow.archive.search.parts import product_part, raw_part
+        from ccdflow.archive.search.formats import read_file
+        from ccdflow.archive.search.parts import raw_part
         from ccdflow.commands.queries import find
 
         row = find(self._space, str(plain(identity)))
@@ -180,8 +181,46 @@ class Archive:
             raise ValueError(f"{identity} is neither a frame nor a product; wanted f12, p7 or a file")
         if not row["path"]:
             raise ValueError(f"{row['id']} is a row without a file")
-        read = product_part if "category" in row else raw_part
+        read = read_file if "category" in row else raw_part
         return read(Path(row["path"]), part, section)
+
+    def put(
+        self,
+        value: Any,
+        category: str,
+        inputs: Sequence[str] = (),
+        *,
+        name: str = "",
+        form: str = "",
+        parameters: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Keep an object as a product; `get` gives it back.
+
+        Parameters
+        ----------
+        value : CCDData, Table, str, what JSON holds, or of a form that a package has added
+            See `ccdflow.archive.search.formats`.
+        category, inputs, name, form, parameters
+            As of `ccdflow.tasks.keeping.putting.put_object`.
+
+        Returns
+        -------
+        str
+            Its id, ``p7``; the same object of the same inputs has the same.
+
+        Raises
+        ------
+        ValueError
+            If the archive is read-only, the category is a recipe's, an input is not there, or no form takes the object.
+        """
+        if self.mode != "w":
+            raise ValueError(f"{self!r} only asks; Archive(..., mode='w') may write")
+        from ccdflow.tasks.keeping.putting import put_object
+
+        number = put_object(
+            self._space, value, category, words(inputs), name=name, form=form, parameters=parameters
+        )
+        return f"p{number}"
 
     def explain(self, identity: str) -> dict[str, Any]:
         """Return where something came from, or why it can't be made, as ``ccdflow explain --json`` has it.

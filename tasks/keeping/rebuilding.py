@@ -256,7 +256,9 @@ def _write(space: Workspace, found: Sequence[_Found], rebuilt: Rebuilt) -> None:
             continue
         row = _row(space, jobs, key)
         made = [_made(space, product) for product in products[key]]
-        states = [StageState(frame.id, _stage(space, row.step), "done") for frame in jobs.behind(key)]
+        # What people have put into the archive is no stage of a frame.
+        step = space.cascade.tasks.get(row.step)
+        states = [StageState(frame.id, step.stage, "done") for frame in jobs.behind(key)] if step else []
         finished = datetime.fromtimestamp(_changed(space, products[key][0]), UTC).replace(tzinfo=None)
         software = in_words(software_of(products[key][0].told.process))
         done_by = finished.isoformat(timespec="microseconds"), software
@@ -266,10 +268,6 @@ def _write(space: Workspace, found: Sequence[_Found], rebuilt: Rebuilt) -> None:
 
 def _changed(space: Workspace, product: _Found) -> float:
     return space.store.absolute(product.path).stat().st_mtime
-
-
-def _stage(space: Workspace, task: str) -> str:
-    return space.cascade.tasks[task].stage if task in space.cascade.tasks else task
 
 
 def _row(space: Workspace, jobs: _Jobs, key: str) -> PlannedJob:

@@ -3,14 +3,19 @@
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.nddata import CCDData
-from tests.flows.conftest import Bench
+from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.table import Table
+from astropy.wcs import WCS
+from tests.flows.conftest import Bench, ccdflow
 
 from ccdflow import Archive
+from ccdflow.archive.search import formats
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +91,109 @@ def test_which_calibration_fits_and_how_well(archive: Archive) -> None:
 def test_mistakes_are_told(archive: Archive, asked, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         asked(archive)
+
+
+# --- objects of people's own ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(reduced: Bench) -> Archive:
+    return Archive(reduced.project, mode="w")
+
+
+def image() -> CCDData:
+    world = WCS(naxis=2)
+    world.wcs.ctype, world.wcs.crpix, world.wcs.crval = ["RA---TAN", "DEC--TAN"], [3, 4], [80, 20]
+    pixels = np.arange(30, dtype=np.float32).reshape(5, 6)
+    noise = StdDevUncertainty(np.full((5, 6), 2.0, np.float32))
+    return CCDData(
+        pixels, noise, pixels > 27, wcs=world, meta={"OBJECT": "M13", "NOTE": "é"}, unit="electron"
+    )
+
+
+def test_what_is_put_is_found_comes_back_and_stays(own: Archive, reduced: Bench) -> None:
+    (science,) = own.find("products", category="science", sort=["id"], limit=1)["id"]
+    sent = image()
+    name = own.put(sent, "background_map", [f"p{science}"], parameters={"box": 64})
+    assert own.put(image(), "background_map", [f"p{science}"], parameters={"box": 64}) == name
+    assert own.put(image(), "background_map", [f"p{science}"], parameters={"box": 32}) != name
+    back = own.get(name)
+    np.testing.assert_array_equal(back.data, sent.data)
+    np.testing.assert_array_equal(back.uncertainty.array, sent.uncertainty.array)
+    np.testing.assert_array_equal(back.mask, sent.mask)
+    assert back.unit == sent.unit and back.header["OBJECT"] == "M13"
+    np.testing.assert_allclose(back.wcs.wcs.crval, [80, 20])
+    assert own.get(name, "variance", "[1:2,1:3]").tolist() == [[4.0, 4.0]] * 3
+    found = own.query("category = 'background_map' and filter = 'L'", "products", columns=["night", "camera"])
+    assert [tuple(row) for row in found] == [("2026-03-01", "CAM1")] * 2
+    told = own.explain(name)
+    assert told["made_by"]["inputs"], told
+    # No run takes it for its own, gives it up, or makes it again.
+    assert reduced.run().jobs["new"] == 0
+    assert own.get(name).shape == (5, 6)
+    assert ccdflow(reduced, "verify").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "suffix"),
+    [
+        (Table({"x": [1.5, 2.5], "name": ["a", "b"]}), ".fits"),
+        ("a remark\nof two lines, é", ".txt"),
+        ({"b": [1, 2.5, None], "a": {"c": "é"}}, ".json"),
+    ],
+)
+def test_tables_texts_and_json_come_back(own: Archive, value: object, suffix: str) -> None:
+    name = own.put(value, "my_notes", ["f1"], name="Notes of tonight")
+    back = own.get(name)
+    assert (back == value).all() if isinstance(value, Table) else back == value
+    assert own.query("category = 'my_notes'", "products", columns=["path"])["path"][0].endswith(suffix)
+
+
+@pytest.mark.parametrize(
+    ("value", "category", "inputs", "said"),
+    [
+        (np.zeros((2, 2)), "my_map", (), "wrap it in a CCDData"),
+        (object(), "my_map", (), "object is of no form"),
+        ("text", "science", (), "is what recipe 'science' makes"),
+        ("text", "My Map", (), "wanted letters"),
+        ("text", "my_map", ("p999",), "no frame or product 'p999'"),
+        ("text", "my_map", ("../x",), "wanted f12 or p7"),
+    ],
+)
+def test_what_can_not_be_put_is_told(
+    pattern: Bench, value: object, category: str, inputs: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Archive(pattern.project, mode="w").put(value, category, inputs)
+
+
+def test_an_archive_that_only_asks_takes_nothing(archive: Archive) -> None:
+    with pytest.raises(ValueError, match=r"only asks; Archive\(\.\.\., mode='w'\) may write"):
+        archive.put("text", "my_map")
+
+
+class Shout:
+    """A form of somebody's own: texts in capitals."""
+
+    name, suffix = "shout", ".shout"
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, bytes)
+
+    def write(self, value: Any, stream: Any, origin: object) -> None:
+        stream.write(value.upper())
+
+    def read(self, path: Path, part: str, section: str) -> bytes:
+        return path.read_bytes()
+
+
+def test_a_package_may_add_a_form(own: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = type("Entry", (), {"load": staticmethod(Shout)})
+    monkeypatch.setattr(formats, "entry_points", lambda group: [entry] * (group == "ccdflow.formats"))
+    formats.formats.cache_clear()
+    name = own.put(b"hello", "greeting")
+    assert own.get(name) == b"HELLO"
+    monkeypatch.undo()
+    formats.formats.cache_clear()
+    with pytest.raises(ValueError, match=r"form that is not installed: files end in .fits, .json, .txt"):
+        own.get(name)
