@@ -24,6 +24,7 @@ from ccdflow.tasks.grouping import few_before
 from ccdflow.tasks.ingest import IngestReport, Turn, read_pending
 from ccdflow.tasks.keeping.stock import kept_keys
 from ccdflow.tasks.leases import BEATS_PER_LEASE
+from ccdflow.tasks.memory import give_back
 from ccdflow.tasks.planning import LIVE_AGE_DAYS, for_good, last_stages, left_to_others, planned, window
 from ccdflow.tasks.rounds import Do, Round
 from ccdflow.tasks.workspace import Workspace
@@ -285,6 +286,7 @@ class Drain:
         span = self._next_span(request)
         waiting = span is None and self._unsure and time.monotonic() - self._looked >= WHOLE_LOOK_S
         if waiting:
+            give_back()
             self._looked = time.monotonic()
         work = Round(
             self.space,

@@ -4,7 +4,7 @@ import ctypes
 import gc
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 KEPT_BYTES = 512_000_000
@@ -34,6 +34,18 @@ def importing() -> Iterator[None]:
             del os.environ[_BLAS_THREADS]
         gc.freeze()
         gc.enable()
+
+
+def give_back() -> None:
+    """Give free memory back to the machine, whatever `keep_memory` says of it.
+
+    What a process that runs for days keeps is as much as it ever needed at once, and gaps between what is in use. Now
+    and then it is cheap to give that back, and to take what is needed anew. A C library without ``malloc_trim`` is left
+    as it is.
+    """
+    gc.collect()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @cache
