@@ -1,8 +1,9 @@
 """The project file `ccdflow.yaml`: where registry and store are, which cascade and instruments apply."""
 
+import json
 from pathlib import Path
 from string import Formatter
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
@@ -74,6 +75,8 @@ class ProjectFile(BaseModel):
     """Time that a job of a recipe of your own may take, such as ``30 min``, unless recipe or task say otherwise."""
     read_limit: Seconds | None = None
     """Time that a raw file may be silent while it is read; without, two minutes. Tapes and slow networks need more."""
+    data_ids: dict[str, dict[str, Any]] = {}
+    """By name of a kind of data id its fields: how many numbers, a list of names, or ``date``."""
     template: str | None = None
     """Path of a product in the store, of category, night, telescope, camera, name and key8 in braces."""
 
@@ -85,6 +88,19 @@ class ProjectFile(BaseModel):
                 raise ValueError("is empty; wanted a path, or leave the line out")
             if told := no_path_in_words(path):
                 raise ValueError(told)
+        return stated
+
+    @field_validator("data_ids")
+    @classmethod
+    def _can_be_packed(cls, stated: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        # numpy takes a tenth of a second to load, and few projects state any.
+        from ccdflow.cascade.dataids import Packer
+
+        for name, fields in stated.items():
+            try:
+                Packer(fields)
+            except ValueError as error:
+                raise ValueError(f"data id {name!r}: {error}") from None
         return stated
 
     @field_validator("template")
@@ -126,6 +142,8 @@ class Project(BaseModel):
     order: Order = "depth"
     cores: int | None = None
     memory: int | None = None
+    data_ids: tuple[tuple[str, str], ...] = ()
+    """Name of each kind of data id, and its fields as JSON."""
     template: str | None = None
     time_limit: float = TIME_LIMIT_S
     read_limit: float | None = None
@@ -177,6 +195,7 @@ def load_project(directory: Path) -> Project:
         late_calibrations=written.late_calibrations,
         order=written.order,
         urgent=written.urgent,
+        data_ids=tuple((name, json.dumps(fields)) for name, fields in written.data_ids.items()),
         least_free=written.least_free,
         cores=written.cores,
         memory=written.memory,

@@ -7,6 +7,7 @@ table = archive.query("filter = 'R' and ccd_temperature < -20")
 stack = archive.get("p57", section="[1:100,1:100]")
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ccdflow.archive.search.expressions import Expression, Operand
     from ccdflow.archive.search.finding import Kind, Question
+    from ccdflow.cascade.dataids import Packer
     from ccdflow.commands.calibrations import Calibration
     from ccdflow.tasks.workspace import Workspace
 
@@ -183,6 +185,31 @@ class Archive:
             raise ValueError(f"{row['id']} is a row without a file")
         read = read_file if "category" in row else raw_part
         return read(Path(row["path"]), part, section)
+
+    def packer(self, name: str) -> "Packer":
+        """Return what makes whole numbers of data ids, and data ids of numbers.
+
+        Parameters
+        ----------
+        name : str
+            A kind of data id that ``ccdflow.yaml`` states under ``data_ids``.
+
+        Returns
+        -------
+        Packer
+            With `pack`, `unpack` and `n_bits`; see `ccdflow.cascade.dataids.Packer`.
+
+        Raises
+        ------
+        ValueError
+            If the project states no such kind.
+        """
+        from ccdflow.cascade.dataids import Packer
+
+        stated = dict(self._space.project.data_ids)
+        if name not in stated:
+            raise ValueError(unknown("kind of data id (data_ids in ccdflow.yaml)", name, stated))
+        return Packer(json.loads(stated[name]))
 
     def put(
         self,

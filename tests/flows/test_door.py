@@ -16,6 +16,7 @@ from tests.flows.conftest import Bench, ccdflow
 
 from ccdflow import Archive
 from ccdflow.archive.search import formats
+from ccdflow.config.yamlfile import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,24 @@ def test_which_calibration_fits_and_how_well(archive: Archive) -> None:
 def test_mistakes_are_told(archive: Archive, asked, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         asked(archive)
+
+
+def test_exposures_are_numbers_by_the_project_s_own_data_ids(reduced: Bench) -> None:
+    file = reduced.project / "ccdflow.yaml"
+    file.write_text(
+        f"{file.read_text()}\ndata_ids:\n  visit: {{night: date, camera: [CAM1, CAM2], iobs: 64}}\n"
+    )
+    archive = Archive(reduced.project)
+    packer = archive.packer("visit")
+    table = archive.query("class = 'science'", columns=["night", "camera", "iobs"])
+    assert (
+        packer.n_bits == 23 and packer.unpack(packer.pack(table))["iobs"].tolist() == table["iobs"].tolist()
+    )
+    with pytest.raises(ValueError, match="'vist'; known: visit"):
+        archive.packer("vist")
+    file.write_text(file.read_text().replace("iobs: 64", "iobs: many"))
+    with pytest.raises(ConfigError, match="'many' is no field"):
+        archive.packer("visit")
 
 
 # --- objects of people's own ----------------------------------------------------------------------------------------
