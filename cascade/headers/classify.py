@@ -29,6 +29,7 @@ from ccdflow.cascade.headers.keywords import (
 )
 from ccdflow.cascade.headers.mosaic import mosaic_of
 from ccdflow.cascade.headers.setting import Header, first_setting, gain_words, readout_area, settings
+from ccdflow.cascade.headers.units import read_unit
 from ccdflow.cascade.records import BIAS_TIME, MOST_EXPOSURES, VALIDITY, Doubt, Extension, FrameRecord, Value
 from ccdflow.recipes.detector.amplifiers import Amplifier
 
@@ -322,6 +323,11 @@ def describe(
         frame_class = "bias"
         reader.doubt("class_conflict", f"a dark of {exptime:g} s holds no dark current: it counts as a bias")
     done = finished(reader.cards, reader.facts.history, reader.facts.pixels, _no_signs(by))
+    unit = text(reader.cards.get("BUNIT"))
+    if done is None and read_unit(unit).kind == "other" and "BUNIT" not in _no_signs(by):
+        reader.doubt(
+            "unit", f"BUNIT={unit!r} is no unit of counts that is known: the numbers are taken as adu"
+        )
     if done is None and reader.facts.pixels.fractions:
         reader.doubt("fractions", "its numbers are not whole: something was done to them that no card tells")
     reader.refused += [sentence for name in VALIDITY if (sentence := _no_time(name, keywords.get(name)))]

@@ -35,6 +35,7 @@ KINDS: Mapping[str, str] = {
     GAIN_CONFLICT: "The header's gain differs from the one measured on the same night, or its comment is against it.",
     "processed": "Another program has calibrated or combined it, and it is taken all the same, as somebody has said.",
     "fractions": "Its numbers are not whole, as a converter's are, and no card tells what was done to them.",
+    "unit": "The unit of its numbers is none of counts or electrons that is known: they are taken as adu.",
     "images": "Its file holds more images than the one that is read, or rows in another order than it says.",
     "mosaic": "Its pixels have colours, but in a pattern that can't be taken apart, or that is not told.",
     "sections": "Which pixels are data or overscan is told in part, or in pixels before binning.",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ccdflow.cascade.headers.keywords import Cards, number, text
+from ccdflow.cascade.headers.units import read_unit
 from ccdflow.cascade.records import Value
 from ccdflow.recipes.detector.finished import DONE
 
@@ -43,11 +44,14 @@ class Finished:
         Cards that say so, as they are written: ``CALSTAT='BDF'``.
     frames : float or None
         How many exposures are in it; None where no card says it.
+    seconds : float or None
+        Of the time by which its numbers are divided, as their unit says; None where they are no rate.
     """
 
     done: frozenset[str]
     signs: tuple[str, ...]
     frames: float | None = None
+    seconds: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -194,17 +198,6 @@ _CARDS: Mapping[str, tuple[_Test, _Done]] = {
 
 _LETTERS = {"O": OVERSCAN, "T": TRIM, "B": BIAS, "D": DARK, "F": FLAT, "M": COMBINED, "S": COMBINED}
 """Letters of CALSTAT (MaxIm DL, ACP, AstroImageJ): B, D and F are common to all; S is ASTAP's for a stack."""
-_ELECTRON = re.compile(r"(photo)?e(l(ec(tron)?s?)?)?-?s?|photons?", re.IGNORECASE)
-_COUNTS = frozenset(
-    {"adu", "adus", "count", "counts", "cnt", "cnts", "dn", "dns", "du", "ct", "ct.", "digital number"}
-)
-_PER_TIME = re.compile(r"\s*(/\s*s(ec(onds?)?)?|\s+s-1|\s+s\^-1|\s*s\*\*-1)\s*", re.IGNORECASE)
-_FLUX = re.compile(
-    r"(micro|nano|milli|[munk])?(jy|maggy|maggies|jansky)\b.*|mjy/sr|.*erg.*|mag(nitude)?s?\b.*|w ?(/|m).*|"
-    r"normali[sz]ed",
-    re.IGNORECASE,
-)
-_PER_PIXEL = re.compile(r"\s*(/\s*pix(el)?s?|\s+pix(el)?-1)\b", re.IGNORECASE)
 # In HISTORY, where MaxIm DL, CCDSoft, AstroImageJ, Siril and PixInsight tell it. A correction must be told as made, not
 # named alone: "dark current 0.01" or "flat field lamp on" is no sign. PixInsight names the process, Siril what it did.
 _HISTORY: tuple[tuple[re.Pattern[str], _Done], ...] = tuple(
@@ -283,7 +276,8 @@ def finished(
             done |= steps
     counts = (number(cards.get(card)) for card in COUNTS if card not in ignored)
     frames = next((count for count in counts if count is not None and count > 1), None)
-    return Finished(done, tuple(dict.fromkeys(signs)), frames) if signs else None
+    seconds = None if "BUNIT" in ignored else read_unit(text(cards.get("BUNIT"))).seconds
+    return Finished(done, tuple(dict.fromkeys(signs)), frames, seconds) if signs else None
 
 
 def _signs(cards: Cards, history: Sequence[str], pixels: Pixels) -> Iterator[tuple[str, str, _Done]]:
@@ -333,12 +327,10 @@ def _unit(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
     value = cards.get("BUNIT")
     if not isinstance(value, str):
         return
-    whole = _PER_PIXEL.sub("", value.strip())
-    unit = _PER_TIME.sub("", whole)
-    is_rate = unit != whole
-    if _ELECTRON.fullmatch(unit):
+    unit = read_unit(value)
+    if unit.kind == "electron":
         yield "BUNIT", _written("BUNIT", value), frozenset({GAIN})
-    elif (is_rate and unit.casefold() in _COUNTS) or _FLUX.fullmatch(whole):
+    elif unit.kind == "flux" or unit.seconds is not None:
         yield "BUNIT", _written("BUNIT", value), REDUCED
 
 
@@ -380,14 +372,23 @@ def _sums(cards: Cards) -> Iterator[tuple[str, str, _Done]]:
 def _scaled(cards: Cards, pixels: Pixels) -> Iterator[tuple[str, str, _Done]]:
     if not pixels.real:
         return
+    unit = read_unit(text(cards.get("BUNIT")))
+    # Numbers of a second, or electrons, are of any size; adu a program may have left from before it divided them.
+    is_stated = unit.seconds is not None or unit.kind == "electron"
     for card in ("PROGRAM", "SWCREATE", "CREATOR", "SOFTWARE", "SWMODIFY", "SOFTVERS"):
         value = cards.get(card)
         if isinstance(value, str) and _SCALED_BY.search(value):
-            yield card, f"{_written(card, value)} with real numbers", _of_range(pixels)
+            yield (
+                card,
+                f"{_written(card, value)} with real numbers",
+                _NOTHING if is_stated else _of_range(pixels),
+            )
             return
     # Nobody's camera writes reals of 0 to 1, or of 0 to 10: something has divided them, as flats by their mean.
     if pixels.low is not None and pixels.high is not None and 0 <= pixels.low < pixels.high <= _DIVIDED:
-        yield "BITPIX", f"real numbers from {pixels.low:.3g} to {pixels.high:.3g}", _of_range(pixels)
+        told = f"real numbers from {pixels.low:.3g} to {pixels.high:.3g}"
+        # Where they are said to be adu or the like, a good dark has as few of them.
+        yield "BITPIX", told, _NOTHING if is_stated or unit.kind == "count" else _of_range(pixels)
 
 
 def _of_range(pixels: Pixels) -> _Done:

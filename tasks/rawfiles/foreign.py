@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ccdflow.cascade.headers.classify import Description
+from ccdflow.cascade.headers.finished import Finished
 from ccdflow.recipes.core.recipe import InputProduct
 from ccdflow.recipes.detector.amplifiers import Detector, Section
 from ccdflow.recipes.detector.finished import FULL_SCALE
@@ -107,10 +108,21 @@ def foreign_master(described: Description, detector: Detector, shape: tuple[int,
     noise = detector.amplifiers[0].read_noise
     frames = None if described.finished is None else described.finished.frames
     variance = None if noise is None or frames is None else noise**2 / frames
+    seconds = None if described.finished is None else described.finished.seconds
     if described.frame_class == "bias":
+        if seconds is not None:
+            return "its numbers are those of a second, which a bias has not"
         return ForeignMaster("master_bias", "electron", factor, variance)
-    if not described.exptime:
+    if seconds is None and described.finished is not None and _is_sum(described.finished):
+        return "whether its numbers are a sum or a mean is not told"
+    exptime = described.exptime
+    if not exptime and seconds is None:
         return "its exposure time is not known"
-    seconds = described.exptime
-    rate = None if variance is None else variance / seconds**2
-    return ForeignMaster("master_dark", "electron / s", factor / seconds, rate)
+    rate = None if variance is None or not exptime else variance / exptime**2
+    # Numbers of a second are no more to be divided by the exposure time.
+    return ForeignMaster("master_dark", "electron / s", factor / (seconds or exptime or 1.0), rate)
+
+
+def _is_sum(finished: Finished) -> bool:
+    """Whether EXPTIME is that of all exposures together (SharpCap), while the numbers may be those of one."""
+    return any(" of SUBEXP=" in sign for sign in finished.signs)

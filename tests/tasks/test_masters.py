@@ -11,11 +11,15 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from ccdflow.archive.fits.productfile import Origin, ProductFileError, read_image, read_product, write_product
+from ccdflow.cascade.headers.classify import describe
+from ccdflow.config.instruments import load_instruments
+from ccdflow.config.shipped import shipped
 from ccdflow.recipes.core.dq import DQ
 from ccdflow.recipes.core.image import Image
 from ccdflow.recipes.core.recipe import InputProduct, Output
+from ccdflow.recipes.detector.amplifiers import Amplifier, Detector, Section
 from ccdflow.tasks.masters import ProductCache
-from ccdflow.tasks.rawfiles.foreign import ForeignMaster
+from ccdflow.tasks.rawfiles.foreign import ForeignMaster, foreign_master
 
 SHAPE = 30, 41
 SIZE = 30 * 41 * 10
@@ -142,3 +146,38 @@ def test_a_variance_that_a_master_states_counts_for_all_of_it(tmp_path: Path, bu
     assert stated is not None and assumed is not None
     assert [stated.rows(slice(row, row + 1)).variance[0, 1] for row in (0, 25)] == [0, 16]
     assert (assumed.rows(slice(0, 5)).variance == 9).all()
+
+
+WHOLE = Section.whole((4, 6))
+DETECTOR = Detector((4, 6), (Amplifier(WHOLE, WHOLE, None, 1.5, 3.0, 65535.0),))
+INSTRUMENTS = load_instruments([shipped("instruments")])
+
+
+@pytest.mark.parametrize(
+    ("cards", "factor"),
+    [
+        ({"BUNIT": "electron / s", "EXPTIME": 300.0}, 1.0),
+        ({"BUNIT": "adu/s", "EXPTIME": 300.0}, 1.5),
+        ({"BUNIT": "e-/h", "EXPTIME": 300.0}, 1 / 3600),
+        ({"BUNIT": "electron/s"}, 1.0),
+        ({"BUNIT": "adu", "EXPTIME": 300.0}, 1.5 / 300),
+        ({"BUNIT": "electron", "EXPTIME": 300.0}, 1 / 300),
+    ],
+)
+def test_a_dark_that_is_a_rate_is_not_divided_again(cards: dict[str, Any], factor: float) -> None:
+    header = {"IMAGETYP": "dark", "CALSTAT": "BM", "DATE-OBS": "2026-03-01T20:00:00", **cards}
+    master = foreign_master(describe(header, (4, 6), INSTRUMENTS), DETECTOR, (4, 6))
+    assert isinstance(master, ForeignMaster) and master.factor == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(
+    ("cards", "said"),
+    [
+        ({"IMAGETYP": "bias", "BUNIT": "adu/s", "NCOMBINE": 9}, "of a second, which a bias has not"),
+        ({"IMAGETYP": "dark", "CALSTAT": "BM", "EXPTIME": 3000.0, "SUBEXP": 300.0}, "a sum or a mean"),
+    ],
+)
+def test_what_a_master_leaves_open_is_told(cards: dict[str, Any], said: str) -> None:
+    header = {"DATE-OBS": "2026-03-01T20:00:00", "EXPTIME": 0.0, **cards}
+    told = foreign_master(describe(header, (4, 6), INSTRUMENTS), DETECTOR, (4, 6))
+    assert isinstance(told, str) and said in told

@@ -176,6 +176,18 @@ def test_reals_from_0_to_1_were_scaled_by_a_program() -> None:
     assert finished({"PROGRAM": "Siril 1.2.0"}, pixels=Pixels(low=300, high=40000)) is None  # raw, converted
 
 
+@pytest.mark.parametrize("unit", ["adu", "electron", "adu/s", "electron / s", "ph / (s pix)"])
+def test_small_reals_of_a_stated_unit_were_not_scaled(unit: str) -> None:
+    told = finished({"BUNIT": unit, "NCOMBINE": 10}, pixels=Pixels(real=True, low=0.1, high=0.4))
+    assert told is not None and "scaled" not in told.done
+    assert told.seconds == (1.0 if "s" in unit.partition("/")[2] else None)
+
+
+def test_a_program_that_scales_leaves_the_unit_of_before() -> None:
+    told = finished({"PROGRAM": "Siril 1.2.0", "BUNIT": "adu"}, pixels=Pixels(real=True, low=0.1, high=0.4))
+    assert told is not None and "scaled" in told.done
+
+
 def test_the_sentence_names_what_was_done_and_the_cards() -> None:
     told = finished(cards_of({"CALSTAT": "BDF", "BUNIT": "electron"}))
     assert told is not None
