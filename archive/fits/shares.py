@@ -122,6 +122,8 @@ def _quotients(part: FloatArray, whole: FloatArray, piece: slice, buffer: FloatA
     # What comes of 0 / 0 and the like is no share, as the kernels see.
     with np.errstate(all="ignore"):
         np.divide(part.reshape(-1)[piece], whole.reshape(-1)[piece], out=out)
+        # A part is no more than the whole: one pixel that says otherwise must not set the range of all.
+        np.minimum(out, 1, out=out)
     return out.view(np.uint32)
 
 

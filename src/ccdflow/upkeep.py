@@ -451,6 +451,8 @@ def export(
 
     if mode not in get_args(housekeeping.Mode):
         stop(unknown("--mode", mode, get_args(housekeeping.Mode)))
+    if output.exists() and not output.is_dir():
+        stop(f"{output} is a file; wanted a folder")
     space = workspace(read_only=True)
     for name in category or ():
         space.registry.read(refuse_unknown_category, name)

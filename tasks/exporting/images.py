@@ -60,7 +60,7 @@ def _sextractor(given: Given) -> Files:
     # A core without weight is filled up by source-extractor, which then does not flag it as saturated.
     usable = image.dq & ~np.uint16(DQ.SATURATED)
     weights = _weights(image, excluded(usable))
-    flags = image.dq.astype(np.int16)
+    flags = _flagged(image).dq.astype(np.int16)
     return {
         ".fits": _one(_finite(image.data), header),
         ".weight.fits": _one(weights, _beside(header, "1 / variance, 0 where excluded")),
@@ -93,8 +93,8 @@ def _siril(given: Given) -> Files:
 def _iraf(given: Given) -> Files:
     """Data without NaN and check sums, and the mask that their card BPM names."""
     header = given.header.copy()
-    header["BPM"] = f"{given.stem}.bpm.fits", "0 where a pixel is good"
-    mask = (given.image.dq & EXCLUDED).astype(np.int32)
+    header["BPM"] = f"{given.stem}.bpm.fits"
+    mask = (_flagged(given.image).dq & EXCLUDED).astype(np.int32)
     return {
         ".fits": _one(_finite(given.image.data), header),
         ".bpm.fits": _one(mask, _beside(given.header, "bits of DQ that exclude; 0 is good")),
@@ -118,7 +118,7 @@ def _gnuastro(given: Given) -> Files:
 def _plain(given: Given) -> Files:
     """Data, standard deviation and mask, an image in each file."""
     image = given.image
-    mask = excluded(image.dq).astype(np.uint8)
+    mask = (excluded(_flagged(image).dq) | ~np.isfinite(image.variance)).astype(np.uint8)
     return {
         ".fits": _one(image.data, given.header.copy()),
         ".std.fits": _one(np.sqrt(image.variance), _beside(given.header, "standard deviation")),
@@ -180,7 +180,16 @@ def largest(image: Image) -> float:
     return float(np.abs(image.data, where=kept, out=np.zeros_like(image.data)).max(initial=0))
 
 
+def _flagged(image: Image) -> Image:
+    """The image with NO_DATA where its data are no numbers, whatever its flags say."""
+    lacking = np.where(np.isfinite(image.data), np.uint16(0), np.uint16(DQ.NO_DATA))
+    return Image(image.data, image.variance, image.dq | lacking, image.unit)
+
+
 def _weights(image: Image, bad: NDArray[np.bool_]) -> FloatArray:
+    if not (image.variance > 0).any():
+        # Nobody knows the noise: without weights nothing would be found at all.
+        return (~bad & np.isfinite(image.data)).astype(np.float32)
     known = ~bad & np.isfinite(image.data) & np.isfinite(image.variance) & (image.variance > 0)
     return np.divide(1, image.variance, out=np.zeros_like(image.variance), where=known)
 
@@ -212,6 +221,9 @@ def _one(pixels: NDArray[Any], header: "Header") -> "HDUList":
 
     return fits.HDUList([fits.PrimaryHDU(pixels, header)])
 
+
+WEIGHTED = ("sextractor", "swarp")
+"""Programs that are given weights."""
 
 WRITERS: Mapping[str, Callable[[Given], Files]] = {
     "siril": _siril,

@@ -20,14 +20,27 @@ class Frame:
     stem : str
         Name of its files without ending.
     group : str
-        Frames of one group may be combined: object, filter, unit and shape are the same.
+        Frames of one group may be combined: camera, object, filter, exposure time, unit and shape are the same.
     grid : str
         Frames with equal ones lie on the sky alike, pixel by pixel; blank without coordinates.
+    matrix : tuple of float
+        Degrees of a step along x and y; empty without coordinates.
     """
 
     stem: str
     group: str
     grid: str
+    matrix: tuple[float, ...] = ()
+
+    def is_shifted_only(self, other: "Frame") -> bool:
+        """Tell whether it lies on the sky as another one does but for a shift: neither turned nor scaled."""
+        scale = max(map(abs, self.matrix), default=0.0)
+        pairs = zip(self.matrix, other.matrix, strict=False)
+        return len(self.matrix) == len(other.matrix) and all(abs(a - b) <= TURNED * scale for a, b in pairs)
+
+
+TURNED = 1e-3
+"""Part of a pixel's step from which on frames count as turned or scaled: half a pixel over a thousand."""
 
 
 def groups_of(frames: Sequence[Frame]) -> dict[str, list[Frame]]:
@@ -62,6 +75,28 @@ def _script(what: str, names: Sequence[str], package: str, lines: Sequence[str])
     return "\n".join([*begin, *lines, ""])
 
 
+def _each(frames: Sequence[Frame], commands: Sequence[str]) -> list[str]:
+    """Lines that do the same for each frame: one that fails does not end the others, and is named."""
+    return [
+        "failed=",
+        f"for name in {' '.join(frame.stem for frame in frames)}; do",
+        "    {",
+        *(f"        {command}" for command in commands),
+        '    } || failed="$failed $name"',
+        "done",
+        '[ -z "$failed" ] || { echo "nothing was made of:$failed" >&2; exit 1; }',
+    ]
+
+
+def _made(names: Sequence[str], program: str) -> list[str]:
+    """Lines that say which files a program has not made that ends well whatever happens."""
+    return [
+        f"for name in {' '.join(names)}; do",
+        f'    [ -s "$name" ] || {{ echo "{program} has not made $name" >&2; exit 1; }}',
+        "done",
+    ]
+
+
 PARAMETERS = (
     "NUMBER X_IMAGE Y_IMAGE ALPHA_J2000 DELTA_J2000 FLUX_APER FLUXERR_APER FLUX_AUTO FLUXERR_AUTO"
     " FLAGS IMAFLAGS_ISO"
@@ -77,12 +112,11 @@ def _sextractor(frames: Sequence[Frame]) -> Scripts:
         f"-c /dev/null -PARAMETERS_NAME ccdflow.param -FILTER N -PHOT_APERTURES {APERTURE} -WEIGHT_TYPE MAP_WEIGHT"
         " -RESCALE_WEIGHTS N -GAIN_KEY NONE -GAIN 0 -SATUR_KEY SATURATE -FLAG_TYPE OR -CATALOG_TYPE ASCII_HEAD"
     )
-    loop = [
-        f"for name in {' '.join(frame.stem for frame in frames)}; do",
-        f'    "$program" "$name.fits" {options} \\',
-        '        -WEIGHT_IMAGE "$name.weight.fits" -FLAG_IMAGE "$name.flag.fits" -CATALOG_NAME "$name.cat"',
-        "done",
+    command = [
+        f'"$program" "$name.fits" {options} \\',
+        '    -WEIGHT_IMAGE "$name.weight.fits" -FLAG_IMAGE "$name.flag.fits" -CATALOG_NAME "$name.cat"',
     ]
+    loop = _each(frames, command)
     names = ("source-extractor", "sex", "sextractor")
     script = _script("Catalogues by source-extractor", names, "apt install source-extractor", loop)
     return {"run.sh": script, "ccdflow.param": "\n".join([*PARAMETERS.split(), ""])}
@@ -114,10 +148,13 @@ def _swarp(frames: Sequence[Frame]) -> Scripts:
 def _siril(frames: Sequence[Frame]) -> Scripts:
     """A stack of each sequence, registered on its stars."""
     commands = ["requires 1.0.0", "setext fits", "set32bits"]
+    # What an earlier run has made, and what Siril remembers of it.
+    lines = []
     for group, members in groups_of(frames).items():
         if len(members) > 1:
             commands += [f"register {group}_", f"stack r_{group}_ rej 3 3 -norm=none -out=stack_{group}"]
-    lines = ['"$program" -d "$PWD" -s ccdflow.ssf']
+            lines.append(f"rm -f {group}_.seq r_{group}_.seq r_{group}_[0-9]*.fits stack_{group}.fits")
+    lines.append('"$program" -d "$PWD" -s ccdflow.ssf')
     script = _script("Stacks by Siril", ("siril-cli", "siril"), "apt install siril", lines)
     return {"run.sh": script, "ccdflow.ssf": "\n".join([*commands, ""])}
 
@@ -126,15 +163,22 @@ def _iraf(frames: Sequence[Frame]) -> Scripts:
     """A mean of each group by imcombine, its masks heeded."""
     commands = ['set imtype = "fits"', "images", "immatch"]
     lists: dict[str, str] = {}
-    for group, members in groups_of(frames).items():
+    turned: list[str] = []
+    for group, every in groups_of(frames).items():
+        members = [frame for frame in every if frame.is_shifted_only(every[0])]
+        turned += [frame.stem for frame in every if frame not in members]
         # Whole pixels: IRAF does not resample.
         shifted = ', offsets="wcs"' if len({frame.grid for frame in members}) > 1 else ""
         masked = 'combine="average", masktype="goodvalue", maskvalue=0'
         commands.append(f'imcombine ("@{group}.list", "mean_{group}.fits", {masked}{shifted})')
         lists[f"{group}.list"] = "".join(f"{frame.stem}.fits\n" for frame in members)
+    made = [f"mean_{group}.fits" for group in groups_of(frames)]
     lines = [
-        "# IRAF stops without the name of a user.",
+        *([f"echo 'left out, since they are turned or scaled: {' '.join(turned)}' >&2"] if turned else []),
+        "# IRAF writes over nothing, stops without the name of a user, and ends well whatever it has done.",
+        f"rm -f {' '.join(made)}",
         'USER="${USER:-iraf}" "$program" -x -f ccdflow.cl < /dev/null',
+        *_made(made, "IRAF"),
     ]
     script = _script("Means by IRAF", ("irafcl", "cl"), "apt install iraf", lines)
     return {"run.sh": script, "ccdflow.cl": "\n".join([*commands, "logout", ""]), **lists}
@@ -145,13 +189,12 @@ def _gnuastro(frames: Sequence[Frame]) -> Scripts:
     # --variance: without it a standard deviation is taken for what it is not (gnuastro 0.19).
     columns = "--ids --x --y --brightness --brightnesserr"
     given = '--instd="$name.fits" --stdhdu=VAR --variance'
-    lines = [
-        f"for name in {' '.join(frame.stem for frame in frames)}; do",
-        '    astnoisechisel "$name.fits" -hSCI --output="${name}_detected.fits"',
-        '    astsegment "${name}_detected.fits" --output="${name}_segments.fits"',
-        f'    "$program" "${{name}}_segments.fits" {given} {columns} --output="${{name}}_catalogue.fits"',
-        "done",
+    commands = [
+        'astnoisechisel "$name.fits" -hSCI --output="${name}_detected.fits" &&',
+        'astsegment "${name}_detected.fits" --output="${name}_segments.fits" &&',
+        f'"$program" "${{name}}_segments.fits" {given} {columns} --output="${{name}}_catalogue.fits"',
     ]
+    lines = _each(frames, commands)
     return {"run.sh": _script("Catalogues by gnuastro", ("astmkcatalog",), "apt install gnuastro", lines)}
 
 

@@ -1,5 +1,6 @@
 """Write products for a program: one at a time, whole or not at all, twice without a change."""
 
+import hashlib
 import math
 import os
 import re
@@ -13,7 +14,7 @@ from ccdflow.archive.fits.productfile import ProductFileError, read_image, read_
 from ccdflow.archive.registry.jobs.products import ProductRecord
 from ccdflow.archive.search.parts import fits_header
 from ccdflow.recipes.core.recipe import InputProduct
-from ccdflow.tasks.exporting.images import WRITERS, Given, largest
+from ccdflow.tasks.exporting.images import WEIGHTED, WRITERS, Given, largest
 from ccdflow.tasks.exporting.scripts import SCRIPTS, Frame
 from ccdflow.tasks.workspace import Workspace
 
@@ -25,19 +26,12 @@ PEERS = tuple(WRITERS)
 LEAST_SCALE = 65536.0
 """Siril takes numbers of 16 bits over this."""
 _STRUCTURE = ("NEXTEND", "CHECKSUM", "DATASUM")
-_GRID = (
-    "CTYPE1",
-    "CTYPE2",
-    "CRVAL1",
-    "CRVAL2",
-    "CRPIX1",
-    "CRPIX2",
-    "CD1_1",
-    "CD1_2",
-    "CD2_1",
-    "CD2_2",
-    "CDELT1",
+_GRID = re.compile(
+    r"(CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)\d|(CD|PC|PV)\d_\d+|LONPOLE|LATPOLE|RADESYS|EQUINOX|(A|B|AP|BP)_(ORDER|\d_\d)"
 )
+"""Cards that say where pixels lie on the sky."""
+_LONGEST = 50
+"""Letters of a name: with more of them IRAF's card of the mask would not fit into one line."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +44,8 @@ class Source:
         What it is called in messages, such as ``p7``.
     path : Path
         Its file.
-    category, object, filter : str
-        Products that have them alike may be combined.
+    category, object, filter, camera : str
+        Products that have them alike may be combined, but for masters.
     """
 
     label: str
@@ -59,11 +53,12 @@ class Source:
     category: str = ""
     object: str = ""
     filter: str = ""
+    camera: str = ""
 
     @property
     def stem(self) -> str:
         """Name of its files without ending, as all programs and shells take it: letters, digits, ``_`` and ``-``."""
-        return _plain(self.path.stem)
+        return _short(_plain(self.path.stem))
 
     def group(self, file: InputProduct) -> str:
         """Return which products may be combined with this one.
@@ -76,12 +71,15 @@ class Source:
         Returns
         -------
         str
-            Of category, object, filter and shape.
+            Of category, camera, object, filter, exposure time, unit and shape. A master is alone.
         """
         assert file.image is not None
         ny, nx = file.image.shape
-        parts = (self.category, self.object, self.filter, f"{nx}x{ny}")
-        return "-".join(_plain(part) for part in parts if part)
+        seconds = "" if math.isnan(file.exptime) else f"{file.exptime:g}s"
+        unit = "" if file.image.unit in ("electron", "") else file.image.unit
+        alone = self.label if self.category.startswith("master_") else ""
+        parts = (self.category, self.camera, self.object, self.filter, seconds, unit, f"{nx}x{ny}", alone)
+        return _short("-".join(_plain(part) for part in parts if part))
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def export_for(
         Those that were written.
     """
     sources = [
-        Source(f"p{one.id}", space.store.root / one.path, one.category, one.object, one.filter)
+        Source(f"p{one.id}", space.store.root / one.path, one.category, one.object, one.filter, one.camera)
         for one in products
     ]
     return write_for(sources, folder, peer, warn)
@@ -159,19 +157,48 @@ def write_for(
         stem, group = names[source.path], source.group(file)
         # One product is in memory at a time, however many there are.
         given = Given(read_image(file), _header(file, peer), stem, scales.get(group, 1.0))
+        if peer in WEIGHTED and not (given.image.variance > 0).any():
+            warn(f"{source.label} states no noise: all its weights are 1, and errors of {peer} mean nothing")
         files = WRITERS[peer](given)
         folder.mkdir(parents=True, exist_ok=True)
         for ending, hdus in files.items():
             _write(hdus, folder / f"{stem}{ending}")
         exported.append(Exported(source, tuple(f"{stem}{ending}" for ending in files)))
-        frames.append(Frame(stem, group, _grid(given.header)))
+        frames.append(Frame(stem, group, _grid(given.header), _matrix(given.header)))
     if frames:
+        if peer == "siril":
+            _forget_sequences(folder, frames)
         _write_scripts(folder, peer, frames)
     return exported
 
 
 def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-") or "x"
+
+
+def _short(name: str) -> str:
+    """A name that is not too long; of a long one the beginning, and a few digits that tell it apart."""
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[: _LONGEST - 8].rstrip('_-')}_{hashlib.sha256(name.encode()).hexdigest()[:7]}"
+
+
+def _forget_sequences(folder: Path, frames: Sequence[Frame]) -> None:
+    """Delete frames of these groups that an earlier export has left: Siril takes all numbers for one sequence."""
+    written = {f"{frame.stem}.fits" for frame in frames}
+    for group in {frame.group for frame in frames}:
+        for path in folder.glob(f"{group}_[0-9][0-9][0-9][0-9][0-9].fits"):
+            if path.name not in written and _is_ours(path):
+                path.unlink()
+
+
+def _is_ours(path: Path) -> bool:
+    from astropy.io import fits
+
+    try:
+        return "EXPFOR" in fits.getheader(path)
+    except OSError:
+        return False
 
 
 def _readable(sources: Sequence[Source], warn: Callable[[str], None]) -> Iterator[Source]:
@@ -232,7 +259,20 @@ def _is_axis(name: str) -> bool:
 def _grid(header: "Header") -> str:
     if not header.get("CTYPE1"):
         return ""
-    return " ".join(f"{card}={header[card]}" for card in _GRID if card in header)
+    return " ".join(f"{card}={header[card]}" for card in sorted({*header}) if _GRID.fullmatch(card))
+
+
+def _matrix(header: "Header") -> tuple[float, ...]:
+    """Degrees of a step along each axis of pixels; empty without coordinates."""
+    if not header.get("CTYPE1"):
+        return ()
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
+    # Nothing but coordinates: dates that it mends are none of its business here.
+    world = Header([card for card in header.cards if _GRID.fullmatch(card.keyword)])
+    matrix = WCS(world).pixel_scale_matrix
+    return tuple(float(number) for number in matrix.reshape(-1))
 
 
 def _write(hdus: "HDUList", path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,14 +29,21 @@ SATURATED, HOLE, USABLE = (3, 4), (5, 6), (7, 8)
 
 
 def product(
-    folder: Path, name: str = "science-M 13-r-60s.fits", level: float = 200.0, **header: object
+    folder: Path,
+    name: str = "science-M 13-r-60s.fits",
+    level: float = 200.0,
+    *,
+    variance: float = 264.0,
+    bits: int = DQ.NO_DATA,
+    unit: str = "electron",
+    **header: object,
 ) -> Path:
     folder.mkdir(exist_ok=True)
     data = np.full(SHAPE, level, np.float32)
     data[SATURATED], data[HOLE], data[0, 0] = 60_000, np.nan, -3
     dq = np.zeros(SHAPE, np.uint16)
-    dq[SATURATED], dq[HOLE], dq[USABLE] = DQ.SATURATED, DQ.NO_DATA, DQ.NONLINEAR
-    image = Image(data, np.full(SHAPE, 264, np.float32), dq, "electron")
+    dq[SATURATED], dq[HOLE], dq[USABLE] = DQ.SATURATED, bits, DQ.NONLINEAR
+    image = Image(data, np.full(SHAPE, variance, np.float32), dq, unit)
     cards = {"EXPTIME": 60.0, "MJD-OBS": 61000.5, **WORLD, **header}
     told = {"GAIN": (1.0, ""), "SATURATE": (59_000.0, "")}
     with (folder / name).open("wb") as stream:
@@ -99,13 +107,93 @@ def test_siril_gets_a_sequence_between_0_and_1_divided_by_one_power_of_2(tmp_pat
     bright = product(tmp_path / "store", "bright.fits", level=150_000.0)
     folder = written(tmp_path, "siril", frame, bright)
     first, second = sorted(folder.glob("*.fits"))
-    assert first.name == "science-M_13-r-24x20_00001.fits"
+    assert first.name == "science-M_13-r-60s-24x20_00001.fits"
     scale = 262144.0
     for path, level in ((first, 200), (second, 150_000)):
         data, header = fits.getdata(path, header=True)
         assert header["CCDSCALE"] == scale and data.max() < 1
         assert (data[9, 9] * scale, data[SATURATED] * scale, data[HOLE]) == (level, 60_000, 0)
-    assert "stack r_science-M_13-r-24x20_ rej 3 3" in (folder / "ccdflow.ssf").read_text()
+    assert "stack r_science-M_13-r-60s-24x20_ rej 3 3" in (folder / "ccdflow.ssf").read_text()
+
+
+def test_frames_of_an_earlier_export_are_in_no_sequence_of_siril(tmp_path: Path) -> None:
+    frames = [product(tmp_path / "store", f"{n}.fits") for n in range(4)]
+    folder = written(tmp_path, "siril", *frames)
+    foreign = folder / "science-M_13-r-60s-24x20_00009.fits"
+    fits.PrimaryHDU(np.zeros((2, 2))).writeto(foreign)
+    written(tmp_path, "siril", *frames[:2])
+    assert sorted(path.name[-10:] for path in folder.glob("*.fits")) == [
+        "00001.fits",
+        "00002.fits",
+        "00009.fits",
+    ]
+    assert "rm -f science-M_13-r-60s-24x20_.seq" in (folder / "run.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("EXPTIME", {"EXPTIME": 120.0}), ("camera", {"camera": "C2"}), ("unit", {"unit": "electron / s"})],
+)
+def test_frames_that_differ_are_not_combined(
+    tmp_path: Path, frame: Path, name: str, changes: dict[str, Any]
+) -> None:
+    place = {key: changes.pop(key) for key in ("camera",) if key in changes}
+    other = product(tmp_path / "store", "other.fits", **changes)
+    sources = [
+        Source("p1", frame, "science", "M 13", "r", "C1"),
+        Source("p2", other, "science", "M 13", "r", **({"camera": "C1"} | place)),
+    ]
+    write_for(sources, tmp_path / "out", "swarp")
+    assert (tmp_path / "out" / "run.sh").read_text().count("-IMAGEOUT_NAME") == 2, name
+
+
+def test_masters_are_combined_with_nothing(tmp_path: Path, frame: Path) -> None:
+    write_for([Source(f"p{n}", frame, "master_bias") for n in (1, 2)], tmp_path / "out", "siril")
+    assert "register" not in (tmp_path / "out" / "ccdflow.ssf").read_text()
+
+
+TURNED = {"CDELT1": -1e-3, "CDELT2": 1e-3, "PC1_1": 0.0, "PC1_2": -1.0, "PC2_1": 1.0, "PC2_2": 0.0}
+
+
+def test_frames_that_are_turned_are_resampled_or_left_out(tmp_path: Path) -> None:
+    straight = product(tmp_path / "store", "straight.fits", CDELT1=-1e-3, CDELT2=1e-3)
+    shifted = product(tmp_path / "store", "shifted.fits", CDELT1=-1e-3, CDELT2=1e-3, CRPIX1=4.0)
+    turned = product(tmp_path / "store", "turned.fits", **TURNED)
+    assert "-RESAMPLE N" not in (written(tmp_path, "swarp", straight, turned) / "run.sh").read_text()
+    folder = written(tmp_path, "iraf", straight, shifted, turned)
+    assert "left out, since they are turned or scaled: turned" in (folder / "run.sh").read_text()
+    (listed,) = folder.glob("*.list")
+    assert listed.read_text() == "straight.fits\nshifted.fits\n"
+    assert 'offsets="wcs"' in (folder / "ccdflow.cl").read_text()
+
+
+def test_names_are_no_longer_than_iraf_s_card_of_the_mask(tmp_path: Path) -> None:
+    long = [product(tmp_path / "store", f"{'n' * 80}{n}.fits") for n in range(2)]
+    folder = written(tmp_path, "iraf", *long)
+    masks = {fits.getheader(path)["BPM"] for path in folder.glob("n*.fits") if ".bpm" not in path.name}
+    assert len(masks) == 2 and all((folder / mask).exists() and len(mask) <= 60 for mask in masks)
+
+
+@pytest.mark.parametrize("peer", ["iraf", "plain", "sextractor", "swarp"])
+def test_what_is_no_number_is_flagged_whatever_its_bits_say(tmp_path: Path, peer: str) -> None:
+    path = product(tmp_path / "store", "odd.fits", bits=0)
+    folder = written(tmp_path, peer, path)
+    ending, flagged = {
+        "iraf": ("bpm", 16),
+        "plain": ("mask", 1),
+        "sextractor": ("flag", 16),
+        "swarp": ("weight", 0),
+    }[peer]
+    assert fits.getdata(folder / f"odd.{ending}.fits")[HOLE] == flagged
+
+
+def test_a_product_without_noise_is_told_and_has_weights_all_the_same(tmp_path: Path) -> None:
+    path = product(tmp_path / "store", "bare.fits", variance=0.0)
+    told: list[str] = []
+    write_for([Source("p1", path)], tmp_path / "out", "sextractor", told.append)
+    assert told == ["p1 states no noise: all its weights are 1, and errors of sextractor mean nothing"]
+    weights = fits.getdata(tmp_path / "out" / "bare.weight.fits")
+    assert weights[9, 9] == 1 and weights[HOLE] == 0
 
 
 def test_iraf_gets_a_mask_and_no_checksum(tmp_path: Path, frame: Path) -> None:
