@@ -6,6 +6,7 @@ tens of megabytes only some kilobytes are read, which is what makes registering 
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from gzip import GzipFile
@@ -124,6 +125,10 @@ class HduHeader:
             The stated number.
         """
         value = self.values.get(keyword, default)
+        if isinstance(value, str):
+            # Some programs put quotes around numbers; without BZERO all pixels would be wrong by that.
+            with suppress(ValueError):
+                return float(value)
         return float(value) if isinstance(value, int | float) else default
 
     @cached_property

@@ -400,6 +400,9 @@ def _image_source(
     dq = named.get("DQ") if main.name != "DQ" else None
     if dq is None and mask is not None and ANY_BIT in mask.values:
         mask, dq = None, mask
+    elif dq is not None and ANY_BIT not in dq.values:
+        # Bits of others mean something else: JWST's 2 is saturated, and its bits go up to 2^31.
+        mask, dq = dq, None
     for role, hdu in (("variance", uncertainty), ("mask", mask), ("dq", dq)):
         if hdu is None or not hdu.axes or hdu is main:
             continue
@@ -418,6 +421,7 @@ def _image_source(
         mask=planes.get("mask"),
         power=_power(path, uncertainty) if "variance" in planes and uncertainty else 1,
         usable=None if usable is None else UsableRuns.of(usable),
+        is_foreign=True,
     )
 
 

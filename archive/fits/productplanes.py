@@ -210,6 +210,8 @@ class StoredPlanes:
         of which 0 means that nothing is known: such a pixel has no data.
     usable : UsableRuns, optional
         Bits beside those of `dq`.
+    is_foreign : bool
+        Whether another program may have written it: then a variance that is no number, or below 0, is no data.
     """
 
     shape: tuple[int, int]
@@ -220,6 +222,7 @@ class StoredPlanes:
     mask: StoredPixels | None = None
     power: int = 1
     usable: UsableRuns | None = None
+    is_foreign: bool = False
 
     def rows(self, rows: slice) -> Image:
         """Return some rows as an image in memory."""
@@ -232,6 +235,8 @@ class StoredPlanes:
         if self.variance is None:
             return None
         stated = read_adu(self.variance, rows)
+        if self.power < 0 or self.is_foreign:
+            stated = np.where(self._known(stated), stated, np.float32(0))
         if self.power < 0:
             return np.divide(1, stated, out=np.zeros_like(stated), where=stated > 0)
         return stated if self.power == 1 else stated**self.power
@@ -246,10 +251,15 @@ class StoredPlanes:
             flags = np.zeros((max(y1 - y0, 0), self.shape[1]), np.uint16)
         if self.usable is not None:
             self.usable.put_into(flags, rows.indices(self.shape[0])[0])
-        if self.power > 0 or self.variance is None:
+        if self.variance is None or (self.power > 0 and not self.is_foreign):
             return flags
-        known = read_adu(self.variance, rows) > 0
+        known = self._known(read_adu(self.variance, rows))
         return flags | np.where(known, np.uint16(0), np.uint16(DQ.NO_DATA))
+
+    def _known(self, stated: FloatArray) -> NDArray[np.bool_]:
+        """Where a stated uncertainty is one."""
+        enough = stated > 0 if self.power < 0 else stated >= 0
+        return enough & np.isfinite(stated)
 
 
 @dataclass(frozen=True)

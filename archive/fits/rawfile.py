@@ -14,13 +14,13 @@ from functools import lru_cache
 from itertools import accumulate
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 from ccdflow.archive.fits.cards import BLOCK
 from ccdflow.archive.fits.hduheaders import (
     HduHeader,
     NoImageError,
     NotFitsError,
+    Stream,
     TruncatedError,
     hdu_headers,
 )
@@ -258,10 +258,9 @@ def _unread_images(first: HduHeader, behind: int) -> tuple[Doubt, ...]:
     if not behind:
         return ()
     size = "x".join(map(str, first.shape))
-    told = f"its first image alone is read, and {behind} more of {size} pixels behind it are not"
-    return (
-        Doubt("images", f"{told}: a sequence of exposures in one file, as Siril's FITSEQ, must be split"),
-    )
+    more = "1 more is" if behind == 1 else f"{behind} more are"
+    told = f"its first image alone is read, of {size} pixels, and {more} behind it"
+    return (Doubt("images", f"{told}: exposures in one file, as in Siril's FITSEQ, must be split"),)
 
 
 @dataclass(frozen=True)
@@ -326,20 +325,29 @@ def _contents(path: Path, *, every: bool) -> FileContents:
         with gzip.GzipFile(fileobj=plain) as stream:
             hdus = list(hdu_headers(path, stream, every=every))
             size = _unpacked_size(path, hdus[-1].end, stream)
-            return FileContents(hdus, True, _too_short(path, hdus[-1].end, size))
+            behind = 0 if every else _like_the_first(path, stream, hdus, size)
+            return FileContents(hdus, True, _too_short(path, hdus[-1].end, size), behind)
 
 
-def _like_the_first(path: Path, plain: BinaryIO, hdus: Sequence[HduHeader], size: int) -> int:
-    """Count the images behind that of the primary HDU which may be frames as well; hardly any file has one."""
-    first = hdus[0]
-    if len(hdus) > 1 or len(first.axes) != 2 or size < first.end + BLOCK + first.length:
+def _like_the_first(path: Path, stream: Stream, hdus: Sequence[HduHeader], size: int) -> int:
+    """Count the images behind the one that is read alone which may be frames as well; hardly any file has one."""
+    first, *others = frame_images(hdus) or [hdus[0]]
+    if others or len(first.axes) != 2:
         return 0
-    plain.seek(0)
-    try:
-        others = list(hdu_headers(path, plain, ahead=_AHEAD, every=True))[1:]
-    except UnreadableFrameError:  # what stands there is nobody's
-        return 0
-    return sum(hdu.axes == first.axes and hdu.name not in _NO_FRAME for hdu in others)
+    behind = list(hdus[hdus.index(first) + 1 :])
+    # Behind the image of a primary HDU no more was read, which for hardly any file is worth it.
+    if len(hdus) == 1 and size >= first.end + BLOCK + first.length:
+        stream.seek(0)
+        try:
+            behind = list(hdu_headers(path, stream, ahead=_AHEAD, every=True))[1:]
+        except UnreadableFrameError:  # what stands there is nobody's
+            return 0
+    return sum(_may_be_a_frame(hdu, first) for hdu in behind)
+
+
+def _may_be_a_frame(hdu: HduHeader, first: HduHeader) -> bool:
+    """Whether an image is none of the planes that go with another, and no thumbnail of it."""
+    return len(hdu.axes) > 1 and hdu.name not in _NO_FRAME and prod(hdu.axes) >= prod(first.axes)
 
 
 def image_pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels | TiledPixels:
@@ -379,6 +387,8 @@ def image_pixels(path: Path, image: HduHeader, *, gzipped: bool) -> PlainPixels 
         zero=image.real("BZERO", 0.0),
         blank=blank if isinstance(blank, int) else None,
     )
+    if layout.scale == 0:
+        raise UnreadableFrameError(f"{path} has BSCALE = 0: all its pixels would be alike")
     if layout.bitpix not in _KNOWN_BITPIX:
         raise NotFitsError(f"{path} has BITPIX = {layout.bitpix}, which FITS does not know")
     if not image.tiled:

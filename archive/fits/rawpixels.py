@@ -39,7 +39,7 @@ LARGEST_SCRATCH = 4_000_000
 _MAY_STAY_OPEN = BoundedSemaphore(256)
 """Files that stay open between two strips; others are opened for each. Systems allow 1024 or more for a process."""
 
-_SIGN_16, _SIGN_32 = 2**15, 2**31
+_SIGN_16, _SIGN_32, _SIGN_64 = 2**15, 2**31, 2**63
 """BZERO of unsigned numbers of 16 and 32 bits: FITS has signed ones only (FITS 4.0, section 5.2.5)."""
 
 
@@ -122,7 +122,7 @@ class ImageLayout:
         native: Pixels = numbers.astype(self.stored.newbyteorder("="))
         if self.kind:
             return native
-        sign = {16: _SIGN_16, 32: _SIGN_32}.get(self.bitpix)
+        sign = {16: _SIGN_16, 32: _SIGN_32, 64: _SIGN_64}.get(self.bitpix)
         if self.bitpix < 0 or self.blank is not None or self.scale != 1 or self.zero not in (0, sign):
             return self._real(native)
         if self.zero == sign:

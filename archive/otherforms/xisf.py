@@ -1,5 +1,6 @@
 """Open XISF files (PixInsight, N.I.N.A., INDIGO) as raw files: keywords as FITS has them, pixels on demand."""
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -57,6 +58,8 @@ _CARDS: Mapping[str, tuple[str, float | None]] = {
 }
 """Standard property (XISF 1.0, section 11.4) to the FITS keyword of the same, and its factor; None for a text."""
 _TIMES = ("DATE-OBS", "DATE-END")
+_COMPARED = ("EXPTIME", "FILTER", "DATE-OBS", "SET-TEMP")
+"""Keywords that calibrations are chosen by: where the property says otherwise, that is told."""
 _CREATORS = ("PROGRAM", "SWCREATE", "CREATOR", "SOFTWARE")
 _TOP_DOWN = "TOP-DOWN"
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([EeDd][-+]?\d{1,4})?")
@@ -178,13 +181,28 @@ def _cards(root: Element, image: Element) -> _Cards:
 def _put_properties(cards: _Cards, told: Mapping[str, str]) -> None:
     for name, (keyword, factor) in _CARDS.items():
         written = told.get(name, "")
-        if not written or cards.values.get(keyword, "") != "":
+        if not written or (factor is not None and not _NUMBER.fullmatch(written)):
             continue
+        value: Value
         if factor is None:
-            text = _utc(written) if keyword in _TIMES else written[:_LONGEST]
-            cards.put(keyword, text, name)
-        elif _NUMBER.fullmatch(written):
-            cards.put(keyword, float(written.replace("D", "E").replace("d", "e")) * factor, name)
+            value = _utc(written) if keyword in _TIMES else written[:_LONGEST]
+        else:
+            value = float(written.replace("D", "E").replace("d", "e")) * factor
+        known = cards.values.get(keyword, "")
+        if known == "":
+            cards.put(keyword, value, name)
+        elif keyword in _COMPARED and not _agree(known, value):
+            cards.repeated[keyword] = value
+
+
+def _agree(keyword: Value, told: Value) -> bool:
+    """Whether a property tells the same as the keyword: rounded, with other letters or digits of a second."""
+    with suppress(ValueError):
+        return math.isclose(float(keyword), float(told), rel_tol=1e-3)
+    with suppress(ValueError):
+        moments = [datetime.fromisoformat(_utc(str(text))) for text in (keyword, told)]
+        return abs((moments[0] - moments[1]).total_seconds()) <= 1
+    return str(keyword).strip().casefold() == str(told).strip().casefold()
 
 
 def _utc(written: str) -> str:

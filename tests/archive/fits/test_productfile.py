@@ -136,6 +136,7 @@ def test_products_of_earlier_versions_are_read_as_they_were(tmp_path: Path, form
     }
     hdus = [fits.ImageHDU(plane, name=name) for name, plane in planes.items()]
     hdus[0].header.update({"UTYPE": "VarianceUncertainty", "BUNIT": "electron2"})
+    hdus[2].header.update({"BIT00": "BAD_PIXEL"})
     last = fits.BinTableHDU.from_columns([fits.Column("ROLE", "4A", array=["main"])], name="PROVENANCE")
     path = tmp_path / ("a.fits" if form == "as it is" else "a.fits.gz")
     fits.HDUList([fits.PrimaryHDU(truth.data, header), *hdus, last]).writeto(path)
@@ -533,3 +534,27 @@ def test_a_ccddata_that_was_fpacked_whole_keeps_its_noise_and_mask(
     np.testing.assert_array_equal(read.variance, np.full(data.shape, 4, np.float32))
     np.testing.assert_array_equal(read.dq != 0, mask != 0)
     assert (read.unit, product.exptime) == ("adu", 3.0)
+
+
+@pytest.mark.parametrize("form", ["as it is", "gzipped"])
+@pytest.mark.parametrize(
+    ("name", "odd"), [("ERR", np.nan), ("VAR", -4.0), ("VAR", np.inf), ("UNCERT", -1.0), ("IVAR", 0.0)]
+)
+def test_an_error_of_others_that_is_none_is_no_data(tmp_path: Path, form: str, name: str, odd: float) -> None:
+    plane = np.full((5, 6), 4.0, np.float32)
+    plane[2, 3] = odd
+    path = tmp_path / ("a.fits" if form == "as it is" else "a.fits.gz")
+    hdus = [fits.PrimaryHDU(np.ones((5, 6), np.float32)), fits.ImageHDU(plane, name=name)]
+    fits.HDUList(hdus).writeto(path)
+    again = read_image(read_product(path))
+    assert again.dq[2, 3] == DQ.NO_DATA and np.count_nonzero(again.dq) == 1
+    assert np.isfinite(again.variance).all() and again.variance.min() >= 0
+
+
+def test_bits_of_others_are_bad_pixels_whatever_they_mean(tmp_path: Path) -> None:
+    flags = np.zeros((5, 6), np.int32)
+    flags[1, :4] = 65536, 2, 1, 128
+    hdus = [fits.PrimaryHDU(np.ones((5, 6), np.float32)), fits.ImageHDU(flags, name="DQ")]
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    again = read_image(read_product(tmp_path / "a.fits"))
+    assert again.dq[1].tolist() == [1, 1, 1, 1, 0, 0] and not again.dq[0].any()

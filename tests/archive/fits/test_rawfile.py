@@ -73,7 +73,7 @@ def test_unsigned_pixels_come_back_by_strips(tmp_path, pixels, name):
 
 
 @pytest.mark.parametrize(
-    "dtype", ["uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"]
+    "dtype", ["uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
 )
 def test_pixels_are_what_astropy_reads(tmp_path, dtype):
     data = np.random.default_rng(2).integers(0, 100, SHAPE).astype(dtype)
@@ -408,14 +408,52 @@ def test_a_tiled_image_has_as_many_tiles_as_its_shape_wants(
         open_raw(path)
 
 
+@pytest.mark.parametrize("ending", ["fits", "fits.gz"])
 @pytest.mark.parametrize(("name", "told"), [("", 2), ("SCI", 2), ("MASK", 0)])
-def test_images_behind_the_first_are_told(tmp_path, pixels, name, told) -> None:
+def test_images_behind_the_first_are_told(tmp_path, pixels, name, told, ending) -> None:
     others = [fits.ImageHDU(pixels + 1, name=name or None), fits.ImageHDU(pixels + 2, name=name or None)]
-    fits.HDUList([fits.PrimaryHDU(pixels), *others]).writeto(tmp_path / "seq.fits")
-    raw = open_raw(tmp_path / "seq.fits")
+    path = tmp_path / f"seq.{ending}"
+    fits.HDUList([fits.PrimaryHDU(pixels), *others]).writeto(path)
+    raw = open_raw(path)
     np.testing.assert_array_equal(np.asarray(raw.pixels), pixels)
     assert [doubt.kind for doubt in raw.doubts] == ["images"] * bool(told)
-    assert all(f"and {told} more of" in doubt.text for doubt in raw.doubts)
+    assert all(f"and {told} more are behind it" in doubt.text for doubt in raw.doubts)
+
+
+def test_images_behind_one_that_was_packed_from_a_primary_are_told(tmp_path, pixels) -> None:
+    # As fpack writes it: what was in the primary HDU says so.
+    packed = [fits.CompImageHDU(pixels + n, compression_type="RICE_1") for n in range(3)]
+    path = tmp_path / "seq.fz"
+    fits.HDUList([fits.PrimaryHDU(), *packed]).writeto(path)
+    with fits.open(path, mode="update", disable_image_compression=True) as file:
+        file[1].header["ZSIMPLE"] = True
+    raw = open_raw(path)
+    np.testing.assert_array_equal(np.asarray(raw.pixels), pixels)
+    assert [doubt.kind for doubt in raw.doubts] == ["images"]
+
+
+@pytest.mark.parametrize(("shape", "told"), [((96, 128), 1), ((4, 48, 64), 1), ((12, 16), 0)])
+def test_larger_images_behind_the_first_are_told_thumbnails_are_not(tmp_path, pixels, shape, told) -> None:
+    other = fits.ImageHDU(np.ones(shape, np.uint16), name="SCI")
+    fits.HDUList([fits.PrimaryHDU(pixels), other]).writeto(tmp_path / "a.fits")
+    assert len(open_raw(tmp_path / "a.fits").doubts) == told
+
+
+def with_text_card(path: Path, keyword: str, text: str) -> Path:
+    """The same file with a card that stands there as a text."""
+    content = path.read_bytes()
+    begin = content.index(f"{keyword:8}= ".encode())
+    card = f"{keyword:8}= {text}".ljust(80).encode()
+    path.write_bytes(content[:begin] + card + content[begin + 80 :])
+    return path
+
+
+def test_a_zero_in_quotes_counts_and_a_scale_of_0_is_refused(tmp_path, pixels) -> None:
+    path = with_text_card(plain(tmp_path / "a.fits", pixels), "BZERO", "'32768'")
+    np.testing.assert_array_equal(np.asarray(open_raw(path).pixels), pixels)
+    path = with_text_card(path, "BSCALE", "0")
+    with pytest.raises(UnreadableFrameError, match="BSCALE = 0: all its pixels would be alike"):
+        open_raw(path)
 
 
 def test_what_is_no_header_behind_the_first_image_is_nobodys(tmp_path, pixels) -> None:

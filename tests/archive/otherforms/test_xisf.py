@@ -251,3 +251,40 @@ def test_a_product_of_ours_that_was_saved_as_xisf_has_lost_its_noise(tmp_path: P
     ):
         read_product(path)
     assert read_product(path, by_others=True).image is not None
+
+
+def keyword(name: str, value: str) -> str:
+    return f'<FITSKeyword name="{name}" value="{value}" comment=""/>'
+
+
+def told_as(name: str, kind: str, value: str) -> str:
+    return f'<Property id="{name}" type="{kind}" value="{value}"/>'
+
+
+@pytest.mark.parametrize(
+    ("card", "element", "repeated"),
+    [
+        (("EXPTIME", "30."), ("Instrument:ExposureTime", "Float32", "60"), {"EXPTIME"}),
+        (("EXPTIME", "30."), ("Instrument:ExposureTime", "Float32", "30.0001"), set()),
+        (("FILTER", "'V'"), ("Instrument:Filter:Name", "String", "R"), {"FILTER"}),
+        (("FILTER", "'ha'"), ("Instrument:Filter:Name", "String", "Ha"), set()),
+        (
+            ("DATE-OBS", "'2026-03-01T20:00:00'"),
+            ("Observation:Time:Start", "TimePoint", "2026-03-01T22:00:00Z"),
+            {"DATE-OBS"},
+        ),
+        (
+            ("DATE-OBS", "'2026-03-01T20:00:00.25'"),
+            ("Observation:Time:Start", "TimePoint", "2026-03-01T21:00:00.3+01:00"),
+            set(),
+        ),
+        (("OBJECT", "'M13'"), ("Observation:Object:Name", "String", "Hercules"), set()),
+    ],
+)
+def test_a_property_that_contradicts_a_keyword_is_told(
+    tmp_path: Path, card: tuple[str, str], element: tuple[str, str, str], repeated: set[str]
+) -> None:
+    path = write_xisf(tmp_path / "a.xisf", sky(), keyword(*card) + told_as(*element))
+    raw = open_raw(path)
+    assert raw.repeated.keys() == repeated
+    assert str(raw.header[card[0]]).startswith(card[1].strip("'"))
