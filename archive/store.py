@@ -193,6 +193,36 @@ class Store:
         _sync(changed)
         return StoredFile(path, digest, size)
 
+    def link(self, path: str, key: str, source: Path) -> bool:
+        """Put a file into the store that lies elsewhere on the same file system, as another name of it.
+
+        Parameters
+        ----------
+        path : str
+            Relative path; a file that is there is replaced.
+        key : str
+            As of `write`.
+        source : Path
+            The file.
+
+        Returns
+        -------
+        bool
+            False where the file system allows no such link; then nothing has changed.
+        """
+        target = self.absolute(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f".{key}.{uuid.uuid4().hex}.part"
+        try:
+            temporary.hardlink_to(source)
+            temporary.replace(target)
+        except OSError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync([target.parent])
+        return True
+
     def temporaries(self) -> Iterator[tuple[str, str]]:
         """Yield key of the job and relative path of each temporary file.
 

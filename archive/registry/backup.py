@@ -7,17 +7,18 @@ backup, on PostgreSQL by one transaction that sees one state of all tables.
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Insert, Table, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Table, bindparam, func, select, text, update
 
 from ccdflow.archive.registry.asking import open_for_questions
-from ccdflow.archive.registry.bulk import is_postgresql
+from ccdflow.archive.registry.bulk import insert_rows, is_postgresql
 from ccdflow.archive.registry.database import Database, again
+from ccdflow.archive.registry.ids import count_on, last_id
 from ccdflow.archive.registry.tables import Base, FrameRow, JobRow, ProductRow, table
 
 ROWS = 5000
@@ -215,7 +216,7 @@ def _copy_rows(source: Connection, target: Connection) -> None:
 
 def _copy_table(source: Connection, target: Connection, one: Table) -> None:
     # Rows that point to later ones of their own table can do so only when those are there.
-    links, statement = _own_links(one), _inserting(one)
+    links = _own_links(one)
     kept: list[dict[str, Any]] = []
     rows = source.execution_options(yield_per=ROWS).execute(select(one).order_by(*one.primary_key))
     for part in rows.mappings().partitions():
@@ -226,14 +227,10 @@ def _copy_table(source: Connection, target: Connection, one: Table) -> None:
                 if any(row[name] is not None for name in links)
             ]
         blank = dict.fromkeys(links)
-        target.execute(statement, [_plain(row) | {f"new_{name}": None for name in blank} for row in part])
+        insert_rows(target, one, [{**row, **blank} for row in part])
     if kept:
         linking = update(one).where(one.c.id == bindparam("its_id"))
         target.execute(linking.values({name: bindparam(name) for name in links}), kept)
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {f"new_{name}": value for name, value in row.items()}
 
 
 def _own_links(one: Table) -> Sequence[str]:
@@ -241,52 +238,13 @@ def _own_links(one: Table) -> Sequence[str]:
     return [column.name for column in one.c for key in column.foreign_keys if key.column.table is one]
 
 
-def _inserting(one: Table) -> Insert:
-    # Of JSON None is a value of its own otherwise, which is not the same as nothing.
-    types = {
-        column.name: JSON(none_as_null=True) if isinstance(column.type, JSON) else column.type
-        for column in one.c
-    }
-    return insert(one).values({name: bindparam(f"new_{name}", type_=kind) for name, kind in types.items()})
-
-
 def _count_on(source: Connection, target: Connection, one: Table) -> None:
     """Let ids go on where the other database was: they are never given out twice, nor those of rows that are gone."""
     if not one.dialect_options["sqlite"]["autoincrement"]:
         return
-    last = _last_id(source, one)
-    if last is None:
-        return
-    if is_postgresql(target):
-        target.execute(text("SELECT setval(pg_get_serial_sequence(:name, 'id'), :last)"), _named(one, last))
-    else:
-        target.execute(text("DELETE FROM sqlite_sequence WHERE name = :name"), {"name": one.name})
-        target.execute(
-            text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :last)"), _named(one, last)
-        )
-
-
-def _named(one: Table, last: int) -> dict[str, Any]:
-    return {"name": one.name, "last": last}
-
-
-def _last_id(source: Connection, one: Table) -> int | None:
-    """The last id that was given out; None where there was none."""
-    if not is_postgresql(source):
-        last = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
-        count = source.execute(last, {"name": one.name}).scalar_one_or_none()
-        return int(count) if count else None
-    # A role that may only read can't always look at sequences: the highest id does then.
-    sequence = source.execute(
-        text("SELECT pg_get_serial_sequence(:name, 'id')"), {"name": one.name}
-    ).scalar_one()
-    if source.execute(
-        text("SELECT has_sequence_privilege(:name, 'SELECT')"), {"name": sequence}
-    ).scalar_one():
-        row = source.execute(text(f"SELECT last_value, is_called FROM {sequence}")).one()
-        return int(row.last_value) if row.is_called else None
-    highest: int | None = source.execute(select(func.max(one.c.id))).scalar_one()
-    return highest
+    last = last_id(source, one)
+    if last is not None:
+        count_on(target, one, last)
 
 
 @contextmanager

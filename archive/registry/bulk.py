@@ -19,6 +19,7 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    insert,
     select,
     text,
 )
@@ -86,6 +87,33 @@ def inserting_new(connection: Connection, into: Table) -> Any:
     return _inserting_new(is_postgresql(connection), into)
 
 
+def insert_rows(connection: Connection, into: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write new rows as they are: None is nothing, also in a column of JSON, of which it is a value of its own else.
+
+    Parameters
+    ----------
+    connection : Connection
+        A transaction that writes.
+    into : Table
+        The table.
+    rows : sequence of mapping of str to object
+        Values by column, the same columns in each row.
+    """
+    if rows:
+        named = [{f"new_{name}": value for name, value in row.items()} for row in rows]
+        connection.execute(_inserting(into, tuple(rows[0])), named)
+
+
+@lru_cache
+def _inserting(into: Table, names: tuple[str, ...]) -> Any:
+    types = {
+        name: JSON(none_as_null=True) if isinstance(into.c[name].type, JSON) else into.c[name].type
+        for name in names
+    }
+    # A parameter may not be called like a column.
+    return insert(into).values({name: bindparam(f"new_{name}", type_=kind) for name, kind in types.items()})
+
+
 def replace_rows(connection: Connection, into: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows, also over those that are there already with the same primary key.
 
@@ -106,8 +134,8 @@ def replace_rows(connection: Connection, into: Table, rows: Sequence[Mapping[str
 # a new frame needs has to fit into about a millisecond.
 @lru_cache
 def _inserting_new(into_postgresql: bool, into: Table) -> Any:
-    insert: Any = postgresql.insert if into_postgresql else sqlite.insert
-    return insert(into).on_conflict_do_nothing()
+    inserting: Any = postgresql.insert if into_postgresql else sqlite.insert
+    return inserting(into).on_conflict_do_nothing()
 
 
 @lru_cache

@@ -378,6 +378,11 @@ class Database:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def current_schema() -> str:
+    """Return the version of the tables that this ccdflow makes."""
+    return str(_scripts().get_current_head())
+
+
 def _checked(text_of_url: str) -> URL:
     """The URL as it is connected to; a password in it stands where it is not shown."""
     try:

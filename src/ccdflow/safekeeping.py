@@ -6,10 +6,23 @@ from typing import Annotated
 import typer
 
 from ccdflow import options
-from ccdflow.commands.output import print_json, warn
+from ccdflow.commands.output import DONE, FAILED, print_json, warn
 from ccdflow.options import Json, workspace
 
 safekeeping = typer.Typer()
+
+Expression = Annotated[
+    str,
+    typer.Argument(
+        metavar="[EXPRESSION]",
+        help="Which products, as 'ccdflow find --products' takes it (default: all that are current).",
+    ),
+]
+Every = Annotated[
+    bool,
+    typer.Option("--all", help="Also frames that nothing was made of, and products that have given way."),
+]
+Raws = Annotated[bool, typer.Option("--raws", help="Also the raw files.")]
 
 
 @safekeeping.command()
@@ -86,6 +99,95 @@ def rebuild(
     typer.echo(report.sentence())
     for path, reason in report.left.items():
         warn(f"{path} is left out: {reason}")
+
+
+@safekeeping.command()
+def archive(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tar", help="An earlier archive is replaced.")],
+    expression: Expression = "",
+    raws: Raws = False,
+    every: Every = False,
+    json: Json = False,
+) -> None:
+    """Write products, with all that explains them, into one tar file; the same archive gives the same bytes."""
+    from ccdflow.archive.moving.selecting import Selection
+    from ccdflow.tasks.keeping.moving import archive as archived
+
+    counts, size = archived(workspace(read_only=True), file, Selection(expression, every, raws))
+    told = {f"{kind}s": counts[kind] for kind in ("frame", "job", "product", "file")}
+    if json:
+        print_json({"file": str(file), "bytes": size, **told})
+        return
+    held = ", ".join(f"{number} {name}" for name, number in told.items())
+    typer.echo(f"{held} in {file} ({size / 1e6:.1f} MB); 'ccdflow import' takes it into another project")
+
+
+@safekeeping.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tar", help="What 'ccdflow archive' has written.")],
+    raws: Annotated[
+        Path | None, typer.Option("--raws", help="Folder for raw files in it (default: raw in the project).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Take what another project has archived into this one: all of it, or nothing; twice is harmless."""
+    from ccdflow.tasks.keeping.moving import import_archive
+
+    moved = import_archive(workspace(), file, raws)
+    if json:
+        print_json(moved.document())
+    else:
+        typer.echo(moved.sentence())
+
+
+@safekeeping.command()
+def transfer(
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="Folder of a project.")],
+    target: Annotated[Path, typer.Argument(metavar="TO", help="Folder of another project.")],
+    expression: Expression = "",
+    raws: Raws = False,
+    every: Every = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Hard links, which take no space, where both are on one disk.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take products of one project, with all that explains them, into another one on this machine."""
+    from ccdflow.archive.moving.selecting import Selection
+    from ccdflow.tasks.keeping.moving import transfer as transferred
+    from ccdflow.tasks.workspace import open_workspace
+
+    spaces = open_workspace(source, read_only=True), open_workspace(target)
+    moved = transferred(*spaces, Selection(expression, every, raws), link=link)
+    if json:
+        print_json(moved.document())
+    else:
+        typer.echo(moved.sentence())
+
+
+@safekeeping.command()
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a project, or a tar file.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The same.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare what is registered; read no files.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Compare two archives: what only one has, what differs and in which column; exit code 1 where they differ."""
+    from dataclasses import asdict
+
+    from ccdflow.tasks.keeping.moving import compare
+
+    told, counts = compare(first, second, quick=quick)
+    if json:
+        print_json({"differences": [asdict(difference) for difference in told], "both": dict(counts)})
+    else:
+        for difference in told:
+            typer.echo(difference.sentence(str(first), str(second)))
+        both = ", ".join(f"{counts[kind]} {kind}s" for kind in ("frame", "set", "job", "product"))
+        typer.echo(f"{len(told) or 'no'} differences; {both} in both")
+    raise typer.Exit(FAILED if told else DONE)
 
 
 @safekeeping.command()

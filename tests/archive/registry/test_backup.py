@@ -23,6 +23,7 @@ from ccdflow.archive.registry.jobs.planned import PlannedJob
 from ccdflow.archive.registry.jobs.productchanges import Made, finish_job
 from ccdflow.archive.registry.tables import Base
 from ccdflow.archive.registry.transactions import add_catalogue
+from ccdflow.archive.registry.views import drop_views
 from ccdflow.cascade.planning.jobs import JobInput
 
 KEY = "b" * 64
@@ -219,6 +220,7 @@ def at_version(file: Path, version: str) -> None:
         if version == "9999":
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         else:
+            drop_views(connection)
             command.downgrade(config, version)
     database.close()
 
