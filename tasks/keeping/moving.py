@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from sqlalchemy import Connection
 
-from ccdflow import __version__
 from ccdflow.archive.fits.writer import HashingFile
 from ccdflow.archive.moving.comparing import Difference, differences
 from ccdflow.archive.moving.kinds import FRAME, PRODUCT, Row
@@ -141,7 +141,7 @@ def _write_manifest(
     where: dict[str, Path] = {}
     with path.open("wb") as stream:
         writer = ManifestWriter(stream)
-        writer.head(Head(__version__, current_schema(), selection))
+        writer.head(Head(version("ccdflow"), current_schema(), selection))
         for kind, row in choose(connection, selection).rows(connection):
             moved, lies = None, Path()
             if kind is PRODUCT and row["state"] == "done":
