@@ -119,11 +119,11 @@ class Store:
             Relative path that any file system takes; it can't lead out of the store.
         """
         parts = {
-            name: _clean(getattr(location, name))
+            name: clean_part(getattr(location, name))
             for name in ("category", "night", "telescope", "camera", "name")
         }
         folders = self.template.format(**parts, key8=location.key[:8]).split("/")
-        return "/".join(_tidy(folder) for folder in folders)
+        return "/".join(tidy_part(folder) for folder in folders)
 
     def absolute(self, path: str) -> Path:
         """Return where a file of the store is.
@@ -358,16 +358,35 @@ def _sync(folders: Iterable[Path]) -> None:
             os.close(handle)
 
 
-def _clean(text: str) -> str:
+def clean_part(text: str) -> str:
     """Return a part of a file name: letters, digits, ``. _ + -``; anything else becomes an underscore.
 
-    Accents are dropped. No part begins with a point, so that none can be ``..`` or hide the file.
+    Parameters
+    ----------
+    text : str
+        Anything, as it stands in headers.
+
+    Returns
+    -------
+    str
+        Without accents. No part begins with a point, so that none can be ``..`` or hide the file.
     """
     # NFKD takes letters and accents apart, so that dropping what is not ASCII drops the accents alone: é becomes e.
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9.+_-]", "_", plain.strip())).strip("._")[:_LONGEST]
 
 
-def _tidy(folder: str) -> str:
-    """Return a folder or file name without the hyphens of parts that are blank."""
+def tidy_part(folder: str) -> str:
+    """Return a folder or file name without the hyphens of parts that are blank.
+
+    Parameters
+    ----------
+    folder : str
+        The name, of parts that `clean_part` gives.
+
+    Returns
+    -------
+    str
+        ``unknown`` where all are blank.
+    """
     return re.sub(r"-{2,}", "-", folder).strip("-") or UNKNOWN

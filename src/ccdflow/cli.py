@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -238,19 +238,41 @@ def ingest(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders of raw frames.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="CSV file of frames without files.")] = None,
     take_processed: TakeProcessed = "",
+    transfer: Annotated[
+        str, typer.Option("--transfer", help="inplace, or before that copy, move, hardlink or symlink them.")
+    ] = "inplace",
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Folder for that (default: raw in the project).")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--template", help="Path below it, such as {telescope}/{night}/{name}, which is the default."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Register raw frames, or the rows of a catalogue; twice is harmless."""
     from ccdflow.commands.progress import counting
     from ccdflow.tasks.ingest import ingest_catalog, ingest_files
+    from ccdflow.tasks.rawfiles.bringing import TEMPLATE, Bringing, bring_files
 
     # Exactly one of both.
     if (catalog is None) == (not paths):
         stop("ingest needs files or folders, or --catalog FILE.csv")
+    if transfer == "inplace" and (into or template):
+        stop(
+            "--into and --template are for files that are brought there; wanted --transfer copy, move, ... too"
+        )
+    if transfer != "inplace" and catalog:
+        stop("--transfer is for files; rows of a catalogue have none")
+    bringing = Bringing(cast(Any, transfer), into or options.directory / "raw", template or TEMPLATE)
     space = workspace()
     with counting("registering", quiet=json) as progress:
         if catalog:
             report = ingest_catalog(space, catalog)
+        elif transfer != "inplace":
+            report = bring_files(space, paths or [], bringing, progress, take_processed)
         else:
             report = ingest_files(space, paths or [], progress, take_processed)
     if json:
