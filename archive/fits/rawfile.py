@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
 from math import prod
@@ -73,6 +74,8 @@ _KNOWN_COMPRESSIONS = frozenset(
 _KNOWN_BITPIX = (8, 16, 32, 64, -32, -64)  # FITS 4.0, section 4.4.1.1
 
 # fmt: off
+_AT_ONCE_S = 1.0
+"""Seconds within which all parts of one exposure begin."""
 _NO_FRAME = frozenset({
     "BPM", "MASK", "DQ", "ERR", "ERROR", "VAR", "VARIANCE",
     "UNCERT", "IVAR", "WEIGHT", "WGT", "CAT", "CALVAR", "NGOOD",
@@ -216,6 +219,7 @@ def open_raw(path: Path) -> RawFile:
     except OtherFormError as other:
         return _open_other(path, other.form)
     images = _images(path, contents.hdus)
+    _refuse_exposures(path, images)
     first = images[0]
     header, comments = merged_header(contents.hdus[0], images)
     if contents.short:
@@ -251,6 +255,23 @@ def _open_other(path: Path, form: Form) -> RawFile:
     from ccdflow.archive.otherforms.cameraraw import open_camera_raw
 
     return open_camera_raw(path)
+
+
+def _refuse_exposures(path: Path, images: Sequence[HduHeader]) -> None:
+    """Refuse a file of several exposures: amplifiers of one begin at one time."""
+    told = (str(image.values.get("DATE-OBS", "")) for image in images)
+    times = [time for text in told if (time := _moment(text)) is not None]
+    if len(times) > 1 and (max(times) - min(times)).total_seconds() > _AT_ONCE_S:
+        raise UnreadableFrameError(
+            f"{path} holds {len(images)} exposures, begun from {min(times)} to {max(times)}: split it, a file for each"
+        )
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=None)
+    except ValueError:
+        return None
 
 
 def _unread_images(first: HduHeader, behind: int) -> tuple[Doubt, ...]:

@@ -166,7 +166,9 @@ def _cards(root: Element, image: Element) -> _Cards:
     _put_properties(cards, told)
     kind = image.get("imageType", "").strip()
     if kind:
-        cards.put("IMAGETYP", kind, "imageType")
+        # A keyword of the same class says nothing against its being a master.
+        is_master = kind.casefold().startswith("master") and "IMAGETYP" in cards.values
+        cards.put("IMAGETYPE" if is_master else "IMAGETYP", kind, "imageType")
     for mosaic in children(image, "ColorFilterArray"):
         if pattern := mosaic.get("pattern", "").strip():
             # Another pattern than a keyword's is told as two cards that contradict each other are.

@@ -100,3 +100,13 @@ def test_every_kind_of_doubt_and_every_command_is_explained_once() -> None:
     readme = (ROOT / "README.md").read_text().partition("## Commands")[2].partition("## ")[0]
     told = set(re.findall(r"`ccdflow (\w+)", "".join(re.findall(r"^\|([^|]*)", readme, re.M))))
     assert told == set(get_command(app).commands)
+
+
+def test_every_test_that_the_comparison_with_butler_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "butler.md").read_text()))
+    written = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), flags=re.M)
+    }
+    assert len(named) > 30 and named <= written, named - written

@@ -4,6 +4,7 @@ import os
 import tracemalloc
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from threading import Event
@@ -467,4 +468,21 @@ def test_a_table_of_ours_is_named_where_an_image_is_wanted(tmp_path) -> None:
     table = fits.BinTableHDU.from_columns([fits.Column("gain", "D", array=[1.2])], name="TABLE")
     fits.HDUList([fits.PrimaryHDU(header=cards), table]).writeto(tmp_path / "a.fits")
     with pytest.raises(NoImageError, match=r"a table that ccdflow has made, a gain_table$"):
+        open_raw(tmp_path / "a.fits")
+
+
+@pytest.mark.parametrize(("seconds", "refused"), [(0, False), (0.4, False), (90, True)])
+def test_exposures_in_one_file_are_refused_amplifiers_are_not(tmp_path, pixels, seconds, refused) -> None:
+    start = datetime(2026, 3, 1, 20)
+    images = []
+    for number in range(3):
+        header = fits.Header({"DATE-OBS": (start + timedelta(seconds=seconds * number)).isoformat()})
+        images.append(fits.ImageHDU(pixels, header))
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(tmp_path / "a.fits")
+    if not refused:
+        assert len(open_raw(tmp_path / "a.fits").extensions) == 3
+        return
+    with pytest.raises(
+        UnreadableFrameError, match=r"holds 3 exposures, begun from 2026-03-01 20:00:00 to .*: split it"
+    ):
         open_raw(tmp_path / "a.fits")

@@ -15,9 +15,13 @@ from ccdflow.archive.fits.pixeldigest import pixel_digest
 from ccdflow.archive.fits.productfile import ProductFileError, read_image, read_product
 from ccdflow.archive.fits.rawfile import TruncatedError, UnreadableFrameError, open_raw
 from ccdflow.archive.otherforms import xisfblocks
+from ccdflow.cascade.headers.classify import FileFacts, describe
 from ccdflow.cascade.records import Value
+from ccdflow.config.instruments import load_instruments
+from ccdflow.config.shipped import shipped
 
 SHAPE = (43, 61)
+INSTRUMENTS = load_instruments([shipped("instruments")])
 
 
 def sky(kind: str = "<u2") -> NDArray[Any]:
@@ -255,6 +259,15 @@ def test_a_product_of_ours_that_was_saved_as_xisf_has_lost_its_noise(tmp_path: P
 
 def keyword(name: str, value: str) -> str:
     return f'<FITSKeyword name="{name}" value="{value}" comment=""/>'
+
+
+def test_a_master_is_one_whatever_its_keyword_says(tmp_path: Path) -> None:
+    words = keyword("IMAGETYP", "'FLAT'") + keyword("DATE-OBS", "'2026-03-01T20:00:00'")
+    raw = open_raw(write_xisf(tmp_path / "a.xisf", sky(), words, imageType="MasterFlat"))
+    assert (raw.header["IMAGETYP"], raw.header["IMAGETYPE"]) == ("FLAT", "MasterFlat")
+    told = describe(raw.header, raw.shape, INSTRUMENTS, FileFacts(repeated=raw.repeated))
+    assert told.frame_class == "flat" and told.finished is not None and "combined" in told.finished.done
+    assert "class_conflict" not in {doubt.kind for doubt in told.doubts}
 
 
 def told_as(name: str, kind: str, value: str) -> str:
