@@ -88,8 +88,11 @@ def test_the_manual_has_their_columns(registry: Registry) -> None:
 def test_an_upgrade_makes_them_anew(registry: Registry) -> None:
     for name in VIEWS:
         registry.write(lambda connection, name=name: connection.execute(text(f"DROP VIEW {name}")))
-    registry.write(
-        lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '0019'"))
-    )
+    # As it was one version before.
+    for statement in (
+        "ALTER TABLE job DROP COLUMN software",
+        "UPDATE alembic_version SET version_num = '0020'",
+    ):
+        registry.write(lambda connection, statement=statement: connection.execute(text(statement)))
     registry.upgrade()
     assert rows(registry, "SELECT count(*) FROM v_lineage") == [(0,)]

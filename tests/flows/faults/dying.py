@@ -95,8 +95,8 @@ def half(original: Callable[..., store.HashingFile]) -> Callable[..., store.Hash
 def arm_the_commit(moment: str, category: str) -> None:
     finish, write = lifecycle.finish_job, Registry.write
 
-    def finished(connection: Any, key: str, owner: str, made: Sequence[Made], reason: str = "") -> list[int]:
-        ids = finish(connection, key, owner, made, reason)
+    def finished(connection: Any, key: str, owner: str, made: Sequence[Made], *told: str) -> list[int]:
+        ids = finish(connection, key, owner, made, *told)
         # A job whose frames were all left out has made nothing.
         _HERE.commits = bool(made) and made[0].category == category
         return ids

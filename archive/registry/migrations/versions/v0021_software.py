@@ -14,4 +14,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # They name the column; each upgrade makes them anew.
+    for name in ("v_lineage", "v_products", "v_frames"):
+        op.execute(f"DROP VIEW IF EXISTS {name}")
     op.drop_column("job", "software")
