@@ -1,6 +1,9 @@
 """The project file `ccdflow.yaml`: where registry and store are, which cascade and instruments apply."""
 
 import json
+import re
+from collections.abc import Mapping
+from os.path import normpath
 from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
@@ -20,6 +23,9 @@ PROJECT_FILE = "ccdflow.yaml"
 TEMPLATE_PARTS = frozenset(("category", "night", "telescope", "camera", "name", "key8"))
 """What the path of a product in the store can be made of."""
 
+ROOT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+"""Names of roots."""
+
 TIME_LIMIT_S = 7200.0
 """Seconds that a recipe of somebody's own may take: far more than any takes that comes to an end."""
 
@@ -37,6 +43,7 @@ cascade: imaging                      # name of a cascade that comes with ccdflo
 # read_limit: 2 min                   # a file that is silent for longer is not read, and looked at again the next time
 # late_calibrations: keep             # keep what was made when better calibrations come in; '--late redo' asks for it
 # urgent: [GRB*]                      # objects whose frames go before all others
+# roots: {raw: /data/raw}               # raw files may move: change it here then, and paths below it follow
 # template: "{category}/{night}/{telescope}-{camera}/{name}-{key8}.fits"   # where products lie in the store
 # executor: stub                      # recipes that make products of 2 x 2 pixels, to try a cascade
 """
@@ -77,6 +84,8 @@ class ProjectFile(BaseModel):
     """Time that a raw file may be silent while it is read; without, two minutes. Tapes and slow networks need more."""
     data_ids: dict[str, dict[str, Any]] = {}
     """By name of a kind of data id its fields: how many numbers, a list of names, or ``date``."""
+    roots: dict[str, str] = {}
+    """Folders of raw files by names of one's own; paths below them are kept relative to them."""
     template: str | None = None
     """Path of a product in the store, of category, night, telescope, camera, name and key8 in braces."""
 
@@ -101,6 +110,18 @@ class ProjectFile(BaseModel):
                 Packer(fields)
             except ValueError as error:
                 raise ValueError(f"data id {name!r}: {error}") from None
+        return stated
+
+    @field_validator("roots")
+    @classmethod
+    def _are_roots(cls, stated: dict[str, str]) -> dict[str, str]:
+        for name, folder in stated.items():
+            if not ROOT_NAME.fullmatch(name):
+                raise ValueError(f"root {name!r} is no name; wanted letters, digits, - and _, as 'raw'")
+            if not folder.strip() or (told := no_path_in_words(folder)):
+                raise ValueError(f"root {name!r}: {told if folder.strip() else 'is empty; wanted a folder'}")
+        if len({*stated.values()}) < len(stated):
+            raise ValueError("two roots are one folder; wanted one name for each")
         return stated
 
     @field_validator("template")
@@ -147,6 +168,8 @@ class Project(BaseModel):
     template: str | None = None
     time_limit: float = TIME_LIMIT_S
     read_limit: float | None = None
+    roots: tuple[tuple[str, str], ...] = ()
+    """Names and folders; a folder that is reached through a link is there twice, as it is written first."""
 
     @property
     def scratch(self) -> Path:
@@ -202,7 +225,15 @@ def load_project(directory: Path) -> Project:
         template=written.template,
         time_limit=written.time_limit,
         read_limit=written.read_limit,
+        roots=_spellings({name: _below(root, folder) for name, folder in written.roots.items()}),
     )
+
+
+def _spellings(roots: Mapping[str, Path]) -> tuple[tuple[str, str], ...]:
+    """Roots as they are written, and where links lead: frames may be registered by either path."""
+    written = [(name, normpath(folder)) for name, folder in roots.items()]
+    resolved = [(name, str(folder.resolve())) for name, folder in roots.items()]
+    return tuple(dict.fromkeys(written + resolved))
 
 
 def _absolute_url(url: str, root: Path) -> str:

@@ -211,6 +211,7 @@ def ingest_files(
     if take_processed:
         check_entry(space.cascade, take_processed)
     report = IngestReport(asked=True)
+    space.registry.keep_relative()
     store = realpath(space.project.store)
     files = [path for path in find_files(paths, report) if not _is_below(path, store)]
     with looking_ahead([path.absolute() for path in files]) as look:
@@ -443,6 +444,7 @@ def read_pending(
     """
     turn = turn or Turn()
     turn.begin()
+    space.registry.keep_relative()
     count, before = 0, None
     # In portions, each behind the last one: rows that have to wait are not looked at twice.
     while not turn.is_over and (pending := space.registry.read(pending_frames, before=before)):

@@ -10,6 +10,7 @@ from ccdflow.archive.patience import set_read_limit
 from ccdflow.archive.registry.doors import Registry
 from ccdflow.archive.registry.jobs.leases import sweep_jobs
 from ccdflow.archive.registry.jobs.records import JobFilter, find_jobs
+from ccdflow.archive.registry.rootpaths import Roots
 from ccdflow.archive.store import TEMPLATE as PRODUCT_TEMPLATE
 from ccdflow.archive.store import Store
 from ccdflow.cascade.headers.instrument import Instrument
@@ -157,7 +158,7 @@ def _loaded(directory: Path, _changed: tuple[int, ...]) -> Project:
 def _opened(project: Project, _written: tuple[tuple[Path, int], ...], *, read_only: bool) -> Workspace:
     return Workspace(
         project=project,
-        registry=_registry(project.registry, read_only=read_only),
+        registry=_registry(project.registry, project.roots, read_only=read_only),
         store=Store(project.store, project.template or PRODUCT_TEMPLATE),
         cascade=load_cascade(project.cascade_path, project.directory),
         instruments=load_instruments([*project.instruments, shipped("instruments")], project.directory),
@@ -165,10 +166,12 @@ def _opened(project: Project, _written: tuple[tuple[Path, int], ...], *, read_on
 
 
 @lru_cache(maxsize=8)
-def _registry(url: str, *, read_only: bool) -> Registry:
-    registry = Registry(url, read_only=read_only)
+def _registry(url: str, roots: Roots, *, read_only: bool) -> Registry:
+    registry = Registry(url, read_only=read_only, roots=roots)
     try:
         registry.check() if read_only else registry.upgrade()
+        if not read_only:
+            registry.keep_relative()
     except Exception:
         registry.close()
         raise

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, select, type_coerce
 
 from ccdflow.archive.registry.bulk import batches
+from ccdflow.archive.registry.rootpaths import Place
 from ccdflow.archive.registry.tables import (
+    SORTED,
     AmendmentRow,
     ChoiceRow,
     FrameDoubtRow,
@@ -140,7 +142,7 @@ def rows_of(connection: Connection, kind: Kind, keys: Iterable[Any]) -> Iterator
         The next row that is there.
     """
     column = kind.table.c[kind.key]
-    columns = [kind.table.c[name] for name in kind.columns]
+    columns = [_kept(kind.table.c[name]) for name in kind.columns]
     for some in batches(keys, AT_ONCE):
         held = {
             row[kind.key]: _plain(row)
@@ -151,6 +153,11 @@ def rows_of(connection: Connection, kind: Kind, keys: Iterable[Any]) -> Iterator
             for key, row in held.items():
                 row[part.name] = belonging.get(key, [])
         yield from (held[key] for key in some if key in held)
+
+
+def _kept(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A column as the registry keeps it: paths below a root stay relative to it, wherever that is."""
+    return type_coerce(column, SORTED).label("path") if isinstance(column.type, Place) else column
 
 
 def _parts(connection: Connection, part: Part, owners: Collection[Any]) -> dict[Any, list[Row]]:

@@ -15,6 +15,7 @@ from ccdflow.archive.moving.manifest import ArchiveFileError, Manifest
 from ccdflow.archive.registry.bulk import batches, insert_rows
 from ccdflow.archive.registry.frames.files import merge_twins
 from ccdflow.archive.registry.ids import ids_for
+from ccdflow.archive.registry.rootpaths import absolute
 from ccdflow.archive.registry.sets import counts as setcounts
 
 AT_ONCE = 1000
@@ -222,7 +223,9 @@ class _Placing:
     def _refuse_paths(self, rows: Sequence[Row]) -> None:
         """Of a path there is one content at a time: the file is that of the archive, or the one here."""
         columns = FRAME.table.c
-        paths = {row["path"]: row for row in rows if row["path"] and row["status"] != "superseded"}
+        dialect = self.connection.dialect
+        current = [row for row in rows if row["path"] and row["status"] != "superseded"]
+        paths = {absolute(row["path"], dialect): row for row in current}
         held = select(columns.id, columns.path, columns.sha256)
         for number, path, content in self.connection.execute(
             held.where(columns.path.in_(list(paths)), columns.status != "superseded").limit(1)

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from ccdflow.archive.registry.asking import is_closed_folder, open_for_questions, text_of
+from ccdflow.archive.registry.rootpaths import Roots, set_roots
 from ccdflow.archive.registry.views import drop_views, make_views
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -192,6 +193,8 @@ class Database:
         ``sqlite:///FILE`` or ``postgresql://USER@HOST/NAME``.
     read_only : bool
         It is only asked: nothing is ever written, and rights to read are enough.
+    roots : tuple of tuple of str
+        Names of folders that paths of raw files are kept relative to (`rootpaths`), and the folders.
 
     Raises
     ------
@@ -199,11 +202,12 @@ class Database:
         If the URL is neither, or can't be read.
     """
 
-    def __init__(self, url: str, *, read_only: bool = False) -> None:
+    def __init__(self, url: str, *, read_only: bool = False, roots: Roots = ()) -> None:
         self.url = _checked(url)
         self.read_only = read_only
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _engine(self.url, read_only=read_only)
+        set_roots(self.engine.dialect, roots)
         if self.sqlite:
             event.listen(self.engine, "handle_error", _name_file)
             if not read_only:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ccdflow.archive.registry.database import Database, again
 from ccdflow.archive.registry.listening import Ear
+from ccdflow.archive.registry.rootpaths import Roots, is_kept_otherwise, keep_relative, roots_of
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -30,6 +31,8 @@ class Registry:
         Where the database is. Nothing connects to it yet; call `upgrade` before anything else is asked.
     read_only : bool
         It is only asked, and nothing is ever written; call `check` instead of `upgrade`.
+    roots : tuple of tuple of str
+        As of `Database`.
 
     Raises
     ------
@@ -43,8 +46,8 @@ class Registry:
     >>> registry.write(refuse_frame, 12, "the dome was closed")  # doctest: +SKIP
     """
 
-    def __init__(self, url: str, *, read_only: bool = False) -> None:
-        self.database = Database(url, read_only=read_only)
+    def __init__(self, url: str, *, read_only: bool = False, roots: Roots = ()) -> None:
+        self.database = Database(url, read_only=read_only, roots=roots)
 
     @property
     def url(self) -> str:
@@ -151,6 +154,15 @@ class Registry:
                 return change()
 
         return again(change_or_see)()
+
+    def keep_relative(self) -> None:
+        """Keep paths of raw files relative to the project's roots that are not: other programs know none."""
+        # Mostly there is nothing to do, and a look holds up nobody.
+        if not roots_of(self.database.engine.dialect):
+            return
+        waits = self.read(is_kept_otherwise)
+        if waits:
+            self.write(keep_relative)
 
     def tidy_sets(self) -> None:
         """Keep a new frame cheap after very many were grouped at once."""

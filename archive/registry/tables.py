@@ -24,6 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from ccdflow.archive.registry.rootpaths import Place
+
 BIG = BigInteger().with_variant(Integer, "sqlite")
 """Ids. SQLite counts them up by itself for the type INTEGER alone."""
 
@@ -112,7 +114,7 @@ class FrameRow(Base):
 
     __tablename__ = "frame"
     id: Mapped[int] = _id()
-    path: Mapped[str | None] = mapped_column(SORTED)
+    path: Mapped[str | None] = mapped_column(Place())
     sha256: Mapped[str | None] = mapped_column(SORTED)
     pixels: Mapped[str | None] = mapped_column(Text)
     size: Mapped[int | None] = mapped_column(BigInteger)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
@@ -37,6 +37,7 @@ from ccdflow.archive.moving.packages import (
 from ccdflow.archive.moving.placing import ORIGINALS, Placed, Report, known_frames, known_products, place
 from ccdflow.archive.moving.selecting import Selection, choose
 from ccdflow.archive.registry.database import current_schema
+from ccdflow.archive.registry.rootpaths import absolute
 from ccdflow.archive.store import Store
 from ccdflow.archive.storemark import StoreAwayError
 from ccdflow.config.project import PROJECT_FILE
@@ -154,8 +155,8 @@ def _write_manifest(
                 and row["sha256"]
                 and row["status"] in ORIGINALS
             ):
-                moved = MovedFile(_raw_name(row, where), row["sha256"], row["size"], row["id"])
-                lies = Path(row["path"])
+                lies = Path(absolute(row["path"], connection.dialect))
+                moved = MovedFile(_raw_name(row, lies.name, where), row["sha256"], row["size"], row["id"])
                 # Where it lies in the archive is where it lay, to whoever has the archive alone.
                 row["path"] = moved.path
             if moved is not None:
@@ -166,9 +167,9 @@ def _write_manifest(
     return where
 
 
-def _raw_name(row: Row, taken: Mapping[str, Path]) -> str:
+def _raw_name(row: Row, name: str, taken: Mapping[str, Path]) -> str:
     """The place of a raw frame in an archive: by night, and by content where two have the same name."""
-    name = _ODD.sub("_", PurePosixPath(row["path"]).name)
+    name = _ODD.sub("_", name)
     folder = f"{RAWS}/{row['night'] or 'unknown'}"
     path = f"{folder}/{name}"
     return path if path not in taken else f"{folder}/{row['sha256'][:8]}-{name}"

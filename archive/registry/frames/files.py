@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from ccdflow.archive.registry.bulk import batches
 from ccdflow.archive.registry.database import now
@@ -42,6 +42,7 @@ from ccdflow.archive.registry.frames.keywords import (
 )
 from ccdflow.archive.registry.frames.oddvalues import words
 from ccdflow.archive.registry.frames.sameexposure import Exposed, row_without_file
+from ccdflow.archive.registry.rootpaths import Place
 from ccdflow.archive.registry.tables import (
     CURRENT,
     ORIGINAL,
@@ -183,6 +184,7 @@ _DESCRIBED = (
 # does not see its indexes.
 _LOOKED_AT = "id, path, sha256, pixels, version, status, reason, class AS frame_class, duplicate_of"
 _BY_PATH, _BY_CONTENT, _BY_PIXELS = "path", "content", "pixels"
+_PATH = bindparam("path", type_=Place())
 _LOOK_UP = text(f"""
     SELECT '{_BY_PATH}' AS found_by, {_LOOKED_AT} FROM frame WHERE path = :path AND {CURRENT}
     UNION ALL
@@ -190,10 +192,11 @@ _LOOK_UP = text(f"""
     UNION ALL
     SELECT * FROM (SELECT '{_BY_PIXELS}', {_LOOKED_AT} FROM frame
                    WHERE pixels = :pixels AND {SAME_PIXELS} ORDER BY id LIMIT 1) AS twin
-""")
+""").bindparams(_PATH)
 _TWIN = text(
     f"SELECT path FROM frame WHERE pixels = :pixels AND path <> :path AND {SAME_PIXELS} ORDER BY id LIMIT 1"
-)
+).bindparams(_PATH)
+_LOOK_UP_ROWS, _TWIN_PATH = _LOOK_UP.columns(path=Place()), _TWIN.columns(path=Place())
 _INSERT = insert(table(FrameRow)).returning(table(FrameRow).c.id)
 
 
@@ -257,7 +260,7 @@ def add_frame(connection: Connection, new: NewFrame, *, moves: bool = True) -> R
 def _look_up(connection: Connection, new: NewFrame) -> _Rows:
     """The rows that have to do with a file. Duplicates and superseded versions don't hold a content."""
     values = {"path": new.path, "sha256": new.sha256, "pixels": new.pixels}
-    rows = {row.found_by: row for row in connection.execute(_LOOK_UP, values)}
+    rows = {row.found_by: row for row in connection.execute(_LOOK_UP_ROWS, values)}
     return _Rows(rows.get(_BY_PATH), rows.get(_BY_CONTENT, rows.get(_BY_PIXELS)))
 
 
@@ -637,7 +640,7 @@ def twin_path(connection: Connection, pixels: str, path: str) -> str | None:
     str or None
         Path of the frame that holds the exposure; None where there is none, or this is the one.
     """
-    return connection.execute(_TWIN, {"pixels": pixels, "path": path}).scalars().first()
+    return connection.execute(_TWIN_PATH, {"pixels": pixels, "path": path}).scalars().first()
 
 
 def without_pixels(connection: Connection, limit: int, after: int = 0) -> list[tuple[int, str]]:

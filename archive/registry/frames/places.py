@@ -2,13 +2,12 @@
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, func, or_, select, type_coerce
 
 from ccdflow.archive.registry.bulk import batches
-from ccdflow.archive.registry.tables import FrameRow
+from ccdflow.archive.registry.rootpaths import spans_below
+from ccdflow.archive.registry.tables import SORTED, FrameRow
 
-_BEHIND_SLASH = chr(ord("/") + 1)
-"""The first character behind a slash: paths below a folder lie between the two, for both databases by the index."""
 _FOLDERS_AT_ONCE = 200
 """Folders of one statement: SQLite takes conditions of 1000 levels at most."""
 
@@ -36,9 +35,11 @@ def frames_at(connection: Connection, paths: Collection[str]) -> set[int]:
         for path, frame in connection.execute(current.where(FrameRow.path.in_(part))):
             files.add(str(path))
             frames.add(frame)
-    # What is a file is no folder.
+    # What is kept of a path may be relative to a root. What is a file is no folder.
+    kept = type_coerce(FrameRow.path, SORTED)
     for some in _some(sorted({path.rstrip("/") for path in paths} - files)):
-        below = [(FrameRow.path > f"{path}/") & (FrameRow.path < path + _BEHIND_SLASH) for path in some]
+        spans = [span for path in some for span in spans_below(path, connection.dialect)]
+        below = [(kept > first) & (kept < last) for first, last in spans]
         frames |= {frame for _, frame in connection.execute(current.where(or_(*below)))}
     return frames
 

@@ -30,6 +30,7 @@ from ccdflow.archive.registry.frames.oddvalues import (
     words,
 )
 from ccdflow.archive.registry.frames.stages import stages_of
+from ccdflow.archive.registry.rootpaths import absolute, roots_of
 from ccdflow.archive.registry.selection import (
     refuse_state,
     refuse_unknown,
@@ -69,7 +70,7 @@ _PLACES = {column.key: place for place, column in enumerate(_COLUMNS)}
 _NUMBERS = ((_PLACES["exptime"], finite), (_PLACES["iobs"], whole), (_PLACES["nobs"], whole))
 """Places of numbers among these, and what they have to be."""
 _CHECKS = {"exptime": finite, "iobs": whole, "nobs": whole}
-_OBSDATE = _PLACES["obsdate"]
+_OBSDATE, _PATH = _PLACES["obsdate"], _PLACES["path"]
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,8 @@ def find_frames(connection: Connection, wanted: FrameFilter = ALL_FRAMES) -> lis
         if wanted.keywords is None or wanted.keywords:
             keywords = _keywords(connection, select(FrameRow.id).where(*tests), wanted.keywords)
         statement = select(*_COLUMNS, FrameRow.status, FrameRow.reason).where(*tests)
-        frames += [_record(row, keywords, amended) for row in _tuples(connection, statement)]
+        rows = _with_paths(connection, _tuples(connection, statement))
+        frames += [_record(row, keywords, amended) for row in rows]
     if not frames and wanted.strict:
         _refuse_mistakes(connection, wanted)
     return sorted(frames, key=order_key)
@@ -202,6 +204,15 @@ def _tuples(connection: Connection, statement: Executable) -> Iterator[tuple[Any
     with connection.execute(statement) as result:
         while rows := result.cursor.fetchmany(_ROWS_AT_ONCE):
             yield from rows
+
+
+def _with_paths(connection: Connection, rows: Iterator[tuple[Any, ...]]) -> Iterator[Sequence[Any]]:
+    """Rows of frames as the driver gives them, with paths in the place of what the registry keeps of them."""
+    if not roots_of(connection.dialect):
+        yield from rows
+        return
+    for row in rows:
+        yield *row[:_PATH], absolute(row[_PATH], connection.dialect), *row[_PATH + 1 :]
 
 
 def _keywords(
