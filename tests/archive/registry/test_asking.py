@@ -20,7 +20,6 @@ from ccdflow.archive.registry.frames.queries import find_frames
 from ccdflow.archive.registry.holds import put_hold
 from ccdflow.archive.registry.jobs.stock import stock_rows
 from ccdflow.archive.registry.transactions import add_catalogue
-from ccdflow.archive.registry.views import drop_views
 
 LEAVES_ITS_LOG = """
 import os, sqlite3, sys
@@ -165,7 +164,6 @@ def test_an_older_registry_is_told_and_stays_old(url: str, folder: Path) -> None
     with older.database.engine.begin() as connection:
         config = _alembic()
         config.attributes["connection"] = connection
-        drop_views(connection)
         command.downgrade(config, "0016")
     older.close()
     before = content(folder)
