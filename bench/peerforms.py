@@ -90,7 +90,10 @@ def _product(path: Path, number: int) -> Path:
     }
     masters = np.full(SHAPE, MASTERS, np.float32)
     notes = process_notes({"overscan": {"value": "level", "origin": "recipe"}})
-    origin = Origin("0" * 64, "science", "1", header={**world, "OBJECT": "field"}, process=notes)
+    # As frames of a run have them, before their GAIN.
+    sources: dict[str, Card] = {"GAINSRC": ("header", ""), "GAIN01": (9.0, ""), "SATSRC": ("header", "")}
+    told = {**world, "OBJECT": "field"}
+    origin = Origin("0" * 64, "science", "1", header=told, cards=sources, process=notes)
     with path.open("wb") as stream:
         write_product(stream, Output(image, calibration_variance=masters, cards=cards), origin)
     return path

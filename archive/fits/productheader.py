@@ -59,6 +59,8 @@ _DROPPED_PATTERN = re.compile(
     r"|T(TYPE|FORM|UNIT|SCAL|ZERO|DIM)\d+|Z(TILE|NAME|VAL)\d+"
     r"|Z(IMAGE|TENSION|BITPIX|PCOUNT|GCOUNT|CMPTYPE|SIMPLE|EXTEND)"
 )
+_SOUGHT = ("GAIN", "RDNOISE", "SATURATE", "EXPTIME")
+"""Cards that programs look for by the beginning of the name: they come before all others."""
 _RENAMED = {"RADECSYS": "RADESYS"}
 """Old keywords at which readers of a WCS complain."""
 
@@ -264,7 +266,9 @@ def header_cards(
             _put(header, keyword, *cards[keyword])
     for name, number in quality.items():
         _put(header, f"QC {name}", number, "")
-    return header
+    # source-extractor 2.25.0 and SWarp 2.41.5 take the first card that begins so: of GAINSRC a GAIN of 0.
+    sought = {name: header.pop(name) for name in _SOUGHT if name in header}
+    return sought | header
 
 
 def _shifted(keyword: str, value: Any, trim: tuple[int, int]) -> Any:

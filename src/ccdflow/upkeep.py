@@ -471,7 +471,7 @@ def export(
             stop(
                 "--template and --mode are for products as they are: with --for each program has names of its own"
             )
-        _export_for(space, products, output, peer, json=json)
+        _export_for(space, products, output, peer, named=bool(ids), json=json)
     template = housekeeping.EXPORT if template is None else template
     put = list(
         housekeeping.export(
@@ -488,15 +488,27 @@ def export(
 
 
 def _export_for(
-    space: "Workspace", products: "Sequence[ProductRecord]", output: Path, peer: str, *, json: bool
+    space: "Workspace",
+    products: "Sequence[ProductRecord]",
+    output: Path,
+    peer: str,
+    *,
+    named: bool,
+    json: bool,
 ) -> NoReturn:
     """Write products for a program, and say what runs it."""
     from ccdflow.cascade.wording import unknown
-    from ccdflow.tasks.exporting.writing import PEERS, export_for
+    from ccdflow.tasks.exporting.writing import PEERS, PYTHON, export_for, is_frame
 
     if peer not in PEERS:
-        stop(unknown("--for", peer, PEERS))
+        more = (
+            "; for sep, photutils and ccdproc it is plain, or the product as it is" if peer in PYTHON else ""
+        )
+        stop(unknown("--for", peer, PEERS) + more)
     problems: list[str] = []
+    # Of all that there is, frames are meant: only who names a master or a table is told why it is left out.
+    if not named:
+        products = [product for product in products if is_frame(product)]
     exported = export_for(space, products, output, peer, problems.append)
     if json:
         rows = [
@@ -510,7 +522,7 @@ def _export_for(
         typer.echo("no product is of this kind")
     for problem in problems:
         warn(problem)
-    raise typer.Exit(DONE if exported and not problems else FAILED)
+    raise typer.Exit(DONE if exported and len(exported) == len(products) else FAILED)
 
 
 def _commands(script: Path) -> list[str]:

@@ -25,12 +25,15 @@ class Frame:
         Frames with equal ones lie on the sky alike, pixel by pixel; blank without coordinates.
     matrix : tuple of float
         Degrees of a step along x and y; empty without coordinates.
+    scale : float
+        What the data were divided by.
     """
 
     stem: str
     group: str
     grid: str
     matrix: tuple[float, ...] = ()
+    scale: float = 1.0
 
     def is_shifted_only(self, other: "Frame") -> bool:
         """Tell whether it lies on the sky as another one does but for a shift: neither turned nor scaled."""
@@ -149,12 +152,21 @@ def _siril(frames: Sequence[Frame]) -> Scripts:
     """A stack of each sequence, registered on its stars."""
     commands = ["requires 1.0.0", "setext fits", "set32bits"]
     # What an earlier run has made, and what Siril remembers of it.
-    lines = []
+    lines, told, made = [], [], []
     for group, members in groups_of(frames).items():
-        if len(members) > 1:
-            commands += [f"register {group}_", f"stack r_{group}_ rej 3 3 -norm=none -out=stack_{group}"]
-            lines.append(f"rm -f {group}_.seq r_{group}_.seq r_{group}_[0-9]*.fits stack_{group}.fits")
-    lines.append('"$program" -d "$PWD" -s ccdflow.ssf')
+        if len(members) == 1:
+            told.append(f"echo '{members[0].stem}: one frame alone is not stacked' >&2")
+            continue
+        # Siril drops the card that says what the data were divided by: so the result's name does.
+        out = f"stack_{group}_times{members[0].scale:.0f}"
+        commands += [f"register {group}_", f"stack r_{group}_ rej 3 3 -norm=none -out={out}"]
+        lines.append(f"rm -f {group}_.seq r_{group}_.seq r_{group}_[0-9]*.fits {out}.fits")
+        told.append(f"echo '{out}.fits: its data times {members[0].scale:.0f} are in the unit of the frames'")
+        made.append(f"{out}.fits")
+    if made:
+        lines += ['"$program" -d "$PWD" -s ccdflow.ssf', *_made(made, "Siril"), *told]
+    else:
+        lines += [*told, "exit 1"]
     script = _script("Stacks by Siril", ("siril-cli", "siril"), "apt install siril", lines)
     return {"run.sh": script, "ccdflow.ssf": "\n".join([*commands, ""])}
 
@@ -189,8 +201,9 @@ def _gnuastro(frames: Sequence[Frame]) -> Scripts:
     # --variance: without it a standard deviation is taken for what it is not (gnuastro 0.19).
     columns = "--ids --x --y --brightness --brightnesserr"
     given = '--instd="$name.fits" --stdhdu=VAR --variance'
+    # Of a frame of 512 x 512 pixels with stars there are fewer tiles than the 15 neighbours that it wants by default.
     commands = [
-        'astnoisechisel "$name.fits" -hSCI --output="${name}_detected.fits" &&',
+        'astnoisechisel "$name.fits" -hSCI --interpnumngb=5 --output="${name}_detected.fits" &&',
         'astsegment "${name}_detected.fits" --output="${name}_segments.fits" &&',
         f'"$program" "${{name}}_segments.fits" {given} {columns} --output="${{name}}_catalogue.fits"',
     ]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PEERS = tuple(WRITERS)
 """Programs that products can be written for."""
+PYTHON = ("sep", "photutils", "ccdproc", "astropy")
+"""Packages that take plain files, or products as they are."""
 LEAST_SCALE = 65536.0
 """Siril takes numbers of 16 bits over this."""
 _STRUCTURE = ("NEXTEND", "CHECKSUM", "DATASUM")
@@ -88,6 +90,18 @@ class Exported:
 
     source: Source
     files: tuple[str, ...]
+
+
+def is_frame(product: ProductRecord) -> bool:
+    """Tell whether a product is an image of the sky, as far as its name says: no master, and in a FITS file.
+
+    Parameters
+    ----------
+    product : ProductRecord
+        Of any category.
+    """
+    no_frame = product.category.startswith("master_") or product.category.endswith(("_table", "_mask"))
+    return product.path.endswith(".fits") and not no_frame
 
 
 def export_for(
@@ -164,8 +178,10 @@ def write_for(
         for ending, hdus in files.items():
             _write(hdus, folder / f"{stem}{ending}")
         exported.append(Exported(source, tuple(f"{stem}{ending}" for ending in files)))
-        frames.append(Frame(stem, group, _grid(given.header), _matrix(given.header)))
+        frames.append(Frame(stem, group, _grid(given.header), _matrix(given.header), given.scale))
     if frames:
+        if told := _earlier(folder, peer):
+            warn(told)
         if peer == "siril":
             _forget_sequences(folder, frames)
         _write_scripts(folder, peer, frames)
@@ -181,6 +197,17 @@ def _short(name: str) -> str:
     if len(name) <= _LONGEST:
         return name
     return f"{name[: _LONGEST - 8].rstrip('_-')}_{hashlib.sha256(name.encode()).hexdigest()[:7]}"
+
+
+def _earlier(folder: Path, peer: str) -> str:
+    """Say that a folder holds what was written for another program; nothing where it does not."""
+    script = folder / "run.sh"
+    before = (
+        re.search(r"^# for (\w+)$", script.read_text(errors="replace"), re.M) if script.exists() else None
+    )
+    if before is None or before[1] == peer:
+        return ""
+    return f"{folder} holds an export for {before[1]}: its run.sh is replaced by that for {peer}, its frames stay"
 
 
 def _forget_sequences(folder: Path, frames: Sequence[Frame]) -> None:
@@ -287,6 +314,9 @@ def _write(hdus: "HDUList", path: Path) -> None:
 def _write_scripts(folder: Path, peer: str, frames: Sequence[Frame]) -> None:
     for name, text in SCRIPTS[peer](frames).items():
         path = folder / name
+        if name.endswith(".sh"):
+            shell, rest = text.split("\n", 1)
+            text = f"{shell}\n# for {peer}\n{rest}"
         path.write_text(text, encoding="utf-8")
         if name.endswith(".sh"):
             path.chmod(0o755)

@@ -147,6 +147,29 @@ def test_frames_that_differ_are_not_combined(
     assert (tmp_path / "out" / "run.sh").read_text().count("-IMAGEOUT_NAME") == 2, name
 
 
+def test_the_name_of_siril_s_stack_says_by_what_it_was_divided(tmp_path: Path, frame: Path) -> None:
+    other = product(tmp_path / "store", "other.fits")
+    folder = written(tmp_path, "siril", frame, other)
+    assert "-out=stack_science-M_13-r-60s-24x20_times65536" in (folder / "ccdflow.ssf").read_text()
+    assert "its data times 65536 are in the unit" in (folder / "run.sh").read_text()
+
+
+def test_one_frame_alone_is_no_stack_and_no_success(tmp_path: Path, frame: Path) -> None:
+    script = written(tmp_path, "siril", frame) / "run.sh"
+    (tmp_path / "siril-cli").write_text("#!/bin/sh\n")
+    (tmp_path / "siril-cli").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    ended = subprocess.run(["/bin/sh", script], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and "one frame alone is not stacked" in ended.stderr
+
+
+def test_an_export_for_another_program_is_told(tmp_path: Path, frame: Path) -> None:
+    told: list[str] = []
+    for peer in ("siril", "swarp", "swarp"):
+        write_for([Source("p1", frame, "science")], tmp_path / "out", peer, told.append)
+    assert len(told) == 1 and "holds an export for siril: its run.sh is replaced by that for swarp" in told[0]
+
+
 def test_masters_are_combined_with_nothing(tmp_path: Path, frame: Path) -> None:
     write_for([Source(f"p{n}", frame, "master_bias") for n in (1, 2)], tmp_path / "out", "siril")
     assert "register" not in (tmp_path / "out" / "ccdflow.ssf").read_text()

@@ -262,6 +262,16 @@ def test_header_tells_what_made_it(tmp_path: Path) -> None:
     assert header["QC FWHM"] is None
 
 
+def test_programs_that_look_for_a_card_by_its_beginning_find_it(tmp_path: Path) -> None:
+    cards = {"GAINSRC": ("header", ""), "GAIN01": (9.0, "")}
+    made = Output(image(), cards={"GAIN": (1.5, ""), "SATUR01": (1.0, ""), "SATURATE": (5e4, "")})
+    with (tmp_path / "a.fits").open("wb") as stream:
+        write_product(stream, made, Origin("e" * 64, "science", "1", cards=cards))
+    names = list(fits.getheader(tmp_path / "a.fits"))
+    for sought in ("GAIN", "SATURATE"):
+        assert next(name for name in names if name.startswith(sought)) == sought
+
+
 def test_provenance_table_agrees_with_the_cards(tmp_path: Path) -> None:
     with fits.open(written(tmp_path / "a.fits")) as hdus:
         rows, header = hdus["PROVENANCE"].data, hdus[0].header
