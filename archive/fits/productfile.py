@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccdflow.archive.fits.hduheaders import HduHeader, hdu_headers
+from ccdflow.archive.fits.maskbits import ANY_BIT
 from ccdflow.archive.fits.productheader import InputNote, Origin, common_cards, header_cards
 from ccdflow.archive.fits.productplanes import (
-    ANY_BIT,
     LOG_STEP,
     LOG_ZERO,
     StoredPixels,
@@ -282,6 +282,7 @@ def _own_planes(
         dq=_plane(path, flags),
         power=_UNCERTAINTIES[str(uncertainty.values["UTYPE"])],
         usable=None if usable is None else UsableRuns.of(usable),
+        bits=flags.values,
     )
 
 
@@ -422,6 +423,7 @@ def _image_source(
         power=_power(path, uncertainty) if "variance" in planes and uncertainty else 1,
         usable=None if usable is None else UsableRuns.of(usable),
         is_foreign=True,
+        bits={} if dq is None else dq.values,
     )
 
 

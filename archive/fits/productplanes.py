@@ -16,12 +16,13 @@ with no other.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccdflow.archive.fits.maskbits import from_mask, to_mask
 from ccdflow.archive.fits.rawpixels import JoinedPixels, Part
 from ccdflow.archive.fits.shares import coded_shares, share_of_code
 from ccdflow.archive.fits.writer import Hdu, Plane, image_hdu, plane_table_hdu, table_hdu
@@ -32,8 +33,6 @@ from ccdflow.recipes.detector.raw import read_adu
 
 StoredPixels = Part | JoinedPixels
 
-ANY_BIT = "BIT00"
-"""Card that says of a mask that its numbers are bits of `DQ`."""
 LOG_ZERO, LOG_STEP = "LOGZERO", "LOGSTEP"
 """Cards that say what the numbers of ``CALVAR`` mean, see `ccdflow.archive.fits.shares.CodedShares`."""
 _BYTE = 255
@@ -53,7 +52,7 @@ def plane_hdus(output: Output) -> list[Hdu]:
     Returns
     -------
     list of Hdu
-        ``MASK``: the bits that exclude a pixel, uint8 where they fit, else uint16. ``UNCERT``: standard deviation,
+        ``MASK``: the bits that exclude a pixel, see `ccdflow.archive.fits.maskbits`. ``UNCERT``: standard deviation,
         float32. Then tables of one row: ``CALVAR``, the masters' share of the variance (see
         `ccdflow.archive.fits.shares`), and ``NGOOD``; and ``USABLE``, a row for each run of pixels whose bits do not
         exclude them, where there are such. Empty for a product without image.
@@ -72,8 +71,8 @@ def plane_hdus(output: Output) -> list[Hdu]:
 
 
 def _mask(dq: DQArray) -> Hdu:
-    bits = {f"BIT{number:02d}": (bit.name, f"meaning of {bit.value}") for number, bit in enumerate(DQ)}
-    return image_hdu("MASK", Plane(_narrow(dq & EXCLUDED)), bits)
+    mask, cards = to_mask(dq)
+    return image_hdu("MASK", Plane(mask), cards)
 
 
 def _narrow(values: NDArray[np.uint16]) -> NDArray[Any]:
@@ -212,6 +211,8 @@ class StoredPlanes:
         Bits beside those of `dq`.
     is_foreign : bool
         Whether another program may have written it: then a variance that is no number, or below 0, is no data.
+    bits : mapping
+        Cards of `dq`, which say what its bits mean.
     """
 
     shape: tuple[int, int]
@@ -223,6 +224,7 @@ class StoredPlanes:
     power: int = 1
     usable: UsableRuns | None = None
     is_foreign: bool = False
+    bits: Mapping[str, Any] = field(default_factory=dict)
 
     def rows(self, rows: slice) -> Image:
         """Return some rows as an image in memory."""
@@ -243,7 +245,7 @@ class StoredPlanes:
 
     def _dq(self, rows: slice) -> NDArray[np.uint16]:
         if self.dq is not None:
-            flags: NDArray[np.uint16] = self.dq[rows, :].astype(np.uint16, copy=False)
+            flags = from_mask(self.dq[rows, :], self.bits)
         elif self.mask is not None:
             flags = np.where(self.mask[rows, :] != 0, np.uint16(DQ.BAD_PIXEL), np.uint16(0))
         else:

@@ -105,13 +105,24 @@ def test_plain_astropy_finds_every_extension(tmp_path: Path) -> None:
         assert hdus[0].header["NEXTEND"] == len(names) - 1
         assert [hdus[name].data.dtype.name for name in ("PRIMARY", "MASK", "UNCERT")] == [
             "float32",
-            "uint16",
+            "uint8",
             "float32",
         ]
         assert hdus["UNCERT"].header["UTYPE"] == "StdDevUncertainty"
         assert u.Unit(hdus["UNCERT"].header["BUNIT"]) == u.electron
-        np.testing.assert_array_equal(hdus["MASK"].data, image().dq & EXCLUDED)
-        assert (hdus["MASK"].header["BIT00"], hdus["MASK"].header["BIT09"]) == ("BAD_PIXEL", "REJECTED")
+        np.testing.assert_array_equal(hdus["MASK"].data != 0, excluded(image().dq))
+        named = [hdus["MASK"].header[f"BIT{place:02d}"] for place in range(8)]
+        assert hdus["MASK"].data.dtype == np.uint8
+        assert named == [
+            "BAD_PIXEL",
+            "EDGE",
+            "SATURATED",
+            "COSMIC_RAY",
+            "NO_DATA",
+            "HOT",
+            "LOW_FLAT",
+            "REJECTED",
+        ]
         assert hdus["NGOOD"].data["NGOOD"].min() == 40_000
         assert hdus["USABLE"].data.tolist() == [[3 * 9 + 4, 1, int(DQ.NONLINEAR)]]
         cards = hdus["CALVAR"].header
@@ -163,6 +174,35 @@ def test_a_calibrated_frame_takes_11_bytes_a_pixel_at_most(tmp_path: Path) -> No
     headers = 9 * 2880
     assert (path.stat().st_size - headers) / dq.size < 10.1
     np.testing.assert_array_equal(read_image(read_product(path)).dq, dq)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_combination_of_bits_comes_back_from_one_byte(tmp_path: Path, packed: bool) -> None:
+    bits = np.arange(1024, dtype=np.uint16).reshape(32, 32)
+    data, variance = np.ones((32, 32), np.float32), np.ones((32, 32), np.float32)
+    path = written(tmp_path / "a.fits", Output(Image(data, variance, bits, "adu")))
+    assert fits.getdata(path, "MASK").dtype == np.uint8
+    if packed:
+        with path.open("rb") as plain, gzip.open(tmp_path / "a.fits.gz", "wb") as stream:
+            stream.write(plain.read())
+        path = tmp_path / "a.fits.gz"
+    np.testing.assert_array_equal(read_image(read_product(path)).dq, bits)
+
+
+def test_bits_of_a_later_version_stay(tmp_path: Path) -> None:
+    frame = image()
+    frame.dq[5, 6] = 1024 | DQ.REJECTED
+    path = written(tmp_path / "a.fits", Output(frame))
+    np.testing.assert_array_equal(read_image(read_product(path)).dq, frame.dq)
+
+
+def test_masks_of_the_version_before_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.fits", Output(image()))
+    with fits.open(path, mode="update") as hdus:
+        hdus["MASK"].data = image().dq & EXCLUDED
+        for number, bit in enumerate(DQ):
+            hdus["MASK"].header[f"BIT{number:02d}"] = bit.name
+    np.testing.assert_array_equal(read_image(read_product(path)).dq, image().dq)
 
 
 def test_the_mask_is_one_byte_where_its_bits_fit(tmp_path: Path) -> None:
