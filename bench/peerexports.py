@@ -6,7 +6,9 @@ the light that was put in; images that SWarp, Siril and IRAF combine, against th
 """
 
 import math
+import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,7 +129,9 @@ def _product(path: Path, light: Floats, stars: Floats, random: np.random.Generat
         "DATE-OBS": ("2026-03-01T20:00:00", ""),
         "MJD-OBS": (61100.8333, ""),
     }
-    origin = Origin("0" * 64, "science", "1", header={**world, "OBJECT": "field"})
+    # As frames of a run have them, before their GAIN.
+    sources: dict[str, Card] = {"GAINSRC": ("header", ""), "GAIN01": (9.0, "")}
+    origin = Origin("0" * 64, "science", "1", header={**world, "OBJECT": "field"}, cards=sources)
     with path.open("wb") as stream:
         write_product(stream, Output(image, cards=cards), origin)
     return path
@@ -141,7 +145,16 @@ def exported(field: Field, peer: str) -> Path:
     folder = field.folder / peer
     sources = [Source(path.stem, path, "science", "field", "R") for path in field.files]
     write_for(sources, folder, peer)
-    done = subprocess.run([folder / "run.sh"], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    # The packages that a script of Python wants are this Python's.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    done = subprocess.run(
+        [folder / "run.sh"],
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(
             f"run.sh of {peer} ended with {done.returncode}: {(done.stderr or done.stdout)[-300:]}"
